@@ -1,0 +1,105 @@
+"""The command line: arguments -> workflow -> exit code.
+
+Exit codes: 0 done, 1 failed, 2 something the user gave cannot be used, 130 interrupted. Everything heavy is imported
+only once the arguments are known to be good, so that ``--help`` and a typo are answered at once.
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from heretic import __version__
+from heretic.config.arguments import read_arguments
+from heretic.errors import ConfigurationError, HereticError
+
+INTERRUPTED = 130
+
+COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {}
+"""Further commands by name: ``heretic NAME ...`` calls the function with the arguments after the name."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run Heretic.
+
+    Args:
+        argv: Arguments after the program's name; those of the process where it is None.
+
+    Returns:
+        The exit code.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    command = COMMANDS.get(arguments[0]) if arguments else None
+    try:
+        code = command(arguments[1:]) if command else _run(arguments)
+        sys.stdout.flush()
+    except HereticError as error:
+        for line in str(error).splitlines():
+            sys.stderr.write(f"Error: {line}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("Interrupted.\n")
+        return INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - the last place where an unforeseen error can be put into words
+        if isinstance(error, BrokenPipeError) and _output_is_closed():
+            return HereticError.exit_code
+        name = type(error).__name__
+        sys.stderr.write(f"Internal error: {name}. This is a mistake in Heretic; please report it with these lines:\n")
+        traceback.print_exc()
+        return HereticError.exit_code
+    return code
+
+
+def _run(argv: Sequence[str]) -> int:
+    action = read_arguments(argv).action
+    if action == "help":
+        from heretic.config.help import help_text
+
+        sys.stdout.write(help_text())
+        return 0
+    if action == "version":
+        sys.stdout.write(f"heretic {__version__}\n")
+        return 0
+
+    from heretic.config.load import load_settings
+
+    loaded = load_settings(argv, os.environ, Path.cwd())
+    if loaded.settings.model is None:
+        model = _ask_model()
+        if model is None:
+            return INTERRUPTED
+        loaded = load_settings(["--model", model, *argv], os.environ, Path.cwd())
+
+    from heretic.interface.terminal import run_in_terminal
+
+    return run_in_terminal(loaded)
+
+
+def _ask_model() -> str | None:
+    """Ask for the model; None where the person leaves.
+
+    Raises:
+        ConfigurationError: There is no terminal to ask in.
+    """
+    # A process without a console, e.g. a service, may have no standard input at all.
+    if not all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout)):
+        raise ConfigurationError(
+            "No model was named; run 'heretic MODEL', or 'heretic --model demo' to try the bundled toy model."
+        )
+    from heretic.interface.picker import ask_model
+
+    return ask_model()
+
+
+def _output_is_closed() -> bool:
+    """Whether the reader of our output has gone, e.g. ``heretic --help | head -1``."""
+    try:
+        # The failed write emptied the buffer, so only another one can tell.
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes once more when it ends, and would complain about it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False

@@ -1,0 +1,38 @@
+"""`--evaluate-model Y`: score an already edited model Y against the model X that it was made from."""
+
+import time
+
+from heretic.config import Settings
+from heretic.errors import ModelError
+from heretic.evaluation.score import Score
+from heretic.models.layout import find_layout
+from heretic.models.loader import load_model
+from heretic.models.runner import ModelRunner
+from heretic.observability.events import BaselineMeasured, ModelCompared, emit
+from heretic.workbench import load_prompts, load_runner, make_evaluators
+
+
+def compare(settings: Settings, name: str) -> tuple[Score, Score]:
+    """Refusals and KL of the model `name`, with `settings.model` as the base; emits ModelCompared.
+
+    Both models are in memory while this runs.
+
+    Raises:
+        ModelError: The two models do not share a vocabulary.
+    """
+    prompts = load_prompts(settings)
+    base = load_runner(settings, settings.model or "", prompts)
+    started = time.perf_counter()
+    refusals, kl = make_evaluators(settings, base, prompts)
+    seconds = time.perf_counter() - started
+    emit(BaselineMeasured(int(refusals.baseline.value), refusals.baseline.n, kl.baseline.n, seconds))
+        loaded = load_model(name, settings)
+    if loaded.tokenizer.get_vocab() != base.loaded.tokenizer.get_vocab():
+        raise ModelError(
+            f"{name} and {settings.model} have different vocabularies, so their predictions cannot be compared; name "
+            "the model that it was made from with --model."
+        )
+    refusals.runner = kl.runner = ModelRunner(loaded, find_layout(loaded.model), base.formatter, base.calibration)
+    scores = refusals.score(), kl.score()
+    emit(ModelCompared(name, settings.model or "", *(dict(score.to_json()) for score in scores)))
+    return scores

@@ -1,0 +1,146 @@
+"""From the sources to `Settings`: which source wins, what was changed, and sentences for what is wrong."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from heretic.config.arguments import Arguments, read_arguments
+from heretic.config.catalogue import SETTINGS, suggestion
+from heretic.config.settings import Settings, layered
+from heretic.config.sources import DEFAULT_FILE, TABLE, Layer, environment_layer, file_layer, profile_layer
+from heretic.errors import ConfigurationError
+
+_PROFILES = {"demo": "demo"}
+"""Model -> profile with the defaults that suit it."""
+
+_LONGEST_QUOTE = 80
+
+
+@dataclass(frozen=True)
+class LoadedSettings:
+    """Settings and how they came about.
+
+    Attributes:
+        settings: The settings of the run.
+        configuration_file: The file that was read, or None.
+        profile: Name of the built-in defaults in use, or None.
+        changed: Setting -> ``value (source)`` for all that differ from the defaults.
+    """
+
+    settings: Settings
+    configuration_file: Path | None
+    profile: str | None
+    changed: Mapping[str, str]
+
+
+def load_settings(argv: Sequence[str], environment: Mapping[str, str], working_directory: Path) -> LoadedSettings:
+    """Read all sources.
+
+    The first one wins: command line, ``HERETIC_*`` variables, configuration file, built-in profile, defaults. Tables
+    merge key by key, so that one part of a prompt set can be given alone; but the built-in split, column and so on
+    are dropped with the built-in dataset.
+
+    Args:
+        argv: Arguments after the program's name.
+        environment: Environment variables.
+        working_directory: Where config.toml is looked for, and where ``--config`` starts from.
+
+    Raises:
+        ConfigurationError: Something is unknown, missing or wrong; one line per problem.
+    """
+    arguments = read_arguments(argv)
+    file, label = _configuration_file(arguments, working_directory)
+    layers = [arguments.layer, environment_layer(environment)]
+    if file is not None:
+        layers.append(file_layer(file, label))
+    problems = [problem for layer in layers for problem in layer.problems]
+
+    model = next((layer.get("model") for layer in layers if layer.has("model")), None)
+    profile = _PROFILES.get(model) if isinstance(model, str) else None
+    if profile is not None:
+        layers.append(_kept_of_profile(profile_layer(profile), layers))
+
+    try:
+        with layered([layer.values for layer in layers]):
+            settings = Settings()
+    except ValidationError as error:
+        problems.extend(_sentences(error, layers, only_single=bool(problems)))
+        raise ConfigurationError("\n".join(problems)) from error
+    if problems:
+        raise ConfigurationError("\n".join(problems))
+    return LoadedSettings(settings, file, profile, _changed(settings, layers))
+
+
+def _configuration_file(arguments: Arguments, working_directory: Path) -> tuple[Path | None, str]:
+    if arguments.config is not None:
+        return working_directory / Path(arguments.config).expanduser(), arguments.config
+    path = working_directory / DEFAULT_FILE
+    # A dangling link is no absent file: whoever made it expects it to be read.
+    return (path, DEFAULT_FILE) if path.exists() or path.is_symlink() else (None, DEFAULT_FILE)
+
+
+def _kept_of_profile(profile: Layer, above: Sequence[Layer]) -> Layer:
+    """Drop the prompt sets for which the user names another dataset."""
+    for name in [name for name in profile.values if SETTINGS[name].is_prompt_set]:
+        dataset = f"{name}.dataset"
+        chosen = next((layer.get(dataset) for layer in above if layer.has(dataset)), profile.get(dataset))
+        if chosen != profile.get(dataset):
+            del profile.values[name]
+    return profile
+
+
+def _sentences(error: ValidationError, layers: Sequence[Layer], *, only_single: bool) -> Iterator[str]:
+    """One sentence per wrong setting; `only_single` leaves out contradictions between settings."""
+    seen = set()
+    for detail in error.errors(include_url=False):
+        location, reason = [str(part) for part in detail["loc"]], detail.get("ctx", {}).get("error")
+        if not location:
+            if not only_single:
+                yield str(reason)
+            continue
+        if detail["type"] == "extra_forbidden":
+            name = ".".join(location)
+            speaker = next(layer.speaker(name) for layer in layers if layer.has(name))
+            yield f"Unknown setting {name} in {speaker}; {suggestion(name, [*SETTINGS, TABLE])}"
+            continue
+        name = ".".join(location[:2]) if ".".join(location[:2]) in SETTINGS else location[0]
+        if name in seen:
+            continue
+        seen.add(name)
+        requirement = str(reason) if isinstance(reason, ValueError) else f"must be {SETTINGS[name].expected}"
+        layer = next(layer for layer in layers if layer.has(name))
+        yield f"{name} {requirement}, but {layer.speaker(name)} says {_quoted(layer.get(name))}."
+
+
+def _quoted(value: Any) -> str:
+    text = _without_password(json.dumps(value, default=str))
+    return text if len(text) <= _LONGEST_QUOTE else text[: _LONGEST_QUOTE - 3] + "..."
+
+
+def _without_password(text: str) -> str:
+    return re.sub(r":[^:@/\s]+@", ":***@", text)
+
+
+def _changed(settings: Settings, layers: Sequence[Layer]) -> dict[str, str]:
+    """List every given setting, and part of a prompt set, that differs from the defaults, with its source."""
+    values, defaults = settings.model_dump(mode="json"), Settings().model_dump(mode="json")
+    changed = {}
+    for name, setting in SETTINGS.items():
+        if setting.is_prompt_set:
+            continue
+        value, default = _part(values, setting.path), _part(defaults, setting.path)
+        source = next((layer.label for layer in layers if layer.has(name)), None)
+        # Where nobody gave a part that differs, it was dropped together with its dataset.
+        if value != default and source is not None:
+            text = value if isinstance(value, str) else "none" if value is None else json.dumps(value)
+            changed[name] = f"{_without_password(text)} ({source})"
+    return changed
+
+
+def _part(values: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+    return _part(values[path[0]], path[1:]) if len(path) > 1 else values[path[0]]

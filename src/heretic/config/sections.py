@@ -1,0 +1,279 @@
+"""Every setting, one frozen model per concern; the help, config.default.toml and the error messages are made from here.
+
+Names are flat: the sections are mixins of one class, so a setting is called the same in Python, in config.toml, in the
+environment and on the command line. Only pydantic is imported here, which keeps ``heretic --help`` fast.
+"""
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from heretic.config.checks import (
+    check_database_url,
+    check_device,
+    check_dtype,
+    check_repository,
+    check_size,
+    check_text,
+    with_text_keys,
+)
+
+Text = Annotated[str, AfterValidator(check_text)]
+Size = Annotated[str, AfterValidator(check_size)]
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, and strict so that ``n_trials = true`` is refused instead of read as 1."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    title: ClassVar[str]
+    """Heading in the help and in config.default.toml."""
+
+
+class PromptSpecification(BaseModel):
+    """Where one set of prompts comes from and how its prompts are shaped.
+
+    A plain string stands for its dataset.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    dataset: Text = Field(
+        description="Hub dataset id, folder written by save_to_disk, .txt/.jsonl/.csv/.parquet file, or bundled:NAME."
+    )
+    config: str | None = Field(default=None, description="Configuration (subset) of the dataset.", examples=["main"])
+    revision: str | None = Field(default=None, description="Branch, tag or commit on the hub.", examples=["main"])
+    split: str | None = Field(default=None, description="Split, with an optional slice.", examples=["train[:400]"])
+    column: str | None = Field(default=None, description="Column that holds the text.", examples=["text"])
+    prefix: str = Field(default="", description="Text put before every prompt.")
+    suffix: str = Field(default="", description="Text put after every prompt.")
+    system_prompt: str | None = Field(
+        default=None,
+        description="System prompt of this set instead of the general one; an empty string means none.",
+        examples=["Answer briefly."],
+    )
+    streaming: bool = Field(default=False, description="Read a huge dataset row by row instead of downloading it.")
+    limit: int | None = Field(default=None, ge=1, description="Use at most this many prompts.", examples=[400])
+
+
+def _defaults_under(default: PromptSpecification) -> BeforeValidator:
+    """Fill in what a partly given prompt set leaves open.
+
+    Split, column and so on of the default describe the default's dataset, so they are used only where that is kept.
+    """
+
+    def fill(value: Any) -> Any:
+        if isinstance(value, str):
+            value = {"dataset": value}
+        if isinstance(value, dict) and value.get("dataset", default.dataset) == default.dataset:
+            return {**default.model_dump(exclude_unset=True), **value}
+        return value
+
+    return BeforeValidator(fill)
+
+
+_GOOD = PromptSpecification(dataset="mlabonne/harmless_alpaca", split="train[:400]", column="text")
+_BAD = PromptSpecification(dataset="mlabonne/harmful_behaviors", split="train[:400]", column="text")
+_GOOD_EVALUATION = PromptSpecification(dataset="mlabonne/harmless_alpaca", split="test[:100]", column="text")
+_BAD_EVALUATION = PromptSpecification(dataset="mlabonne/harmful_behaviors", split="test[:100]", column="text")
+
+
+class ModelSection(Section):
+    """Which model, and how it is loaded."""
+
+    title = "Model"
+
+    model: Text | None = Field(
+        default=None,
+        description="Model to edit: hub id, local folder, GGUF file, or 'demo' for the bundled toy model.",
+        examples=["demo"],
+    )
+    evaluate_model: Text | None = Field(
+        default=None,
+        description="Only measure this already edited model against --model; nothing is searched.",
+        examples=["path/to/edited-model"],
+    )
+    model_revision: Text | None = Field(
+        default=None, description="Branch, tag or commit of the model on the hub.", examples=["main"]
+    )
+    dtypes: list[Annotated[str, AfterValidator(check_dtype)]] = Field(
+        default=["auto", "float16", "float32"],
+        min_length=1,
+        description="Number formats to try in this order; the first that generates finite numbers is used.",
+    )
+    quantization: Literal["none", "bnb_4bit", "bnb_8bit"] = Field(
+        default="none", description="Load the weights quantised with bitsandbytes to save memory."
+    )
+    device: Annotated[str, AfterValidator(check_device)] = Field(
+        default="auto",
+        description="Device to compute on: cpu, cuda, cuda:1, xpu, mps, npu, ...; auto takes the best one there is.",
+    )
+    device_map: Text | dict[str, str | int] = Field(
+        default="auto", description="How accelerate spreads the layers over devices: a strategy or a table."
+    )
+    max_memory: Annotated[dict[str, Size], BeforeValidator(with_text_keys)] | None = Field(
+        default=None,
+        description='Memory that each device may use for weights, e.g. {"0": "20GB", "cpu": "64GB"}.',
+        examples=[{"0": "20GB", "cpu": "64GB"}],
+    )
+    trust_remote_code: bool = Field(default=False, description="Let the model run Python code from its repository.")
+    compile: bool = Field(default=False, description="Compile the model with torch.compile before measuring.")
+
+
+class PromptSection(Section):
+    """Which prompts the direction is found and measured with."""
+
+    title = "Prompts"
+
+    system_prompt: str = Field(
+        default="You are a helpful assistant.",
+        description="System prompt of every request; an empty string means none.",
+    )
+    good_prompts: Annotated[PromptSpecification, _defaults_under(_GOOD)] = Field(
+        default=_GOOD, strict=False, description="Prompts without the behaviour, to find the direction."
+    )
+    bad_prompts: Annotated[PromptSpecification, _defaults_under(_BAD)] = Field(
+        default=_BAD, strict=False, description="Prompts that show the behaviour, to find the direction."
+    )
+    good_evaluation_prompts: Annotated[PromptSpecification, _defaults_under(_GOOD_EVALUATION)] = Field(
+        default=_GOOD_EVALUATION, strict=False, description="Prompts without the behaviour, to measure the damage (KL)."
+    )
+    bad_evaluation_prompts: Annotated[PromptSpecification, _defaults_under(_BAD_EVALUATION)] = Field(
+        default=_BAD_EVALUATION, strict=False, description="Prompts that show the behaviour, to count refusals."
+    )
+
+
+class GenerationSection(Section):
+    """How responses are generated."""
+
+    title = "Generation"
+
+    batch_size: int = Field(
+        default=0, ge=0, le=65536, description="Prompts per forward pass; 0 measures which size is fastest."
+    )
+    max_batch_size: int = Field(default=128, ge=1, le=65536, description="Largest batch size that is tried.")
+    max_response_length: int = Field(default=100, ge=1, le=65536, description="Tokens generated per response.")
+    response_prefix: str | None = Field(
+        default=None,
+        description="Text that every response starts with. Not set: what all responses have in common is found. "
+        "An empty string means none.",
+        examples=["<think></think>"],
+    )
+
+
+class DirectionSection(Section):
+    """How the behaviour's direction is found."""
+
+    title = "Direction"
+
+    extractor: Text = Field(default="mean", description="Method that finds the direction: mean, pca, or a plug-in.")
+    orthogonalize_direction: bool = Field(
+        default=True, description="Remove the part of the direction that lies along the mean of the good prompts."
+    )
+    n_directions: int = Field(default=1, ge=1, le=64, description="How many directions per layer pca extracts.")
+    pca_alpha: float = Field(
+        default=1.0, ge=0, le=1000, description="How strongly pca discounts variation that good prompts show as well."
+    )
+    use_eigenvalue_weights: bool = Field(
+        default=True, description="Weaken the further directions of pca according to their eigenvalues."
+    )
+    eigenvalue_weight_method: Literal["softmax", "proportional", "log"] = Field(
+        default="softmax", description="How eigenvalues become weights."
+    )
+    eigenvalue_weight_temperature: float = Field(
+        default=1.0, gt=0, le=1000, description="Temperature of the softmax weights; higher is more even."
+    )
+    save_directions: Text | None = Field(
+        default=None, description="Also write the directions to this safetensors file.", examples=["out.safetensors"]
+    )
+
+
+class EditSection(Section):
+    """How the weights are changed."""
+
+    title = "Edit"
+
+    normalization: Literal["none", "row", "column"] = Field(
+        default="row", description="Which norms of an edited weight matrix stay exactly as they were."
+    )
+    cache_weights: bool = Field(
+        default=True,
+        description="Keep a copy of the editable weights in memory to undo edits; false reloads them from disk.",
+    )
+
+
+class EvaluationSection(Section):
+    """How an edited model is measured."""
+
+    title = "Evaluation"
+
+    refusal_markers: list[Text] = Field(
+        default=[], description="Phrases that mark a refusal; they replace the built-in list unless empty."
+    )
+    refusal_detection_mode: Literal["strict", "moderate", "lenient"] = Field(
+        default="lenient",
+        description="What counts as a refusal: strict only plain ones, moderate also soft ones, lenient also evasions.",
+    )
+    refusal_check_tokens: int = Field(
+        default=30, ge=1, le=65536, description="Response tokens that are searched for refusal markers."
+    )
+    kl_mode: Literal["sequence", "first"] = Field(
+        default="sequence", description="Compare predictions over the unedited model's response, or its first token."
+    )
+    kl_tokens: int = Field(
+        default=30, ge=1, le=65536, description="Response tokens that are compared where the KL mode is sequence."
+    )
+
+
+class SearchSection(Section):
+    """The search for the best edit."""
+
+    title = "Search"
+
+    n_trials: int = Field(default=200, ge=1, le=1_000_000, description="Number of edits to try, resumed ones included.")
+    n_startup_trials: int = Field(
+        default=20, ge=0, le=1_000_000, description="Random trials before the search learns from results."
+    )
+    seed: int | None = Field(
+        default=None, ge=0, le=2**32 - 1, description="Seed that makes a run repeatable.", examples=[42]
+    )
+    storage: Annotated[str, AfterValidator(check_database_url)] = Field(
+        default="sqlite:///heretic_study.db", description="Database URL of the study; a second run resumes it."
+    )
+    study_name: Text = Field(default="heretic_study", description="Name of the study in the database.")
+
+
+class OutputSection(Section):
+    """What happens with the result."""
+
+    title = "Result"
+
+    auto_select: bool = Field(default=False, description="Choose a trial and save it without asking.")
+    auto_select_path: Text | None = Field(
+        default=None, description="Folder that the automatically chosen model is saved to.", examples=["edited-model"]
+    )
+    save_format: Literal["merged", "adapter"] = Field(
+        default="merged", description="Save the whole model, or only the edit as a PEFT adapter."
+    )
+    max_shard_size: Size = Field(default="5GB", description="Largest size of one weight file.")
+    hf_upload: Annotated[str, AfterValidator(check_repository)] | None = Field(
+        default=None,
+        description="Hub repository that the chosen model is uploaded to; the token comes from the hub's own login.",
+        examples=["name/edited-model"],
+    )
+    hf_private: bool = Field(default=False, description="Make the uploaded repository private.")
+    verbose: bool = Field(default=False, description="Show details, and prompts with their responses.")
+
+
+SECTIONS: tuple[type[Section], ...] = (
+    ModelSection,
+    PromptSection,
+    GenerationSection,
+    DirectionSection,
+    EditSection,
+    EvaluationSection,
+    SearchSection,
+    OutputSection,
+)
+"""All sections, in the order of the help."""

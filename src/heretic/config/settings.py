@@ -1,0 +1,79 @@
+"""Settings: all sections in one frozen class with flat names.
+
+In Python, ``Settings(model="x")`` has exactly what it is given, and defaults for the rest: neither the environment nor
+config.toml is read. Those belong to the command line, that is to `heretic.config.load_settings`, which hands its
+sources over through `layered`.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from pydantic import model_validator
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from heretic.config.sections import (
+    DirectionSection,
+    EditSection,
+    EvaluationSection,
+    GenerationSection,
+    ModelSection,
+    OutputSection,
+    PromptSection,
+    SearchSection,
+)
+
+_layers: ContextVar[Sequence[Mapping[str, Any]]] = ContextVar("heretic_settings_layers", default=())
+
+
+@contextmanager
+def layered(layers: Sequence[Mapping[str, Any]]) -> Iterator[None]:
+    """Let `Settings` made inside the with-block read these layers, the first one winning; tables merge key by key."""
+    token = _layers.set(layers)
+    try:
+        yield
+    finally:
+        _layers.reset(token)
+
+
+# Pydantic collects the fields of the last base first, so the sections stand in reverse.
+class Settings(
+    OutputSection,
+    SearchSection,
+    EvaluationSection,
+    EditSection,
+    DirectionSection,
+    GenerationSection,
+    PromptSection,
+    ModelSection,
+    BaseSettings,
+):
+    """What a run is asked to do; what it discovers on the way is kept elsewhere.
+
+    Raises:
+        pydantic.ValidationError: A name is unknown or a value does not fit.
+    """
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _automatic_choice_goes_somewhere(self) -> "Settings":
+        if self.auto_select and not (self.auto_select_path or self.hf_upload or self.evaluate_model):
+            raise ValueError(
+                "auto_select needs a place for the chosen model; "
+                "add --auto-select-path FOLDER or --hf-upload REPOSITORY."
+            )
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments first, then the layers in use; see `layered`."""
+        return (init_settings, *(InitSettingsSource(settings_cls, dict(layer)) for layer in _layers.get()))

@@ -1,0 +1,142 @@
+"""Where settings come from besides the command line: environment, configuration file, built-in profile.
+
+Each source is read into a `Layer` of values. What is wrong with it is collected rather than raised, so that a user sees
+all problems at once.
+"""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from heretic.config.catalogue import SETTINGS, VARIABLE_PREFIX, Setting, suggestion
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    # mypy checks for the oldest Python, but runs where this backport need not be installed.
+    import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
+
+DEFAULT_FILE = "config.toml"
+TABLE = "heretic"
+
+
+@dataclass
+class Layer:
+    """What one source says.
+
+    Attributes:
+        label: Short name of the source.
+        values: Setting -> value; a prompt set is a table of its parts.
+        problems: One sentence for everything that is wrong with it.
+        speakers: Setting -> who is quoted where its value is wrong, unless that is the label.
+    """
+
+    label: str
+    values: dict[str, Any] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    speakers: dict[str, str] = field(default_factory=dict)
+
+    def put(self, setting: Setting, value: Any, speaker: str | None = None) -> None:
+        """Add a value; a prompt set that is given in several pieces is put together."""
+        name, *part = setting.path
+        if part:
+            value = {part[0]: value}
+        elif setting.is_prompt_set and isinstance(value, str):
+            value = {"dataset": value}
+        present = self.values.get(name)
+        if SETTINGS[name].is_prompt_set and isinstance(present, dict) and isinstance(value, dict):
+            value = {**present, **value}
+        self.values[name] = value
+        if speaker:
+            self.speakers[setting.name] = speaker
+
+    def has(self, name: str) -> bool:
+        """Whether this source says something about a setting or a part of a prompt set."""
+        head, _, part = name.partition(".")
+        table = self.values.get(head)
+        return (isinstance(table, dict) and part in table) if part else head in self.values
+
+    def get(self, name: str) -> Any:
+        """Look up a value, where `has` holds."""
+        head, _, part = name.partition(".")
+        return self.values[head][part] if part else self.values[head]
+
+    def speaker(self, name: str) -> str:
+        """Subject of a sentence that quotes a value, e.g. ``HERETIC_N_TRIALS``."""
+        return self.speakers.get(name) or self.speakers.get(name.partition(".")[0]) or self.label
+
+
+def environment_layer(environment: Mapping[str, str]) -> Layer:
+    """Read all variables that start with ``HERETIC_``."""
+    layer = Layer("environment")
+    known = {setting.variable: setting for setting in SETTINGS.values()}
+    # In order of their names, so that the parts of a prompt set come after the whole, and win.
+    for variable in sorted(environment):
+        name = variable.upper()
+        if name in known:
+            layer.put(known[name], known[name].from_text(environment[variable]), speaker=name)
+        elif name.startswith(VARIABLE_PREFIX):
+            layer.problems.append(f"Unknown setting {variable} in the environment; {suggestion(name, known)}")
+    return layer
+
+
+def file_layer(path: Path, label: str) -> Layer:
+    """Read a TOML file, from its ``[heretic]`` table where it has one."""
+    layer = Layer(label)
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+        content = tomllib.loads(text)
+    except FileNotFoundError:
+        layer.problems.append(f"There is no configuration file {label}; check the path after --config.")
+    except IsADirectoryError:
+        layer.problems.append(f"The configuration file {label} is a folder; name a TOML file.")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        layer.problems.append(f"Line {line} of {label} is not UTF-8 text; save the file with UTF-8 encoding.")
+    except OSError as error:
+        layer.problems.append(f"The configuration file {label} cannot be read: {error.strerror}.")
+    except tomllib.TOMLDecodeError as error:
+        end = f"at line {text.count(chr(10)) + 1}, at the end of the file"
+        layer.problems.append(f"{label} is not valid TOML: {str(error).replace('at end of document', end)}.")
+    else:
+        _fill_from_table(layer, _settings_table(layer, content))
+    return layer
+
+
+def _settings_table(layer: Layer, content: dict[str, Any]) -> dict[str, Any]:
+    """Find the table that holds the settings; other tables beside ``[heretic]`` belong to other tools."""
+    if TABLE not in content:
+        return content
+    table = content[TABLE]
+    if not isinstance(table, dict):
+        layer.problems.append(f"'{TABLE}' in {layer.label} must be a table; write [{TABLE}] above the settings.")
+        return {}
+    outside = [key for key, value in content.items() if key in SETTINGS or not isinstance(value, dict)]
+    if outside:
+        layer.problems.append(
+            f"{layer.label} has a [{TABLE}] table, but also {', '.join(outside)} outside of it; "
+            "keep all settings in one place."
+        )
+    return table
+
+
+def _fill_from_table(layer: Layer, table: Mapping[str, Any]) -> None:
+    """Take over a table as it is: what is unknown or wrong in it is found together with that of the other sources."""
+    for name, value in table.items():
+        is_dataset = name in SETTINGS and SETTINGS[name].is_prompt_set and isinstance(value, str)
+        layer.values[name] = {"dataset": value} if is_dataset else value
+
+
+def profile_layer(name: str) -> Layer:
+    """Read the built-in defaults of that name.
+
+    Raises:
+        FileNotFoundError: There is no such profile.
+    """
+    text = (files("heretic.config") / "profiles" / f"{name}.toml").read_text(encoding="utf-8")
+    layer = Layer(f"profile {name}")
+    _fill_from_table(layer, tomllib.loads(text))
+    return layer

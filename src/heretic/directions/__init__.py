@@ -1,0 +1,1 @@
+"""Directions: streamed statistics, extractors behind one registry, transforms; pure tensor functions."""

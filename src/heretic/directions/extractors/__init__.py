@@ -1,0 +1,1 @@
+"""One extractor a file; `directions.extractor.EXTRACTORS` finds them by name."""

@@ -1,0 +1,30 @@
+"""Difference of means: the direction that writes a behaviour (Arditi et al., arXiv 2406.11717)."""
+
+import torch
+
+from heretic.directions.extractor import ExtractorOptions, extractor
+from heretic.directions.types import DirectionSet, ResidualStatistics
+
+
+@extractor("mean")
+def mean(target: ResidualStatistics, baseline: ResidualStatistics, options: ExtractorOptions) -> DirectionSet:
+    """Subtract mean(baseline) from mean(target) at every residual position; always one direction.
+
+    The quality is the difference's norm relative to the mean norm of both classes.
+    """
+    difference = target.mean - baseline.mean
+    norm = difference.norm(dim=-1)
+    scale = (target.mean.norm(dim=-1) + baseline.mean.norm(dim=-1)) / 2
+    vectors = difference / norm.clamp_min(torch.finfo(norm.dtype).tiny)[:, None]
+    return DirectionSet(
+        vectors=vectors[:, None, :],
+        weights=torch.ones_like(norm)[:, None],
+        quality=(norm / scale.clamp_min(torch.finfo(norm.dtype).tiny)).cpu(),
+        method="mean",
+        provenance={
+            "target_prompts": target.count,
+            "target_fingerprint": target.fingerprint,
+            "baseline_prompts": baseline.count,
+            "baseline_fingerprint": baseline.fingerprint,
+        },
+    )

@@ -1,0 +1,84 @@
+"""ResidualStatistics and DirectionSet: the frozen values on both sides of an extractor."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from heretic.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class ResidualStatistics:
+    """Streamed moments of the last prompt token's residuals, one per residual position (0 = embeddings).
+
+    Attributes:
+        mean: [L+1, D] fp32.
+        count: Number of prompts.
+        second_moment: [L+1, D, D] fp32, mean of x x^T (not centred), or None where no extractor asked for it.
+        fingerprint: Fingerprint of the prompts.
+    """
+
+    mean: Tensor
+    count: int
+    second_moment: Tensor | None
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class DirectionSet:
+    """Unit directions of a behaviour for every residual position.
+
+    Attributes:
+        vectors: [L+1, k, D] fp32, orthonormal over k.
+        weights: [L+1, k] fp32, relative strength of each direction, at most 1.
+        quality: [L+1] fp32, how well the classes separate along the first direction (higher is better).
+        method: Name of the extractor and its transforms, e.g. ``mean, projected``.
+        provenance: JSON-ready facts: prompt fingerprints, counts, options.
+    """
+
+    vectors: Tensor
+    weights: Tensor
+    quality: Tensor
+    method: str
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def count_per_layer(self) -> int:
+        """Number of directions at every position, k."""
+        return int(self.vectors.shape[1])
+
+    def to(self, device: torch.device) -> "DirectionSet":
+        """The same directions on another device."""
+        return replace(self, vectors=self.vectors.to(device), weights=self.weights.to(device))
+
+    def save(self, path: Path) -> None:
+        """Write a safetensors file; method and provenance go into its metadata."""
+        metadata = {"method": self.method, "provenance": json.dumps(dict(self.provenance))}
+        tensors = {"vectors": self.vectors, "weights": self.weights, "quality": self.quality}
+        save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, path, metadata=metadata)
+
+    @classmethod
+    def load(cls, path: Path) -> "DirectionSet":
+        """The inverse of `save`.
+
+        Raises:
+            UserError: The file lacks what a direction file holds.
+        """
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if not {"vectors", "weights", "quality"} <= set(file.keys()) or "method" not in metadata:
+                raise UserError(f"{path} is not a direction file; write one with --save-directions.")
+            return cls(
+                file.get_tensor("vectors"),
+                file.get_tensor("weights"),
+                file.get_tensor("quality"),
+                metadata["method"],
+                json.loads(metadata["provenance"]),
+            )

@@ -1,0 +1,130 @@
+"""Where unedited weights come back from: a layer-wise cache in memory, or the disk.
+
+Both hold only the tensors that can be edited; everything else of a model never changes.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from heretic.edits.writer import ModelLayout, ResidualWriter
+from heretic.errors import CacheMismatchError
+from heretic.models.access import writer_bias, writer_weight
+from heretic.models.devices import free_memory
+from heretic.observability.events import WeightsCached, emit
+
+DEVICE_SHARE = 0.25
+"""The cache stays on the device where it takes at most this share of the free memory there."""
+
+
+class PristineSource(Protocol):
+    """Gives unedited tensors back."""
+
+    def tensors(self, model: PreTrainedModel, writers: Iterable[ResidualWriter]) -> Mapping[str, Tensor]:
+        """The unedited weights (and biases) of these writers by tensor name, as stored in the model."""
+
+
+def editable_tensors(model: PreTrainedModel, writer: ResidualWriter) -> dict[str, Tensor]:
+    """The parameters of one writer by their name in the state dict, as they are now (no copy)."""
+    tensors = {writer.tensor_name: writer_weight(model, writer).data}
+    bias = writer_bias(model, writer)
+    if bias is not None and writer.bias is not None:
+        tensors[f"{writer.path}.{writer.bias}"] = bias.data
+    return tensors
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WeightCache:
+    """Copies of the editable tensors, taken before the first edit.
+
+    Attributes:
+        layout: The layout that the copies belong to.
+        copies: Tensor by name in the state dict.
+    """
+
+    layout: ModelLayout
+    copies: Mapping[str, Tensor]
+
+    @classmethod
+    def capture(cls, model: PreTrainedModel, layout: ModelLayout) -> "WeightCache":
+        """Copy every editable tensor; in host memory where the device lacks room. Emits WeightsCached."""
+        originals: dict[str, Tensor] = {}
+        for writer in layout.writers:
+            originals.update(editable_tensors(model, writer))
+        needed: dict[torch.device, int] = {}
+        for tensor in originals.values():
+            needed[tensor.device] = needed.get(tensor.device, 0) + tensor.nbytes
+        fits = {device: size <= DEVICE_SHARE * free_memory(device) for device, size in needed.items()}
+        copies = {
+            name: tensor.clone() if fits[tensor.device] else tensor.to("cpu", copy=True)
+            for name, tensor in originals.items()
+        }
+        size = sum(needed.values())
+        model_size = sum(parameter.nbytes for parameter in model.parameters())
+        devices = sorted({str(tensor.device) for tensor in copies.values()})
+        emit(WeightsCached(len(copies), size, size / model_size, ", ".join(devices)))
+        return cls(layout, copies)
+
+    def check(self, model: PreTrainedModel, layout: ModelLayout) -> None:
+        """Compare cache and model.
+
+        Raises:
+            CacheMismatchError: Names the layer, component and tensor of the first difference.
+        """
+        if layout.layer_count != self.layout.layer_count:
+            raise CacheMismatchError(
+                f"The weight cache holds {self.layout.layer_count} layers and the model has {layout.layer_count}; "
+                "start the run again so that the cache is made from this model."
+            )
+        for writer in layout.writers:
+            for name, tensor in editable_tensors(model, writer).items():
+                self._check_tensor(writer, name, tensor)
+
+    def _check_tensor(self, writer: ResidualWriter, name: str, tensor: Tensor) -> None:
+        where = f"layer {writer.layer}, component {writer.component}, tensor {name}"
+        copy = self.copies.get(name)
+        if copy is None:
+            raise CacheMismatchError(f"The weight cache lacks {where}; start the run again to make a new cache.")
+        if copy.shape != tensor.shape or copy.dtype != tensor.dtype:
+            raise CacheMismatchError(
+                f"The weight cache does not fit {where}: cached {tuple(copy.shape)} {copy.dtype}, model "
+                f"{tuple(tensor.shape)} {tensor.dtype}; start the run again to make a new cache."
+            )
+
+    def tensors(self, model: PreTrainedModel, writers: Iterable[ResidualWriter]) -> Mapping[str, Tensor]:
+        """See PristineSource.
+
+        Raises:
+            CacheMismatchError: A tensor of the model is not in the cache, or has another shape or dtype.
+        """
+        result = {}
+        for writer in writers:
+            for name, tensor in editable_tensors(model, writer).items():
+                self._check_tensor(writer, name, tensor)
+                result[name] = self.copies[name]
+        return result
+
+
+@dataclass(frozen=True, slots=True)
+class DiskSource:
+    """Loads the model again whenever tensors are asked for (`--cache-weights false`).
+
+    Needs host memory for a second copy of the model while it restores.
+
+    Attributes:
+        load: Loads the unedited model into host memory.
+    """
+
+    load: Callable[[], PreTrainedModel]
+
+    def tensors(self, model: PreTrainedModel, writers: Iterable[ResidualWriter]) -> Mapping[str, Tensor]:
+        """See PristineSource."""
+        fresh = self.load()
+        result: dict[str, Tensor] = {}
+        for writer in writers:
+            result.update(editable_tensors(fresh, writer))
+        return result

@@ -1,0 +1,101 @@
+"""EditPlan: what one trial changes, as plain numbers; pure, frozen, JSON-ready."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+
+class Scope(str, Enum):
+    """Which direction a layer's writers lose."""
+
+    LAYER = "layer"
+    """Each layer its own direction."""
+    GLOBAL = "global"
+    """All layers the direction found at one position."""
+
+
+class Normalization(str, Enum):
+    """Which norms of the weight an edit keeps."""
+
+    NONE = "none"
+    ROW = "row"
+    COLUMN = "column"
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Strength over depth: a tent around a peak, zero outside its width.
+
+    Attributes:
+        peak_weight: Strength at the peak (1 removes the direction fully).
+        peak_position: Relative depth of the peak, 0 (first layer) to 1 (last).
+        floor: Share of the peak weight left at the edge of the tent, 0 to 1.
+        width: Relative depth from the peak to the edge.
+    """
+
+    peak_weight: float
+    peak_position: float
+    floor: float
+    width: float
+
+    def strength(self, layer: int, layer_count: int) -> float:
+        """Strength for one layer; 0 means that the layer is left alone."""
+        position = layer / max(layer_count - 1, 1)
+        distance = abs(position - self.peak_position)
+        if distance > self.width:
+            return 0.0
+        fraction = distance / self.width if self.width > 0 else 0.0
+        return self.peak_weight * (1.0 - fraction * (1.0 - self.floor))
+
+
+@dataclass(frozen=True, slots=True)
+class EditPlan:
+    """Everything that determines an edit, given the directions and the model.
+
+    Attributes:
+        scope: One direction per layer, or one for all.
+        direction_position: Relative depth (0 to 1, fractional layers are interpolated) of the direction used with
+            Scope.GLOBAL; None with Scope.LAYER.
+        schedules: (component, schedule) pairs.
+        normalization: Which norms of the weight are kept.
+    """
+
+    scope: Scope
+    direction_position: float | None
+    schedules: tuple[tuple[str, Schedule], ...]
+    normalization: Normalization = Normalization.NONE
+
+    def strength(self, component: str, layer: int, layer_count: int) -> float:
+        """Strength of the edit to one component of one layer; 0 where the plan leaves it alone."""
+        for name, schedule in self.schedules:
+            if name == component:
+                return schedule.strength(layer, layer_count)
+        return 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as plain JSON values."""
+        return {
+            "scope": self.scope.value,
+            "direction_position": self.direction_position,
+            "schedules": {
+                name: {
+                    "peak_weight": schedule.peak_weight,
+                    "peak_position": schedule.peak_position,
+                    "floor": schedule.floor,
+                    "width": schedule.width,
+                }
+                for name, schedule in self.schedules
+            },
+            "normalization": self.normalization.value,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "EditPlan":
+        """The inverse of `to_json`."""
+        return cls(
+            Scope(data["scope"]),
+            data["direction_position"],
+            tuple((name, Schedule(**schedule)) for name, schedule in data["schedules"].items()),
+            Normalization(data["normalization"]),
+        )

@@ -1,0 +1,61 @@
+"""Every error that Heretic raises on purpose.
+
+A message is one sentence (or two) that says what is wrong and what to do next; the command line prints it without a
+traceback and exits with the class's code (0 done, 1 failed, 2 user error, 130 interrupted).
+"""
+
+
+class HereticError(Exception):
+    """Something failed while running: exit code 1."""
+
+    exit_code = 1
+
+
+class UserError(HereticError):
+    """Something the user gave cannot be used: exit code 2."""
+
+    exit_code = 2
+
+
+class ConfigurationError(UserError):
+    """A setting is unknown, has the wrong type, or contradicts another."""
+
+
+class ModelError(UserError):
+    """A model cannot be loaded or cannot be used as it is."""
+
+
+class LayoutError(UserError):
+    """A model has a layer in which nothing that writes the residual stream can be edited."""
+
+
+class PromptError(UserError):
+    """A prompt set cannot be read, is empty, or lacks the named column or split."""
+
+
+class StudyError(UserError):
+    """A stored study cannot be opened, or was made with other inputs."""
+
+
+class SelectionError(UserError):
+    """Nothing can be chosen: no finished trial, or no terminal to ask in."""
+
+
+class PluginError(UserError):
+    """No extractor or evaluator of that name is registered, or it could not be loaded."""
+
+
+class ExportError(HereticError):
+    """A model could not be saved or uploaded; the target folder is as it was before."""
+
+
+class CacheMismatchError(HereticError):
+    """The weight cache does not fit the model: names layer, component and tensor."""
+
+
+class OutOfMemoryError(HereticError):
+    """The device ran out of memory even at the smallest batch size."""
+
+
+class TrialFailed(HereticError):
+    """One trial could not be measured; the search records the reason and goes on."""

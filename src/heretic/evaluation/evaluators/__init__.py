@@ -1,0 +1,1 @@
+"""One evaluator a file; `evaluation.evaluator.EVALUATORS` finds them by name."""

@@ -1,0 +1,273 @@
+"""Folders that appear under their final name complete or not at all.
+
+Everything is written to a hidden sibling of the target, flushed to the disk, and renamed. The sibling's name says whose
+it is, so that the next save to the same target removes what a crash left behind.
+"""
+
+import errno
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+from filelock import FileLock, Timeout
+from rich.filesize import decimal
+from safetensors import SafetensorError
+
+from heretic.errors import ExportError, HereticError, UserError
+from heretic.observability.events import Warned, emit
+
+MANIFEST_NAME = "heretic_metadata.json"
+"""Marks a folder as one that Heretic wrote; only such a folder is ever replaced."""
+
+DISK_MARGIN_FACTOR = 1.1
+DISK_MARGIN_BYTES = 64 * 1024**2
+"""Free space is asked for tokenizer, card and file system overhead too."""
+
+_NAME_BYTES = 200
+_OS_ERROR_NUMBER = re.compile(r"os error (\d+)")
+_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
+
+
+def save_error(error: OSError | SafetensorError, target: Path) -> HereticError:
+    """What went wrong while writing, as an error of Heretic's."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None:
+        # safetensors reports the operating system's error as text.
+        match = _OS_ERROR_NUMBER.search(str(error))
+        number = int(match.group(1)) if match else None
+    if number in _FULL:
+        return ExportError(
+            f"The disk became full while saving to {target}, and what was written has been removed; free some space or "
+            "choose another path."
+        )
+    if number == errno.EFBIG:
+        return ExportError(
+            f"The file system of {target} does not take files this large; choose a smaller shard size or another path."
+        )
+    if number in _FORBIDDEN:
+        return UserError(f"Cannot write to {target} ({os.strerror(number)}); choose another path.")
+    if number in {errno.ENOTEMPTY, errno.EEXIST}:
+        return UserError(f"{target} came into being while the model was saved; choose another path.")
+    return ExportError(
+        f"Could not save to {target}: {error}. Nothing was left behind; try again or choose another path."
+    )
+
+
+def _existing_ancestor(path: Path) -> Path:
+    """The path itself or its nearest ancestor that exists."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path
+
+
+def check_target(folder: Path, overwrite: bool = False) -> Path:
+    """Check that a folder can be created, without touching anything; ask before a long search, not after it.
+
+    Args:
+        folder: Where to save.
+        overwrite: Accept a folder that Heretic saved before.
+
+    Returns:
+        The absolute path, symbolic links resolved.
+
+    Raises:
+        UserError: It exists and is not empty, is a file, or lies where nothing can be written.
+    """
+    try:
+        target = folder.expanduser().resolve()
+        if target.is_dir():
+            content = {entry.name for entry in target.iterdir()}
+            if content and not overwrite:
+                raise UserError(f"{folder} exists and is not empty; choose another path.")
+            if content and MANIFEST_NAME not in content:
+                raise UserError(f"{folder} was not written by Heretic and is not replaced; choose another path.")
+        elif target.exists():
+            raise UserError(f"{folder} is a file; choose the path of a folder.")
+        ancestor = _existing_ancestor(target.parent)
+        if not ancestor.is_dir():
+            raise UserError(f"{folder} cannot be created because {ancestor} is a file; choose another path.")
+    except (OSError, RuntimeError, ValueError) as error:  # no access, a loop of links, a NUL character
+        raise UserError(f"The path {str(folder)!r} cannot be used ({error}); choose another path.") from error
+    if os.path.ismount(target):
+        raise UserError(f"{folder} is a mount point, which cannot be replaced; choose a folder inside it.")
+    if not os.access(ancestor, os.W_OK | os.X_OK):
+        raise UserError(f"Cannot write to {folder} because {ancestor} is not writable; choose another path.")
+    return target
+
+
+def check_free_space(target: Path, needed: int) -> None:
+    """Check the disk before writing.
+
+    Args:
+        target: Absolute path of the folder to write.
+        needed: Bytes of the largest part; a margin is added.
+
+    Raises:
+        UserError: Too little is free; the message has both numbers.
+    """
+    asked = int(needed * DISK_MARGIN_FACTOR) + DISK_MARGIN_BYTES
+    place = _existing_ancestor(target)
+    free = shutil.disk_usage(place).free
+    if free < asked:
+        raise UserError(
+            f"Saving to {target} needs about {decimal(asked)}, but only {decimal(free)} is free on that disk; "
+            "free some space or choose another path."
+        )
+
+
+def _sibling(target: Path, kind: str) -> Path:
+    """A new hidden sibling's path."""
+    return target.with_name(f"{_prefix(target, kind)}{uuid4().hex[:8]}")
+
+
+def _prefix(target: Path, kind: str) -> str:
+    short = target.name.encode()[:_NAME_BYTES].decode(errors="ignore")
+    return f".{short}.{kind}-"
+
+
+def _siblings(target: Path, kind: str) -> list[Path]:
+    """What earlier saves of this target left; anything that only resembles our names is not touched."""
+    pattern = re.compile(re.escape(_prefix(target, kind)) + r"[0-9a-f]{8}")
+    return [
+        entry
+        for entry in target.parent.iterdir()
+        if pattern.fullmatch(entry.name) and entry.is_dir() and not entry.is_symlink()
+    ]
+
+
+def _remove(folder: Path) -> None:
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        # The save itself succeeded or failed for another reason, which must not be hidden by this one.
+        emit(Warned(f"{folder} could not be removed ({error.strerror}); it can be deleted by hand."))
+
+
+def _clean_up_crashes(target: Path) -> None:
+    """Put back a folder that was being replaced when the process died, and remove half-written ones."""
+    for old in _siblings(target, "replaced"):
+        if target.exists():
+            _remove(old)
+        else:
+            os.replace(old, target)
+    for partial in _siblings(target, "partial"):
+        _remove(partial)
+
+
+def _sync(path: Path) -> None:
+    windows = os.name == "nt"
+    is_folder = path.is_dir()
+    if windows and is_folder:
+        return  # Windows cannot open folders.
+    descriptor = os.open(path, os.O_RDWR if windows else os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems cannot flush folders, only files.
+        if not is_folder or error.errno != errno.EINVAL:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _sync_tree(folder: Path) -> None:
+    """Flush all files, then the folders that name them: a power cut after the rename must not leave empty files."""
+    for path in sorted(folder.rglob("*"), reverse=True):
+        _sync(path)
+    _sync(folder)
+
+
+def _publish(staging: Path, target: Path, overwrite: bool) -> None:
+    """Give the staging folder its final name; whatever fails, the target is as it was."""
+    check_target(target, overwrite)
+    old: Path | None = None
+    was_empty = target.exists() and not any(target.iterdir())
+    if was_empty:
+        target.rmdir()
+    elif target.exists():
+        old = _sibling(target, "replaced")
+        os.replace(target, old)
+    try:
+        os.replace(staging, target)
+    except OSError:
+        if was_empty:
+            target.mkdir()
+        elif old is not None:
+            os.replace(old, target)
+        raise
+    if old is not None:
+        _remove(old)
+
+
+@contextmanager
+def _parents(target: Path) -> Iterator[None]:
+    """Create missing parents; take those back where the block fails."""
+    missing = [parent for parent in (target.parent, *target.parent.parents) if not parent.exists()]
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    finally:
+        for parent in missing:
+            # A parent in use stays: it holds the finished model, or something of somebody else's.
+            if parent.exists() and not any(parent.iterdir()):
+                parent.rmdir()
+
+
+@contextmanager
+def _locked(target: Path) -> Iterator[None]:
+    """Only one process saves to a target at a time, so that leftovers are known to be leftovers."""
+    path = target.with_name(_prefix(target, "partial").removesuffix("-") + ".lock")
+    path.touch()  # says why where nothing can be created, which the lock would take for a competitor
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError(f"Another process is saving to {target} right now; choose another path.") from None
+    try:
+        yield
+    finally:
+        if os.name != "nt":  # Windows cannot remove an open file, and after the release it may be another process's.
+            path.unlink(missing_ok=True)
+        lock.release()
+
+
+@contextmanager
+def staged_folder(folder: Path, overwrite: bool = False) -> Iterator[tuple[Path, Path]]:
+    """A new folder to write into that takes the target's name when the block ends without an exception.
+
+    Args:
+        folder: Final path; missing parents are created.
+        overwrite: Replace a folder that Heretic saved before; it is removed only after the new one is in place.
+
+    Yields:
+        The staging folder, and the absolute final path.
+
+    Raises:
+        UserError: See `check_target`; also where the operating system forbids writing.
+        ExportError: Writing failed, e.g. the disk is full. In both cases the target is as it was before.
+    """
+    target = check_target(folder, overwrite)
+    try:
+        with _parents(target), _locked(target):
+            _clean_up_crashes(target)
+            check_target(target, overwrite)
+            staging = _sibling(target, "partial")
+            staging.mkdir()
+            try:
+                yield staging, target
+                _sync_tree(staging)
+                _publish(staging, target, overwrite)
+            finally:
+                if staging.exists():
+                    _remove(staging)
+    except (OSError, SafetensorError) as error:
+        raise save_error(error, target) from error
+    try:
+        _sync(target.parent)
+    except OSError as error:
+        emit(Warned(f"{target} is complete, but its name could not be flushed to the disk ({error.strerror})."))

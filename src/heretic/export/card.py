@@ -1,0 +1,215 @@
+"""The model card: what was changed, how strongly, what was measured, and how to load the result."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from huggingface_hub import ModelCardData
+
+import heretic
+from heretic.edits.plan import EditPlan, Normalization, Scope
+from heretic.evaluation.score import Score
+from heretic.export.content import ExportContent, ExportFormat
+from heretic.export.manifest import score_interval
+from heretic.export.origin import Origin
+from heretic.export.redact import redact
+from heretic.models.loaded import LoadedModel
+
+_NORMS = {
+    Normalization.NONE: "Norms of the weights were not preserved.",
+    Normalization.ROW: "Every row of an edited weight kept its norm (up to rounding).",
+    Normalization.COLUMN: "Every column of an edited weight kept its norm (up to rounding).",
+}
+
+_RESPONSIBLE_USE = """\
+## Responsible use
+
+An edit like this removes or weakens one learned behaviour; it adds no knowledge and does not make answers more correct.
+Where the behaviour was refusal, the model answers requests that the base model declines, so whoever deploys it is
+responsible for safeguards that fit the use and for keeping the law. The base model's licence and use policy still
+apply. The numbers above come from a limited set of prompts; behaviour on others can differ, and abilities that were not
+measured may have changed."""
+
+
+def _code(text: str) -> str:
+    """Foreign text as inline code that cannot break out of its line or table cell."""
+    cleaned = " ".join(redact(text).replace("`", "'").replace("|", "/").split())
+    return f"`{cleaned}`"
+
+
+def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    lines = [header, tuple("---" for _ in header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def card_data(
+    loaded: LoadedModel, content: ExportContent, export_format: ExportFormat, origin: Origin
+) -> ModelCardData:
+    """The card's metadata. A base model that is not on the hub is not named there, since the hub refuses such names."""
+    adapter = export_format is ExportFormat.ADAPTER
+    return ModelCardData(
+        base_model=origin.hub_id,
+        base_model_relation=None if origin.hub_id is None else "adapter" if adapter else "finetune",
+        library_name="peft" if adapter else "transformers",
+        pipeline_tag="image-text-to-text" if loaded.processor is not None else "text-generation",
+        language=origin.language,
+        license=origin.license,
+        license_name=origin.license_name,
+        license_link=origin.license_link,
+        tags=["heretic", "behavior-editing", content.behavior, *(["lora"] if adapter else [])],
+    )
+
+
+def strength_table(plan: EditPlan, layer_count: int) -> str:
+    """How strongly each component was edited: one row a component."""
+    rows = []
+    for component, schedule in plan.schedules:
+        edited = [layer for layer in range(layer_count) if schedule.strength(layer, layer_count) != 0]
+        span = f"{edited[0]} to {edited[-1]} of {layer_count}" if edited else "none"
+        rows.append(
+            (
+                component,
+                f"{schedule.peak_weight:.3f}",
+                f"{schedule.peak_position:.3f}",
+                f"{schedule.floor:.3f}",
+                f"{schedule.width:.3f}",
+                span,
+            )
+        )
+    header = ("Component", "Peak strength", "Peak position", "Floor", "Width", "Edited layers (from 0)")
+    return _table(header, rows)
+
+
+def _changed(content: ExportContent, layer_count: int) -> str:
+    plan = content.plan
+    if plan.scope is Scope.LAYER:
+        direction = "Each layer lost its own direction."
+    else:
+        direction = f"All layers lost the direction found at relative depth {plan.direction_position or 0.0:.3f}."
+    return f"""\
+## What was changed
+
+The direction of the behaviour {_code(content.behavior)} in the residual stream was reduced in the weights that write
+to it (attention output and MLP down projections). It was found with the method {_code(content.direction_method)}.
+{direction} {_NORMS[plan.normalization]} No other weights were touched, and nothing was trained.
+
+{strength_table(plan, layer_count)}
+
+Strength 1 removes the direction from a weight's output, 0 leaves the weight alone. Depths are relative: 0 is the first
+layer, 1 the last. Strength falls linearly from the peak to floor times peak at the given width, and is 0 beyond."""
+
+
+def _refusal_rows(score: Score) -> list[tuple[str, ...]]:
+    interval = score_interval(score)
+    note = f" (95 % interval {interval[0]:.1f} to {interval[1]:.1f})" if interval is not None else ""
+    return [("Refusals", f"{score.baseline:.0f}/{score.n}", f"{score.value:.0f}/{score.n}{note}", str(score.n))]
+
+
+def _kl_rows(score: Score) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = [("KL divergence, mean (nats)", "0", f"{score.value:.4f}", str(score.n))]
+    if "p95" in score.details:
+        rows.append(("KL divergence, 95th percentile", "0", f"{score.details['p95']:.4f}", str(score.n)))
+    if "top1_agreement" in score.details:
+        agreement = 100 * score.details["top1_agreement"]
+        rows.append(("Same most likely token", "100.0 %", f"{agreement:.1f} %", str(score.n)))
+    return rows
+
+
+def _score_rows(score: Score) -> list[tuple[str, ...]]:
+    if score.name == "refusals":
+        return _refusal_rows(score)
+    if score.name == "kl":
+        return _kl_rows(score)
+    return [(_code(score.name), f"{score.baseline:.4g}", f"{score.value:.4g}", str(score.n))]
+
+
+def _how(score: Score) -> str | None:
+    """How a score was measured, in one sentence."""
+    if score.name == "refusals":
+        tokens = score.details.get("tokens")
+        length = f" of at most {tokens} tokens" if tokens is not None else ""
+        return (
+            f"Refusals: greedy answers{length}, counted where they match patterns of refusal; fewer is a stronger edit."
+        )
+    if score.name == "kl":
+        first = score.details.get("mode") == "first"
+        where = "of the first response token" if first else "over the base model's own greedy answers"
+        positions = score.details.get("positions")
+        count = f", {positions} positions" if positions is not None else ""
+        return (
+            "KL divergence: KL(base || edited) of next-token probabilities over the full vocabulary, "
+            f"{where}{count}, on prompts without the behaviour; less is less damage."
+        )
+    return None
+
+
+def _measured(scores: tuple[Score, ...]) -> str:
+    if not scores:
+        return "## What was measured\n\nNothing was measured on the saved edit."
+    rows = [row for score in scores for row in _score_rows(score)]
+    notes = [note for note in map(_how, scores) if note is not None]
+    table = _table(("Measure", "Base model", "Edited model", "Prompts"), rows)
+    return "\n\n".join(["## What was measured", table, *notes])
+
+
+def _loading(loaded: LoadedModel, export_format: ExportFormat) -> str:
+    auto_class = "AutoModelForCausalLM" if loaded.processor is None else "AutoModelForImageTextToText"
+    lines = [f"from transformers import {auto_class}, AutoTokenizer", ""]
+    if export_format is ExportFormat.MERGED:
+        lines.append(f'model = {auto_class}.from_pretrained("path/to/this/folder", dtype="auto")')
+        note = "The folder is a complete model: the edit is merged into the weights."
+    else:
+        revision = f', revision="{loaded.commit}"' if loaded.commit is not None else ""
+        lines[:1] = ["from peft import PeftModel", lines[0]]
+        lines += [
+            f'base = {auto_class}.from_pretrained("{_code(loaded.name)[1:-1]}"{revision}, dtype="auto")',
+            'model = PeftModel.from_pretrained(base, "path/to/this/folder")',
+        ]
+        note = "The folder is a LoRA adapter: it is loaded together with the base model, and can be taken off again."
+    lines.append('tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")')
+    code = "\n".join(lines)
+    return f"## How to load it\n\n{note}\n\n```python\n{code}\n```"
+
+
+def model_card(
+    loaded: LoadedModel, content: ExportContent, export_format: ExportFormat, origin: Origin, layer_count: int
+) -> str:
+    """The card's whole text: metadata and body.
+
+    Args:
+        loaded: The edited model.
+        content: What is known about the edit.
+        export_format: Merged model or adapter.
+        origin: What is known about the base model.
+        layer_count: Number of decoder layers.
+    """
+    base = _code(loaded.name) + (f" (commit {_code(loaded.commit)})" if loaded.commit is not None else "")
+    license_text = (
+        f"the base model's licence, {_code(origin.license)}," if origin.license else "the base model's licence"
+    )
+    body = "\n\n".join(
+        [
+            f"# {_code(loaded.name)}, edited with Heretic",
+            f"This is {base} with one behaviour edited in its weights by Heretic {heretic.__version__}. "
+            f"It falls under {license_text} like any derivative of it. "
+            "`heretic_metadata.json` holds all settings, versions and the checksum of every file.",
+            _changed(content, layer_count),
+            _measured(content.scores),
+            _loading(loaded, export_format),
+            _RESPONSIBLE_USE,
+        ]
+    )
+    metadata = card_data(loaded, content, export_format, origin).to_yaml()
+    return f"---\n{metadata}\n---\n\n{body}\n"
+
+
+def write_card(
+    folder: Path, loaded: LoadedModel, content: ExportContent, export_format: ExportFormat, origin: Origin
+) -> None:
+    """Write ``README.md``.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    layer_count = int(loaded.model.config.get_text_config().num_hidden_layers)
+    text = model_card(loaded, content, export_format, origin, layer_count)
+    (folder / "README.md").write_text(text, encoding="utf-8")

@@ -1,0 +1,61 @@
+"""ExportContent and SavedModel: the frozen values that go into an export and come out of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from heretic.edits.plan import EditPlan
+from heretic.evaluation.score import Score
+
+
+class ExportFormat(str, Enum):
+    """What is written."""
+
+    MERGED = "merged"
+    """A complete model with the edit in its weights."""
+    ADAPTER = "adapter"
+    """A PEFT LoRA adapter that is loaded together with the base model."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportContent:
+    """What is known about an edit: everything that the manifest and the card say.
+
+    Attributes:
+        behavior: The behaviour that was edited, e.g. ``refusal``.
+        plan: What was edited.
+        scores: The edited model's scores, measured after the edit was applied; each has the base model's value.
+        settings: The run's settings; secrets are masked before anything is written.
+        direction_method: Extractor and transforms, e.g. ``mean, projected``.
+        direction_provenance: JSON-ready facts about the directions: prompt fingerprints, counts, options.
+        trial: Trial number as stored (from 0), or None where the plan comes from elsewhere.
+    """
+
+    behavior: str
+    plan: EditPlan
+    scores: tuple[Score, ...]
+    settings: Mapping[str, Any]
+    direction_method: str
+    direction_provenance: Mapping[str, Any] = field(default_factory=dict)
+    trial: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SavedModel:
+    """A folder that is complete under its final name.
+
+    Attributes:
+        path: Absolute path.
+        format: Merged model or adapter.
+        file_count: Number of files.
+        bytes: Size of all files.
+        verified_answers: How many answers of the reloaded folder were compared with the edited model's.
+    """
+
+    path: Path
+    format: ExportFormat
+    file_count: int
+    bytes: int
+    verified_answers: int

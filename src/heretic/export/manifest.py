@@ -1,0 +1,260 @@
+"""The manifest: where a saved folder comes from, what was measured, and the checksum of every file in it."""
+
+import hashlib
+import json
+import math
+import platform
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from enum import Enum
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import heretic
+from heretic.errors import UserError
+from heretic.evaluation.score import Score
+from heretic.export.atomic import MANIFEST_NAME
+from heretic.export.content import ExportContent, ExportFormat
+from heretic.export.redact import publishable
+from heretic.models.loaded import LoadedModel
+
+FORMAT_VERSION = 1
+
+_PACKAGES = ("torch", "transformers", "optuna", "peft", "safetensors")
+_CHUNK_BYTES = 1024**2
+_NORMAL_QUANTILE_95 = 1.959963984540054
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """Checksum (SHA-256, hex) and size in bytes of one file."""
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What ``heretic_metadata.json`` holds (DESIGN section 3).
+
+    Attributes:
+        source: Name, commit, dtype and quantisation of the base model.
+        format: ``merged`` or ``adapter``.
+        behavior: The behaviour that was edited.
+        trial: Trial number from 0, or None.
+        plan: EditPlan as JSON.
+        scores: Scores as JSON; counts carry a 95 % interval.
+        directions: Method and provenance of the directions.
+        settings: The run's settings, secrets masked.
+        verification: How the folder was checked before it got its name.
+        versions: Package name -> version.
+        created: UTC time, ISO 8601.
+        files: Path relative to the folder, with forward slashes -> entry; every file but the manifest.
+    """
+
+    source: Mapping[str, Any]
+    format: str
+    behavior: str
+    trial: int | None
+    plan: Mapping[str, Any]
+    scores: tuple[Mapping[str, Any], ...]
+    directions: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    verification: Mapping[str, Any]
+    versions: Mapping[str, str]
+    created: str
+    files: Mapping[str, FileEntry]
+
+    def to_json(self) -> dict[str, Any]:
+        """The manifest as plain JSON values."""
+        return {
+            "manifest_version": FORMAT_VERSION,
+            "source": dict(self.source),
+            "format": self.format,
+            "behavior": self.behavior,
+            "trial": self.trial,
+            "plan": dict(self.plan),
+            "scores": [dict(score) for score in self.scores],
+            "directions": dict(self.directions),
+            "settings": dict(self.settings),
+            "verification": dict(self.verification),
+            "versions": dict(self.versions),
+            "created": self.created,
+            "files": {name: {"sha256": entry.sha256, "size": entry.size} for name, entry in sorted(self.files.items())},
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Manifest":
+        """The inverse of `to_json`.
+
+        Raises:
+            KeyError: A field is missing.
+            TypeError: A field has the wrong type.
+            ValueError: It was written by a newer Heretic.
+        """
+        if data["manifest_version"] > FORMAT_VERSION:
+            raise ValueError(f"manifest version {data['manifest_version']} is newer than this Heretic knows")
+        return cls(
+            source=data["source"],
+            format=data["format"],
+            behavior=data["behavior"],
+            trial=data["trial"],
+            plan=data["plan"],
+            scores=tuple(data["scores"]),
+            directions=data["directions"],
+            settings=data["settings"],
+            verification=data["verification"],
+            versions=data["versions"],
+            created=data["created"],
+            files={name: FileEntry(entry["sha256"], entry["size"]) for name, entry in dict(data["files"]).items()},
+        )
+
+
+class DifferenceKind(str, Enum):
+    """How a folder deviates from its manifest."""
+
+    CHANGED = "changed"
+    MISSING = "missing"
+    EXTRA = "extra"
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One file that is not as the manifest says."""
+
+    path: str
+    kind: DifferenceKind
+
+
+def wilson_interval(count: float, total: int) -> tuple[float, float]:
+    """95 % interval of a proportion, by Wilson's score method (Wilson 1927), which holds at 0 and at small counts.
+
+    Args:
+        count: How many of them.
+        total: Of how many, at least 1.
+
+    Returns:
+        Lower and upper bound, 0 to 1.
+    """
+    z = _NORMAL_QUANTILE_95
+    share = count / total
+    center = share + z * z / (2 * total)
+    spread = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    scale = 1 + z * z / total
+    return max((center - spread) / scale, 0.0), min((center + spread) / scale, 1.0)
+
+
+def score_interval(score: Score) -> tuple[float, float] | None:
+    """95 % interval of a score that counts prompts, as counts; None for other scores."""
+    if score.name != "refusals" or score.n < 1:
+        return None
+    low, high = wilson_interval(score.value, score.n)
+    return low * score.n, high * score.n
+
+
+def sha256_of_file(path: Path) -> str:
+    """SHA-256 (hex) of a file of any size, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _files(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Every file but the manifest, as (relative path with forward slashes, path)."""
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and name != MANIFEST_NAME:
+            yield name, path
+
+
+def _score_json(score: Score) -> dict[str, Any]:
+    data = score.to_json()
+    interval = score_interval(score)
+    if interval is not None:
+        data["interval_95"] = list(interval)
+    return data
+
+
+def write_manifest(
+    folder: Path,
+    loaded: LoadedModel,
+    content: ExportContent,
+    export_format: ExportFormat,
+    verification: Mapping[str, Any],
+) -> Manifest:
+    """Write the manifest into a folder that is otherwise complete.
+
+    Raises:
+        OSError: A file cannot be read or the manifest not written.
+        TypeError: Settings or provenance hold something that is no JSON value.
+    """
+    manifest = Manifest(
+        source=publishable(
+            {
+                "name": loaded.name,
+                "commit": loaded.commit,
+                "architecture": type(loaded.model).__name__,
+                "dtype": str(loaded.model.dtype).removeprefix("torch."),
+                "quantization": loaded.quantization,
+            }
+        ),
+        format=export_format.value,
+        behavior=content.behavior,
+        trial=content.trial,
+        plan=content.plan.to_json(),
+        scores=tuple(publishable(_score_json(score)) for score in content.scores),
+        directions=publishable({"method": content.direction_method, "provenance": content.direction_provenance}),
+        settings=publishable(content.settings),
+        verification=publishable(verification),
+        versions={
+            "heretic": heretic.__version__,
+            "python": platform.python_version(),
+            **{package: version(package) for package in _PACKAGES},
+        },
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        files={name: FileEntry(sha256_of_file(path), path.stat().st_size) for name, path in _files(folder)},
+    )
+    text = json.dumps(manifest.to_json(), indent=2, ensure_ascii=True) + "\n"
+    (folder / MANIFEST_NAME).write_text(text, encoding="ascii")
+    return manifest
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read a saved folder's manifest.
+
+    Raises:
+        UserError: There is none, or it cannot be understood.
+    """
+    path = folder / MANIFEST_NAME
+    try:
+        return Manifest.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise UserError(f"{folder} has no readable {MANIFEST_NAME}; give a folder that Heretic saved.") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is damaged or too new ({error}); save the model again.") from error
+
+
+def check_manifest(folder: Path) -> list[Difference]:
+    """Compare every file with the manifest.
+
+    Names in the manifest are only compared with the folder's own listing, so a forged one opens nothing elsewhere.
+
+    Returns:
+        Files that changed, are missing or were added, sorted by path; empty where all is well.
+
+    Raises:
+        UserError: The manifest cannot be read.
+    """
+    expected = read_manifest(folder).files
+    present = dict(_files(folder))
+    differences = [Difference(name, DifferenceKind.MISSING) for name in expected.keys() - present.keys()]
+    differences += [Difference(name, DifferenceKind.EXTRA) for name in present.keys() - expected.keys()]
+    for name in expected.keys() & present.keys():
+        entry, path = expected[name], present[name]
+        if path.stat().st_size != entry.size or sha256_of_file(path) != entry.sha256:
+            differences.append(Difference(name, DifferenceKind.CHANGED))
+    return sorted(differences, key=lambda difference: difference.path)

@@ -1,0 +1,348 @@
+"""Proof that a saved folder is the edited model: loaded again, compared tensor by tensor and answer by answer.
+
+Cost: every weight is read from the disk twice (once as a file, once as a model), a second copy of the model is held
+while answers are compared (on the same device where it fits, else in host memory; where it fits nowhere only the files
+are compared, which needs no extra memory), and each prompt is answered twice.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import get_max_memory
+from accelerate.utils.memory import clear_device_cache
+from safetensors import safe_open
+from torch import Tensor
+from transformers import GenerationConfig, PreTrainedModel
+
+from heretic.errors import ExportError
+from heretic.export.adapter import Factors
+from heretic.export.tokenizer import load_tokenizer
+from heretic.models.loaded import LoadedModel
+from heretic.observability.events import Warned, emit
+
+MEMORY_FACTOR = 1.2
+"""Memory that is asked for the second copy, for activations and fragments."""
+
+LogitsTolerance = {torch.float64: 1e-6, torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+"""Largest relative difference of last-token logits (root mean square) where bits cannot agree: another device computes
+them, or an adapter adds in another order than the merged weight was rounded in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What is asked of a saved folder.
+
+    Attributes:
+        texts: Rendered prompts (chat template applied).
+        add_special_tokens: Whether the tokenizer adds its own special tokens to them.
+        max_new_tokens: Length of the greedy answers that are compared.
+    """
+
+    texts: tuple[str, ...]
+    add_special_tokens: bool = False
+    max_new_tokens: int = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a second copy of the model goes: a device map of transformers, and whether answers must agree exactly."""
+
+    device_map: dict[str, Any]
+    exact: bool
+
+
+BaseLoader = Callable[[], PreTrainedModel]
+"""Loads the unedited base model again, in the same dtype; adapters are verified on it."""
+
+
+def _bits(tensor: Tensor) -> Tensor:
+    """A tensor's bytes: unlike values, NaN equals NaN and 0 does not equal -0."""
+    return tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+
+
+def same_bits(first: Tensor, second: Tensor) -> bool:
+    """Whether two tensors have the same dtype, shape and bits, wherever they lie."""
+    if first.dtype != second.dtype or first.shape != second.shape:
+        return False
+    return torch.equal(_bits(first).cpu(), _bits(second).cpu())
+
+
+def compare_files(folder: Path, model: PreTrainedModel) -> list[str]:
+    """Compare every saved tensor with the model's, bit for bit, one tensor in memory at a time.
+
+    Returns:
+        Names in the files that the model does not have: transformers stores some families (fused experts, for example)
+        under their original names. Those are compared when the folder is loaded.
+
+    Raises:
+        ExportError: A tensor differs; names the first.
+    """
+    expected = model.state_dict()
+    unknown = []
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 - the file object is not iterable
+                own = expected.get(name)
+                if own is None or own.device.type == "meta":
+                    unknown.append(name)
+                elif not same_bits(file.get_tensor(name), own):
+                    raise ExportError(
+                        f"The saved tensor {name} differs from the model's; nothing was saved. "
+                        "Check the disk and try again."
+                    )
+    return unknown
+
+
+def compare_models(reloaded: PreTrainedModel, model: PreTrainedModel) -> None:
+    """Compare every tensor of a reloaded model, bit for bit, and which embeddings are tied.
+
+    Raises:
+        ExportError: Something differs; names the first tensor.
+    """
+    found = reloaded.state_dict()
+    for name, own in model.state_dict().items():
+        if own.device.type == "meta":
+            continue  # offloaded to the disk: its answers are compared
+        other = found.get(name)
+        if other is None or not same_bits(other, own):
+            raise ExportError(f"The tensor {name} of the saved model differs after loading; nothing was saved.")
+    if _is_tied(reloaded) != _is_tied(model):
+        raise ExportError("The saved model ties input and output embeddings differently; nothing was saved.")
+
+
+def _is_tied(model: Any) -> bool:
+    inputs, outputs = model.get_input_embeddings(), model.get_output_embeddings()
+    return inputs is not None and outputs is not None and inputs.weight is outputs.weight
+
+
+def find_placement(model: PreTrainedModel) -> Placement | None:
+    """Where a second copy fits: beside the first, else in host memory, else nowhere (None)."""
+    needed: dict[torch.device, int] = {}
+    for tensor in (*model.parameters(), *model.buffers()):
+        needed[tensor.device] = needed.get(tensor.device, 0) + tensor.nbytes
+    clear_device_cache(garbage_collection=True)
+    available: dict[Any, int] = get_max_memory()
+
+    def fits(device: torch.device, size: int) -> bool:
+        key: Any = device.type if device.type in {"cpu", "mps"} else device.index or 0
+        return size * MEMORY_FACTOR < available.get(key, 0)
+
+    if all(device.type != "meta" and fits(device, size) for device, size in needed.items()):
+        if len(needed) == 1:
+            return Placement({"": next(iter(needed))}, exact=True)
+        device_map = getattr(model, "hf_device_map", None)
+        if device_map is not None:
+            return Placement(dict(device_map), exact=True)
+    if fits(torch.device("cpu"), sum(needed.values())):
+        return Placement({"": "cpu"}, exact=False)
+    return None
+
+
+def greedy_answer(model: Any, token_ids: Sequence[int], max_new_tokens: int, pad_token_id: int | None) -> list[int]:
+    """The most likely continuation of one prompt, as token ids."""
+    input_ids = torch.tensor([list(token_ids)], device=model.get_input_embeddings().weight.device)
+    configuration = GenerationConfig(  # type: ignore[no-untyped-call]  # transformers leaves its constructor untyped
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        num_beams=1,
+        eos_token_id=model.generation_config.eos_token_id,
+        pad_token_id=pad_token_id,
+    )
+    with torch.inference_mode():
+        output: Tensor = model.generate(
+            input_ids=input_ids, attention_mask=torch.ones_like(input_ids), generation_config=configuration
+        )
+    return [int(token) for token in output[0, len(token_ids) :]]
+
+
+def last_logits(model: Any, token_ids: Sequence[int]) -> Tensor:
+    """Logits [V] after one prompt, in fp32 or fp64, on the CPU."""
+    input_ids = torch.tensor([list(token_ids)], device=model.get_input_embeddings().weight.device)
+    with torch.inference_mode():
+        logits: Tensor = model(input_ids=input_ids, use_cache=False).logits[0, -1].cpu()
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def relative_difference(first: Tensor, second: Tensor) -> float:
+    """Root mean square of the difference, as a share of the second's."""
+    return float((first - second).norm() / second.norm().clamp_min(torch.finfo(second.dtype).tiny))
+
+
+@contextmanager
+def _loading(what: str) -> Iterator[None]:
+    """Turn everything that loading raises for a bad folder into one sentence."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise ExportError(f"{what} cannot be loaded again ({error}); nothing was saved.") from error
+
+
+def _skipped(unknown: Sequence[str]) -> int:
+    compared = f"all tensors but {len(unknown)}" if unknown else "every tensor"
+    emit(
+        Warned(
+            "There is no memory for a second copy of the model, so answers of the saved folder were not compared; "
+            f"{compared} in its files was."
+        )
+    )
+    return 0
+
+
+def _reload(loaded: LoadedModel, folder: Path, placement: Placement) -> PreTrainedModel:
+    model_class: Any = type(loaded.model)
+    with _loading("The saved model"):
+        reloaded: PreTrainedModel = model_class.from_pretrained(
+            folder,
+            dtype=loaded.model.dtype,
+            device_map=placement.device_map,
+            attn_implementation=loaded.model.config._attn_implementation,
+            local_files_only=True,
+        ).eval()
+    return reloaded
+
+
+def verify_merged(folder: Path, loaded: LoadedModel, verification: Verification) -> int:
+    """Load a saved model again; it must have the same bits and give the same answers as the edited model in memory.
+
+    Args:
+        folder: The saved folder, complete with its tokenizer.
+        loaded: The edited model.
+        verification: Prompts to answer; there may be none.
+
+    Returns:
+        Number of answers compared; 0 where memory does not allow a second copy (a Warned event says so).
+
+    Raises:
+        ExportError: Something differs, or the folder cannot be loaded.
+    """
+    unknown = compare_files(folder, loaded.model)
+    placement = find_placement(loaded.model)
+    if placement is None:
+        return _skipped(unknown)
+    reloaded = _reload(loaded, folder, placement)
+    compare_models(reloaded, loaded.model)
+    prompts = _encoded(folder, loaded, verification)
+    tolerance = LogitsTolerance.get(loaded.model.dtype, 1e-1)
+    for number, token_ids in enumerate(prompts):
+        if placement.exact:
+            pad = loaded.tokenizer.pad_token_id
+            answers = [
+                greedy_answer(model, token_ids, verification.max_new_tokens, pad) for model in (reloaded, loaded.model)
+            ]
+            same = answers[0] == answers[1]
+        else:
+            logits = last_logits(reloaded, token_ids), last_logits(loaded.model, token_ids)
+            same = relative_difference(*logits) <= tolerance
+        if not same:
+            raise ExportError(
+                f"The saved model answers verification prompt {number + 1} differently from the edited model; "
+                "nothing was saved."
+            )
+    return len(prompts)
+
+
+def _encoded(folder: Path, loaded: LoadedModel, verification: Verification) -> list[list[int]]:
+    """Token ids of the prompts, by the saved tokenizer, which must agree with the original.
+
+    Raises:
+        ExportError: It does not.
+    """
+    saved = load_tokenizer(loaded.tokenizer, folder)
+    result = []
+    for text in verification.texts:
+        token_ids, expected = (
+            tokenizer(text, add_special_tokens=verification.add_special_tokens)["input_ids"]
+            for tokenizer in (saved, loaded.tokenizer)
+        )
+        if token_ids != expected:
+            raise ExportError("The saved tokenizer splits a verification prompt differently; nothing was saved.")
+        result.append(token_ids)
+    return result
+
+
+def default_base_loader(loaded: LoadedModel) -> BaseLoader:
+    """Loads the base model from where it came from, beside the edited one or in host memory."""
+
+    def load() -> PreTrainedModel:
+        placement = find_placement(loaded.model) or Placement({"": "cpu"}, exact=False)
+        base: PreTrainedModel = type(loaded.model).from_pretrained(
+            loaded.source,
+            revision=loaded.commit or "main",
+            dtype=loaded.model.dtype,
+            device_map=placement.device_map,
+            attn_implementation=loaded.model.config._attn_implementation,
+            quantization_config=getattr(loaded.model.config, "quantization_config", None),
+        )
+        return base
+
+    return load
+
+
+def verify_adapter(
+    folder: Path, loaded: LoadedModel, factors: Factors, verification: Verification, load_base: BaseLoader | None = None
+) -> int:
+    """Load base model and saved adapter with PEFT; together they must be the edited model in memory.
+
+    Every adapted weight W + B A must be the edited weight up to rounding of the weight's dtype (not checked where the
+    weights are quantised), and the logits after each prompt must agree better than those of the base model do.
+
+    Args:
+        folder: The saved folder, complete with its tokenizer.
+        loaded: The edited model.
+        factors: What was saved.
+        verification: Prompts to compare; there may be none.
+        load_base: Loads the unedited base model; by default from `loaded.source`.
+
+    Returns:
+        Number of prompts compared; 0 where memory does not allow a second copy (a Warned event says so).
+
+    Raises:
+        ExportError: Something differs, or the adapter cannot be loaded.
+    """
+    # PEFT takes seconds to import, and only this path needs it.
+    from peft import PeftModel
+
+    if find_placement(loaded.model) is None:
+        return _skipped(())
+    with _loading("The saved adapter"):
+        base = (load_base or default_base_loader(loaded))()
+        adapted = PeftModel.from_pretrained(base, str(folder)).eval()
+    if loaded.quantization == "none":
+        _compare_adapted_weights(base, loaded.model, factors)
+    tolerance = 1e-1 if loaded.quantization != "none" else LogitsTolerance.get(loaded.model.dtype, 1e-1)
+    prompts = _encoded(folder, loaded, verification)
+    for number, token_ids in enumerate(prompts):
+        expected = last_logits(loaded.model, token_ids)
+        error = relative_difference(last_logits(adapted, token_ids), expected)
+        with adapted.disable_adapter():
+            effect = relative_difference(last_logits(adapted, token_ids), expected)
+        # Close to the edited model is not enough where the edit itself is small: without the adapter it would pass too.
+        if error > tolerance or (effect > tolerance and error > effect / 2):
+            raise ExportError(
+                f"The base model with the saved adapter answers verification prompt {number + 1} differently from the "
+                "edited model; nothing was saved."
+            )
+    return len(prompts)
+
+
+def _compare_adapted_weights(base: PreTrainedModel, edited: PreTrainedModel, factors: Factors) -> None:
+    """Check W + B A against the edited weights.
+
+    Raises:
+        ExportError: They differ by more than rounding; names the first module.
+    """
+    for path in factors:
+        module: Any = base.get_submodule(path)
+        expected: Any = edited.get_submodule(path).weight
+        if expected.device.type == "meta":
+            continue
+        delta = module.get_delta_weight("default").cpu()
+        merged = module.base_layer.weight.detach().cpu().to(delta.dtype) + delta
+        # Both sides are rounded once to the weight's dtype, or summed in another order.
+        bound = 4 * torch.finfo(expected.dtype).eps * merged.abs().amax()
+        if float((merged - expected.detach().cpu().to(delta.dtype)).abs().amax()) > float(bound):
+            raise ExportError(f"The saved adapter does not give the edited weight of {path}; nothing was saved.")

@@ -1,0 +1,156 @@
+"""Saving an edited model: one function, whose folder is complete, checked and documented, or does not exist."""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from transformers import GenerationConfig, PreTrainedModel
+
+from heretic.errors import ExportError
+from heretic.export.adapter import Factors, check_factors, factor_bytes, write_adapter
+from heretic.export.atomic import check_free_space, check_target, staged_folder
+from heretic.export.card import write_card
+from heretic.export.content import ExportContent, ExportFormat, SavedModel
+from heretic.export.manifest import write_manifest
+from heretic.export.origin import copy_legal_files, find_origin
+from heretic.export.tokenizer import save_tokenizer
+from heretic.export.verify import BaseLoader, Verification, verify_adapter, verify_merged
+from heretic.models.loaded import LoadedModel
+from heretic.models.quantized import is_quantized
+from heretic.observability.events import ModelSaved, emit
+
+DEFAULT_SHARD_SIZE = "5GB"
+NO_PROMPTS = Verification(())
+
+
+def model_bytes(model: PreTrainedModel) -> int:
+    """Size of a model's tensors as they are written: tied ones count once."""
+    total = 0
+    seen: set[int] = set()
+    for tensor in model.state_dict().values():
+        address = tensor.data_ptr() if tensor.device.type != "meta" else 0
+        if address == 0 or address not in seen:
+            total += tensor.nbytes
+        seen.add(address)
+    return total
+
+
+def check_mergeable(loaded: LoadedModel) -> None:
+    """Check that the weights in memory are the model's own, not a packed approximation.
+
+    Raises:
+        ExportError: They are quantised.
+    """
+    if loaded.quantization != "none" or any(is_quantized(module) for module in loaded.model.modules()):
+        raise ExportError(
+            "The model was loaded quantised, and merging would save the quantisation's losses for good; load it again "
+            "with --quantization none and apply the edit there, or save an adapter."
+        )
+
+
+def _repaired(configuration: GenerationConfig) -> GenerationConfig:
+    """A copy that transformers agrees to save.
+
+    Published models often carry sampling options (a temperature) without switching sampling on. That is refused when
+    saving, although the options say what is meant.
+
+    Raises:
+        ExportError: It is invalid in another way.
+    """
+    repaired = copy.deepcopy(configuration)
+    try:
+        repaired.validate(strict=True)
+    except ValueError:
+        repaired.do_sample = True
+        try:
+            repaired.validate(strict=True)
+        except ValueError as error:
+            raise ExportError(f"The model's generation configuration cannot be saved: {error}") from error
+    return repaired
+
+
+@contextmanager
+def _saving_state(model: PreTrainedModel) -> Iterator[None]:
+    """What `save_pretrained` needs or changes on the model, for the duration of a with-block."""
+    generation: Any = getattr(model, "generation_config", None)
+    architectures, dtype = model.config.architectures, model.config.dtype
+    try:
+        if generation is not None:
+            model.generation_config = _repaired(generation)
+        yield
+    finally:
+        if generation is not None:
+            model.generation_config = generation
+        model.config.architectures, model.config.dtype = architectures, dtype
+
+
+def write_merged(loaded: LoadedModel, folder: Path, max_shard_size: str) -> None:
+    """Write weights (safetensors, in the dtype they have), configuration and generation configuration.
+
+    Raises:
+        ExportError: The generation configuration cannot be saved.
+        OSError: Writing failed; SafetensorError where safetensors reports it.
+    """
+    with _saving_state(loaded.model):
+        loaded.model.save_pretrained(folder, max_shard_size=max_shard_size)
+
+
+def save_model(
+    loaded: LoadedModel,
+    folder: Path,
+    content: ExportContent,
+    *,
+    factors: Factors | None = None,
+    verification: Verification = NO_PROMPTS,
+    load_base: BaseLoader | None = None,
+    max_shard_size: str = DEFAULT_SHARD_SIZE,
+    overwrite: bool = False,
+) -> SavedModel:
+    """Save the model as it is in memory, with its edit, or only the edit as an adapter.
+
+    Everything is written beside the target, loaded again and compared, described in a manifest and renamed last.
+
+    Args:
+        loaded: The model with the edit applied in place.
+        folder: Where to save; it must not exist, be empty, or (with `overwrite`) have been saved by Heretic.
+        content: What manifest and card say about the edit.
+        factors: Low-rank factors by module path: save a PEFT adapter with them instead of the merged model.
+        verification: Prompts whose answers are compared after loading the folder again.
+        load_base: Loads the unedited base model, to verify an adapter; by default from `loaded.source`.
+        max_shard_size: Largest weight file, e.g. ``5GB``.
+        overwrite: Replace a folder that Heretic saved before.
+
+    Returns:
+        The finished folder; a ModelSaved event says the same.
+
+    Raises:
+        UserError: The target cannot be used, or the disk lacks room.
+        ExportError: The model is quantised, writing failed, or the saved folder is not the edited model. The target is
+            as it was before.
+    """
+    export_format = ExportFormat.MERGED if factors is None else ExportFormat.ADAPTER
+    target = check_target(folder, overwrite)
+    if factors is None:
+        check_mergeable(loaded)
+        check_free_space(target, model_bytes(loaded.model))
+    else:
+        check_factors(loaded.model, factors)
+        check_free_space(target, factor_bytes(factors))
+    with staged_folder(folder, overwrite) as (staging, target):
+        save_tokenizer(loaded, staging)
+        if factors is None:
+            write_merged(loaded, staging, max_shard_size)
+            answers = verify_merged(staging, loaded, verification)
+        else:
+            write_adapter(loaded, factors, staging)
+            answers = verify_adapter(staging, loaded, factors, verification, load_base)
+        origin = find_origin(loaded)
+        copy_legal_files(origin, staging)
+        write_card(staging, loaded, content, export_format, origin)
+        write_manifest(staging, loaded, content, export_format, {"answers_compared": answers})
+        files = [path.stat().st_size for path in staging.rglob("*") if path.is_file()]
+        saved = SavedModel(target, export_format, len(files), sum(files), answers)
+    emit(ModelSaved(str(saved.path), saved.file_count, saved.bytes, export_format.value, answers))
+    return saved

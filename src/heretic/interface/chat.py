@@ -1,0 +1,137 @@
+"""Chat with a model in the terminal: answers stream, a conversation has many turns, Ctrl+C stops one answer."""
+
+import sys
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
+
+from prompt_toolkit import PromptSession
+from prompt_toolkit.history import InMemoryHistory
+
+from heretic.errors import HereticError
+from heretic.interface.formatting import clean
+from heretic.interface.picker import require_terminal
+
+Message = dict[str, str]
+Stream = Callable[[list[Message]], Iterator[str]]
+
+HELP = """\
+/exit          leave (also Ctrl+D, or Ctrl+C at the prompt)
+/clear         start a new conversation
+/system TEXT   set the system prompt (no TEXT: remove it), new conversation
+/help          show this list
+Ctrl+C         stop the answer that is being written"""
+
+
+@dataclass
+class Conversation:
+    """What was said so far, in the form that chat templates take.
+
+    Attributes:
+        system_prompt: Text before the first turn, or None.
+        turns: Messages of user and assistant in turn.
+    """
+
+    system_prompt: str | None
+    turns: list[Message] = field(default_factory=list)
+
+    def messages(self) -> list[Message]:
+        """Everything the model is given: the system prompt where there is one, then the turns."""
+        system = [] if self.system_prompt is None else [{"role": "system", "content": self.system_prompt}]
+        return [*system, *({**turn} for turn in self.turns)]
+
+    def restart(self, system_prompt: str | None) -> None:
+        """Forget the turns and go on with this system prompt."""
+        self.system_prompt = system_prompt
+        self.turns.clear()
+
+
+def run_command(line: str, conversation: Conversation) -> str | None:
+    """Carry out a line that begins with a slash.
+
+    Returns:
+        What to tell the person, or None to leave the chat.
+    """
+    name, _, argument = line.partition(" ")
+    argument = argument.strip()
+    if name == "/exit":
+        return None
+    if name == "/help":
+        return HELP
+    if name == "/clear":
+        conversation.restart(conversation.system_prompt)
+        return "New conversation."
+    if name == "/system":
+        conversation.restart(argument or None)
+        return f"System prompt {'set' if argument else 'removed'}; new conversation."
+    return f"There is no command {clean(name)}; /help lists those there are."
+
+
+def write(text: str) -> None:
+    """Write a piece of an answer at once; control characters and what the terminal cannot show become codes."""
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(clean(text).encode(encoding, "backslashreplace").decode(encoding))
+    sys.stdout.flush()
+
+
+def answer(stream: Stream, conversation: Conversation) -> None:
+    """Let the model answer the last turn, and keep what it said, also where Ctrl+C cut it short.
+
+    Where the answer fails, the person is told why and the unanswered turn is taken back.
+    """
+    said: list[str] = []
+    note = ""
+    write("model> ")
+    pieces = stream(conversation.messages())
+    try:
+        try:
+            for piece in pieces:
+                said.append(piece)
+                write(piece)
+        finally:
+            # Ends the generation behind it, which would go on in its thread.
+            if isinstance(pieces, Generator):
+                pieces.close()
+    except KeyboardInterrupt:
+        note = "[stopped]"
+    except HereticError as error:
+        note = f"Warning: {error}"
+    text = "".join(said)
+    if text:
+        conversation.turns.append({"role": "assistant", "content": text})
+    else:
+        conversation.turns.pop()
+        note = note or "[empty answer]"
+    separator = "\n" if note and text and not text.endswith("\n") else ""
+    write(f"{separator}{note}\n\n")
+
+
+def chat_loop(stream: Stream, system_prompt: str | None, title: str) -> None:
+    """Talk until the person leaves with /exit, Ctrl+D, or Ctrl+C at the prompt.
+
+    Args:
+        stream: Takes all messages and yields the answer in pieces.
+        system_prompt: Given before the first turn; None for none.
+        title: First line, e.g. which model and trial answers.
+
+    Raises:
+        SelectionError: No terminal.
+    """
+    require_terminal("chat", "Start heretic in a terminal to chat, or save the model and load it elsewhere.")
+    conversation = Conversation(system_prompt)
+    session: PromptSession[str] = PromptSession(history=InMemoryHistory())
+    write(f"{title}\n/help lists the commands, /exit leaves.\n\n")
+    while True:
+        try:
+            line = session.prompt("you> ").strip()
+        except (KeyboardInterrupt, EOFError):
+            return
+        if not line:
+            continue
+        if line.startswith("/"):
+            reply = run_command(line, conversation)
+            if reply is None:
+                return
+            write(f"{reply}\n\n")
+            continue
+        conversation.turns.append({"role": "user", "content": line})
+        answer(stream, conversation)

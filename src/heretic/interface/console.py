@@ -1,0 +1,163 @@
+"""ConsoleReporter: turns a run's events into calm, plain lines that read well in a terminal, a pipe and a log file."""
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+from rich.console import Console
+from rich.text import Text
+
+from heretic.interface.formatting import clean, clean_line, hang, plural, trial_number
+from heretic.interface.lines import Row, loading_hint, parameter_text, rows, trial_line
+from heretic.interface.progress import Best, ProgressBar, SearchProgress
+from heretic.observability import events
+
+LABEL_WIDTH = 15
+_DETAIL_INDENT = 4
+_PIPE_SUMMARIES = 10
+_STARTS_SECTION = (events.ModelLoading, events.SearchStarted, events.SearchFinished, events.TrialApplied)
+"""Events before which a blank line stands, where the line before is of another kind."""
+
+
+def make_console() -> Console:
+    """A console on standard output that never adds colours, boxes, emoji or highlighting of its own accord."""
+    return Console(markup=False, highlight=False, emoji=False, safe_box=True)
+
+
+class ConsoleReporter:
+    """Prints every event of a run; subscribe it with `events.subscribed`.
+
+    In a terminal, a running search also has one progress bar at the bottom. Anywhere else (a pipe, a log file) there
+    are neither control characters nor a bar; instead a progress line stands after every tenth of the search, and
+    lines are not wrapped, so that they can be searched.
+
+    Use it as a context manager, or call `close`, so that the terminal is put right whatever ends the run.
+
+    Attributes:
+        verbose: Also print the parameters of trials, and prompts with responses.
+    """
+
+    def __init__(
+        self, verbose: bool, console: Console | None = None, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.verbose = verbose
+        self._console = console if console is not None else make_console()
+        self._now = now
+        self._progress: SearchProgress | None = None
+        self._bar: ProgressBar | None = None
+        self._architecture = ""
+        self._last: type[events.Event] | None = None
+        self._label = ""
+
+    def __enter__(self) -> "ConsoleReporter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take a progress bar away and show the cursor again; harmless when there is none."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def __call__(self, event: events.Event) -> None:
+        """Print one event."""
+        if isinstance(event, events.SearchFinished):
+            self.close()
+        if isinstance(event, _STARTS_SECTION) and self._last not in (None, type(event), events.DtypeRejected):
+            self._print([""])
+        self._report(event)
+        if not isinstance(event, events.Warned):
+            self._last = type(event)
+
+    def _report(self, event: events.Event) -> None:
+        if isinstance(event, events.SearchStarted):
+            self._search_started(event)
+        elif isinstance(event, events.TrialFinished):
+            self._trial_finished(event)
+        elif isinstance(event, events.ResponseMeasured):
+            if self.verbose:
+                self._response(event)
+        elif isinstance(event, events.ModelSaved):
+            self._print_rows(rows(event))
+            # Never wrapped, so that they can be copied.
+            self._print([" " * _DETAIL_INDENT + line for line in loading_hint(event, self._architecture)])
+        elif isinstance(event, events.SearchFinished):
+            best = None if self._progress is None else self._progress.best
+            self._progress = None
+            self._print_rows([*rows(event), *([Row("", f"{best}: the fewest refusals")] if best else [])])
+        else:
+            if isinstance(event, events.ModelLoaded):
+                self._architecture = event.architecture
+            self._print_rows(rows(event))
+
+    def _search_started(self, event: events.SearchStarted) -> None:
+        self.close()
+        best = None
+        if event.best_refusals is not None and event.best_kl is not None:
+            best = Best(event.best_refusals, event.prompt_count, event.best_kl)
+        self._progress = SearchProgress(event.finished, event.n_trials, best, self._now)
+        wanted = plural(max(event.n_trials - event.finished, 0), "trial") + " to do"
+        self._print_rows([Row("Search", f"{wanted}; Ctrl+C stops, and finished trials are kept")])
+        if self._console.is_interactive:
+            self._bar = ProgressBar(self._console, self._progress)
+            self._bar.start()
+
+    def _trial_finished(self, event: events.TrialFinished) -> None:
+        lines = hang("", trial_line(event), 0, self._line_width())
+        if self.verbose and event.parameters:
+            lines += hang("", parameter_text(event), _DETAIL_INDENT, self._text_width())
+        self._print(lines)
+        if self._progress is None:
+            return
+        measured = not event.reason and event.refusals is not None and event.kl is not None
+        self._progress.trial_finished(
+            Best(event.refusals, event.prompt_count, event.kl)
+            if measured and event.refusals is not None and event.kl is not None
+            else None
+        )
+        if self._bar is not None:
+            self._bar.refresh()
+        elif (
+            measured
+            and self._progress.finished % max(self._progress.total // _PIPE_SUMMARIES, 1) == 0
+            and self._progress.finished < self._progress.total
+        ):
+            self._print([f"so far {self._progress.summary()}"])
+
+    def _response(self, event: events.ResponseMeasured) -> None:
+        whose = "unedited" if event.trial is None else f"trial {trial_number(event.trial)}"
+        verdict = "refused" if event.refused else "answered"
+        indent = _DETAIL_INDENT + len("prompt    ")
+        lines = [" " * _DETAIL_INDENT + f"{whose}, {verdict}"]
+        for label, text in (("prompt", event.prompt), ("response", event.response)):
+            lines += hang(" " * _DETAIL_INDENT + label, clean(text).strip() or "(empty)", indent, self._text_width())
+        self._print(lines)
+
+    def _print_rows(self, new_rows: list[Row]) -> None:
+        for row in new_rows:
+            if row.text.startswith("Warning: "):
+                self._print(hang("", clean_line(row.text), 0, self._line_width()), style="yellow")
+            else:
+                label = row.label or self._label
+                shown = "" if label == self._label else label
+                self._print(hang(shown, row.text, LABEL_WIDTH, self._line_width()))
+                self._label = label
+
+    def _text_width(self) -> int:
+        return min(self._console.width, 100)
+
+    def _line_width(self) -> int | None:
+        return self._text_width() if self._console.is_terminal else None
+
+    def _print(self, lines: list[str], style: str = "") -> None:
+        # Whatever is printed, the next row names its label again; `_print_rows` keeps it where rows follow each other.
+        self._label = ""
+        encoding = self._console.encoding
+        for line in lines:
+            # A terminal or pipe that cannot show a character gets its code instead of an exception.
+            printable = line.encode(encoding, "backslashreplace").decode(encoding)
+            self._console.print(Text(printable, style=style), soft_wrap=True)

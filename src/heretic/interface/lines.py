@@ -1,0 +1,268 @@
+"""What the console says about each event, as labelled rows; pure, so that wording is tested without a terminal."""
+
+import json
+import math
+from dataclasses import dataclass
+from functools import singledispatch
+
+from heretic.interface.formatting import (
+    clean_line,
+    duration,
+    group_by_reason,
+    hide_password,
+    kl_text,
+    large_count,
+    pairs,
+    plural,
+    ratio,
+    shorten,
+    size,
+    trial_number,
+)
+from heretic.observability import events
+
+KL_ABSOLUTE_TOLERANCE = 0.0005
+KL_RELATIVE_TOLERANCE = 0.02
+"""A re-scored KL within either tolerance counts as the same: the weights' own precision causes as much."""
+
+_SETTING_WIDTH = 160
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One fact: the label stands in the left column, empty where the row goes on with the label above."""
+
+    label: str
+    text: str
+
+
+@singledispatch
+def rows(event: events.Event) -> list[Row]:
+    """The rows of an event; empty for events that the console shows in another way or not at all."""
+    return []
+
+
+@rows.register
+def _(event: events.RunStarted) -> list[Row]:
+    settings = [
+        shorten(clean_line(hide_password(f"{name} = {value}")), _SETTING_WIDTH)
+        for name, value in event.changed_settings.items()
+    ]
+    first = settings[0] if settings else "all at their defaults"
+    return [
+        Row("Heretic", event.version),
+        Row("Model", clean_line(event.model)),
+        Row("Configuration", clean_line(event.configuration_file or "no file was read")),
+        Row("Profile", clean_line(event.profile or "none")),
+        Row("Settings", first),
+        *(Row("", setting) for setting in settings[1:]),
+    ]
+
+
+@rows.register
+def _(event: events.Warned) -> list[Row]:
+    return [Row("", f"Warning: {clean_line(event.message)}")]
+
+
+@rows.register
+def _(event: events.ModelLoading) -> list[Row]:
+    return [Row("Loading", f"{clean_line(event.model)} as {event.dtype}")]
+
+
+@rows.register
+def _(event: events.DtypeRejected) -> list[Row]:
+    return [Row("Rejected", f"{event.dtype}: {clean_line(event.reason)}")]
+
+
+@rows.register
+def _(event: events.ModelLoaded) -> list[Row]:
+    size_text = f"{large_count(event.parameter_count)} parameters"
+    return [
+        Row(
+            "Loaded",
+            f"{event.architecture}, {size_text}, {event.dtype} on {event.device}, {duration(event.seconds)}",
+        )
+    ]
+
+
+@rows.register
+def _(event: events.LayoutFound) -> list[Row]:
+    writers = ", ".join(f"{component} {count}" for component, count in event.writers.items())
+    return [
+        Row(
+            "Layout",
+            f"{plural(event.layer_count, 'layer')}, hidden size {event.hidden_size} ({clean_line(event.family)})",
+        ),
+        Row("", f"editable: {writers or 'nothing'}"),
+        *(Row("", f"not editable: {line}") for line in group_by_reason(event.uneditable)),
+    ]
+
+
+@rows.register
+def _(event: events.PromptsLoaded) -> list[Row]:
+    role = event.role.replace("_", " ").removesuffix(" prompts")
+    return [Row("Prompts", f"{role}: {event.count} from {clean_line(event.name)}")]
+
+
+@rows.register
+def _(event: events.BatchSizeMeasured) -> list[Row]:
+    rate = "out of memory" if event.tokens_per_second is None else f"{event.tokens_per_second:8.0f} tokens/s"
+    return [Row("Calibration", f"batch size {event.batch_size:4d}  {rate}")]
+
+
+@rows.register
+def _(event: events.Calibrated) -> list[Row]:
+    # JSON quoting shows line breaks and the spaces at both ends, which matter here.
+    prefix = f"answers begin with {json.dumps(event.response_prefix)}" if event.response_prefix else "none"
+    return [Row("Calibrated", f"batch size {event.batch_size}; common response prefix: {prefix}")]
+
+
+@rows.register
+def _(event: events.WeightsCached) -> list[Row]:
+    return [
+        Row(
+            "Weight cache",
+            f"{size(event.bytes)} on {event.device}, {100 * event.share:.0f} % of the model "
+            f"({plural(event.tensor_count, 'tensor')})",
+        )
+    ]
+
+
+@rows.register
+def _(event: events.DirectionsFound) -> list[Row]:
+    count = plural(event.count_per_layer, "direction") + " per layer"
+    result = [Row("Directions", f"{clean_line(event.method)}; {count}; {duration(event.seconds)}")]
+    known = [(value, position) for position, value in enumerate(event.quality) if not math.isnan(value)]
+    if known:
+        value, position = max(known, key=lambda pair: pair[0])
+        where = f"after layer {position} of {len(event.quality) - 1}" if position else "at the embeddings"
+        result.append(Row("", f"they separate best {where} (quality {value:.2f})"))
+    return result
+
+
+@rows.register
+def _(event: events.BaselineMeasured) -> list[Row]:
+    return [
+        Row(
+            "Baseline",
+            f"refuses {event.refusals} of {plural(event.prompt_count, 'prompt')}; "
+            f"KL over {plural(event.kl_prompt_count, 'prompt')}; {duration(event.seconds)}",
+        )
+    ]
+
+
+@rows.register
+def _(event: events.StudyOpened) -> list[Row]:
+    place = f"{clean_line(event.name)} in {clean_line(hide_password(event.storage))}"
+    if event.finished == 0:
+        return [Row("Study", f"{place}, new")]
+    return [Row("Study", f"{place}, resumed"), Row("", f"{event.finished} of {event.n_trials} trials are finished")]
+
+
+@rows.register
+def _(event: events.SearchFinished) -> list[Row]:
+    done = f"{plural(event.finished, 'trial')} finished in {duration(event.seconds)}"
+    if event.interrupted:
+        return [Row("Stopped", done), Row("", "all of them are kept; the same command goes on from here")]
+    return [Row("Search", done)]
+
+
+def trial_line(event: events.TrialFinished) -> str:
+    """One trial in fixed columns; a failed one gives its reason instead of numbers."""
+    start = f"trial {_place(event)}   "
+    if event.reason or event.refusals is None or event.kl is None:
+        return f"{start}failed: {clean_line(event.reason) or 'not measured'} ({duration(event.seconds)})"
+    numbers = f"refusals {ratio(event.refusals, event.prompt_count)}   KL {kl_text(event.kl):>7}"
+    return f"{start}{numbers}   {duration(event.seconds):>10}{'   front' if event.on_front else ''}"
+
+
+def _place(event: events.TrialFinished) -> str:
+    """``12/40``; the number alone where failed trials made it pass the number of complete trials wanted."""
+    number = trial_number(event.number)
+    place = ratio(number, event.n_trials)
+    return place if number <= event.n_trials else f"{number:<{len(place)}}"
+
+
+def parameter_text(event: events.TrialFinished) -> str:
+    """The trial's parameters, for --verbose."""
+    return pairs(event.parameters)
+
+
+def same_kl(first: float, second: float) -> bool:
+    """Whether two KL values differ by no more than rounding of the weights explains."""
+    return math.isclose(first, second, rel_tol=KL_RELATIVE_TOLERANCE, abs_tol=KL_ABSOLUTE_TOLERANCE)
+
+
+@rows.register
+def _(event: events.TrialApplied) -> list[Row]:
+    def numbers(refusals: int, kl: float) -> str:
+        return f"refusals {ratio(refusals, event.prompt_count)}   KL {kl_text(kl):>7}"
+
+    result = [
+        Row("Applied", f"trial {trial_number(event.number)} is in the weights"),
+        Row("", f"in the search   {numbers(event.searched_refusals, event.searched_kl)}"),
+        Row("", f"measured again  {numbers(event.refusals, event.kl)}"),
+    ]
+    differences = []
+    if event.refusals != event.searched_refusals:
+        difference = event.refusals - event.searched_refusals
+        differences.append(f"{difference:+d} {'refusal' if abs(difference) == 1 else 'refusals'}")
+    if not same_kl(event.kl, event.searched_kl):
+        differences.append(f"KL {event.kl - event.searched_kl:+.4f}")
+    if differences:
+        result.append(Row("", f"They differ ({', '.join(differences)}); the second line counts."))
+    return result
+
+
+def loading_hint(event: events.ModelSaved, architecture: str) -> tuple[str, str]:
+    """Two lines of Python that load a saved model; `architecture` is the class it was loaded as, which decides how."""
+    if event.format == "adapter":
+        package, name = "peft", "AutoPeftModelForCausalLM"
+    elif "ForConditionalGeneration" in architecture:
+        package, name = "transformers", "AutoModelForImageTextToText"
+    else:
+        package, name = "transformers", "AutoModelForCausalLM"
+    return f"from {package} import {name}", f"model = {name}.from_pretrained({clean_line(event.path)!r})"
+
+
+@rows.register
+def _(event: events.ModelSaved) -> list[Row]:
+    verified = (
+        f"loaded again: the same {plural(event.verified_answers, 'answer')}"
+        if event.verified_answers
+        else "not loaded again, so not verified"
+    )
+    return [
+        Row("Saved", clean_line(event.path)),
+        Row("", f"{clean_line(event.format)}, {plural(event.file_count, 'file')}, {size(event.bytes)}; {verified}"),
+        Row("", "to load it in Python:"),
+    ]
+
+
+@rows.register
+def _(event: events.ModelCompared) -> list[Row]:
+    def percent(value: float) -> str:
+        return f"{100 * value:.1f} %"
+
+    refusals, kl = event.refusals, event.kl
+    details = kl.get("details", {})
+    spread = [f"95th percentile {kl_text(details['p95'])}"] if "p95" in details else []
+    spread += [f"same first choice {percent(details['top1_agreement'])}"] if "top1_agreement" in details else []
+    return [
+        Row("Compared", f"{clean_line(event.model)} with {clean_line(event.base)}"),
+        Row(
+            "",
+            f"refuses {refusals['value']:.0f} of {plural(refusals['n'], 'prompt')}; "
+            f"the base refuses {refusals['baseline']:.0f}",
+        ),
+        Row("", f"KL {kl_text(kl['value'])} over {plural(kl['n'], 'prompt')}"),
+        *([Row("", "; ".join(spread))] if spread else []),
+    ]
+
+
+@rows.register
+def _(event: events.ModelUploaded) -> list[Row]:
+    return [
+        Row("Uploaded", f"{clean_line(event.repository)} ({'private' if event.private else 'public'})"),
+        Row("", clean_line(event.url)),
+    ]

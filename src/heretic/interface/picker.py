@@ -1,0 +1,348 @@
+"""The questions a person answers at the end of a search: which trial, what to do with it, where to save it.
+
+Pure functions (`trial_rows`, `check_*`, `timestamped_name`) make what is listed; the rest hands it to questionary.
+Ctrl+C, Ctrl+D and Esc always mean "back", never a traceback.
+"""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from pathlib import Path
+from typing import Any, Literal
+
+import questionary
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent, merge_key_bindings
+from prompt_toolkit.keys import Keys
+from questionary import Choice, Question, Separator
+
+from heretic.errors import SelectionError
+from heretic.interface.formatting import clean_line, hang, kl_text, ratio, trial_number
+from heretic.search.record import TrialRecord
+
+SaveFormat = Literal["merged", "adapter"]
+
+_BACK_HINT = "(arrows, Enter; Esc: back)"
+_QUIT_HINT = "(arrows, Enter; Esc: quit)"
+_AUTOMATIC = "Run again with --auto-select true --auto-select-path DIR to choose and save without being asked."
+_STYLE = questionary.Style([("disabled", "fg:ansibrightblack"), ("pointer", "bold"), ("highlighted", "bold")])
+
+
+@dataclass(frozen=True, slots=True)
+class MoreTrials:
+    """The person wants `count` further trials before choosing."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Quit:
+    """The person is done."""
+
+
+class Action(str, Enum):
+    """What can be done with a chosen trial."""
+
+    SAVE = "save"
+    UPLOAD = "upload"
+    CHAT = "chat"
+    BACK = "back"
+    QUIT = "quit"
+
+
+# Pure parts -----------------------------------------------------------------------------------------------------------
+
+
+def sorted_front(front: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Trials by refusals, then KL, then number."""
+    return sorted(front, key=lambda record: (record.score("refusals").value, record.score("kl").value, record.number))
+
+
+def trial_rows(front: Sequence[TrialRecord], suggested: TrialRecord | None) -> tuple[str, list[str]]:
+    """Headings and one row per trial, in aligned columns, in the order given."""
+    counts = [ratio(record.score("refusals").value, record.score("refusals").n) for record in front]
+    width = max([len("refusals"), *map(len, counts)])
+    rows = []
+    for record, count in zip(front, counts, strict=True):
+        mark = "   suggested" if suggested is not None and record.number == suggested.number else ""
+        rows.append(f"{count:>{width}}  {kl_text(record.score('kl').value):>8}  {trial_number(record.number):>5}{mark}")
+    return f"{'refusals':>{width}}  {'KL':>8}  {'trial':>5}", rows
+
+
+def trial_title(record: TrialRecord) -> str:
+    """One trial in a line: ``Trial 12, refusals 3/100, KL 0.0123``."""
+    refusals = record.score("refusals")
+    numbers = f"refusals {ratio(refusals.value, refusals.n).strip()}, KL {kl_text(record.score('kl').value)}"
+    return f"Trial {trial_number(record.number)}, {numbers}"
+
+
+def check_count(text: str) -> bool | str:
+    """True for a positive whole number, else what to type."""
+    stripped = text.strip()
+    if stripped.isdecimal() and int(stripped) > 0:
+        return True
+    return "Type a whole number, 1 or more."
+
+
+def check_model(text: str) -> bool | str:
+    """True for any name, else what to type."""
+    return bool(text.strip()) or "Type a model's name, a folder, or demo."
+
+
+def check_save_path(text: str) -> bool | str:
+    """True for a folder that can become a model's, else what is wrong with it."""
+    if not text.strip():
+        return "Type the folder to save to."
+    try:
+        path = save_path(text)
+        if path.is_dir():
+            return not any(path.iterdir()) or "This folder already contains files: type another name."
+        if path.exists():
+            return "A file of this name exists: type another name."
+        parent = next(parent for parent in path.absolute().parents if parent.exists())
+    except (OSError, RuntimeError) as error:
+        return f"This path cannot be used ({clean_line(str(error))})."
+    if not parent.is_dir():
+        return f"{parent} is a file, not a folder: type another path."
+    return os.access(parent, os.W_OK) or f"You may not write to {parent}: type another path."
+
+
+def save_path(text: str) -> Path:
+    """What was typed as a path, with ``~`` for the home folder."""
+    return Path(text.strip()).expanduser()
+
+
+def check_repository(text: str) -> bool | str:
+    """True for a name that the hub accepts, else what to type (in short: there is one line for it)."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # public, but not in __all__
+
+    try:
+        validate_repo_id(text.strip())
+    except HFValidationError:
+        return "Type user/name: letters, digits, '-', '_' and '.', at most 96 in all."
+    return True
+
+
+def timestamped_name(name: str, now: datetime) -> str:
+    """A study's name with date and time, which no earlier study has."""
+    return f"{name}_{now:%Y%m%d_%H%M%S}"
+
+
+# Questions ------------------------------------------------------------------------------------------------------------
+
+
+def has_terminal() -> bool:
+    """Whether questions can be asked: both standard input and output are a terminal."""
+    return sys.stdin is not None and sys.stdin.isatty() and sys.stdout is not None and sys.stdout.isatty()
+
+
+def require_terminal(purpose: str, next_step: str = _AUTOMATIC) -> None:
+    """Refuse to ask where nobody can answer.
+
+    Args:
+        purpose: What would be asked, e.g. ``choose a trial``.
+        next_step: A sentence that says how to do without being asked.
+
+    Raises:
+        SelectionError: Standard input or output is no terminal.
+    """
+    if not has_terminal():
+        raise SelectionError(f"There is no terminal to {purpose} in. {next_step}")
+
+
+def _ask(question: Question) -> Any:
+    """The answer, or None for Ctrl+C, Ctrl+D and Esc."""
+    bindings = KeyBindings()
+
+    # Eager, so that Esc does not wait for the second key of a combination; arrow keys arrive as keys of their own.
+    @bindings.add(Keys.Escape, eager=True)
+    def _(event: KeyPressEvent) -> None:
+        event.app.exit(exception=KeyboardInterrupt)
+
+    own = question.application.key_bindings
+    question.application.key_bindings = merge_key_bindings([own, bindings] if own is not None else [bindings])
+    try:
+        return question.unsafe_ask()
+    except (KeyboardInterrupt, EOFError):
+        return None
+
+
+def _select(message: str, choices: Sequence[Choice | Separator], hint: str, default: Choice | None = None) -> Any:
+    return _ask(
+        questionary.select(message, choices=list(choices), default=default, pointer=">", instruction=hint, style=_STYLE)
+    )
+
+
+def _text(message: str, default: str, check: Callable[[str], bool | str], hint: str | None = None) -> str | None:
+    answer = _ask(questionary.text(message, default=default, validate=check, instruction=hint, style=_STYLE))
+    return None if answer is None else str(answer).strip()
+
+
+def ask_model() -> str | None:
+    """Which model to edit; None where the person leaves.
+
+    Raises:
+        SelectionError: No terminal.
+    """
+    require_terminal("ask for the model", "Name it on the command line, e.g. heretic --model demo.")
+    return _text("Which model?", "", check_model, "(hub name or folder; demo is the bundled toy model)\n ")
+
+
+def pick_trial(
+    front: Sequence[TrialRecord], suggested: TrialRecord | None, finished: int
+) -> TrialRecord | MoreTrials | Quit:
+    """Let the person choose a trial of the Pareto front, run more trials, or quit.
+
+    Args:
+        front: The trials that no other beats in both numbers.
+        suggested: The trial that would be chosen automatically; marked, and where the pointer starts.
+        finished: How many trials were run, for the heading.
+
+    Raises:
+        SelectionError: No terminal, or no trial.
+    """
+    if not front:
+        raise SelectionError("No finished trial can be chosen: run more trials with a larger --n-trials.")
+    require_terminal("choose a trial")
+    ordered = sorted_front(front)
+    heading, rows = trial_rows(ordered, suggested)
+    trials = [Choice(row, value=record.number) for row, record in zip(rows, ordered, strict=True)]
+    choices = [
+        Separator(heading),
+        *trials,
+        Separator(" "),
+        Choice("Run more trials", value="more"),
+        Choice("Quit", value="quit"),
+    ]
+    by_number = {record.number: record for record in ordered}
+    start = next((choice for choice in trials if suggested is not None and choice.value == suggested.number), trials[0])
+    while True:
+        answer = _select(f"Which trial? {len(ordered)} best of {finished}", choices, _QUIT_HINT, start)
+        if answer in by_number:
+            return by_number[answer]
+        if answer != "more":
+            return Quit()
+        count = _text("How many more trials?", "", check_count)
+        if count is not None:
+            return MoreTrials(int(count))
+
+
+def pick_action(record: TrialRecord) -> Action:
+    """What to do with the chosen trial; Esc and Ctrl+C mean back to the list.
+
+    Raises:
+        SelectionError: No terminal.
+    """
+    require_terminal("choose what to do")
+    answer = _select(
+        f"{trial_title(record)}:",
+        [
+            Choice("Save the model to a folder", value=Action.SAVE),
+            Choice("Upload the model to the hub", value=Action.UPLOAD),
+            Choice("Chat with the model", value=Action.CHAT),
+            Choice("Back to the list of trials", value=Action.BACK),
+            Choice("Quit", value=Action.QUIT),
+        ],
+        _BACK_HINT,
+    )
+    return answer if isinstance(answer, Action) else Action.BACK
+
+
+def ask_save_path(default: str | Path) -> Path | None:
+    """Where to save; Tab completes folders. None means back.
+
+    Raises:
+        SelectionError: No terminal.
+    """
+    require_terminal("ask for the folder")
+    answer = _ask(
+        questionary.path(
+            "Save to which folder?", default=str(default), only_directories=True, validate=check_save_path, style=_STYLE
+        )
+    )
+    return None if answer is None else save_path(str(answer))
+
+
+def ask_format(adapter_possible: bool, reason: str) -> SaveFormat | None:
+    """Whole model or adapter; None means back.
+
+    Args:
+        adapter_possible: Whether the edit can be written as an adapter.
+        reason: Why not, shown where it cannot.
+
+    Raises:
+        SelectionError: No terminal.
+    """
+    require_terminal("choose the format")
+    merged: SaveFormat = "merged"
+    adapter: SaveFormat = "adapter"
+    answer = _select(
+        "Save as what?",
+        [
+            Choice("Whole model with the edit in its weights", value=merged),
+            Choice(
+                "Adapter (PEFT), small; it needs the original model" if adapter_possible else "Adapter",
+                value=adapter,
+                disabled=None if adapter_possible else clean_line(reason),
+            ),
+        ],
+        _BACK_HINT,
+    )
+    return merged if answer == merged else adapter if answer == adapter else None
+
+
+def ask_repository(default: str) -> tuple[str, bool] | None:
+    """Hub repository and whether it is private; None means back.
+
+    Raises:
+        SelectionError: No terminal.
+    """
+    require_terminal("ask for the repository")
+    name = _text("Which repository on the hub?", default, check_repository, "(user/name)")
+    if name is None:
+        return None
+    private = confirm("Keep it private?", True)
+    return None if private is None else (name, private)
+
+
+def confirm(question: str, default: bool) -> bool | None:
+    """Yes, no, or None for back.
+
+    Raises:
+        SelectionError: No terminal.
+    """
+    require_terminal("ask for a confirmation")
+    answer = _ask(questionary.confirm(question, default=default, style=_STYLE))
+    return None if answer is None else bool(answer)
+
+
+def pick_study_conflict(name: str, reason: str, now: datetime | None = None) -> str | None:
+    """What to do where a stored study does not fit this run: the name of a new study, or None to quit.
+
+    Args:
+        name: The stored study.
+        reason: What differs, e.g. ``it was made with another model``.
+        now: Time for the new name; the present where left out.
+
+    Raises:
+        SelectionError: No terminal.
+    """
+    new_name = timestamped_name(name, now or datetime.now())
+    require_terminal(
+        f"ask what to do about the study {name} ({reason})", f"Start a new one with --study-name {new_name}."
+    )
+    facts = f"The study {clean_line(name)} cannot go on: {clean_line(reason).rstrip('.')}."
+    print(*hang("", facts, 0, shutil.get_terminal_size().columns - 1), sep="\n")
+    answer = _select(
+        "What now?",
+        [
+            Choice(f"Start a new study, {new_name}", value="new"),
+            Choice("Quit, and leave everything as it is", value="quit"),
+        ],
+        _QUIT_HINT,
+    )
+    return new_name if answer == "new" else None

@@ -1,0 +1,124 @@
+"""The search's progress: best trial so far, remaining time, and one ASCII bar at the bottom of a terminal."""
+
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from heretic.interface.formatting import clock, kl_text
+
+_PACE_TRIALS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The best trial so far: the fewest refusals, and the lowest KL among the trials with that few."""
+
+    refusals: int
+    prompt_count: int
+    kl: float
+
+    def better_than(self, other: "Best | None") -> bool:
+        """Whether it beats `other`; a KL that is not a number loses against any."""
+        if other is None:
+            return True
+        return self._key() < other._key()
+
+    def _key(self) -> tuple[int, float]:
+        return self.refusals, math.inf if math.isnan(self.kl) else self.kl
+
+    def __str__(self) -> str:
+        return f"best {self.refusals}/{self.prompt_count} at KL {kl_text(self.kl)}"
+
+
+class SearchProgress:
+    """Counts trials and estimates the remaining time from the pace of the last ones.
+
+    The pace is wall-clock time per trial, so it holds for candidates that are measured together and finish together.
+
+    Attributes:
+        finished: Complete trials, those of an earlier run included; a failed one is no progress.
+        total: Trials wanted.
+        best: Best trial, None before the first.
+    """
+
+    def __init__(self, finished: int, total: int, best: Best | None, now: Callable[[], float]) -> None:
+        self.finished = finished
+        self.total = total
+        self.best = best
+        self._now = now
+        self._started = now()
+        self._ends: deque[float] = deque([self._started], maxlen=_PACE_TRIALS + 1)
+
+    def trial_finished(self, result: Best | None) -> None:
+        """Count one trial; `result` is None where it failed, which costs time but brings the end no nearer."""
+        if result is None:
+            return
+        self.finished += 1
+        self._ends.append(self._now())
+        if result.better_than(self.best):
+            self.best = result
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the search began."""
+        return self._now() - self._started
+
+    @property
+    def remaining(self) -> float | None:
+        """Seconds until the last trial, or None before the first is complete; counts down between trials."""
+        if len(self._ends) < 2:
+            return None
+        pace = (self._ends[-1] - self._ends[0]) / (len(self._ends) - 1)
+        end = self._ends[-1] + pace * max(self.total - self.finished, 0)
+        return max(end - self._now(), 0.0)
+
+    def summary(self) -> str:
+        """Everything but the bar, e.g. ``12/40  best 3/100 at KL 0.0123  0:21 elapsed, 0:48 left``."""
+        count = f"{self.finished:{len(str(self.total))}d}/{self.total}"
+        remaining = self.remaining
+        times = f"{clock(self.elapsed)} elapsed"
+        if remaining is not None:
+            times += f", {clock(remaining)} left"
+        return "  ".join([count, *([str(self.best)] if self.best else []), times])
+
+
+def bar_line(progress: SearchProgress, width: int) -> str:
+    """The bar and the summary in at most `width` columns; a narrow terminal loses the bar first."""
+    summary = progress.summary()
+    room = width - len(summary) - len("[]  ")
+    if room < 4:
+        return summary[:width]
+    room = min(room, 40)
+    done = room * min(progress.finished, progress.total) // max(progress.total, 1)
+    return f"[{'#' * done}{'-' * (room - done)}]  {summary}"
+
+
+class ProgressBar:
+    """The bar of a running search at the bottom of a terminal; other lines scroll above it."""
+
+    def __init__(self, console: Console, progress: SearchProgress) -> None:
+        self._progress = progress
+        self._console = console
+        # Twice a second is enough for a clock of seconds, and leaves the interpreter lock to the search.
+        self._live = Live(console=console, get_renderable=self._line, refresh_per_second=2, transient=True)
+
+    def _line(self) -> Text:
+        # One column stays free: a full last column makes some terminals wrap.
+        return Text(bar_line(self._progress, self._console.width - 1), no_wrap=True, overflow="crop")
+
+    def start(self) -> None:
+        """Show the bar."""
+        self._live.start(refresh=True)
+
+    def refresh(self) -> None:
+        """Show the present numbers now."""
+        self._live.refresh()
+
+    def stop(self) -> None:
+        """Take the bar away and show the cursor again."""
+        self._live.stop()

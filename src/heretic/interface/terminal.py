@@ -1,0 +1,31 @@
+"""One run with a person (or nobody) in front of it: the console shows events, the menus ask."""
+
+from heretic.config import LoadedSettings
+from heretic.interface.console import ConsoleReporter
+from heretic.interface.menu import choose
+from heretic.interface.picker import has_terminal, pick_study_conflict
+from heretic.observability.events import Warned, emit, subscribed
+from heretic.workflow import run, without_asking
+
+
+def run_in_terminal(loaded: LoadedSettings) -> int:
+    """Run the workflow; returns the exit code.
+
+    Raises:
+        HereticError: See `heretic.workflow.run`.
+    """
+    with ConsoleReporter(loaded.settings.verbose) as reporter, subscribed(reporter):
+        settings = loaded.settings
+        if not (settings.auto_select or settings.evaluate_model or has_terminal()):
+            emit(
+                Warned(
+                    "There is no terminal to choose a trial in: the search runs and is kept, and the same command in a "
+                    "terminal, or with --auto-select true --auto-select-path DIR, chooses from it."
+                )
+            )
+        return run(loaded, choose, resolve_conflict)
+
+
+def resolve_conflict(name: str, reason: str) -> str | None:
+    """Ask what to do about a study that cannot be continued; a new time-stamped one where nobody can answer."""
+    return pick_study_conflict(name, reason) if has_terminal() else without_asking(name, reason)

@@ -1,0 +1,1 @@
+"""Models: loading, where they write the residual stream, and what is asked of them."""

@@ -1,0 +1,49 @@
+"""From a writer's description to the tensors of a loaded model."""
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from heretic.edits.writer import ResidualWriter
+from heretic.errors import LayoutError
+
+
+def writer_weight(model: PreTrainedModel, writer: ResidualWriter) -> nn.Parameter:
+    """Return the writer's weight as the model holds it (packed where bitsandbytes packs it).
+
+    Raises:
+        LayoutError: The model has no such weight, so the layout belongs to another model.
+    """
+    weight = model.get_submodule(writer.path)._parameters.get(writer.parameter)
+    if weight is None:
+        raise LayoutError(f"This model has no weight {writer.tensor_name}; its layout was found on another model.")
+    return weight
+
+
+def writer_bias(model: PreTrainedModel, writer: ResidualWriter) -> nn.Parameter | None:
+    """Return the writer's bias, [D] or [E, D] for fused experts, or None where it has none.
+
+    Raises:
+        LayoutError: The layout says that there is a bias and the model has none.
+    """
+    if writer.bias is None:
+        return None
+    bias = model.get_submodule(writer.path)._parameters.get(writer.bias)
+    if bias is None:
+        raise LayoutError(f"This model has no bias {writer.path}.{writer.bias}; its layout was found on another model.")
+    return bias
+
+
+def post_norm_gain(model: PreTrainedModel, writer: ResidualWriter) -> Tensor | None:
+    """Return the [D] fp32 gain between the writer and the residual stream, or None where no norm stands between them.
+
+    The norm's division by the root mean square is not part of it: that is one number a token.
+    """
+    gain: Tensor | None = None
+    for path in (writer.post_norm, writer.outer_post_norm):
+        if path is None:
+            continue
+        weight = model.get_submodule(path)._parameters.get("weight")
+        own = torch.ones(writer.output_size) if weight is None else weight.detach().float() + writer.post_norm_offset
+        gain = own if gain is None else gain * own
+    return gain

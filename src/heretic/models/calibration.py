@@ -1,0 +1,140 @@
+"""Finding a batch size by measured throughput, and the prefix that all of a model's answers share."""
+
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+
+from heretic.errors import OutOfMemoryError
+from heretic.models.devices import empty_cache, is_out_of_memory, synchronize
+from heretic.models.runner import ModelRunner
+from heretic.observability.events import BatchSizeMeasured, emit
+from heretic.prompts.types import Prompt
+
+MEASURED_TOKENS = 8
+"""Tokens generated per row while measuring: enough to weigh decoding against reading the prompt."""
+WORTHWHILE_GAIN = 1.05
+"""A doubled batch size has to be this much faster, else the search ends: memory is better spent elsewhere."""
+
+PREFIX_TOKENS = 48
+"""Answers are compared over this many tokens when a common prefix is looked for."""
+
+THINKING_BLOCKS = (
+    ("<think>", "<think>\n\n</think>\n\n"),
+    ("<thought>", "<thought></thought>"),
+    ("<thinking>", "<thinking></thinking>"),
+    ("<seed:think>", "<seed:think></seed:think>"),
+    ("[THINK]", "[THINK][/THINK]"),
+    ("<|START_THINKING|>", "<|START_THINKING|><|END_THINKING|>"),
+    (
+        "<|channel|>analysis<|message|>",
+        "<|channel|>analysis<|message|><|end|><|start|>assistant<|channel|>final<|message|>",
+    ),
+    ("<|channel>thought", "<|channel>thought\n<channel|>"),
+)
+"""How reasoning starts, and the same block closed at once, so that what follows is the answer itself."""
+
+
+def find_batch_size(runner: ModelRunner, prompts: Sequence[Prompt], maximum: int) -> int:
+    """The power of two with the highest measured tokens per second.
+
+    Doubles while that pays and memory lasts; never more rows than there are prompts, nor than `maximum`.
+
+    Raises:
+        OutOfMemoryError: Not even one row fits.
+    """
+    best_size, best_rate = 0, 0.0
+    size = 1
+    limit = min(maximum, len(prompts))
+    _tokens_per_second(runner.calibrated(batch_size=1), prompts[:1])  # The first pass ever pays for lazy set-up.
+    while True:
+        size = min(size, limit)
+        rate = or_none_when_out_of_memory(
+            lambda size=size: _tokens_per_second(runner.calibrated(batch_size=size), prompts[:size]),  # type: ignore[misc]
+            runner.loaded.device,
+        )
+        emit(BatchSizeMeasured(size, rate))
+        if rate is None:
+            break
+        improved = rate > best_rate * WORTHWHILE_GAIN
+        if rate > best_rate:
+            best_size, best_rate = size, rate
+        if not improved or size == limit:
+            break
+        size *= 2
+    if best_size == 0:
+        raise OutOfMemoryError(
+            "Not even one prompt fits into memory; use --quantization bnb_4bit, a smaller --max-response-length, or a "
+            "larger device."
+        )
+    return best_size
+
+
+def or_none_when_out_of_memory(measure: Callable[[], float], device: torch.device) -> float | None:
+    """The result of a measurement, or None where the device ran out of memory."""
+    try:
+        return measure()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+    # Outside the handler the traceback no longer holds the tensors of the failed pass.
+    empty_cache(device)
+    return None
+
+
+def _tokens_per_second(runner: ModelRunner, prompts: Sequence[Prompt]) -> float:
+    synchronize(runner.loaded.device)
+    start = time.perf_counter()
+    runner.generate(prompts, MEASURED_TOKENS)
+    synchronize(runner.loaded.device)
+    return len(prompts) * MEASURED_TOKENS / (time.perf_counter() - start)
+
+
+def find_response_prefix(runner: ModelRunner, prompts: Sequence[Prompt]) -> str:
+    """What every answer to these prompts starts with, any thinking block closed; empty where nothing is shared.
+
+    Answers are compared token by token, special tokens included: a prefix never ends inside a token.
+    """
+    tokenizer = runner.loaded.tokenizer
+    runner = runner.calibrated(response_prefix="")
+    opened = _opened_by_template(runner, prompts[0])
+    if opened:
+        return opened
+    shared = _common_prefix([response.tokens for response in runner.generate(prompts, PREFIX_TOKENS)])
+    ends = runner.end_tokens
+    shared = shared[: next((index for index, token in enumerate(shared) if token in ends), len(shared))]
+    prefix: str = tokenizer.decode(list(shared), skip_special_tokens=False)
+    closed = closed_thinking(prefix)
+    if closed is None:
+        # A trailing space belongs to the next word's token.
+        return prefix.rstrip(" ")
+    # After the closed block all answers may share more, e.g. a heading.
+    following = runner.calibrated(response_prefix=closed)
+    rest = _common_prefix([response.tokens for response in following.generate(prompts, PREFIX_TOKENS)])
+    rest = rest[: next((index for index, token in enumerate(rest) if token in ends), len(rest))]
+    return closed + str(tokenizer.decode(list(rest), skip_special_tokens=False)).rstrip(" ")
+
+
+def closed_thinking(prefix: str) -> str | None:
+    """The closed form of a prefix that opens a thinking block, or None where it opens none."""
+    for opening, closed in THINKING_BLOCKS:
+        if prefix.lstrip().startswith(opening):
+            return closed
+    return None
+
+
+def _opened_by_template(runner: ModelRunner, prompt: Prompt) -> str:
+    """What closes a thinking block that the chat template itself opened at the end of the prompt."""
+    rendered = runner.formatter.render(prompt).rstrip()
+    for opening, closed in THINKING_BLOCKS:
+        if rendered.endswith(opening):
+            return closed[len(opening) :]
+    return ""
+
+
+def _common_prefix(sequences: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    shortest = min(sequences, key=len)
+    for position, token in enumerate(shortest):
+        if any(sequence[position] != token for sequence in sequences):
+            return tuple(shortest[:position])
+    return tuple(shortest)

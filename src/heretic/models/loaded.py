@@ -1,0 +1,38 @@
+"""LoadedModel: a model that has been seen to generate, with what is needed to talk to it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """What the loader returns.
+
+    Attributes:
+        name: What the user asked for (hub id, folder, GGUF file, or ``demo``).
+        source: What transformers loads: a hub id or a folder.
+        commit: Commit hash of the hub snapshot, or None for a folder.
+        model: The model in evaluation mode, gradients off.
+        tokenizer: Its tokenizer, padding on the left, with a padding token.
+        processor: The processor of a vision-language model, else None.
+        dtype: The entry of the dtype chain that was accepted, e.g. ``bfloat16``.
+        quantization: ``none``, ``bnb_4bit`` or ``bnb_8bit``.
+    """
+
+    name: str
+    source: str
+    commit: str | None
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    processor: Any | None
+    dtype: str
+    quantization: str
+
+    @property
+    def device(self) -> torch.device:
+        """Where the input embeddings live, i.e. where token ids have to be."""
+        device: torch.device = self.model.get_input_embeddings().weight.device
+        return device

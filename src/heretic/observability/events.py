@@ -1,0 +1,250 @@
+"""What happens during a run, as frozen payloads; everybody may emit, interface and observability subscribe.
+
+Payloads hold plain values only, so that this module imports nothing of Heretic.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Base of all events."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted(Event):
+    """First line of a run: which settings it runs with. `profile` names a built-in set of defaults, e.g. ``demo``."""
+
+    version: str
+    model: str
+    configuration_file: str | None
+    profile: str | None
+    changed_settings: Mapping[str, str]
+    """Settings that differ from the defaults, as text, with the source: ``n_trials -> "60 (command line)"``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Warned(Event):
+    """Something the user should know, in one sentence."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelLoading(Event):
+    """A model is about to be loaded with one dtype of the chain."""
+
+    model: str
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class DtypeRejected(Event):
+    """One dtype of the fallback chain did not work."""
+
+    dtype: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelLoaded(Event):
+    """The model generates finite logits with this dtype."""
+
+    model: str
+    architecture: str
+    parameter_count: int
+    dtype: str
+    device: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class LayoutFound(Event):
+    """What can be edited. `writers` maps component to number of writers (an expert list counts each expert)."""
+
+    family: str
+    layer_count: int
+    hidden_size: int
+    writers: Mapping[str, int]
+    uneditable: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PromptsLoaded(Event):
+    """One prompt set was read. `role` is the setting's name, e.g. ``good_prompts``."""
+
+    role: str
+    name: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSizeMeasured(Event):
+    """One step of calibration; `tokens_per_second` is None where memory ran out."""
+
+    batch_size: int
+    tokens_per_second: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated(Event):
+    """What was discovered about the model."""
+
+    batch_size: int
+    response_prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsCached(Event):
+    """The restore cache was filled. `share` is its part of the model's bytes."""
+
+    tensor_count: int
+    bytes: int
+    share: float
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class DirectionsFound(Event):
+    """Directions were extracted. `quality` has one value per residual position (layers + 1)."""
+
+    method: str
+    count_per_layer: int
+    quality: tuple[float, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class BaselineMeasured(Event):
+    """The unedited model's own numbers."""
+
+    refusals: int
+    prompt_count: int
+    kl_prompt_count: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class StudyOpened(Event):
+    """A study was created (finished == 0) or resumed."""
+
+    name: str
+    storage: str
+    finished: int
+    n_trials: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrialFinished(Event):
+    """One trial ended. `reason` is empty unless it failed; `on_front`: no finished trial is better in both numbers.
+
+    `number` is Optuna's, from 0, as in TrialRecord; people are shown it plus one.
+    """
+
+    number: int
+    n_trials: int
+    refusals: int | None
+    prompt_count: int
+    kl: float | None
+    seconds: float
+    on_front: bool
+    reason: str
+    parameters: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchStarted(Event):
+    """The search loop begins: `finished` of `n_trials` trials are there already.
+
+    The best of these (fewest refusals out of `prompt_count`, then lowest KL) goes along where there is one.
+    """
+
+    finished: int
+    n_trials: int
+    best_refusals: int | None = None
+    best_kl: float | None = None
+    prompt_count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SearchFinished(Event):
+    """The search loop ended; `interrupted` where the user stopped it."""
+
+    finished: int
+    seconds: float
+    interrupted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseMeasured(Event):
+    """One prompt and the edited (or, for trial None, unedited) model's answer; shown with --verbose."""
+
+    trial: int | None
+    prompt: str
+    response: str
+    refused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TrialApplied(Event):
+    """A chosen trial is in the weights and was measured again."""
+
+    number: int
+    refusals: int
+    prompt_count: int
+    kl: float
+    searched_refusals: int
+    searched_kl: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCompared(Event):
+    """An already edited model was measured against its base; both scores as JSON values (see evaluation.Score)."""
+
+    model: str
+    base: str
+    refusals: Mapping[str, Any]
+    kl: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSaved(Event):
+    """A model folder is complete under its final name."""
+
+    path: str
+    file_count: int
+    bytes: int
+    format: str
+    verified_answers: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelUploaded(Event):
+    """A model was uploaded to the hub."""
+
+    repository: str
+    url: str
+    private: bool
+
+
+Handler = Callable[[Event], None]
+_handlers: list[Handler] = []
+
+
+def emit(event: Event) -> None:
+    """Pass an event to every subscriber, in the order of subscription."""
+    for handler in tuple(_handlers):
+        handler(event)
+
+
+@contextmanager
+def subscribed(handler: Handler) -> Iterator[None]:
+    """Subscribe for the duration of a with-block."""
+    _handlers.append(handler)
+    try:
+        yield
+    finally:
+        _handlers.remove(handler)

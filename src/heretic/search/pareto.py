@@ -1,0 +1,43 @@
+"""The Pareto front and the automatic choice on it: pure functions of trial records."""
+
+import math
+from collections.abc import Sequence
+
+from heretic.errors import SelectionError
+from heretic.search.record import TrialRecord, TrialState
+
+
+def dominates(first: Sequence[float], second: Sequence[float]) -> bool:
+    """Whether the first is nowhere worse and somewhere better; lower is better."""
+    return all(a <= b for a, b in zip(first, second, strict=True)) and tuple(first) != tuple(second)
+
+
+def pareto_front(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Complete trials that no other dominates, sorted by value (refusals first); of equal ones the earliest."""
+    complete = [record for record in records if record.state is TrialState.COMPLETE]
+    front: dict[tuple[float, ...], TrialRecord] = {}
+    for record in sorted(complete, key=lambda record: record.number):
+        if not any(dominates(other.values, record.values) for other in complete):
+            front.setdefault(record.values, record)
+    return sorted(front.values(), key=lambda record: record.values)
+
+
+def knee(records: Sequence[TrialRecord]) -> TrialRecord:
+    """The automatic choice: the point of the front nearest to "no refusals, no divergence".
+
+    Distance is Euclidean with refusals as a share of the unedited model's and KL in nats, so one nat of divergence
+    weighs as much as all of the behaviour. The scales are fixed: a far-off trial at one end of the front does not move
+    the choice.
+
+    Raises:
+        SelectionError: No trial is complete.
+    """
+    front = pareto_front(records)
+    if not front:
+        raise SelectionError("No trial was finished, so there is nothing to choose; run more trials (--n-trials).")
+
+    def distance(record: TrialRecord) -> float:
+        refusals = record.score("refusals")
+        return math.hypot(refusals.value / max(refusals.baseline, 1.0), record.score("kl").value)
+
+    return min(front, key=distance)

@@ -1,0 +1,86 @@
+"""The search space: from an Optuna trial to an EditPlan.
+
+Ten dimensions for a model with attention and MLP writers: scope, direction position, and per component peak weight,
+peak position, floor and width. All depths are relative, so that plans carry over between models of a family.
+"""
+
+from dataclasses import dataclass, field
+
+import optuna
+
+from heretic.edits.plan import EditPlan, Normalization, Schedule, Scope
+from heretic.edits.writer import ATTENTION, MLP
+
+SPACE_VERSION = 1
+"""Part of a study's identity: raised with every change to the space."""
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A closed interval."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSpace:
+    """Ranges of every dimension.
+
+    Attributes:
+        components: Components with a schedule of their own.
+        normalization: Not searched; part of every plan.
+        peak_weight: By component. Editing MLPs harms more than editing attention, so their range starts at nothing.
+    """
+
+    components: tuple[str, ...]
+    normalization: Normalization
+    direction_position: Range = Range(0.3, 0.9)
+    peak_weight: dict[str, Range] = field(
+        default_factory=lambda: {ATTENTION: Range(0.4, 1.6), MLP: Range(0.0, 1.6)}, hash=False
+    )
+    peak_position: Range = Range(0.3, 1.0)
+    floor: Range = Range(0.0, 1.0)
+    width: Range = Range(0.05, 0.7)
+
+    def suggest(self, trial: optuna.Trial) -> EditPlan:
+        """Ask the sampler for one plan.
+
+        Every parameter is asked for in every trial, also where another makes it irrelevant, so that the sampler sees
+        the same space throughout.
+        """
+        scope = Scope(trial.suggest_categorical("scope", [scope.value for scope in Scope]))
+        position = trial.suggest_float("direction_position", self.direction_position.low, self.direction_position.high)
+        schedules = tuple((component, self._suggest_schedule(trial, component)) for component in self.components)
+        return EditPlan(scope, position if scope is Scope.GLOBAL else None, schedules, self.normalization)
+
+    def _suggest_schedule(self, trial: optuna.Trial, component: str) -> Schedule:
+        peak_weight = self.peak_weight[component]
+        return Schedule(
+            peak_weight=trial.suggest_float(f"{component}.peak_weight", peak_weight.low, peak_weight.high),
+            peak_position=trial.suggest_float(
+                f"{component}.peak_position", self.peak_position.low, self.peak_position.high
+            ),
+            floor=trial.suggest_float(f"{component}.floor", self.floor.low, self.floor.high),
+            width=trial.suggest_float(f"{component}.width", self.width.low, self.width.high),
+        )
+
+    def identity(self) -> str:
+        """Text that differs whenever two spaces differ."""
+        ranges = [self.direction_position, *(self.peak_weight[name] for name in self.components)]
+        ranges += [self.peak_position, self.floor, self.width]
+        bounds = " ".join(f"{item.low}:{item.high}" for item in ranges)
+        return f"v{SPACE_VERSION} {','.join(self.components)} {self.normalization.value} {bounds}"
+
+
+def readable_parameters(plan: EditPlan) -> dict[str, str]:
+    """A plan's numbers as short text, for the console."""
+    result = {"scope": plan.scope.value}
+    if plan.direction_position is not None:
+        result["direction position"] = f"{plan.direction_position:.2f}"
+    for component, schedule in plan.schedules:
+        result[component] = (
+            f"peak {schedule.peak_weight:.2f} at {schedule.peak_position:.2f}, "
+            f"floor {schedule.floor:.2f}, width {schedule.width:.2f}"
+        )
+    return result

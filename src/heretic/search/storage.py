@@ -1,0 +1,116 @@
+"""The stored study: opened, checked against what this run would measure, never continued silently with other inputs."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime, timezone
+
+import optuna
+from optuna.trial import TrialState as OptunaState
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from heretic.errors import StudyError
+from heretic.search.record import TrialRecord, TrialState
+
+RECORD_ATTRIBUTE = "record"
+IDENTITY_ATTRIBUTE = "identity"
+
+Identity = Mapping[str, str]
+"""What a study measures, by aspect (model, prompts, ...), as comparable text."""
+
+
+class StudyConflict(StudyError):
+    """A study of that name exists and measured something else."""
+
+
+def shown_url(url: str) -> str:
+    """A storage URL without its password."""
+    return make_url(url).render_as_string(hide_password=True)
+
+
+@contextmanager
+def storage_errors(url: str) -> Iterator[None]:
+    """Turn what the storage raises into one sentence with the next step.
+
+    Raises:
+        StudyError: The storage failed in the with-block.
+    """
+    try:
+        yield
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        text = f"{error} {error.__cause__ or ''}".lower()
+        if "locked" in text:
+            problem, step = "is locked by another process", "wait for that run or name another --storage"
+        elif "not a database" in text or "malformed" in text or "no such table" in text or "no such column" in text:
+            problem, step = "is damaged or no study file", "move it away or name another --storage"
+        elif "readonly" in text or "read-only" in text or "unable to open" in text:
+            problem, step = "cannot be written", "check the folder and its permissions or name another --storage"
+        elif "disk is full" in text or "disk i/o" in text:
+            problem, step = "cannot be written because the disk is full", "free some space and run the command again"
+        else:
+            problem, step = f"failed ({_first_line(error)})", "check it or name another --storage"
+        raise StudyError(f"The study storage {shown_url(url)} {problem}; {step}.") from error
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def open_study(url: str, name: str, identity: Identity) -> optuna.Study:
+    """Create a study or resume the one of that name.
+
+    Trials that an interrupted run left running are marked as failed.
+
+    Raises:
+        StudyConflict: The stored study has another identity; the message says in which aspects.
+        StudyError: The storage cannot be opened.
+    """
+    with storage_errors(url):
+        storage = optuna.storages.RDBStorage(url)
+        study = optuna.create_study(
+            storage=storage,
+            study_name=name,
+            directions=["minimize", "minimize"],
+            load_if_exists=True,
+        )
+        stored: Identity | None = study.user_attrs.get(IDENTITY_ATTRIBUTE)
+        if stored is None:
+            if study.trials:
+                raise StudyConflict(
+                    f"The study {name} in {shown_url(url)} was not made by Heretic; name another --study-name."
+                )
+            study.set_user_attr(IDENTITY_ATTRIBUTE, dict(identity))
+        elif dict(stored) != dict(identity):
+            different = [key for key in {**stored, **identity} if stored.get(key) != identity.get(key)]
+            raise StudyConflict(
+                f"The study {name} was made with another {', '.join(different)}; name another --study-name, or run "
+                "with the settings it was made with."
+            )
+        for trial in study.get_trials(deepcopy=False, states=(OptunaState.RUNNING,)):
+            study.tell(trial.number, state=OptunaState.FAIL)
+        return study
+
+
+def time_stamped(name: str) -> str:
+    """A study name that is not taken: the name with the time (UTC) to the second."""
+    return f"{name}-{datetime.now(timezone.utc):%Y%m%d-%H%M%S}"
+
+
+def stored_records(study: optuna.Study) -> list[TrialRecord]:
+    """Records of all finished trials, by number."""
+    trials = study.get_trials(deepcopy=False, states=(OptunaState.COMPLETE, OptunaState.FAIL))
+    return [
+        TrialRecord.from_json(trial.user_attrs[RECORD_ATTRIBUTE])
+        for trial in trials
+        if RECORD_ATTRIBUTE in trial.user_attrs
+    ]
+
+
+def tell(study: optuna.Study, trial: optuna.Trial, record: TrialRecord) -> None:
+    """Store a record and end its trial."""
+    trial.set_user_attr(RECORD_ATTRIBUTE, record.to_json())
+    if record.state is TrialState.COMPLETE:
+        study.tell(trial, list(record.values))
+    else:
+        study.tell(trial, state=OptunaState.FAIL)

@@ -1,0 +1,296 @@
+"""Workbench: one prepared model with everything that measuring and editing it needs.
+
+`prepare` is the first half of the main path (load, lay out, calibrate, extract, measure the baseline); the methods are
+what the second half (search, choice, saving, chat) asks for.
+"""
+
+import gc
+import hashlib
+import time
+from dataclasses import dataclass, replace
+
+import torch
+
+from heretic.config import Settings
+from heretic.directions.extractor import EXTRACTORS, ExtractorOptions
+from heretic.directions.statistics import ResidualMoments
+from heretic.directions.transforms import projected
+from heretic.directions.types import DirectionSet, ResidualStatistics
+from heretic.edits.algebra import Edit
+from heretic.edits.build import build_edits
+from heretic.edits.cache import DiskSource, PristineSource, WeightCache
+from heretic.edits.editor import Editor, applied
+from heretic.edits.inplace import InplaceEditor
+from heretic.edits.output_space import OutputSpaceEditor
+from heretic.edits.plan import EditPlan, Normalization
+from heretic.errors import TrialFailed
+from heretic.evaluation.evaluator import EVALUATORS, Evaluator, EvaluatorOptions
+from heretic.evaluation.score import Score
+from heretic.models.access import post_norm_gain
+from heretic.models.calibration import find_batch_size, find_response_prefix
+from heretic.models.chat_template import ChatFormatter
+from heretic.models.devices import empty_cache, is_out_of_memory
+from heretic.models.layout import find_layout, writer_counts
+from heretic.models.loaded import LoadedModel
+from heretic.models.loader import load_model
+from heretic.models.runner import Calibration, ModelRunner
+from heretic.observability.events import (
+    BaselineMeasured,
+    Calibrated,
+    DirectionsFound,
+    LayoutFound,
+    Warned,
+    emit,
+)
+from heretic.prompts.sources import load_prompt_set, overlap
+from heretic.prompts.types import PromptSet
+from heretic.search.space import SearchSpace
+
+PREFIX_PROMPTS = 32
+"""Prompts of each set whose answers are compared when a common prefix is looked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptSets:
+    """The four prompt sets of a run: *good* is the baseline, *bad* the target of the behaviour."""
+
+    good: PromptSet
+    bad: PromptSet
+    good_evaluation: PromptSet
+    bad_evaluation: PromptSet
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Workbench:
+    """A prepared model. The weights are unedited between calls unless `editor.apply` was called."""
+
+    settings: Settings
+    prompts: PromptSets
+    runner: ModelRunner
+    directions: DirectionSet
+    editor: Editor
+    refusals: Evaluator
+    kl: Evaluator
+    space: SearchSpace
+    identity: dict[str, str]
+
+    @property
+    def loaded(self) -> LoadedModel:
+        """The model and its tokenizer."""
+        return self.runner.loaded
+
+    def edits(self, plan: EditPlan) -> tuple[Edit, ...]:
+        """The edits that a plan stands for on this model."""
+        model = self.loaded.model
+        return build_edits(
+            plan,
+            self.directions,
+            self.runner.layout,
+            self.editor.pristine_weight,
+            lambda writer: post_norm_gain(model, writer),
+        )
+
+    def measure(self, plan: EditPlan, trial: int) -> tuple[Score, ...]:
+        """Scores of a plan (refusals, KL); the weights are unedited again afterwards.
+
+        Raises:
+            TrialFailed: The plan cannot be measured.
+        """
+        try:
+            with applied(self.editor, self.edits(plan)):
+                kl = self.kl.score(trial)
+                return self.refusals.score(trial), kl
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        empty_cache(self.loaded.device)
+        raise TrialFailed("memory ran out; a smaller --batch-size needs less")
+
+
+def prepare(settings: Settings) -> Workbench:
+    """Load and measure everything that does not depend on a trial.
+
+    Raises:
+        HereticError: Something the user gave cannot be used; the message says what to do.
+    """
+    prompts = load_prompts(settings)
+    runner = load_runner(settings, settings.model or "", prompts)
+    editor = make_editor(settings, runner)
+    directions = extract_directions(settings, runner, prompts)
+    if settings.compile:
+        # After the extraction: its hooks on every layer would break the compiled graph apart.
+        runner.loaded.model.compile()
+    started = time.perf_counter()
+    refusals, kl = make_evaluators(settings, runner, prompts)
+    emit(
+        BaselineMeasured(
+            int(refusals.baseline.value), refusals.baseline.n, kl.baseline.n, time.perf_counter() - started
+        )
+    )
+    if refusals.baseline.value == 0:
+        emit(Warned("The unedited model refuses nothing in the evaluation prompts, so there is nothing to remove."))
+    space = SearchSpace(runner.layout.components, Normalization(settings.normalization))
+    identity = study_identity(settings, runner, prompts, space)
+    return Workbench(settings, prompts, runner, directions, editor, refusals, kl, space, identity)
+
+
+def load_prompts(settings: Settings) -> PromptSets:
+    """Read the four prompt sets and report evaluation prompts that also stand in a training set."""
+    sets = {
+        role: load_prompt_set(role, getattr(settings, role), settings.system_prompt)
+        for role in ("good_prompts", "bad_prompts", "good_evaluation_prompts", "bad_evaluation_prompts")
+    }
+    for training, evaluation in (
+        ("good_prompts", "good_evaluation_prompts"),
+        ("bad_prompts", "bad_evaluation_prompts"),
+    ):
+        shared = len(overlap(sets[training], sets[evaluation]))
+        if shared:
+            emit(
+                Warned(
+                    f"{shared} of {len(sets[evaluation])} {evaluation} also stand in {training}; results on them are "
+                    "too good."
+                )
+            )
+    return PromptSets(*sets.values())
+
+
+def load_runner(settings: Settings, name: str, prompts: PromptSets) -> ModelRunner:
+    """Load a model, find its layout, and calibrate batch size and response prefix."""
+    loaded = load_model(name, settings)
+    layout = find_layout(loaded.model)
+    emit(
+        LayoutFound(
+            layout.family,
+            layout.layer_count,
+            layout.hidden_size,
+            writer_counts(layout),
+            tuple(f"{writer.path}: {writer.reason}" for writer in layout.uneditable),
+        )
+    )
+    calibration = Calibration(settings.batch_size or 1, settings.response_prefix or "", loaded.dtype)
+    runner = ModelRunner(loaded, layout, ChatFormatter(loaded.tokenizer), calibration)
+    if settings.batch_size == 0:
+        measured = (*prompts.bad_evaluation.prompts, *prompts.good_evaluation.prompts)
+        runner = runner.calibrated(batch_size=find_batch_size(runner, measured, settings.max_batch_size))
+    if settings.response_prefix is None:
+        compared = (*prompts.good.prompts[:PREFIX_PROMPTS], *prompts.bad.prompts[:PREFIX_PROMPTS])
+        runner = runner.calibrated(response_prefix=find_response_prefix(runner, compared))
+    emit(Calibrated(runner.calibration.batch_size, runner.calibration.response_prefix))
+    return runner
+
+
+def make_editor(settings: Settings, runner: ModelRunner) -> Editor:
+    """In-place editing with a restore cache; output space where weights are quantised and cannot be written to."""
+    model, layout = runner.loaded.model, runner.layout
+    if runner.loaded.quantization != "none":
+        return OutputSpaceEditor(model, layout)
+    if settings.cache_weights:
+        return InplaceEditor(model, layout, WeightCache.capture(model, layout))
+    return InplaceEditor(model, layout, disk_source(settings, runner.loaded))
+
+
+def disk_source(settings: Settings, loaded: LoadedModel) -> PristineSource:
+    """Unedited weights from the place that the model came from, loaded into host memory with the accepted dtype."""
+    again = settings.model_copy(update={"device": "cpu", "device_map": "cpu", "dtypes": [loaded.dtype]})
+    return DiskSource(lambda: load_model(loaded.name, again).model)
+
+
+def collect_statistics(runner: ModelRunner, prompts: PromptSet, with_second_moment: bool) -> ResidualStatistics:
+    """Stream the residuals of one prompt set."""
+    moments = ResidualMoments(with_second_moment)
+    for residuals in runner.residuals(prompts.prompts):
+        moments.update(residuals)
+    return moments.finish(prompts.fingerprint)
+
+
+def extract_directions(settings: Settings, runner: ModelRunner, prompts: PromptSets) -> DirectionSet:
+    """Statistics of both classes, the extractor, and the transforms."""
+    started = time.perf_counter()
+    method = EXTRACTORS.get(settings.extractor)
+    target = collect_statistics(runner, prompts.bad, method.needs_second_moment)
+    baseline = collect_statistics(runner, prompts.good, method.needs_second_moment)
+    options = ExtractorOptions(
+        settings.n_directions,
+        settings.pca_alpha,
+        settings.use_eigenvalue_weights,
+        settings.eigenvalue_weight_method,
+        settings.eigenvalue_weight_temperature,
+    )
+    directions = method.extract(target, baseline, options)
+    if settings.orthogonalize_direction:
+        directions = projected(directions, baseline.mean)
+    emit(
+        DirectionsFound(
+            directions.method,
+            directions.count_per_layer,
+            tuple(directions.quality.tolist()),
+            time.perf_counter() - started,
+        )
+    )
+    return directions
+
+
+def evaluator_options(settings: Settings) -> EvaluatorOptions:
+    """The evaluators' part of the settings."""
+    return EvaluatorOptions(
+        settings.kl_mode,
+        settings.kl_tokens,
+        settings.refusal_check_tokens,
+        tuple(settings.refusal_markers),
+        settings.refusal_detection_mode,
+    )
+
+
+def make_evaluators(settings: Settings, runner: ModelRunner, prompts: PromptSets) -> tuple[Evaluator, Evaluator]:
+    """Refusals on the target's and KL on the baseline's evaluation prompts, with the unedited model's numbers."""
+    options = evaluator_options(settings)
+    refusals = EVALUATORS.get("markers")(runner, prompts.bad_evaluation, options)
+    kl = EVALUATORS.get("kl")(runner, prompts.good_evaluation, options)
+    return refusals, kl
+
+
+def study_identity(settings: Settings, runner: ModelRunner, prompts: PromptSets, space: SearchSpace) -> dict[str, str]:
+    """What a stored study has to have in common with this run to be continued, by aspect."""
+    calibration = runner.calibration
+    directions = (
+        f"{settings.extractor} {settings.orthogonalize_direction} {settings.n_directions} {settings.pca_alpha} "
+        f"{settings.use_eigenvalue_weights} {settings.eigenvalue_weight_method} "
+        f"{settings.eigenvalue_weight_temperature}"
+    )
+    return {
+        "model": model_fingerprint(runner.loaded),
+        "number format": f"{calibration.dtype} {runner.loaded.quantization}",
+        "set of training prompts": f"{prompts.good.fingerprint} {prompts.bad.fingerprint}",
+        "set of evaluation prompts": f"{prompts.good_evaluation.fingerprint} {prompts.bad_evaluation.fingerprint}",
+        "response prefix": calibration.response_prefix,
+        "way of finding directions": directions,
+        "way of measuring": repr(evaluator_options(settings)),
+        "search space": space.identity(),
+    }
+
+
+def model_fingerprint(loaded: LoadedModel) -> str:
+    """SHA-256 over names, shapes and the first values of every parameter: cheap, and another for other weights."""
+    digest = hashlib.sha256()
+    for name, parameter in loaded.model.named_parameters():
+        values = parameter.detach().flatten()[:16].float().cpu().tolist() if parameter.device.type != "meta" else []
+        digest.update(f"{name} {tuple(parameter.shape)} {values}".encode())
+    return digest.hexdigest()
+
+
+def full_precision(bench: Workbench) -> Workbench:
+    """The same workbench on weights that can be written to: a quantised model is loaded again without quantisation.
+
+    Both models are in memory while this runs, the new one in host memory.
+    """
+    if bench.loaded.quantization == "none":
+        return bench
+    settings = bench.settings.model_copy(update={"quantization": "none", "device": "cpu", "device_map": "cpu"})
+    loaded = load_model(bench.loaded.name, settings)
+    layout = find_layout(loaded.model)
+    runner = ModelRunner(loaded, layout, ChatFormatter(loaded.tokenizer), bench.runner.calibration)
+    gc.collect()
+    editor = InplaceEditor(loaded.model, layout, WeightCache.capture(loaded.model, layout))
+    directions = bench.directions.to(torch.device("cpu"))
+    return replace(bench, settings=settings, runner=runner, editor=editor, directions=directions)

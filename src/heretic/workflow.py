@@ -1,0 +1,111 @@
+"""The main path: settings in, an edited model out. Read this first."""
+
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import optuna
+
+import heretic
+from heretic.comparison import compare
+from heretic.config import LoadedSettings, Settings
+from heretic.errors import SelectionError
+from heretic.export.atomic import check_target
+from heretic.export.content import ExportFormat
+from heretic.export.hub import check_repository
+from heretic.observability.events import RunStarted, StudyOpened, Warned, emit
+from heretic.search.loop import make_sampler
+from heretic.search.storage import StudyConflict, open_study, shown_url, time_stamped
+from heretic.session import Session
+from heretic.workbench import Workbench, prepare
+
+Choose = Callable[[Session], None]
+"""Lets a person choose trials and say what happens with them, until they are done."""
+ResolveConflict = Callable[[str, str], str | None]
+"""Study name and reason why it cannot be continued -> another name, or None to stop."""
+
+INTERRUPTED = 130
+
+
+def run(loaded: LoadedSettings, choose: Choose, resolve_conflict: ResolveConflict) -> int:
+    """Everything that one command does; returns the exit code.
+
+    Raises:
+        HereticError: The message says what to do, `exit_code` what the process ends with.
+    """
+    settings = loaded.settings
+    configuration_file = None if loaded.configuration_file is None else str(loaded.configuration_file)
+    emit(RunStarted(heretic.__version__, settings.model or "", configuration_file, loaded.profile, loaded.changed))
+    if settings.evaluate_model is not None:
+        compare(settings, settings.evaluate_model)
+        return 0
+    check_destinations(settings)
+    bench = prepare(settings)
+    if settings.save_directions is not None:
+        bench.directions.save(Path(settings.save_directions))
+    session = Session(bench, open_matching_study(bench, resolve_conflict))
+    result = session.search()
+    if not settings.auto_select:
+        choose(session)
+        return 0
+    if result.interrupted:
+        emit(Warned("Nothing was chosen; run the same command again to go on with this study."))
+        return INTERRUPTED
+    deliver(session)
+    return 0
+
+
+def check_destinations(settings: Settings) -> None:
+    """Refuse a target that cannot be written before hours are spent, not after.
+
+    Raises:
+        UserError: The folder or the repository cannot be used.
+    """
+    if settings.auto_select and settings.auto_select_path is not None:
+        check_target(Path(settings.auto_select_path))
+    if settings.auto_select and settings.hf_upload is not None:
+        check_repository(settings.hf_upload)
+
+
+def open_matching_study(bench: Workbench, resolve_conflict: ResolveConflict) -> optuna.Study:
+    """The study of this run; one that measured something else is never continued, but left as it is."""
+    settings = bench.settings
+    name: str | None = settings.study_name
+    while name is not None:
+        try:
+            study = open_study(settings.storage, name, bench.identity)
+        except StudyConflict as conflict:
+            name = resolve_conflict(name, str(conflict))
+            continue
+        finished = len(study.trials)
+        study.sampler = make_sampler(settings.seed, settings.n_startup_trials, finished)
+        emit(StudyOpened(name, shown_url(settings.storage), finished, settings.n_trials))
+        return study
+    raise SelectionError("No study was opened; name another one with --study-name.")
+
+
+def without_asking(name: str, reason: str) -> str:
+    """A ResolveConflict for runs without a terminal: a new study with a time-stamped name."""
+    new_name = time_stamped(name)
+    emit(Warned(f"{reason} This run starts the new study {new_name}."))
+    return new_name
+
+
+def deliver(session: Session) -> None:
+    """Apply the automatic choice, save it, upload it."""
+    settings = session.bench.settings
+    session.apply(session.suggested)
+    export_format = ExportFormat(settings.save_format)
+    if settings.auto_select_path is not None:
+        deliver_folder(session, Path(settings.auto_select_path), export_format)
+        return
+    with TemporaryDirectory(prefix="heretic-upload-") as scratch:
+        deliver_folder(session, Path(scratch) / "model", export_format)
+
+
+def deliver_folder(session: Session, folder: Path, export_format: ExportFormat) -> None:
+    """Save the applied trial to a folder, and upload it where the settings say so."""
+    settings = session.bench.settings
+    session.save(folder, export_format)
+    if settings.hf_upload is not None:
+        session.upload(folder, settings.hf_upload, settings.hf_private)

@@ -1,0 +1,148 @@
+"""One Edit, three realisations: in place, output space and adapter agree in float64 on every pico family."""
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from tests.models.pico import LIST_EXPERTS, build_pico, pico_names, pico_token_ids
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from heretic.directions.types import DirectionSet
+from heretic.edits.adapter import adapter_factors, adapter_obstacle
+from heretic.edits.algebra import Edit
+from heretic.edits.build import build_edits
+from heretic.edits.cache import WeightCache
+from heretic.edits.inplace import InplaceEditor, oriented
+from heretic.edits.output_space import OutputSpaceEditor
+from heretic.edits.plan import EditPlan, Normalization, Schedule, Scope
+from heretic.edits.writer import ModelLayout, WriterKind
+from heretic.errors import ModelError
+from heretic.models.access import post_norm_gain, writer_weight
+from heretic.models.layout import find_layout
+
+FAMILIES = pico_names()
+
+
+def build(family: str) -> tuple[PreTrainedModel, ModelLayout]:
+    """A pico model in float64; the grouped matrix product of fused experts knows no float64, so they run eagerly."""
+    model = build_pico(family, dtype=torch.float64)
+    model.set_experts_implementation("eager")
+    return model, find_layout(model)
+
+
+def random_directions(layout: ModelLayout, k: int = 2) -> DirectionSet:
+    generator = torch.Generator().manual_seed(7)
+    random = torch.randn(layout.layer_count + 1, layout.hidden_size, k, generator=generator, dtype=torch.float64)
+    vectors = torch.linalg.qr(random).Q.mT.contiguous()
+    weights = torch.tensor([1.0, 0.6], dtype=torch.float64)[:k].repeat(layout.layer_count + 1, 1)
+    return DirectionSet(vectors, weights, torch.ones(layout.layer_count + 1), "random")
+
+
+def plan_for(layout: ModelLayout, normalization: Normalization, peak: float = 0.9) -> EditPlan:
+    schedule = Schedule(peak_weight=peak, peak_position=0.4, floor=0.5, width=1.0)
+    return EditPlan(Scope.LAYER, None, tuple((name, schedule) for name in layout.components), normalization)
+
+
+def edits_for(model: PreTrainedModel, layout: ModelLayout, plan: EditPlan) -> tuple[Edit, ...]:
+    return build_edits(
+        plan,
+        random_directions(layout),
+        layout,
+        lambda writer: oriented(writer, writer_weight(model, writer).data),
+        lambda writer: post_norm_gain(model, writer),
+    )
+
+
+@torch.no_grad()
+def residuals_and_logits(model: PreTrainedModel, layout: ModelLayout, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Output of the last decoder layer (before the final norm, which may round to fp32), and the logits."""
+    kept: list[Tensor] = []
+    layer = model.get_submodule(layout.layer_paths[-1])
+
+    def keep(_module: object, _inputs: object, output: Tensor | tuple[Tensor, ...]) -> None:
+        kept.append(output[0] if isinstance(output, tuple) else output)
+
+    handle = layer.register_forward_hook(keep)
+    logits = model(input_ids=ids, use_cache=False).logits
+    handle.remove()
+    return kept[0], logits
+
+
+@pytest.mark.parametrize("normalization", list(Normalization))
+@pytest.mark.parametrize("family", FAMILIES)
+def test_inplace_and_output_space_agree(family: str, normalization: Normalization) -> None:
+    model, layout = build(family)
+    ids = pico_token_ids()
+    edits = edits_for(model, layout, plan_for(layout, normalization))
+    before, logits_before = residuals_and_logits(model, layout, ids)
+
+    inplace = InplaceEditor(model, layout, WeightCache.capture(model, layout))
+    inplace.apply(edits)
+    in_weights, _ = residuals_and_logits(model, layout, ids)
+    inplace.restore()
+
+    output_space = OutputSpaceEditor(model, layout)
+    output_space.apply(edits)
+    in_outputs, _ = residuals_and_logits(model, layout, ids)
+    output_space.restore()
+
+    after, logits_after = residuals_and_logits(model, layout, ids)
+    assert (in_weights - before).abs().max() > 1e-4, "the edit changes nothing, so agreement would mean nothing"
+    # Some families compute norms and attention in fp32 whatever the dtype.
+    torch.testing.assert_close(in_outputs, in_weights, rtol=2e-5, atol=2e-6)
+    assert torch.equal(after, before)
+    assert torch.equal(logits_after, logits_before)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_candidates_in_one_batch_equal_candidates_alone(family: str) -> None:
+    model, layout = build(family)
+    ids = pico_token_ids()
+    candidates: list[Sequence[Edit]] = [
+        edits_for(model, layout, plan_for(layout, Normalization.NONE)),
+        [],
+        edits_for(model, layout, plan_for(layout, Normalization.ROW, peak=-0.7)),
+        edits_for(model, layout, plan_for(layout, Normalization.COLUMN, peak=1.2))[:1],
+    ]
+    editor = OutputSpaceEditor(model, layout)
+    alone = []
+    for edits in candidates:
+        editor.apply(edits)
+        alone.append(residuals_and_logits(model, layout, ids)[0])
+    if family in pico_names(LIST_EXPERTS):
+        with pytest.raises(ModelError, match="one expert of a list"):
+            editor.apply_candidates(candidates)
+        editor.restore()
+        return
+    editor.apply_candidates(candidates)
+    together, _ = residuals_and_logits(model, layout, ids.repeat(len(candidates), 1))
+    torch.testing.assert_close(together, torch.cat(alone), rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_adapter_agrees_where_the_edit_is_low_rank(family: str) -> None:
+    model, layout = build(family)
+    edits = edits_for(model, layout, plan_for(layout, Normalization.NONE))
+    editor = InplaceEditor(model, layout, WeightCache.capture(model, layout))
+    separate = [edit for edit in edits if edit.writer.kind is not WriterKind.FUSED_EXPERTS]
+    if len(separate) < len(edits):
+        assert "all experts in one tensor" in str(adapter_obstacle(edits))
+    factors = adapter_factors(separate, editor)
+    originals = {edit.writer.path: editor.pristine_weight(edit.writer).clone() for edit in separate}
+    editor.apply(separate)
+    for edit in separate:
+        factor_a, factor_b = factors[edit.writer.path]
+        assert factor_a.shape[0] == 2
+        edited = oriented(edit.writer, writer_weight(model, edit.writer).data)
+        torch.testing.assert_close(originals[edit.writer.path] + factor_b @ factor_a, edited, rtol=1e-12, atol=1e-12)
+
+
+def test_norm_keeping_edits_are_no_adapter() -> None:
+    model, layout = build(FAMILIES[0])
+    edits = edits_for(model, layout, plan_for(layout, Normalization.ROW))
+    obstacle = adapter_obstacle(edits)
+    assert obstacle is not None
+    assert "not low rank" in obstacle
+    with pytest.raises(ValueError, match="not low rank"):
+        adapter_factors(edits, InplaceEditor(model, layout, WeightCache.capture(model, layout)))

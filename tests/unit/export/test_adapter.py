@@ -1,0 +1,221 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+from tests.models.pico import build_pico
+from tests.unit.export.conftest import VERIFICATION, all_logits, as_loaded, names_in
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from heretic.errors import ExportError
+from heretic.export import verify
+from heretic.export.adapter import WEIGHTS_NAME, check_factors, factor_bytes, write_adapter
+from heretic.export.content import ExportContent, ExportFormat
+from heretic.export.manifest import check_manifest
+from heretic.export.verify import verify_adapter
+from heretic.export.weights import save_model
+from heretic.models.loaded import LoadedModel
+from heretic.observability.events import Event, Warned
+
+Factors = dict[str, tuple[Tensor, Tensor]]
+
+PATHS = {
+    "llama": ("model.layers.1.self_attn.o_proj", "model.layers.1.mlp.down_proj", "model.layers.2.mlp.down_proj"),
+    "gpt2": ("transformer.h.1.attn.c_proj", "transformer.h.1.mlp.c_proj", "transformer.h.2.mlp.c_proj"),
+    "list_moe": (
+        "model.layers.0.mlp.experts.1.w2",
+        "model.layers.0.mlp.experts.4.w2",
+        "model.layers.1.self_attn.o_proj",
+    ),
+}
+RANKS = (1, 1, 2)
+
+
+def make_factors(model: PreTrainedModel, paths: tuple[str, ...], dtype: torch.dtype = torch.float32) -> Factors:
+    generator = torch.Generator().manual_seed(0)
+    factors = {}
+    for path, rank in zip(paths, RANKS, strict=True):
+        module = model.get_submodule(path)
+        rows, columns = module.weight.shape[::-1] if isinstance(module, Conv1D) else module.weight.shape
+        factor_a = torch.randn(rank, columns, generator=generator, dtype=torch.float64).to(dtype)
+        factor_b = 0.3 * torch.randn(rows, rank, generator=generator, dtype=torch.float64).to(dtype)
+        factors[path] = (factor_a, factor_b)
+    return factors
+
+
+def merge(model: PreTrainedModel, factors: Factors) -> None:
+    for path, (factor_a, factor_b) in factors.items():
+        module = model.get_submodule(path)
+        delta = factor_b @ factor_a
+        if isinstance(module, Conv1D):
+            delta = delta.T
+        module.weight.data = (module.weight.data.to(delta.dtype) + delta).to(module.weight.dtype)
+
+
+def edited(name: str, dtype: torch.dtype = torch.float32) -> tuple[LoadedModel, Factors]:
+    model = build_pico(name, dtype=dtype)
+    factors = make_factors(model, PATHS[name], torch.float64 if dtype == torch.float64 else torch.float32)
+    merge(model, factors)
+    return as_loaded(model), factors
+
+
+@pytest.mark.parametrize("name", list(PATHS))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_base_with_adapter_is_the_edited_model(
+    name: str, dtype: torch.dtype, content: ExportContent, tmp_path: Path
+) -> None:
+    loaded, factors = edited(name, dtype)
+    saved = save_model(
+        loaded,
+        tmp_path / "out",
+        content,
+        factors=factors,
+        verification=VERIFICATION,
+        load_base=lambda: build_pico(name, dtype=dtype),
+    )
+    assert (saved.format, saved.verified_answers) == (ExportFormat.ADAPTER, 2)
+    assert check_manifest(saved.path) == []
+    base = build_pico(name, dtype=dtype)
+    unedited = all_logits(base)
+    adapted = all_logits(PeftModel.from_pretrained(base, str(saved.path)).eval())
+    expected = all_logits(loaded.model)
+    tolerance = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 0.1}[dtype]
+    assert (adapted - expected).norm() < tolerance * expected.norm()
+    assert (unedited - expected).norm() > 3 * (adapted - expected).norm()
+
+
+def test_folder(content: ExportContent, tmp_path: Path) -> None:
+    loaded, factors = edited("llama")
+    loaded = replace(loaded, name="some/base", commit="abc123")
+    save_model(loaded, tmp_path / "out", content, factors=factors, load_base=lambda: build_pico("llama"))
+    assert names_in(tmp_path / "out") == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "chat_template.jinja",
+        "README.md",
+        "heretic_metadata.json",
+    }
+    configuration = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    assert configuration["base_model_name_or_path"] == "some/base"
+    assert configuration["revision"] == "abc123"
+    assert configuration["target_modules"] == sorted(PATHS["llama"])
+    assert configuration["lora_alpha"] == configuration["r"]
+    assert names_in(tmp_path) == {"out"}
+
+
+def test_model_in_memory_is_not_touched(tmp_path: Path) -> None:
+    loaded, factors = edited("llama")
+    before, modules = all_logits(loaded.model), [name for name, _ in loaded.model.named_modules()]
+    write_adapter(loaded, factors, tmp_path)
+    assert torch.equal(all_logits(loaded.model), before)
+    assert [name for name, _ in loaded.model.named_modules()] == modules
+
+
+def test_expanded_factors_are_written_whole(tmp_path: Path) -> None:
+    loaded, factors = edited("llama")
+    path = PATHS["llama"][1]
+    expanded = torch.ones(1, 1).expand(factors[path][1].shape)
+    write_adapter(loaded, factors | {path: (factors[path][0], expanded)}, tmp_path)
+    written = load_file(tmp_path / WEIGHTS_NAME)[f"base_model.model.{path}.lora_B.weight"]
+    assert torch.equal(written, torch.ones_like(factors[path][1]))
+
+
+def test_size_is_that_of_the_file(tmp_path: Path) -> None:
+    loaded, factors = edited("llama")
+    write_adapter(loaded, factors, tmp_path)
+    assert 0 < (tmp_path / WEIGHTS_NAME).stat().st_size - factor_bytes(factors) < 4000
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> tuple[Path, LoadedModel, Factors]:
+    loaded, factors = edited("llama")
+    write_adapter(loaded, factors, tmp_path)
+    loaded.tokenizer.save_pretrained(tmp_path)
+    return tmp_path, loaded, factors
+
+
+def test_verification_finds_a_changed_factor(folder: tuple[Path, LoadedModel, Factors]) -> None:
+    path, loaded, factors = folder
+    tensors = load_file(path / WEIGHTS_NAME)
+    name = f"base_model.model.{PATHS['llama'][2]}.lora_A.weight"
+    tensors[name][0, 0] += 0.01
+    save_file(tensors, path / WEIGHTS_NAME)
+    with pytest.raises(ExportError, match=PATHS["llama"][2].replace(".", r"\.")):
+        verify_adapter(path, loaded, factors, VERIFICATION, lambda: build_pico("llama"))
+
+
+def test_verification_finds_another_base(folder: tuple[Path, LoadedModel, Factors]) -> None:
+    path, loaded, factors = folder
+
+    def other_base() -> PreTrainedModel:
+        model = build_pico("llama")
+        model.lm_head.weight.data = model.lm_head.weight.flip(0)  # no adapted weight differs
+        return model
+
+    with pytest.raises(ExportError, match="verification prompt 1"):
+        verify_adapter(path, loaded, factors, VERIFICATION, other_base)
+
+
+def test_verification_finds_an_edit_that_the_adapter_lacks(
+    folder: tuple[Path, LoadedModel, Factors], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, loaded, factors = folder
+    monkeypatch.setattr(verify, "_compare_adapted_weights", lambda *_: None)
+    tensors = {name: torch.zeros_like(tensor) for name, tensor in load_file(path / WEIGHTS_NAME).items()}
+    save_file(tensors, path / WEIGHTS_NAME)
+    with pytest.raises(ExportError, match="verification prompt 1"):
+        verify_adapter(path, loaded, factors, VERIFICATION, lambda: build_pico("llama"))
+
+
+def test_base_is_loaded_from_its_source_by_default(content: ExportContent, tmp_path: Path) -> None:
+    loaded, factors = edited("llama")
+    source = tmp_path / "base"
+    build_pico("llama").save_pretrained(source)
+    loaded = replace(loaded, source=str(source))
+    saved = save_model(loaded, tmp_path / "out", content, factors=factors, verification=VERIFICATION)
+    assert saved.verified_answers == 2
+
+
+def test_base_that_is_gone(content: ExportContent, tmp_path: Path) -> None:
+    loaded, factors = edited("llama")
+    with pytest.raises(ExportError, match="cannot be loaded again"):
+        save_model(loaded, tmp_path / "out", content, factors=factors)
+    assert names_in(tmp_path) == set()
+
+
+def test_no_memory(folder: tuple[Path, LoadedModel, Factors], monkeypatch, events: list[Event]) -> None:
+    path, loaded, factors = folder
+    monkeypatch.setattr(verify, "find_placement", lambda _: None)
+    assert verify_adapter(path, loaded, factors, VERIFICATION) == 0
+    assert any(isinstance(event, Warned) for event in events)
+
+
+def test_factors_that_do_not_fit() -> None:
+    loaded, factors = edited("llama")
+    model, path = loaded.model, PATHS["llama"][0]
+    factor_a, factor_b = factors[path]
+    with pytest.raises(ExportError, match="changes no weight"):
+        check_factors(model, {})
+    with pytest.raises(ExportError, match="no module"):
+        check_factors(model, {"model.nowhere": factors[path]})
+    with pytest.raises(ExportError, match="has no weight"):
+        check_factors(model, {"model.layers.1": factors[path]})
+    with pytest.raises(ExportError, match="but the weight is"):
+        check_factors(model, {path: (factor_b.T, factor_a.T)})
+    with pytest.raises(ExportError, match="give"):
+        check_factors(model, {path: (factor_a.expand(2, -1), factor_b)})
+
+
+def test_target_that_would_catch_another_module() -> None:
+    model = build_pico("llama")
+    model.add_module("outer", torch.nn.ModuleDict({"lm_head": torch.nn.Linear(3, 3)}))
+    rows, columns = model.lm_head.weight.shape
+    with pytest.raises(ExportError, match=r"outer\.lm_head too"):
+        check_factors(model, {"lm_head": (torch.zeros(1, columns), torch.zeros(rows, 1))})

@@ -1,0 +1,224 @@
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from safetensors import SafetensorError
+from tests.unit.export.conftest import names_in
+
+from heretic.errors import ExportError, UserError
+from heretic.export import atomic
+from heretic.export.atomic import MANIFEST_NAME, check_free_space, check_target, save_error, staged_folder
+
+
+def write(folder: Path, text: str = "new") -> None:
+    (folder / "sub").mkdir()
+    (folder / "sub" / "weights").write_text(text)
+    (folder / MANIFEST_NAME).write_text("{}")
+
+
+def save(target: Path, text: str = "new", overwrite: bool = False) -> None:
+    with staged_folder(target, overwrite) as (staging, _):
+        write(staging, text)
+
+
+def test_folder_appears_complete_with_missing_parents(tmp_path: Path) -> None:
+    target = tmp_path / "a" / "b" / "model"
+    with staged_folder(target) as (staging, final):
+        write(staging)
+        assert final == target
+        assert not target.exists()
+        assert staging.parent == target.parent  # a rename is atomic only within one file system
+    assert (target / "sub" / "weights").read_text() == "new"
+    assert names_in(target.parent) == {"model"}
+
+
+def test_existing_empty_folder_is_used(tmp_path: Path) -> None:
+    target = tmp_path / "model"
+    target.mkdir()
+    save(target)
+    assert names_in(tmp_path) == {"model"}
+    assert names_in(target) == {"sub", MANIFEST_NAME}
+
+
+def test_permissions_are_those_of_an_ordinary_folder(tmp_path: Path) -> None:
+    (tmp_path / "plain").mkdir()
+    save(tmp_path / "model")
+    assert (tmp_path / "model").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.parametrize("error", [RuntimeError("boom"), KeyboardInterrupt(), ExportError("no")])
+def test_exception_leaves_everything_as_it_was(tmp_path: Path, error: BaseException) -> None:
+    target = tmp_path / "new parent" / "model"
+
+    def crash() -> None:
+        with staged_folder(target) as (staging, _):
+            write(staging)
+            raise error
+
+    with pytest.raises(type(error)):
+        crash()
+    assert names_in(tmp_path) == set()
+    save(target)
+    assert target.is_dir()
+
+
+def test_kill_leaves_no_final_folder_and_the_next_save_cleans_up(tmp_path: Path) -> None:
+    target = tmp_path / "model"
+    script = (
+        "import os, sys, pathlib\n"
+        "from heretic.export.atomic import staged_folder\n"
+        "with staged_folder(pathlib.Path(sys.argv[1])) as (staging, _):\n"
+        "    (staging / 'half').write_text('x')\n"
+        "    os._exit(9)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script, str(target)], check=False).returncode == 9
+    assert not target.exists()
+    assert any(".partial-" in name for name in names_in(tmp_path))
+    save(target)
+    assert names_in(tmp_path) == {"model"}
+
+
+def test_only_own_leftovers_are_removed(tmp_path: Path) -> None:
+    ours = tmp_path / ".model.partial-0123abcd"
+    others = [".model2.partial-0123abcd", ".model.partial-backup", "model.partial-0123abcd", ".model.partial-0123abcd9"]
+    for folder in (ours, *(tmp_path / name for name in others)):
+        folder.mkdir()
+    file = tmp_path / ".model.partial-89abcdef"
+    file.write_text("a file, not a folder")
+    save(tmp_path / "model")
+    assert names_in(tmp_path) == {"model", file.name, *others}
+
+
+def test_failing_rename_keeps_the_old_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fail_after) -> None:
+    target = tmp_path / "model"
+    save(target, "old")
+    monkeypatch.setattr(atomic.os, "replace", fail_after(os.replace, 2, OSError(errno.EIO, "input/output error")))
+    with pytest.raises(ExportError, match="input/output"):
+        save(target, "new", overwrite=True)
+    assert (target / "sub" / "weights").read_text() == "old"
+    assert names_in(tmp_path) == {"model"}
+
+
+def test_overwrite_replaces(tmp_path: Path) -> None:
+    target = tmp_path / "model"
+    save(target, "old")
+    save(target, "new", overwrite=True)
+    assert (target / "sub" / "weights").read_text() == "new"
+    assert names_in(tmp_path) == {"model"}
+
+
+def test_folder_lost_between_two_renames_comes_back(tmp_path: Path) -> None:
+    target = tmp_path / "model"
+    save(target, "old")
+    target.rename(tmp_path / ".model.replaced-0123abcd")
+    with pytest.raises(UserError, match="not empty"):
+        save(target, "new")
+    assert (target / "sub" / "weights").read_text() == "old"
+
+
+def test_overwrite_never_touches_a_foreign_folder(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(UserError, match="not written by Heretic"):
+        save(tmp_path, overwrite=True)
+    assert names_in(tmp_path) == {"thesis.txt"}
+
+
+def test_non_empty_target_is_refused(tmp_path: Path) -> None:
+    save(tmp_path / "model", "old")
+    with pytest.raises(UserError, match="not empty; choose another path"):
+        save(tmp_path / "model")
+    assert (tmp_path / "model" / "sub" / "weights").read_text() == "old"
+
+
+def test_target_filled_meanwhile_is_not_lost(tmp_path: Path) -> None:
+    target = tmp_path / "model"
+
+    def race() -> None:
+        with staged_folder(target) as (staging, _):
+            write(staging)
+            target.mkdir()
+            (target / "theirs").write_text("x")
+
+    with pytest.raises(UserError, match="choose another path"):
+        race()
+    assert names_in(target) == {"theirs"}
+    assert names_in(tmp_path) == {"model"}
+
+
+def test_two_processes_cannot_save_to_one_target(tmp_path: Path) -> None:
+    partial = tmp_path / ".model.partial-0123abcd"
+    partial.mkdir()
+    with FileLock(tmp_path / ".model.partial.lock"), pytest.raises(UserError, match="Another process"):
+        save(tmp_path / "model")
+    assert partial.exists()
+
+
+def test_file_in_the_way(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("x")
+    with pytest.raises(UserError, match="is a file"):
+        check_target(file)
+    with pytest.raises(UserError, match="is a file"):
+        check_target(file / "below" / "model")
+    assert file.read_text() == "x"
+
+
+@pytest.mark.parametrize("path", ["/", "bad\0name"])
+def test_impossible_paths(path: str) -> None:
+    with pytest.raises(UserError, match="choose"):
+        check_target(Path(path))
+
+
+def test_loop_of_links(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    with pytest.raises(UserError, match="choose another path"):
+        save(tmp_path / "a" / "model")
+
+
+def test_unwritable_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(atomic.os, "access", lambda *_: False)
+    with pytest.raises(UserError, match=f"because {tmp_path} is not writable"):
+        check_target(tmp_path / "model")
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder in which even root cannot write")
+def test_parent_that_forbids_writing_although_it_looks_writable() -> None:
+    with pytest.raises(UserError, match="Cannot write to /proc/heretic-model") as caught:
+        save(Path("/proc/heretic-model"))
+    assert caught.value.exit_code == 2
+
+
+def test_checking_creates_nothing(tmp_path: Path) -> None:
+    assert check_target(tmp_path / "x" / "y") == tmp_path / "x" / "y"
+    assert names_in(tmp_path) == set()
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "words"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), ExportError, "disk became full"),
+        (SafetensorError("Error while serializing: I/O error: x (os error 28)"), ExportError, "disk became full"),
+        (SafetensorError("I/O error: Read-only file system (os error 30)"), UserError, "Cannot write"),
+        (OSError(errno.EROFS, "Read-only file system"), UserError, "Cannot write"),
+        (OSError(errno.EFBIG, "File too large"), ExportError, "smaller shard size"),
+        (SafetensorError("header too large"), ExportError, "header too large"),
+    ],
+)
+def test_errors_are_told_apart(error: OSError | SafetensorError, kind: type[Exception], words: str) -> None:
+    result = save_error(error, Path("/some/where"))
+    assert type(result) is kind
+    assert words in str(result)
+    assert "/some/where" in str(result)
+
+
+def test_free_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = type(atomic.shutil.disk_usage(tmp_path))(10**12, 10**12 - 2 * 10**9, 2 * 10**9)
+    monkeypatch.setattr(atomic.shutil, "disk_usage", lambda path: usage if path == tmp_path else None)
+    check_free_space(tmp_path / "not" / "there", 1_700_000_000)
+    with pytest.raises(UserError, match=r"needs about 2\.2 GB, but only 2\.0 GB is free"):
+        check_free_space(tmp_path / "not" / "there", 1_930_000_000)

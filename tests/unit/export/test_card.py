@@ -1,0 +1,131 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+from tests.unit.export.conftest import names_in
+
+from heretic.edits.plan import EditPlan, Schedule, Scope
+from heretic.evaluation.score import Score
+from heretic.export import origin as origin_module
+from heretic.export.card import model_card, strength_table
+from heretic.export.content import ExportContent, ExportFormat
+from heretic.export.origin import Origin, copy_legal_files, find_origin
+from heretic.models.loaded import LoadedModel
+from heretic.observability.events import Warned
+
+LAYERS = 5
+UNKNOWN = Origin(None)
+
+
+def card(loaded: LoadedModel, content: ExportContent, origin: Origin = UNKNOWN, adapter: bool = False) -> str:
+    export_format = ExportFormat.ADAPTER if adapter else ExportFormat.MERGED
+    return model_card(loaded, content, export_format, origin, LAYERS)
+
+
+def test_metadata_names_base_model_and_licence(loaded: LoadedModel, content: ExportContent) -> None:
+    origin = Origin("some/base-model", "other", "llama3.2", "LICENSE", ["en", "de"])
+    data = ModelCard(card(loaded, content, origin)).data.to_dict()
+    assert data["base_model"] == "some/base-model"
+    assert data["base_model_relation"] == "finetune"
+    assert (data["license"], data["license_name"], data["license_link"]) == ("other", "llama3.2", "LICENSE")
+    assert data["library_name"] == "transformers"
+    assert data["language"] == ["en", "de"]
+    assert "heretic" in data["tags"]
+    adapter = ModelCard(card(loaded, content, origin, adapter=True)).data.to_dict()
+    assert adapter["library_name"] == "peft"
+    assert adapter["base_model_relation"] == "adapter"
+
+
+def test_local_base_model_is_not_claimed_to_be_on_the_hub(loaded: LoadedModel, content: ExportContent) -> None:
+    data = ModelCard(card(loaded, content)).data.to_dict()
+    assert "base_model" not in data
+    assert "license" not in data
+
+
+def test_what_how_strongly_and_what_was_measured(loaded: LoadedModel, content: ExportContent) -> None:
+    text = card(loaded, content)
+    assert "| attention | 1.250 | 0.750 | 0.100 | 0.400 | 2 to 4 of 5 |" in text
+    assert "| mlp | 0.875 | 0.500 | 0.000 | 0.600 | 0 to 4 of 5 |" in text
+    assert "relative depth 0.500" in text
+    assert "| Refusals | 97/100 | 3/100 (95 % interval 1.0 to 8.5) | 100 |" in text
+    assert "| KL divergence, mean (nats) | 0 | 0.0123 | 80 |" in text
+    assert "| KL divergence, 95th percentile | 0 | 0.0875 | 80 |" in text
+    assert "| Same most likely token | 100.0 % | 98.5 % | 80 |" in text
+    assert "greedy answers of at most 30 tokens" in text
+    assert "640 positions" in text
+    assert "Responsible use" in text
+    assert text.isascii()
+    assert "None" not in text
+
+
+def test_scope_and_unknown_scores_and_none(loaded: LoadedModel, content: ExportContent, plan: EditPlan) -> None:
+    per_layer = replace(plan, scope=Scope.LAYER, direction_position=None)
+    text = card(loaded, replace(content, plan=per_layer, scores=(Score("length", 91.25, 40, 120.5),)))
+    assert "Each layer lost its own direction" in text
+    assert "| `length` | 120.5 | 91.25 | 40 |" in text
+    assert "Nothing was measured" in card(loaded, replace(content, scores=()))
+
+
+def test_component_that_is_left_alone() -> None:
+    plan = EditPlan(Scope.LAYER, None, (("mlp", Schedule(0.0, 0.5, 0.0, 0.2)),))
+    assert strength_table(plan, 4).endswith("| none |")
+
+
+def test_loading_instructions(loaded: LoadedModel, content: ExportContent) -> None:
+    assert "PeftModel" not in card(loaded, content)
+    adapter = card(replace(loaded, commit="abc123"), content, adapter=True)
+    assert 'from_pretrained("some/base-model", revision="abc123", dtype="auto")' in adapter
+    assert "PeftModel.from_pretrained(base" in adapter
+
+
+def test_strange_names_cannot_break_out(loaded: LoadedModel, content: ExportContent) -> None:
+    text = card(replace(loaded, name="a`b|c\n# big headline"), content)
+    assert "\n# big headline" not in text
+    assert "`a'b/c # big headline`" in text
+
+
+@pytest.fixture
+def base_folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "base"
+    folder.mkdir()
+    (folder / "LICENSE").write_text("the licence")
+    (folder / "USE_POLICY.md").write_text("the policy")
+    return folder
+
+
+def test_licence_of_a_local_base(loaded: LoadedModel, base_folder: Path, tmp_path: Path) -> None:
+    (base_folder / "README.md").write_text("---\nlicense: apache-2.0\nlanguage: en\n---\n# Base\n")
+    origin = find_origin(replace(loaded, source=str(base_folder)))
+    assert (origin.hub_id, origin.license, origin.language) == (None, "apache-2.0", "en")
+    target = tmp_path / "copy"
+    target.mkdir()
+    copy_legal_files(origin, target)
+    assert names_in(target) == {"LICENSE", "USE_POLICY.md"}
+    assert (target / "LICENSE").read_text() == "the licence"
+
+
+def test_licence_from_the_hub_cache(loaded: LoadedModel, base_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (base_folder / "README.md").write_text("---\nlicense: mit\n---\n")
+    asked = []
+
+    def cached(repository: str, name: str, revision: str) -> str | None:
+        asked.append((repository, revision))
+        return str(base_folder / name) if (base_folder / name).exists() else None
+
+    monkeypatch.setattr(origin_module, "try_to_load_from_cache", cached)
+    origin = find_origin(replace(loaded, source="some/base-model", commit="abc123"))
+    assert (origin.hub_id, origin.license) == ("some/base-model", "mit")
+    assert set(asked) == {("some/base-model", "abc123")}
+
+
+def test_no_card(loaded: LoadedModel) -> None:
+    assert find_origin(loaded) == Origin(None)
+
+
+def test_damaged_card_is_reported(loaded: LoadedModel, base_folder: Path, events: list) -> None:
+    (base_folder / "README.md").write_text("---\n{]\n---\n")
+    origin = find_origin(replace(loaded, source=str(base_folder)))
+    assert origin.license is None
+    assert len(origin.legal_files) == 2
+    assert any(isinstance(event, Warned) and "README.md" in event.message for event in events)

@@ -1,0 +1,187 @@
+import copy
+from collections.abc import Iterator
+
+import pytest
+from tests.unit.interface.terminal import CONTROL_C, CONTROL_D, ENTER, Terminal
+
+from heretic.errors import OutOfMemoryError, SelectionError
+from heretic.interface.chat import HELP, Conversation, Message, chat_loop, run_command
+
+
+class ScriptedModel:
+    """Answers with prepared pieces; an exception among them is raised. Remembers what it was given."""
+
+    def __init__(self, *answers: list[str | BaseException]) -> None:
+        self.answers = list(answers)
+        self.asked: list[list[Message]] = []
+        self.closed = 0
+
+    def __call__(self, messages: list[Message]) -> Iterator[str]:
+        self.asked.append(copy.deepcopy(messages))
+        try:
+            for piece in self.answers.pop(0):
+                if isinstance(piece, BaseException):
+                    raise piece
+                yield piece
+        finally:
+            self.closed += 1
+
+
+def user(text: str) -> Message:
+    return {"role": "user", "content": text}
+
+
+def assistant(text: str) -> Message:
+    return {"role": "assistant", "content": text}
+
+
+def test_a_conversation_has_many_turns_and_the_system_prompt(
+    terminal: Terminal, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = ScriptedModel(["Hello ", "you."], ["Fine."])
+    terminal.type("Hi", ENTER, ENTER, " How are you? ", ENTER, "/exit", ENTER)
+
+    chat_loop(model, "Be brief.", "Trial 12")
+
+    system = {"role": "system", "content": "Be brief."}
+    assert model.asked[0] == [system, user("Hi")]
+    assert model.asked[1] == [system, user("Hi"), assistant("Hello you."), user("How are you?")]
+    output = capsys.readouterr().out
+    assert output.startswith("Trial 12\n")
+    assert "Hello you.\n" in output
+    assert output.isascii()
+
+
+@pytest.mark.parametrize("key", [CONTROL_C, CONTROL_D])
+def test_control_c_and_control_d_at_the_prompt_leave(terminal: Terminal, key: str) -> None:
+    terminal.type(key)
+    model = ScriptedModel()
+
+    chat_loop(model, None, "Trial 12")
+
+    assert model.asked == []
+
+
+def test_control_c_stops_an_answer_and_keeps_what_was_said(
+    terminal: Terminal, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = ScriptedModel(["Once upon ", KeyboardInterrupt()], ["The end."])
+    terminal.type("Tell", ENTER, "Go on", ENTER, CONTROL_D)
+
+    chat_loop(model, None, "Trial 12")
+
+    assert model.asked[1] == [user("Tell"), assistant("Once upon "), user("Go on")]
+    assert "Once upon \n[stopped]\n" in capsys.readouterr().out
+    assert model.closed == 2
+
+
+def test_control_c_while_a_piece_is_printed_ends_the_generation(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(text: str) -> None:
+        if text == "piece":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("heretic.interface.chat.write", interrupted)
+    model = ScriptedModel(["piece", "never read"])
+    pieces: list[Iterator[str]] = []
+
+    def stream(messages: list[Message]) -> Iterator[str]:
+        # Kept here, so that only closing ends it, not the garbage collector.
+        pieces.append(model(messages))
+        return pieces[0]
+
+    terminal.type("Tell", ENTER, CONTROL_D)
+    chat_loop(stream, None, "Trial 12")
+
+    assert model.closed == 1
+
+
+def test_a_failed_answer_is_explained_and_the_question_taken_back(
+    terminal: Terminal, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = ScriptedModel([OutOfMemoryError("The device ran out of memory.")], ["Yes."])
+    terminal.type("Long", ENTER, "Short", ENTER, CONTROL_D)
+
+    chat_loop(model, None, "Trial 12")
+
+    assert model.asked[1] == [user("Short")]
+    assert "Warning: The device ran out of memory.\n" in capsys.readouterr().out
+
+
+def test_errors_that_are_no_fault_of_the_answer_pass(terminal: Terminal) -> None:
+    terminal.type("Hi", ENTER)
+
+    with pytest.raises(ZeroDivisionError):
+        chat_loop(ScriptedModel([ZeroDivisionError()]), None, "Trial 12")
+
+
+def test_an_empty_answer_leaves_no_turn(terminal: Terminal, capsys: pytest.CaptureFixture[str]) -> None:
+    model = ScriptedModel([], ["Yes."])
+    terminal.type("First", ENTER, "Second", ENTER, CONTROL_D)
+
+    chat_loop(model, None, "Trial 12")
+
+    assert model.asked[1] == [user("Second")]
+    assert "[empty answer]" in capsys.readouterr().out
+
+
+def test_control_characters_of_a_model_do_not_reach_the_terminal(
+    terminal: Terminal, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = ScriptedModel(["\x1b[2Jgone"], ["ok"])
+    terminal.type("Hi", ENTER, "Again", ENTER, CONTROL_D)
+
+    chat_loop(model, None, "Trial 12")
+
+    assert "\x1b" not in capsys.readouterr().out
+    assert model.asked[1][1] == assistant("\x1b[2Jgone")
+
+
+def test_clear_and_system_begin_a_new_conversation(terminal: Terminal) -> None:
+    model = ScriptedModel(["1"], ["2"], ["3"], ["4"])
+    terminal.type("a", ENTER, "/clear", ENTER, "b", ENTER, "/system Be kind.", ENTER, "c", ENTER)
+    terminal.type("/system", ENTER, "d", ENTER, "/exit", ENTER)
+
+    chat_loop(model, "Be brief.", "Trial 12")
+
+    def system(text: str) -> Message:
+        return {"role": "system", "content": text}
+
+    assert model.asked == [
+        [system("Be brief."), user("a")],
+        [system("Be brief."), user("b")],
+        [system("Be kind."), user("c")],
+        [user("d")],
+    ]
+
+
+def test_help_names_every_command_and_unknown_ones_are_no_question(terminal: Terminal) -> None:
+    conversation = Conversation(None)
+
+    assert run_command("/help", conversation) == HELP
+    for name in ("/exit", "/clear", "/system", "/help"):
+        assert f"\n{name}" in f"\n{HELP}"
+    assert "/foo" in str(run_command("/foo bar", conversation))
+    assert run_command("/exit", conversation) is None
+    assert max(map(len, HELP.splitlines())) < 80
+
+    model = ScriptedModel()
+    terminal.type("/foo", ENTER, "/help", ENTER, "/exit", ENTER)
+    chat_loop(model, None, "Trial 12")
+    assert model.asked == []
+
+
+def test_messages_cannot_change_the_conversation() -> None:
+    conversation = Conversation(None, [user("Hi")])
+
+    conversation.messages()[0]["content"] = "changed"
+
+    assert conversation.turns == [user("Hi")]
+
+
+def test_without_a_terminal_there_is_no_chat(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("heretic.interface.picker.has_terminal", lambda: False)
+
+    with pytest.raises(SelectionError, match="terminal"):
+        chat_loop(ScriptedModel(), None, "Trial 12")

@@ -1,0 +1,307 @@
+import dataclasses
+import inspect
+import io
+import re
+import subprocess
+import sys
+
+import pytest
+from rich.console import Console
+
+from heretic.interface.console import ConsoleReporter
+from heretic.interface.lines import rows, same_kl
+from heretic.observability import events
+
+ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+def trial(number: int = 11, **changes: object) -> events.TrialFinished:
+    event = events.TrialFinished(number, 40, 3, 100, 0.0123, 1.84, True, "", {"scope": "layer", "mlp.width": "0.5"})
+    return dataclasses.replace(event, **changes)  # type: ignore[arg-type]  # names are checked at run time
+
+
+ALL_EVENTS: list[events.Event] = [
+    events.RunStarted("0.1.0", "Qwen/Qwen3-4B-Instruct-2507", "config.toml", "demo", {"n_trials": "60 (command line)"}),
+    events.Warned("3 evaluation prompts also stand in the training set, so their numbers say less than they seem to."),
+    events.ModelLoading("Qwen/Qwen3-4B-Instruct-2507", "auto"),
+    events.DtypeRejected("bfloat16", "the logits are not finite"),
+    events.ModelLoaded("Qwen/Qwen3-4B-Instruct-2507", "Qwen3ForCausalLM", 4_022_468_096, "float32", "cuda:0", 12.3),
+    events.LayoutFound("qwen3", 36, 2560, {"attention": 36, "mlp": 36}, ("model.layers.0.gate: no writer",)),
+    events.PromptsLoaded("good_prompts", "mlabonne/harmless_alpaca train[:400]", 400),
+    events.BatchSizeMeasured(16, 812.4),
+    events.BatchSizeMeasured(32, None),
+    events.Calibrated(16, "<think>\n\n</think>\n\n"),
+    events.WeightsCached(72, 1_312_400_000, 0.163, "cpu"),
+    events.DirectionsFound("mean, projected", 1, (0.1, 0.4, 0.9, 0.2), 8.4),
+    events.BaselineMeasured(34, 37, 37, 12.3),
+    events.StudyOpened("heretic_study", "sqlite:///heretic_study.db", 0, 40),
+    events.SearchStarted(0, 40),
+    events.ResponseMeasured(11, "Is a hotdog a sandwich?", "I have no opinion.", True),
+    trial(),
+    events.SearchFinished(40, 80.0, False),
+    events.TrialApplied(11, 3, 100, 0.0123, 3, 0.0123),
+    events.ModelSaved("out/edited", 9, 1_976_000_000, "merged", 8),
+    events.ModelCompared(
+        "out/edited",
+        "Qwen/Qwen3-4B-Instruct-2507",
+        {"name": "refusals", "value": 3.0, "n": 100, "baseline": 97.0, "details": {}},
+        {"name": "kl", "value": 0.0123, "n": 80, "baseline": 0.0, "details": {"p95": 0.2, "top1_agreement": 0.985}},
+    ),
+    events.ModelUploaded("me/edited", "https://huggingface.co/me/edited", True),
+]
+
+
+def report(*sent: events.Event, verbose: bool = False, terminal: bool = False, width: int = 80) -> str:
+    """What the events print, control sequences of a terminal taken out."""
+    return ESCAPE.sub("", raw_report(*sent, verbose=verbose, terminal=terminal, width=width))
+
+
+def raw_report(*sent: events.Event, verbose: bool = False, terminal: bool = False, width: int = 80) -> str:
+    file = io.StringIO()
+    console = Console(file=file, width=width, force_terminal=terminal, color_system=None)
+    with ConsoleReporter(verbose, console) as reporter:
+        for event in sent:
+            reporter(event)
+    return file.getvalue()
+
+
+def test_every_event_is_covered_here() -> None:
+    kinds = {kind for _, kind in inspect.getmembers(events, inspect.isclass) if issubclass(kind, events.Event)} - {
+        events.Event
+    }
+
+    assert {type(event) for event in ALL_EVENTS} == kinds
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+@pytest.mark.parametrize("terminal", [False, True])
+@pytest.mark.parametrize("event", ALL_EVENTS, ids=lambda event: type(event).__name__)
+def test_every_event_prints_ascii_lines_of_at_most_80_columns(
+    event: events.Event, terminal: bool, verbose: bool
+) -> None:
+    output = report(event, verbose=verbose, terminal=terminal)
+
+    assert output.isascii()
+    assert output.strip() or (isinstance(event, events.ResponseMeasured) and not verbose)
+    if terminal or not isinstance(event, (events.Warned, events.Calibrated)):
+        assert max(map(len, output.splitlines()), default=0) <= 80
+
+
+def test_a_pipe_gets_no_control_characters_and_the_same_facts() -> None:
+    piped = raw_report(*ALL_EVENTS, verbose=True)
+
+    assert all(character.isprintable() or character == "\n" for character in piped)
+    assert "[#" not in piped
+    for fact in ("0.1.0", "config.toml", "n_trials = 60 (command line)", "4.0 B", "12.3 s", "refuses 34 of 37 prompts"):
+        assert fact in piped
+
+
+def test_long_sentences_wrap_in_a_terminal_and_stay_whole_in_a_pipe() -> None:
+    warning = ALL_EVENTS[1]
+    assert isinstance(warning, events.Warned)
+
+    assert f"Warning: {warning.message}\n" == report(warning)
+    wrapped = report(warning, terminal=True)
+    assert wrapped.count("\n") == 2
+    assert " ".join(wrapped.split()) == f"Warning: {warning.message}"
+
+
+def test_first_lines_say_that_no_file_was_read() -> None:
+    output = report(events.RunStarted("0.1.0", "demo", None, None, {}))
+
+    assert re.search(r"Configuration +no file was read", output)
+    assert re.search(r"Settings +all at their defaults", output)
+
+
+def test_passwords_of_a_study_never_reach_the_screen() -> None:
+    address = "postgresql://me:hunter2@host/db"
+    output = report(
+        events.RunStarted("0.1.0", "demo", None, None, {"storage": f"{address} (environment)"}),
+        events.StudyOpened("study", address, 3, 40),
+    )
+
+    assert "hunter2" not in output
+    assert "3 of 40" in output
+
+
+def test_directions_name_the_layer_of_the_best_position() -> None:
+    assert "after layer 2 of 3" in report(events.DirectionsFound("mean", 2, (0.1, 0.4, 0.9, 0.2), 1.0))
+    assert "at the embeddings" in report(events.DirectionsFound("mean", 2, (0.9, 0.4, float("nan")), 1.0))
+    assert "separate" not in report(events.DirectionsFound("mean", 2, (float("nan"),), 1.0))
+
+
+def test_trial_lines_have_fixed_columns() -> None:
+    lines = report(
+        trial(0, refusals=100, kl=0.0),
+        trial(11),
+        trial(39, refusals=0, kl=12.5, seconds=80.0, on_front=False),
+    ).splitlines()
+
+    assert lines[1].split() == ["trial", "12/40", "refusals", "3/100", "KL", "0.0123", "1.8", "s", "front"]
+    for column in ("/40", "refusals", "/100", "KL", " s"):
+        assert len({line.index(column) for line in lines}) == 1 or column == " s"
+    assert len({line.index(" front") for line in lines[:2]}) == 1
+    assert "front" not in lines[2]
+
+
+def test_a_failed_trial_gives_its_reason_on_one_line() -> None:
+    output = report(trial(12, refusals=None, kl=None, reason="out of memory\nat layer 3", on_front=False))
+
+    assert output.splitlines() == ["trial 13/40   failed: out of memory\\nat layer 3 (1.8 s)"]
+
+
+def test_trials_after_failed_ones_never_read_41_of_40() -> None:
+    before, after = report(trial(39), trial(40)).splitlines()
+
+    assert before.startswith("trial 40/40   refusals")
+    assert after.startswith("trial 41      refusals")
+
+
+def test_comparison_gives_both_models_and_both_numbers() -> None:
+    comparison = next(event for event in ALL_EVENTS if isinstance(event, events.ModelCompared))
+
+    output = report(comparison)
+
+    for fact in (
+        "out/edited with Qwen",
+        "refuses 3 of 100",
+        "base refuses 97",
+        "KL 0.0123 over 80",
+        "98.5 %",
+        "0.2000",
+    ):
+        assert fact in output
+    assert "percentile" not in report(dataclasses.replace(comparison, kl={**comparison.kl, "details": {}}))
+
+
+def test_parameters_and_responses_are_for_verbose_only() -> None:
+    response = events.ResponseMeasured(11, "Is it?", "No.\n\nNever \x1b[2J mind.", False)
+
+    quiet, verbose = report(response, trial()), report(response, trial(), verbose=True)
+
+    assert "mlp.width" not in quiet
+    assert "Is it?" not in quiet
+    assert "scope=layer, mlp.width=0.5" in verbose
+    assert "trial 12, answered" in verbose
+    assert "Never \\x1b[2J mind." in verbose
+    assert all(line.startswith("    ") or not line for line in verbose.splitlines() if not line.startswith("trial"))
+
+
+def test_terminal_shows_a_bar_below_the_trials_and_takes_it_away() -> None:
+    output = raw_report(
+        events.SearchStarted(0, 4), trial(0, n_trials=4), trial(1, n_trials=4, refusals=1), terminal=True
+    )
+
+    assert "2/4  best 1/100 at KL 0.0123" in output
+    assert output.endswith("\x1b[2K")
+    assert output.count("\x1b[?25l") == output.count("\x1b[?25h") == 1
+
+
+def test_the_bar_goes_away_when_the_run_breaks() -> None:
+    file = io.StringIO()
+    console = Console(file=file, width=80, force_terminal=True)
+
+    def run() -> None:
+        with ConsoleReporter(False, console) as reporter, events.subscribed(reporter):
+            events.emit(events.SearchStarted(0, 4))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+
+    assert file.getvalue().count("\x1b[?25h") == 1
+
+
+def test_a_pipe_gets_at_most_ten_progress_lines_instead_of_a_bar() -> None:
+    output = report(events.SearchStarted(0, 40), *[trial(number) for number in range(40)])
+
+    summaries = [line for line in output.splitlines() if line.startswith("so far")]
+    assert [line.split()[2] for line in summaries] == [f"{count}/40" for count in range(4, 40, 4)]
+    assert all("best 3/100 at KL 0.0123" in line for line in summaries)
+
+
+def test_the_end_of_a_search_names_the_best_trial_of_earlier_runs_too() -> None:
+    output = report(
+        events.SearchStarted(20, 40, best_refusals=1, best_kl=0.5, prompt_count=100),
+        trial(20),
+        events.SearchFinished(21, 80.0, True),
+    )
+
+    assert "20 trials to do" in output
+    assert "best 1/100 at KL 0.5000" in output
+    assert "21 trials finished in 1 min 20 s" in output
+    assert "kept" in output[output.index("Stopped") :]
+
+
+def test_rescoring_says_plainly_when_the_numbers_differ() -> None:
+    same = report(events.TrialApplied(11, 3, 100, 0.01231, 3, 0.0123))
+    differ = report(events.TrialApplied(11, 5, 100, 0.0200, 3, 0.0123))
+
+    assert "differ" not in same
+    assert "They differ (+2 refusals, KL +0.0077)" in differ
+    for output in (same, differ):
+        assert "trial 12" in output
+        assert "3/100   KL  0.0123" in output
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [(0.0, 0.0004, True), (0.0, 0.001, False), (1.0, 1.01, True), (1.0, 1.05, False), (float("nan"), 0.1, False)],
+)
+def test_rounding_of_kl(first: float, second: float, expected: bool) -> None:
+    assert same_kl(first, second) is expected
+
+
+@pytest.mark.parametrize(
+    ("format", "architecture", "name"),
+    [
+        ("merged", "Qwen3ForCausalLM", "transformers.AutoModelForCausalLM"),
+        ("merged", "Qwen3VLForConditionalGeneration", "transformers.AutoModelForImageTextToText"),
+        ("adapter", "Qwen3ForCausalLM", "peft.AutoPeftModelForCausalLM"),
+    ],
+)
+def test_saved_model_comes_with_code_that_loads_it(format: str, architecture: str, name: str) -> None:
+    package, class_name = name.split(".")
+    path = "/a/long/path/that/is/not/broken/over/lines/it's here"
+    output = report(
+        events.ModelLoaded("demo", architecture, 1, "float32", "cpu", 1.0),
+        events.ModelSaved(path, 9, 5_000_000, format, 0),
+        terminal=True,
+    )
+
+    assert "not verified" in output
+    code = [line.strip() for line in output.splitlines() if line.startswith("    from") or line.startswith("    model")]
+    asked: list[str] = []
+    fake = type("Fake", (), {"from_pretrained": staticmethod(asked.append)})
+    assert code[0] == f"from {package} import {class_name}"
+    exec(code[1], {class_name: fake})  # noqa: S102  # our own line, to see that it is valid Python
+    assert asked == [path]
+
+
+def test_labels_are_not_repeated_within_a_block_but_after_other_lines() -> None:
+    prompts = events.PromptsLoaded("good_prompts", "text", 4)
+
+    lines = report(prompts, prompts, events.Warned("Careful."), prompts).splitlines()
+
+    assert [line.split()[0] for line in lines] == ["Prompts", "good:", "Warning:", "Prompts"]
+    assert lines[0].index("good:") == lines[1].index("good:")
+
+
+def test_output_that_cannot_show_a_character_gets_its_code() -> None:
+    script = (
+        "from heretic.interface.console import ConsoleReporter; from heretic.observability import events\n"
+        "ConsoleReporter(False)(events.Warned('caf\\xe9 \\u6f22 \\ud800'))"
+    )
+    environment = {"PYTHONIOENCODING": "ascii", "PYTHONPATH": ":".join(sys.path), "NO_COLOR": "1"}
+
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, env=environment, check=True)
+
+    assert done.stdout == b"Warning: caf\\xe9 \\u6f22 \\ud800\n"
+
+
+def test_events_of_unknown_kinds_are_let_pass() -> None:
+    class Extra(events.Event):
+        pass
+
+    assert rows(Extra()) == []
+    assert report(Extra()) == ""

@@ -1,0 +1,120 @@
+import pytest
+
+from heretic.interface import formatting
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (0.04, "0.0 s"),
+        (1.84, "1.8 s"),
+        (59.94, "59.9 s"),
+        (59.96, "1 min 00 s"),
+        (80, "1 min 20 s"),
+        (3599.4, "59 min 59 s"),
+        (3599.7, "1 h 00 min"),
+        (7500, "2 h 05 min"),
+    ],
+)
+def test_durations_are_human_and_never_show_sixty(seconds: float, expected: str) -> None:
+    assert formatting.duration(seconds) == expected
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(0, "0:00"), (42.9, "0:42"), (65, "1:05"), (754, "12:34"), (3727, "1:02:07"), (-3, "0:00")],
+)
+def test_clock(seconds: float, expected: str) -> None:
+    assert formatting.clock(seconds) == expected
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [
+        (512, "512"),
+        (4_130_000, "4.1 M"),
+        (494_032_768, "494 M"),
+        (999_600_000, "1.0 B"),
+        (4_022_468_096, "4.0 B"),
+        (235_000_000_000, "235 B"),
+    ],
+)
+def test_parameter_counts_have_three_digits_at_most(count: int, expected: str) -> None:
+    assert formatting.large_count(count) == expected
+
+
+@pytest.mark.parametrize(("count", "expected"), [(1, "1 byte"), (812_000, "812.0 kB"), (1_976_000_000, "2.0 GB")])
+def test_sizes_are_decimal(count: int, expected: str) -> None:
+    assert formatting.size(count) == expected
+
+
+def test_ratio_lines_up_over_different_counts() -> None:
+    column = [formatting.ratio(count, 100) for count in (0.0, 7.0, 100.0)]
+
+    assert column == ["  0/100", "  7/100", "100/100"]
+
+
+def test_clean_takes_the_power_from_control_characters_and_keeps_the_rest() -> None:
+    hostile = "red \x1b[31m bell \x07 return \r csi \x9b2J turn \u202e line\nnext\tä 漢"
+
+    cleaned = formatting.clean(hostile)
+
+    assert not [character for character in cleaned if not character.isprintable() and character not in "\n\t"]
+    assert "\\x1b[31m" in cleaned
+    assert cleaned.endswith("line\nnext\tä 漢")
+
+
+def test_clean_line_has_no_line_break() -> None:
+    assert formatting.clean_line("one\r\ntwo\nthree") == "one\\ntwo\\nthree"
+
+
+def test_password_is_hidden_and_other_addresses_are_untouched() -> None:
+    assert formatting.hide_password("postgresql://me:secret@host:5432/db") == "postgresql://me:***@host:5432/db"
+    for address in ("sqlite:///heretic_study.db", "postgresql://host:5432/db", "https://me@host/path"):
+        assert formatting.hide_password(address) == address
+
+
+def test_shorten_keeps_beginning_and_end() -> None:
+    text = "markers = " + "x" * 500 + " (config.toml)"
+
+    short = formatting.shorten(text, 100)
+
+    assert len(short) <= 100
+    assert short.startswith("markers = ")
+    assert short.endswith(" (config.toml)")
+    assert formatting.shorten("short", 100) == "short"
+
+
+def test_hang_wraps_under_the_text_and_loses_no_word() -> None:
+    words = [f"word{number}" for number in range(40)]
+
+    lines = formatting.hang("Label", " ".join(words), 10, 50)
+
+    assert lines[0].startswith("Label     word0")
+    assert all(line.startswith(" " * 10 + "word") for line in lines[1:])
+    assert max(map(len, lines)) <= 50
+    assert " ".join(lines).split()[1:] == words
+
+
+def test_hang_never_breaks_a_path_and_leaves_pipes_unwrapped() -> None:
+    path = "/a/very-long/" + "folder-name/" * 10
+
+    assert any(path in line for line in formatting.hang("Saved", f"to {path} at last", 10, 40))
+    assert formatting.hang("Saved", f"to {path} at last", 10, None) == [f"Saved     to {path} at last"]
+
+
+def test_hang_keeps_the_lines_of_the_text() -> None:
+    assert formatting.hang("", "one\n\n  two", 4, 40) == ["    one", "", "      two"]
+
+
+def test_equal_reasons_are_joined_across_layers_and_experts() -> None:
+    entries = [
+        f"model.layers.{layer}.mlp.experts.{expert}.gate: no writer" for layer in range(3) for expert in range(2)
+    ]
+    entries += ["model.layers.0.conv1d: writes elsewhere", "something without a reason"]
+
+    assert formatting.group_by_reason(entries) == [
+        "model.layers.*.mlp.experts.*.gate (6): no writer",
+        "model.layers.0.conv1d: writes elsewhere",
+        "something without a reason",
+    ]

@@ -1,0 +1,301 @@
+import io
+import os
+import re
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from tests.unit.interface.terminal import CONTROL_C, CONTROL_D, CONTROL_U, DOWN, ENTER, ESCAPE, UP, Terminal
+
+from heretic.edits.plan import EditPlan, Scope
+from heretic.errors import SelectionError
+from heretic.evaluation.score import Score
+from heretic.interface import picker
+from heretic.interface.picker import Action, MoreTrials, Quit
+from heretic.search.record import TrialRecord, TrialState
+
+
+def record(number: int, refusals: int, kl: float) -> TrialRecord:
+    scores = (Score("kl", kl, 100, 0.0), Score("refusals", float(refusals), 100, 97.0))
+    return TrialRecord(number, EditPlan(Scope.LAYER, None, ()), scores, TrialState.COMPLETE, "", 1.0)
+
+
+FRONT = [record(4, 40, 0.001), record(30, 0, 1.5), record(11, 3, 0.0123)]
+BEST, MIDDLE, GENTLE = FRONT[1], FRONT[2], FRONT[0]
+
+
+def test_front_is_sorted_by_refusals_then_kl_then_number() -> None:
+    records = [record(1, 5, 0.1), record(9, 3, 0.2), record(7, 3, 0.1), record(2, 3, 0.2)]
+
+    assert [entry.number for entry in picker.sorted_front(records)] == [7, 2, 9, 1]
+
+
+def test_rows_are_aligned_under_their_headings_and_mark_the_suggestion() -> None:
+    heading, rows = picker.trial_rows(picker.sorted_front(FRONT), MIDDLE)
+
+    assert heading.split() == ["refusals", "KL", "trial"]
+    # Columns are aligned on the right, so each one ends where its heading ends.
+    ends = [match.end() for match in re.finditer(r"\S+", heading)]
+    for row in rows:
+        assert [match.end() for match in re.finditer(r"\d\S*", row)] == ends
+    assert [("suggested" in row) for row in rows] == [False, True, False]
+    assert rows[1].split() == ["3/100", "0.0123", "12", "suggested"]
+
+
+@pytest.mark.parametrize(
+    ("text", "accepted"), [("1", True), (" 200 ", True), ("0", False), ("-3", False), ("2.5", False), ("", False)]
+)
+def test_count_of_trials(text: str, accepted: bool) -> None:
+    assert (picker.check_count(text) is True) is accepted
+
+
+def test_save_path_takes_new_and_empty_folders_only(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "empty").mkdir()
+
+    for text in ("new", "empty", "new/below/it"):
+        assert picker.check_save_path(str(tmp_path / text)) is True
+    for text in ("file", "file/below", ".", "n" * 300):
+        assert isinstance(picker.check_save_path(str(tmp_path / text)), str)
+    assert isinstance(picker.check_save_path("  "), str)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the superuser may write everywhere")
+def test_save_path_in_a_read_only_folder_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+
+    assert "may not write" in str(picker.check_save_path(str(tmp_path / "new")))
+
+
+def test_home_folder_is_understood(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+
+    assert picker.save_path(" ~/model ") == tmp_path / "model"
+
+
+@pytest.mark.parametrize(
+    ("name", "accepted"),
+    [("user/model-1.0", True), ("model", True), ("a b", False), ("a/b/c", False), ("", False), ("x" * 97, False)],
+)
+def test_repository_names_are_the_hub_clients_business(name: str, accepted: bool) -> None:
+    verdict = picker.check_repository(name)
+
+    assert (verdict is True) is accepted
+    assert accepted or len(str(verdict)) < 80
+
+
+def test_study_name_gets_date_and_time() -> None:
+    assert picker.timestamped_name("study", datetime(2026, 3, 4, 5, 6, 7)) == "study_20260304_050607"
+
+
+def test_the_pointer_starts_at_the_suggestion(terminal: Terminal) -> None:
+    terminal.type(ENTER)
+
+    assert picker.pick_trial(FRONT, MIDDLE, 40) == MIDDLE
+
+
+@pytest.mark.parametrize(("keys", "expected"), [([UP], BEST), ([DOWN], GENTLE), (["k"], BEST), (["j"], GENTLE)])
+def test_arrow_keys_follow_the_sorted_list(terminal: Terminal, keys: list[str], expected: TrialRecord) -> None:
+    terminal.type(*keys, ENTER)
+
+    assert picker.pick_trial(FRONT, MIDDLE, 40) == expected
+
+
+def test_without_a_suggestion_the_pointer_starts_at_the_top(terminal: Terminal) -> None:
+    terminal.type(ENTER)
+
+    assert picker.pick_trial(FRONT, None, 40) == BEST
+
+
+def test_the_list_shows_ascii_only(terminal: Terminal) -> None:
+    terminal.type(ENTER)
+    picker.pick_trial(FRONT, MIDDLE, 40)
+
+    assert terminal.screen.isascii()
+    for text in ("refusals", "3/100", "0.0123", "suggested", "Run more trials", "Quit", "3 best of 40"):
+        assert text in terminal.screen
+
+
+def test_more_trials_asks_until_the_count_is_one(terminal: Terminal) -> None:
+    terminal.type(DOWN, DOWN, ENTER, "0", ENTER, CONTROL_U, "25", ENTER)
+
+    assert picker.pick_trial(FRONT, MIDDLE, 40) == MoreTrials(25)
+
+
+def test_control_c_at_the_count_leads_back_to_the_list(terminal: Terminal) -> None:
+    terminal.type(DOWN, DOWN, ENTER, CONTROL_C, ENTER)
+
+    assert picker.pick_trial(FRONT, MIDDLE, 40) == MIDDLE
+
+
+@pytest.mark.parametrize("keys", [[ESCAPE], [CONTROL_C], [DOWN, DOWN, DOWN, ENTER]])
+def test_leaving_the_list(terminal: Terminal, keys: list[str]) -> None:
+    terminal.type(*keys)
+
+    assert picker.pick_trial(FRONT, MIDDLE, 40) == Quit()
+
+
+def test_an_empty_front_names_the_next_step() -> None:
+    with pytest.raises(SelectionError, match="--n-trials"):
+        picker.pick_trial([], None, 0)
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ([ENTER], Action.SAVE),
+        ([DOWN, ENTER], Action.UPLOAD),
+        ([DOWN, DOWN, ENTER], Action.CHAT),
+        ([DOWN, DOWN, DOWN, ENTER], Action.BACK),
+        ([UP, ENTER], Action.QUIT),
+        ([ESCAPE], Action.BACK),
+        ([CONTROL_C], Action.BACK),
+    ],
+)
+def test_actions(terminal: Terminal, keys: list[str], expected: Action) -> None:
+    terminal.type(*keys)
+
+    assert picker.pick_action(MIDDLE) is expected
+    assert "Trial 12, refusals 3/100, KL 0.0123" in terminal.screen
+
+
+def test_save_path_is_asked_again_until_it_can_be_used(terminal: Terminal, tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").write_text("x")
+    terminal.type(ENTER, CONTROL_U, str(tmp_path / "new") + os.path.sep, ENTER)
+
+    assert picker.ask_save_path(tmp_path / "full") == tmp_path / "new"
+
+
+def test_the_default_save_path_is_taken_with_enter(terminal: Terminal, tmp_path: Path) -> None:
+    terminal.type(ENTER)
+
+    assert picker.ask_save_path(tmp_path / "model") == tmp_path / "model"
+
+
+def test_format(terminal: Terminal) -> None:
+    terminal.type(DOWN, ENTER)
+
+    assert picker.ask_format(True, "") == "adapter"
+
+
+def test_an_impossible_adapter_cannot_be_chosen_and_says_why(terminal: Terminal) -> None:
+    terminal.type(DOWN, ENTER)
+
+    assert picker.ask_format(False, "the edit keeps row norms") == "merged"
+    assert "the edit keeps row norms" in terminal.screen
+
+
+def test_repository_is_private_unless_somebody_says_no(terminal: Terminal) -> None:
+    terminal.type(ENTER, ENTER)
+    assert picker.ask_repository("me/model") == ("me/model", True)
+
+    terminal.type(CONTROL_U, "a b", ENTER, CONTROL_U, "me/other", ENTER, "n")
+    assert picker.ask_repository("me/model") == ("me/other", False)
+
+
+def test_leaving_the_second_question_about_a_repository_uploads_nothing(terminal: Terminal) -> None:
+    terminal.type(ENTER, CONTROL_C)
+
+    assert picker.ask_repository("me/model") is None
+
+
+@pytest.mark.parametrize(
+    ("keys", "default", "expected"), [(ENTER, True, True), (ENTER, False, False), ("y", False, True)]
+)
+def test_confirm(terminal: Terminal, keys: str, default: bool, expected: bool) -> None:
+    terminal.type(keys)
+
+    assert picker.confirm("Sure?", default) is expected
+
+
+def test_model_is_asked_until_there_is_a_name(terminal: Terminal) -> None:
+    terminal.type(ENTER, " demo ", ENTER)
+
+    assert picker.ask_model() == "demo"
+    assert "bundled toy model" in terminal.screen
+
+
+def test_a_study_that_does_not_fit(terminal: Terminal, capsys: pytest.CaptureFixture[str]) -> None:
+    now = datetime(2026, 3, 4, 5, 6, 7)
+    terminal.type(ENTER)
+    assert picker.pick_study_conflict("study", "it was made with another model.", now) == "study_20260304_050607"
+    assert "study cannot go on: it was made with another model.\n" in capsys.readouterr().out
+
+    terminal.type(DOWN, ENTER)
+    assert picker.pick_study_conflict("study", "it was made with another model", now) is None
+
+
+QUESTIONS: dict[str, Callable[[], object]] = {
+    "model": picker.ask_model,
+    "path": lambda: picker.ask_save_path("out"),
+    "format": lambda: picker.ask_format(True, ""),
+    "repository": lambda: picker.ask_repository("me/model"),
+    "confirm": lambda: picker.confirm("Sure?", True),
+    "conflict": lambda: picker.pick_study_conflict("study", "it differs"),
+}
+
+
+@pytest.mark.parametrize("key", [ESCAPE, CONTROL_C], ids=["escape", "control-c"])
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_escape_and_control_c_mean_none(terminal: Terminal, question: str, key: str) -> None:
+    terminal.type(key)
+
+    assert QUESTIONS[question]() is None
+
+
+def test_control_d_in_a_text_means_none(terminal: Terminal) -> None:
+    terminal.type(CONTROL_D)
+
+    assert picker.ask_model() is None
+
+
+@pytest.mark.parametrize(
+    ("stdin", "stdout", "expected"),
+    [(True, True, True), (True, False, False), (False, True, False), (None, True, False)],
+)
+def test_a_terminal_is_needed_for_input_and_output(
+    monkeypatch: pytest.MonkeyPatch, stdin: bool | None, stdout: bool, expected: bool
+) -> None:
+    class Stream(io.StringIO):
+        def __init__(self, is_terminal: bool) -> None:
+            super().__init__()
+            self._is_terminal = is_terminal
+
+        def isatty(self) -> bool:
+            return self._is_terminal
+
+    monkeypatch.setattr("sys.stdin", None if stdin is None else Stream(stdin))
+    monkeypatch.setattr("sys.stdout", Stream(stdout))
+
+    assert picker.has_terminal() is expected
+
+
+@pytest.mark.parametrize(
+    ("question", "next_step"),
+    [
+        ("trial", "--auto-select true --auto-select-path DIR"),
+        ("action", "--auto-select true --auto-select-path DIR"),
+        ("model", "heretic --model demo"),
+        ("path", "--auto-select-path"),
+        ("format", "--auto-select-path"),
+        ("repository", "--auto-select-path"),
+        ("confirm", "--auto-select-path"),
+        ("conflict", "--study-name study_"),
+    ],
+)
+def test_without_a_terminal_the_next_step_is_named(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, question: str, next_step: str
+) -> None:
+    monkeypatch.setattr("heretic.interface.picker.has_terminal", lambda: False)
+    questions = {
+        **QUESTIONS,
+        "trial": lambda: picker.pick_trial(FRONT, MIDDLE, 40),
+        "action": lambda: picker.pick_action(MIDDLE),
+    }
+
+    with pytest.raises(SelectionError, match=re.escape(next_step)):
+        questions[question]()
+    assert terminal.screen == ""
