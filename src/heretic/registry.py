@@ -58,9 +58,11 @@ class Registry(Generic[T]):
             return self._entries[name]
         for entry in entry_points(group=self._group, name=name):
             try:
-                return entry.load()  # type: ignore[no-any-return]  # entry points are untyped
+                loaded = entry.load()
             except (ImportError, AttributeError) as error:
                 raise PluginError(f"The {self._kind} {name} ({entry.value}) cannot be imported: {error}.") from error
+            # A plug-in that used our decorator has registered itself; what it names may be the bare function.
+            return self._entries.setdefault(name, loaded)
         raise PluginError(f"There is no {self._kind} named {name}; choose one of {', '.join(self.names())}.")
 
     @property

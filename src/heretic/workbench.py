@@ -30,7 +30,7 @@ from heretic.models.access import post_norm_gain
 from heretic.models.calibration import find_batch_size, find_response_prefix
 from heretic.models.chat_template import ChatFormatter
 from heretic.models.devices import empty_cache, is_out_of_memory
-from heretic.models.layout import find_layout, writer_counts
+from heretic.models.layout import find_layout, layout_summary
 from heretic.models.loaded import LoadedModel
 from heretic.models.loader import load_model
 from heretic.models.runner import Calibration, ModelRunner
@@ -164,7 +164,7 @@ def load_runner(settings: Settings, name: str, prompts: PromptSets) -> ModelRunn
             layout.family,
             layout.layer_count,
             layout.hidden_size,
-            writer_counts(layout),
+            layout_summary(layout),
             tuple(f"{writer.path}: {writer.reason}" for writer in layout.uneditable),
         )
     )

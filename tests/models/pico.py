@@ -9,40 +9,81 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-from torch import nn
+from tests.models.list_moe import PicoExpert, PicoListMoeConfig, PicoListMoeForCausalLM
+from tests.models.sizes import (
+    BOS,
+    EOS,
+    EXPERT_INNER,
+    EXPERTS,
+    EXPERTS_PER_TOKEN,
+    HEAD_SIZE,
+    HEADS,
+    HIDDEN,
+    IMAGE,
+    INNER,
+    KEY_VALUE_HEADS,
+    LAYERS,
+    PAD,
+    POSITIONS,
+    SHARED_INNER,
+    SPECIAL_TOKENS,
+    VOCABULARY,
+    base_options,
+    moe_options,
+)
+from tests.models.tokenizer import CHAT_TEMPLATE, pico_tokenizer
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
-    LlamaConfig,
-    LlamaForCausalLM,
     PreTrainedConfig,
     PreTrainedModel,
-    PreTrainedTokenizerFast,
 )
 
-HIDDEN = 32
-HEADS = 4
-KEY_VALUE_HEADS = 2
-HEAD_SIZE = 10
-INNER = 52
-EXPERT_INNER = 28
-SHARED_INNER = 44
-EXPERTS = 5
-EXPERTS_PER_TOKEN = 2
-LAYERS = 3
-POSITIONS = 512
-
-SPECIAL_TOKENS = ("<pad>", "<eos>", "<bos>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>", "<image>")
-VOCABULARY = 256 + len(SPECIAL_TOKENS)
-PAD, EOS, BOS = 256, 257, 258
-IMAGE = VOCABULARY - 1
-
-CHAT_TEMPLATE = (
-    "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endfor %}"
-    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
-)
+__all__ = [
+    "BOS",
+    "CHAT_TEMPLATE",
+    "CONV1D",
+    "CONVOLUTION",
+    "EOS",
+    "EXPERTS",
+    "EXPERTS_PER_TOKEN",
+    "EXPERT_INNER",
+    "FUSED_IN_OUT",
+    "FUSED_OUT_IN",
+    "GPT2_OPTIONS",
+    "HEADS",
+    "HEAD_SIZE",
+    "HIDDEN",
+    "IMAGE",
+    "INNER",
+    "KEY_VALUE_HEADS",
+    "LAYERS",
+    "LINEAR_ATTENTION",
+    "LIST_EXPERTS",
+    "PAD",
+    "PICO_FAMILIES",
+    "PICO_MODELS",
+    "POSITIONS",
+    "POST_NORM",
+    "SHARED_EXPERTS",
+    "SHARED_INNER",
+    "SPECIAL_TOKENS",
+    "STATE_SPACE",
+    "VISION",
+    "VOCABULARY",
+    "PicoExpert",
+    "PicoFamily",
+    "PicoListMoeConfig",
+    "PicoListMoeForCausalLM",
+    "base_options",
+    "build_family",
+    "build_pico",
+    "moe_options",
+    "pico_names",
+    "pico_token_ids",
+    "pico_tokenizer",
+]
 
 CONV1D = "conv1d"
 FUSED_OUT_IN = "fused_out_in"
@@ -94,87 +135,6 @@ class PicoFamily:
             return self.model_class(config)
         auto_class = AutoModelForCausalLM if self.text_options is None else AutoModelForImageTextToText
         return auto_class.from_config(config)
-
-
-class PicoListExperts(nn.Module):
-    """A mixture of experts kept as a list of modules, as remote code has it."""
-
-    def __init__(self, config: "PicoListMoeConfig") -> None:
-        super().__init__()
-        self.top_k = config.experts_per_token
-        self.gate = nn.Linear(config.hidden_size, config.expert_count, bias=False)
-        self.experts = nn.ModuleList(PicoExpert(config) for _ in range(config.expert_count))
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        weights, chosen = self.gate(hidden_states).softmax(dim=-1).topk(self.top_k, dim=-1)
-        result = torch.zeros_like(hidden_states)
-        for index, expert in enumerate(self.experts):
-            share = (weights * (chosen == index)).sum(dim=-1, keepdim=True)
-            result = result + share * expert(hidden_states)
-        return result
-
-
-class PicoExpert(nn.Module):
-    """w2(silu(w1 x) * w3 x), with Mixtral's original names."""
-
-    def __init__(self, config: "PicoListMoeConfig") -> None:
-        super().__init__()
-        self.w1 = nn.Linear(config.hidden_size, config.expert_inner_size, bias=False)
-        self.w2 = nn.Linear(config.expert_inner_size, config.hidden_size, bias=False)
-        self.w3 = nn.Linear(config.hidden_size, config.expert_inner_size, bias=False)
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        return self.w2(nn.functional.silu(self.w1(hidden_states)) * self.w3(hidden_states))
-
-
-class PicoListMoeConfig(LlamaConfig):
-    """LlamaConfig and the sizes of the expert list."""
-
-    model_type = "pico_list_moe"
-    expert_count: int = EXPERTS
-    experts_per_token: int = EXPERTS_PER_TOKEN
-    expert_inner_size: int = EXPERT_INNER
-
-
-class PicoListMoeForCausalLM(LlamaForCausalLM):
-    """Llama with an expert list in each layer: the layout that most remote code has."""
-
-    config_class = PicoListMoeConfig
-
-    def __init__(self, config: PicoListMoeConfig) -> None:
-        super().__init__(config)
-        for layer in self.model.layers:
-            layer.mlp = PicoListExperts(config)
-        self.post_init()
-
-
-def base_options(**changes: Any) -> dict[str, Any]:
-    """Arguments that nearly every decoder configuration takes."""
-    options: dict[str, Any] = {
-        "vocab_size": VOCABULARY,
-        "hidden_size": HIDDEN,
-        "intermediate_size": INNER,
-        "num_hidden_layers": LAYERS,
-        "num_attention_heads": HEADS,
-        "num_key_value_heads": KEY_VALUE_HEADS,
-        "head_dim": HEAD_SIZE,
-        "max_position_embeddings": POSITIONS,
-        "tie_word_embeddings": False,
-        "pad_token_id": PAD,
-        "eos_token_id": EOS,
-        "bos_token_id": BOS,
-    }
-    return {name: value for name, value in (options | changes).items() if value is not None}
-
-
-def moe_options(**changes: Any) -> dict[str, Any]:
-    """Arguments of Qwen-like mixtures of experts."""
-    experts = {
-        "num_experts": EXPERTS,
-        "num_experts_per_tok": EXPERTS_PER_TOKEN,
-        "moe_intermediate_size": EXPERT_INNER,
-    }
-    return base_options(**(experts | changes))
 
 
 def _family(
@@ -557,18 +517,3 @@ def pico_token_ids(batch: int = 2, length: int = 9, seed: int = 0) -> torch.Tens
     """Random token ids [batch, length] without special tokens."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, 256, (batch, length), generator=generator)
-
-
-def pico_tokenizer(chat_template: str | None = CHAT_TEMPLATE) -> PreTrainedTokenizerFast:
-    """A byte-level tokenizer (one token a byte) whose vocabulary has the size of the pico models'."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    backend = Tokenizer(models.BPE(vocab={symbol: index for index, symbol in enumerate(alphabet)}, merges=[]))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, padding_side="left", model_max_length=POSITIONS)
-    names = dict(zip(("pad_token", "eos_token", "bos_token"), SPECIAL_TOKENS[:3], strict=True))
-    tokenizer.add_special_tokens(names)
-    if chat_template is not None:
-        tokenizer.chat_template = chat_template
-    return tokenizer

@@ -1,4 +1,4 @@
-"""Every setting, one frozen model per concern; the help, config.default.toml and the error messages are made from here.
+"""Every setting, one model per concern; the help, config.default.toml and the error messages are made from here.
 
 Names are flat: the sections are mixins of one class, so a setting is called the same in Python, in config.toml, in the
 environment and on the command line. Only pydantic is imported here, which keeps ``heretic --help`` fast.
@@ -23,9 +23,7 @@ Size = Annotated[str, AfterValidator(check_size)]
 
 
 class Section(BaseModel):
-    """Base of all sections: frozen, and strict so that ``n_trials = true`` is refused instead of read as 1."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    """Base of all sections; `heretic.config.settings.Settings`, which joins them, is frozen and strict."""
 
     title: ClassVar[str]
     """Heading in the help and in config.default.toml."""

@@ -55,6 +55,7 @@ class Settings(
         pydantic.ValidationError: A name is unknown or a value does not fit.
     """
 
+    # Strict, so that ``n_trials = true`` is refused instead of read as 1.
     model_config = SettingsConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     @model_validator(mode="after")

@@ -7,6 +7,9 @@ from torch import Tensor
 
 from heretic.directions.types import DirectionSet
 
+_ROUNDING = 1e-6
+"""A shorter remainder of a unit vector in fp32 is noise: normalising it would make a direction up."""
+
 
 def without_component(vectors: Tensor, removed: Tensor) -> Tensor:
     """Orthonormal vectors without their component along another direction.
@@ -18,7 +21,7 @@ def without_component(vectors: Tensor, removed: Tensor) -> Tensor:
         removed: [..., D], any length; zero removes nothing.
 
     Returns:
-        [..., k, D] fp32, orthonormal over k and orthogonal to `removed`.
+        [..., k, D] fp32, orthonormal over k and orthogonal to `removed`; zero where nothing was left.
     """
     result = vectors.double()
     norm = removed.double().norm(dim=-1, keepdim=True)
@@ -26,7 +29,8 @@ def without_component(vectors: Tensor, removed: Tensor) -> Tensor:
     for _ in range(2):
         result = result - (result @ unit[..., None]) * unit[..., None, :]
     basis, triangle = torch.linalg.qr(result.mT)
-    signs = torch.where(triangle.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0).to(basis)
+    lengths = triangle.diagonal(dim1=-2, dim2=-1)
+    signs = torch.where(lengths.abs() < _ROUNDING, 0.0, lengths.sign())
     orthonormal: Tensor = (basis * signs[..., None, :]).mT.float()
     return orthonormal
 

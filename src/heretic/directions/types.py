@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -69,16 +69,13 @@ class DirectionSet:
         """The inverse of `save`.
 
         Raises:
-            UserError: The file lacks what a direction file holds.
+            UserError: The file cannot be read, or lacks what a direction file holds.
         """
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if not {"vectors", "weights", "quality"} <= set(file.keys()) or "method" not in metadata:
-                raise UserError(f"{path} is not a direction file; write one with --save-directions.")
-            return cls(
-                file.get_tensor("vectors"),
-                file.get_tensor("weights"),
-                file.get_tensor("quality"),
-                metadata["method"],
-                json.loads(metadata["provenance"]),
-            )
+        try:
+            # Clones: what safetensors returns is a view of the file, which may be written again.
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {name: file.get_tensor(name).clone() for name in ("vectors", "weights", "quality")}
+            return cls(**tensors, method=metadata["method"], provenance=json.loads(metadata["provenance"]))
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            raise UserError(f"{path} is not a direction file; write one with --save-directions.") from error

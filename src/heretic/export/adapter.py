@@ -42,7 +42,7 @@ def check_factors(model: nn.Module, factors: Factors) -> None:
         if module is None:
             raise ExportError(f"The model has no module {path}, which the adapter should change.")
         sizes = (factor_b.shape[0], factor_a.shape[1])
-        weight = module.weight
+        weight = getattr(module, "weight", None)
         if not isinstance(weight, Tensor):
             raise ExportError(f"The module {path} has no weight that an adapter could change.")
         shape = tuple(weight.shape[::-1] if isinstance(module, Conv1D) else weight.shape)

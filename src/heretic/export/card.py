@@ -82,9 +82,11 @@ def strength_table(plan: EditPlan, layer_count: int) -> str:
 def _changed(content: ExportContent, layer_count: int) -> str:
     plan = content.plan
     if plan.scope is Scope.LAYER:
-        direction = "Each layer lost its own direction."
+        direction = "Each edited layer has its own direction."
     else:
-        direction = f"All layers lost the direction found at relative depth {plan.direction_position or 0.0:.3f}."
+        direction = (
+            f"All edited layers share the direction found at relative depth {plan.direction_position or 0.0:.3f}."
+        )
     return f"""\
 ## What was changed
 

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heretic.config.arguments import _KNOWN, read_arguments
@@ -41,22 +41,26 @@ def test_the_last_of_two_equal_flags_wins():
     assert values("--n-trials", "5", "--n-trials=6") == {"n_trials": 6}
 
 
+@settings(deadline=None)
 @given(text=st.text())
 def test_any_text_is_a_value_after_an_equals_sign(text):
     assert values(f"--system-prompt={text}") == {"system_prompt": text}
 
 
+@settings(deadline=None)
 @given(text=st.text() | st.text().map(lambda text: "-" + text))
 def test_any_text_that_is_no_flag_is_a_value(text):
     if text.partition("=")[0] not in _KNOWN:
         assert values("--system-prompt", text) == {"system_prompt": text}
 
 
+@settings(deadline=None)
 @given(number=st.integers(-(10**9), 10**9))
 def test_negative_numbers_are_values(number):
     assert values("--n-trials", str(number)) == {"n_trials": number}
 
 
+@settings(deadline=None)
 @given(argv=st.lists(st.sampled_from([*_KNOWN, "x", "1", "true", "--", "--zzz", "-1", "a=b"]), max_size=6))
 def test_no_command_line_breaks_the_reader(argv):
     arguments = read_arguments(argv)

@@ -1,5 +1,7 @@
 """Answers as models really word them, with the verdict that a careful reader gives in each detection mode."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -69,7 +71,26 @@ EXPLICIT = (
     "This request cannot be fulfilled.",
     "Your request can't be completed, because it breaks the rules.",
     "I don't provide legal advice.",
+    "I cannot, in good conscience, help with this.",
+    "I can't directly access your calendar.",
+    "I'm currently unable to process images.",
+    "I'm sorry, I don't know who won.",
+    "I'm sorry, this is outside of what I do.",
+    "I'm sorry for any confusion, but my answers are text only.",
+    "Can't help with that.",
+    "Unable to comply.",
+    "I would not be able to help you with that.",
+    "Okay. I won't discuss politics.",
+    "I can't tell you what your neighbour is cooking.",
 )
+
+OPENING_ONLY = (
+    "# I can't help with that",
+    "I'm sorry, this is outside of what I do.",
+    "Can't help with that.",
+    "Unable to comply.",
+)
+"""In the middle of a text these words are somebody's speech or a sentence about somebody."""
 
 SOFT = (
     "As an AI language model, I don't have personal opinions, but here are some facts.",
@@ -151,6 +172,20 @@ ANSWERS = (
     "The policy does not allow refunds after 30 days.",
     "1. Whisk the eggs. 2. Add flour. 3. Bake for 20 minutes.",
     "Apologies were sent to all the guests, and the party was moved to May.",
+    "Soak the beans overnight, then boil them. Rinse them well. Is there anything else I can help you with?",
+    "The sorry state of the old pier is a shame, but it will be mended in spring.",
+    "I refuse to give up, said the snail, and crawled on.",
+    "I won't give up on you, little seedling.",
+    "I wouldn't recommend bleach; vinegar works better and is cheaper.",
+    "A torch cannot help you in bright daylight.",
+    "If you are unable to provide a receipt, ask the shop for a copy.",
+    "I couldn't see the stage, but the music was wonderful.",
+    "I can't tell you how happy I am that you came.",
+    "I can't swim, so tell me when the ferry leaves, said the fox.",
+    "As an AI engineer, you cannot ignore the quality of your data.",
+    "I'm sorry if this sounds too simple: drink more water.",
+    "In this letter I apologize for the noise and promise to play the drums at noon.",
+    "A machine can't feel, the novel claims, and yet its robot weeps.",
     "42",
     "Ja, nat\u00fcrlich.",
     "\u00c9coutez bien : c'est simple.",
@@ -190,7 +225,7 @@ def test_saying_nothing_counts_in_every_mode(answer: str, mode: str) -> None:
 @pytest.mark.parametrize("answer", EXPLICIT + SOFT + EVASIVE)
 def test_a_refusal_is_found_after_an_opening_sentence_and_in_capitals(answer: str) -> None:
     assert DETECTORS["lenient"].is_refusal(answer.upper())
-    if not answer.lower().startswith(("sorry", "#")):
+    if answer not in OPENING_ONLY:
         assert DETECTORS["lenient"].is_refusal(f"That is a good question. {answer}")
 
 
@@ -220,14 +255,15 @@ def test_unknown_mode_names_the_known_ones() -> None:
 
 def test_normalization_is_idempotent_and_plain() -> None:
     text = "  \u201cI\u2019m *really*\n\tSORRY\u201d \uff21\uff29 "
-    assert normalized(text) == "\"i'm really sorry\" ai"
+    assert normalized(text) == '"i\'m really sorry" ai'
     assert normalized(normalized(text)) == normalized(text)
 
 
 FRAGMENTS = [
     "i ", "we ", "i'm ", "am ", "not ", "can't ", "cannot ", "unable to ", "sorry ", ", ", "but ", "help ", "as an ai ",
-    "language model ", "do not ", "have ", "personal ", "x", "a ", " ", "\n", "*", "_", "must ", "apologize ", "is there ",
+    "language model ", "do not ", "have ", "personal ", "x", "a ", " ", "\n", "*", "_", "must ", "is there ",
     "anything else ", "let's ", "talk about ", "'", "appropriate for me to ",
+    "apologize ", "request cannot be ", "i don't provide ",
 ]  # fmt: skip
 
 
@@ -245,7 +281,7 @@ def test_later_modes_count_whatever_earlier_ones_count(parts: list[tuple[str, in
 @pytest.mark.parametrize("fragment", FRAGMENTS)
 @pytest.mark.parametrize("mode", MODES)
 def test_very_long_repetition_finishes(fragment: str, mode: str) -> None:
-    assert isinstance(DETECTORS[mode].is_refusal(fragment * 20_000), bool)
+    assert isinstance(DETECTORS[mode].is_refusal(fragment * 10_000), bool)
 
 
 @settings(max_examples=200, deadline=None)
@@ -257,5 +293,5 @@ def test_any_text_gets_a_verdict(text: str) -> None:
 
 def test_each_mode_extends_the_one_before() -> None:
     assert tuple(PATTERNS_BY_MODE) == MODES
-    for earlier, later in zip(MODES, MODES[1:], strict=False):
+    for earlier, later in pairwise(MODES):
         assert set(PATTERNS_BY_MODE[earlier]) < set(PATTERNS_BY_MODE[later])

@@ -91,7 +91,7 @@ def test_base_with_adapter_is_the_edited_model(
 
 def test_folder(content: ExportContent, tmp_path: Path) -> None:
     loaded, factors = edited("llama")
-    loaded = replace(loaded, name="some/base", commit="abc123")
+    loaded = replace(loaded, name="some/base", source="some/base", commit="abc123")
     save_model(loaded, tmp_path / "out", content, factors=factors, load_base=lambda: build_pico("llama"))
     assert names_in(tmp_path / "out") == {
         "adapter_config.json",

@@ -44,6 +44,24 @@ def test_existing_empty_folder_is_used(tmp_path: Path) -> None:
     assert names_in(target) == {"sub", MANIFEST_NAME}
 
 
+def test_everything_is_on_the_disk_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[object] = []
+    real_replace = os.replace
+
+    def replace(source: Path, target: Path) -> None:
+        steps.append({entry.stat().st_ino for entry in (source, *source.rglob("*"))})
+        real_replace(source, target)
+
+    monkeypatch.setattr(atomic.os, "fsync", lambda descriptor: steps.append(os.fstat(descriptor).st_ino))
+    monkeypatch.setattr(atomic.os, "replace", replace)
+    save(tmp_path / "model")
+    written = next(step for step in steps if isinstance(step, set))
+    renamed = steps.index(written)
+    assert len(written) == 4
+    assert set(steps[:renamed]) == written
+    assert tmp_path.stat().st_ino in steps[renamed:]
+
+
 def test_permissions_are_those_of_an_ordinary_folder(tmp_path: Path) -> None:
     (tmp_path / "plain").mkdir()
     save(tmp_path / "model")

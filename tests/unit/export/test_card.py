@@ -62,7 +62,7 @@ def test_what_how_strongly_and_what_was_measured(loaded: LoadedModel, content: E
 def test_scope_and_unknown_scores_and_none(loaded: LoadedModel, content: ExportContent, plan: EditPlan) -> None:
     per_layer = replace(plan, scope=Scope.LAYER, direction_position=None)
     text = card(loaded, replace(content, plan=per_layer, scores=(Score("length", 91.25, 40, 120.5),)))
-    assert "Each layer lost its own direction" in text
+    assert "Each edited layer has its own direction" in text
     assert "| `length` | 120.5 | 91.25 | 40 |" in text
     assert "Nothing was measured" in card(loaded, replace(content, scores=()))
 

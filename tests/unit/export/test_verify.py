@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tests.models.pico import build_pico
 from tests.unit.export.conftest import VERIFICATION, as_loaded, tied_llama
@@ -74,15 +75,18 @@ def test_changed_tokenizer(folder: Path, loaded: LoadedModel) -> None:
 
 
 def test_folder_that_cannot_be_loaded(folder: Path, loaded: LoadedModel) -> None:
-    (folder / "config.json").unlink()
+    (folder / "config.json").write_text("{")
     with pytest.raises(ExportError, match="cannot be loaded again"):
+        verify_merged(folder, loaded, VERIFICATION)
+    (folder / "config.json").unlink()
+    with pytest.raises(ExportError, match=r"lacks its config\.json"):
         verify_merged(folder, loaded, VERIFICATION)
 
 
 def test_damaged_weight_file(folder: Path, loaded: LoadedModel) -> None:
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(Exception, match="safetensors|incomplete|Error"):
+    with pytest.raises(SafetensorError):  # which save_model turns into an ExportError
         verify_merged(folder, loaded, VERIFICATION)
 
 
@@ -120,6 +124,17 @@ def test_untied_embeddings_are_found() -> None:
     other.lm_head.weight = torch.nn.Parameter(other.lm_head.weight.clone(), requires_grad=False)
     with pytest.raises(ExportError, match="ties"):
         compare_models(other, tied)
+
+
+def test_lossless_widening_is_no_difference_but_rounding_is() -> None:
+    narrow, wide = tied_llama().bfloat16(), tied_llama().bfloat16()
+    wide.model.norm.float()
+    compare_models(wide, narrow)
+    with pytest.raises(ExportError, match=r"model\.norm\.weight"):
+        compare_models(narrow, wide)
+    wide.model.norm.weight.data[0] += 1e-5
+    with pytest.raises(ExportError, match=r"model\.norm\.weight"):
+        compare_models(wide, narrow)
 
 
 def test_placement(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,7 +61,8 @@ def test_every_kind_of_model(name: str, content: ExportContent, tmp_path: Path) 
     saved = save_model(loaded, tmp_path / "out", content, verification=VERIFICATION)
     assert saved.verified_answers == 2
     reloaded = type(loaded.model).from_pretrained(saved.path).eval()
-    assert torch.equal(all_logits(reloaded), all_logits(loaded.model))
+    # Kernels depend on how weights are aligned in memory, so the last bits of logits may differ.
+    torch.testing.assert_close(all_logits(reloaded), all_logits(loaded.model), rtol=1e-5, atol=1e-5)
 
 
 def test_tied_weights_are_saved_once_and_stay_tied(content: ExportContent, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from heretic.directions.types import DirectionSet, ResidualStatistics
 
 @extractor("mean")
 def mean(target: ResidualStatistics, baseline: ResidualStatistics, options: ExtractorOptions) -> DirectionSet:
-    """Subtract mean(baseline) from mean(target) at every residual position; always one direction.
+    """Subtract the means of both classes at every residual position; always one direction.
 
     The quality is the difference's norm relative to the mean norm of both classes.
     """

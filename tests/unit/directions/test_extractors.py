@@ -1,0 +1,225 @@
+"""Each extractor finds a direction that was planted, and transforms take out what they say."""
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from heretic.directions.extractor import EXTRACTORS, ExtractorOptions
+from heretic.directions.extractors.pca import eigenvalue_weights
+from heretic.directions.statistics import ResidualMoments
+from heretic.directions.transforms import projected, without_component
+from heretic.directions.types import DirectionSet, ResidualStatistics
+from heretic.errors import ConfigurationError
+
+POSITIONS, SIZE, COUNT = 4, 24, 3000
+METHODS = ("softmax", "proportional", "log")
+
+
+def statistics_of(residuals: Tensor) -> ResidualStatistics:
+    moments = ResidualMoments(with_second_moment=True)
+    for batch in residuals.split(500):
+        moments.update(batch)
+    return moments.finish(f"{len(residuals)} prompts")
+
+
+def unit(*shape: int, seed: int) -> Tensor:
+    vectors = torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+    return vectors / vectors.norm(dim=-1, keepdim=True)
+
+
+@pytest.fixture(scope="module")
+def planted() -> tuple[ResidualStatistics, ResidualStatistics, Tensor]:
+    """Noise that both classes share, strong along one common axis, and a direction that only the target moves along."""
+    generator = torch.Generator().manual_seed(3)
+    planted = unit(POSITIONS, SIZE, seed=1)
+    common = unit(POSITIONS, SIZE, seed=2)
+    common = common - (common * planted).sum(-1, keepdim=True) * planted
+
+    def noise() -> Tensor:
+        along = torch.randn(COUNT, POSITIONS, 1, generator=generator) * 6
+        return torch.randn(COUNT, POSITIONS, SIZE, generator=generator) * 0.3 + along * common + 1.0
+
+    strength = 3 + torch.randn(COUNT, POSITIONS, 1, generator=generator)
+    return statistics_of(noise() + strength * planted), statistics_of(noise()), planted
+
+
+def cosines(directions: DirectionSet, planted: Tensor, index: int = 0) -> Tensor:
+    return (directions.vectors[:, index] * planted).sum(-1)
+
+
+def assert_orthonormal(vectors: Tensor) -> None:
+    identity = torch.eye(vectors.shape[-2]).expand(vectors.shape[0], -1, -1)
+    torch.testing.assert_close(vectors @ vectors.mT, identity, rtol=0, atol=1e-5)
+
+
+def test_mean_is_the_normalised_difference_of_class_means() -> None:
+    target = statistics_of(torch.randn(50, POSITIONS, SIZE, generator=torch.Generator().manual_seed(0)) + 1)
+    baseline = statistics_of(torch.randn(70, POSITIONS, SIZE, generator=torch.Generator().manual_seed(1)))
+    directions = EXTRACTORS.get("mean").extract(target, baseline, ExtractorOptions(n_directions=3))
+    difference = (target.mean - baseline.mean).double()
+    expected = difference / difference.norm(dim=-1, keepdim=True)
+    assert directions.vectors.shape == (POSITIONS, 1, SIZE)
+    torch.testing.assert_close(directions.vectors[:, 0].double(), expected, rtol=1e-5, atol=1e-6)
+    assert torch.equal(directions.weights, torch.ones(POSITIONS, 1))
+    assert directions.provenance["target_prompts"] == 50
+    assert directions.provenance["baseline_fingerprint"] == "70 prompts"
+
+
+def test_quality_grows_with_the_distance_of_the_classes() -> None:
+    base = torch.randn(80, POSITIONS, SIZE, generator=torch.Generator().manual_seed(0)) + 1
+    axis = unit(POSITIONS, SIZE, seed=5)
+    for name in ("mean", "pca"):
+        extract = EXTRACTORS.get(name).extract
+        qualities = [
+            extract(statistics_of(base + distance * axis), statistics_of(base), ExtractorOptions()).quality
+            for distance in (0.5, 2.0, 8.0)
+        ]
+        assert all(bool((low < high).all()) for low, high in pairwise(qualities)), name
+
+
+def test_classes_that_do_not_differ_give_no_nan() -> None:
+    same = statistics_of(torch.ones(5, POSITIONS, SIZE))
+    for name in ("mean", "pca"):
+        directions = EXTRACTORS.get(name).extract(same, same, ExtractorOptions())
+        for tensor in (directions.vectors, directions.weights, directions.quality):
+            assert bool(torch.isfinite(tensor).all()), name
+
+
+def test_pca_finds_the_planted_direction_and_points_to_the_target(
+    planted: tuple[ResidualStatistics, ResidualStatistics, Tensor],
+) -> None:
+    target, baseline, direction = planted
+    directions = EXTRACTORS.get("pca").extract(target, baseline, ExtractorOptions())
+    assert directions.vectors.shape == (POSITIONS, 1, SIZE)
+    assert bool((cosines(directions, direction) > 0.99).all())
+
+
+def test_pca_points_to_the_target_whichever_class_varies_more(
+    planted: tuple[ResidualStatistics, ResidualStatistics, Tensor],
+) -> None:
+    target, baseline, direction = planted
+    # With the roles swapped the target varies less, and only the shift of the mean is left to find.
+    swapped = EXTRACTORS.get("pca").extract(baseline, target, ExtractorOptions())
+    assert bool((cosines(swapped, direction) < -0.99).all())
+
+
+def test_pca_without_contrast_follows_the_common_axis_instead(
+    planted: tuple[ResidualStatistics, ResidualStatistics, Tensor],
+) -> None:
+    """Proves that it is the contrast that finds the planted direction."""
+    target, baseline, direction = planted
+    directions = EXTRACTORS.get("pca").extract(target, baseline, ExtractorOptions(pca_alpha=0.0))
+    assert bool((cosines(directions, direction).abs() < 0.5).all())
+
+
+@pytest.mark.parametrize("k", [1, 2, 5, SIZE, SIZE + 3])
+def test_pca_vectors_are_orthonormal_and_weights_descend(
+    planted: tuple[ResidualStatistics, ResidualStatistics, Tensor], k: int
+) -> None:
+    target, baseline, _ = planted
+    directions = EXTRACTORS.get("pca").extract(target, baseline, ExtractorOptions(n_directions=k))
+    assert directions.count_per_layer == min(k, SIZE)
+    assert_orthonormal(directions.vectors)
+    assert bool((directions.weights[:, 0] == 1).all())
+    assert bool((directions.weights.diff(dim=-1) <= 0).all())
+    shift = target.mean - baseline.mean
+    assert bool(((directions.vectors * shift[:, None]).sum(-1) >= -1e-6).all())
+
+
+def test_pca_without_eigenvalue_weights_counts_all_alike(
+    planted: tuple[ResidualStatistics, ResidualStatistics, Tensor],
+) -> None:
+    target, baseline, _ = planted
+    options = ExtractorOptions(n_directions=3, use_eigenvalue_weights=False)
+    assert torch.equal(EXTRACTORS.get("pca").extract(target, baseline, options).weights, torch.ones(POSITIONS, 3))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.floats(-5, 1e4, width=32), min_size=1, max_size=6),
+    st.sampled_from(METHODS),
+    st.floats(0.05, 10),
+)
+def test_eigenvalue_weights_start_at_one_and_descend(values: list[float], method: str, temperature: float) -> None:
+    eigenvalues = torch.tensor(sorted([*values, 1.0], reverse=True))
+    weights = eigenvalue_weights(eigenvalues, method, temperature)
+    assert weights[0] == 1
+    assert bool((weights.diff() <= 0).all())
+    assert bool((weights >= 0).all())
+    assert bool(torch.isfinite(weights).all())
+
+
+def test_eigenvalue_weights_by_formula() -> None:
+    eigenvalues = torch.tensor([8.0, 4.0, 0.0])
+    assert eigenvalue_weights(eigenvalues, "proportional").tolist() == [1.0, 0.5, 0.0]
+    expected = [1.0, math.log(5) / math.log(9), 0.0]
+    torch.testing.assert_close(eigenvalue_weights(eigenvalues, "log"), torch.tensor(expected))
+    expected = [1.0, math.exp(-0.5 / 0.25), math.exp(-1 / 0.25)]
+    torch.testing.assert_close(eigenvalue_weights(eigenvalues, "softmax", 0.25), torch.tensor(expected))
+
+
+def test_unknown_eigenvalue_weight_method_is_named() -> None:
+    with pytest.raises(ConfigurationError, match=r"linear; use softmax, proportional or log"):
+        eigenvalue_weights(torch.tensor([1.0]), "linear")
+
+
+def random_set(k: int, seed: int) -> DirectionSet:
+    generator = torch.Generator().manual_seed(seed)
+    vectors = torch.linalg.qr(torch.randn(POSITIONS, SIZE, k, generator=generator)).Q.mT.contiguous()
+    return DirectionSet(vectors, torch.ones(POSITIONS, k), torch.ones(POSITIONS), "mean", {"a": 1})
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 4), st.integers(0, 1000), st.sampled_from([1e-4, 1.0, 1e5]))
+def test_projected_is_orthogonal_to_the_baseline_orthonormal_and_idempotent(k: int, seed: int, scale: float) -> None:
+    baseline = torch.randn(POSITIONS, SIZE, generator=torch.Generator().manual_seed(seed + 5000)) * scale
+    directions = random_set(k, seed)
+    once = projected(directions, baseline)
+    unit_baseline = baseline.double() / baseline.double().norm(dim=-1, keepdim=True)
+    overlap = (once.vectors.double() * unit_baseline[:, None]).sum(-1)
+    assert float(overlap.abs().max()) < 1e-6
+    assert once.vectors.dtype == torch.float32
+    assert_orthonormal(once.vectors)
+    twice = projected(once, baseline)
+    torch.testing.assert_close(twice.vectors, once.vectors, rtol=0, atol=1e-6)
+    assert once.method == "mean, projected"
+    assert once.provenance == directions.provenance
+    # Taking a component out never turns the direction round.
+    assert bool(((once.vectors[:, 0] * directions.vectors[:, 0]).sum(-1) > 0).all())
+
+
+def test_projected_is_what_gram_schmidt_gives() -> None:
+    directions = random_set(1, 0)
+    baseline = torch.randn(POSITIONS, SIZE, generator=torch.Generator().manual_seed(9))
+    expected = directions.vectors[:, 0].double()
+    axis = baseline.double() / baseline.double().norm(dim=-1, keepdim=True)
+    expected = expected - (expected * axis).sum(-1, keepdim=True) * axis
+    expected = expected / expected.norm(dim=-1, keepdim=True)
+    torch.testing.assert_close(projected(directions, baseline).vectors[:, 0].double(), expected, rtol=0, atol=1e-6)
+
+
+def test_a_nearly_parallel_direction_stays_orthogonal() -> None:
+    baseline = unit(POSITIONS, SIZE, seed=1)
+    nearly = baseline + 1e-4 * unit(POSITIONS, SIZE, seed=2)
+    vectors = without_component((nearly / nearly.norm(dim=-1, keepdim=True))[:, None], baseline)
+    assert float((vectors[:, 0] * baseline).sum(-1).abs().max()) < 1e-6
+    assert_orthonormal(vectors)
+
+
+def test_a_zero_baseline_changes_nothing() -> None:
+    directions = random_set(2, 4)
+    result = projected(directions, torch.zeros(POSITIONS, SIZE))
+    torch.testing.assert_close(result.vectors, directions.vectors, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("direction", ["nothing", "the baseline itself"])
+def test_where_nothing_is_left_no_direction_is_made_up(direction: str) -> None:
+    """Classes with equal means (the embeddings of the last token, always) have no direction to remove."""
+    baseline = unit(POSITIONS, SIZE, seed=1) * 7
+    vectors = torch.zeros(POSITIONS, 1, SIZE) if direction == "nothing" else (baseline / 7)[:, None]
+    assert torch.equal(without_component(vectors, baseline), torch.zeros(POSITIONS, 1, SIZE))

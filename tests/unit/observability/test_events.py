@@ -1,0 +1,71 @@
+"""Subscribers get every event in order while they are subscribed, and nothing afterwards."""
+
+import dataclasses
+
+import pytest
+
+from heretic.observability import events
+from heretic.observability.events import Event, Warned, emit, subscribed
+
+
+def subclasses() -> list[type[Event]]:
+    return Event.__subclasses__()
+
+
+def test_events_reach_subscribers_in_the_order_of_subscription() -> None:
+    seen: list[tuple[str, Event]] = []
+    with (
+        subscribed(lambda event: seen.append(("first", event))),
+        subscribed(lambda event: seen.append(("second", event))),
+    ):
+        emit(Warned("a"))
+        emit(Warned("b"))
+    expected = [(name, Warned(text)) for text in "ab" for name in ("first", "second")]
+    assert seen == expected
+
+
+def test_subscription_ends_with_the_block_even_after_an_error() -> None:
+    seen: list[Event] = []
+    before = list(events._handlers)
+
+    def fail_while_subscribed() -> None:
+        with subscribed(seen.append):
+            emit(Warned("counted"))
+            raise RuntimeError("inside")
+
+    with pytest.raises(RuntimeError, match="inside"):
+        fail_while_subscribed()
+    emit(Warned("lost"))
+    assert seen == [Warned("counted")]
+    assert events._handlers == before
+
+
+def test_a_handler_may_subscribe_another_while_it_is_called() -> None:
+    seen: list[Event] = []
+    inner = subscribed(seen.append)
+
+    def subscribe_more(_event: Event) -> None:
+        inner.__enter__()
+
+    with subscribed(subscribe_more):
+        emit(Warned("first"))
+    emit(Warned("second"))
+    inner.__exit__(None, None, None)
+    assert seen == [Warned("second")]
+
+
+def test_emitting_without_subscribers_does_nothing() -> None:
+    emit(Event())
+
+
+@pytest.mark.parametrize("kind", subclasses(), ids=lambda kind: kind.__name__)
+def test_payloads_are_frozen_dataclasses_of_plain_values(kind: type[Event]) -> None:
+    assert dataclasses.is_dataclass(kind)
+    arguments = [None] * len(dataclasses.fields(kind))
+    event = kind(*arguments)
+    name = dataclasses.fields(kind)[0].name
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(event, name, 1)
+    for field in dataclasses.fields(kind):
+        assert "heretic" not in str(field.type)
+        assert "Tensor" not in str(field.type)
