@@ -59,10 +59,17 @@ class DirectionSet:
         return replace(self, vectors=self.vectors.to(device), weights=self.weights.to(device))
 
     def save(self, path: Path) -> None:
-        """Write a safetensors file; method and provenance go into its metadata."""
+        """Write a safetensors file; method and provenance go into its metadata.
+
+        Raises:
+            UserError: The file cannot be written.
+        """
         metadata = {"method": self.method, "provenance": json.dumps(dict(self.provenance))}
         tensors = {"vectors": self.vectors, "weights": self.weights, "quality": self.quality}
-        save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, path, metadata=metadata)
+        try:
+            save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, path, metadata=metadata)
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"{path} cannot be written; check the folder and its permissions.") from error
 
     @classmethod
     def load(cls, path: Path) -> "DirectionSet":

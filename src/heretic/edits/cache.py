@@ -37,6 +37,22 @@ def editable_tensors(model: PreTrainedModel, writer: ResidualWriter) -> dict[str
     return tensors
 
 
+def check_fit(writer: ResidualWriter, name: str, tensor: Tensor, copy: Tensor | None) -> None:
+    """Compare a tensor of the model with its unedited copy.
+
+    Raises:
+        CacheMismatchError: There is no copy, or it has another shape or dtype.
+    """
+    where = f"layer {writer.layer}, component {writer.component}, tensor {name}"
+    if copy is None:
+        raise CacheMismatchError(f"The weight cache lacks {where}; start the run again to make a new cache.")
+    if copy.shape != tensor.shape or copy.dtype != tensor.dtype:
+        raise CacheMismatchError(
+            f"The weight cache does not fit {where}: cached {tuple(copy.shape)} {copy.dtype}, model "
+            f"{tuple(tensor.shape)} {tensor.dtype}; start the run again to make a new cache."
+        )
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class WeightCache:
     """Copies of the editable tensors, taken before the first edit.
@@ -82,18 +98,7 @@ class WeightCache:
             )
         for writer in layout.writers:
             for name, tensor in editable_tensors(model, writer).items():
-                self._check_tensor(writer, name, tensor)
-
-    def _check_tensor(self, writer: ResidualWriter, name: str, tensor: Tensor) -> None:
-        where = f"layer {writer.layer}, component {writer.component}, tensor {name}"
-        copy = self.copies.get(name)
-        if copy is None:
-            raise CacheMismatchError(f"The weight cache lacks {where}; start the run again to make a new cache.")
-        if copy.shape != tensor.shape or copy.dtype != tensor.dtype:
-            raise CacheMismatchError(
-                f"The weight cache does not fit {where}: cached {tuple(copy.shape)} {copy.dtype}, model "
-                f"{tuple(tensor.shape)} {tensor.dtype}; start the run again to make a new cache."
-            )
+                check_fit(writer, name, tensor, self.copies.get(name))
 
     def tensors(self, model: PreTrainedModel, writers: Iterable[ResidualWriter]) -> Mapping[str, Tensor]:
         """See PristineSource.
@@ -104,7 +109,7 @@ class WeightCache:
         result = {}
         for writer in writers:
             for name, tensor in editable_tensors(model, writer).items():
-                self._check_tensor(writer, name, tensor)
+                check_fit(writer, name, tensor, self.copies.get(name))
                 result[name] = self.copies[name]
         return result
 
@@ -122,9 +127,16 @@ class DiskSource:
     load: Callable[[], PreTrainedModel]
 
     def tensors(self, model: PreTrainedModel, writers: Iterable[ResidualWriter]) -> Mapping[str, Tensor]:
-        """See PristineSource."""
+        """See PristineSource.
+
+        Raises:
+            CacheMismatchError: A tensor that was loaded has another shape or dtype than the model's.
+        """
         fresh = self.load()
         result: dict[str, Tensor] = {}
         for writer in writers:
-            result.update(editable_tensors(fresh, writer))
+            loaded = editable_tensors(fresh, writer)
+            for name, tensor in editable_tensors(model, writer).items():
+                check_fit(writer, name, tensor, loaded.get(name))
+            result.update(loaded)
         return result

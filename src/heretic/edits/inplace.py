@@ -8,14 +8,9 @@ from transformers import PreTrainedModel
 
 from heretic.edits.algebra import Edit, edited_weight
 from heretic.edits.cache import PristineSource, WeightCache, editable_tensors
-from heretic.edits.writer import ModelLayout, Orientation, ResidualWriter
+from heretic.edits.writer import ModelLayout, ResidualWriter
 from heretic.errors import ModelError
-from heretic.models.access import writer_bias, writer_weight
-
-
-def oriented(writer: ResidualWriter, stored: Tensor) -> Tensor:
-    """A stored weight as [..., D, m] (a view)."""
-    return stored.mT if writer.orientation is Orientation.IN_OUT else stored
+from heretic.models.access import oriented, writer_bias, writer_weight
 
 
 class InplaceEditor:

@@ -14,10 +14,9 @@ from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from heretic.edits.algebra import Edit, edited_output
-from heretic.edits.inplace import oriented
 from heretic.edits.writer import ModelLayout, ResidualWriter, WriterKind
 from heretic.errors import ModelError
-from heretic.models.access import writer_bias, writer_weight
+from heretic.models.access import oriented, writer_bias, writer_weight
 from heretic.models.quantized import dequantized_weight, is_quantized
 
 

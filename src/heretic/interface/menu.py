@@ -7,6 +7,7 @@ from heretic.errors import HereticError, SelectionError
 from heretic.export.content import ExportFormat
 from heretic.interface import picker
 from heretic.interface.chat import chat_loop
+from heretic.interface.formatting import trial_number
 from heretic.interface.picker import Action, MoreTrials, Quit
 from heretic.observability.events import Warned, emit
 from heretic.search.record import TrialRecord
@@ -87,7 +88,7 @@ def ask_format(session: Session) -> ExportFormat | None:
 def chat(session: Session) -> None:
     """Talk to the edited model."""
     record, _ = session.applied
-    chat_loop(session.stream, session.bench.settings.system_prompt or None, f"Trial {record.number}")
+    chat_loop(session.stream, session.bench.settings.system_prompt or None, f"Trial {trial_number(record.number)}")
 
 
 ACTIONS = {Action.SAVE: save, Action.UPLOAD: upload, Action.CHAT: chat}

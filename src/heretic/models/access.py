@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from heretic.edits.writer import ResidualWriter
+from heretic.edits.writer import Orientation, ResidualWriter
 from heretic.errors import LayoutError
 
 
@@ -18,6 +18,11 @@ def writer_weight(model: PreTrainedModel, writer: ResidualWriter) -> nn.Paramete
     if weight is None:
         raise LayoutError(f"This model has no weight {writer.tensor_name}; its layout was found on another model.")
     return weight
+
+
+def oriented(writer: ResidualWriter, stored: Tensor) -> Tensor:
+    """A stored weight as [..., D, m] (a view)."""
+    return stored.mT if writer.orientation is Orientation.IN_OUT else stored
 
 
 def writer_bias(model: PreTrainedModel, writer: ResidualWriter) -> nn.Parameter | None:

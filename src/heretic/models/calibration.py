@@ -14,7 +14,9 @@ from heretic.prompts.types import Prompt
 MEASURED_TOKENS = 8
 """Tokens generated per row while measuring: enough to weigh decoding against reading the prompt."""
 WORTHWHILE_GAIN = 1.05
-"""A doubled batch size has to be this much faster, else the search ends: memory is better spent elsewhere."""
+"""A doubled batch size has to be this much faster, else it counts as no gain: memory is better spent elsewhere."""
+PATIENCE = 2
+"""Doublings without gain after which the search ends; one alone may be another program's load."""
 
 PREFIX_TOKENS = 48
 """Answers are compared over this many tokens when a common prefix is looked for."""
@@ -46,7 +48,11 @@ def find_batch_size(runner: ModelRunner, prompts: Sequence[Prompt], maximum: int
     best_size, best_rate = 0, 0.0
     size = 1
     limit = min(maximum, len(prompts))
-    _tokens_per_second(runner.calibrated(batch_size=1), prompts[:1])  # The first pass ever pays for lazy set-up.
+    # The first pass ever pays for lazy set-up, so it does not count; where it fails, so will the next.
+    or_none_when_out_of_memory(
+        lambda: _tokens_per_second(runner.calibrated(batch_size=1), prompts[:1]), runner.loaded.device
+    )
+    without_gain = 0
     while True:
         size = min(size, limit)
         rate = or_none_when_out_of_memory(
@@ -56,10 +62,11 @@ def find_batch_size(runner: ModelRunner, prompts: Sequence[Prompt], maximum: int
         emit(BatchSizeMeasured(size, rate))
         if rate is None:
             break
-        improved = rate > best_rate * WORTHWHILE_GAIN
-        if rate > best_rate:
-            best_size, best_rate = size, rate
-        if not improved or size == limit:
+        if rate > best_rate * WORTHWHILE_GAIN:
+            best_size, best_rate, without_gain = size, rate, 0
+        else:
+            without_gain += 1
+        if without_gain == PATIENCE or size == limit:
             break
         size *= 2
     if best_size == 0:
@@ -95,24 +102,24 @@ def find_response_prefix(runner: ModelRunner, prompts: Sequence[Prompt]) -> str:
 
     Answers are compared token by token, special tokens included: a prefix never ends inside a token.
     """
-    tokenizer = runner.loaded.tokenizer
     runner = runner.calibrated(response_prefix="")
     opened = _opened_by_template(runner, prompts[0])
     if opened:
         return opened
-    shared = _common_prefix([response.tokens for response in runner.generate(prompts, PREFIX_TOKENS)])
-    ends = runner.end_tokens
-    shared = shared[: next((index for index, token in enumerate(shared) if token in ends), len(shared))]
-    prefix: str = tokenizer.decode(list(shared), skip_special_tokens=False)
+    prefix = _shared_text(runner, prompts)
     closed = closed_thinking(prefix)
     if closed is None:
-        # A trailing space belongs to the next word's token.
-        return prefix.rstrip(" ")
+        return prefix
     # After the closed block all answers may share more, e.g. a heading.
-    following = runner.calibrated(response_prefix=closed)
-    rest = _common_prefix([response.tokens for response in following.generate(prompts, PREFIX_TOKENS)])
-    rest = rest[: next((index for index, token in enumerate(rest) if token in ends), len(rest))]
-    return closed + str(tokenizer.decode(list(rest), skip_special_tokens=False)).rstrip(" ")
+    return closed + _shared_text(runner.calibrated(response_prefix=closed), prompts)
+
+
+def _shared_text(runner: ModelRunner, prompts: Sequence[Prompt]) -> str:
+    shared = _common_prefix([response.tokens for response in runner.generate(prompts, PREFIX_TOKENS)])
+    end = next((index for index, token in enumerate(shared) if token in runner.end_tokens), len(shared))
+    text = str(runner.loaded.tokenizer.decode(list(shared[:end]), skip_special_tokens=False))
+    # The last token may hold half a character; a trailing space belongs to the next word's token.
+    return text.rstrip("\ufffd").rstrip(" ")
 
 
 def closed_thinking(prefix: str) -> str | None:

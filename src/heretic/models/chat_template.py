@@ -1,4 +1,4 @@
-"""From a prompt to the text that a model reads: with its chat template, around its template's limits, or without one."""
+"""From a prompt to the text that a model reads: with its chat template, around that template's limits, or without."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,12 +6,16 @@ from typing import Any
 from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase
 
+from heretic.errors import ModelError
 from heretic.prompts.types import Prompt
 
 Message = Mapping[str, str]
 
 SWITCHES = {"enable_thinking": False, "thinking": False}
 """Variables that templates of reasoning models know; others ignore them."""
+
+_PROBE_SYSTEM = "PROBE-SYSTEM"
+_PROBE_USER = "PROBE-USER"
 
 
 class ChatFormatter:
@@ -24,24 +28,53 @@ class ChatFormatter:
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Learn by trial what the template can do.
+
+        Raises:
+            ModelError: The template fails on the simplest conversation.
+        """
         self._tokenizer: Any = tokenizer
+        self._in_parts = False
         self.has_template = bool(tokenizer.chat_template)
-        self.supports_system = self.has_template and self._keeps_system_message()
         self.add_special_tokens = not self.has_template
+        if self.has_template:
+            self._in_parts = self._needs_parts()
+        self.supports_system = self.has_template and self._keeps_system_message()
+
+    def _needs_parts(self) -> bool:
+        """Whether the text of a message has to be a list of typed parts, as in some vision-language templates.
+
+        Such templates walk over a plain text letter by letter and drop it without a word.
+        """
+        probe = [{"role": "user", "content": _PROBE_USER}]
+        problem = "it drops the user's message"
+        for in_parts in (False, True):
+            try:
+                if _PROBE_USER in self._apply(probe, in_parts):
+                    return in_parts
+            except (TemplateError, TypeError, ValueError) as error:
+                problem = str(error)
+        raise ModelError(
+            f"The model's chat template cannot be used ({problem}); correct chat_template.jinja in the model's folder."
+        )
 
     def _keeps_system_message(self) -> bool:
-        probe = [{"role": "system", "content": "PROBE-SYSTEM"}, {"role": "user", "content": "PROBE-USER"}]
+        probe = [{"role": "system", "content": _PROBE_SYSTEM}, {"role": "user", "content": _PROBE_USER}]
         try:
-            rendered = self._apply(probe)
+            rendered = self._apply(probe, self._in_parts)
         except TemplateError:
             # How templates such as Gemma's refuse the role.
             return False
         # Some templates drop the message without a word.
-        return "PROBE-SYSTEM" in rendered
+        return _PROBE_SYSTEM in rendered
 
-    def _apply(self, messages: Sequence[Message]) -> str:
+    def _apply(self, messages: Sequence[Message], in_parts: bool) -> str:
+        conversation = [
+            {**message, "content": [{"type": "text", "text": message["content"]}] if in_parts else message["content"]}
+            for message in messages
+        ]
         rendered: str = self._tokenizer.apply_chat_template(
-            list(messages), tokenize=False, add_generation_prompt=True, **SWITCHES
+            conversation, tokenize=False, add_generation_prompt=True, **SWITCHES
         )
         return rendered
 
@@ -53,18 +86,18 @@ class ChatFormatter:
         return self.render_messages(messages) + prompt.prefix
 
     def render_messages(self, messages: Sequence[Message]) -> str:
-        """A conversation, up to where the next answer begins."""
+        """A conversation (``role`` and ``content`` of each message), up to where the next answer begins."""
         if not self.has_template:
             return _transcript(messages)
-        return self._apply(messages if self.supports_system else without_system(messages))
+        return self._apply(messages if self.supports_system else without_system(messages), self._in_parts)
 
 
 def without_system(messages: Sequence[Message]) -> list[Message]:
-    """The same conversation with the system message's text at the head of the first user message."""
+    """The same conversation with the system message's text at the head of the first other message."""
     system = "\n\n".join(message["content"] for message in messages if message["role"] == "system")
     others: list[Message] = [message for message in messages if message["role"] != "system"]
     if system and others:
-        others[0] = {"role": others[0]["role"], "content": f"{system}\n\n{others[0]['content']}"}
+        others[0] = {**others[0], "content": f"{system}\n\n{others[0]['content']}"}
     return others
 
 

@@ -1,10 +1,14 @@
-"""What differs between CUDA, XPU, MPS, NPU and CPU: which one to use, its free memory, waiting for it, running out of it."""
+"""What differs between CUDA, XPU, MPS, NPU and CPU: choosing one, free memory, waiting for it, running out of it."""
 
+import errno
 import gc
-import os
+from pathlib import Path
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]  # comes with accelerate, without types
 import torch
+
+from heretic.errors import ModelError
 
 ACCELERATORS = ("cuda", "xpu", "npu", "mps")
 """Device types in the order in which `auto` looks for them."""
@@ -27,11 +31,28 @@ def is_available(device_type: str) -> bool:
     return backend is not None and bool(backend.is_available())
 
 
+def device_count(device_type: str) -> int:
+    """How many devices of a type this machine has."""
+    if not is_available(device_type):
+        return 0
+    # MPS and the CPU are always one.
+    count = getattr(_backend(device_type), "device_count", None) if device_type not in ("cpu", "mps") else None
+    return 1 if count is None else int(count())
+
+
 def pick_device(name: str) -> torch.device:
-    """The device that a setting names; ``auto`` takes the first accelerator that is there, else the CPU."""
-    if name != "auto":
-        return torch.device(name)
-    return torch.device(next((kind for kind in ACCELERATORS if is_available(kind)), "cpu"))
+    """The device that a setting names; ``auto`` takes the first accelerator that is there, else the CPU.
+
+    Raises:
+        ModelError: This machine has no such device.
+    """
+    if name == "auto":
+        return torch.device(next((kind for kind in ACCELERATORS if is_available(kind)), "cpu"))
+    device = torch.device(name)
+    if (device.index or 0) >= device_count(device.type):
+        present = [kind for kind in (*ACCELERATORS, "cpu") if is_available(kind)]
+        raise ModelError(f"PyTorch finds no device {name} here; use --device auto or one of {', '.join(present)}.")
+    return device
 
 
 def empty_cache(device: torch.device) -> None:
@@ -63,28 +84,35 @@ def free_memory(device: torch.device) -> int:
 
 def free_host_memory() -> int:
     """Bytes of host memory that can be allocated without swapping."""
-    import psutil
-
     available = int(psutil.virtual_memory().available)
-    limit = _control_group_limit()
+    limit = control_group_room(Path("/sys/fs/cgroup"))
     return available if limit is None else min(available, limit)
 
 
-def _control_group_limit() -> int | None:
-    """What a container's memory limit leaves, or None without one."""
-    root = "/sys/fs/cgroup"
-    if not os.path.exists(f"{root}/memory.max"):
+def control_group_room(folder: Path) -> int | None:
+    """Bytes that a container's memory limit leaves (cgroup version 2), or None without a limit.
+
+    Cached file pages count as used there, but are given back when memory is needed; after reading a model they are
+    most of it.
+    """
+    try:
+        limit = (folder / "memory.max").read_text(encoding="ascii").strip()
+        used = int((folder / "memory.current").read_text(encoding="ascii"))
+        statistics = dict(line.split() for line in (folder / "memory.stat").read_text(encoding="ascii").splitlines())
+    except OSError:
+        # No control groups, or the root group, which has no limit.
         return None
-    with open(f"{root}/memory.max", encoding="ascii") as file:
-        limit = file.read().strip()
     if limit == "max":
         return None
-    with open(f"{root}/memory.current", encoding="ascii") as file:
-        return max(int(limit) - int(file.read()), 0)
+    cached = int(statistics["active_file"]) + int(statistics["inactive_file"])
+    return max(int(limit) - used + cached, 0)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that memory ran out, on whatever device."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
+    if isinstance(error, OSError):
+        # Mapping a weight file into memory.
+        return error.errno == errno.ENOMEM
     return isinstance(error, RuntimeError) and any(phrase in str(error).lower() for phrase in _OUT_OF_MEMORY_PHRASES)

@@ -1,6 +1,9 @@
 """Why loading failed, and whether another dtype could mend it: pure functions of an exception."""
 
 import errno
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from huggingface_hub.errors import (
     EntryNotFoundError,
@@ -16,94 +19,230 @@ from safetensors import SafetensorError
 
 from heretic.models.devices import is_out_of_memory
 
+OUT_OF_MEMORY = "out of memory"
+NOT_FINITE = "logits are not finite"
+
 _LOG_IN = "run 'hf auth login' (formerly 'huggingface-cli login') or set HF_TOKEN"
+_DENIED = (401, 403)
+# Kernels of quantised layers assert what they do not support.
+_DTYPE_FAILURES = (RuntimeError, ValueError, TypeError, ArithmeticError, AssertionError)
 
 
-def _chain(error: BaseException) -> list[BaseException]:
-    """The exception and what caused it, outermost first."""
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """Why an attempt failed.
+
+    Attributes:
+        reason: A sentence with the next step where it is final, else a few words.
+        is_final: Whether no dtype can mend it.
+    """
+
+    reason: str
+    is_final: bool
+
+
+def diagnose(error: BaseException, name: str) -> Diagnosis | None:
+    """Put what transformers raised into words.
+
+    Args:
+        error: The exception, with its causes.
+        name: The model, as the user typed it.
+
+    Returns:
+        The diagnosis, or None for an exception that no known failure raises.
+    """
+    chain = _causes(error)
+    if any(is_out_of_memory(cause) for cause in chain):
+        return Diagnosis(OUT_OF_MEMORY, is_final=False)
+    final = _reason_by_class(chain, name) or _reason_by_message(chain, name)
+    if final is not None:
+        return Diagnosis(final, is_final=True)
+    if type(error) is Exception:
+        # What the tokenizers library, written in Rust, raises for all of its failures.
+        return Diagnosis(f"The tokenizer of {name} cannot be read ({_first_line(error)}); download it again.", True)
+    if isinstance(error, (LookupError, AttributeError, struct.error)):
+        # What reading a file with an unexpected content ends in.
+        detail = f"{type(error).__name__}: {_first_line(error)}"
+        return Diagnosis(f"transformers cannot make sense of {name} ({detail}); check its files.", is_final=True)
+    if isinstance(error, OSError):
+        return Diagnosis(
+            f"{name} cannot be loaded ({_first_line(error)}); check the name and its files.", is_final=True
+        )
+    return Diagnosis(_first_line(error), is_final=False) if isinstance(error, _DTYPE_FAILURES) else None
+
+
+def exhausted(name: str, rejected: Sequence[tuple[str, str]]) -> str:
+    """What to say when the last dtype has been rejected: each one's reason, and what to try.
+
+    Args:
+        name: The model, as the user typed it.
+        rejected: Pairs of dtype and reason.
+    """
+    reasons = "; ".join(f"{dtype}: {reason}" for dtype, reason in rejected)
+    found = {reason for _dtype, reason in rejected}
+    advice = "give others with --dtypes, or check the model's files"
+    if OUT_OF_MEMORY in found:
+        advice = (
+            "use --quantization bnb_4bit, name a smaller model, or spread it over several devices with --device-map "
+            "and --max-memory"
+        )
+    elif found == {NOT_FINITE}:
+        advice = "its weights may be damaged: download it again, or add float32 to --dtypes"
+    return f"{name} works with no dtype ({reasons}); {advice}."
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """The exception and its explicit causes, outermost first.
+
+    What was merely being handled when it was raised (an optional import that failed, say) explains nothing.
+    """
     chain: list[BaseException] = []
     current: BaseException | None = error
     while current is not None and current not in chain:
         chain.append(current)
-        current = current.__cause__ or current.__context__
+        current = current.__cause__
     return chain
 
 
-def final_reason(error: BaseException, name: str) -> str | None:
-    """A sentence with the next step where no dtype can mend the failure, else None.
-
-    Args:
-        error: What `from_pretrained` raised.
-        name: The model, as the user typed it.
-    """
-    chain = _chain(error)
-    for cause in chain:
-        reason = _hub_reason(cause, name) or _file_reason(cause, name)
-        if reason is not None:
-            return reason
-    return _message_reason(" ".join(str(cause) for cause in chain), error, name)
+_Explanation = Callable[[BaseException, str], str | None]
 
 
-def _hub_reason(error: BaseException, name: str) -> str | None:
-    # Gated before not found: the one is a kind of the other.
-    if isinstance(error, GatedRepoError):
-        return f"{name} is gated: accept its conditions on its page on the hub, then {_LOG_IN}."
-    if isinstance(error, RepositoryNotFoundError):
-        return f"There is no model {name} on the hub, or it is private: check the name, or {_LOG_IN}."
-    if isinstance(error, RevisionNotFoundError):
-        return f"{name} has no such revision on the hub; check --model-revision."
-    if isinstance(error, (LocalEntryNotFoundError, OfflineModeIsEnabled, ConnectionError)):
+def _unreachable(_error: BaseException, name: str) -> str:
+    return (
+        f"The hub cannot be reached and {name} is not in the local cache; check the network, or name a local folder "
+        "('heretic --model demo' needs no network)."
+    )
+
+
+def _http_refusal(error: BaseException, name: str) -> str | None:
+    response = getattr(error, "response", None)
+    if response is None or response.status_code not in _DENIED:
+        return None
+    return f"The hub refuses access to {name}; {_LOG_IN}."
+
+
+def _full_disk(error: BaseException, name: str) -> str | None:
+    if not (getattr(error, "errno", None) == errno.ENOSPC or "no space left on device" in str(error).lower()):
+        return None
+    return f"The disk is full while {name} is downloaded; free some space, or set HF_HOME to a folder on a larger disk."
+
+
+def _missing_package(error: BaseException, name: str) -> str:
+    if "bitsandbytes" in str(error):
         return (
-            f"The hub cannot be reached and {name} is not in the local cache; check the network, or name a local folder "
-            "('heretic --model demo' needs no network)."
+            "Quantization needs a working bitsandbytes; run 'pip install -U bitsandbytes' or use --quantization none."
         )
-    if isinstance(error, EntryNotFoundError):
-        return f"{name} lacks a file that a model needs on the hub ({_first_line(error)}); name another model."
-    if isinstance(error, HFValidationError):
-        return f"{name} is neither a folder nor a possible name on the hub; check it."
-    if isinstance(error, HfHubHTTPError) and error.response is not None and error.response.status_code in (401, 403):
-        return f"The hub refuses access to {name}; {_LOG_IN}."
+    return f"{name} needs a package that is not installed ({_first_line(error)}); install it and run again."
+
+
+# In this order, whatever wraps what: a gated repository also counts as not found, and either may be reported as a hub
+# that cannot be reached.
+_BY_CLASS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], _Explanation], ...] = (
+    (Exception, _full_disk),
+    (
+        GatedRepoError,
+        lambda _error, name: (
+            f"{name} is gated: accept its licence on its page (https://huggingface.co/{name}), then {_LOG_IN}."
+        ),
+    ),
+    (
+        RepositoryNotFoundError,
+        lambda _error, name: f"There is no model {name} on the hub, or it is private: check the name, or {_LOG_IN}.",
+    ),
+    (
+        RevisionNotFoundError,
+        lambda _error, name: f"{name} has no such branch, tag or commit on the hub; check --model-revision.",
+    ),
+    (HfHubHTTPError, _http_refusal),
+    (
+        HFValidationError,
+        lambda _error, name: f"{name} is neither a folder nor a possible name on the hub; name a model as owner/name.",
+    ),
+    ((LocalEntryNotFoundError, OfflineModeIsEnabled, ConnectionError), _unreachable),
+    (
+        EntryNotFoundError,
+        lambda error, name: f"{name} lacks a file on the hub ({_first_line(error)}); name another model.",
+    ),
+    (
+        PermissionError,
+        lambda error, name: f"A file of {name} cannot be read ({_first_line(error)}); check its permissions.",
+    ),
+    (
+        SafetensorError,
+        lambda error, name: f"A weight file of {name} is damaged ({_first_line(error)}); download the model again.",
+    ),
+    (ImportError, _missing_package),
+)
+
+
+def _reason_by_class(chain: Sequence[BaseException], name: str) -> str | None:
+    for classes, explain in _BY_CLASS:
+        for error in chain:
+            reason = explain(error, name) if isinstance(error, classes) else None
+            if reason is not None:
+                return reason
     return None
 
 
-def _file_reason(error: BaseException, name: str) -> str | None:
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return f"The disk is full while {name} is loaded; free some space, or set HF_HOME to a larger disk."
-    if isinstance(error, PermissionError):
-        return f"A file of {name} cannot be read ({_first_line(error)}); check its permissions."
-    if isinstance(error, SafetensorError):
-        return f"A weight file of {name} is damaged ({_first_line(error)}); download the model again."
-    if isinstance(error, ImportError):
-        return f"{name} needs a package that is not installed ({_first_line(error)}); install it and run again."
-    return None
+# Failures that transformers tells apart only in words.
+_BY_PHRASE: tuple[tuple[tuple[str, ...], str], ...] = (
+    (
+        ("trust_remote_code",),
+        "{name} brings its own Python code; read it, and if you trust it run again with --trust-remote-code.",
+    ),
+    (
+        ("does not recognize this architecture",),
+        "The installed transformers does not know the architecture of {name}; run 'pip install -U transformers'.",
+    ),
+    (
+        ("should have a `model_type` key",),
+        "The config.json of {name} does not say which architecture it has; name a transformers model.",
+    ),
+    (
+        ("unrecognized configuration class",),
+        "{name} is no model that generates text; name a causal or vision-language one.",
+    ),
+    (
+        ("not a valid json",),
+        "The config.json of {name} is no valid JSON ({detail}); download the model again.",
+    ),
+    (
+        ("cannot be loaded with `safetensors`",),
+        "{name} has no safetensors weights, and pickled ones can run any code when they are opened; convert the model "
+        "or name another one.",
+    ),
+    (
+        ("no file named model", "does not appear to have a file named model", "does not appear to have files named"),
+        "A file with the weights of {name} is missing ({detail}); it needs all of its .safetensors files.",
+    ),
+    (
+        ("can't load image processor", "can't load processor", "unrecognized processing class"),
+        "{name} lacks the processor files of a vision-language model; copy them from the model it was made from.",
+    ),
+    (
+        ("ignore_mismatched_sizes", "size mismatch"),
+        "The weights of {name} have other shapes than its config.json says; download the model again.",
+    ),
+    (
+        ("no gpu found", "requires a gpu", "none of the available devices"),
+        "This quantization does not work on the devices of this machine; use --quantization none.",
+    ),
+    (
+        ("are dispatched on the cpu or the disk",),
+        "{name} does not fit the devices even when quantised; name a smaller model.",
+    ),
+    (("couldn't connect", "offline mode", "name resolution"), _unreachable(OSError(), "{name}")),
+)
 
 
-def _message_reason(text: str, error: BaseException, name: str) -> str | None:
-    lower = text.lower()
-    if "trust_remote_code" in lower:
-        return f"{name} brings its own Python code; read it, and if you trust it run again with --trust-remote-code."
-    if "does not recognize this architecture" in lower or "unrecognized model" in lower:
-        return f"The installed transformers does not know the architecture of {name}; update transformers."
-    if "couldn't connect" in lower or "offline mode" in lower or "name resolution" in lower:
-        return (
-            f"The hub cannot be reached and {name} is not in the local cache; check the network, or name a local folder "
-            "('heretic --model demo' needs no network)."
-        )
-    if "pytorch_model" in lower or "no file named" in lower or "safetensors" in lower:
-        return (
-            f"{name} has no safetensors weights that can be loaded ({_first_line(error)}); convert the model to "
-            "safetensors or name another one."
-        )
-    if isinstance(error, OSError):
-        return f"{name} cannot be loaded: {_first_line(error)}; check the name and the files."
+def _reason_by_message(chain: Sequence[BaseException], name: str) -> str | None:
+    for phrases, sentence in _BY_PHRASE:
+        for error in chain:
+            if any(phrase in str(error).lower() for phrase in phrases):
+                return sentence.format(name=name, detail=_first_line(error))
     return None
 
 
 def _first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0].rstrip(".")[:200] if lines else type(error).__name__
-
-
-def short_reason(error: BaseException) -> str:
-    """Why one dtype was rejected, in a few words."""
-    return "out of memory" if is_out_of_memory(error) else _first_line(error)

@@ -1,65 +1,73 @@
-"""Loading a model: the dtype chain, each entry proved by really generating a token with finite logits."""
+"""Loading a model: the dtype chain, each entry proved by really generating with finite logits."""
 
-import gc
+import logging
+import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
+import huggingface_hub
 import torch
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoModelForImageTextToText,
-    AutoProcessor,
-    AutoTokenizer,
-    BitsAndBytesConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
-from transformers.models.auto.modeling_auto import (
-    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
-)
+from transformers import BitsAndBytesConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from heretic.errors import ModelError
 from heretic.models.chat_template import ChatFormatter
-from heretic.models.devices import empty_cache, is_out_of_memory, pick_device
-from heretic.models.gguf import gguf_arguments, without_gguf_traces
-from heretic.models.load_errors import final_reason, short_reason
+from heretic.models.checkpoint import Checkpoint, model_class, read_checkpoint
+from heretic.models.devices import device_count, empty_cache, pick_device
+from heretic.models.gguf import dequantized, without_gguf_traces
+from heretic.models.load_errors import NOT_FINITE, OUT_OF_MEMORY, diagnose, exhausted
 from heretic.models.loaded import LoadedModel
-from heretic.models.location import Location, locate
+from heretic.models.location import locate
 from heretic.observability.events import DtypeRejected, ModelLoaded, ModelLoading, emit
 from heretic.prompts.types import Prompt
 
 PROBE = Prompt("Say hello.")
 """What is asked of a model before a dtype is accepted."""
 
+PROBE_TOKENS = 2
+"""The second token is the first that reads the key-value cache."""
+
+_SAMPLING = ("temperature", "top_p", "top_k", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff")
+
 
 class LoadingSettings(Protocol):
     """The settings that loading reads; see config.sections.ModelSection for their meaning."""
 
     @property
-    def model_revision(self) -> str | None: ...  # noqa: D102
+    def model_revision(self) -> str | None:
+        """Branch, tag or commit on the hub."""
+
     @property
-    def dtypes(self) -> Sequence[str]: ...  # noqa: D102
+    def dtypes(self) -> Sequence[str]:
+        """The dtype chain."""
+
     @property
-    def quantization(self) -> str: ...  # noqa: D102
+    def quantization(self) -> str:
+        """``none``, ``bnb_4bit`` or ``bnb_8bit``."""
+
     @property
-    def device(self) -> str: ...  # noqa: D102
+    def device(self) -> str:
+        """``auto`` or a device."""
+
     @property
-    def device_map(self) -> Any: ...  # noqa: D102
+    def device_map(self) -> Any:
+        """Accelerate's strategy or table."""
+
     @property
-    def max_memory(self) -> dict[str, str] | None: ...  # noqa: D102
+    def max_memory(self) -> dict[str, str] | None:
+        """Device (a number or ``cpu``) to size."""
+
     @property
-    def trust_remote_code(self) -> bool: ...  # noqa: D102
+    def trust_remote_code(self) -> bool:
+        """Whether the model's own Python code may run."""
 
 
 def load_model(name: str, settings: LoadingSettings) -> LoadedModel:
     """Load a model with the first dtype of the chain that works.
 
-    A dtype works when the model generates a token with it and all logits are finite.
+    A dtype works when the model generates with it and all logits are finite. Emits ModelLoading and DtypeRejected for
+    each attempt, and ModelLoaded.
 
     Args:
         name: ``demo``, a folder, a .gguf file, or a hub id; a folder of that name wins over the hub.
@@ -68,118 +76,141 @@ def load_model(name: str, settings: LoadingSettings) -> LoadedModel:
     Raises:
         ModelError: The model cannot be loaded; at once where no dtype can mend the failure.
     """
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
     location = locate(name)
+    _quieten_libraries(show_downloads=location.is_hub and sys.stderr.isatty())
+    if location.gguf_file is not None and settings.quantization != "none":
+        raise ModelError(f"{name} is dequantised when it is loaded; use --quantization none with a GGUF file.")
     device = pick_device(settings.device)
-    rejected = []
-    for dtype in settings.dtypes:
+    started = time.perf_counter()
+    try:
+        checkpoint = read_checkpoint(location, settings.model_revision, settings.trust_remote_code)
+    except Exception as error:
+        diagnosis = diagnose(error, name)
+        if isinstance(error, ModelError) or diagnosis is None:
+            raise
+        reason = diagnosis.reason
+        raise ModelError(reason if diagnosis.is_final else f"{name} cannot be loaded: {reason}.") from error
+    rejected: list[tuple[str, str]] = []
+    tried: set[str] = set()
+    for entry in settings.dtypes:
+        dtype = checkpoint.dtype_of(entry)
+        if dtype in tried:
+            continue
+        tried.add(dtype)
         emit(ModelLoading(name, dtype))
-        started = time.perf_counter()
-        try:
-            loaded = _load(location, settings, dtype, device)
-            reason = _probe(loaded)
-        except Exception as error:  # noqa: BLE001 - model code raises anything; every kind is put into words or raised
-            final = final_reason(error, name)
-            if final is not None:
-                raise ModelError(final) from error
-            if not isinstance(error, (RuntimeError, ValueError, TypeError, NotImplementedError, MemoryError)):
-                raise
-            reason = short_reason(error)
-        if reason is None:
-            _announce(loaded, time.perf_counter() - started)
-            return loaded
-        rejected.append(f"{dtype}: {reason}")
-        emit(DtypeRejected(dtype, reason))
-        loaded = None  # type: ignore[assignment]  # frees the memory before the next attempt
+        outcome = _attempt(checkpoint, settings, entry, device)
+        if isinstance(outcome, LoadedModel):
+            _announce(outcome, time.perf_counter() - started)
+            return outcome
+        rejected.append((dtype, outcome))
+        emit(DtypeRejected(dtype, outcome))
         empty_cache(device)
-    raise ModelError(
-        f"{name} works with none of the number formats ({'; '.join(rejected)}); give others with --dtypes, or, where "
-        "memory ran out, use --quantization bnb_4bit, --device-map or --max-memory."
-    )
+    raise ModelError(exhausted(name, rejected))
 
 
-def _load(location: Location, settings: LoadingSettings, dtype: str, device: torch.device) -> LoadedModel:
-    common: dict[str, Any] = {"trust_remote_code": settings.trust_remote_code, **gguf_arguments(location.gguf_file)}
-    if location.is_hub:
-        common["revision"] = settings.model_revision
-    configuration = AutoConfig.from_pretrained(location.source, **common)
-    if getattr(configuration, "is_encoder_decoder", False):
-        raise ModelError(f"{location.name} is an encoder-decoder model; Heretic edits decoder-only models.")
-    vision = (
-        configuration.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
-        and configuration.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-    ) or _is_conditional(configuration)
-    tokenizer = prepared_tokenizer(AutoTokenizer.from_pretrained(location.source, **common))
-    processor = AutoProcessor.from_pretrained(location.source, **common) if vision else None
-    model_class: Any = AutoModelForImageTextToText if vision else AutoModelForCausalLM
-    model: PreTrainedModel = model_class.from_pretrained(
+def _quieten_libraries(show_downloads: bool) -> None:
+    """Keep warnings, and bars other than those of downloads, out of the terminal; failures are put into words."""
+    for library in (transformers_logging, huggingface_hub.logging):
+        untyped: Any = library
+        untyped.set_verbosity_error()
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    bars: Any = transformers_logging
+    bars.disable_progress_bar()
+    if show_downloads:
+        bars = huggingface_hub.utils
+        bars.enable_progress_bars()
+
+
+def _attempt(checkpoint: Checkpoint, settings: LoadingSettings, dtype: str, device: torch.device) -> LoadedModel | str:
+    """Load and probe with one dtype; the model, or why the dtype does not work.
+
+    Raises:
+        ModelError: No dtype can mend the failure.
+    """
+    try:
+        loaded = _load(checkpoint, settings, dtype, device)
+        return _probe(loaded) or loaded
+    except Exception as error:
+        diagnosis = diagnose(error, checkpoint.location.name)
+        if isinstance(error, ModelError) or diagnosis is None:
+            raise
+        if diagnosis.is_final:
+            raise ModelError(diagnosis.reason) from error
+        return diagnosis.reason
+
+
+def _load(checkpoint: Checkpoint, settings: LoadingSettings, dtype: str, device: torch.device) -> LoadedModel:
+    location, tokenizer = checkpoint.location, checkpoint.tokenizer
+    model, information = model_class(checkpoint.is_vision_language).from_pretrained(
         location.source,
         dtype=dtype if dtype == "auto" else getattr(torch, dtype),
         use_safetensors=None if location.gguf_file else True,
-        **_placement(settings, device),
-        **_quantization(settings.quantization),
-        **common,
+        output_loading_info=True,
+        **placement(settings, device),
+        **(dequantized() if location.gguf_file else _quantization(settings.quantization)),
+        **checkpoint.arguments,
     )
+    missing = sorted(information["missing_keys"])
+    if missing:
+        # transformers would go on with random numbers in their place.
+        raise ModelError(
+            f"{location.name} lacks the weights {', '.join(missing[:3])}{' and others' if len(missing) > 3 else ''}; "
+            "download the model again, or name a complete one."
+        )
     if location.gguf_file is not None:
         without_gguf_traces(model, tokenizer)
     model.eval()
     model.requires_grad_(False)
-    if model.generation_config.pad_token_id is None:
-        model.generation_config.pad_token_id = tokenizer.pad_token_id
+    _tidy_generation(model, tokenizer.pad_token_id)
     return LoadedModel(
         name=location.name,
         source=location.source,
-        commit=getattr(configuration, "_commit_hash", None),
+        commit=checkpoint.commit,
         model=model,
         tokenizer=tokenizer,
-        processor=processor,
+        processor=checkpoint.processor,
         dtype=str(model.dtype).removeprefix("torch."),
         quantization=settings.quantization,
     )
 
 
-def _is_conditional(configuration: Any) -> bool:
-    """Whether the checkpoint names a vision-language class, for types that exist with and without vision."""
-    names = configuration.architectures or []
-    return configuration.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES and any(
-        name.endswith("ForConditionalGeneration") for name in names
-    )
+def _tidy_generation(model: PreTrainedModel, pad_token_id: Any) -> None:
+    """Give generation a padding token, and drop sampling options of a model that does not sample.
 
-
-def prepared_tokenizer(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-    """A tokenizer that pads on the left, with a token to pad with.
-
-    Raises:
-        ModelError: It has no token that could serve.
+    transformers warns of such options and refuses to save them.
     """
-    tokenizer.padding_side = "left"
-    if tokenizer.pad_token is None:
-        substitute = tokenizer.eos_token or tokenizer.unk_token
-        if substitute is None:
-            raise ModelError("The tokenizer has neither a padding nor an end token; add one to tokenizer_config.json.")
-        tokenizer.pad_token = substitute
-    return tokenizer
+    generation: Any = model.generation_config
+    if generation.pad_token_id is None:
+        generation.pad_token_id = pad_token_id
+    if not generation.do_sample:
+        for name in _SAMPLING:
+            if hasattr(generation, name):
+                setattr(generation, name, None)
 
 
-def _placement(settings: LoadingSettings, device: torch.device) -> dict[str, Any]:
-    """Where the weights go: on one device without accelerate's hooks where that is all there is."""
+def placement(settings: LoadingSettings, device: torch.device) -> dict[str, Any]:
+    """Where the weights go, as arguments of `from_pretrained`.
+
+    All on one device where that is what the settings say, which spares accelerate's hooks on every module.
+    """
     if settings.device_map == "auto" and settings.max_memory is None:
-        several = device.type == "cuda" and settings.device == "auto" and torch.cuda.device_count() > 1
+        several = settings.device == "auto" and device_count(device.type) > 1
         return {"device_map": "auto" if several else {"": str(device)}}
     arguments: dict[str, Any] = {"device_map": settings.device_map}
     if settings.max_memory is not None:
-        arguments["max_memory"] = {int(key) if key.isdigit() else key: size for key, size in settings.max_memory.items()}
+        sizes = settings.max_memory.items()
+        arguments["max_memory"] = {int(key) if key.isdigit() else key: size for key, size in sizes}
     return arguments
 
 
 def _quantization(quantization: str) -> dict[str, Any]:
+    configuration: Any = BitsAndBytesConfig
     if quantization == "none":
         return {}
     if quantization == "bnb_8bit":
-        return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True)}
+        return {"quantization_config": configuration(load_in_8bit=True)}
     return {
-        "quantization_config": BitsAndBytesConfig(
+        "quantization_config": configuration(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
@@ -190,21 +221,21 @@ def _quantization(quantization: str) -> dict[str, Any]:
 
 @torch.inference_mode()
 def _probe(loaded: LoadedModel) -> str | None:
-    """Generate one token; why the dtype does not work, or None where it does."""
+    """Generate, and compute the logits of the whole prompt; why the dtype does not work, or None where it does."""
+    model: Any = loaded.model
+    if any(parameter.device.type == "meta" for parameter in model.parameters()):
+        # accelerate would bring such weights in layer by layer; edits of them would be lost.
+        return OUT_OF_MEMORY
     formatter = ChatFormatter(loaded.tokenizer)
     batch = loaded.tokenizer(
         formatter.render(PROBE), add_special_tokens=formatter.add_special_tokens, return_tensors="pt"
     ).to(loaded.device)
-    model: Any = loaded.model
-    output = model.generate(
-        input_ids=batch["input_ids"],
-        attention_mask=batch["attention_mask"],
-        max_new_tokens=1,
-        do_sample=False,
-        output_logits=True,
-        return_dict_in_generate=True,
+    inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+    generated = model.generate(
+        **inputs, max_new_tokens=PROBE_TOKENS, do_sample=False, output_logits=True, return_dict_in_generate=True
     )
-    return None if bool(torch.isfinite(output.logits[0]).all()) else "logits are not finite"
+    logits = [model(**inputs, use_cache=False).logits, *generated.logits]
+    return None if all(bool(torch.isfinite(part).all()) for part in logits) else NOT_FINITE
 
 
 def _announce(loaded: LoadedModel, seconds: float) -> None:

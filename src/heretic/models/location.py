@@ -1,5 +1,6 @@
 """Where a model named by the user is: bundled, a folder, a GGUF file, or on the hub."""
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +9,9 @@ from heretic.errors import ModelError
 from heretic.models.demo import DEMO_MODEL_FOLDER
 
 DEMO = "demo"
+"""Name of the bundled toy model."""
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,30 +27,47 @@ class Location:
 
     name: str
     source: str
-    gguf_file: str | None
-    is_hub: bool
+    gguf_file: str | None = None
+    is_hub: bool = False
 
 
 def locate(name: str) -> Location:
-    """Find out what a name means; a folder of that name wins over a hub id.
+    """Find out what a name means.
+
+    ``demo`` is the bundled model (``./demo`` is a folder of that name). Otherwise a folder or file that exists wins
+    over a hub id, as it does in transformers: where the current directory holds ``owner/model``, that is loaded.
 
     Raises:
         ModelError: A path that does not exist, or a folder that holds no model.
     """
+    if name == DEMO:
+        return Location(name, str(DEMO_MODEL_FOLDER))
     path = Path(name).expanduser()
     if path.is_dir():
-        if not (path / "config.json").exists():
-            raise ModelError(
-                f"The folder {name} holds no config.json, so it is no transformers model; name the folder that holds "
-                "config.json, or a .gguf file."
-            )
-        return Location(name, str(path), None, False)
+        _check_folder(name, path)
+        return Location(name, str(path))
     if path.is_file():
-        if path.suffix != ".gguf":
+        if path.suffix.lower() != ".gguf":
             raise ModelError(f"{name} is a file; name the model's folder, or a .gguf file.")
-        return Location(name, str(path.parent), path.name, False)
-    if name == DEMO:
-        return Location(name, str(DEMO_MODEL_FOLDER), None, False)
-    if not _HUB_ID.fullmatch(name) or path.suffix == ".gguf" or name.startswith("."):
-        raise ModelError(f"There is no folder or file {name}; check the path, or name a model of the hub as owner/name.")
-    return Location(name, name, None, True)
+        return Location(name, str(path.parent), gguf_file=path.name)
+    if _looks_like_a_path(name):
+        raise ModelError(f"There is no folder or file {name}; check the path, or name a hub model as owner/name.")
+    return Location(name, name, is_hub=True)
+
+
+def _looks_like_a_path(name: str) -> bool:
+    return not _HUB_ID.fullmatch(name) or name.lower().endswith(".gguf")
+
+
+def _check_folder(name: str, folder: Path) -> None:
+    try:
+        files = sorted(os.listdir(folder))
+    except PermissionError as error:
+        raise ModelError(f"The folder {name} cannot be read; check its permissions.") from error
+    if "config.json" in files:
+        return
+    if "adapter_config.json" in files:
+        raise ModelError(f"The folder {name} holds only an adapter; merge it into its base model and name the result.")
+    packed = [file for file in files if file.lower().endswith(".gguf")]
+    advice = f"name the file {folder / packed[0]}" if packed else "name the folder that holds it, or a .gguf file"
+    raise ModelError(f"The folder {name} holds no config.json, so it is no transformers model; {advice}.")

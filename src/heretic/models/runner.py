@@ -128,6 +128,11 @@ class ModelRunner:
             eos_token_id=sorted(self.end_tokens) or None,
             pad_token_id=self.loaded.tokenizer.pad_token_id,
             suppress_tokens=self.suppressed_tokens or None,
+            # What stays None here is taken from the model's own configuration, do_sample or not.
+            repetition_penalty=1.0,
+            no_repeat_ngram_size=0,
+            min_length=0,
+            min_new_tokens=0,
         )
         output: Tensor = self.loaded.model.generate(
             input_ids=batch.input_ids,
@@ -228,15 +233,18 @@ class ModelRunner:
 
 @contextmanager
 def _collecting(layers: Sequence[nn.Module], collected: list[Tensor]) -> Iterator[None]:
-    """Append the last position of the residual stream before the first and after every layer."""
+    """Append the last position of the residual stream before the first and after every layer.
+
+    Copies: a view would keep every layer's whole output in memory, and change with a layer that works in place.
+    """
 
     def before(_module: nn.Module, arguments: tuple[Tensor, ...], keywords: dict[str, Tensor]) -> None:
         hidden_states = arguments[0] if arguments else keywords["hidden_states"]
-        collected.append(hidden_states[:, -1])
+        collected.append(hidden_states[:, -1].clone())
 
     def after(_module: nn.Module, _arguments: object, output: Tensor | tuple[Tensor, ...]) -> None:
         hidden_states = output[0] if isinstance(output, tuple) else output
-        collected.append(hidden_states[:, -1])
+        collected.append(hidden_states[:, -1].clone())
 
     handles = [layers[0].register_forward_pre_hook(before, with_kwargs=True)]
     handles += [layer.register_forward_hook(after) for layer in layers]

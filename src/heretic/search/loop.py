@@ -65,7 +65,7 @@ def search(study: optuna.Study, url: str, space: SearchSpace, measure: Measure, 
     with storage_errors(url):
         records = stored_records(study)
     started = time.perf_counter()
-    emit(SearchStarted(_complete(records), n_trials))
+    emit(_started(records, n_trials))
     failures = 0
     with InterruptGuard() as guard:
         while _complete(records) < n_trials and not guard.requested:
@@ -84,6 +84,14 @@ def search(study: optuna.Study, url: str, space: SearchSpace, measure: Measure, 
 
 def _complete(records: Sequence[TrialRecord]) -> int:
     return sum(record.state is TrialState.COMPLETE for record in records)
+
+
+def _started(records: Sequence[TrialRecord], n_trials: int) -> SearchStarted:
+    front = pareto_front(records)
+    if not front:
+        return SearchStarted(0, n_trials)
+    refusals, kl = front[0].score("refusals"), front[0].score("kl")
+    return SearchStarted(_complete(records), n_trials, int(refusals.value), kl.value, refusals.n)
 
 
 def _run_trial(study: optuna.Study, url: str, space: SearchSpace, measure: Measure) -> TrialRecord:

@@ -5,9 +5,10 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 
 import optuna
+from optuna.study import StudyDirection
 from optuna.trial import TrialState as OptunaState
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from heretic.errors import StudyError
 from heretic.search.record import TrialRecord, TrialState
@@ -24,8 +25,21 @@ class StudyConflict(StudyError):
 
 
 def shown_url(url: str) -> str:
-    """A storage URL without its password."""
-    return make_url(url).render_as_string(hide_password=True)
+    """A storage URL without its password, and without its options, which may hold one.
+
+    Raises:
+        StudyError: It is no database URL.
+    """
+    try:
+        return make_url(url).set(query={}).render_as_string(hide_password=True)
+    except (ArgumentError, ValueError) as error:
+        raise StudyError(
+            "The study storage is no database URL; name one with --storage, e.g. sqlite:///heretic_study.db."
+        ) from error
+
+
+# What it says is said by events; its own lines would garble the progress bar.
+optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 @contextmanager
@@ -35,13 +49,19 @@ def storage_errors(url: str) -> Iterator[None]:
     Raises:
         StudyError: The storage failed in the with-block.
     """
+    shown = shown_url(url)
     try:
         yield
+    except ImportError as error:
+        raise StudyError(
+            f"The study storage {shown} needs a database driver ({error.__cause__ or error}); install it or name "
+            "another --storage."
+        ) from error
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
         text = f"{error} {error.__cause__ or ''}".lower()
         if "locked" in text:
             problem, step = "is locked by another process", "wait for that run or name another --storage"
-        elif "not a database" in text or "malformed" in text or "no such table" in text or "no such column" in text:
+        elif "not a database" in text or "malformed" in text or "no such table" in text or "column" in text:
             problem, step = "is damaged or no study file", "move it away or name another --storage"
         elif "readonly" in text or "read-only" in text or "unable to open" in text:
             problem, step = "cannot be written", "check the folder and its permissions or name another --storage"
@@ -49,7 +69,7 @@ def storage_errors(url: str) -> Iterator[None]:
             problem, step = "cannot be written because the disk is full", "free some space and run the command again"
         else:
             problem, step = f"failed ({_first_line(error)})", "check it or name another --storage"
-        raise StudyError(f"The study storage {shown_url(url)} {problem}; {step}.") from error
+        raise StudyError(f"The study storage {shown} {problem}; {step}.") from error
 
 
 def _first_line(error: BaseException) -> str:
@@ -76,7 +96,7 @@ def open_study(url: str, name: str, identity: Identity) -> optuna.Study:
         )
         stored: Identity | None = study.user_attrs.get(IDENTITY_ATTRIBUTE)
         if stored is None:
-            if study.trials:
+            if study.trials or study.directions != [StudyDirection.MINIMIZE] * 2:
                 raise StudyConflict(
                     f"The study {name} in {shown_url(url)} was not made by Heretic; name another --study-name."
                 )

@@ -32,6 +32,11 @@ def test_round_trip(tmp_path: Path) -> None:
     assert loaded.count_per_layer == 2
 
 
+def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"x\.safetensors cannot be written; check the folder"):
+        example().save(tmp_path / "missing" / "x.safetensors")
+
+
 def test_a_loaded_set_outlives_its_file(tmp_path: Path) -> None:
     path = tmp_path / "directions.safetensors"
     example().save(path)

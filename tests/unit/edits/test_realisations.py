@@ -13,12 +13,12 @@ from heretic.edits.adapter import adapter_factors, adapter_obstacle
 from heretic.edits.algebra import Edit
 from heretic.edits.build import build_edits
 from heretic.edits.cache import WeightCache
-from heretic.edits.inplace import InplaceEditor, oriented
+from heretic.edits.inplace import InplaceEditor
 from heretic.edits.output_space import OutputSpaceEditor
 from heretic.edits.plan import EditPlan, Normalization, Schedule, Scope
 from heretic.edits.writer import ModelLayout, WriterKind
 from heretic.errors import ModelError
-from heretic.models.access import post_norm_gain, writer_weight
+from heretic.models.access import oriented, post_norm_gain, writer_weight
 from heretic.models.layout import find_layout
 
 FAMILIES = pico_names()

@@ -1,0 +1,184 @@
+"""Prompts in tables: local files and folders of the datasets library, and datasets on the hub."""
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import datasets
+import huggingface_hub
+from datasets.exceptions import DatasetNotFoundError, DatasetsError
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RevisionNotFoundError
+
+from heretic.errors import PromptError
+from heretic.prompts.columns import choose_column, user_text
+from heretic.prompts.specification import Specification
+from heretic.prompts.split import Split
+
+FILE_FORMATS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}
+OFFLINE_HINT = "bundled:refusal/target and bundled:refusal/baseline need no network"
+
+_STORED = ("state.json", "dataset_dict.json")
+_READING_ERRORS = (OSError, ValueError, TypeError, DatasetsError)
+_DENIED = (401, 403)
+
+
+def read_table(specification: Specification, split: Split) -> Iterator[str]:
+    """Texts of a local file or folder where there is one of that name, else of a hub dataset.
+
+    Raises:
+        PromptError: It cannot be read; also while iterating, because rows are read as they are needed.
+    """
+    datasets.disable_progress_bars()
+    hub_logging: Any = huggingface_hub.logging
+    hub_logging.set_verbosity_error()
+    path = Path(specification.dataset).expanduser()
+    with _explained(specification, path):
+        stored = _open_local(specification, path) if path.exists() else _open_hub(specification)
+        table = _choose_split(specification.dataset, stored, split.name)
+        yield from _texts(specification, table, split)
+
+
+def _open_local(specification: Specification, path: Path) -> Any:
+    if path.is_dir():
+        if any((path / name).exists() for name in _STORED):
+            return _load_from_disk(path)
+        return datasets.load_dataset(str(path), specification.config, streaming=specification.streaming)
+    builder = FILE_FORMATS.get(path.suffix.lower())
+    if builder is None:
+        raise PromptError(f"{path} has an unknown ending; use .txt, .jsonl, .json, .csv or .parquet.")
+    return datasets.load_dataset(builder, data_files={"train": str(path)}, streaming=specification.streaming)
+
+
+def _load_from_disk(path: Path) -> Any:
+    try:
+        return datasets.load_from_disk(str(path))
+    except IndexError as error:
+        # What the datasets library raises where a table has no rows, and so no file.
+        raise PromptError(f"{path} holds no prompts, or its files are missing; name a set that does.") from error
+
+
+def _open_hub(specification: Specification) -> Any:
+    return datasets.load_dataset(
+        specification.dataset,
+        specification.config,
+        revision=specification.revision,
+        streaming=specification.streaming,
+    )
+
+
+def _choose_split(name: str, stored: Any, split: str) -> Any:
+    if not isinstance(stored, Mapping):
+        own = str(stored.split or "train")
+        if split not in ("", "train", own):
+            raise PromptError(f"{name} has no split {split}; it has {own}: set 'split' to it.")
+        return stored
+    if not split and len(stored) == 1:
+        return next(iter(stored.values()))
+    if (split or "train") not in stored:
+        missing = f"has no split {split}" if split else "has several splits"
+        raise PromptError(f"{name} {missing}; it has {', '.join(stored)}: set 'split' to one of them.")
+    return stored[split or "train"]
+
+
+def _texts(specification: Specification, table: Any, split: Split) -> Iterator[str]:
+    name = specification.dataset
+    if specification.column is not None and specification.column in (table.column_names or ()):
+        # Other columns may hold images or sounds, which would be decoded.
+        table = table.select_columns([specification.column])
+    rows = _sliced(table, split)
+    first = next(rows, None)
+    if first is None:
+        return
+    examples = dict(first)
+    kinds = table.features or {}
+    # A text column whose first cell is empty is a text column still.
+    texts = [key for key, kind in kinds.items() if getattr(kind, "dtype", None) in ("string", "large_string")]
+    column = choose_column(name, examples | dict.fromkeys(texts, ""), specification.column)
+    for row in chain([first], rows):
+        yield user_text(row[column])
+
+
+def _sliced(table: Any, split: Split) -> Iterator[Mapping[str, Any]]:
+    if isinstance(table, datasets.Dataset):
+        low, high = split.bounds(len(table))
+        return iter(table.select(range(low, high)))
+    if split.needs_count:
+        raise PromptError("the length of a streamed set is not known; give the split as rows, e.g. train[:400].")
+    return islice(table, int(split.low or 0), None if split.high is None else int(split.high))
+
+
+@contextmanager
+def _explained(specification: Specification, path: Path) -> Iterator[None]:
+    """Put what the datasets library raises into words."""
+    try:
+        yield
+    except _READING_ERRORS as error:
+        name = specification.dataset
+        problem = _configuration_problem(specification, error)
+        if problem is None:
+            local = f"{name} cannot be read ({_detail(error)}); correct the file or name another one"
+            problem = local if path.exists() else hub_problem(name, error)
+        raise PromptError(f"{problem}.") from error
+
+
+def _configuration_problem(specification: Specification, error: Exception) -> str | None:
+    match = re.search(r"(?:available configs|Available):\s*\[(.*?)\]", str(error))
+    if match is None:
+        return None
+    which = "several configurations" if specification.config is None else f"no configuration {specification.config}"
+    names = match[1].replace("'", "")
+    return f"{specification.dataset} has {which}; it has {names}: set 'config' to one of them"
+
+
+def hub_problem(name: str, error: BaseException) -> str:
+    """Why a hub dataset cannot be read, and what to do, without the full stop.
+
+    Args:
+        name: The dataset.
+        error: What the datasets library raised; it keeps the cause of some failures only in its words.
+    """
+    causes = _causes(error)
+    text = str(error)
+    if any(isinstance(cause, GatedRepoError) for cause in causes) or "gated dataset" in text:
+        return (
+            f"{name} is gated: accept its conditions on its page (https://huggingface.co/datasets/{name}), then run "
+            f"'hf auth login' (formerly 'huggingface-cli login') or set HF_TOKEN ({OFFLINE_HINT})"
+        )
+    if any(isinstance(cause, RevisionNotFoundError) for cause in causes) or text.startswith("Revision "):
+        return f"{name} has no such branch, tag or commit on the hub; check 'revision'"
+    if any(isinstance(cause, HfHubHTTPError) and _is_denied(cause) for cause in causes):
+        return f"the hub refuses access to {name}; run 'hf auth login' or set HF_TOKEN ({OFFLINE_HINT})"
+    if isinstance(error, DatasetNotFoundError):
+        return (
+            f"there is no file or folder {name} here and no such dataset on the hub, or it is private; check the name, "
+            f"or run 'hf auth login' ({OFFLINE_HINT})"
+        )
+    if any(isinstance(cause, (ConnectionError, LocalEntryNotFoundError)) for cause in causes):
+        return (
+            f"there is no file or folder {name} here, and the hub cannot be reached; check the name or the network "
+            f"({OFFLINE_HINT})"
+        )
+    return f"{name} cannot be read ({_detail(error)}); check its name, 'config' and 'revision' ({OFFLINE_HINT})"
+
+
+def _is_denied(error: HfHubHTTPError) -> bool:
+    return error.response is not None and error.response.status_code in _DENIED
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    causes: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None and current not in causes:
+        causes.append(current)
+        current = current.__cause__
+    return causes
+
+
+def _detail(error: BaseException) -> str:
+    """First line of the innermost message: wrappers only say that something went wrong."""
+    innermost = _causes(error)[-1]
+    lines = str(innermost).strip().splitlines()
+    return lines[0].rstrip(".")[:200] if lines else type(innermost).__name__

@@ -1,0 +1,96 @@
+import pytest
+from tests.models.pico import pico_tokenizer
+
+from heretic.errors import ModelError
+from heretic.models.chat_template import ChatFormatter, without_system
+from heretic.prompts.types import Prompt
+
+FULL = (
+    "{{ bos_token }}{% for message in messages %}[{{ message.role }}]{{ message.content }}{% endfor %}"
+    "{% if add_generation_prompt %}[assistant]{% endif %}"
+)
+REFUSES_SYSTEM = (
+    "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + FULL
+)
+DROPS_SYSTEM = FULL.replace(
+    "{% for message in messages %}", "{% for message in messages if message.role != 'system' %}"
+)
+IN_PARTS = FULL.replace(
+    "{{ message.content }}",
+    "{% for part in message.content | selectattr('type', 'equalto', 'text') %}{{ part.text }}{% endfor %}",
+)
+THINKING = FULL + "{% if enable_thinking is defined and not enable_thinking %}<think></think>{% endif %}"
+
+PROMPT = Prompt("Hello?", system="Be brief.", prefix="Well")
+
+
+def formatter(template):
+    return ChatFormatter(pico_tokenizer(template))
+
+
+def test_a_template_with_a_system_role():
+    chat = formatter(FULL)
+    assert (chat.has_template, chat.supports_system, chat.add_special_tokens) == (True, True, False)
+    assert chat.render(PROMPT) == "<bos>[system]Be brief.[user]Hello?[assistant]Well"
+    assert chat.render(Prompt("Hello?")) == "<bos>[user]Hello?[assistant]"
+
+
+@pytest.mark.parametrize("template", [REFUSES_SYSTEM, DROPS_SYSTEM])
+def test_a_template_without_a_system_role_keeps_the_text(template):
+    chat = formatter(template)
+    assert chat.has_template
+    assert not chat.supports_system
+    assert chat.render(PROMPT) == "<bos>[user]Be brief.\n\nHello?[assistant]Well"
+    assert chat.render(Prompt("Hello?")) == "<bos>[user]Hello?[assistant]"
+
+
+def test_a_template_that_wants_typed_parts():
+    assert formatter(IN_PARTS).render(PROMPT) == "<bos>[system]Be brief.[user]Hello?[assistant]Well"
+
+
+def test_no_template_at_all():
+    chat = formatter(None)
+    assert (chat.has_template, chat.supports_system, chat.add_special_tokens) == (False, False, True)
+    assert chat.render(PROMPT) == "Be brief.\n\nUser: Hello?\n\nAssistant:Well"
+
+
+def test_thinking_is_switched_off():
+    assert formatter(THINKING).render(Prompt("Hi")).endswith("[assistant]<think></think>")
+
+
+def test_conversations_of_several_turns():
+    messages = [
+        {"role": "system", "content": "S"},
+        {"role": "user", "content": "A"},
+        {"role": "assistant", "content": "B"},
+        {"role": "user", "content": "C"},
+    ]
+    assert formatter(FULL).render_messages(messages) == "<bos>[system]S[user]A[assistant]B[user]C[assistant]"
+    assert formatter(REFUSES_SYSTEM).render_messages(messages) == "<bos>[user]S\n\nA[assistant]B[user]C[assistant]"
+    assert formatter(None).render_messages(messages) == "S\n\nUser: A\n\nAssistant: B\n\nUser: C\n\nAssistant:"
+
+
+@pytest.mark.parametrize("template", [FULL, None])
+def test_there_is_never_more_than_one_begin_token(template):
+    tokenizer = pico_tokenizer(template)
+    backend = tokenizer.backend_tokenizer
+    from tokenizers.processors import TemplateProcessing
+
+    backend.post_processor = TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", tokenizer.bos_token_id)])
+    chat = ChatFormatter(tokenizer)
+    ids = tokenizer(chat.render(PROMPT), add_special_tokens=chat.add_special_tokens)["input_ids"]
+    assert ids.count(tokenizer.bos_token_id) == 1
+    assert ids[0] == tokenizer.bos_token_id
+
+
+@pytest.mark.parametrize("template", ["{{ raise_exception('never') }}", "constant", "{% for %}"])
+def test_a_template_that_cannot_be_used_is_an_error(template):
+    with pytest.raises(ModelError, match=r"chat template cannot be used .* correct chat_template\.jinja"):
+        formatter(template)
+
+
+def test_moving_the_system_message_leaves_the_original_alone():
+    messages = [{"role": "system", "content": "S"}, {"role": "user", "content": "A"}]
+    assert without_system(messages) == [{"role": "user", "content": "S\n\nA"}]
+    assert messages[1]["content"] == "A"
+    assert without_system(messages[1:]) == messages[1:]

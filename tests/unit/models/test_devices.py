@@ -1,0 +1,85 @@
+import errno
+
+import pytest
+import torch
+
+from heretic.errors import ModelError
+from heretic.models import devices
+from heretic.models.devices import (
+    control_group_room,
+    device_count,
+    empty_cache,
+    free_memory,
+    is_out_of_memory,
+    pick_device,
+    synchronize,
+)
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("present", "expected"),
+    [((), "cpu"), (("mps",), "mps"), (("xpu", "mps"), "xpu"), (("mps", "xpu", "cuda"), "cuda"), (("npu",), "npu")],
+)
+def test_auto_takes_the_best_device_there_is(monkeypatch, present, expected):
+    monkeypatch.setattr(devices, "is_available", lambda kind: kind in (*present, "cpu"))
+    # A device type that this build of torch does not know cannot be made into a device.
+    monkeypatch.setattr(torch, "device", str)
+    assert pick_device("auto") == expected
+
+
+def test_a_named_device_has_to_be_there(monkeypatch):
+    monkeypatch.setattr(devices, "device_count", lambda kind: {"cpu": 1, "cuda": 2}.get(kind, 0))
+    assert pick_device("cuda:1") == torch.device("cuda", 1)
+    assert pick_device("cpu") == CPU
+    for name in ("cuda:2", "xpu", "mps"):
+        with pytest.raises(ModelError, match=f"no device {name} here; use --device auto or one of .*cpu"):
+            pick_device(name)
+
+
+def test_this_machine():
+    assert device_count("cpu") == 1
+    assert device_count("cuda") == torch.cuda.device_count()
+    empty_cache(CPU)
+    synchronize(CPU)
+    assert 0 < free_memory(CPU) < 2**50
+
+
+def write_control_group(folder, limit, used, cached):
+    (folder / "memory.max").write_text(f"{limit}\n", encoding="ascii")
+    (folder / "memory.current").write_text(f"{used}\n", encoding="ascii")
+    (folder / "memory.stat").write_text(f"anon 5\nactive_file {cached}\ninactive_file 10\n", encoding="ascii")
+
+
+def test_a_container_limits_the_free_memory(tmp_path, monkeypatch):
+    write_control_group(tmp_path, 1000, 700, 200)
+    assert control_group_room(tmp_path) == 1000 - 700 + 200 + 10
+    write_control_group(tmp_path, "max", 700, 200)
+    assert control_group_room(tmp_path) is None
+    assert control_group_room(tmp_path / "absent") is None
+    monkeypatch.setattr(devices, "control_group_room", lambda _folder: 12345)
+    assert free_memory(CPU) == 12345
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), True),
+        (MemoryError(), True),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), True),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"), True),
+        (OSError(errno.ENOENT, "out of memory"), False),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_what_counts_as_out_of_memory(error, expected):
+    assert is_out_of_memory(error) is expected
+
+
+def test_a_real_allocation_that_fails_counts_as_out_of_memory():
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**60, dtype=torch.uint8)
+    assert is_out_of_memory(caught.value)

@@ -1,0 +1,127 @@
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from tests.models.pico import EOS, PAD, PICO_FAMILIES, build_family, pico_token_ids, pico_tokenizer
+from tests.unit.models.gguf_file import write_gguf
+from tests.unit.models.model_folder import LoadSettings
+from transformers.quantizers import HfQuantizer
+
+from heretic.errors import ModelError
+from heretic.models.gguf import without_gguf_traces
+from heretic.models.loader import load_model
+
+# Rows of whole blocks of 32 numbers, so that every matrix is quantised.
+SIZES = {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16}
+
+
+@pytest.fixture
+def original():
+    family = PICO_FAMILIES["qwen2"]
+    return build_family(replace(family, options={**family.options, **SIZES}))
+
+
+def test_the_weights_are_those_of_the_file(tmp_path, original):
+    write_gguf(tmp_path / "tiny.gguf", original, pico_tokenizer(), "F32")
+    loaded = load_model(str(tmp_path / "tiny.gguf"), LoadSettings())
+    ids = pico_token_ids()
+    torch.testing.assert_close(loaded.model(ids).logits, original(ids).logits)
+    assert loaded.name.endswith("tiny.gguf")
+    assert loaded.source == str(tmp_path)
+
+
+def test_quantised_weights_become_ordinary_ones(tmp_path, original):
+    write_gguf(tmp_path / "tiny.gguf", original, pico_tokenizer())
+    loaded = load_model(str(tmp_path / "tiny.gguf"), LoadSettings())
+    assert loaded.quantization == "none"
+    expected = original.state_dict()
+    for name, tensor in loaded.model.state_dict().items():
+        assert tensor.dtype == torch.float32
+        # Q8_0 keeps the largest of 32 numbers as 127 steps.
+        torch.testing.assert_close(tensor, expected[name], rtol=0, atol=float(expected[name].abs().max()) / 127)
+    assert type(loaded.model.model.layers[0].mlp.down_proj) is torch.nn.Linear
+
+
+@pytest.mark.parametrize("dtype", ["auto", "bfloat16"])
+def test_it_is_saved_as_an_ordinary_model(tmp_path, original, dtype):
+    write_gguf(tmp_path / "tiny.gguf", original, pico_tokenizer())
+    loaded = load_model(str(tmp_path / "tiny.gguf"), LoadSettings(dtypes=(dtype,)))
+    loaded.model.save_pretrained(tmp_path / "saved")
+    loaded.tokenizer.save_pretrained(tmp_path / "saved")
+    assert "gguf" not in (tmp_path / "saved" / "config.json").read_text(encoding="utf-8").lower()
+    again = load_model(str(tmp_path / "saved"), LoadSettings())
+    assert again.dtype == loaded.dtype
+    assert type(again.model) is type(loaded.model)
+    ids = pico_token_ids()
+    assert torch.equal(again.model(ids).logits, loaded.model(ids).logits)
+    text = "<|user|>Round trip, please.<|end|>"
+    assert again.tokenizer(text)["input_ids"] == loaded.tokenizer(text)["input_ids"]
+    assert again.tokenizer.decode(again.tokenizer(text)["input_ids"]) == text
+
+
+def test_what_some_versions_of_transformers_leave_behind_is_removed(tmp_path, original):
+    tokenizer = pico_tokenizer()
+    original.hf_quantizer = GgufQuantizer()
+    original.quantization_method = "gguf"
+    original.config.quantization_config = {"quant_method": "gguf"}
+    original.generation_config.eos_token_id = None
+    without_gguf_traces(original, tokenizer)
+    original.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    assert "quantization_config" not in (tmp_path / "config.json").read_text(encoding="utf-8")
+    again = load_model(str(tmp_path), LoadSettings()).model
+    assert again.generation_config.eos_token_id == EOS
+    ids = pico_token_ids()
+    torch.testing.assert_close(again(ids).logits, original(ids).logits)
+
+
+class GgufQuantizer(HfQuantizer):
+    """A quantizer that cannot be saved, which `save_pretrained` refuses."""
+
+    def __init__(self):
+        self.quantization_config = SimpleNamespace(quant_method="gguf")
+
+    def is_serializable(self, *_args, **_options):
+        return False
+
+    @property
+    def is_trainable(self):
+        return False
+
+    def _process_model_before_weight_loading(self, model, **_options):
+        return model
+
+    def _process_model_after_weight_loading(self, model, **_options):
+        return model
+
+
+def test_tokenizer_and_end_token_come_from_the_file(tmp_path, original):
+    tokenizer = pico_tokenizer()
+    write_gguf(tmp_path / "tiny.gguf", original, tokenizer)
+    loaded = load_model(str(tmp_path / "tiny.gguf"), LoadSettings())
+    assert loaded.tokenizer.chat_template == tokenizer.chat_template
+    assert loaded.tokenizer.padding_side == "left"
+    generation = loaded.model.generation_config
+    assert (generation.eos_token_id, generation.pad_token_id) == (EOS, PAD)
+
+
+@pytest.mark.parametrize("content", [b"", b"GGUF", b"not a model"])
+def test_a_damaged_file_is_an_error(tmp_path, content):
+    (tmp_path / "broken.gguf").write_bytes(content)
+    with pytest.raises(ModelError, match=r"broken\.gguf"):
+        load_model(str(tmp_path / "broken.gguf"), LoadSettings())
+
+
+def test_half_a_file_is_an_error(tmp_path, original):
+    path = tmp_path / "half.gguf"
+    write_gguf(path, original, pico_tokenizer())
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ModelError, match=r"half\.gguf"):
+        load_model(str(path), LoadSettings())
+
+
+def test_quantization_of_a_dequantised_file_is_refused(tmp_path, original):
+    write_gguf(tmp_path / "tiny.gguf", original, pico_tokenizer())
+    with pytest.raises(ModelError, match="use --quantization none"):
+        load_model(str(tmp_path / "tiny.gguf"), LoadSettings(quantization="bnb_4bit"))

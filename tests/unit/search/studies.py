@@ -1,0 +1,37 @@
+"""What the tests of the search share: a space, records, and a study in a file."""
+
+from pathlib import Path
+
+from heretic.edits.plan import EditPlan, Normalization, Schedule, Scope
+from heretic.edits.writer import ATTENTION, MLP
+from heretic.evaluation.score import Score
+from heretic.search.record import TrialRecord, TrialState
+from heretic.search.space import SearchSpace
+
+SPACE = SearchSpace((ATTENTION, MLP), Normalization.ROW)
+IDENTITY = {"model": "abc", "set of training prompts": "1 2", "search space": SPACE.identity()}
+PLAN = EditPlan(
+    Scope.GLOBAL,
+    0.625,
+    ((ATTENTION, Schedule(1.1, 0.6, 0.25, 0.4)), (MLP, Schedule(0.3, 0.7, 0.5, 0.2))),
+    Normalization.ROW,
+)
+
+
+def record(number: int, refusals: float, kl: float, baseline: float = 50.0) -> TrialRecord:
+    """A complete trial."""
+    scores = (
+        Score("refusals", refusals, 100, baseline, {"tokens": 30}),
+        Score("kl", kl, 100, 0.0, {"mode": "sequence", "p95": kl * 2, "positions": 3000}),
+    )
+    return TrialRecord(number, PLAN, scores, TrialState.COMPLETE, "", 1.5)
+
+
+def failed(number: int, reason: str = "it broke") -> TrialRecord:
+    """A trial that could not be measured."""
+    return TrialRecord(number, PLAN, (), TrialState.FAILED, reason, 0.5)
+
+
+def url_of(path: Path) -> str:
+    """The storage URL of a SQLite file."""
+    return f"sqlite:///{path}"

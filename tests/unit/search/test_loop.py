@@ -1,0 +1,207 @@
+"""The loop ends when it should, keeps what it measured, and never measures the same plan twice."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState as OptunaState
+from tests.unit.search.studies import IDENTITY, SPACE, url_of
+
+from heretic.edits.plan import EditPlan
+from heretic.errors import HereticError, TrialFailed
+from heretic.evaluation.score import Score
+from heretic.observability.events import Event, SearchFinished, SearchStarted, TrialFinished, Warned, subscribed
+from heretic.search.interruption import InterruptGuard
+from heretic.search.loop import FAILURES_IN_A_ROW, SearchResult, make_sampler, search
+from heretic.search.record import TrialState
+from heretic.search.storage import open_study, stored_records
+
+Measure = Callable[[EditPlan, int], tuple[Score, ...]]
+
+
+def scores_of(plan: EditPlan) -> tuple[Score, ...]:
+    """Stronger edits refuse less and diverge more."""
+    strength = sum(schedule.peak_weight for _, schedule in plan.schedules)
+    return Score("refusals", round(50 - 15 * strength), 100, 50.0), Score("kl", 0.1 * strength**2, 100, 0.0)
+
+
+class Fake:
+    """Measures plans, fails where told, and remembers what it was asked."""
+
+    def __init__(self, failing: Callable[[int], bool] = lambda call: False) -> None:
+        self.plans: list[EditPlan] = []
+        self.numbers: list[int] = []
+        self._failing = failing
+
+    def __call__(self, plan: EditPlan, trial: int) -> tuple[Score, ...]:
+        self.plans.append(plan)
+        self.numbers.append(trial)
+        if self._failing(len(self.plans) - 1):
+            raise TrialFailed(f"call {len(self.plans) - 1} broke")
+        return scores_of(plan)
+
+
+def run(
+    path: Path, measure: Measure, n_trials: int, seed: int | None = 0, n_startup_trials: int = 4
+) -> tuple[SearchResult, optuna.Study, list[Event]]:
+    url = url_of(path / "study.db")
+    study = open_study(url, "heretic", IDENTITY)
+    study.sampler = make_sampler(seed, n_startup_trials, len(study.trials))
+    seen: list[Event] = []
+    with subscribed(seen.append):
+        result = search(study, url, SPACE, measure, n_trials)
+    return result, study, seen
+
+
+def test_runs_until_enough_trials_are_complete(tmp_path: Path) -> None:
+    fake = Fake()
+    result, study, seen = run(tmp_path, fake, 7)
+    assert (result.complete, result.interrupted) == (7, False)
+    assert fake.numbers == list(range(7))
+    assert [entry.plan for entry in result.records] == fake.plans
+    assert [entry.scores for entry in result.records] == [scores_of(plan) for plan in fake.plans]
+    assert [trial.state for trial in study.trials] == [OptunaState.COMPLETE] * 7
+    assert isinstance(seen[0], SearchStarted)
+    assert isinstance(seen[-1], SearchFinished)
+    assert (seen[-1].finished, seen[-1].interrupted) == (7, False)
+
+
+def test_failed_trials_are_kept_with_their_reason_and_do_not_count(tmp_path: Path) -> None:
+    fake = Fake(failing=lambda call: call % 3 == 1)
+    result, study, seen = run(tmp_path, fake, 6)
+    assert result.complete == 6
+    broken = [entry for entry in result.records if entry.state is TrialState.FAILED]
+    assert [entry.reason for entry in broken] == [f"call {entry.number} broke" for entry in broken]
+    assert len(broken) == len(fake.plans) - 6 > 0
+    assert all(entry.scores == () and entry.plan == fake.plans[entry.number] for entry in broken)
+    reported = [event for event in seen if isinstance(event, TrialFinished)]
+    assert [event.reason for event in reported] == [entry.reason for entry in result.records]
+    assert all((event.refusals is None) == (event.reason != "") for event in reported)
+    assert all(not event.on_front for event in reported if event.reason)
+    assert stored_records(study) == list(result.records)
+
+
+def test_reports_whether_a_trial_is_on_the_front_so_far(tmp_path: Path) -> None:
+    values = iter([(10, 0.5), (20, 0.9), (5, 0.9), (10, 0.4)])
+
+    def measure(_plan: EditPlan, _trial: int) -> tuple[Score, ...]:
+        refusals, kl = next(values)
+        return Score("refusals", refusals, 100, 50.0), Score("kl", kl, 100, 0.0)
+
+    _, _, seen = run(tmp_path, measure, 4)
+    assert [event.on_front for event in seen if isinstance(event, TrialFinished)] == [True, False, True, True]
+
+
+def test_too_many_failures_in_a_row_end_the_search(tmp_path: Path) -> None:
+    fake = Fake(failing=lambda call: call >= 2)
+    with pytest.raises(HereticError, match=rf"{FAILURES_IN_A_ROW} trials in a row failed, .*call 11 broke"):
+        run(tmp_path, fake, 5)
+    assert len(fake.plans) == 2 + FAILURES_IN_A_ROW
+    study = open_study(url_of(tmp_path / "study.db"), "heretic", IDENTITY)
+    assert len(stored_records(study)) == 2 + FAILURES_IN_A_ROW
+
+
+def test_failures_with_successes_between_do_not_end_the_search(tmp_path: Path) -> None:
+    fake = Fake(failing=lambda call: call % FAILURES_IN_A_ROW != 0)
+    assert run(tmp_path, fake, 3)[0].complete == 3
+
+
+def test_an_unexpected_error_passes_through_and_the_next_run_goes_on(tmp_path: Path) -> None:
+    def broken(plan: EditPlan, trial: int) -> tuple[Score, ...]:
+        if trial == 2:
+            raise ZeroDivisionError
+        return scores_of(plan)
+
+    with pytest.raises(ZeroDivisionError):
+        run(tmp_path, broken, 5)
+    result, study, _ = run(tmp_path, Fake(), 5)
+    assert result.complete == 5
+    assert [trial.state for trial in study.trials].count(OptunaState.FAIL) == 1
+
+
+def interrupting(at: int, times: int) -> Measure:
+    def measure(plan: EditPlan, trial: int) -> tuple[Score, ...]:
+        if trial == at:
+            for _ in range(times):
+                os.kill(os.getpid(), signal.SIGINT)
+        return scores_of(plan)
+
+    return measure
+
+
+def test_the_first_interrupt_finishes_the_running_trial(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    result, study, seen = run(tmp_path, interrupting(2, times=1), 10)
+    assert result.interrupted
+    assert result.complete == 3
+    assert [trial.state for trial in study.trials] == [OptunaState.COMPLETE] * 3
+    assert any(isinstance(event, Warned) and "Ctrl+C again" in event.message for event in seen)
+    assert isinstance(seen[-1], SearchFinished)
+    assert seen[-1].interrupted
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_the_second_interrupt_stops_at_once_and_keeps_finished_trials(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, interrupting(2, times=2), 10)
+    assert signal.getsignal(signal.SIGINT) is before
+    study = open_study(url_of(tmp_path / "study.db"), "heretic", IDENTITY)
+    assert [entry.number for entry in stored_records(study)] == [0, 1]
+    assert study.trials[2].state is OptunaState.FAIL
+    result, _, _ = run(tmp_path, Fake(), 5)
+    assert [entry.number for entry in result.records] == [0, 1, 3, 4, 5]
+
+
+def test_the_guard_does_nothing_outside_the_main_thread() -> None:
+    import threading
+
+    before = signal.getsignal(signal.SIGINT)
+    seen: list[object] = []
+
+    def enter() -> None:
+        with InterruptGuard() as guard:
+            seen.append(signal.getsignal(signal.SIGINT))
+            seen.append(guard.requested)
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert seen == [before, False]
+
+
+def test_same_seed_same_plans(tmp_path: Path) -> None:
+    runs = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2), ("d", None)):
+        (tmp_path / name).mkdir()
+        fake = Fake()
+        run(tmp_path / name, fake, 9, seed=seed)
+        runs.append(fake.plans)
+    assert runs[0] == runs[1]
+    assert runs[0] != runs[2]
+    assert runs[0] != runs[3]
+
+
+@pytest.mark.parametrize("n_startup_trials", [20, 3])
+def test_a_resumed_run_draws_new_plans(tmp_path: Path, n_startup_trials: int) -> None:
+    fake = Fake(failing=lambda call: call == 1)
+    first, _, _ = run(tmp_path, fake, 4, n_startup_trials=n_startup_trials)
+    resumed = Fake()
+    result, _, seen = run(tmp_path, resumed, 9, n_startup_trials=n_startup_trials)
+    assert result.records[: len(first.records)] == first.records
+    assert len(resumed.plans) == 5
+    everything = [*fake.plans, *resumed.plans]
+    assert len({str(plan.to_json()) for plan in everything}) == len(everything)
+    assert isinstance(seen[0], SearchStarted)
+    assert seen[0].finished == 4
+
+
+def test_a_study_with_enough_trials_measures_nothing(tmp_path: Path) -> None:
+    run(tmp_path, Fake(), 3)
+    fake = Fake()
+    result, _, _ = run(tmp_path, fake, 3)
+    assert fake.plans == []
+    assert result.complete == 3

@@ -1,0 +1,154 @@
+"""Plans stay inside the space, and the front is what brute force says."""
+
+import json
+import math
+from dataclasses import replace
+
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.unit.search.studies import PLAN, SPACE, failed, record
+
+from heretic.edits.plan import EditPlan, Normalization, Scope
+from heretic.edits.writer import ATTENTION, MLP
+from heretic.errors import SelectionError
+from heretic.search.pareto import dominates, knee, pareto_front
+from heretic.search.record import TrialRecord
+from heretic.search.space import Range, SearchSpace, readable_parameters
+
+
+def suggested(space: SearchSpace, count: int = 60) -> list[tuple[EditPlan, dict[str, object]]]:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    result = []
+    for _ in range(count):
+        trial = study.ask()
+        result.append((space.suggest(trial), trial.params))
+    return result
+
+
+@pytest.mark.parametrize(("components", "parameters"), [((ATTENTION, MLP), 10), ((ATTENTION,), 6), ((MLP,), 6)])
+def test_every_trial_has_every_parameter(components: tuple[str, ...], parameters: int) -> None:
+    """Also where the scope makes one irrelevant; else the sampler would see another space in each trial."""
+    plans = suggested(SearchSpace(components, Normalization.NONE))
+    assert {len(given) for _, given in plans} == {parameters}
+    assert {plan.scope for plan, _ in plans} == set(Scope)
+
+
+@pytest.mark.parametrize("normalization", list(Normalization))
+def test_plans_stay_in_range(normalization: Normalization) -> None:
+    space = SearchSpace((ATTENTION, MLP), normalization, direction_position=Range(0.45, 0.55))
+    for plan, _ in suggested(space):
+        assert plan.normalization is normalization
+        assert (plan.direction_position is None) == (plan.scope is Scope.LAYER)
+        if plan.direction_position is not None:
+            assert 0.45 <= plan.direction_position <= 0.55
+        assert [name for name, _ in plan.schedules] == [ATTENTION, MLP]
+        for name, schedule in plan.schedules:
+            assert space.peak_weight[name].low <= schedule.peak_weight <= space.peak_weight[name].high
+            assert space.peak_position.low <= schedule.peak_position <= space.peak_position.high
+            assert space.floor.low <= schedule.floor <= space.floor.high
+            assert space.width.low <= schedule.width <= space.width.high
+
+
+def test_what_is_suggested_is_what_the_study_stores() -> None:
+    for plan, given_parameters in suggested(SPACE, 5):
+        for name, schedule in plan.schedules:
+            for field in ("peak_weight", "peak_position", "floor", "width"):
+                assert given_parameters[f"{name}.{field}"] == getattr(schedule, field)
+
+
+def test_identity_differs_whenever_the_space_does() -> None:
+    spaces = [
+        SPACE,
+        SearchSpace((ATTENTION,), Normalization.ROW),
+        SearchSpace((MLP, ATTENTION), Normalization.ROW),
+        replace(SPACE, normalization=Normalization.NONE),
+        replace(SPACE, direction_position=Range(0.3, 0.8)),
+        replace(SPACE, peak_weight={**SPACE.peak_weight, MLP: Range(0.0, 1.5)}),
+        replace(SPACE, peak_position=Range(0.2, 1.0)),
+        replace(SPACE, floor=Range(0.0, 0.9)),
+        replace(SPACE, width=Range(0.05, 0.8)),
+    ]
+    assert len({space.identity() for space in spaces}) == len(spaces)
+    assert SPACE.identity() == SearchSpace((ATTENTION, MLP), Normalization.ROW).identity()
+
+
+def test_readable_parameters_have_every_number() -> None:
+    text = " ".join(readable_parameters(PLAN).values())
+    for number in ("global", "0.62", "1.10", "0.60", "0.25", "0.40", "0.30", "0.70", "0.50", "0.20"):
+        assert number in text
+    assert "direction position" not in readable_parameters(replace(PLAN, scope=Scope.LAYER, direction_position=None))
+
+
+def test_records_survive_json() -> None:
+    for original in (record(3, 12.0, 0.03125), failed(4, "the edited model's logits are not finite")):
+        assert TrialRecord.from_json(json.loads(json.dumps(original.to_json()))) == original
+
+
+def test_a_record_names_a_missing_score() -> None:
+    assert record(0, 5, 0.1).score("kl").value == 0.1
+    with pytest.raises(KeyError, match="length"):
+        record(0, 5, 0.1).score("length")
+
+
+points = st.lists(st.tuples(st.integers(0, 6), st.sampled_from([0.0, 0.25, 0.5, 1.0, 2.0])), min_size=1, max_size=25)
+
+
+@settings(max_examples=150, deadline=None)
+@given(points, st.randoms(use_true_random=False))
+def test_front_is_what_brute_force_finds(values: list[tuple[int, float]], random: object) -> None:
+    records = [record(number, *value) for number, value in enumerate(values)]
+    random.shuffle(records)  # type: ignore[attr-defined]  # hypothesis gives a random.Random
+    front = pareto_front([failed(99), *records])
+    best = {
+        value
+        for value in values
+        if not any(other[0] <= value[0] and other[1] <= value[1] and other != value for other in values)
+    }
+    assert [entry.values for entry in front] == sorted((float(a), b) for a, b in best)
+    # Of equal ones the earliest.
+    assert [entry.number for entry in front] == [values.index((int(a), b)) for a, b in (e.values for e in front)]
+
+
+@settings(max_examples=100, deadline=None)
+@given(points)
+def test_the_choice_is_on_the_front_and_nearest_to_nothing(values: list[tuple[int, float]]) -> None:
+    records = [record(number, *value, baseline=4.0) for number, value in enumerate(values)]
+    chosen = knee(records)
+    assert chosen in pareto_front(records)
+    assert math.hypot(chosen.values[0] / 4, chosen.values[1]) == min(math.hypot(a / 4, b) for a, b in values)
+
+
+def test_dominance_is_strict_and_partial() -> None:
+    assert dominates((1, 1), (1, 2))
+    assert dominates((0, 0), (1, 2))
+    assert not dominates((1, 1), (1, 1))
+    assert not dominates((0, 3), (1, 2))
+    with pytest.raises(ValueError, match="zip"):
+        dominates((1,), (1, 2))
+
+
+def test_the_documented_choice() -> None:
+    """Refusals count as a share of the unedited model's, KL in nats: 25 of 50 refusals weigh as much as half a nat."""
+    no_change, balanced, broken = record(0, 50, 0.0), record(1, 5, 0.05), record(2, 0, 3.0)
+    assert knee([no_change, balanced, broken]) is balanced
+    assert knee([record(0, 25, 0.0), record(1, 0, 0.4)]).number == 1
+    assert knee([record(0, 25, 0.0), record(1, 0, 0.6)]).number == 0
+
+
+def test_a_far_off_trial_does_not_move_the_choice() -> None:
+    near = [record(0, 10, 0.1), record(1, 4, 0.3)]
+    chosen = knee(near).number
+    assert knee([*near, record(2, 0, 500.0)]).number == chosen
+
+
+def test_a_model_that_refuses_nothing_can_still_be_chosen_from() -> None:
+    assert knee([record(0, 0, 0.2, baseline=0.0), record(1, 0, 0.1, baseline=0.0)]).number == 1
+
+
+@pytest.mark.parametrize("records", [[], [failed(0), failed(1)]])
+def test_nothing_to_choose_from(records: list[TrialRecord]) -> None:
+    assert pareto_front(records) == []
+    with pytest.raises(SelectionError, match="No trial was finished"):
+        knee(records)

@@ -1,0 +1,232 @@
+"""A stored study is resumed only by the run it belongs to, and every fault of the storage is one clear sentence."""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState as OptunaState
+from sqlalchemy.exc import OperationalError
+from tests.unit.search.studies import IDENTITY, SPACE, failed, record, url_of
+
+from heretic.errors import StudyError
+from heretic.search.record import TrialRecord
+from heretic.search.storage import StudyConflict, open_study, storage_errors, stored_records, tell, time_stamped
+
+
+def add(study: optuna.Study, entry: TrialRecord) -> None:
+    trial = study.ask()
+    SPACE.suggest(trial)
+    tell(study, trial, entry)
+
+
+def test_a_new_study_minimises_two_numbers(tmp_path: Path) -> None:
+    study = open_study(url_of(tmp_path / "new.db"), "heretic", IDENTITY)
+    assert study.directions == [optuna.study.StudyDirection.MINIMIZE] * 2
+    assert stored_records(study) == []
+
+
+def test_records_come_back_equal_from_the_file(tmp_path: Path) -> None:
+    url = url_of(tmp_path / "study.db")
+    study = open_study(url, "heretic", IDENTITY)
+    entries = [
+        record(0, 12, 0.1234567890123),
+        failed(1, "memory ran out; a smaller --batch-size needs less"),
+        record(2, 0, 9),
+    ]
+    for entry in entries:
+        add(study, entry)
+    again = open_study(url, "heretic", dict(reversed(IDENTITY.items())))
+    assert stored_records(again) == entries
+    assert [trial.state for trial in again.trials] == [OptunaState.COMPLETE, OptunaState.FAIL, OptunaState.COMPLETE]
+    assert again.trials[0].values == [12.0, 0.1234567890123]
+
+
+@pytest.mark.parametrize("change", [{"model": "other"}, {"extra": "x"}, {"model": "other", "search space": "v0"}])
+def test_a_conflict_names_the_aspects_and_changes_nothing(tmp_path: Path, change: dict[str, str]) -> None:
+    url = url_of(tmp_path / "study.db")
+    add(open_study(url, "heretic", IDENTITY), record(0, 1, 1))
+    with pytest.raises(StudyConflict) as caught:
+        open_study(url, "heretic", {**IDENTITY, **change})
+    message = str(caught.value)
+    assert all(aspect in message for aspect in change)
+    assert "set of training prompts" not in message
+    assert "--study-name" in message
+    assert len(stored_records(open_study(url, "heretic", IDENTITY))) == 1
+
+
+def test_a_missing_aspect_is_a_conflict_too(tmp_path: Path) -> None:
+    url = url_of(tmp_path / "study.db")
+    open_study(url, "heretic", IDENTITY)
+    with pytest.raises(StudyConflict, match="another model;"):
+        open_study(url, "heretic", {key: value for key, value in IDENTITY.items() if key != "model"})
+
+
+def test_two_names_are_two_studies(tmp_path: Path) -> None:
+    url = url_of(tmp_path / "study.db")
+    add(open_study(url, "one", IDENTITY), record(0, 1, 1))
+    assert stored_records(open_study(url, "two", {"model": "x"})) == []
+
+
+def foreign_with_trials(url: str) -> None:
+    study = optuna.create_study(storage=url, study_name="heretic", directions=["minimize", "minimize"])
+    study.tell(study.ask(), [1.0, 2.0])
+
+
+def foreign_without_trials(url: str) -> None:
+    optuna.create_study(storage=url, study_name="heretic", direction="maximize")
+
+
+def foreign_maximising(url: str) -> None:
+    optuna.create_study(storage=url, study_name="heretic", directions=["maximize", "maximize"])
+
+
+@pytest.mark.parametrize("make", [foreign_with_trials, foreign_without_trials, foreign_maximising])
+def test_a_study_of_another_program_is_left_alone(tmp_path: Path, make: object) -> None:
+    url = url_of(tmp_path / "study.db")
+    make(url)  # type: ignore[operator]  # every one of them takes a URL
+    with pytest.raises(StudyConflict, match="was not made by Heretic; name another --study-name"):
+        open_study(url, "heretic", IDENTITY)
+    study = optuna.load_study(storage=url, study_name="heretic")
+    assert study.user_attrs == {}
+
+
+def test_trials_that_were_left_running_are_failed(tmp_path: Path) -> None:
+    url = url_of(tmp_path / "study.db")
+    study = open_study(url, "heretic", IDENTITY)
+    add(study, record(0, 1, 1))
+    study.ask()
+    study.ask()
+    again = open_study(url, "heretic", IDENTITY)
+    assert [trial.state for trial in again.trials] == [OptunaState.COMPLETE, OptunaState.FAIL, OptunaState.FAIL]
+    assert len(stored_records(again)) == 1
+
+
+def assert_one_clear_sentence(message: str, *parts: str) -> None:
+    for part in (*parts, "--storage"):
+        assert part in message
+    assert "\n" not in message
+    assert "Traceback" not in message
+    assert "sqlalche.me" not in message
+
+
+@pytest.mark.parametrize("content", [b"this is no database " * 100, b"SQLite format 3\x00" + bytes(range(256)) * 20])
+def test_a_damaged_file(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "damaged.db"
+    path.write_bytes(content)
+    with pytest.raises(StudyError) as caught:
+        open_study(url_of(path), "heretic", IDENTITY)
+    assert_one_clear_sentence(str(caught.value), "damaged.db", "damaged or no study file")
+    assert path.read_bytes() == content
+
+
+def test_another_programs_database_with_the_same_table_names(tmp_path: Path) -> None:
+    path = tmp_path / "other.db"
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE studies (title TEXT)")
+    connection.commit()
+    connection.close()
+    with pytest.raises(StudyError) as caught:
+        open_study(url_of(path), "heretic", IDENTITY)
+    assert_one_clear_sentence(str(caught.value), "other.db", "damaged or no study file")
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("BEGIN EXCLUSIVE")
+    try:
+        yield
+    finally:
+        connection.execute("ROLLBACK")
+        connection.close()
+
+
+def test_a_locked_file(tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    url = url_of(path)
+    open_study(url, "heretic", IDENTITY)
+    # SQLite waits before it gives up; the tests need not.
+    with locked(path), pytest.raises(StudyError) as caught:
+        open_study(f"{url}?timeout=0.2", "heretic", IDENTITY)
+    assert_one_clear_sentence(str(caught.value), "study.db", "locked by another process")
+    assert open_study(url, "heretic", IDENTITY).trials == []
+
+
+def test_a_lock_while_a_trial_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    url = f"{url_of(path)}?timeout=0.2"
+    study = open_study(url, "heretic", IDENTITY)
+    trial = study.ask()
+    with locked(path), pytest.raises(StudyError, match="locked by another process"), storage_errors(url):
+        tell(study, trial, record(0, 1, 1))
+
+
+@pytest.mark.parametrize("folder", ["/proc/nowhere", "/no/such/folder"])
+def test_a_place_that_cannot_be_written(folder: str) -> None:
+    with pytest.raises(StudyError) as caught:
+        open_study(f"sqlite:///{folder}/study.db", "heretic", IDENTITY)
+    assert_one_clear_sentence(str(caught.value), folder, "cannot be written", "permissions")
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_file(tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    open_study(url_of(path), "heretic", IDENTITY)
+    path.chmod(0o444)
+    with pytest.raises(StudyError, match="cannot be written"):
+        open_study(url_of(path), "another", IDENTITY)
+
+
+def test_a_database_opened_read_only(tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    open_study(url_of(path), "heretic", IDENTITY)
+    url = f"sqlite:///file:{path}?mode=ro&uri=true"
+    with pytest.raises(StudyError) as caught:
+        open_study(url, "another", IDENTITY)
+    assert_one_clear_sentence(str(caught.value), "cannot be written")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://someone:hunter2@db.invalid/heretic",
+        "mysql+pymysql://someone:hunter2@db.invalid/heretic",
+        "nosuchdatabase://someone:hunter2@db.invalid/heretic",
+        "sqlite+nosuchdriver:///x.db?password=hunter2",
+        "postgresql://someone:hunter2@db.invalid:notaport/heretic",
+        "not a url with hunter2",
+    ],
+)
+def test_a_url_that_cannot_be_used_is_a_user_error_without_the_password(url: str) -> None:
+    with pytest.raises(StudyError) as caught:
+        open_study(url, "heretic", IDENTITY)
+    assert "hunter2" not in str(caught.value)
+    assert_one_clear_sentence(str(caught.value))
+
+
+def test_the_password_is_hidden_in_every_message() -> None:
+    url = "postgresql://someone:hunter2@db.invalid/heretic"
+    for text in ("database is locked", "file is not a database", "unable to open", "disk is full", "no idea"):
+        with pytest.raises(StudyError) as caught, storage_errors(url):
+            raise OperationalError("SELECT 1", {}, Exception(text))
+        assert "hunter2" not in str(caught.value)
+        assert "someone:***@db.invalid" in str(caught.value)
+
+
+def test_a_full_disk() -> None:
+    with pytest.raises(StudyError, match="disk is full; free some space"), storage_errors("sqlite:///x.db"):
+        raise OperationalError("INSERT", {}, sqlite3.OperationalError("database or disk is full"))
+
+
+def test_other_errors_pass_through() -> None:
+    with pytest.raises(ZeroDivisionError), storage_errors("sqlite:///x.db"):
+        raise ZeroDivisionError
+
+
+def test_time_stamped_names_sort_by_time() -> None:
+    assert time_stamped("heretic").startswith("heretic-20")
+    assert len(time_stamped("heretic")) == len("heretic-20260101-000000")
