@@ -34,5 +34,6 @@ class LoadedModel:
     @property
     def device(self) -> torch.device:
         """Where the input embeddings live, i.e. where token ids have to be."""
-        device: torch.device = self.model.get_input_embeddings().weight.device
+        embeddings: Any = self.model.get_input_embeddings()
+        device: torch.device = embeddings.weight.device
         return device

@@ -23,4 +23,5 @@ def dequantized_weight(module: Any) -> Tensor:
     # Row-wise absolute maxima scale the 8-bit codes; before the first forward pass they hang on the weight itself.
     scale = weight.SCB if weight.SCB is not None else module.state.SCB
     codes: Tensor = weight.CB if weight.CB is not None else weight.data
-    return codes.float() * scale.float()[:, None] / 127
+    weight_8bit: Tensor = codes.float() * scale.float()[:, None] / 127
+    return weight_8bit

@@ -8,6 +8,7 @@ import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -105,7 +106,10 @@ class ModelRunner:
             # Learned position embeddings need it; vision-language models compute their own.
             arguments["position_ids"] = (attention_mask.cumsum(-1) - 1).clamp_min(0)
         if "logits_to_keep" in self._parameters:
-            arguments["logits_to_keep"] = keep_last
+            # As indices, not as a number: a slice is not contiguous, and the product with the output embeddings then
+            # copies these once a row.
+            length = input_ids.shape[1]
+            arguments["logits_to_keep"] = torch.arange(length - keep_last, length, device=input_ids.device)
         logits: Tensor = self.loaded.model(**arguments).logits
         return logits[:, -keep_last:]
 
@@ -121,7 +125,8 @@ class ModelRunner:
 
     def generate_batch(self, batch: TokenBatch, max_new_tokens: int) -> Tensor:
         """New token ids [B, <= max_new_tokens], padded on the right."""
-        configuration = GenerationConfig(
+        make_configuration: Any = GenerationConfig  # untyped in transformers
+        configuration = make_configuration(
             max_new_tokens=max_new_tokens,
             do_sample=False,
             num_beams=1,
@@ -134,7 +139,8 @@ class ModelRunner:
             min_length=0,
             min_new_tokens=0,
         )
-        output: Tensor = self.loaded.model.generate(
+        model: Any = self.loaded.model
+        output: Tensor = model.generate(
             input_ids=batch.input_ids,
             attention_mask=batch.attention_mask,
             generation_config=configuration,
@@ -159,8 +165,8 @@ class ModelRunner:
             if token in self.end_tokens:
                 ids = ids[: position + 1]
                 break
-        text: str = self.loaded.tokenizer.decode(ids, skip_special_tokens=True)
-        return Response(text, tuple(ids))
+        text = self.loaded.tokenizer.decode(ids, skip_special_tokens=True)
+        return Response(str(text), tuple(ids))
 
     @torch.inference_mode()
     def residuals(self, prompts: Sequence[Prompt]) -> Iterator[Tensor]:
