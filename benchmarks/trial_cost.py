@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 from heretic.config import load_settings
@@ -32,7 +33,7 @@ def main() -> None:
         times.append(time.perf_counter())
         bench.editor.restore()
         times.append(time.perf_counter())
-        print("  ".join(f"{after - before:6.2f}" for before, after in zip(times, times[1:], strict=False)))
+        print("  ".join(f"{after - before:6.2f}" for before, after in pairwise(times)))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from heretic.errors import SelectionError
 from heretic.export.atomic import check_target
 from heretic.export.content import ExportFormat
 from heretic.export.hub import check_repository
+from heretic.models.location import locate
 from heretic.observability.events import RunStarted, StudyOpened, Warned, emit
 from heretic.search.loop import make_sampler
 from heretic.search.storage import StudyConflict, open_study, shown_url, time_stamped
@@ -36,6 +37,9 @@ def run(loaded: LoadedSettings, choose: Choose, resolve_conflict: ResolveConflic
     settings = loaded.settings
     configuration_file = None if loaded.configuration_file is None else str(loaded.configuration_file)
     emit(RunStarted(heretic.__version__, settings.model or "", configuration_file, loaded.profile, loaded.changed))
+    # A mistyped path is said at once, before prompts are fetched.
+    for name in filter(None, (settings.model, settings.evaluate_model)):
+        locate(name)
     if settings.evaluate_model is not None:
         compare(settings, settings.evaluate_model)
         return 0
