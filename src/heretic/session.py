@@ -9,6 +9,7 @@ from pathlib import Path
 import optuna
 
 from heretic.edits.adapter import adapter_factors, adapter_obstacle
+from heretic.edits.algebra import Edit
 from heretic.errors import TrialFailed
 from heretic.evaluation.score import Score
 from heretic.export.content import ExportContent, ExportFormat, SavedModel
@@ -36,6 +37,7 @@ class Session:
         self._study = study
         self._n_trials = bench.settings.n_trials
         self.result = SearchResult((), False)
+        self._edits: tuple[Edit, ...] = ()
         self._applied: tuple[TrialRecord, tuple[Score, ...]] | None = None
 
     def search(self, additional: int = 0) -> SearchResult:
@@ -67,8 +69,12 @@ class Session:
         Raises:
             TrialFailed: The edited model cannot be measured.
         """
+        # Edits are built from unedited weights: without a cache, asking for them while others are applied reloads.
+        self.restore()
         bench = self.bench
-        bench.editor.apply(bench.edits(record.plan))
+        edits = bench.edits(record.plan)
+        bench.editor.apply(edits)
+        self._edits = edits
         try:
             refusals, kl = bench.refusals.score(record.number), bench.kl.score(record.number)
         except TrialFailed:
@@ -83,6 +89,7 @@ class Session:
         """Make the model unedited again."""
         self.bench.editor.restore()
         self._applied = None
+        self._edits = ()
 
     @property
     def applied(self) -> tuple[TrialRecord, tuple[Score, ...]]:
@@ -97,7 +104,7 @@ class Session:
 
     def adapter_obstacle(self) -> str | None:
         """Why the applied trial cannot be saved as an adapter, or None where it can."""
-        return adapter_obstacle(self.bench.edits(self.applied[0].plan))
+        return adapter_obstacle(self._edits)
 
     def save(self, folder: Path, export_format: ExportFormat) -> SavedModel:
         """Save the applied trial; the folder appears under its name only when it is whole.
@@ -108,11 +115,10 @@ class Session:
         """
         record, scores = self.applied
         bench = full_precision(self.bench)
+        bench.editor.restore()
         edits = bench.edits(record.plan)
         factors = None
         if export_format is ExportFormat.ADAPTER:
-            # The base model's own weights make the factors, so the edit is taken out of the weights meanwhile.
-            bench.editor.restore()
             factors = adapter_factors(edits, bench.editor)
         bench.editor.apply(edits)
         texts = tuple(map(bench.runner.render, bench.prompts.bad_evaluation.prompts[:VERIFIED_PROMPTS]))

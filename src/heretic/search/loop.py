@@ -78,8 +78,10 @@ def search(study: optuna.Study, url: str, space: SearchSpace, measure: Measure, 
                     f"{failures} trials in a row failed, the last because {record.reason}; finished trials are kept, "
                     "so run the same command again once that is mended."
                 )
-    emit(SearchFinished(_complete(records), time.perf_counter() - started, guard.requested))
-    return SearchResult(tuple(records), guard.requested)
+    # A search whose last trial was running anyway is finished, not interrupted.
+    interrupted = guard.requested and _complete(records) < n_trials
+    emit(SearchFinished(_complete(records), time.perf_counter() - started, interrupted))
+    return SearchResult(tuple(records), interrupted)
 
 
 def _complete(records: Sequence[TrialRecord]) -> int:

@@ -57,6 +57,11 @@ def storage_errors(url: str) -> Iterator[None]:
             f"The study storage {shown} needs a database driver ({error.__cause__ or error}); install it or name "
             "another --storage."
         ) from error
+    except optuna.exceptions.UpdateFinishedTrialError as error:
+        raise StudyError(
+            f"Another run works on the same study in {shown_url(url)} and ended this run's trial; let only one run "
+            "at a time use a study, or name another --study-name."
+        ) from error
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
         text = f"{error} {error.__cause__ or ''}".lower()
         if "locked" in text:
