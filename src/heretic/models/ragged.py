@@ -1,0 +1,237 @@
+"""Cached forward passes over rows of different length: shared prefix, no left padding, logits only where asked for.
+
+What `ModelRunner` does in the ordinary way, for the models whose attention caches can be read and masked freely. A row
+holds its tokens in columns of the cache; columns that are padding, or tokens that were taken back, are masked out, so
+rows never have to be realigned.
+"""
+
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+from heretic.edits.writer import ModelLayout
+from heretic.errors import ModelError
+from heretic.models.kept_layers import KeptLayers, skipping
+from heretic.models.loaded import LoadedModel
+
+KeyValues = tuple[tuple[Tensor, Tensor], ...]
+"""Keys and values of every layer, each [B, heads, C, d]."""
+
+
+def ragged_obstacle(loaded: LoadedModel) -> str | None:
+    """Why a model's passes have to be the ordinary ones, or None where rows of different length can share a cache."""
+    model = loaded.model
+    parameters = inspect.signature(model.forward).parameters
+    if loaded.processor is not None:
+        return "it computes token positions of its own, as vision-language models do"
+    if not {"position_ids", "past_key_values", "attention_mask"} <= parameters.keys():
+        return "its forward takes no token positions or no cache"
+    if output_embeddings(model) is None:
+        return "its output embeddings are no module of their own"
+    if getattr(model, "_is_stateful", False):
+        return "it carries a recurrent state"
+    if model.config._attn_implementation not in ("sdpa", "eager"):
+        return f"its attention implementation {model.config._attn_implementation} reads no freely masked cache"
+    kinds = {type(layer) for layer in DynamicCache(config=model.config).layers}
+    others = sorted(kind.__name__ for kind in kinds - {DynamicLayer, DynamicSlidingWindowLayer})
+    if others:
+        return f"its cache has layers of another kind ({', '.join(others)})"
+    return None
+
+
+def output_embeddings(model: Any) -> nn.Module | None:
+    """The module that turns the last residual into logits."""
+    head: nn.Module | None = model.get_output_embeddings()
+    return head
+
+
+def column_limit(model: PreTrainedModel) -> int | None:
+    """Columns up to which every layer attends to everything, or None where there is no such limit."""
+    layers = DynamicCache(config=model.config).layers
+    windows = [layer.sliding_window for layer in layers if isinstance(layer, DynamicSlidingWindowLayer)]
+    return min(windows, default=None)
+
+
+class RaggedForward:
+    """Cached passes of one model."""
+
+    def __init__(self, loaded: LoadedModel, layout: ModelLayout) -> None:
+        self.loaded = loaded
+        self.layers = [loaded.model.get_submodule(path) for path in layout.layer_paths]
+        head = output_embeddings(loaded.model)
+        if head is None:
+            raise ModelError("This model's output embeddings are no module of their own; use --engine inplace.")
+        self._head = head
+        self._pad = loaded.tokenizer.pad_token_id or 0
+
+    @torch.inference_mode()
+    def prefix(self, tokens: Sequence[int], rows: int) -> KeyValues:
+        """Keys and values of the same tokens for every candidate.
+
+        Args:
+            tokens: P token ids; may be none.
+            rows: K.
+
+        Returns:
+            One pair [K, heads, P, d] a layer; none for no tokens.
+        """
+        if not tokens:
+            return ()
+        state = RaggedState(self, (), [0] * rows)
+        state.feed([list(tokens)] * rows, [()] * rows)
+        return state.key_values()
+
+    def start(self, prefix: KeyValues, groups: Sequence[int]) -> "RaggedState":
+        """Rows behind a prefix.
+
+        Args:
+            prefix: From `prefix`.
+            groups: [B] index into the prefix's rows for each row.
+        """
+        return RaggedState(self, prefix, groups)
+
+    def run(
+        self, arguments: dict[str, Any], wanted: Tensor, kept: tuple[KeptLayers, Sequence[int], int] | None
+    ) -> Tensor:
+        """One pass; logits [N, V] of the wanted flat positions (row * T + column)."""
+        if not len(wanted):
+            # Something has to go through the output embeddings; one position costs least.
+            wanted = wanted.new_zeros(1)
+        with _gathering(self._head, wanted), skipping(self.layers, kept):
+            logits: Tensor = self.loaded.model(**arguments, use_cache=True).logits
+        return logits.reshape(-1, logits.shape[-1])
+
+    def pad(self, tokens: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        """Right-padded ids and mask, [B, T] each."""
+        length = max(map(len, tokens))
+        ids = [[*row, *[self._pad] * (length - len(row))] for row in tokens]
+        mask = [[1] * len(row) + [0] * (length - len(row)) for row in tokens]
+        device = self.loaded.device
+        return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
+
+
+class RaggedState:
+    """Rows in the middle of being read: their cache, which of its columns count, and their lengths."""
+
+    def __init__(self, forward: RaggedForward, prefix: KeyValues, groups: Sequence[int]) -> None:
+        self._forward = forward
+        device = forward.loaded.device
+        index = torch.tensor(list(groups), device=device)
+        self.cache = DynamicCache()
+        for layer, (keys, values) in enumerate(prefix):
+            own = index.to(keys.device)
+            self.cache.update(keys.index_select(0, own), values.index_select(0, own), layer)
+        columns = prefix[0][0].shape[-2] if prefix else 0
+        self._mask = torch.ones(len(index), columns, dtype=torch.long, device=device)
+        self._lengths = torch.full((len(index),), columns, device=device)
+        self._fed = 0
+
+    @torch.inference_mode()
+    def feed(
+        self,
+        tokens: Sequence[Sequence[int]],
+        wanted: Sequence[Sequence[int]],
+        kept: tuple[KeptLayers, Sequence[int], int] | None = None,
+    ) -> Tensor:
+        """Read further tokens.
+
+        Args:
+            tokens: For each row at least one token.
+            wanted: For each row the positions in its tokens whose next-token logits are asked for.
+            kept: Inputs of lower layers that need not be computed again: the store, each row's index there, and the
+                first layer that has to run.
+
+        Returns:
+            Logits [N, V] of all wanted positions, row by row; meaningless where none is wanted.
+        """
+        ids, mask = self._forward.pad(tokens)
+        length = ids.shape[1]
+        steps = torch.arange(length, device=ids.device)
+        fed = mask.sum(-1)
+        # Padding takes its row's last position: it must not run past what learned position embeddings hold.
+        positions = self._lengths[:, None] + torch.minimum(steps, fed[:, None] - 1)
+        self._mask = torch.cat([self._mask, mask], dim=1)
+        arguments = {
+            "input_ids": ids,
+            "attention_mask": self._mask,
+            "position_ids": positions,
+            "past_key_values": self.cache,
+        }
+        flat = [row * length + position for row, own in enumerate(wanted) for position in own]
+        logits = self._forward.run(arguments, torch.tensor(flat, dtype=torch.long, device=ids.device), kept)
+        if kept is not None:
+            store, rows, first = kept
+            store.fill_cache(self.cache, rows, first, length)
+        self._lengths = self._lengths + fed
+        self._fed = length
+        return logits
+
+    def accept(self, counts: Sequence[int]) -> None:
+        """Let only the first tokens of the last `feed` count, row by row, and forget the others.
+
+        Args:
+            counts: [B] tokens that stay.
+        """
+        columns = torch.arange(self._fed, device=self._mask.device)
+        window = self._mask[:, -self._fed :]
+        accepted = window * (columns < torch.tensor(list(counts), device=self._mask.device)[:, None])
+        self._lengths = self._lengths - (window - accepted).sum(-1)
+        self._mask = torch.cat([self._mask[:, : -self._fed], accepted], dim=1)
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Keep only these rows, in this order."""
+        index = torch.tensor(list(rows), device=self._mask.device)
+        self.cache.batch_select_indices(index)
+        self._mask, self._lengths = self._mask[index], self._lengths[index]
+
+    def key_values(self) -> KeyValues:
+        """What the cache holds."""
+        layers: list[Any] = self.cache.layers
+        return tuple((layer.keys, layer.values) for layer in layers)
+
+
+@contextmanager
+def _gathering(head: nn.Module, wanted: Tensor) -> Iterator[None]:
+    """Let the output embeddings see only the wanted positions: [B, T, D] becomes [1, N, D]."""
+
+    def gather(_module: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        hidden_states = arguments[0]
+        own = wanted.to(hidden_states.device)
+        return (hidden_states.reshape(-1, hidden_states.shape[-1])[own][None], *arguments[1:])
+
+    handle = head.register_forward_pre_hook(gather)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@dataclass(frozen=True, slots=True)
+class SharedPrefix:
+    """Token rows split into what all begin with and the rest of each."""
+
+    tokens: tuple[int, ...]
+    rests: tuple[tuple[int, ...], ...]
+
+
+def split_shared_prefix(rows: Sequence[Sequence[int]], tokens: Sequence[int]) -> SharedPrefix:
+    """Split rows behind what all of them begin with.
+
+    Args:
+        rows: Token ids of each row.
+        tokens: A longest prefix to share, e.g. that of another job.
+
+    Returns:
+        The shared tokens, at least one token short of the shortest row, so that every row keeps something to read.
+    """
+    length = min([len(tokens), *(len(row) - 1 for row in rows)])
+    while any(tuple(row[:length]) != tuple(tokens[:length]) for row in rows):
+        length -= 1
+    return SharedPrefix(tuple(tokens[:length]), tuple(tuple(row[length:]) for row in rows))
