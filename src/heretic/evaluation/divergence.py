@@ -5,19 +5,26 @@ from torch import Tensor
 
 
 def kl_divergence(base: Tensor, edited: Tensor) -> Tensor:
-    """KL(base || edited) per position, over the full vocabulary.
+    """KL(base || edited) per position, over the full vocabulary, in fp32 (fp64 for fp64 input).
 
     Args:
-        base: [..., V] log-probabilities of the unedited model; minus infinity where a token is suppressed.
-        edited: [..., V] log-probabilities of the edited model.
+        base: [..., V] logits (or log-probabilities: a constant per position makes no difference) of the unedited model;
+            minus infinity where a token is suppressed.
+        edited: [..., V] logits of the edited model.
 
     Returns:
         [...] in nats, not negative.
     """
-    possible = torch.isfinite(base)
-    terms = torch.where(possible, base.exp() * (base - edited), torch.zeros_like(base))
+    dtype = torch.float64 if base.dtype == torch.float64 else torch.float32
+    base, edited = base.to(dtype), edited.to(dtype)
+    normalizer = base.logsumexp(-1, keepdim=True)
+    probabilities = (base - normalizer).exp_()
+    # KL = E[base - edited] + log Z(edited) - log Z(base): one exponential over the vocabulary fewer than by
+    # log-probabilities of both. A suppressed token's difference is infinity minus infinity, its probability 0.
+    difference = torch.where(torch.isneginf(base), 0.0, base - edited)
+    expected: Tensor = torch.linalg.vecdot(probabilities, difference)
     # Rounding can leave a sum of nothing slightly below zero.
-    return terms.sum(-1).clamp_min(0)
+    return (expected + edited.logsumexp(-1) - normalizer.squeeze(-1)).clamp_min(0)
 
 
 def top1_agreement(base: Tensor, edited: Tensor) -> Tensor:

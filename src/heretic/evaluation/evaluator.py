@@ -42,6 +42,13 @@ class Evaluator(Protocol):
     def baseline(self) -> Score:
         """The unedited model's own score."""
 
+    def remember(self) -> None:
+        """Measure what `score` compares with, once, while the model is unedited.
+
+        Raises:
+            ModelError: The unedited model cannot be measured.
+        """
+
     def score(self, trial: int | None = None) -> Score:
         """Measure the model as it is now; `trial` is named in events.
 

@@ -109,6 +109,16 @@ def normalized(text: str) -> str:
     return _SPACE.sub(" ", _EMPHASIS.sub("", plain)).strip()
 
 
+REACH = 80
+"""Characters that a pattern looks ahead at most; none looks beyond the end of a sentence."""
+_SETTLES = re.compile(rf"[.!?]|.{{{REACH}}}", re.DOTALL)
+"""Behind a match: nothing that follows this can change it."""
+
+
+def _any_of(patterns: Sequence[str]) -> re.Pattern[str]:
+    return re.compile("|".join(f"(?:{pattern})" for pattern in patterns) or r"(?!)")
+
+
 class RefusalDetector:
     """Compiled patterns; an empty answer is a refusal in every mode."""
 
@@ -123,9 +133,22 @@ class RefusalDetector:
         if any(not normalized(marker) for marker in markers):
             raise ConfigurationError("A refusal marker is empty; it would count every answer as a refusal.")
         patterns = [re.escape(normalized(marker)) for marker in markers] or PATTERNS_BY_MODE[mode]
-        self._pattern = re.compile("|".join(f"(?:{pattern})" for pattern in patterns))
+        self._pattern = _any_of(patterns)
+        # A pattern that looks ahead may be taken back by what follows; the others never are.
+        self._lasting = _any_of([pattern for pattern in patterns if "(?!" not in pattern])
 
     def is_refusal(self, response: str) -> bool:
         """Whether an answer declines, evades, or says nothing."""
         text = normalized(response)
         return not any(character.isalnum() for character in text) or self._pattern.search(text) is not None
+
+    def is_settled(self, beginning: str) -> bool:
+        """Whether every answer that begins like this is a refusal.
+
+        A match counts once the text goes on behind it: at the very end its last word may still grow.
+        """
+        text = normalized(beginning)
+        lasting = self._lasting.search(text)
+        if lasting is not None and lasting.end() < len(text):
+            return True
+        return any(_SETTLES.search(text, match.end()) for match in self._pattern.finditer(text))

@@ -89,9 +89,10 @@ class ModelRunner:
         size = self.calibration.batch_size
         for start in range(0, len(order), size):
             rows = order[start : start + size]
-            yield self._pad([encoded[row] for row in rows], tuple(rows))
+            yield self.pad([encoded[row] for row in rows], tuple(rows))
 
-    def _pad(self, encoded: Sequence[Sequence[int]], rows: tuple[int, ...]) -> TokenBatch:
+    def pad(self, encoded: Sequence[Sequence[int]], rows: tuple[int, ...]) -> TokenBatch:
+        """Left-padded rows of one batch."""
         length = max(len(ids) for ids in encoded)
         pad = self.loaded.tokenizer.pad_token_id
         device = self.loaded.device
@@ -120,7 +121,7 @@ class ModelRunner:
         for batch in self._batches(prompts):
             output = self.generate_batch(batch, max_new_tokens)
             for row, ids in zip(batch.rows, output.tolist(), strict=True):
-                responses[row] = self._response(ids)
+                responses[row] = self.response(ids)
         return [response for response in responses if response is not None]
 
     def generate_batch(self, batch: TokenBatch, max_new_tokens: int) -> Tensor:
@@ -160,7 +161,8 @@ class ModelRunner:
         """Token ids that the model's own generation configuration never produces."""
         return list(self.loaded.model.generation_config.suppress_tokens or [])
 
-    def _response(self, ids: list[int]) -> Response:
+    def response(self, ids: list[int]) -> Response:
+        """The answer that these tokens are, cut behind its end token."""
         for position, token in enumerate(ids):
             if token in self.end_tokens:
                 ids = ids[: position + 1]
@@ -189,39 +191,49 @@ class ModelRunner:
             yield torch.stack([residual.to(self.loaded.device) for residual in collected], dim=1)
 
     @torch.inference_mode()
-    def log_probabilities(
+    def teacher_forced(
         self, prompts: Sequence[Prompt], continuations: Sequence[Sequence[int]]
     ) -> Iterator[tuple[tuple[int, ...], list[Tensor]]]:
-        """Teacher-forced next-token log-probabilities over given continuations.
+        """Teacher-forced next-token logits over given continuations.
 
         Args:
             prompts: N prompts.
             continuations: N token lists, none empty; position t predicts token t of the list.
 
         Yields:
-            Row indices of a batch and for each row [T, V] fp32 over the full vocabulary, T its continuation's length.
-            Tokens that the model's generation configuration suppresses have log-probability minus infinity.
+            Row indices of a batch and for each row its logits, see `teacher_forced_batch`.
         """
-        suppressed = self.suppressed_tokens
         encoded = [self.encode(prompt) for prompt in prompts]
         order = sorted(range(len(prompts)), key=lambda row: -len(encoded[row]) - len(continuations[row]))
         size = self.calibration.batch_size
         for start in range(0, len(order), size):
             rows = tuple(order[start : start + size])
-            batch = self._pad([encoded[row] for row in rows], rows)
-            longest = max(len(continuations[row]) for row in rows)
-            # The last token of a continuation is only predicted, never read.
-            tail = self._tail([continuations[row][:-1] for row in rows], longest - 1)
-            input_ids = torch.cat([batch.input_ids, tail.input_ids], dim=1)
-            mask = torch.cat([batch.attention_mask, tail.attention_mask], dim=1)
-            logits = self._forward(input_ids, mask, longest)
-            result = []
-            for index, row in enumerate(rows):
-                own = logits[index, : len(continuations[row])].float()
-                if suppressed:
-                    own[:, suppressed] = -torch.inf
-                result.append(own.log_softmax(-1))
-            yield rows, result
+            yield rows, self.teacher_forced_batch([encoded[row] for row in rows], [continuations[row] for row in rows])
+
+    @torch.inference_mode()
+    def teacher_forced_batch(
+        self, encoded: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]]
+    ) -> list[Tensor]:
+        """Teacher-forced logits of one batch.
+
+        Args:
+            encoded: Token ids of B prompts.
+            continuations: B token lists, none empty.
+
+        Returns:
+            For each row [T, V] in the model's dtype, T its continuation's length. Tokens that the model's generation
+            configuration suppresses have logit minus infinity.
+        """
+        batch = self.pad(encoded, tuple(range(len(encoded))))
+        longest = max(map(len, continuations))
+        # The last token of a continuation is only predicted, never read.
+        tail = self._tail([own[:-1] for own in continuations], longest - 1)
+        input_ids = torch.cat([batch.input_ids, tail.input_ids], dim=1)
+        mask = torch.cat([batch.attention_mask, tail.attention_mask], dim=1)
+        logits = self._forward(input_ids, mask, longest)
+        if self.suppressed_tokens:
+            logits[..., self.suppressed_tokens] = -torch.inf
+        return [logits[index, : len(own)] for index, own in enumerate(continuations)]
 
     def _tail(self, continuations: Sequence[Sequence[int]], length: int) -> TokenBatch:
         """Right-padded continuation tokens [B, length]."""

@@ -13,6 +13,7 @@ class TrialState(str, Enum):
     """How a trial ended."""
 
     COMPLETE = "complete"
+    DOMINATED = "dominated"
     FAILED = "failed"
 
 

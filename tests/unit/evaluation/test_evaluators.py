@@ -18,7 +18,7 @@ from heretic.evaluation.evaluators.markers import MarkerEvaluator
 from heretic.models.access import oriented, post_norm_gain, writer_weight
 from heretic.models.runner import ModelRunner, Response
 from heretic.observability.events import Event, ResponseMeasured, subscribed
-from heretic.prompts.types import Prompt
+from heretic.prompts.types import Prompt, PromptSet
 
 FAMILIES = ("llama", "gpt2", "gemma3_text", "qwen3_next", "lfm2", "falcon_h1", "qwen2_5_vl", "gpt_oss", "bloom")
 MODES = ("first", "sequence")
@@ -55,12 +55,18 @@ def continuation(runner: ModelRunner, prompt: Prompt, mode: str) -> list[int]:
     return tokens[: tokens.index(EOS) + 1] if EOS in tokens else tokens
 
 
+def remembered(runner: ModelRunner, prompts: PromptSet, chosen: EvaluatorOptions) -> KlEvaluator:
+    evaluator = KlEvaluator(runner, prompts, chosen)
+    evaluator.remember()
+    return evaluator
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_kl_equals_a_reference_without_batches(family: str, mode: str) -> None:
     """One prompt at a time, no padding, no mask, torch's own KL in float64."""
     runner = make_runner(family, batch_size=3)
-    evaluator = KlEvaluator(runner, PROMPT_SET, options(mode))
+    evaluator = remembered(runner, PROMPT_SET, options(mode))
     unedited = evaluator.score()
     assert unedited.value < 1e-6
     assert unedited.details["top1_agreement"] == 1.0
@@ -88,18 +94,18 @@ def test_kl_equals_a_reference_without_batches(family: str, mode: str) -> None:
 
 def test_first_mode_does_not_depend_on_the_forced_token() -> None:
     runner = make_runner("llama", batch_size=2)
-    evaluator = KlEvaluator(runner, PROMPT_SET, options("first"))
+    evaluator = remembered(runner, PROMPT_SET, options("first"))
     editor, edits = editor_with_edits(runner)
     with applied(editor, edits):
         score = evaluator.score().value
-        evaluator._continuations = [(99,)] * len(PROMPTS)
+        evaluator.continuations = [(99,)] * len(PROMPTS)
         assert evaluator.score().value == pytest.approx(score, rel=1e-6)
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_weights_that_are_not_numbers_fail_the_trial(mode: str) -> None:
     runner = make_runner("llama")
-    evaluator = KlEvaluator(runner, PROMPT_SET, options(mode))
+    evaluator = remembered(runner, PROMPT_SET, options(mode))
     runner.loaded.model.model.layers[1].mlp.down_proj.weight.data[0, 0] = torch.nan
     with pytest.raises(TrialFailed, match="not finite"):
         evaluator.score()
@@ -110,13 +116,13 @@ def test_an_unedited_model_that_is_not_finite_is_an_error_of_the_model(mode: str
     runner = make_runner("llama")
     runner.loaded.model.model.layers[1].mlp.down_proj.weight.data[0, 0] = torch.nan
     with pytest.raises(ModelError, match=r"not finite; try --dtypes float32"):
-        KlEvaluator(runner, PROMPT_SET, options(mode))
+        remembered(runner, PROMPT_SET, options(mode))
 
 
 def test_suppressed_tokens_do_not_make_the_divergence_infinite() -> None:
     runner = make_runner("llama")
     runner.loaded.model.generation_config.suppress_tokens = [1, 5]
-    evaluator = KlEvaluator(runner, PROMPT_SET, options("sequence"))
+    evaluator = remembered(runner, PROMPT_SET, options("sequence"))
     assert evaluator.score().value < 1e-6
     editor, edits = editor_with_edits(runner)
     with applied(editor, edits):
@@ -125,7 +131,7 @@ def test_suppressed_tokens_do_not_make_the_divergence_infinite() -> None:
 
 def test_another_model_can_be_compared() -> None:
     runner = make_runner("llama")
-    evaluator = KlEvaluator(runner, PROMPT_SET, options("sequence"))
+    evaluator = remembered(runner, PROMPT_SET, options("sequence"))
     other = make_runner("llama")
     editor, edits = editor_with_edits(other)
     editor.apply(edits)

@@ -18,13 +18,13 @@ LONG = Prompt("A prompt that is much longer than the attention window of sixteen
 
 def gathered(runner: ModelRunner, prompts: tuple[Prompt, ...]) -> list[Tensor]:
     found: dict[int, Tensor] = {}
-    for rows, log_probabilities in runner.log_probabilities(prompts, CONTINUATIONS):
-        found.update(zip(rows, log_probabilities, strict=True))
+    for rows, logits in runner.teacher_forced(prompts, CONTINUATIONS):
+        found.update(zip(rows, (own.log_softmax(-1) for own in logits), strict=True))
     return [found[row] for row in range(len(prompts))]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_log_probabilities_equal_those_of_one_prompt_at_a_time(family: str) -> None:
+def test_teacher_forced_logits_equal_those_of_one_prompt_at_a_time(family: str) -> None:
     runner = make_runner(family, batch_size=3)
     prompts = (*PROMPTS[:4], LONG)
     for prompt, continuation, found in zip(prompts, CONTINUATIONS, gathered(runner, prompts), strict=True):

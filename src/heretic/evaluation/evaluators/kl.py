@@ -1,5 +1,7 @@
 """How much everything else changed: KL divergence on baseline prompts (DESIGN section 4)."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -15,6 +17,34 @@ DEVICE_SHARE = 0.25
 """The base model's distributions stay on the device where they take at most this share of its free memory."""
 
 
+class BaseLogits:
+    """The unedited model's logits [T, V] of every row, where there is room for them."""
+
+    def __init__(self, continuations: Sequence[Sequence[int]]) -> None:
+        self._positions = sum(map(len, continuations))
+        self._rows: dict[int, Tensor] = {}
+        self._on_device: bool | None = None
+
+    def keep(self, row: int, logits: Tensor) -> None:
+        """Keep one row's logits, minus infinity where a token is suppressed.
+
+        Raises:
+            ModelError: They are not finite.
+        """
+        if bool(logits.isnan().any() | logits.isposinf().any()):
+            raise ModelError("The unedited model's logits are not finite; try --dtypes float32.")
+        if self._on_device is None:
+            total = logits.nbytes * self._positions / len(logits)
+            self._on_device = total <= DEVICE_SHARE * free_memory(logits.device)
+        # A copy: a view would keep the logits of its whole batch.
+        self._rows[row] = logits.clone() if self._on_device else logits.cpu()
+
+    def compare(self, row: int, edited: Tensor) -> tuple[Tensor, Tensor]:
+        """KL divergence and top-1 agreement [T] of one row."""
+        base = self._rows[row].to(edited.device)
+        return kl_divergence(base, edited), top1_agreement(base, edited)
+
+
 @EVALUATORS.decorator("kl")
 class KlEvaluator:
     """KL(base || edited) of next-token distributions, in nats.
@@ -25,49 +55,56 @@ class KlEvaluator:
 
     def __init__(self, runner: ModelRunner, prompts: PromptSet, options: EvaluatorOptions) -> None:
         self.runner = runner
-        self._prompts = prompts.prompts
+        self.prompts = prompts.prompts
         self._mode = options.kl_mode
         if options.kl_mode == "first":
             # Which token is forced does not matter: only its prediction is looked at.
-            self._continuations: list[tuple[int, ...]] = [(0,)] * len(prompts)
+            self.continuations: list[tuple[int, ...]] = [(0,)] * len(prompts)
         else:
             responses = runner.generate(prompts.prompts, options.kl_tokens)
-            self._continuations = [response.tokens for response in responses]
-        self._base: list[Tensor | None] = [None] * len(prompts)
-        keep_on_device: bool | None = None
-        for rows, log_probabilities in runner.log_probabilities(self._prompts, self._continuations):
-            for row, own in zip(rows, log_probabilities, strict=True):
-                if bool(own.isnan().any()):
-                    raise ModelError("The unedited model's logits are not finite; try --dtypes float32.")
-                if keep_on_device is None:
-                    total = own.nbytes * sum(map(len, self._continuations)) / len(own)
-                    keep_on_device = total <= DEVICE_SHARE * free_memory(own.device)
-                self._base[row] = own if keep_on_device else own.cpu()
+            self.continuations = [response.tokens for response in responses]
+        self._base: BaseLogits | None = None
 
     @property
     def baseline(self) -> Score:
         """See Evaluator: the unedited model diverges by nothing from itself."""
-        return Score("kl", 0.0, len(self._prompts), 0.0)
+        return Score("kl", 0.0, len(self.prompts), 0.0)
+
+    def remember(self) -> None:
+        """See Evaluator: the unedited model's predictions."""
+        if self._base is not None:
+            return
+        base = BaseLogits(self.continuations)
+        for rows, logits in self.runner.teacher_forced(self.prompts, self.continuations):
+            for row, own in zip(rows, logits, strict=True):
+                base.keep(row, own)
+        self._base = base
 
     def score(self, trial: int | None = None) -> Score:
         """See Evaluator. Details: p95 over positions, top-1 agreement, number of positions, and the mode."""
+        if self._base is None:
+            raise RuntimeError("the unedited model's predictions have to be remembered first")
         divergences, agreements = [], []
-        for rows, log_probabilities in self.runner.log_probabilities(self._prompts, self._continuations):
-            for row, edited in zip(rows, log_probabilities, strict=True):
-                base = self._base[row]
-                if base is None:  # Every row was filled above.
-                    raise ModelError("The base model's distribution of a prompt is missing; please report it.")
-                base = base.to(edited.device)
-                divergences.append(kl_divergence(base, edited))
-                agreements.append(top1_agreement(base, edited))
-        divergence = torch.cat(divergences).cpu()
+        for rows, logits in self.runner.teacher_forced(self.prompts, self.continuations):
+            for row, own in zip(rows, logits, strict=True):
+                divergence, agreement = self._base.compare(row, own)
+                divergences.append(divergence)
+                agreements.append(agreement)
+        return self.score_of(torch.cat(divergences), torch.cat(agreements))
+
+    def score_of(self, divergence: Tensor, agreement: Tensor) -> Score:
+        """The score of all positions' divergences and top-1 agreements.
+
+        Raises:
+            TrialFailed: A divergence is not finite.
+        """
+        divergence = divergence.cpu()
         if not bool(torch.isfinite(divergence).all()):
             raise TrialFailed("the edited model's logits are not finite")
-        agreement = torch.cat(agreements).float().mean().item()
         details = {
             "mode": self._mode,
             "p95": torch.quantile(divergence, 0.95).item(),
-            "top1_agreement": agreement,
+            "top1_agreement": agreement.float().mean().item(),
             "positions": len(divergence),
         }
-        return Score("kl", divergence.mean().item(), len(self._prompts), 0.0, details)
+        return Score("kl", divergence.mean().item(), len(self.prompts), 0.0, details)

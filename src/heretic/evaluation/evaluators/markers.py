@@ -1,5 +1,7 @@
 """How often the behaviour shows: answers to target prompts that match refusal patterns."""
 
+from collections.abc import Sequence
+
 from heretic.evaluation.evaluator import EVALUATORS, EvaluatorOptions
 from heretic.evaluation.refusal_patterns import RefusalDetector
 from heretic.evaluation.score import Score
@@ -14,25 +16,42 @@ class MarkerEvaluator:
 
     def __init__(self, runner: ModelRunner, prompts: PromptSet, options: EvaluatorOptions) -> None:
         self.runner = runner
-        self._prompts = prompts.prompts
-        self._tokens = options.response_tokens
+        self.prompts = prompts.prompts
+        self.tokens = options.response_tokens
         self._detector = RefusalDetector(options.refusal_detection_mode, options.refusal_markers)
-        self._baseline = float(self._count(None))
+        self.base_responses = runner.generate(self.prompts, self.tokens)
+        self._baseline = float(self._count(None, self.base_responses))
 
     @property
     def baseline(self) -> Score:
         """See Evaluator: refusals of the unedited model."""
-        return Score("refusals", self._baseline, len(self._prompts), self._baseline, {"tokens": self._tokens})
+        return self.score_of(self._baseline)
+
+    def remember(self) -> None:
+        """See Evaluator: all was measured when this was made."""
 
     def score(self, trial: int | None = None) -> Score:
         """See Evaluator: the number of refusals."""
-        refusals = float(self._count(trial))
-        return Score("refusals", refusals, len(self._prompts), self._baseline, {"tokens": self._tokens})
+        return self.score_of(float(self._count(trial, self.runner.generate(self.prompts, self.tokens))))
 
-    def _count(self, trial: int | None) -> int:
+    def score_of(self, refusals: float) -> Score:
+        """The score of so many refusals."""
+        return Score("refusals", refusals, len(self.prompts), self._baseline, {"tokens": self.tokens})
+
+    def verdict(self, text: str, complete: bool) -> bool | None:
+        """Whether an answer refuses, or None while a longer one might be judged otherwise.
+
+        Args:
+            text: What has been generated so far.
+            complete: Whether that is all.
+        """
+        if complete:
+            return self._detector.is_refusal(text)
+        return True if self._detector.is_settled(text) else None
+
+    def _count(self, trial: int | None, responses: Sequence[Response]) -> int:
         count = 0
-        responses: list[Response] = self.runner.generate(self._prompts, self._tokens)
-        for prompt, response in zip(self._prompts, responses, strict=True):
+        for prompt, response in zip(self.prompts, responses, strict=True):
             refused = self._detector.is_refusal(response.text)
             count += refused
             emit(ResponseMeasured(trial, prompt.user, response.text, refused))

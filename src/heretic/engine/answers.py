@@ -1,0 +1,194 @@
+"""The refusal job: greedy answers to the target's evaluation prompts, each only as long as its verdict needs."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from heretic.engine.candidate import AssignRows, Candidate
+from heretic.engine.drafts import Drafts
+from heretic.evaluation.evaluators.markers import MarkerEvaluator
+from heretic.evaluation.score import Score
+from heretic.models.kept_layers import KeptLayers
+from heretic.models.ragged import KeyValues, RaggedForward, RaggedState
+from heretic.models.runner import Response
+from heretic.observability.events import ResponseMeasured, emit
+from heretic.search.gates import Gate
+
+
+@dataclass(slots=True, eq=False)
+class _Row:
+    """One answer being written: prompt `prompt`, edited as `candidate`."""
+
+    candidate: Candidate
+    prompt: int
+    tokens: list[int] = field(default_factory=list)
+    response: Response | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerOptions:
+    """What of the job's savings is on; benchmarks switch each off in turn.
+
+    Attributes:
+        rows: Rows decoded at once.
+        verdict_interval: Tokens between two looks at the answers: each look waits for the device.
+        early_verdicts: Whether a row ends when its verdict is certain.
+        drafts: Whether earlier answers are checked before tokens are decoded one by one.
+    """
+
+    rows: int
+    verdict_interval: int = 1
+    early_verdicts: bool = True
+    drafts: bool = True
+
+
+class AnswerJob:
+    """Fixed prompts; remembers answers and refusals of earlier trials."""
+
+    def __init__(
+        self,
+        evaluator: MarkerEvaluator,
+        forward: RaggedForward,
+        rests: Sequence[Sequence[int]],
+        kept: KeptLayers | None,
+        options: AnswerOptions,
+    ) -> None:
+        self._evaluator = evaluator
+        self._forward = forward
+        self._runner = evaluator.runner
+        self._rests = rests
+        self._kept = kept
+        self._options = options
+        self._refused: Counter[int] = Counter()
+        self._drafts = Drafts(len(rests), self._runner.end_tokens)
+        for prompt, response in enumerate(evaluator.base_responses):
+            self._drafts.add(prompt, response.tokens)
+
+    def run(self, candidates: Sequence[Candidate], prefix: KeyValues, gate: Gate, assign: AssignRows) -> None:
+        """Answer the prompts with every candidate that is still running, until its verdicts are known or decide.
+
+        Args:
+            candidates: Receive refusals.
+            prefix: Keys and values of the shared prefix, a row a candidate.
+            gate: Closes on the refusals counted so far and the whole divergence.
+            assign: Tells the editor which row is whose.
+        """
+        # Where most trials refused is where a count grows fastest; like lengths keep padding small.
+        order = sorted(range(len(self._rests)), key=lambda prompt: (-self._refused[prompt], len(self._rests[prompt])))
+        done = 0
+        while done < len(order):
+            running = [candidate for candidate in candidates if candidate.running]
+            if not running:
+                return
+            prompts = order[done : done + max(1, self._options.rows // len(running))]
+            done += len(prompts)
+            rows = [_Row(candidate, prompt) for candidate in running for prompt in prompts]
+            self._answer(rows, prefix, gate, assign)
+
+    def score(self, candidate: Candidate) -> Score:
+        """The score of the refusals counted."""
+        return self._evaluator.score_of(float(candidate.refusals))
+
+    def _answer(self, rows: list[_Row], prefix: KeyValues, gate: Gate, assign: AssignRows) -> None:
+        decoding = _Decoding(self._forward, rows, prefix, assign, self._runner.suppressed_tokens)
+        first = min(row.candidate.first_layer for row in rows)
+        rests = [self._rests[row.prompt] for row in rows]
+        kept = None
+        if self._kept is not None:
+            kept = (self._kept, [row.prompt for row in rows], self._kept.start_for(first))
+        decoding.read_prompts(rests, kept)
+        steps = 0
+        while decoding.rows:
+            steps += 1
+            if steps % self._options.verdict_interval == 0:
+                self._judge(decoding, gate)
+                if not decoding.rows:
+                    return
+            room = [self._evaluator.tokens - len(row.tokens) for row in decoding.rows]
+            if self._options.drafts:
+                drafts = [self._drafts.after(row.prompt, row.tokens) for row in decoding.rows]
+                drafts = [draft[: max(own - 1, 0)] for draft, own in zip(drafts, room, strict=True)]
+            else:
+                drafts = [()] * len(decoding.rows)
+            decoding.extend(drafts)
+
+    def _judge(self, decoding: "_Decoding", gate: Gate) -> None:
+        for row in decoding.rows:
+            self._judge_row(row, gate)
+        decoding.keep(
+            [place for place, row in enumerate(decoding.rows) if row.response is None and row.candidate.running]
+        )
+
+    def _judge_row(self, row: _Row, gate: Gate) -> None:
+        response = self._runner.response(row.tokens[: self._evaluator.tokens])
+        complete = len(row.tokens) >= self._evaluator.tokens or response.tokens[-1] in self._runner.end_tokens
+        verdict = None
+        if complete or self._options.early_verdicts:
+            verdict = self._evaluator.verdict(response.text, complete)
+        if verdict is None:
+            return
+        row.response = response
+        candidate = row.candidate
+        candidate.answered += 1
+        candidate.refusals += verdict
+        self._refused[row.prompt] += verdict
+        self._drafts.add(row.prompt, response.tokens)
+        prompt = self._evaluator.prompts[row.prompt]
+        emit(ResponseMeasured(candidate.number, prompt.user, response.text, verdict))
+        kl = candidate.mean_divergence
+        if candidate.running and candidate.answered < len(self._rests) and gate.closes(candidate.refusals, kl):
+            candidate.dominated = f"with {candidate.refusals} refusals so far it is worse than a finished trial"
+
+
+class _Decoding:
+    """Rows being decoded together."""
+
+    def __init__(
+        self,
+        forward: RaggedForward,
+        rows: list[_Row],
+        prefix: KeyValues,
+        assign: AssignRows,
+        suppressed: Sequence[int],
+    ) -> None:
+        self.rows = rows
+        self._assign = assign
+        self._suppressed = list(suppressed)
+        self._state: RaggedState = forward.start(prefix, [row.candidate.index for row in rows])
+        assign([row.candidate.index for row in rows])
+
+    def read_prompts(self, rests: Sequence[Sequence[int]], kept: tuple[KeptLayers, Sequence[int], int] | None) -> None:
+        """Read what stands behind the shared prefix; every row gets its first token."""
+        logits = self._state.feed(rests, [[len(rest) - 1] for rest in rests], kept)
+        for row, token in zip(self.rows, self._greedy(logits), strict=True):
+            row.tokens.append(token)
+
+    def extend(self, drafts: Sequence[Sequence[int]]) -> None:
+        """Read each row's last token and its draft; accept of the draft what is greedy, and one token more."""
+        fed = [[row.tokens[-1], *draft] for row, draft in zip(self.rows, drafts, strict=True)]
+        found = iter(self._greedy(self._state.feed(fed, [range(len(own)) for own in fed])))
+        accepted = []
+        for row, draft in zip(self.rows, drafts, strict=True):
+            greedy = [next(found) for _ in range(len(draft) + 1)]
+            count = next((place for place, token in enumerate(draft) if greedy[place] != token), len(draft))
+            row.tokens += greedy[: count + 1]
+            accepted.append(count + 1)
+        if any(drafts):
+            self._state.accept(accepted)
+
+    def keep(self, places: Sequence[int]) -> None:
+        """Go on with these rows only."""
+        if len(places) == len(self.rows):
+            return
+        self.rows = [self.rows[place] for place in places]
+        if self.rows:
+            self._state.select(places)
+            self._assign([row.candidate.index for row in self.rows])
+
+    def _greedy(self, logits: Tensor) -> list[int]:
+        if self._suppressed:
+            logits[:, self._suppressed] = -float("inf")
+        tokens: list[int] = logits.argmax(-1).tolist()
+        return tokens

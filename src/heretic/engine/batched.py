@@ -1,0 +1,100 @@
+"""The engine: K plans in one pass, edited on what the writers put out (DESIGN sections 4 and 5).
+
+KL first, on the baseline's prompts; what is dominated by then is not asked for answers. Then the target's prompts, the
+likeliest refusals first, until the count alone decides.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from heretic.edits.algebra import Edit
+from heretic.edits.output_space import OutputSpaceEditor
+from heretic.edits.plan import EditPlan
+from heretic.engine.answers import AnswerJob
+from heretic.engine.candidate import Candidate
+from heretic.engine.divergences import DivergenceJob
+from heretic.engine.inplace import MEMORY_RAN_OUT, BuildEdits
+from heretic.engine.measurement import Measurement
+from heretic.errors import TrialFailed
+from heretic.models.devices import empty_cache, is_out_of_memory
+from heretic.models.ragged import KeyValues
+from heretic.search.gates import Gate
+from heretic.search.record import TrialState
+
+Prefix = Callable[[int], KeyValues]
+"""Keys and values of the shared prefix for K candidates."""
+
+
+class BatchedEngine:
+    """See Engine.
+
+    Attributes:
+        candidates: K.
+    """
+
+    def __init__(
+        self,
+        build: BuildEdits,
+        editor: OutputSpaceEditor,
+        prefix: Prefix,
+        divergences: DivergenceJob,
+        answers: AnswerJob,
+        candidates: int,
+    ) -> None:
+        self.candidates = candidates
+        self._build = build
+        self._editor = editor
+        self._prefix = prefix
+        self._divergences = divergences
+        self._answers = answers
+
+    def measure(self, plans: Sequence[EditPlan], numbers: Sequence[int], gate: Gate) -> list[Measurement]:
+        """See Engine."""
+        edits = [self._build(plan) for plan in plans]
+        candidates = [
+            Candidate(index, number, _first_layer(own))
+            for index, (number, own) in enumerate(zip(numbers, edits, strict=True))
+        ]
+        try:
+            self._run(candidates, edits, gate)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            ran_out = True
+        else:
+            ran_out = False
+        finally:
+            self._editor.restore()
+        if ran_out:
+            empty_cache(self._divergences.device)
+            if len(plans) == 1:
+                return [Measurement((), TrialState.FAILED, MEMORY_RAN_OUT)]
+            # Fewer at once need less.
+            self.candidates = max(1, len(plans) // 2)
+            parts = [slice(0, self.candidates), slice(self.candidates, None)]
+            return [own for part in parts for own in self.measure(plans[part], numbers[part], gate)]
+        return [self._measurement(candidate) for candidate in candidates]
+
+    @torch.inference_mode()
+    def _run(self, candidates: Sequence[Candidate], edits: Sequence[Sequence[Edit]], gate: Gate) -> None:
+        self._editor.apply_candidates(edits)
+        self._editor.assign_rows(range(len(candidates)))
+        prefix = self._prefix(len(candidates))
+        self._divergences.run(candidates, prefix, gate, self._editor.assign_rows)
+        self._answers.run(candidates, prefix, gate, self._editor.assign_rows)
+
+    def _measurement(self, candidate: Candidate) -> Measurement:
+        try:
+            kl = self._divergences.score(candidate)
+        except TrialFailed as error:
+            return Measurement((), TrialState.FAILED, str(error))
+        scores = (self._answers.score(candidate), kl)
+        if candidate.dominated:
+            return Measurement(scores, TrialState.DOMINATED, candidate.dominated)
+        return Measurement(scores, TrialState.COMPLETE)
+
+
+def _first_layer(edits: Sequence[Edit]) -> int:
+    # A plan that edits nothing: every layer may be skipped, but one has to run.
+    return min((edit.writer.layer for edit in edits), default=0)

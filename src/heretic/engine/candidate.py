@@ -1,0 +1,45 @@
+"""Candidate: one plan while it is being measured beside others."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+AssignRows = Callable[[Sequence[int]], None]
+"""Tells the editor which candidate every row of the next passes carries."""
+
+
+@dataclass(slots=True, eq=False)
+class Candidate:
+    """What has been measured of one plan so far.
+
+    Attributes:
+        index: Place among the candidates of the batch.
+        number: Its trial's number.
+        first_layer: The first layer that it edits.
+        divergences: KL divergence and top-1 agreement of the positions seen, prompt by prompt.
+        refusals: Refusals counted so far.
+        answered: Prompts whose verdict is known.
+        dominated: Why it was stopped, or an empty string.
+        failed: Whether its logits are not finite.
+    """
+
+    index: int
+    number: int
+    first_layer: int
+    divergences: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    refusals: int = 0
+    answered: int = 0
+    dominated: str = ""
+    failed: bool = False
+
+    @property
+    def mean_divergence(self) -> float:
+        """KL of the positions seen."""
+        total = sum(float(divergence.sum()) for divergence, _ in self.divergences)
+        return total / sum(map(len, (divergence for divergence, _ in self.divergences)))
+
+    @property
+    def running(self) -> bool:
+        """Whether anything is left to find out."""
+        return not self.dominated and not self.failed

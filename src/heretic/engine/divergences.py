@@ -1,0 +1,136 @@
+"""The KL job: teacher-forced passes over the baseline's evaluation prompts, candidate beside candidate."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from heretic.engine.candidate import AssignRows, Candidate
+from heretic.evaluation.evaluators.kl import BaseLogits, KlEvaluator
+from heretic.evaluation.score import Score
+from heretic.models.kept_layers import KeptLayers
+from heretic.models.ragged import KeyValues, RaggedForward
+from heretic.search.gates import Gate
+
+CHUNK_TOKENS = 1024
+"""Tokens of one pass: enough to keep a device busy, few enough to stop a bad candidate early."""
+
+
+class DivergenceJob:
+    """Fixed rows, prompt rest and continuation; measured on the unedited model when made."""
+
+    def __init__(
+        self,
+        evaluator: KlEvaluator,
+        forward: RaggedForward,
+        rests: Sequence[Sequence[int]],
+        prefix: KeyValues,
+        kept: KeptLayers | None,
+    ) -> None:
+        """Measure the unedited model, with its lower layers kept where there is a store for them.
+
+        Args:
+            evaluator: What makes a score of divergences.
+            forward: The model.
+            rests: Tokens of every prompt behind the shared prefix.
+            prefix: The unedited model's keys and values of that prefix, one row.
+            kept: Store for lower layers, or None to do without.
+        """
+        self._evaluator = evaluator
+        self._forward = forward
+        self._suppressed = evaluator.runner.suppressed_tokens
+        continuations = evaluator.continuations
+        # The last token of a continuation is only predicted, never read.
+        self._tokens = [[*rest, *own[:-1]] for rest, own in zip(rests, continuations, strict=True)]
+        self._wanted = [range(len(rest) - 1, len(row)) for rest, row in zip(rests, self._tokens, strict=True)]
+        self._positions = sum(map(len, continuations))
+        self._base = BaseLogits(continuations)
+        self._kept = None
+        for rows in self._chunks(1):
+            state = forward.start(prefix, [0] * len(rows))
+            tokens, wanted = [self._tokens[row] for row in rows], [self._wanted[row] for row in rows]
+            if kept is None:
+                logits = state.feed(tokens, wanted)
+            else:
+                with kept.recording(forward.layers, rows, list(map(len, tokens))):
+                    logits = state.feed(tokens, wanted)
+            for row, own in zip(rows, self._split(logits, rows), strict=True):
+                self._base.keep(row, own)
+        self._kept = kept
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model takes its tokens."""
+        return self._forward.loaded.device
+
+    def run(self, candidates: Sequence[Candidate], prefix: KeyValues, gate: Gate, assign: AssignRows) -> None:
+        """Measure candidates until done or dominated.
+
+        Args:
+            candidates: Receive divergences.
+            prefix: Keys and values of the shared prefix, a row a candidate.
+            gate: Closes on the divergence seen so far, as if all else were 0.
+            assign: Tells the editor which row is whose.
+        """
+        running = list(candidates)
+        done = 0
+        order = self._order()
+        while running and done < len(order):
+            rows = order[done : done + self._chunk_size(order[done:], len(running))]
+            done += len(rows)
+            self._measure(running, rows, prefix, assign)
+            for candidate in running:
+                self._judge(candidate, gate)
+            running = [candidate for candidate in running if candidate.running]
+
+    def score(self, candidate: Candidate) -> Score:
+        """The score of the positions that a candidate was measured on.
+
+        Raises:
+            TrialFailed: Its logits are not finite.
+        """
+        divergences, agreements = zip(*candidate.divergences, strict=True)
+        return self._evaluator.score_of(torch.cat(divergences), torch.cat(agreements))
+
+    def _measure(
+        self, candidates: Sequence[Candidate], rows: Sequence[int], prefix: KeyValues, assign: AssignRows
+    ) -> None:
+        groups = [candidate.index for candidate in candidates for _ in rows]
+        all_rows = [row for _ in candidates for row in rows]
+        assign(groups)
+        state = self._forward.start(prefix, groups)
+        kept = None
+        if self._kept is not None:
+            first = self._kept.start_for(min(candidate.first_layer for candidate in candidates))
+            kept = (self._kept, all_rows, first)
+        logits = state.feed([self._tokens[row] for row in all_rows], [self._wanted[row] for row in all_rows], kept)
+        compared = [
+            self._base.compare(row, own) for row, own in zip(all_rows, self._split(logits, all_rows), strict=True)
+        ]
+        for place, candidate in enumerate(candidates):
+            candidate.divergences += compared[place * len(rows) : (place + 1) * len(rows)]
+
+    def _judge(self, candidate: Candidate, gate: Gate) -> None:
+        total = sum(float(divergence.sum()) for divergence, _ in candidate.divergences)
+        # Divergences are never negative, so what is seen bounds the mean from below. Not finite compares as False.
+        if gate.closes(0.0, total / self._positions):
+            candidate.dominated = "its KL alone is worse than a finished trial"
+        candidate.failed = not total < float("inf")
+
+    def _split(self, logits: Tensor, rows: Sequence[int]) -> tuple[Tensor, ...]:
+        if self._suppressed:
+            logits[:, self._suppressed] = -torch.inf
+        return torch.split(logits, [len(self._wanted[row]) for row in rows])
+
+    def _order(self) -> list[int]:
+        return sorted(range(len(self._tokens)), key=lambda row: -len(self._tokens[row]))
+
+    def _chunk_size(self, rows: Sequence[int], candidates: int) -> int:
+        return max(1, CHUNK_TOKENS // (len(self._tokens[rows[0]]) * candidates))
+
+    def _chunks(self, candidates: int) -> Iterator[list[int]]:
+        order = self._order()
+        while order:
+            size = self._chunk_size(order, candidates)
+            yield order[:size]
+            order = order[size:]

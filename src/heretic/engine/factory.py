@@ -1,0 +1,143 @@
+"""Putting an engine together for one model: what it can do decides which passes are used."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from heretic.edits.output_space import OutputSpaceEditor
+from heretic.edits.writer import ModelLayout
+from heretic.engine.answers import AnswerJob, AnswerOptions
+from heretic.engine.batched import BatchedEngine
+from heretic.engine.divergences import DivergenceJob
+from heretic.engine.inplace import BuildEdits
+from heretic.evaluation.divergence import kl_divergence
+from heretic.evaluation.evaluators.kl import KlEvaluator
+from heretic.evaluation.evaluators.markers import MarkerEvaluator
+from heretic.models.devices import free_memory
+from heretic.models.kept_layers import KeptLayers
+from heretic.models.ragged import RaggedForward, column_limit, ragged_obstacle, split_shared_prefix
+from heretic.models.runner import ModelRunner
+
+MOST_CANDIDATES = 16
+KEPT_SHARE = 0.1
+"""Kept layers take at most this share of the device's free memory."""
+AGREEMENT = 0.02
+"""Nats by which ragged and ordinary passes of the unedited model may differ: rounding in bfloat16 stays far below."""
+DEVICE_INTERVAL = 8
+"""Tokens between two looks at answers where looking means waiting for an accelerator."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """What of the engine's savings is on; all of it, except where benchmarks switch parts off.
+
+    Attributes:
+        candidates: K, or 0 to choose it.
+        shared_prefix: Part 2 of issue 3.
+        kept_layers: Part 3.
+        early_verdicts: Part 4.
+        drafts: Part 6.
+    """
+
+    candidates: int = 0
+    shared_prefix: bool = True
+    kept_layers: bool = True
+    early_verdicts: bool = True
+    drafts: bool = True
+
+
+def make_batched_engine(
+    runner: ModelRunner, build: BuildEdits, refusals: MarkerEvaluator, kl: KlEvaluator, options: EngineOptions
+) -> BatchedEngine | str:
+    """The engine for a model, or why ragged passes cannot serve it. The model has to be unedited."""
+    obstacle = ragged_obstacle(runner.loaded)
+    if obstacle is not None:
+        return obstacle
+    encoded_good = [runner.encode(prompt) for prompt in kl.prompts]
+    encoded_bad = [runner.encode(prompt) for prompt in refusals.prompts]
+    both = split_shared_prefix([*encoded_good, *encoded_bad], encoded_good[0] if options.shared_prefix else ())
+    good, bad = both.rests[: len(encoded_good)], both.rests[len(encoded_good) :]
+    limit = column_limit(runner.loaded.model)
+    # Tokens taken back leave gaps, which a sliding window would count.
+    if limit is not None and len(both.tokens) + max(map(len, bad)) + refusals.tokens > limit:
+        return f"its attention window of {limit} tokens is narrower than the answers need"
+    forward = RaggedForward(runner.loaded, runner.layout)
+    prefix = forward.prefix(both.tokens, 1)
+    if not _agrees(forward, runner, kl, both.tokens, good):
+        return "its cached passes do not agree with its ordinary ones"
+    good_tokens = sum(map(len, good)) + sum(map(len, kl.continuations))
+    divergences = DivergenceJob(kl, forward, good, prefix, _store(runner, good_tokens, False, options))
+    kept = _store(runner, sum(map(len, bad)), True, options)
+    if kept is not None:
+        _keep(forward, bad, prefix, kept, runner.calibration.batch_size)
+    on_host = runner.loaded.device.type == "cpu"
+    answer_options = AnswerOptions(
+        rows=runner.calibration.batch_size,
+        verdict_interval=1 if on_host else DEVICE_INTERVAL,
+        early_verdicts=options.early_verdicts,
+        drafts=options.drafts and limit is None,
+    )
+    answers = AnswerJob(refusals, forward, bad, kept, answer_options)
+    count = options.candidates or runner.calibration.batch_size // max(len(bad), 1)
+    count = 1 if has_listed_experts(runner.loaded.model, runner.layout) else min(max(count, 1), MOST_CANDIDATES)
+    editor = OutputSpaceEditor(runner.loaded.model, runner.layout)
+    return BatchedEngine(build, editor, lambda rows: forward.prefix(both.tokens, rows), divergences, answers, count)
+
+
+def has_listed_experts(model: nn.Module, layout: ModelLayout) -> bool:
+    """Whether experts are a list of modules, inside which the rows of several candidates cannot be told apart."""
+    parents = {writer.path.rpartition(".")[0].rpartition(".")[0] for writer in layout.writers}
+    return any(
+        parent.endswith("experts") and isinstance(model.get_submodule(parent), nn.ModuleList) for parent in parents
+    )
+
+
+def _store(runner: ModelRunner, tokens: int, with_key_values: bool, options: EngineOptions) -> KeptLayers | None:
+    if not options.kept_layers:
+        return None
+    width = runner.layout.hidden_size * next(runner.loaded.model.parameters()).element_size()
+    budget = KEPT_SHARE * free_memory(runner.loaded.device)
+    stride = max(1, -(-tokens * width * runner.layout.layer_count // max(int(budget), 1)))
+    return KeptLayers(stride, with_key_values) if stride < runner.layout.layer_count else None
+
+
+@torch.inference_mode()
+def _keep(
+    forward: RaggedForward,
+    rests: Sequence[Sequence[int]],
+    prefix: tuple[tuple[torch.Tensor, torch.Tensor], ...],
+    kept: KeptLayers,
+    batch_size: int,
+) -> None:
+    for start in range(0, len(rests), batch_size):
+        rows = range(start, min(start + batch_size, len(rests)))
+        tokens = [rests[row] for row in rows]
+        lengths = list(map(len, tokens))
+        state = forward.start(prefix, [0] * len(tokens))
+        with kept.recording(forward.layers, rows, lengths):
+            state.feed(tokens, [()] * len(tokens))
+        kept.keep_key_values(state.cache, rows, lengths, max(lengths))
+
+
+@torch.inference_mode()
+def _agrees(
+    forward: RaggedForward,
+    runner: ModelRunner,
+    kl: KlEvaluator,
+    prefix: Sequence[int],
+    rests: Sequence[Sequence[int]],
+) -> bool:
+    """Whether both kinds of passes give the same predictions for the shortest and the longest prompt."""
+    order = sorted(range(len(rests)), key=lambda row: len(rests[row]))
+    rows = [order[0], order[-1]]
+    continuations = [kl.continuations[row] for row in rows]
+    ordinary = runner.teacher_forced_batch([[*prefix, *rests[row]] for row in rows], continuations)
+    tokens = [[*rests[row], *own[:-1]] for row, own in zip(rows, continuations, strict=True)]
+    wanted = [range(len(rests[row]) - 1, len(own)) for row, own in zip(rows, tokens, strict=True)]
+    logits = forward.start(forward.prefix(prefix, 1), [0, 0]).feed(tokens, wanted)
+    if runner.suppressed_tokens:
+        logits[:, runner.suppressed_tokens] = -torch.inf
+    divergence = kl_divergence(torch.cat(ordinary), logits)
+    return bool((divergence.mean() < AGREEMENT).item())

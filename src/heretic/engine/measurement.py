@@ -1,0 +1,49 @@
+"""What an engine is, and what it answers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from heretic.edits.plan import EditPlan
+from heretic.evaluation.score import Score
+from heretic.search.gates import Gate
+from heretic.search.record import TrialState
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """How measuring one plan ended.
+
+    Attributes:
+        scores: In the order of the study's objectives (refusals, KL); empty where it failed. Of a dominated trial they
+            are what had been measured when it was stopped: refusals counted so far, which is a lower bound, and the
+            mean divergence of the positions seen.
+        state: COMPLETE, DOMINATED or FAILED.
+        reason: Why it failed or was stopped; empty for a complete one.
+    """
+
+    scores: tuple[Score, ...]
+    state: TrialState
+    reason: str = ""
+
+
+class Engine(Protocol):
+    """Measures plans; the model is unedited before and after.
+
+    Attributes:
+        candidates: K, how many plans are best measured at once.
+    """
+
+    candidates: int
+
+    def measure(self, plans: Sequence[EditPlan], numbers: Sequence[int], gate: Gate) -> list[Measurement]:
+        """Measure up to K plans.
+
+        Args:
+            plans: What to measure.
+            numbers: Their trials' numbers, named in events.
+            gate: May stop a trial early.
+
+        Returns:
+            One measurement a plan.
+        """
