@@ -154,6 +154,19 @@ def require_terminal(purpose: str, next_step: str = _AUTOMATIC) -> None:
         raise SelectionError(f"There is no terminal to {purpose} in. {next_step}")
 
 
+def forget_typed_ahead() -> None:
+    """Drop keys that were pressed while nothing was asked: an Enter during a long search chooses no trial."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        while msvcrt.kbhit():
+            msvcrt.getwch()
+    elif has_terminal():
+        import termios
+
+        termios.tcflush(sys.stdin, termios.TCIFLUSH)
+
+
 def _ask(question: Question) -> Any:
     """The answer, or None for Ctrl+C, Ctrl+D and Esc."""
     bindings = KeyBindings()
