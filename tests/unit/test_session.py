@@ -159,9 +159,7 @@ def test_scores_of_a_model_searched_quantised_are_those_of_the_saved_weights(
     assert measured.baseline_refusals == refusals.baseline
 
 
-def test_saving_a_trial_twice_measures_it_once(
-    quantised_bench: Workbench, tmp_path: Path, events: list[Event]
-) -> None:
+def test_saving_a_trial_twice_measures_it_once(quantised_bench: Workbench, tmp_path: Path, events: list[Event]) -> None:
     session = session_of(quantised_bench)
     session.save(tmp_path / "one", ExportFormat.MERGED)
     session.save(tmp_path / "two", ExportFormat.ADAPTER)
@@ -229,7 +227,7 @@ def test_impossible_adapter_is_refused_in_a_sentence(bench: Workbench, tmp_path:
     session = Session(bench, optuna.create_study(directions=["minimize", "minimize"]))
     session.apply(replace(RECORD, plan=replace(PLAN, normalization=Normalization.ROW)))
     try:
-        with pytest.raises(UserError, match="cannot be saved as an adapter .*--normalization none"):
+        with pytest.raises(UserError, match=r"cannot be saved as an adapter .*--normalization none"):
             session.save(tmp_path / "out", ExportFormat.ADAPTER)
     finally:
         session.restore()
@@ -270,7 +268,7 @@ def test_full_temporary_folder_says_how_to_move_it(
 ) -> None:
     usage = SimpleNamespace(free=1000)
     monkeypatch.setattr("heretic.export.atomic.shutil.disk_usage", lambda _: usage)
-    with pytest.raises(UserError, match="is free on that disk.*TMPDIR"):
+    with pytest.raises(UserError, match=r"is free on that disk.*TMPDIR"):
         session.publish("someone/edited", True, ExportFormat.MERGED)
     assert api.files == {}
 

@@ -121,21 +121,21 @@ def check_file_target(path: Path) -> Path:
     """Check that a file can be written, without touching anything.
 
     Returns:
-        The path with the home folder filled in.
+        The absolute path, symbolic links resolved.
 
     Raises:
         UserError: It is a folder, or lies where nothing can be written.
     """
     try:
-        target = path.expanduser()
-        is_folder, exists, has_parent = target.is_dir(), target.exists(), target.absolute().parent.is_dir()
+        target = path.expanduser().resolve()
+        is_folder, exists, has_parent = target.is_dir(), target.exists(), target.parent.is_dir()
     except (OSError, RuntimeError, ValueError) as error:  # no access, no home folder, a NUL character
         raise UserError(f"The path {str(path)!r} cannot be used ({error}); choose another path.") from error
     if is_folder:
         raise UserError(f"{path} is a folder; choose the path of a file.")
     if not has_parent:
         raise UserError(f"{path} cannot be written because there is no folder {target.parent}; create it first.")
-    if (exists and not os.access(target, os.W_OK)) or not _is_writable(target.absolute().parent):
+    if (exists and not os.access(target, os.W_OK)) or not _is_writable(target.parent):
         raise UserError(f"{path} is not writable; choose another path.")
     return target
 

@@ -218,8 +218,8 @@ def _(event: events.TrialApplied) -> list[Row]:
 def _(event: events.FullPrecisionNeeded) -> list[Row]:
     known = "edited" if event.measured else "edited and measured"
     return [
-        Row("Full precision", f"the search ran on {event.quantization} weights, and full-precision weights are saved:"),
-        Row("", f"the model is loaded again without quantisation and {known}"),
+        Row("Full precision", f"the search ran on {event.quantization} weights; saved are unquantised ones,"),
+        Row("", f"so the model is loaded again, {known}"),
     ]
 
 
@@ -232,7 +232,7 @@ def _(event: events.FullPrecisionMeasured) -> list[Row]:
         Row("Measured", numbers(event.quantization, event.quantized_refusals, event.quantized_kl)),
         Row("", numbers("full precision", event.refusals, event.kl)),
         Row("", f"unedited, in full precision, it refuses {event.baseline_refusals} of {event.prompt_count}"),
-        Row("", "The second line is that of the saved weights; it stands in the model card."),
+        Row("", "The second line counts: it is that of the saved weights."),
     ]
 
 

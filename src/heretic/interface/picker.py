@@ -191,7 +191,8 @@ def _select(message: str, choices: Sequence[Choice | Separator], hint: str, defa
 
 
 def _text(message: str, default: str, check: Callable[[str], bool | str], hint: str | None = None) -> str | None:
-    answer = _ask(questionary.text(message, default=default, validate=check, instruction=hint, style=_STYLE))
+    question = message if hint is None else f"{message} {hint}"
+    answer = _ask(questionary.text(question, default=default, validate=check, style=_STYLE))
     return None if answer is None else str(answer).strip()
 
 
