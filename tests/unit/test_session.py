@@ -15,7 +15,8 @@ from tests.unit.export.conftest import all_logits, load_back
 from heretic.comparison import compare
 from heretic.config import Settings
 from heretic.edits.plan import EditPlan, Normalization, Schedule, Scope
-from heretic.errors import ExportError, TrialFailed, UserError
+from heretic.errors import ExportError, ModelError, TrialFailed, UserError
+from heretic.evaluation.evaluators.kl import KlEvaluator
 from heretic.evaluation.score import Score
 from heretic.export import hub
 from heretic.export.content import ExportFormat
@@ -308,3 +309,12 @@ def test_trial_that_cannot_be_measured_is_named_as_people_know_it(
     monkeypatch.setattr(session.bench.kl, "score", fails)
     with pytest.raises(TrialFailed, match="Trial 12 cannot be used because the edited"):
         session.apply(RECORD)
+
+
+def test_edited_model_without_finite_logits_cannot_be_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(self: KlEvaluator, trial: int | None = None) -> Score:
+        raise TrialFailed("the edited model's logits are not finite")
+
+    monkeypatch.setattr(KlEvaluator, "score", fails)
+    with pytest.raises(ModelError, match=r"demo cannot be compared because the edited model's .*; try --dtypes"):
+        compare(settings(), "demo")

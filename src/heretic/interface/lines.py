@@ -216,10 +216,10 @@ def _(event: events.TrialApplied) -> list[Row]:
 
 @rows.register
 def _(event: events.FullPrecisionNeeded) -> list[Row]:
-    known = "edited" if event.measured else "edited and measured"
+    steps = "and edited" if event.measured else "edited and measured, which takes a while"
     return [
-        Row("Full precision", f"the search ran on {event.quantization} weights; saved are unquantised ones,"),
-        Row("", f"so the model is loaded again, {known}"),
+        Row("Full precision", f"searched on {event.quantization} weights, but saved without quantisation:"),
+        Row("", f"the model is loaded again, {steps}"),
     ]
 
 
