@@ -3,7 +3,7 @@
 import time
 
 from heretic.config import Settings
-from heretic.errors import ModelError
+from heretic.errors import ModelError, TrialFailed
 from heretic.evaluation.score import Score
 from heretic.models.layout import find_layout
 from heretic.models.loader import load_model
@@ -18,7 +18,7 @@ def compare(settings: Settings, name: str) -> tuple[Score, Score]:
     Both models are in memory while this runs.
 
     Raises:
-        ModelError: The two models do not share a vocabulary.
+        ModelError: The two models do not share a vocabulary, or the edited one's logits are not finite.
     """
     prompts = load_prompts(settings)
     base = load_runner(settings, settings.model or "", prompts)
@@ -33,6 +33,9 @@ def compare(settings: Settings, name: str) -> tuple[Score, Score]:
             "the model that it was made from with --model."
         )
     refusals.runner = kl.runner = ModelRunner(loaded, find_layout(loaded.model), base.formatter, base.calibration)
-    scores = refusals.score(), kl.score()
+    try:
+        scores = refusals.score(), kl.score()
+    except TrialFailed as error:
+        raise ModelError(f"{name} cannot be compared because {error}; try --dtypes float32.") from error
     emit(ModelCompared(name, settings.model or "", *(dict(score.to_json()) for score in scores)))
     return scores

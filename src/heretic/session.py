@@ -4,24 +4,34 @@ The picker and the automatic choice both work through this, so that they do the 
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory, gettempdir
 
 import optuna
 
 from heretic.edits.adapter import adapter_factors, adapter_obstacle
 from heretic.edits.algebra import Edit
-from heretic.errors import TrialFailed
+from heretic.errors import ExportError, HereticError, TrialFailed, UserError
 from heretic.evaluation.score import Score
+from heretic.export.atomic import check_free_space, check_target
 from heretic.export.content import ExportContent, ExportFormat, SavedModel
-from heretic.export.hub import upload_folder
+from heretic.export.hub import check_repository, upload_folder
 from heretic.export.verify import Verification
-from heretic.export.weights import save_model
+from heretic.export.weights import model_bytes, save_model
+from heretic.models.devices import empty_cache, is_out_of_memory
 from heretic.models.streaming import stream_answer
-from heretic.observability.events import TrialApplied, emit
+from heretic.observability.events import (
+    FullPrecisionMeasured,
+    FullPrecisionNeeded,
+    ModelSaved,
+    TrialApplied,
+    emit,
+)
 from heretic.search.loop import SearchResult, search
 from heretic.search.pareto import knee, pareto_front
 from heretic.search.record import TrialRecord
-from heretic.workbench import Workbench, full_precision
+from heretic.workbench import Workbench, full_precision, make_evaluators
 
 CHAT_TOKENS = 1024
 """Longest answer in a chat."""
@@ -38,7 +48,9 @@ class Session:
         self._n_trials = bench.settings.n_trials
         self.result = SearchResult((), False)
         self._edits: tuple[Edit, ...] = ()
-        self._applied: tuple[TrialRecord, tuple[Score, ...]] | None = None
+        self._applied: tuple[TrialRecord, tuple[Score, Score]] | None = None
+        # By trial number: refusals and KL of the weights that are saved, where the search ran on quantised ones.
+        self._full_precision_scores: dict[int, tuple[Score, Score]] = {}
 
     def search(self, additional: int = 0) -> SearchResult:
         """Run the trials that are still missing, and so many more."""
@@ -63,7 +75,7 @@ class Session:
         """
         return knee(self.result.records)
 
-    def apply(self, record: TrialRecord) -> tuple[Score, ...]:
+    def apply(self, record: TrialRecord) -> tuple[Score, Score]:
         """Put a trial into the model and measure it again there; it stays until `restore`.
 
         Raises:
@@ -76,7 +88,7 @@ class Session:
         bench.editor.apply(edits)
         self._edits = edits
         try:
-            refusals, kl = bench.refusals.score(record.number), bench.kl.score(record.number)
+            refusals, kl = _measured(bench, record)
         except TrialFailed:
             self.restore()
             raise
@@ -92,8 +104,8 @@ class Session:
         self._edits = ()
 
     @property
-    def applied(self) -> tuple[TrialRecord, tuple[Score, ...]]:
-        """The applied trial and its scores in the weights.
+    def applied(self) -> tuple[TrialRecord, tuple[Score, Score]]:
+        """The applied trial and its scores in the weights (refusals, KL).
 
         Raises:
             RuntimeError: No trial is applied.
@@ -104,32 +116,77 @@ class Session:
 
     def adapter_obstacle(self) -> str | None:
         """Why the applied trial cannot be saved as an adapter, or None where it can."""
+        if self.bench.loaded.name.lower().endswith(".gguf"):
+            return "PEFT cannot load a GGUF file as the base model"
         return adapter_obstacle(self._edits)
 
     def save(self, folder: Path, export_format: ExportFormat) -> SavedModel:
-        """Save the applied trial; the folder appears under its name only when it is whole.
+        """Save the applied trial; the folder appears under its name only when it is whole. Emits ModelSaved.
 
         Raises:
-            UserError: The folder cannot be used.
+            UserError: The folder cannot be used, or the edit cannot be an adapter.
             ExportError: It could not be saved; nothing was left behind.
         """
+        saved = self._write(folder, export_format)
+        emit(ModelSaved(str(saved.path), saved.file_count, saved.bytes, export_format.value, saved.verified_answers))
+        return saved
+
+    def publish(self, repository: str, private: bool, export_format: ExportFormat) -> str:
+        """Upload the applied trial by way of a temporary folder; returns its address on the hub. Emits ModelUploaded.
+
+        Raises:
+            UserError: The repository or the temporary folder cannot be used, or the edit cannot be an adapter.
+            ExportError: It could not be written or uploaded; nothing was left behind on this machine.
+        """
+        check_repository(repository)
+        try:
+            scratch = TemporaryDirectory(prefix="heretic-upload-", ignore_cleanup_errors=True)
+        except OSError as error:
+            raise ExportError(
+                f"There is no temporary folder to prepare the upload in ({error.strerror}); set TMPDIR to a folder."
+            ) from error
+        with scratch:
+            folder = Path(scratch.name) / "model"
+            try:
+                self._write(folder, export_format, for_upload=True)
+            except HereticError as error:
+                if Path(scratch.name).name not in str(error):
+                    raise
+                raise type(error)(
+                    f"{error} (An upload is prepared in the temporary folder {gettempdir()}; TMPDIR names another.)"
+                ) from error
+            return self.upload(folder, repository, private)
+
+    def _write(self, folder: Path, export_format: ExportFormat, for_upload: bool = False) -> SavedModel:
+        """Write the applied trial to a new folder; see `save`."""
         record, scores = self.applied
-        bench = full_precision(self.bench)
-        bench.editor.restore()
-        edits = bench.edits(record.plan)
-        factors = None
-        if export_format is ExportFormat.ADAPTER:
-            factors = adapter_factors(edits, bench.editor)
-        bench.editor.apply(edits)
+        adapter = export_format is ExportFormat.ADAPTER
+        obstacle = self.adapter_obstacle() if adapter else None
+        if obstacle is not None:
+            raise UserError(f"This edit cannot be saved as an adapter ({obstacle}); save the merged model.")
+        # Before a quantised model is loaded again and measured, which takes minutes.
+        target = check_target(folder)
+        bench, edits = self.bench, self._edits
+        quantization = bench.loaded.quantization
+        saved_scores: tuple[Score, ...] = scores
+        if quantization != "none":
+            emit(FullPrecisionNeeded(quantization, record.number in self._full_precision_scores))
+            bench = full_precision(bench)
+            if not adapter:
+                check_free_space(target, model_bytes(bench.loaded.model))
+            edits, saved_scores = self._applied_in_full_precision(bench)
+        factors = adapter_factors(edits, bench.editor) if adapter else None
         texts = tuple(map(bench.runner.render, bench.prompts.bad_evaluation.prompts[:VERIFIED_PROMPTS]))
         content = ExportContent(
             behavior="refusal",
             plan=record.plan,
-            scores=scores,
-            settings=bench.settings.model_dump(mode="json"),
+            scores=saved_scores,
+            settings=self.bench.settings.model_dump(mode="json"),
             direction_method=bench.directions.method,
             direction_provenance=bench.directions.provenance,
             trial=record.number,
+            search_quantization=quantization,
+            search_scores=() if quantization == "none" else scores,
         )
         return save_model(
             bench.loaded,
@@ -138,7 +195,45 @@ class Session:
             factors=factors,
             verification=Verification(texts, bench.runner.formatter.add_special_tokens),
             max_shard_size=bench.settings.max_shard_size,
+            for_upload=for_upload,
         )
+
+    def _applied_in_full_precision(self, bench: Workbench) -> tuple[tuple[Edit, ...], tuple[Score, ...]]:
+        """Put the applied trial into the weights of a full-precision workbench, and measure it there.
+
+        The model card speaks of the saved weights, so neither the scores nor the KL's base may come from the quantised
+        ones that the search ran on.
+
+        Raises:
+            ExportError: The edited weights cannot be measured.
+        """
+        record, (searched_refusals, searched_kl) = self.applied
+        known = self._full_precision_scores.get(record.number)
+        if known is None:
+            # Made while the weights are unedited: they measure the base then.
+            refusals, kl = make_evaluators(bench.settings, bench.runner, bench.prompts)
+            bench = replace(bench, refusals=refusals, kl=kl)
+        edits = bench.edits(record.plan)
+        bench.editor.apply(edits)
+        if known is not None:
+            return edits, known
+        try:
+            scores = _measured(bench, record)
+        except TrialFailed as error:
+            raise ExportError(f"{error} It was measured in full precision; nothing was saved.") from error
+        self._full_precision_scores[record.number] = scores
+        emit(
+            FullPrecisionMeasured(
+                self.bench.loaded.quantization,
+                int(scores[0].value),
+                scores[0].n,
+                int(scores[0].baseline),
+                scores[1].value,
+                int(searched_refusals.value),
+                searched_kl.value,
+            )
+        )
+        return edits, scores
 
     def upload(self, folder: Path, repository: str, private: bool) -> str:
         """Upload a saved folder; returns its address on the hub."""
@@ -150,3 +245,21 @@ class Session:
         text = runner.formatter.render_messages(messages) + runner.calibration.response_prefix
         loaded = runner.loaded
         return stream_answer(loaded.model, loaded.tokenizer, text, CHAT_TOKENS, runner.formatter.add_special_tokens)
+
+
+def _measured(bench: Workbench, record: TrialRecord) -> tuple[Score, Score]:
+    """Refusals and KL of the trial that is applied.
+
+    Raises:
+        TrialFailed: It cannot be measured; the message is a sentence.
+    """
+    number = record.number + 1  # as people are shown it
+    try:
+        return bench.refusals.score(record.number), bench.kl.score(record.number)
+    except TrialFailed as error:
+        raise TrialFailed(f"Trial {number} cannot be used because {error}; choose another one.") from error
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+    empty_cache(bench.loaded.device)
+    raise TrialFailed(f"Memory ran out while trial {number} was measured; a smaller --batch-size needs less.")

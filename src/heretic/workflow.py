@@ -2,15 +2,15 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import optuna
 
 import heretic
 from heretic.comparison import compare
 from heretic.config import LoadedSettings, Settings
-from heretic.errors import SelectionError
-from heretic.export.atomic import check_target
+from heretic.directions.types import DirectionSet
+from heretic.errors import SelectionError, UserError
+from heretic.export.atomic import check_file_target, check_target
 from heretic.export.content import ExportFormat
 from heretic.export.hub import check_repository
 from heretic.models.location import locate
@@ -46,7 +46,7 @@ def run(loaded: LoadedSettings, choose: Choose, resolve_conflict: ResolveConflic
     check_destinations(settings)
     bench = prepare(settings)
     if settings.save_directions is not None:
-        bench.directions.save(Path(settings.save_directions))
+        bench.directions.save(Path(settings.save_directions).expanduser())
     session = Session(bench, open_matching_study(bench, resolve_conflict))
     result = session.search()
     if not settings.auto_select:
@@ -63,12 +63,33 @@ def check_destinations(settings: Settings) -> None:
     """Refuse a target that cannot be written before hours are spent, not after.
 
     Raises:
-        UserError: The folder or the repository cannot be used.
+        UserError: A file, the folder or the repository cannot be used, or the edit can never be an adapter.
     """
+    if settings.save_directions is not None:
+        check_directions_file(Path(settings.save_directions))
+    if settings.auto_select and settings.save_format == "adapter" and settings.normalization != "none":
+        raise UserError(
+            f"An adapter cannot hold edits that keep the {settings.normalization} norms of weights; add "
+            "--normalization none or choose --save-format merged."
+        )
     if settings.auto_select and settings.auto_select_path is not None:
         check_target(Path(settings.auto_select_path))
     if settings.auto_select and settings.hf_upload is not None:
         check_repository(settings.hf_upload)
+
+
+def check_directions_file(path: Path) -> None:
+    """Refuse a direction file that cannot be written; one of an earlier run is replaced, anything else is not.
+
+    Raises:
+        UserError: It cannot be written, or holds something else.
+    """
+    target = check_file_target(path)
+    if target.exists():
+        try:
+            DirectionSet.load(target)
+        except UserError as error:
+            raise UserError(f"{path} exists and is no direction file; choose another path.") from error
 
 
 def open_matching_study(bench: Workbench, resolve_conflict: ResolveConflict) -> optuna.Study:
@@ -100,16 +121,13 @@ def deliver(session: Session) -> None:
     settings = session.bench.settings
     session.apply(session.suggested)
     export_format = ExportFormat(settings.save_format)
+    folder = None
     if settings.auto_select_path is not None:
-        deliver_folder(session, Path(settings.auto_select_path), export_format)
+        folder = session.save(Path(settings.auto_select_path), export_format).path
+    if settings.hf_upload is None:
         return
-    with TemporaryDirectory(prefix="heretic-upload-") as scratch:
-        deliver_folder(session, Path(scratch) / "model", export_format)
-
-
-def deliver_folder(session: Session, folder: Path, export_format: ExportFormat) -> None:
-    """Save the applied trial to a folder, and upload it where the settings say so."""
-    settings = session.bench.settings
-    session.save(folder, export_format)
-    if settings.hf_upload is not None:
+    if folder is not None and export_format is ExportFormat.MERGED:
         session.upload(folder, settings.hf_upload, settings.hf_private)
+    else:
+        # An adapter in a folder names its base model by a path of this machine, which is nobody else's business.
+        session.publish(settings.hf_upload, settings.hf_private, export_format)

@@ -15,7 +15,7 @@ def adapter_obstacle(edits: Sequence[Edit]) -> str | None:
         if edit.writer.kind is WriterKind.FUSED_EXPERTS:
             return f"{edit.writer.path} holds all experts in one tensor, which an adapter file cannot address"
         if not edit.is_low_rank:
-            return "an edit that keeps weight norms is not low rank (use --normalization none)"
+            return "an edit that keeps weight norms is not low rank; run with --normalization none"
     return None
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from heretic.errors import ExportError
+from heretic.export.redact import redact
 from heretic.models.loaded import LoadedModel
 
 Factors = Mapping[str, tuple[Tensor, Tensor]]
@@ -62,7 +63,16 @@ def _ranks(factors: Factors) -> tuple[int, dict[str, int]]:
     return common, {re.escape(path): rank for path, rank in sorted(ranks.items()) if rank != common}
 
 
-def write_adapter(loaded: LoadedModel, factors: Factors, folder: Path) -> None:
+def base_name(loaded: LoadedModel) -> str:
+    """Under what name PEFT finds the base model again: the hub id, or the absolute path of a folder.
+
+    A relative path would depend on the folder that the adapter is loaded from, and ``demo`` is a name of Heretic's own.
+    """
+    source = Path(loaded.source)
+    return str(source.resolve()) if source.is_dir() else loaded.source
+
+
+def write_adapter(loaded: LoadedModel, factors: Factors, folder: Path, base: str | None = None) -> None:
     """Write ``adapter_config.json`` and ``adapter_model.safetensors``.
 
     Factors are kept in fp32 (fp64 where they are fp64) whatever the model's dtype: the sum W + B A would else lose more
@@ -72,6 +82,7 @@ def write_adapter(loaded: LoadedModel, factors: Factors, folder: Path) -> None:
         loaded: The base model (whether edited or not does not matter).
         factors: See `Factors`.
         folder: An existing folder.
+        base: What the adapter calls its base model; see `base_name` where it is None.
 
     Raises:
         ExportError: See `check_factors`.
@@ -85,7 +96,7 @@ def write_adapter(loaded: LoadedModel, factors: Factors, folder: Path) -> None:
     rank, other_ranks = _ranks(factors)
     configuration = LoraConfig(
         task_type=TaskType.CAUSAL_LM,
-        base_model_name_or_path=loaded.name,
+        base_model_name_or_path=base_name(loaded) if base is None else redact(base),
         revision=loaded.commit,
         inference_mode=True,
         r=rank,

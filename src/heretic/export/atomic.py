@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from uuid import uuid4
 
 from filelock import FileLock, Timeout
@@ -33,13 +34,17 @@ _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
 
 
+def os_error_number(error: Exception) -> int | None:
+    """The operating system's number of an error, which safetensors and tokenizers report as text only."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    match = _OS_ERROR_NUMBER.search(str(error))
+    return int(match.group(1)) if match else None
+
+
 def save_error(error: OSError | SafetensorError, target: Path) -> HereticError:
     """What went wrong while writing, as an error of Heretic's."""
-    number = error.errno if isinstance(error, OSError) else None
-    if number is None:
-        # safetensors reports the operating system's error as text.
-        match = _OS_ERROR_NUMBER.search(str(error))
-        number = int(match.group(1)) if match else None
+    number = os_error_number(error)
     if number in _FULL:
         return ExportError(
             f"The disk became full while saving to {target}, and what was written has been removed; free some space or "
@@ -53,8 +58,9 @@ def save_error(error: OSError | SafetensorError, target: Path) -> HereticError:
         return UserError(f"Cannot write to {target} ({os.strerror(number)}); choose another path.")
     if number in {errno.ENOTEMPTY, errno.EEXIST}:
         return UserError(f"{target} came into being while the model was saved; choose another path.")
+    reason = " ".join(str(error).split())
     return ExportError(
-        f"Could not save to {target}: {error}. Nothing was left behind; try again or choose another path."
+        f"Could not save to {target}: {reason}. Nothing was left behind; try again or choose another path."
     )
 
 
@@ -95,8 +101,42 @@ def check_target(folder: Path, overwrite: bool = False) -> Path:
         raise UserError(f"The path {str(folder)!r} cannot be used ({error}); choose another path.") from error
     if os.path.ismount(target):
         raise UserError(f"{folder} is a mount point, which cannot be replaced; choose a folder inside it.")
-    if not os.access(ancestor, os.W_OK | os.X_OK):
+    if not _is_writable(ancestor):
         raise UserError(f"Cannot write to {folder} because {ancestor} is not writable; choose another path.")
+    return target
+
+
+def _is_writable(folder: Path) -> bool:
+    """Whether files can be created in a folder; tried out, since permissions do not tell it to a superuser."""
+    try:
+        # Has no name where the system can do that, and loses it at once elsewhere.
+        with TemporaryFile(dir=folder):
+            return True
+    except OSError as error:
+        # A full disk can be written to once there is room; how much is needed is asked later.
+        return error.errno in _FULL
+
+
+def check_file_target(path: Path) -> Path:
+    """Check that a file can be written, without touching anything.
+
+    Returns:
+        The absolute path, symbolic links resolved.
+
+    Raises:
+        UserError: It is a folder, or lies where nothing can be written.
+    """
+    try:
+        target = path.expanduser().resolve()
+        is_folder, exists, has_parent = target.is_dir(), target.exists(), target.parent.is_dir()
+    except (OSError, RuntimeError, ValueError) as error:  # no access, no home folder, a NUL character
+        raise UserError(f"The path {str(path)!r} cannot be used ({error}); choose another path.") from error
+    if is_folder:
+        raise UserError(f"{path} is a folder; choose the path of a file.")
+    if not has_parent:
+        raise UserError(f"{path} cannot be written because there is no folder {target.parent}; create it first.")
+    if (exists and not os.access(target, os.W_OK)) or not _is_writable(target.parent):
+        raise UserError(f"{path} is not writable; choose another path.")
     return target
 
 
@@ -194,12 +234,13 @@ def _publish(staging: Path, target: Path, overwrite: bool) -> None:
         os.replace(target, old)
     try:
         os.replace(staging, target)
-    except OSError:
-        if was_empty:
-            target.mkdir()
-        elif old is not None:
-            os.replace(old, target)
-        raise
+    finally:
+        # Whatever went wrong, Ctrl+C included: nothing stands at the target unless the new folder does.
+        if not target.exists():
+            if was_empty:
+                target.mkdir()
+            elif old is not None:
+                os.replace(old, target)
     if old is not None:
         _remove(old)
 

@@ -87,12 +87,13 @@ def _changed(content: ExportContent, layer_count: int) -> str:
         direction = (
             f"All edited layers share the direction found at relative depth {plan.direction_position or 0.0:.3f}."
         )
+    trial = "" if content.shown_trial is None else f" The edit is trial {content.shown_trial} of a search."
     return f"""\
 ## What was changed
 
 The direction of the behaviour {_code(content.behavior)} in the residual stream was reduced in the weights that write
 to it (attention output and MLP down projections). It was found with the method {_code(content.direction_method)}.
-{direction} {_NORMS[plan.normalization]} No other weights were touched, and nothing was trained.
+{direction} {_NORMS[plan.normalization]} No other weights were touched, and nothing was trained.{trial}
 
 {strength_table(plan, layer_count)}
 
@@ -144,16 +145,32 @@ def _how(score: Score) -> str | None:
     return None
 
 
-def _measured(scores: tuple[Score, ...]) -> str:
+def _searched_on(content: ExportContent) -> str | None:
+    """What the search saw, where it ran on other weights than those that are saved."""
+    if content.search_quantization == "none":
+        return None
+    numbers = ", ".join(
+        f"refusals {score.value:.0f}/{score.n}" if score.name == "refusals" else f"{score.name} {score.value:.4g}"
+        for score in content.search_scores
+    )
+    there = f" In the search the edit scored: {numbers}." if numbers else ""
+    return (
+        f"The edit was searched on weights quantised with {_code(content.search_quantization)}, and is saved in full "
+        f"precision. The table holds what was measured in full precision, for the base model too.{there}"
+    )
+
+
+def _measured(content: ExportContent) -> str:
+    scores = content.scores
     if not scores:
         return "## What was measured\n\nNothing was measured on the saved edit."
     rows = [row for score in scores for row in _score_rows(score)]
-    notes = [note for note in map(_how, scores) if note is not None]
+    notes = [note for note in (_searched_on(content), *map(_how, scores)) if note is not None]
     table = _table(("Measure", "Base model", "Edited model", "Prompts"), rows)
     return "\n\n".join(["## What was measured", table, *notes])
 
 
-def _loading(loaded: LoadedModel, export_format: ExportFormat) -> str:
+def _loading(loaded: LoadedModel, export_format: ExportFormat, hub_id: str | None) -> str:
     auto_class = "AutoModelForCausalLM" if loaded.processor is None else "AutoModelForImageTextToText"
     lines = [f"from transformers import {auto_class}, AutoTokenizer", ""]
     if export_format is ExportFormat.MERGED:
@@ -162,8 +179,10 @@ def _loading(loaded: LoadedModel, export_format: ExportFormat) -> str:
     else:
         revision = f', revision="{loaded.commit}"' if loaded.commit is not None else ""
         lines[:1] = ["from peft import PeftModel", lines[0]]
+        # A folder of this machine is of no use to a reader elsewhere, and names such as `demo` are Heretic's own.
+        base = _code(loaded.name)[1:-1] if hub_id is not None else "path/to/the/base/model"
         lines += [
-            f'base = {auto_class}.from_pretrained("{_code(loaded.name)[1:-1]}"{revision}, dtype="auto")',
+            f'base = {auto_class}.from_pretrained("{base}"{revision}, dtype="auto")',
             'model = PeftModel.from_pretrained(base, "path/to/this/folder")',
         ]
         note = "The folder is a LoRA adapter: it is loaded together with the base model, and can be taken off again."
@@ -195,8 +214,8 @@ def model_card(
             f"It falls under {license_text} like any derivative of it. "
             "`heretic_metadata.json` holds all settings, versions and the checksum of every file.",
             _changed(content, layer_count),
-            _measured(content.scores),
-            _loading(loaded, export_format),
+            _measured(content),
+            _loading(loaded, export_format, origin.hub_id),
             _RESPONSIBLE_USE,
         ]
     )

@@ -30,7 +30,9 @@ class ExportContent:
         settings: The run's settings; secrets are masked before anything is written.
         direction_method: Extractor and transforms, e.g. ``mean, projected``.
         direction_provenance: JSON-ready facts about the directions: prompt fingerprints, counts, options.
-        trial: Trial number as stored (from 0), or None where the plan comes from elsewhere.
+        trial: Optuna's number of the trial (from 0), or None where the plan comes from elsewhere.
+        search_quantization: How the weights were quantised that the search ran on, or ``none``.
+        search_scores: The scores of the edit on those weights, where they are not the weights that are saved.
     """
 
     behavior: str
@@ -40,6 +42,13 @@ class ExportContent:
     direction_method: str
     direction_provenance: Mapping[str, Any] = field(default_factory=dict)
     trial: int | None = None
+    search_quantization: str = "none"
+    search_scores: tuple[Score, ...] = ()
+
+    @property
+    def shown_trial(self) -> int | None:
+        """The trial's number as people are shown it: from 1."""
+        return None if self.trial is None else self.trial + 1
 
 
 @dataclass(frozen=True, slots=True)

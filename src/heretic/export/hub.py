@@ -14,7 +14,7 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from heretic.errors import ExportError, HereticError, UserError
 from heretic.export.manifest import check_manifest
 from heretic.export.redact import redact
-from heretic.observability.events import ModelUploaded, emit
+from heretic.observability.events import ModelUploaded, UploadStarted, emit
 
 _CLIENT_ERROR: type[Exception] = HfHubHTTPError.__bases__[0]
 """Base of the HTTP client's errors: the hub's client uses httpx in version 1 and httpx2 in version 2."""
@@ -54,9 +54,7 @@ def upload_error(error: Exception, repository: str) -> HereticError:
         if status == 403:
             return UserError(f"The token may not write to {repository}; {_LOGIN}, or choose a repository of your own.")
         return ExportError(f"The hub refused the upload to {repository} (status {status}: {detail}); try again later.")
-    return ExportError(
-        f"The upload to {repository} failed ({detail}); check the network and try again, the local folder is complete."
-    )
+    return ExportError(f"The upload to {repository} failed ({detail}); check the network and try again.")
 
 
 def upload_folder(folder: Path, repository: str, private: bool) -> str:
@@ -79,6 +77,8 @@ def upload_folder(folder: Path, repository: str, private: bool) -> str:
     if differences:
         first = differences[0]
         raise ExportError(f"{first.path} in {folder} is {first.kind.value} since it was saved; save the model again.")
+    sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+    emit(UploadStarted(repository, len(sizes), sum(sizes)))
     failure: HereticError
     try:
         url = _upload(HfApi(), folder, repository, private)

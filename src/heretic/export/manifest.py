@@ -43,9 +43,11 @@ class Manifest:
         source: Name, commit, dtype and quantisation of the base model.
         format: ``merged`` or ``adapter``.
         behavior: The behaviour that was edited.
-        trial: Trial number from 0, or None.
+        trial: Trial number as the console shows it, from 1, or None.
+        optuna_trial_number: The same trial's number in the stored study, from 0, or None.
         plan: EditPlan as JSON.
-        scores: Scores as JSON; counts carry a 95 % interval.
+        scores: Scores of the saved weights as JSON; counts carry a 95 % interval.
+        search: How the weights that the search ran on were quantised, and the scores there if they are other weights.
         directions: Method and provenance of the directions.
         settings: The run's settings, secrets masked.
         verification: How the folder was checked before it got its name.
@@ -58,8 +60,10 @@ class Manifest:
     format: str
     behavior: str
     trial: int | None
+    optuna_trial_number: int | None
     plan: Mapping[str, Any]
     scores: tuple[Mapping[str, Any], ...]
+    search: Mapping[str, Any]
     directions: Mapping[str, Any]
     settings: Mapping[str, Any]
     verification: Mapping[str, Any]
@@ -75,8 +79,10 @@ class Manifest:
             "format": self.format,
             "behavior": self.behavior,
             "trial": self.trial,
+            "optuna_trial_number": self.optuna_trial_number,
             "plan": dict(self.plan),
             "scores": [dict(score) for score in self.scores],
+            "search": dict(self.search),
             "directions": dict(self.directions),
             "settings": dict(self.settings),
             "verification": dict(self.verification),
@@ -101,8 +107,10 @@ class Manifest:
             format=data["format"],
             behavior=data["behavior"],
             trial=data["trial"],
+            optuna_trial_number=data["optuna_trial_number"],
             plan=data["plan"],
             scores=tuple(data["scores"]),
+            search=data["search"],
             directions=data["directions"],
             settings=data["settings"],
             verification=data["verification"],
@@ -204,9 +212,16 @@ def write_manifest(
         ),
         format=export_format.value,
         behavior=content.behavior,
-        trial=content.trial,
+        trial=content.shown_trial,
+        optuna_trial_number=content.trial,
         plan=content.plan.to_json(),
         scores=tuple(publishable(_score_json(score)) for score in content.scores),
+        search=publishable(
+            {
+                "quantization": content.search_quantization,
+                "scores": [_score_json(score) for score in content.search_scores],
+            }
+        ),
         directions=publishable({"method": content.direction_method, "provenance": content.direction_provenance}),
         settings=publishable(content.settings),
         verification=publishable(verification),

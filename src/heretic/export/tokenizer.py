@@ -7,6 +7,7 @@ name and dies on a list, and it does not know version 5's name of the general to
 """
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from heretic.errors import ExportError
+from heretic.export.atomic import os_error_number
 from heretic.models.loaded import LoadedModel
 
 CONFIGURATION_NAME = "tokenizer_config.json"
@@ -54,8 +56,8 @@ def save_tokenizer(loaded: LoadedModel, folder: Path) -> None:
         OSError: Writing failed.
     """
     if loaded.processor is not None:
-        loaded.processor.save_pretrained(folder)
-    loaded.tokenizer.save_pretrained(folder)
+        _write(loaded.processor, folder)
+    _write(loaded.tokenizer, folder)
     path = folder / CONFIGURATION_NAME
     configuration = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(
@@ -63,6 +65,22 @@ def save_tokenizer(loaded: LoadedModel, folder: Path) -> None:
         encoding="utf-8",
     )
     check_tokenizer(loaded.tokenizer, load_tokenizer(loaded.tokenizer, folder))
+
+
+def _write(writer: Any, folder: Path) -> None:
+    """Write a tokenizer or processor.
+
+    Raises:
+        OSError: Writing failed.
+    """
+    try:
+        writer.save_pretrained(folder)
+    except Exception as error:
+        # The tokenizers library raises a bare Exception for a full disk, with the number in its text.
+        number = os_error_number(error)
+        if type(error) is not Exception or number is None:
+            raise
+        raise OSError(number, os.strerror(number)) from error
 
 
 def load_tokenizer(original: PreTrainedTokenizerBase, folder: Path) -> PreTrainedTokenizerBase:

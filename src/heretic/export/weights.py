@@ -19,7 +19,6 @@ from heretic.export.tokenizer import save_tokenizer
 from heretic.export.verify import BaseLoader, Verification, verify_adapter, verify_merged
 from heretic.models.loaded import LoadedModel
 from heretic.models.quantized import is_quantized
-from heretic.observability.events import ModelSaved, emit
 
 DEFAULT_SHARD_SIZE = "5GB"
 NO_PROMPTS = Verification(())
@@ -107,6 +106,7 @@ def save_model(
     load_base: BaseLoader | None = None,
     max_shard_size: str = DEFAULT_SHARD_SIZE,
     overwrite: bool = False,
+    for_upload: bool = False,
 ) -> SavedModel:
     """Save the model as it is in memory, with its edit, or only the edit as an adapter.
 
@@ -121,9 +121,10 @@ def save_model(
         load_base: Loads the unedited base model, to verify an adapter; by default from `loaded.source`.
         max_shard_size: Largest weight file, e.g. ``5GB``.
         overwrite: Replace a folder that Heretic saved before.
+        for_upload: The folder leaves this machine: an adapter names its base model without this machine's paths.
 
     Returns:
-        The finished folder; a ModelSaved event says the same.
+        The finished folder.
 
     Raises:
         UserError: The target cannot be used, or the disk lacks room.
@@ -144,13 +145,11 @@ def save_model(
             write_merged(loaded, staging, max_shard_size)
             answers = verify_merged(staging, loaded, verification)
         else:
-            write_adapter(loaded, factors, staging)
+            write_adapter(loaded, factors, staging, loaded.name if for_upload else None)
             answers = verify_adapter(staging, loaded, factors, verification, load_base)
         origin = find_origin(loaded)
         copy_legal_files(origin, staging)
         write_card(staging, loaded, content, export_format, origin)
         write_manifest(staging, loaded, content, export_format, {"answers_compared": answers})
         files = [path.stat().st_size for path in staging.rglob("*") if path.is_file()]
-        saved = SavedModel(target, export_format, len(files), sum(files), answers)
-    emit(ModelSaved(str(saved.path), saved.file_count, saved.bytes, export_format.value, answers))
-    return saved
+    return SavedModel(target, export_format, len(files), sum(files), answers)

@@ -214,6 +214,28 @@ def _(event: events.TrialApplied) -> list[Row]:
     return result
 
 
+@rows.register
+def _(event: events.FullPrecisionNeeded) -> list[Row]:
+    steps = "and edited" if event.measured else "edited and measured, which takes a while"
+    return [
+        Row("Full precision", f"searched on {event.quantization} weights, but saved without quantisation:"),
+        Row("", f"the model is loaded again, {steps}"),
+    ]
+
+
+@rows.register
+def _(event: events.FullPrecisionMeasured) -> list[Row]:
+    def numbers(name: str, refusals: int, kl: float) -> str:
+        return f"{name:<15} refusals {ratio(refusals, event.prompt_count)}   KL {kl_text(kl):>7}"
+
+    return [
+        Row("Measured", numbers(event.quantization, event.quantized_refusals, event.quantized_kl)),
+        Row("", numbers("full precision", event.refusals, event.kl)),
+        Row("", f"unedited, in full precision, it refuses {event.baseline_refusals} of {event.prompt_count}"),
+        Row("", "The second line counts: it is that of the saved weights."),
+    ]
+
+
 def loading_hint(event: events.ModelSaved, architecture: str) -> tuple[str, str]:
     """Two lines of Python that load a saved model; `architecture` is the class it was loaded as, which decides how."""
     if event.format == "adapter":
@@ -258,6 +280,11 @@ def _(event: events.ModelCompared) -> list[Row]:
         Row("", f"KL {kl_text(kl['value'])} over {plural(kl['n'], 'prompt')}"),
         *([Row("", "; ".join(spread))] if spread else []),
     ]
+
+
+@rows.register
+def _(event: events.UploadStarted) -> list[Row]:
+    return [Row("Uploading", f"{plural(event.file_count, 'file')}, {size(event.bytes)}")]
 
 
 @rows.register

@@ -1,10 +1,12 @@
 """The menus after a search: pick a trial, then save, upload or chat, and back to the list."""
 
+import itertools
+import os
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from heretic.errors import HereticError, SelectionError
+from heretic.errors import HereticError, SelectionError, TrialFailed
 from heretic.export.content import ExportFormat
+from heretic.export.hub import check_repository
 from heretic.interface import picker
 from heretic.interface.chat import chat_loop
 from heretic.interface.formatting import trial_number
@@ -20,12 +22,14 @@ def choose(session: Session) -> None:
     Raises:
         SelectionError: There is no terminal to ask in, or no finished trial.
     """
+    picker.forget_typed_ahead()
     while True:
         answer = picker.pick_trial(session.front, session.suggested if session.front else None, session.result.complete)
         if isinstance(answer, Quit):
             return
         if isinstance(answer, MoreTrials):
             session.search(answer.count)
+            picker.forget_typed_ahead()
             continue
         if not use_trial(session, answer):
             return
@@ -33,7 +37,12 @@ def choose(session: Session) -> None:
 
 def use_trial(session: Session, record: TrialRecord) -> bool:
     """Apply one trial and do with it what the person asks for; False when they want to leave."""
-    session.apply(record)
+    try:
+        session.apply(record)
+    except TrialFailed as error:
+        # One trial that cannot be used is no reason to lose the list.
+        emit(Warned(str(error)))
+        return True
     try:
         while True:
             action = picker.pick_action(record)
@@ -48,14 +57,16 @@ def use_trial(session: Session, record: TrialRecord) -> bool:
             except HereticError as error:
                 # A full disk or a mistyped repository must not cost the person the applied trial.
                 emit(Warned(str(error)))
+            except KeyboardInterrupt:
+                # As everywhere in the menus, Ctrl+C means back: a trial that took hours to find stays in reach.
+                emit(Warned("Stopped with Ctrl+C; nothing was saved or uploaded."))
     finally:
         session.restore()
 
 
 def save(session: Session) -> None:
     """Ask for folder and format, and save."""
-    model = Path(session.bench.loaded.name.rstrip("/")).name.removesuffix(".gguf")
-    folder = picker.ask_save_path(f"{model}-heretic")
+    folder = picker.ask_save_path(free_name(default_name(session)))
     if folder is None:
         return
     export_format = ask_format(session)
@@ -64,18 +75,27 @@ def save(session: Session) -> None:
 
 
 def upload(session: Session) -> None:
-    """Ask for repository and format, save to a temporary folder, and upload that."""
-    model = Path(session.bench.loaded.name.rstrip("/")).name.removesuffix(".gguf")
-    repository = picker.ask_repository(session.bench.settings.hf_upload or f"{model}-heretic")
+    """Ask for repository and format, and upload."""
+    repository = picker.ask_repository(session.bench.settings.hf_upload or default_name(session))
     if repository is None:
         return
+    # A missing login is said before further questions.
+    check_repository(repository[0])
     export_format = ask_format(session)
-    if export_format is None:
-        return
-    with TemporaryDirectory(prefix="heretic-upload-") as scratch:
-        folder = Path(scratch) / "model"
-        session.save(folder, export_format)
-        session.upload(folder, *repository)
+    if export_format is not None:
+        session.publish(*repository, export_format)
+
+
+def default_name(session: Session) -> str:
+    """What an edited model is called unless the person types something else."""
+    path = Path(session.bench.loaded.name).expanduser().resolve()
+    return f"{path.stem if path.suffix.lower() == '.gguf' else path.name}-heretic"
+
+
+def free_name(name: str) -> str:
+    """The name, with a number where a folder or file of that name is in use here."""
+    candidates = (name if number == 1 else f"{name}-{number}" for number in itertools.count(1))
+    return next(candidate for candidate in candidates if not os.path.lexists(candidate))
 
 
 def ask_format(session: Session) -> ExportFormat | None:

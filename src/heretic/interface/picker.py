@@ -154,6 +154,19 @@ def require_terminal(purpose: str, next_step: str = _AUTOMATIC) -> None:
         raise SelectionError(f"There is no terminal to {purpose} in. {next_step}")
 
 
+def forget_typed_ahead() -> None:
+    """Drop keys that were pressed while nothing was asked: an Enter during a long search chooses no trial."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        while msvcrt.kbhit():
+            msvcrt.getwch()
+    elif has_terminal():
+        import termios
+
+        termios.tcflush(sys.stdin, termios.TCIFLUSH)
+
+
 def _ask(question: Question) -> Any:
     """The answer, or None for Ctrl+C, Ctrl+D and Esc."""
     bindings = KeyBindings()
@@ -178,7 +191,8 @@ def _select(message: str, choices: Sequence[Choice | Separator], hint: str, defa
 
 
 def _text(message: str, default: str, check: Callable[[str], bool | str], hint: str | None = None) -> str | None:
-    answer = _ask(questionary.text(message, default=default, validate=check, instruction=hint, style=_STYLE))
+    question = message if hint is None else f"{message} {hint}"
+    answer = _ask(questionary.text(question, default=default, validate=check, style=_STYLE))
     return None if answer is None else str(answer).strip()
 
 

@@ -201,6 +201,28 @@ class TrialApplied(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class FullPrecisionNeeded(Event):
+    """A trial that was found on quantised weights is to be saved: the model is loaded again without quantisation."""
+
+    quantization: str
+    measured: bool
+    """Whether the saved weights' scores are known already, from an earlier save of the same trial."""
+
+
+@dataclass(frozen=True, slots=True)
+class FullPrecisionMeasured(Event):
+    """The weights that are saved were measured; the `quantized_` numbers are those of the quantised weights."""
+
+    quantization: str
+    refusals: int
+    prompt_count: int
+    baseline_refusals: int
+    kl: float
+    quantized_refusals: int
+    quantized_kl: float
+
+
+@dataclass(frozen=True, slots=True)
 class ModelCompared(Event):
     """An already edited model was measured against its base; both scores as JSON values (see evaluation.Score)."""
 
@@ -219,6 +241,15 @@ class ModelSaved(Event):
     bytes: int
     format: str
     verified_answers: int
+
+
+@dataclass(frozen=True, slots=True)
+class UploadStarted(Event):
+    """A saved and checked folder is about to be uploaded, which takes as long as the network needs."""
+
+    repository: str
+    file_count: int
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True)

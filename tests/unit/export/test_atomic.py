@@ -11,7 +11,14 @@ from tests.unit.export.conftest import names_in
 
 from heretic.errors import ExportError, UserError
 from heretic.export import atomic
-from heretic.export.atomic import MANIFEST_NAME, check_free_space, check_target, save_error, staged_folder
+from heretic.export.atomic import (
+    MANIFEST_NAME,
+    check_file_target,
+    check_free_space,
+    check_target,
+    save_error,
+    staged_folder,
+)
 
 
 def write(folder: Path, text: str = "new") -> None:
@@ -199,9 +206,60 @@ def test_loop_of_links(tmp_path: Path) -> None:
 
 
 def test_unwritable_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(atomic.os, "access", lambda *_: False)
+    def forbidden(dir: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(atomic, "TemporaryFile", forbidden)
     with pytest.raises(UserError, match=f"because {tmp_path} is not writable"):
         check_target(tmp_path / "model")
+    with pytest.raises(UserError, match="is not writable"):
+        check_file_target(tmp_path / "file")
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder in which even root cannot write")
+def test_folder_that_only_looks_writable_is_found_before_the_search() -> None:
+    with pytest.raises(UserError, match="because /proc is not writable"):
+        check_target(Path("/proc/heretic-model"))
+    with pytest.raises(UserError, match="is not writable"):
+        check_file_target(Path("/proc/heretic-file"))
+
+
+def test_checking_leaves_no_trace(tmp_path: Path) -> None:
+    check_target(tmp_path / "model")
+    assert check_file_target(tmp_path / "file") == tmp_path / "file"
+    assert names_in(tmp_path) == set()
+
+
+def test_files_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UserError, match="is a folder"):
+        check_file_target(tmp_path)
+    with pytest.raises(UserError, match=r"there is no folder .*missing; create it"):
+        check_file_target(tmp_path / "missing" / "file")
+    with pytest.raises(UserError, match="there is no folder"):
+        check_file_target(tmp_path / "file" / "file")
+    with pytest.raises(UserError, match="cannot be used"):
+        check_file_target(Path("nul\0character"))
+    assert check_file_target(tmp_path / "file") == tmp_path / "file"
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_interrupted_replacement_puts_the_old_folder_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "model"
+    save(target, "old")
+    real_replace, calls = os.replace, []
+
+    def interrupted(source: Path, destination: Path) -> None:
+        calls.append(source)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        real_replace(source, destination)
+
+    monkeypatch.setattr(atomic.os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        save(target, "new", overwrite=True)
+    assert (target / "sub" / "weights").read_text() == "old"
+    assert names_in(tmp_path) == {"model"}
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder in which even root cannot write")

@@ -74,9 +74,25 @@ def test_component_that_is_left_alone() -> None:
 
 def test_loading_instructions(loaded: LoadedModel, content: ExportContent) -> None:
     assert "PeftModel" not in card(loaded, content)
-    adapter = card(replace(loaded, commit="abc123"), content, adapter=True)
+    adapter = card(replace(loaded, commit="abc123"), content, Origin("some/base-model"), adapter=True)
     assert 'from_pretrained("some/base-model", revision="abc123", dtype="auto")' in adapter
     assert "PeftModel.from_pretrained(base" in adapter
+    local = card(replace(loaded, name="demo"), content, adapter=True)
+    assert 'from_pretrained("path/to/the/base/model", dtype="auto")' in local
+
+
+def test_trial_is_numbered_as_the_console_does(loaded: LoadedModel, content: ExportContent) -> None:
+    assert "trial 18 of a search" in card(loaded, content)
+    assert "trial" not in card(loaded, replace(content, trial=None))
+
+
+def test_search_on_quantised_weights_is_said(loaded: LoadedModel, content: ExportContent) -> None:
+    assert "quantised" not in card(loaded, content)
+    searched = (Score("refusals", 2.0, 100, 95.0), Score("kl", 0.05, 80, 0.0))
+    text = card(loaded, replace(content, search_quantization="bnb_4bit", search_scores=searched))
+    assert "quantised with `bnb_4bit`" in text
+    assert "refusals 2/100, kl 0.05" in text
+    assert "| Refusals | 97/100 | 3/100" in text
 
 
 def test_strange_names_cannot_break_out(loaded: LoadedModel, content: ExportContent) -> None:

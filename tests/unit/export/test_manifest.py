@@ -50,7 +50,8 @@ def test_content(folder: Path, content: ExportContent) -> None:
     assert manifest.source["name"] == "some/base-model"
     assert manifest.source["dtype"] == "float32"
     assert manifest.plan == content.plan.to_json()
-    assert manifest.trial == 17
+    assert (manifest.trial, manifest.optuna_trial_number) == (18, 17)
+    assert manifest.search == {"quantization": "none", "scores": []}
     assert manifest.directions["method"] == "mean, projected"
     assert manifest.versions.keys() >= {"heretic", "torch", "transformers", "python", "optuna"}
     assert manifest.created.endswith("+00:00")

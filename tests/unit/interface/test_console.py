@@ -40,6 +40,8 @@ ALL_EVENTS: list[events.Event] = [
     trial(),
     events.SearchFinished(40, 80.0, False),
     events.TrialApplied(11, 3, 100, 0.0123, 3, 0.0123),
+    events.FullPrecisionNeeded("bnb_4bit", False),
+    events.FullPrecisionMeasured("bnb_4bit", 4, 100, 97, 0.0234, 3, 0.0123),
     events.ModelSaved("out/edited", 9, 1_976_000_000, "merged", 8),
     events.ModelCompared(
         "out/edited",
@@ -47,6 +49,7 @@ ALL_EVENTS: list[events.Event] = [
         {"name": "refusals", "value": 3.0, "n": 100, "baseline": 97.0, "details": {}},
         {"name": "kl", "value": 0.0123, "n": 80, "baseline": 0.0, "details": {"p95": 0.2, "top1_agreement": 0.985}},
     ),
+    events.UploadStarted("me/edited", 9, 1_976_000_000),
     events.ModelUploaded("me/edited", "https://huggingface.co/me/edited", True),
 ]
 

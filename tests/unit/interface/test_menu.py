@@ -1,0 +1,137 @@
+"""The menus around a session: what is called, and that nothing that goes wrong costs the person the list."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from tests.unit.interface.test_picker import MIDDLE
+
+from heretic.errors import ExportError, TrialFailed, UserError
+from heretic.interface import menu, picker
+from heretic.interface.picker import Action, MoreTrials, Quit
+from heretic.observability.events import Event, Warned, subscribed
+
+
+class FakeSession:
+    """Remembers what it was asked to do; `fails` maps a method to what it raises."""
+
+    def __init__(self, model: str = "owner/model") -> None:
+        settings = SimpleNamespace(hf_upload=None, system_prompt="")
+        self.bench = SimpleNamespace(loaded=SimpleNamespace(name=model), settings=settings)
+        self.front, self.suggested, self.result = [MIDDLE], MIDDLE, SimpleNamespace(complete=1)
+        self.calls: list[tuple[Any, ...]] = []
+        self.fails: dict[str, BaseException] = {}
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        def call(*arguments: Any) -> None:
+            self.calls.append((name, *arguments))
+            if name in self.fails:
+                raise self.fails[name]
+
+        return call
+
+
+@pytest.fixture
+def session() -> FakeSession:
+    return FakeSession()
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, list[Any]]:
+    """Answers to give, by the picker's function."""
+    monkeypatch.chdir(tmp_path)
+    given: dict[str, list[Any]] = {}
+    for name in ("pick_trial", "pick_action", "ask_save_path", "ask_format", "ask_repository"):
+        given[name] = []
+        monkeypatch.setattr(picker, name, lambda *_, queue=given[name]: queue.pop(0))
+    return given
+
+
+def warnings_of(session: FakeSession) -> list[str]:
+    recorded: list[Event] = []
+    with subscribed(recorded.append):
+        menu.choose(session)  # type: ignore[arg-type]  # a stand-in
+    return [event.message for event in recorded if isinstance(event, Warned)]
+
+
+def test_more_trials_then_quit(session: FakeSession, answers: dict[str, list[Any]]) -> None:
+    answers["pick_trial"] += [MoreTrials(3), Quit()]
+    assert warnings_of(session) == []
+    assert session.calls == [("search", 3)]
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [(ExportError("The disk is full."), "The disk is full."), (KeyboardInterrupt(), "nothing was saved")],
+)
+def test_a_save_that_fails_or_is_stopped_goes_back_to_the_applied_trial(
+    session: FakeSession, answers: dict[str, list[Any]], error: BaseException, words: str
+) -> None:
+    answers["pick_trial"] += [MIDDLE, Quit()]
+    answers["pick_action"] += [Action.SAVE, Action.BACK]
+    answers["ask_save_path"] += [Path("out")]
+    answers["ask_format"] += ["merged"]
+    session.fails["save"] = error
+    (warning,) = warnings_of(session)
+    assert words in warning
+    assert [call[0] for call in session.calls] == ["apply", "adapter_obstacle", "save", "restore"]
+
+
+def test_a_trial_that_cannot_be_applied_goes_back_to_the_list(
+    session: FakeSession, answers: dict[str, list[Any]]
+) -> None:
+    answers["pick_trial"] += [MIDDLE, Quit()]
+    session.fails["apply"] = TrialFailed("Trial 12 cannot be used.")
+    assert warnings_of(session) == ["Trial 12 cannot be used."]
+    assert answers["pick_trial"] == []
+
+
+def test_upload_asks_and_publishes(
+    session: FakeSession, answers: dict[str, list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers["pick_trial"] += [MIDDLE, Quit()]
+    answers["pick_action"] += [Action.UPLOAD, Action.BACK]
+    answers["ask_repository"] += [("a/b", True)]
+    answers["ask_format"] += ["merged"]
+    monkeypatch.setattr(menu, "check_repository", lambda _: None)
+    assert warnings_of(session) == []
+    assert ("publish", "a/b", True, "merged") in session.calls
+
+
+def test_missing_login_is_said_before_the_format_is_asked_for(
+    session: FakeSession, answers: dict[str, list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(repository: str) -> None:
+        raise UserError(f"Uploading to {repository} needs a login.")
+
+    answers["pick_trial"] += [MIDDLE, Quit()]
+    answers["pick_action"] += [Action.UPLOAD, Action.BACK]
+    answers["ask_repository"] += [("a/b", True)]
+    monkeypatch.setattr(menu, "check_repository", refused)
+    assert warnings_of(session) == ["Uploading to a/b needs a login."]
+    assert [call[0] for call in session.calls] == ["apply", "restore"]
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("owner/model", "model-heretic"),
+        ("folder/model/", "model-heretic"),
+        ("some/Model.Q8.GGUF", "Model.Q8-heretic"),
+        (".", "here-heretic"),
+    ],
+)
+def test_default_name(model: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert menu.default_name(FakeSession(model)) == name  # type: ignore[arg-type]  # a stand-in
+
+
+def test_a_taken_name_gets_a_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert menu.free_name("model") == "model"
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model-2").write_text("")
+    assert menu.free_name("model") == "model-3"

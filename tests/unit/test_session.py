@@ -1,0 +1,320 @@
+"""What can be done with a trial: saved, uploaded, from full-precision and from quantised weights."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import optuna
+import pytest
+from peft import AutoPeftModelForCausalLM
+from tests.unit.export.conftest import all_logits, load_back
+
+from heretic.comparison import compare
+from heretic.config import Settings
+from heretic.edits.plan import EditPlan, Normalization, Schedule, Scope
+from heretic.errors import ExportError, ModelError, TrialFailed, UserError
+from heretic.evaluation.evaluators.kl import KlEvaluator
+from heretic.evaluation.score import Score
+from heretic.export import hub
+from heretic.export.content import ExportFormat
+from heretic.interface.console import ConsoleReporter
+from heretic.observability.events import (
+    Event,
+    FullPrecisionMeasured,
+    FullPrecisionNeeded,
+    ModelSaved,
+    ModelUploaded,
+    subscribed,
+)
+from heretic.search.record import TrialRecord, TrialState
+from heretic.session import Session
+from heretic.workbench import Workbench, prepare
+from heretic.workflow import deliver
+
+PLAN = EditPlan(
+    Scope.GLOBAL,
+    0.6,
+    (("attention", Schedule(1.0, 0.6, 0.2, 0.6)), ("mlp", Schedule(1.0, 0.6, 0.2, 0.6))),
+    Normalization.NONE,
+)
+SEARCHED = (Score("kl", 0.02, 6, 0.0), Score("refusals", 1.0, 6, 6.0))
+RECORD = TrialRecord(11, PLAN, SEARCHED, TrialState.COMPLETE, "", 1.0)
+
+
+def settings(**changes: Any) -> Settings:
+    def prompts(kind: str, split: str, limit: int) -> dict[str, Any]:
+        return {"dataset": f"bundled:demo/{kind}", "split": split, "limit": limit}
+
+    return Settings(
+        model="demo",
+        device="cpu",
+        batch_size=12,
+        response_prefix="",
+        refusal_check_tokens=8,
+        kl_tokens=8,
+        good_prompts=prompts("baseline", "train", 12),
+        bad_prompts=prompts("target", "train", 12),
+        good_evaluation_prompts=prompts("baseline", "evaluation", 6),
+        bad_evaluation_prompts=prompts("target", "evaluation", 6),
+        **changes,
+    )
+
+
+def session_of(bench: Workbench) -> Session:
+    session = Session(bench, optuna.create_study(directions=["minimize", "minimize"]))
+    session.apply(RECORD)
+    return session
+
+
+@pytest.fixture(scope="module")
+def bench() -> Workbench:
+    return prepare(settings(normalization="none"))
+
+
+@pytest.fixture
+def session(bench: Workbench) -> Iterator[Session]:
+    session = session_of(bench)
+    yield session
+    session.restore()
+
+
+@pytest.fixture
+def events() -> Iterator[list[Event]]:
+    recorded: list[Event] = []
+    with subscribed(recorded.append):
+        yield recorded
+
+
+class FakeApi:
+    """A hub that remembers what it was sent."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+
+    def create_repo(self, repo_id: str, **_: Any) -> Any:
+        class Url(str):
+            pass
+
+        url = Url(f"https://hub.example/{repo_id}")
+        url.repo_id = repo_id
+        return url
+
+    def repo_info(self, repo_id: str, **_: Any) -> Any:
+        return SimpleNamespace(private=True)
+
+    def upload_folder(self, folder_path: Path, **_: Any) -> None:
+        self.files = {path.name: path.read_bytes() for path in Path(folder_path).iterdir()}
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch) -> FakeApi:
+    api = FakeApi()
+    monkeypatch.setattr(hub, "get_token", lambda: "a made-up token")
+    monkeypatch.setattr(hub, "HfApi", lambda: api)
+    return api
+
+
+def manifest(folder: Path) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads((folder / "heretic_metadata.json").read_text(encoding="utf-8"))
+    return data
+
+
+# Quantised weights ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def quantised_bench() -> Workbench:
+    pytest.importorskip("bitsandbytes", reason="there are no bitsandbytes wheels for this system")
+    return prepare(settings(normalization="none", quantization="bnb_4bit"))
+
+
+def test_scores_of_a_model_searched_quantised_are_those_of_the_saved_weights(
+    quantised_bench: Workbench, tmp_path: Path, events: list[Event]
+) -> None:
+    session = session_of(quantised_bench)
+    session.save(tmp_path / "out", ExportFormat.MERGED)
+    session.restore()
+
+    # Measured independently: the saved folder against the unedited model, both as they are on the disk.
+    refusals, kl = compare(settings(), str(tmp_path / "out"))
+    data = manifest(tmp_path / "out")
+    written = {score["name"]: score for score in data["scores"]}
+    assert written["kl"]["value"] == pytest.approx(kl.value, rel=1e-3)
+    assert (written["refusals"]["value"], written["refusals"]["baseline"]) == (refusals.value, refusals.baseline)
+
+    # What the search saw is kept beside them, and is something else.
+    assert data["search"]["quantization"] == "bnb_4bit"
+    assert data["settings"]["quantization"] == "bnb_4bit"
+    seen = {score["name"]: score["value"] for score in data["search"]["scores"]}
+    assert seen["kl"] != pytest.approx(kl.value, rel=1e-3)
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert "quantised with `bnb_4bit`" in card
+    assert f"| KL divergence, mean (nats) | 0 | {kl.value:.4f} |" in card
+    assert f"kl {seen['kl']:.4g}" in card
+
+    (measured,) = (event for event in events if isinstance(event, FullPrecisionMeasured))
+    assert (measured.kl, measured.quantized_kl) == (written["kl"]["value"], seen["kl"])
+    assert measured.baseline_refusals == refusals.baseline
+
+
+def test_saving_a_trial_twice_measures_it_once(quantised_bench: Workbench, tmp_path: Path, events: list[Event]) -> None:
+    session = session_of(quantised_bench)
+    session.save(tmp_path / "one", ExportFormat.MERGED)
+    session.save(tmp_path / "two", ExportFormat.ADAPTER)
+    session.restore()
+    assert [event.measured for event in events if isinstance(event, FullPrecisionNeeded)] == [False, True]
+    assert sum(isinstance(event, FullPrecisionMeasured) for event in events) == 1
+    assert manifest(tmp_path / "one")["scores"] == manifest(tmp_path / "two")["scores"]
+
+
+def test_a_taken_folder_is_refused_before_the_model_is_loaded_again(
+    quantised_bench: Workbench, tmp_path: Path, events: list[Event]
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    session = session_of(quantised_bench)
+    with pytest.raises(UserError, match="not empty"):
+        session.save(tmp_path, ExportFormat.MERGED)
+    session.restore()
+    assert not any(isinstance(event, FullPrecisionNeeded) for event in events)
+
+
+# Saving and uploading -------------------------------------------------------------------------------------------------
+
+
+def test_scores_are_not_measured_again_where_the_saved_weights_were_measured(
+    session: Session, tmp_path: Path, events: list[Event]
+) -> None:
+    _, scores = session.applied
+    session.save(tmp_path / "out", ExportFormat.MERGED)
+    data = manifest(tmp_path / "out")
+    assert [score["value"] for score in data["scores"]] == [score.value for score in scores]
+    assert data["search"] == {"quantization": "none", "scores": []}
+    assert [event.path for event in events if isinstance(event, ModelSaved)] == [str(tmp_path / "out")]
+
+
+def test_people_read_the_trial_number_that_the_console_shows(session: Session, tmp_path: Path) -> None:
+    session.save(tmp_path / "out", ExportFormat.MERGED)
+    data = manifest(tmp_path / "out")
+    assert (data["trial"], data["optuna_trial_number"]) == (12, 11)
+    assert "trial 12 of a search" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+
+
+def test_adapter_of_a_bundled_or_local_model_loads_from_any_folder(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session.save(tmp_path / "merged", ExportFormat.MERGED)
+    session.save(tmp_path / "adapter", ExportFormat.ADAPTER)
+    monkeypatch.chdir(tmp_path)
+    adapted = AutoPeftModelForCausalLM.from_pretrained(str(tmp_path / "adapter")).eval()
+    expected = all_logits(load_back(tmp_path / "merged"))
+    assert (all_logits(adapted) - expected).norm() < 1e-4 * expected.norm()
+
+
+def test_failed_save_leaves_the_trial_applied(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = all_logits(session.bench.loaded.model)
+    with monkeypatch.context() as patch:
+        patch.setattr("heretic.session.save_model", lambda *_, **__: (_ for _ in ()).throw(ExportError("full")))
+        with pytest.raises(ExportError, match="full"):
+            session.save(tmp_path / "out", ExportFormat.ADAPTER)
+    assert (all_logits(session.bench.loaded.model) == before).all()
+
+
+def test_impossible_adapter_is_refused_in_a_sentence(bench: Workbench, tmp_path: Path) -> None:
+    session = Session(bench, optuna.create_study(directions=["minimize", "minimize"]))
+    session.apply(replace(RECORD, plan=replace(PLAN, normalization=Normalization.ROW)))
+    try:
+        with pytest.raises(UserError, match=r"cannot be saved as an adapter .*--normalization none"):
+            session.save(tmp_path / "out", ExportFormat.ADAPTER)
+    finally:
+        session.restore()
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("export_format", list(ExportFormat))
+def test_upload_speaks_of_the_hub_and_of_no_temporary_folder(
+    session: Session, api: FakeApi, events: list[Event], capsys: pytest.CaptureFixture[str], export_format: ExportFormat
+) -> None:
+    with ConsoleReporter(False) as reporter, subscribed(reporter):
+        url = session.publish("someone/edited", True, export_format)
+    assert url == "https://hub.example/someone/edited"
+    assert [event for event in events if isinstance(event, ModelUploaded)] == [
+        ModelUploaded("someone/edited", url, True)
+    ]
+    assert not any(isinstance(event, ModelSaved) for event in events)
+    shown = capsys.readouterr().out
+    assert url in shown
+    assert "heretic-upload-" not in shown
+    assert "to load it in Python" not in shown
+    source = str(session.bench.loaded.source)
+    assert api.files.keys() >= {"README.md", "heretic_metadata.json"}
+    assert not [name for name, content in api.files.items() if source.encode() in content]
+
+
+def test_missing_login_is_said_before_anything_is_written(
+    session: Session, api: FakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "get_token", lambda: None)
+    monkeypatch.setattr("heretic.session.save_model", lambda *_, **__: pytest.fail("was written"))
+    with pytest.raises(UserError, match="needs a login"):
+        session.publish("someone/edited", True, ExportFormat.MERGED)
+
+
+def test_full_temporary_folder_says_how_to_move_it(
+    session: Session, api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = SimpleNamespace(free=1000)
+    monkeypatch.setattr("heretic.export.atomic.shutil.disk_usage", lambda _: usage)
+    with pytest.raises(UserError, match=r"is free on that disk.*TMPDIR"):
+        session.publish("someone/edited", True, ExportFormat.MERGED)
+    assert api.files == {}
+
+
+@pytest.mark.parametrize(
+    ("path", "save_format", "saved"), [(None, "merged", 0), ("out", "merged", 1), ("out", "adapter", 1)]
+)
+def test_automatic_upload(
+    session: Session,
+    api: FakeApi,
+    events: list[Event],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str | None,
+    save_format: str,
+    saved: int,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    changes = {"auto_select": True, "auto_select_path": path, "hf_upload": "a/b", "save_format": save_format}
+    session.bench = replace(session.bench, settings=session.bench.settings.model_copy(update=changes))
+    session.result = replace(session.result, records=(RECORD,))
+    deliver(session)
+    paths = [event.path for event in events if isinstance(event, ModelSaved)]
+    assert paths == [str(tmp_path / "out")] * saved
+    assert sum(isinstance(event, ModelUploaded) for event in events) == 1
+    assert {entry.name for entry in tmp_path.iterdir()} == ({"out"} if saved else set())
+    assert ("adapter_model.safetensors" in api.files) is (save_format == "adapter")
+    assert str(session.bench.loaded.source).encode() not in api.files.get("adapter_config.json", b"")
+
+
+def test_trial_that_cannot_be_measured_is_named_as_people_know_it(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(trial: int | None = None) -> Score:
+        raise TrialFailed("the edited model's logits are not finite")
+
+    monkeypatch.setattr(session.bench.kl, "score", fails)
+    with pytest.raises(TrialFailed, match="Trial 12 cannot be used because the edited"):
+        session.apply(RECORD)
+
+
+def test_edited_model_without_finite_logits_cannot_be_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(self: KlEvaluator, trial: int | None = None) -> Score:
+        raise TrialFailed("the edited model's logits are not finite")
+
+    monkeypatch.setattr(KlEvaluator, "score", fails)
+    with pytest.raises(ModelError, match=r"demo cannot be compared because the edited model's .*; try --dtypes"):
+        compare(settings(), "demo")
