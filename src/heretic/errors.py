@@ -59,3 +59,29 @@ class OutOfMemoryError(HereticError):
 
 class TrialFailed(HereticError):
     """One trial could not be measured; the search records the reason and goes on."""
+
+
+LONGEST_DETAIL = 200
+"""Characters of a foreign message that are quoted."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's message, to be quoted in a sentence: no full stop, not too long.
+
+    The name of its class where it has no message.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:LONGEST_DETAIL].rstrip(".") if lines else type(error).__name__
+
+
+def causes(error: BaseException) -> list[BaseException]:
+    """The exception and its explicit causes, outermost first.
+
+    What was merely being handled when it was raised (an optional import that failed, say) explains nothing.
+    """
+    chain: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None and current not in chain:
+        chain.append(current)
+        current = current.__cause__
+    return chain

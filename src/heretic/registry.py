@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pkgutil import iter_modules
 from typing import Generic, TypeVar
 
-from heretic.errors import PluginError
+from heretic.errors import HereticError, PluginError, first_line
 
 T = TypeVar("T")
 
@@ -57,13 +57,25 @@ class Registry(Generic[T]):
         if name in self._entries:
             return self._entries[name]
         for entry in entry_points(group=self._group, name=name):
-            try:
-                loaded = entry.load()
-            except (ImportError, AttributeError) as error:
-                raise PluginError(f"The {self._kind} {name} ({entry.value}) cannot be imported: {error}.") from error
+            loaded = self._load(entry)
             # A plug-in that used our decorator has registered itself; what it names may be the bare function.
             return self._entries.setdefault(name, loaded)
         raise PluginError(f"There is no {self._kind} named {name}; choose one of {', '.join(self.names())}.")
+
+    def _load(self, entry: EntryPoint) -> T:
+        try:
+            loaded: T = entry.load()
+        except HereticError:
+            # It used what we offer in a wrong way, and was told so in a sentence.
+            raise
+        except (Exception, SystemExit) as error:
+            # Importing a module runs somebody else's code, which may raise anything, or be a script that exits.
+            reason = f"{type(error).__name__}: {first_line(error)}"
+            raise PluginError(
+                f"The {self._kind} {entry.name} (entry point {entry.value}) cannot be imported ({reason}); mend "
+                f"or uninstall the package that brings it, or choose another {self._kind}."
+            ) from error
+        return loaded
 
     @property
     def _group(self) -> str:

@@ -27,7 +27,7 @@ from heretic.errors import TrialFailed
 from heretic.evaluation.evaluator import EVALUATORS, Evaluator, EvaluatorOptions
 from heretic.evaluation.score import Score
 from heretic.models.access import post_norm_gain
-from heretic.models.calibration import find_batch_size, find_response_prefix
+from heretic.models.calibration import backing_off, find_batch_size, find_response_prefix
 from heretic.models.chat_template import ChatFormatter
 from heretic.models.devices import empty_cache, is_out_of_memory
 from heretic.models.layout import find_layout, layout_summary
@@ -172,10 +172,15 @@ def load_runner(settings: Settings, name: str, prompts: PromptSets) -> ModelRunn
     runner = ModelRunner(loaded, layout, ChatFormatter(loaded.tokenizer), calibration)
     if settings.batch_size == 0:
         measured = (*prompts.bad_evaluation.prompts, *prompts.good_evaluation.prompts)
-        runner = runner.calibrated(batch_size=find_batch_size(runner, measured, settings.max_batch_size))
+        compared_tokens = 1 if settings.kl_mode == "first" else settings.kl_tokens
+        size = find_batch_size(runner, measured, settings.max_batch_size, compared_tokens)
+        runner = runner.calibrated(batch_size=size)
     if settings.response_prefix is None:
         compared = (*prompts.good.prompts[:PREFIX_PROMPTS], *prompts.bad.prompts[:PREFIX_PROMPTS])
-        runner = runner.calibrated(response_prefix=find_response_prefix(runner, compared))
+        prefix, _smaller = backing_off(
+            runner, lambda fitting: find_response_prefix(fitting, compared), "looking for a common response prefix"
+        )
+        runner = runner.calibrated(response_prefix=prefix)
     emit(Calibrated(runner.calibration.batch_size, runner.calibration.response_prefix))
     return runner
 
@@ -204,12 +209,20 @@ def collect_statistics(runner: ModelRunner, prompts: PromptSet, with_second_mome
     return moments.finish(prompts.fingerprint)
 
 
+def _statistics(
+    runner: ModelRunner, prompts: PromptSet, with_second_moment: bool
+) -> tuple[ResidualStatistics, ModelRunner]:
+    return backing_off(
+        runner, lambda fitting: collect_statistics(fitting, prompts, with_second_moment), "collecting residuals"
+    )
+
+
 def extract_directions(settings: Settings, runner: ModelRunner, prompts: PromptSets) -> DirectionSet:
     """Statistics of both classes, the extractor, and the transforms."""
     started = time.perf_counter()
     method = EXTRACTORS.get(settings.extractor)
-    target = collect_statistics(runner, prompts.bad, method.needs_second_moment)
-    baseline = collect_statistics(runner, prompts.good, method.needs_second_moment)
+    target, runner = _statistics(runner, prompts.bad, method.needs_second_moment)
+    baseline, _runner = _statistics(runner, prompts.good, method.needs_second_moment)
     options = ExtractorOptions(
         settings.n_directions,
         settings.pca_alpha,
@@ -243,10 +256,24 @@ def evaluator_options(settings: Settings) -> EvaluatorOptions:
 
 
 def make_evaluators(settings: Settings, runner: ModelRunner, prompts: PromptSets) -> tuple[Evaluator, Evaluator]:
-    """Refusals on the target's and KL on the baseline's evaluation prompts, with the unedited model's numbers."""
+    """Refusals on the target's and KL on the baseline's evaluation prompts, with the unedited model's numbers.
+
+    Where memory runs out an evaluator gets, and keeps, a smaller batch size.
+
+    Raises:
+        OutOfMemoryError: Not even one prompt at a time can be measured.
+    """
     options = evaluator_options(settings)
-    refusals = EVALUATORS.get("markers")(runner, prompts.bad_evaluation, options)
-    kl = EVALUATORS.get("kl")(runner, prompts.good_evaluation, options)
+    refusals, _runner = backing_off(
+        runner,
+        lambda fitting: EVALUATORS.get("markers")(fitting, prompts.bad_evaluation, options),
+        "counting the unedited model's refusals",
+    )
+    kl, _runner = backing_off(
+        runner,
+        lambda fitting: EVALUATORS.get("kl")(fitting, prompts.good_evaluation, options),
+        "recording the unedited model's predictions",
+    )
     return refusals, kl
 
 

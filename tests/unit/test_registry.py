@@ -75,10 +75,55 @@ def test_a_plugin_that_cannot_be_imported_is_named(
     thing: Registry[object], monkeypatch: pytest.MonkeyPatch, value: str
 ) -> None:
     install(monkeypatch, "heretic.things", broken=value, root="math:sqrt")
-    with pytest.raises(PluginError, match=f"The thing broken \\({value}\\) cannot be imported"):
+    with pytest.raises(PluginError, match=f"The thing broken \\(entry point {value}\\) cannot be imported"):
         thing.get("broken")
     assert thing.names() == ("broken", "root")
     assert callable(thing.get("root"))
+
+
+FAILING = {
+    "value": ("raise ValueError('first line.\\nsecond line')", r"ValueError: first line\)"),
+    "syntax": ("def broken(:", "SyntaxError: "),
+    "no message": ("assert 1 == 2", r"AssertionError: AssertionError\)"),
+    "own class": ("class Odd(Exception): ...\nraise Odd('why')", r"Odd: why\)"),
+    "a script": ("import sys\nsys.exit()", r"SystemExit: SystemExit\)"),
+}
+
+
+@pytest.mark.parametrize(("source", "reason"), FAILING.values(), ids=FAILING.keys())
+def test_whatever_a_plugin_raises_while_it_is_imported_is_one_sentence(
+    thing: Registry[object], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, source: str, reason: str
+) -> None:
+    (tmp_path / "failing_plugin.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    install(monkeypatch, "heretic.things", broken="failing_plugin:entry")
+    expected = rf"^The thing broken \(entry point failing_plugin:entry\) cannot be imported \({reason}"
+    with pytest.raises(PluginError, match=expected) as caught:
+        thing.get("broken")
+    assert "\n" not in str(caught.value)
+    assert "uninstall the package" in str(caught.value)
+    assert "failing_plugin" not in sys.modules
+
+
+def test_ctrl_c_while_a_plugin_is_imported_stays_ctrl_c(
+    thing: Registry[object], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "slow_plugin.py").write_text("raise KeyboardInterrupt")
+    monkeypatch.syspath_prepend(tmp_path)
+    install(monkeypatch, "heretic.things", slow="slow_plugin:entry")
+    with pytest.raises(KeyboardInterrupt):
+        thing.get("slow")
+
+
+def test_a_plugin_that_takes_one_of_our_names_is_told_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "second_mean.py").write_text(
+        "from heretic.directions.extractor import extractor\n\nEXTRACTOR = extractor('mean')(object())\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(EXTRACTORS, "_entries", dict(EXTRACTORS._entries))
+    install(monkeypatch, "heretic.extractors", second="second_mean:EXTRACTOR")
+    with pytest.raises(PluginError, match=r"^Two extractors are named mean; uninstall or rename one of them\.$"):
+        EXTRACTORS.get("second")
 
 
 def test_an_installed_plugin_written_with_our_decorator_is_an_extractor(

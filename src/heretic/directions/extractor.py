@@ -42,7 +42,7 @@ class Extractor:
 
     Attributes:
         extract: The method.
-        needs_second_moment: Whether the statistics have to hold [L+1, D, D] second moments.
+        needs_second_moment: Whether the statistics have to hold [L+1, D, D] centred second moments (covariances).
     """
 
     extract: ExtractorFunction

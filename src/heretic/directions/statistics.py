@@ -1,4 +1,8 @@
-"""Streaming moments of residuals: one pass, constant memory, mergeable across batches and processes."""
+"""Streaming moments of residuals: one pass, constant memory, mergeable across batches and processes.
+
+Means and centred scatters are merged batch by batch (Chan, Golub and LeVeque, 1983): some residual dimensions of real
+models sit at thousands in every prompt and vary by ones, and E[x x^T] - mu mu^T in fp32 would lose that variance.
+"""
 
 import torch
 from torch import Tensor
@@ -6,15 +10,26 @@ from torch import Tensor
 from heretic.directions.types import ResidualStatistics
 from heretic.errors import ModelError
 
+_WITH_FLOAT64 = ("cpu", "cuda")
+"""Device types that certainly compute in fp64; MPS and some XPUs refuse it."""
+
+
+def widest_dtype(device: torch.device) -> torch.dtype:
+    """fp64 where the device has it, else fp32."""
+    return torch.float64 if device.type in _WITH_FLOAT64 else torch.float32
+
 
 class ResidualMoments:
-    """Accumulates sums of residuals in fp32 on their own device; `finish` gives the frozen statistics."""
+    """Accumulates moments of residuals on their own device; `finish` gives the frozen statistics.
+
+    The mean is kept in fp64 where the device has it, the centred scatter [L+1, D, D] in fp32.
+    """
 
     def __init__(self, with_second_moment: bool = False) -> None:
         self._with_second_moment = with_second_moment
         self._count = 0
-        self._sum: Tensor | None = None
-        self._outer_sum: Tensor | None = None
+        self._mean: Tensor | None = None
+        self._scatter: Tensor | None = None
 
     def update(self, residuals: Tensor) -> None:
         """Add a batch.
@@ -23,13 +38,21 @@ class ResidualMoments:
             residuals: [B, L+1, D], any floating dtype.
         """
         residuals = residuals.float()
-        total = residuals.sum(0)
-        self._sum = total if self._sum is None else self._sum + total
+        batch_mean = residuals.mean(0, dtype=widest_dtype(residuals.device))
+        added = len(residuals)
+        total = self._count + added
+        shift = torch.zeros_like(batch_mean) if self._mean is None else batch_mean - self._mean
         if self._with_second_moment:
-            by_layer = residuals.transpose(0, 1)
-            outer = by_layer.mT @ by_layer
-            self._outer_sum = outer if self._outer_sum is None else self._outer_sum.add_(outer)
-        self._count += len(residuals)
+            # The shift between both means counts like one more row of this length.
+            between = shift.float() * (self._count * added / total) ** 0.5
+            rows = torch.cat([residuals - batch_mean.float(), between[None]]).transpose(0, 1)
+            if self._scatter is None:
+                self._scatter = rows.mT @ rows
+            else:
+                # In place: a product of its own would take as much memory again, gigabytes for a large model.
+                self._scatter.baddbmm_(rows.mT, rows)
+        self._mean = batch_mean if self._mean is None else self._mean + shift * (added / total)
+        self._count = total
 
     def finish(self, fingerprint: str) -> ResidualStatistics:
         """The statistics of everything added so far.
@@ -37,37 +60,39 @@ class ResidualMoments:
         Raises:
             ModelError: No prompt was added, or a residual was not finite.
         """
-        if self._sum is None:
+        if self._mean is None:
             raise ModelError("No residuals were collected; give at least one prompt.")
-        if not bool(torch.isfinite(self._sum).all()):
-            layer = int((~torch.isfinite(self._sum)).any(-1).nonzero()[0])
+        if not bool(torch.isfinite(self._mean).all()):
+            layer = int((~torch.isfinite(self._mean)).any(-1).nonzero()[0])
             raise ModelError(
                 f"The residual stream is not finite from position {layer} on; try another dtype, e.g. --dtypes float32."
             )
-        second_moment = None if self._outer_sum is None else self._outer_sum / self._count
-        return ResidualStatistics(self._sum / self._count, self._count, second_moment, fingerprint)
+        covariance = None if self._scatter is None else self._scatter / self._count
+        return ResidualStatistics(self._mean.float(), self._count, covariance, fingerprint)
 
 
 def merged(first: ResidualStatistics, second: ResidualStatistics) -> ResidualStatistics:
     """Statistics of the union of two disjoint prompt sets.
 
-    The second moment survives only where both have one; the fingerprints are joined.
+    The covariance survives only where both have one; the fingerprints are joined.
     """
     count = first.count + second.count
     share = second.count / count
-    second_moment = None
-    if first.second_moment is not None and second.second_moment is not None:
-        second_moment = torch.lerp(first.second_moment, second.second_moment, share)
+    shift = second.mean - first.mean
+    covariance = None
+    if first.covariance is not None and second.covariance is not None:
+        covariance = torch.lerp(first.covariance, second.covariance, share)
+        covariance.baddbmm_(shift[:, :, None], shift[:, None, :], alpha=share * (1 - share))
     fingerprint = f"{first.fingerprint}+{second.fingerprint}"
-    return ResidualStatistics(torch.lerp(first.mean, second.mean, share), count, second_moment, fingerprint)
+    return ResidualStatistics(torch.lerp(first.mean, second.mean, share), count, covariance, fingerprint)
 
 
-def covariance(statistics: ResidualStatistics) -> Tensor:
-    """[L+1, D, D], the centred second moment.
+def required_covariance(statistics: ResidualStatistics) -> Tensor:
+    """[L+1, D, D], the covariance that an extractor asked for.
 
     Raises:
         ValueError: The statistics were collected without a second moment.
     """
-    if statistics.second_moment is None:
+    if statistics.covariance is None:
         raise ValueError("these statistics hold no second moment")
-    return statistics.second_moment - statistics.mean[:, :, None] * statistics.mean[:, None, :]
+    return statistics.covariance

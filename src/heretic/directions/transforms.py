@@ -14,25 +14,29 @@ _ROUNDING = 1e-6
 def without_component(vectors: Tensor, removed: Tensor) -> Tensor:
     """Orthonormal vectors without their component along another direction.
 
-    Two passes in fp64: after one pass in fp32 a large removed component leaves a visible remainder.
+    Two passes in fp64: after one pass in fp32 a large removed component leaves a visible remainder. In host memory,
+    because some devices (MPS) have neither fp64 nor a QR decomposition, and there is little to compute.
 
     Args:
         vectors: [..., k, D].
         removed: [..., D], any length; zero removes nothing.
 
     Returns:
-        [..., k, D] fp32, orthonormal over k and orthogonal to `removed`; zero where nothing was left.
+        [..., k, D] fp32 on the device of `vectors`, orthonormal over k and orthogonal to `removed`; zero where nothing
+        was left.
     """
-    result = vectors.double()
-    norm = removed.double().norm(dim=-1, keepdim=True)
-    unit = torch.where(norm > 0, removed.double() / norm.clamp_min(torch.finfo(torch.float64).tiny), 0.0)
+    # Moved before they are widened: the device could not hold them.
+    result = vectors.cpu().double()
+    axis = removed.cpu().double()
+    norm = axis.norm(dim=-1, keepdim=True)
+    unit = torch.where(norm > 0, axis / norm.clamp_min(torch.finfo(torch.float64).tiny), 0.0)
     for _ in range(2):
         result = result - (result @ unit[..., None]) * unit[..., None, :]
     basis, triangle = torch.linalg.qr(result.mT)
     lengths = triangle.diagonal(dim1=-2, dim2=-1)
     signs = torch.where(lengths.abs() < _ROUNDING, 0.0, lengths.sign())
     orthonormal: Tensor = (basis * signs[..., None, :]).mT.float()
-    return orthonormal
+    return orthonormal.to(vectors.device)
 
 
 def projected(directions: DirectionSet, baseline_mean: Tensor) -> DirectionSet:

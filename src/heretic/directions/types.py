@@ -21,13 +21,13 @@ class ResidualStatistics:
     Attributes:
         mean: [L+1, D] fp32.
         count: Number of prompts.
-        second_moment: [L+1, D, D] fp32, mean of x x^T (not centred), or None where no extractor asked for it.
+        covariance: [L+1, D, D] fp32, mean of (x - mean)(x - mean)^T, or None where no extractor asked for it.
         fingerprint: Fingerprint of the prompts.
     """
 
     mean: Tensor
     count: int
-    second_moment: Tensor | None
+    covariance: Tensor | None
     fingerprint: str
 
 

@@ -1,15 +1,18 @@
-"""Finding a batch size by measured throughput, and the prefix that all of a model's answers share."""
+"""Finding a batch size by measured throughput and backing off from it, and the prefix that all answers share."""
 
 import time
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 
 from heretic.errors import OutOfMemoryError
 from heretic.models.devices import empty_cache, is_out_of_memory, synchronize
 from heretic.models.runner import ModelRunner
-from heretic.observability.events import BatchSizeMeasured, emit
+from heretic.observability.events import BatchSizeMeasured, Warned, emit
 from heretic.prompts.types import Prompt
+
+T = TypeVar("T")
 
 MEASURED_TOKENS = 8
 """Tokens generated per row while measuring: enough to weigh decoding against reading the prompt."""
@@ -37,28 +40,37 @@ THINKING_BLOCKS = (
 """How reasoning starts, and the same block closed at once, so that what follows is the answer itself."""
 
 
-def find_batch_size(runner: ModelRunner, prompts: Sequence[Prompt], maximum: int) -> int:
+def find_batch_size(runner: ModelRunner, prompts: Sequence[Prompt], maximum: int, compared_tokens: int) -> int:
     """The power of two with the highest measured tokens per second.
 
-    Doubles while that pays and memory lasts; never more rows than there are prompts, nor than `maximum`.
+    Doubles while that pays and memory lasts; never more rows than there are prompts, nor than `maximum`. Every size is
+    measured with the longest prompts, and fits only if their predictions over a whole response fit as well.
+
+    Args:
+        runner: The model.
+        prompts: What will be measured later on.
+        maximum: Largest size that is tried.
+        compared_tokens: Response positions whose full-vocabulary predictions are compared later on (see the KL
+            evaluator).
 
     Raises:
         OutOfMemoryError: Not even one row fits.
     """
+    longest_first = sorted(prompts, key=lambda prompt: -len(runner.encode(prompt)))
+
+    def rate_of(size: int) -> float | None:
+        sized, rows = runner.calibrated(batch_size=size), longest_first[:size]
+        return or_none_when_out_of_memory(lambda: _rate_if_it_fits(sized, rows, compared_tokens), runner.loaded.device)
+
     best_size, best_rate = 0, 0.0
     size = 1
     limit = min(maximum, len(prompts))
     # The first pass ever pays for lazy set-up, so it does not count; where it fails, so will the next.
-    or_none_when_out_of_memory(
-        lambda: _tokens_per_second(runner.calibrated(batch_size=1), prompts[:1]), runner.loaded.device
-    )
+    rate_of(1)
     without_gain = 0
     while True:
         size = min(size, limit)
-        rate = or_none_when_out_of_memory(
-            lambda size=size: _tokens_per_second(runner.calibrated(batch_size=size), prompts[:size]),  # type: ignore[misc]
-            runner.loaded.device,
-        )
+        rate = rate_of(size)
         emit(BatchSizeMeasured(size, rate))
         if rate is None:
             break
@@ -71,10 +83,42 @@ def find_batch_size(runner: ModelRunner, prompts: Sequence[Prompt], maximum: int
         size *= 2
     if best_size == 0:
         raise OutOfMemoryError(
-            "Not even one prompt fits into memory; use --quantization bnb_4bit, a smaller --max-response-length, or a "
-            "larger device."
+            "Not even one prompt fits into memory; use --quantization bnb_4bit, shorter prompts, a smaller "
+            "--kl-tokens, or a larger device."
         )
     return best_size
+
+
+def backing_off(runner: ModelRunner, work: Callable[[ModelRunner], T], doing: str) -> tuple[T, ModelRunner]:
+    """Do something from its beginning, again with half the batch size wherever memory runs out.
+
+    Args:
+        runner: The model as calibrated.
+        work: What to do; it must not keep anything of an attempt that failed.
+        doing: The same in words, for messages.
+
+    Returns:
+        The result, and the runner that it was achieved with.
+
+    Raises:
+        OutOfMemoryError: It does not work with single rows either.
+    """
+    while True:
+        try:
+            return work(runner), runner
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        # Outside the handler the traceback no longer holds the tensors of the failed pass.
+        empty_cache(runner.loaded.device)
+        size = runner.calibration.batch_size
+        if size == 1:
+            raise OutOfMemoryError(
+                f"Memory ran out while {doing}, even with one prompt at a time; use --quantization bnb_4bit, shorter "
+                "prompts, or a larger device."
+            )
+        emit(Warned(f"Memory ran out while {doing} with batches of {size}; trying again with {size // 2}."))
+        runner = runner.calibrated(batch_size=size // 2)
 
 
 def or_none_when_out_of_memory(measure: Callable[[], float], device: torch.device) -> float | None:
@@ -87,6 +131,15 @@ def or_none_when_out_of_memory(measure: Callable[[], float], device: torch.devic
     # Outside the handler the traceback no longer holds the tensors of the failed pass.
     empty_cache(device)
     return None
+
+
+def _rate_if_it_fits(runner: ModelRunner, prompts: Sequence[Prompt], compared_tokens: int) -> float:
+    """Tokens per second of generating; what comparing predictions takes in addition counts for memory only."""
+    rate = _tokens_per_second(runner, prompts)
+    # Which tokens are read does not matter.
+    for _predictions in runner.log_probabilities(prompts, [(0,) * compared_tokens] * len(prompts)):
+        pass
+    return rate
 
 
 def _tokens_per_second(runner: ModelRunner, prompts: Sequence[Prompt]) -> float:

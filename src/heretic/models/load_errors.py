@@ -2,28 +2,18 @@
 
 import errno
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
 from safetensors import SafetensorError
 
+from heretic.errors import causes, first_line
+from heretic.hub_errors import LOG_IN, HubFailure, hub_failure
 from heretic.models.devices import is_out_of_memory
 
 OUT_OF_MEMORY = "out of memory"
 NOT_FINITE = "logits are not finite"
 
-_LOG_IN = "run 'hf auth login' (formerly 'huggingface-cli login') or set HF_TOKEN"
-_DENIED = (401, 403)
 # Kernels of quantised layers assert what they do not support.
 _DTYPE_FAILURES = (RuntimeError, ValueError, TypeError, ArithmeticError, AssertionError)
 
@@ -51,7 +41,7 @@ def diagnose(error: BaseException, name: str) -> Diagnosis | None:
     Returns:
         The diagnosis, or None for an exception that no known failure raises.
     """
-    chain = _causes(error)
+    chain = causes(error)
     if any(is_out_of_memory(cause) for cause in chain):
         return Diagnosis(OUT_OF_MEMORY, is_final=False)
     final = _reason_by_class(chain, name) or _reason_by_message(chain, name)
@@ -59,16 +49,14 @@ def diagnose(error: BaseException, name: str) -> Diagnosis | None:
         return Diagnosis(final, is_final=True)
     if type(error) is Exception:
         # What the tokenizers library, written in Rust, raises for all of its failures.
-        return Diagnosis(f"The tokenizer of {name} cannot be read ({_first_line(error)}); download it again.", True)
+        return Diagnosis(f"The tokenizer of {name} cannot be read ({first_line(error)}); download it again.", True)
     if isinstance(error, (LookupError, AttributeError, struct.error)):
         # What reading a file with an unexpected content ends in.
-        detail = f"{type(error).__name__}: {_first_line(error)}"
+        detail = f"{type(error).__name__}: {first_line(error)}"
         return Diagnosis(f"transformers cannot make sense of {name} ({detail}); check its files.", is_final=True)
     if isinstance(error, OSError):
-        return Diagnosis(
-            f"{name} cannot be loaded ({_first_line(error)}); check the name and its files.", is_final=True
-        )
-    return Diagnosis(_first_line(error), is_final=False) if isinstance(error, _DTYPE_FAILURES) else None
+        return Diagnosis(f"{name} cannot be loaded ({first_line(error)}); check the name and its files.", is_final=True)
+    return Diagnosis(first_line(error), is_final=False) if isinstance(error, _DTYPE_FAILURES) else None
 
 
 def exhausted(name: str, rejected: Sequence[tuple[str, str]]) -> str:
@@ -91,20 +79,7 @@ def exhausted(name: str, rejected: Sequence[tuple[str, str]]) -> str:
     return f"{name} works with no dtype ({reasons}); {advice}."
 
 
-def _causes(error: BaseException) -> list[BaseException]:
-    """The exception and its explicit causes, outermost first.
-
-    What was merely being handled when it was raised (an optional import that failed, say) explains nothing.
-    """
-    chain: list[BaseException] = []
-    current: BaseException | None = error
-    while current is not None and current not in chain:
-        chain.append(current)
-        current = current.__cause__
-    return chain
-
-
-_Explanation = Callable[[BaseException, str], str | None]
+_Explanation = Callable[[BaseException, str], str]
 
 
 def _unreachable(_error: BaseException, name: str) -> str:
@@ -114,17 +89,8 @@ def _unreachable(_error: BaseException, name: str) -> str:
     )
 
 
-def _http_refusal(error: BaseException, name: str) -> str | None:
-    response = getattr(error, "response", None)
-    if response is None or response.status_code not in _DENIED:
-        return None
-    return f"The hub refuses access to {name}; {_LOG_IN}."
-
-
-def _full_disk(error: BaseException, name: str) -> str | None:
-    if not (getattr(error, "errno", None) == errno.ENOSPC or "no space left on device" in str(error).lower()):
-        return None
-    return f"The disk is full while {name} is downloaded; free some space, or set HF_HOME to a folder on a larger disk."
+def _is_full_disk(error: BaseException) -> bool:
+    return getattr(error, "errno", None) == errno.ENOSPC or "no space left on device" in str(error).lower()
 
 
 def _missing_package(error: BaseException, name: str) -> str:
@@ -132,55 +98,58 @@ def _missing_package(error: BaseException, name: str) -> str:
         return (
             "Quantization needs a working bitsandbytes; run 'pip install -U bitsandbytes' or use --quantization none."
         )
-    return f"{name} needs a package that is not installed ({_first_line(error)}); install it and run again."
+    return f"{name} needs a package that is not installed ({first_line(error)}); install it and run again."
 
 
-# In this order, whatever wraps what: a gated repository also counts as not found, and either may be reported as a hub
-# that cannot be reached.
-_BY_CLASS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], _Explanation], ...] = (
-    (Exception, _full_disk),
-    (
-        GatedRepoError,
-        lambda _error, name: (
-            f"{name} is gated: accept its licence on its page (https://huggingface.co/{name}), then {_LOG_IN}."
-        ),
+_BY_HUB_FAILURE: Mapping[HubFailure, _Explanation] = {
+    HubFailure.GATED: lambda _error, name: (
+        f"{name} is gated: accept its licence on its page (https://huggingface.co/{name}), then {LOG_IN}."
     ),
-    (
-        RepositoryNotFoundError,
-        lambda _error, name: f"There is no model {name} on the hub, or it is private: check the name, or {_LOG_IN}.",
+    HubFailure.NO_REPOSITORY: lambda _error, name: (
+        f"There is no model {name} on the hub, or it is private: check the name, or {LOG_IN}."
     ),
-    (
-        RevisionNotFoundError,
-        lambda _error, name: f"{name} has no such branch, tag or commit on the hub; check --model-revision.",
+    HubFailure.NO_REVISION: lambda _error, name: (
+        f"{name} has no such branch, tag or commit on the hub; check --model-revision."
     ),
-    (HfHubHTTPError, _http_refusal),
-    (
-        HFValidationError,
-        lambda _error, name: f"{name} is neither a folder nor a possible name on the hub; name a model as owner/name.",
+    HubFailure.DENIED: lambda _error, name: f"The hub refuses access to {name}; {LOG_IN}.",
+    HubFailure.IMPOSSIBLE_NAME: lambda _error, name: (
+        f"{name} is neither a folder nor a possible name on the hub; name a model as owner/name."
     ),
-    ((LocalEntryNotFoundError, OfflineModeIsEnabled, ConnectionError), _unreachable),
-    (
-        EntryNotFoundError,
-        lambda error, name: f"{name} lacks a file on the hub ({_first_line(error)}); name another model.",
+    HubFailure.UNREACHABLE: _unreachable,
+    HubFailure.NO_FILE: lambda error, name: (
+        f"{name} lacks a file on the hub ({first_line(error)}); name another model."
     ),
+}
+
+
+_BY_CLASS: tuple[tuple[type[BaseException], _Explanation], ...] = (
     (
         PermissionError,
-        lambda error, name: f"A file of {name} cannot be read ({_first_line(error)}); check its permissions.",
+        lambda error, name: f"A file of {name} cannot be read ({first_line(error)}); check its permissions.",
     ),
     (
         SafetensorError,
-        lambda error, name: f"A weight file of {name} is damaged ({_first_line(error)}); download the model again.",
+        lambda error, name: f"A weight file of {name} is damaged ({first_line(error)}); download the model again.",
     ),
     (ImportError, _missing_package),
 )
 
 
 def _reason_by_class(chain: Sequence[BaseException], name: str) -> str | None:
-    for classes, explain in _BY_CLASS:
+    for error in chain:
+        if _is_full_disk(error):
+            return (
+                f"The disk is full while {name} is downloaded; free some space, or set HF_HOME to a folder on a larger "
+                "disk."
+            )
+    found = hub_failure(chain)
+    if found is not None:
+        failure, error = found
+        return _BY_HUB_FAILURE[failure](error, name)
+    for kind, explain in _BY_CLASS:
         for error in chain:
-            reason = explain(error, name) if isinstance(error, classes) else None
-            if reason is not None:
-                return reason
+            if isinstance(error, kind):
+                return explain(error, name)
     return None
 
 
@@ -239,10 +208,5 @@ def _reason_by_message(chain: Sequence[BaseException], name: str) -> str | None:
     for phrases, sentence in _BY_PHRASE:
         for error in chain:
             if any(phrase in str(error).lower() for phrase in phrases):
-                return sentence.format(name=name, detail=_first_line(error))
+                return sentence.format(name=name, detail=first_line(error))
     return None
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0].rstrip(".")[:200] if lines else type(error).__name__

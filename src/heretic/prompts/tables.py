@@ -10,9 +10,9 @@ from typing import Any
 import datasets
 import huggingface_hub
 from datasets.exceptions import DatasetNotFoundError, DatasetsError
-from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RevisionNotFoundError
 
-from heretic.errors import PromptError
+from heretic.errors import PromptError, causes, first_line
+from heretic.hub_errors import LOG_IN, HubFailure, hub_failure
 from heretic.prompts.columns import choose_column, user_text
 from heretic.prompts.specification import Specification
 from heretic.prompts.split import Split
@@ -22,7 +22,6 @@ OFFLINE_HINT = "bundled:refusal/target and bundled:refusal/baseline need no netw
 
 _STORED = ("state.json", "dataset_dict.json")
 _READING_ERRORS = (OSError, ValueError, TypeError, DatasetsError)
-_DENIED = (401, 403)
 
 
 def read_table(specification: Specification, split: Split) -> Iterator[str]:
@@ -140,23 +139,24 @@ def hub_problem(name: str, error: BaseException) -> str:
         name: The dataset.
         error: What the datasets library raised; it keeps the cause of some failures only in its words.
     """
-    causes = _causes(error)
+    found = hub_failure(causes(error))
+    failure = None if found is None else found[0]
     text = str(error)
-    if any(isinstance(cause, GatedRepoError) for cause in causes) or "gated dataset" in text:
+    if failure is HubFailure.GATED or "gated dataset" in text:
         return (
-            f"{name} is gated: accept its conditions on its page (https://huggingface.co/datasets/{name}), then run "
-            f"'hf auth login' (formerly 'huggingface-cli login') or set HF_TOKEN ({OFFLINE_HINT})"
+            f"{name} is gated: accept its conditions on its page (https://huggingface.co/datasets/{name}), then "
+            f"{LOG_IN} ({OFFLINE_HINT})"
         )
-    if any(isinstance(cause, RevisionNotFoundError) for cause in causes) or text.startswith("Revision "):
+    if failure is HubFailure.NO_REVISION or text.startswith("Revision "):
         return f"{name} has no such branch, tag or commit on the hub; check 'revision'"
-    if any(isinstance(cause, HfHubHTTPError) and _is_denied(cause) for cause in causes):
-        return f"the hub refuses access to {name}; run 'hf auth login' or set HF_TOKEN ({OFFLINE_HINT})"
-    if isinstance(error, DatasetNotFoundError):
+    if failure is HubFailure.DENIED:
+        return f"the hub refuses access to {name}; {LOG_IN} ({OFFLINE_HINT})"
+    if failure is HubFailure.NO_REPOSITORY or isinstance(error, DatasetNotFoundError):
         return (
             f"there is no file or folder {name} here and no such dataset on the hub, or it is private; check the name, "
-            f"or run 'hf auth login' ({OFFLINE_HINT})"
+            f"or {LOG_IN} ({OFFLINE_HINT})"
         )
-    if any(isinstance(cause, (ConnectionError, LocalEntryNotFoundError)) for cause in causes):
+    if failure is HubFailure.UNREACHABLE:
         return (
             f"there is no file or folder {name} here, and the hub cannot be reached; check the name or the network "
             f"({OFFLINE_HINT})"
@@ -164,21 +164,6 @@ def hub_problem(name: str, error: BaseException) -> str:
     return f"{name} cannot be read ({_detail(error)}); check its name, 'config' and 'revision' ({OFFLINE_HINT})"
 
 
-def _is_denied(error: HfHubHTTPError) -> bool:
-    return error.response is not None and error.response.status_code in _DENIED
-
-
-def _causes(error: BaseException) -> list[BaseException]:
-    causes: list[BaseException] = []
-    current: BaseException | None = error
-    while current is not None and current not in causes:
-        causes.append(current)
-        current = current.__cause__
-    return causes
-
-
 def _detail(error: BaseException) -> str:
-    """First line of the innermost message: wrappers only say that something went wrong."""
-    innermost = _causes(error)[-1]
-    lines = str(innermost).strip().splitlines()
-    return lines[0].rstrip(".")[:200] if lines else type(innermost).__name__
+    """The innermost message: wrappers only say that something went wrong."""
+    return first_line(causes(error)[-1])

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timezone
+from typing import Any
 
 import optuna
 from optuna.study import StudyDirection
@@ -10,11 +11,14 @@ from optuna.trial import TrialState as OptunaState
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from heretic.errors import StudyError
+from heretic.errors import StudyError, first_line
 from heretic.search.record import TrialRecord, TrialState
 
 RECORD_ATTRIBUTE = "record"
 IDENTITY_ATTRIBUTE = "identity"
+
+LOCK_WAIT_SECONDS = 30
+"""How long a SQLite file may be locked: other runs that use it write for moments, but on a slow disk for long ones."""
 
 Identity = Mapping[str, str]
 """What a study measures, by aspect (model, prompts, ...), as comparable text."""
@@ -73,13 +77,8 @@ def storage_errors(url: str) -> Iterator[None]:
         elif "disk is full" in text or "disk i/o" in text:
             problem, step = "cannot be written because the disk is full", "free some space and run the command again"
         else:
-            problem, step = f"failed ({_first_line(error)})", "check it or name another --storage"
+            problem, step = f"failed ({first_line(error)})", "check it or name another --storage"
         raise StudyError(f"The study storage {shown} {problem}; {step}.") from error
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 def open_study(url: str, name: str, identity: Identity) -> optuna.Study:
@@ -92,7 +91,7 @@ def open_study(url: str, name: str, identity: Identity) -> optuna.Study:
         StudyError: The storage cannot be opened.
     """
     with storage_errors(url):
-        storage = optuna.storages.RDBStorage(url)
+        storage = optuna.storages.RDBStorage(url, engine_kwargs=_engine_options(url))
         study = optuna.create_study(
             storage=storage,
             study_name=name,
@@ -115,6 +114,14 @@ def open_study(url: str, name: str, identity: Identity) -> optuna.Study:
         for trial in study.get_trials(deepcopy=False, states=(OptunaState.RUNNING,)):
             study.tell(trial.number, state=OptunaState.FAIL)
         return study
+
+
+def _engine_options(url: str) -> dict[str, Any]:
+    parsed = make_url(url)
+    # The user's own ?timeout= would be overruled by ours.
+    if parsed.get_backend_name() != "sqlite" or "timeout" in parsed.query:
+        return {}
+    return {"connect_args": {"timeout": LOCK_WAIT_SECONDS}}
 
 
 def time_stamped(name: str) -> str:

@@ -5,13 +5,17 @@ from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from heretic.directions.extractor import EXTRACTORS, ExtractorOptions
+from heretic.directions.extractors import pca as pca_module
 from heretic.directions.extractors.pca import eigenvalue_weights
-from heretic.directions.statistics import ResidualMoments
+from heretic.directions.statistics import ResidualMoments, required_covariance
 from heretic.directions.transforms import projected, without_component
 from heretic.directions.types import DirectionSet, ResidualStatistics
 from heretic.errors import ConfigurationError
@@ -139,19 +143,88 @@ def test_pca_without_eigenvalue_weights_counts_all_alike(
     assert torch.equal(EXTRACTORS.get("pca").extract(target, baseline, options).weights, torch.ones(POSITIONS, 3))
 
 
-@settings(max_examples=100, deadline=None)
-@given(
-    st.lists(st.floats(-5, 1e4, width=32), min_size=1, max_size=6),
-    st.sampled_from(METHODS),
-    st.floats(0.05, 10),
-)
+def test_pca_decomposes_what_the_formula_says_one_position_after_the_other(
+    planted: tuple[ResidualStatistics, ResidualStatistics, Tensor],
+) -> None:
+    """Against all positions at once in fp64."""
+    target, baseline, _ = planted
+    k, alpha = 3, 0.7
+    directions = EXTRACTORS.get("pca").extract(target, baseline, ExtractorOptions(n_directions=k, pca_alpha=alpha))
+    shift = (target.mean - baseline.mean).double()
+    about_baseline = required_covariance(target).double() + shift[:, :, None] * shift[:, None, :]
+    values, vectors = torch.linalg.eigh(about_baseline - alpha * required_covariance(baseline).double())
+    values, vectors = values.flip(-1)[:, :k], vectors.flip(-1)[:, :, :k].mT
+    overlap = (directions.vectors.double() * vectors).sum(-1).abs()
+    torch.testing.assert_close(overlap, torch.ones_like(overlap), rtol=0, atol=1e-4)
+    expected = eigenvalue_weights(values, "softmax").float()
+    torch.testing.assert_close(directions.weights, expected, rtol=1e-4, atol=1e-5)
+    variance = required_covariance(baseline).double().diagonal(dim1=-2, dim2=-1).mean(-1)
+    torch.testing.assert_close(directions.quality.double(), values[:, 0] / variance, rtol=1e-4, atol=1e-5)
+
+
+class Seen(TorchDispatchMode):
+    """Every tensor that an operation makes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tensors: list[tuple[str, torch.dtype, int]] = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        result = function(*args, **(kwargs or {}))
+        self.tensors += [
+            (leaf.device.type, leaf.dtype, leaf.numel()) for leaf in tree_leaves(result) if isinstance(leaf, Tensor)
+        ]
+        return result
+
+
+def test_pca_never_holds_the_matrices_of_all_positions_a_second_time() -> None:
+    """For a model of 8 B parameters each such copy takes 2 GB, and decomposing all at once took several."""
+    positions, size = 16, 12
+    generator = torch.Generator().manual_seed(0)
+    target, baseline = (statistics_of(torch.randn(40, positions, size, generator=generator)) for _ in range(2))
+    with Seen() as seen:
+        EXTRACTORS.get("pca").extract(target, baseline, ExtractorOptions(n_directions=2))
+    # Unbinding the statistics gives views, each as large as one position.
+    assert max(count for _device, _dtype, count in seen.tensors) < positions * size * size / 2
+
+
+def test_pca_decomposes_on_the_cpu_for_devices_that_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pca_module, "_WITH_EIGH", ("cpu",))
+    with FakeTensorMode(), Seen() as seen:
+        target, baseline = torch.empty(8, 8, device="cuda"), torch.empty(8, 8, device="cuda")
+        top = pca_module._top_eigenvectors(target, baseline, torch.empty(8, device="cuda"), 1.0, 2)
+    assert [part.device.type for part in top] == ["cuda", "cuda"]
+    assert [tuple(part.shape) for part in top] == [(2,), (2, 8)]
+    assert ("cpu", torch.float32, 64) in seen.tensors
+
+
+eigenvalue_lists = st.lists(st.floats(-1e4, 1e4, width=32, allow_subnormal=True), min_size=1, max_size=6)
+
+
+@settings(max_examples=300, deadline=None)
+@given(eigenvalue_lists, st.sampled_from(METHODS), st.floats(0.05, 10))
+@example([0.0, 0.0], "proportional", 1.0)
+@example([-1.0, -2.0], "log", 1.0)
+@example([1e-40, 1e-42], "proportional", 1.0)
+@example([1e-45], "log", 1.0)
 def test_eigenvalue_weights_start_at_one_and_descend(values: list[float], method: str, temperature: float) -> None:
-    eigenvalues = torch.tensor(sorted([*values, 1.0], reverse=True))
+    """Whatever the eigenvalues: a first weight of 0 would silently leave a layer unedited."""
+    eigenvalues = torch.tensor(sorted(values, reverse=True))
     weights = eigenvalue_weights(eigenvalues, method, temperature)
     assert weights[0] == 1
     assert bool((weights.diff() <= 0).all())
     assert bool((weights >= 0).all())
     assert bool(torch.isfinite(weights).all())
+    if method != "softmax":
+        assert not bool(weights[1:][eigenvalues[1:] <= 0].any())
+
+
+def test_eigenvalue_weights_of_several_positions_do_not_mix() -> None:
+    eigenvalues = torch.tensor([[4.0, 2.0], [-1.0, -3.0]])
+    for method in METHODS:
+        together = eigenvalue_weights(eigenvalues, method)
+        alone = torch.stack([eigenvalue_weights(row, method) for row in eigenvalues])
+        assert torch.equal(together, alone)
 
 
 def test_eigenvalue_weights_by_formula() -> None:
@@ -209,6 +282,16 @@ def test_a_nearly_parallel_direction_stays_orthogonal() -> None:
     vectors = without_component((nearly / nearly.norm(dim=-1, keepdim=True))[:, None], baseline)
     assert float((vectors[:, 0] * baseline).sum(-1).abs().max()) < 1e-6
     assert_orthonormal(vectors)
+
+
+def test_projecting_never_asks_an_accelerator_for_fp64() -> None:
+    """MPS has no fp64; a pretended device stands in for it."""
+    with FakeTensorMode(), Seen() as seen:
+        vectors = without_component(torch.empty(4, 2, 8, device="cuda"), torch.empty(4, 8, device="cuda"))
+    assert vectors.device.type == "cuda"
+    assert vectors.dtype == torch.float32
+    assert ("cpu", torch.float64, 4 * 2 * 8) in seen.tensors
+    assert {dtype for device, dtype, _count in seen.tensors if device == "cuda"} == {torch.float32}
 
 
 def test_a_zero_baseline_changes_nothing() -> None:

@@ -61,6 +61,14 @@ def source_of(kind: str, model: PreTrainedModel, layout: ModelLayout) -> Pristin
     return DiskSource(lambda: unedited)
 
 
+def cached(family: str) -> tuple[PreTrainedModel, ModelLayout, InplaceEditor, str]:
+    """A model with its layout, an editor that restores from a cache, and the hash of the unedited weights."""
+    model = build_pico(family)
+    layout = find_layout(model)
+    before = weights_hash(model)
+    return model, layout, InplaceEditor(model, layout, WeightCache.capture(model, layout)), before
+
+
 @pytest.mark.parametrize("source", ["cache", "disk"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("family", FAMILIES)
@@ -84,9 +92,7 @@ def test_restore_is_bit_exact_after_many_edits(family: str, dtype: torch.dtype, 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_applying_b_after_a_equals_b_alone(family: str) -> None:
-    model = build_pico(family)
-    layout = find_layout(model)
-    editor = InplaceEditor(model, layout, WeightCache.capture(model, layout))
+    model, layout, editor, _before = cached(family)
     second = edits_for(editor, model, layout, 1)
     editor.apply(second)
     alone = weights_hash(model)
@@ -132,11 +138,9 @@ def offset_edit(writer: ResidualWriter) -> Edit:
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_oss"])
 def test_an_offset_is_added_to_the_bias_and_taken_back(family: str) -> None:
-    model = build_pico(family)
-    layout = find_layout(model)
+    model, layout, editor, before = cached(family)
     writer = next(writer for writer in reversed(layout.writers) if writer.bias is not None)
-    before, total = weights_hash(model), writer_bias(model, writer).clone()
-    editor = InplaceEditor(model, layout, WeightCache.capture(model, layout))
+    total = writer_bias(model, writer).clone()
     edit = offset_edit(writer)
     for _ in range(2):
         editor.apply([edit])
@@ -146,10 +150,7 @@ def test_an_offset_is_added_to_the_bias_and_taken_back(family: str) -> None:
 
 
 def test_an_offset_without_a_bias_names_the_writer_and_leaves_nothing_behind() -> None:
-    model = build_pico("mistral")
-    layout = find_layout(model)
-    before = weights_hash(model)
-    editor = InplaceEditor(model, layout, WeightCache.capture(model, layout))
+    model, layout, editor, before = cached("mistral")
     first = edits_for(editor, model, layout, 0)[0]
     wrong = offset_edit(layout.writers[2])
     with pytest.raises(ModelError, match=f"{layout.writers[2].path} holds no bias"), applied(editor, [first, wrong]):
@@ -158,10 +159,7 @@ def test_an_offset_without_a_bias_names_the_writer_and_leaves_nothing_behind() -
 
 
 def test_an_exception_while_applied_restores() -> None:
-    model = build_pico("llama")
-    layout = find_layout(model)
-    before = weights_hash(model)
-    editor = InplaceEditor(model, layout, WeightCache.capture(model, layout))
+    model, layout, editor, before = cached("llama")
 
     def fail_while_applied() -> None:
         with applied(editor, edits_for(editor, model, layout, 0)):
@@ -229,9 +227,7 @@ def test_a_tensor_that_does_not_fit_is_named(change: object, expected: str) -> N
 
 
 def test_a_model_that_changed_under_the_editor_is_noticed_when_restoring() -> None:
-    model = build_pico("llama")
-    layout = find_layout(model)
-    editor = InplaceEditor(model, layout, WeightCache.capture(model, layout))
+    model, layout, editor, _before = cached("llama")
     editor.apply(edits_for(editor, model, layout, 0))
     model.to(torch.bfloat16)
     with pytest.raises(CacheMismatchError, match=r"torch\.bfloat16"):

@@ -1,7 +1,8 @@
 """Batch size from scripted measurements, response prefix from scripted answers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -10,10 +11,10 @@ from tests.unit.models.pico_runner import make_runner
 
 from heretic.errors import OutOfMemoryError
 from heretic.models import calibration
-from heretic.models.calibration import closed_thinking, find_batch_size, find_response_prefix
+from heretic.models.calibration import backing_off, closed_thinking, find_batch_size, find_response_prefix
 from heretic.models.chat_template import ChatFormatter
 from heretic.models.runner import ModelRunner, Response
-from heretic.observability.events import BatchSizeMeasured, Event, subscribed
+from heretic.observability.events import BatchSizeMeasured, Event, Warned, subscribed
 from heretic.prompts.types import Prompt
 
 MANY = tuple(Prompt(f"Prompt {index}") for index in range(200))
@@ -29,6 +30,12 @@ class FakeRunner:
 
     def calibrated(self, batch_size: int) -> "FakeRunner":
         return FakeRunner(batch_size)
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        return [0] * len(prompt.user)
+
+    def log_probabilities(self, _prompts: object, _continuations: object) -> Iterator[object]:
+        return iter(())
 
 
 def measured(
@@ -54,7 +61,7 @@ def measured(
     monkeypatch.setattr(calibration, "_tokens_per_second", rate)
     seen: list[Event] = []
     with subscribed(seen.append):
-        size = find_batch_size(FakeRunner(), prompts, maximum)  # type: ignore[arg-type]  # all that is asked of it
+        size = find_batch_size(FakeRunner(), prompts, maximum, 3)  # type: ignore[arg-type]  # all that is asked of it
     return size, [event.batch_size for event in seen if isinstance(event, BatchSizeMeasured)]
 
 
@@ -105,6 +112,102 @@ def test_measured_rate_counts_generated_tokens_of_all_rows(monkeypatch: pytest.M
     monkeypatch.setattr(calibration.time, "perf_counter", lambda: next(times))
     runner = make_runner("llama", batch_size=3)
     assert calibration._tokens_per_second(runner, MANY[:3]) == 3 * calibration.MEASURED_TOKENS / 0.5
+
+
+def limited(runner: ModelRunner, rows: int, positions: int | None = None) -> list[tuple[int, int]]:
+    """Let the model run out of memory above so many rows, or so many predicted positions; the shapes that it was asked.
+
+    Fails as accelerators do, in the middle of a pass.
+    """
+    asked: list[tuple[int, int]] = []
+
+    def look(_module: object, _arguments: object, keywords: dict[str, Any]) -> None:
+        asked.append(tuple(keywords["input_ids"].shape))
+        if len(keywords["input_ids"]) > rows:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    def check_logits(_module: object, _arguments: object, logits: torch.Tensor) -> None:
+        if positions is not None and logits.shape[:-1].numel() > positions:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB")
+
+    runner.loaded.model.register_forward_pre_hook(look, with_kwargs=True)
+    runner.loaded.model.get_output_embeddings().register_forward_hook(check_logits)
+    return asked
+
+
+def test_every_size_is_measured_with_the_longest_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = make_runner("llama")
+    prompts = [Prompt("ab " * length) for length in (1, 9, 3, 12, 2, 5)]
+    given: list[list[int]] = []
+
+    def rate(_runner: ModelRunner, rows: Sequence[Prompt]) -> float:
+        given.append([prompts.index(row) for row in rows])
+        return 10.0 * len(rows)
+
+    monkeypatch.setattr(calibration, "_tokens_per_second", rate)
+    assert find_batch_size(runner, prompts, 4, 1) == 4
+    assert given == [[3], [3], [3, 1], [3, 1, 5, 2]]
+
+
+def test_a_size_has_to_hold_the_predictions_over_a_response_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Generating keeps one position a row; comparing predictions keeps all of them, over the whole vocabulary."""
+    monkeypatch.setattr(calibration, "_tokens_per_second", lambda _runner, rows: 10.0 * len(rows))
+    runner = make_runner("llama")
+    limited(runner, rows=100, positions=20)
+    assert find_batch_size(runner, MANY, 16, compared_tokens=1) == 16
+    assert find_batch_size(runner, MANY, 16, compared_tokens=7) == 2
+    with pytest.raises(OutOfMemoryError, match="--kl-tokens"):
+        find_batch_size(runner, MANY, 16, compared_tokens=21)
+
+
+def test_a_real_model_that_runs_out_of_memory_while_generating() -> None:
+    runner = make_runner("llama")
+    limited(runner, rows=2)
+    assert find_batch_size(runner, MANY[:9], 128, 2) in (1, 2)
+
+
+def test_backing_off_halves_until_it_fits_and_says_so() -> None:
+    runner = make_runner("llama", batch_size=13)
+    limited(runner, rows=3)
+    seen: list[Event] = []
+    with subscribed(seen.append):
+        responses, smaller = backing_off(runner, lambda fitting: fitting.generate(MANY[:8], 2), "doing a thing")
+    assert responses == make_runner("llama", batch_size=3).generate(MANY[:8], 2)
+    assert smaller.calibration.batch_size == 3
+    assert runner.calibration.batch_size == 13
+    assert [event.message for event in seen if isinstance(event, Warned)] == [
+        "Memory ran out while doing a thing with batches of 13; trying again with 6.",
+        "Memory ran out while doing a thing with batches of 6; trying again with 3.",
+    ]
+
+
+def test_backing_off_is_silent_where_memory_lasts() -> None:
+    runner = make_runner("llama", batch_size=4)
+    seen: list[Event] = []
+    with subscribed(seen.append):
+        assert backing_off(runner, lambda fitting: fitting, "doing a thing") == (runner, runner)
+    assert seen == []
+
+
+def test_below_one_row_there_is_nothing_left_to_try() -> None:
+    runner = make_runner("llama", batch_size=4)
+    asked = limited(runner, rows=0)
+    with pytest.raises(OutOfMemoryError, match=r"while doing a thing, even with one prompt at a time; use --quant"):
+        backing_off(runner, lambda fitting: fitting.generate(MANY[:8], 2), "doing a thing")
+    assert [rows for rows, _length in asked] == [4, 2, 1]
+
+
+def test_backing_off_leaves_other_errors_alone() -> None:
+    runner = make_runner("llama", batch_size=4)
+    calls: list[int] = []
+
+    def work(fitting: ModelRunner) -> None:
+        calls.append(fitting.calibration.batch_size)
+        raise RuntimeError("shapes do not match")
+
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        backing_off(runner, work, "doing a thing")
+    assert calls == [4]
 
 
 TURNS = "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endfor %}"

@@ -6,7 +6,13 @@ import datasets
 import pytest
 from datasets import Dataset, DatasetDict
 from datasets.exceptions import DatasetNotFoundError
-from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+)
 from tests.unit.models.hub_error import hub_error
 
 from heretic.errors import PromptError
@@ -172,8 +178,15 @@ HUB_FAILURES = [
         caused(DatasetNotFoundError("Dataset 'a/b' doesn't exist"), hub_error(RepositoryNotFoundError, 404)),
         "no such dataset on the hub",
     ),
+    (
+        # What the hub answers where nobody is logged in.
+        caused(DatasetNotFoundError("Dataset 'a/b' doesn't exist"), hub_error(RepositoryNotFoundError, 401)),
+        "no such dataset on the hub",
+    ),
+    (hub_error(RepositoryNotFoundError, 404), "no such dataset on the hub"),
     (DatasetNotFoundError("Revision 'x' doesn't exist for dataset 'a/b' on the Hub."), "check 'revision'"),
     (hub_error(HfHubHTTPError, 401), "refuses access .* HF_TOKEN"),
+    (OfflineModeIsEnabled("offline"), "the hub cannot be reached"),
     (ConnectionError("Couldn't reach 'a/b' on the Hub (LocalEntryNotFoundError)"), "the hub cannot be reached"),
     (caused(OSError("wrapped"), LocalEntryNotFoundError("not cached")), "the hub cannot be reached"),
     (ValueError("something else\nwith a second line"), r"a/b cannot be read \(something else\)"),

@@ -5,16 +5,26 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
 from optuna.trial import TrialState as OptunaState
+from sqlalchemy import Engine, event
 from sqlalchemy.exc import OperationalError
 from tests.unit.search.studies import IDENTITY, SPACE, failed, record, url_of
 
 from heretic.errors import StudyError
 from heretic.search.record import TrialRecord
-from heretic.search.storage import StudyConflict, open_study, storage_errors, stored_records, tell, time_stamped
+from heretic.search.storage import (
+    LOCK_WAIT_SECONDS,
+    StudyConflict,
+    open_study,
+    storage_errors,
+    stored_records,
+    tell,
+    time_stamped,
+)
 
 
 def add(study: optuna.Study, entry: TrialRecord) -> None:
@@ -154,6 +164,32 @@ def test_a_locked_file(tmp_path: Path) -> None:
         open_study(f"{url}?timeout=0.2", "heretic", IDENTITY)
     assert_one_clear_sentence(str(caught.value), "study.db", "locked by another process")
     assert open_study(url, "heretic", IDENTITY).trials == []
+
+
+@contextmanager
+def connections() -> Iterator[list[int]]:
+    """How long SQLite waits for a lock, in milliseconds, of every connection that is opened."""
+    waits: list[int] = []
+
+    def look(connection: Any, _record: object) -> None:
+        waits.append(connection.execute("PRAGMA busy_timeout").fetchone()[0])
+
+    event.listen(Engine, "connect", look)
+    try:
+        yield waits
+    finally:
+        event.remove(Engine, "connect", look)
+
+
+@pytest.mark.parametrize(("options", "expected"), [("", LOCK_WAIT_SECONDS), ("?timeout=0.2", 0.2)])
+def test_a_lock_is_waited_for_longer_than_sqlite_would_unless_the_url_says_otherwise(
+    tmp_path: Path, options: str, expected: float
+) -> None:
+    assert LOCK_WAIT_SECONDS > 5
+    with connections() as waits:
+        open_study(url_of(tmp_path / "study.db") + options, "heretic", IDENTITY)
+    assert waits
+    assert set(waits) == {int(expected * 1000)}
 
 
 def test_a_lock_while_a_trial_is_told(tmp_path: Path) -> None:
