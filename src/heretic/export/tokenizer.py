@@ -60,6 +60,8 @@ def save_tokenizer(loaded: LoadedModel, folder: Path) -> None:
     _write(loaded.tokenizer, folder)
     path = folder / CONFIGURATION_NAME
     configuration = json.loads(path.read_text(encoding="utf-8"))
+    # transformers writes the side only where the tokenizer was made with one, not where it was set later.
+    configuration["padding_side"] = loaded.tokenizer.padding_side
     path.write_text(
         json.dumps(portable_configuration(configuration), indent=2, sort_keys=True, ensure_ascii=False) + "\n",
         encoding="utf-8",

@@ -1,0 +1,157 @@
+"""What a user can switch on, each once through the whole command: searched, saved, and used again."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tests.integration.command import QUICK_DEMO, QUICK_PICO, Command, saving_to, write_prompts
+from tests.models.pico import build_pico, pico_tokenizer
+from tests.unit.models.gguf_file import write_gguf
+from tests.unit.models.model_folder import save_pico
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from heretic.models.demo import DEMO_MODEL_FOLDER
+
+pytestmark = pytest.mark.integration
+
+WRITERS = ("self_attn.o_proj.weight", "mlp.down_proj.weight")
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def assert_only_writers_differ(edited: dict[str, torch.Tensor], unedited: dict[str, torch.Tensor]) -> None:
+    assert edited.keys() == unedited.keys()
+    different = [name for name, tensor in edited.items() if not torch.equal(tensor, unedited[name])]
+    assert different
+    assert all(name.endswith(WRITERS) for name in different)
+
+
+def scores(folder: Path) -> dict[str, float]:
+    metadata = json.loads((folder / "heretic_metadata.json").read_text(encoding="utf-8"))
+    return {score["name"]: score["value"] for score in metadata["scores"]}
+
+
+def logits(model: torch.nn.Module) -> torch.Tensor:
+    tokenizer = AutoTokenizer.from_pretrained(DEMO_MODEL_FOLDER)
+    batch = tokenizer("Please show me how glonking a frosket works.", return_tensors="pt")
+    with torch.inference_mode():
+        return model(**batch).logits.float()
+
+
+def test_weights_from_the_disk_give_the_same_model_and_it_can_be_scored_again(heretic: Command, tmp_path: Path) -> None:
+    cached = heretic(tmp_path, *QUICK_DEMO, *saving_to("cached"))
+    cached.assert_done()
+    assert "Weight cache" in cached.output
+    reloaded = heretic(
+        tmp_path, *QUICK_DEMO, *saving_to("reloaded"), "--cache-weights", "false", "--storage", "sqlite:///other.db"
+    )
+    reloaded.assert_done()
+    assert "Weight cache" not in reloaded.output
+    assert_only_writers_differ(weights(tmp_path / "cached"), weights(DEMO_MODEL_FOLDER))
+    for name, tensor in weights(tmp_path / "cached").items():
+        torch.testing.assert_close(weights(tmp_path / "reloaded")[name], tensor, rtol=0, atol=0)
+
+    before = {path.name for path in tmp_path.iterdir()}
+    compared = heretic(tmp_path, *QUICK_DEMO, "--evaluate-model", "cached", "--storage", "sqlite:///no.db")
+    compared.assert_done()
+    found = re.search(r"refuses (\d+) of 6 prompts; the base refuses (\d+)\s+KL (\d\.\d+) over 4", compared.output)
+    assert found, compared.output
+    expected = scores(tmp_path / "cached")
+    assert int(found[1]) == expected["refusals"]
+    assert int(found[2]) == 6
+    assert float(found[3]) == pytest.approx(expected["kl"], abs=6e-5)
+    assert {path.name for path in tmp_path.iterdir()} == before
+
+
+def test_an_adapter_and_the_merged_model_of_one_study_answer_the_same(heretic: Command, tmp_path: Path) -> None:
+    from peft import AutoPeftModelForCausalLM
+
+    plain = (*QUICK_DEMO, "--normalization", "none")
+    heretic(tmp_path, *plain, *saving_to("merged")).assert_done()
+    resumed = heretic(tmp_path, *plain, *saving_to("adapter"), "--save-format", "adapter")
+    resumed.assert_done()
+    assert "0 trials to do" in resumed.output
+    assert not (tmp_path / "adapter" / "model.safetensors").exists()
+    # The adapter names its base as the user did, and "demo" means something to Heretic only.
+    configuration = tmp_path / "adapter" / "adapter_config.json"
+    content = json.loads(configuration.read_text(encoding="utf-8"))
+    configuration.write_text(json.dumps(content | {"base_model_name_or_path": str(DEMO_MODEL_FOLDER)}))
+    adapted = logits(AutoPeftModelForCausalLM.from_pretrained(tmp_path / "adapter"))
+    merged = logits(AutoModelForCausalLM.from_pretrained(tmp_path / "merged"))
+    unedited = logits(AutoModelForCausalLM.from_pretrained(DEMO_MODEL_FOLDER))
+    torch.testing.assert_close(adapted, merged, rtol=1e-4, atol=1e-4)
+    assert (merged - unedited).abs().max() > 1e-2
+
+
+@pytest.mark.xfail(strict=True, reason="found only when it is saved, and ends as an internal error")
+def test_an_adapter_that_cannot_be_is_refused_before_the_search(heretic: Command, tmp_path: Path) -> None:
+    result = heretic(tmp_path, *QUICK_DEMO, *saving_to("out"), "--save-format", "adapter", "--normalization", "row")
+    result.assert_one_sentence("--normalization none")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_quantized_search_saves_full_precision(heretic: Command, tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes has no package for this system")
+    result = heretic(tmp_path, *QUICK_DEMO, *saving_to("out"), "--quantization", "bnb_4bit")
+    result.assert_done()
+    assert "bnb_4bit" in result.output
+    configuration = json.loads((tmp_path / "out" / "config.json").read_text(encoding="utf-8"))
+    assert "quantization_config" not in configuration
+    # What no edit touches is the original's to the last bit, so it did not pass through four bits.
+    assert_only_writers_differ(weights(tmp_path / "out"), weights(DEMO_MODEL_FOLDER))
+
+
+def test_a_gguf_file_becomes_an_ordinary_model(heretic: Command, tmp_path: Path) -> None:
+    write_prompts(tmp_path)
+    packed = tmp_path / "packed"
+    packed.mkdir()
+    original = build_pico("qwen2")
+    write_gguf(packed / "pico.gguf", original, pico_tokenizer(), quantized="F32")
+    heretic(tmp_path, "packed/pico.gguf", *QUICK_PICO, *saving_to("out")).assert_done()
+    assert_only_writers_differ(weights(tmp_path / "out"), original.state_dict())
+    answer = heretic(tmp_path, "packed/pico.gguf", *QUICK_PICO, "--evaluate-model", "out")
+    answer.assert_done()
+    assert [path.name for path in packed.iterdir()] == ["pico.gguf"]
+
+
+def test_a_tokenizer_that_names_neither_padding_nor_its_side(heretic: Command, tmp_path: Path) -> None:
+    """Most published tokenizers name no side, and many no padding token."""
+    write_prompts(tmp_path)
+    save_pico(tmp_path / "pico")
+    path = tmp_path / "pico" / "tokenizer_config.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    kept = {name: value for name, value in content.items() if name not in ("padding_side", "pad_token")}
+    path.write_text(json.dumps(kept), encoding="utf-8")
+    heretic(tmp_path, "pico", *QUICK_PICO, *saving_to("out")).assert_done()
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert tokenizer.padding_side == "left"
+    assert tokenizer.pad_token == tokenizer.eos_token == content["eos_token"]
+
+
+def test_a_compiled_model_measures_the_same(heretic: Command, tmp_path: Path) -> None:
+    """Traced by the real compiler; only the C++ that it would write for minutes is left out."""
+    write_prompts(tmp_path)
+    save_pico(tmp_path / "pico")
+    traced_only = (
+        "import torch\n"
+        "compile_really = torch.compile\n"
+        "def compile(model, **options):\n"
+        "    print('compiled here')\n"
+        "    return compile_really(model, backend='eager', **options)\n"
+        "torch.compile = compile\n"
+    )
+    heretic(tmp_path, "pico", *QUICK_PICO, *saving_to("plain")).assert_done()
+    compiled = heretic(
+        tmp_path,
+        *("pico", *QUICK_PICO, *saving_to("compiled"), "--compile", "--storage", "sqlite:///other.db"),
+        before=traced_only,
+    )
+    compiled.assert_done()
+    assert "compiled here" in compiled.output
+    assert scores(tmp_path / "compiled") == pytest.approx(scores(tmp_path / "plain"), abs=1e-5)
+    assert weights(tmp_path / "compiled").keys() == weights(tmp_path / "plain").keys()
