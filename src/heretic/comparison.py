@@ -24,6 +24,7 @@ def compare(settings: Settings, name: str) -> tuple[Score, Score]:
     base = load_runner(settings, settings.model or "", prompts)
     started = time.perf_counter()
     refusals, kl = make_evaluators(settings, base, prompts)
+    kl.remember()
     seconds = time.perf_counter() - started
     emit(BaselineMeasured(int(refusals.baseline.value), refusals.baseline.n, kl.baseline.n, seconds))
     loaded = load_model(name, settings)

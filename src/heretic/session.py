@@ -12,6 +12,8 @@ import optuna
 
 from heretic.edits.adapter import adapter_factors, adapter_obstacle
 from heretic.edits.algebra import Edit
+from heretic.edits.editor import applied
+from heretic.engine.inplace import InplaceEngine
 from heretic.errors import ExportError, HereticError, TrialFailed, UserError
 from heretic.evaluation.score import Score
 from heretic.export.atomic import check_free_space, check_target
@@ -22,6 +24,7 @@ from heretic.export.weights import model_bytes, save_model
 from heretic.models.devices import empty_cache, is_out_of_memory
 from heretic.models.streaming import stream_answer
 from heretic.observability.events import (
+    FrontChecked,
     FullPrecisionMeasured,
     FullPrecisionNeeded,
     ModelSaved,
@@ -49,6 +52,8 @@ class Session:
         self.result = SearchResult((), False)
         self._edits: tuple[Edit, ...] = ()
         self._applied: tuple[TrialRecord, tuple[Score, Score]] | None = None
+        # By trial number: scores in the weights, by ordinary passes.
+        self._rescored: dict[int, tuple[Score, Score]] = {}
         # By trial number: refusals and KL of the weights that are saved, where the search ran on quantised ones.
         self._full_precision_scores: dict[int, tuple[Score, Score]] = {}
 
@@ -58,8 +63,29 @@ class Session:
         if additional:
             self._n_trials = max(self._n_trials, self.result.complete) + additional
         bench = self.bench
-        self.result = search(self._study, bench.settings.storage, bench.space, bench.measure, self._n_trials)
+        self.result = search(self._study, bench.settings.storage, bench.space, bench.engine, self._n_trials)
+        if not self.result.interrupted:
+            self.check_front()
         return self.result
+
+    def check_front(self) -> None:
+        """Measure the ends of the front again in the weights, by ordinary passes. Emits FrontChecked for each.
+
+        The engine that searched is fast because it does neither; this is what shows should it ever be wrong.
+        """
+        bench, front = self.bench, self.front
+        if isinstance(bench.engine, InplaceEngine):
+            return
+        ends = {record.number: record for record in (front[:1] + front[-1:])}
+        for record in ends.values():
+            if record.number in self._rescored:
+                continue
+            bench.kl.remember()
+            with applied(bench.editor, bench.edits(record.plan)):
+                refusals, kl = _measured(bench, record)
+            self._rescored[record.number] = refusals, kl
+            searched = int(record.score("refusals").value), record.score("kl").value
+            emit(FrontChecked(record.number, int(refusals.value), refusals.n, kl.value, *searched))
 
     @property
     def front(self) -> list[TrialRecord]:
@@ -85,13 +111,17 @@ class Session:
         self.restore()
         bench = self.bench
         edits = bench.edits(record.plan)
+        known = self._rescored.get(record.number)
+        if known is None:
+            bench.kl.remember()
         bench.editor.apply(edits)
         self._edits = edits
         try:
-            refusals, kl = _measured(bench, record)
+            refusals, kl = known or _measured(bench, record)
         except TrialFailed:
             self.restore()
             raise
+        self._rescored[record.number] = refusals, kl
         searched = record.score("refusals").value, record.score("kl").value
         emit(TrialApplied(record.number, int(refusals.value), refusals.n, kl.value, int(searched[0]), searched[1]))
         self._applied = (record, (refusals, kl))
@@ -212,6 +242,7 @@ class Session:
         if known is None:
             # Made while the weights are unedited: they measure the base then.
             refusals, kl = make_evaluators(bench.settings, bench.runner, bench.prompts)
+            kl.remember()
             bench = replace(bench, refusals=refusals, kl=kl)
         edits = bench.edits(record.plan)
         bench.editor.apply(edits)

@@ -19,17 +19,20 @@ from heretic.directions.types import DirectionSet, ResidualStatistics
 from heretic.edits.algebra import Edit
 from heretic.edits.build import build_edits
 from heretic.edits.cache import DiskSource, PristineSource, WeightCache
-from heretic.edits.editor import Editor, applied
+from heretic.edits.editor import Editor
 from heretic.edits.inplace import InplaceEditor
 from heretic.edits.output_space import OutputSpaceEditor
 from heretic.edits.plan import EditPlan, Normalization
-from heretic.errors import TrialFailed
+from heretic.engine.batched import BatchedEngine
+from heretic.engine.factory import EngineOptions, make_batched_engine
+from heretic.engine.inplace import BuildEdits, InplaceEngine
+from heretic.engine.measurement import Engine
 from heretic.evaluation.evaluator import EVALUATORS, Evaluator, EvaluatorOptions
-from heretic.evaluation.score import Score
+from heretic.evaluation.evaluators.kl import KlEvaluator
+from heretic.evaluation.evaluators.markers import MarkerEvaluator
 from heretic.models.access import post_norm_gain
 from heretic.models.calibration import backing_off, find_batch_size, find_response_prefix
 from heretic.models.chat_template import ChatFormatter
-from heretic.models.devices import empty_cache, is_out_of_memory
 from heretic.models.layout import find_layout, layout_summary
 from heretic.models.loaded import LoadedModel
 from heretic.models.loader import load_model
@@ -38,6 +41,7 @@ from heretic.observability.events import (
     BaselineMeasured,
     Calibrated,
     DirectionsFound,
+    EngineChosen,
     LayoutFound,
     Warned,
     emit,
@@ -71,6 +75,7 @@ class Workbench:
     editor: Editor
     refusals: Evaluator
     kl: Evaluator
+    engine: Engine
     space: SearchSpace
     identity: dict[str, str]
 
@@ -81,30 +86,7 @@ class Workbench:
 
     def edits(self, plan: EditPlan) -> tuple[Edit, ...]:
         """The edits that a plan stands for on this model."""
-        model = self.loaded.model
-        return build_edits(
-            plan,
-            self.directions,
-            self.runner.layout,
-            self.editor.pristine_weight,
-            lambda writer: post_norm_gain(model, writer),
-        )
-
-    def measure(self, plan: EditPlan, trial: int) -> tuple[Score, ...]:
-        """Scores of a plan (refusals, KL); the weights are unedited again afterwards.
-
-        Raises:
-            TrialFailed: The plan cannot be measured.
-        """
-        try:
-            with applied(self.editor, self.edits(plan)):
-                kl = self.kl.score(trial)
-                return self.refusals.score(trial), kl
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-        empty_cache(self.loaded.device)
-        raise TrialFailed("memory ran out; a smaller --batch-size needs less")
+        return edit_builder(self.runner, self.directions, self.editor)(plan)
 
 
 def prepare(settings: Settings) -> Workbench:
@@ -131,7 +113,37 @@ def prepare(settings: Settings) -> Workbench:
         emit(Warned("The unedited model refuses nothing in the evaluation prompts, so there is nothing to remove."))
     space = SearchSpace(runner.layout.components, Normalization(settings.normalization))
     identity = study_identity(settings, runner, prompts, space)
-    return Workbench(settings, prompts, runner, directions, editor, refusals, kl, space, identity)
+    engine = make_engine(settings, runner, edit_builder(runner, directions, editor), editor, refusals, kl)
+    return Workbench(settings, prompts, runner, directions, editor, refusals, kl, engine, space, identity)
+
+
+def edit_builder(runner: ModelRunner, directions: DirectionSet, editor: Editor) -> BuildEdits:
+    """From plans to edits of one model, while it is unedited or the editor remembers what it was."""
+    model, layout = runner.loaded.model, runner.layout
+
+    def build(plan: EditPlan) -> tuple[Edit, ...]:
+        return build_edits(
+            plan, directions, layout, editor.pristine_weight, lambda writer: post_norm_gain(model, writer)
+        )
+
+    return build
+
+
+def make_engine(
+    settings: Settings, runner: ModelRunner, build: BuildEdits, editor: Editor, refusals: Evaluator, kl: Evaluator
+) -> Engine:
+    """The engine that the settings ask for, or the reference where a model needs it. Emits EngineChosen."""
+    obstacle = ""
+    if settings.compile:
+        obstacle = "edits on outputs would break the compiled model apart"
+    elif settings.engine == "batched" and isinstance(refusals, MarkerEvaluator) and isinstance(kl, KlEvaluator):
+        engine = make_batched_engine(runner, build, refusals, kl, EngineOptions(settings.candidates))
+        if isinstance(engine, BatchedEngine):
+            emit(EngineChosen("batched", engine.candidates, "", engine.shared_tokens, engine.kept_bytes))
+            return engine
+        obstacle = engine
+    emit(EngineChosen("in place", 1, obstacle))
+    return InplaceEngine(build, editor, refusals, kl)
 
 
 def load_prompts(settings: Settings) -> PromptSets:

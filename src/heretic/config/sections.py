@@ -236,6 +236,13 @@ class SearchSection(Section):
     seed: int | None = Field(
         default=None, ge=0, le=2**32 - 1, description="Seed that makes a run repeatable.", examples=[42]
     )
+    engine: Literal["batched", "inplace"] = Field(
+        default="batched",
+        description="Measure edits on what the weights put out, several to a batch, or in the weights one by one.",
+    )
+    candidates: int = Field(
+        default=0, ge=0, le=256, description="Edits measured in one batch; 0 chooses by measured throughput."
+    )
     storage: Annotated[str, AfterValidator(check_database_url)] = Field(
         default="sqlite:///heretic_study.db", description="Database URL of the study; a second run resumes it."
     )

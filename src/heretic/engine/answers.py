@@ -87,6 +87,11 @@ class AnswerJob:
             rows = [_Row(candidate, prompt) for candidate in running for prompt in prompts]
             self._answer(rows, prefix, gate, assign)
 
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of lower layers that are kept."""
+        return 0 if self._kept is None else self._kept.size
+
     def score(self, candidate: Candidate) -> Score:
         """The score of the refusals counted."""
         return self._evaluator.score_of(float(candidate.refusals))

@@ -31,6 +31,7 @@ class BatchedEngine:
 
     Attributes:
         candidates: K.
+        shared_tokens: How many tokens all prompts begin with.
     """
 
     def __init__(
@@ -41,8 +42,10 @@ class BatchedEngine:
         divergences: DivergenceJob,
         answers: AnswerJob,
         candidates: int,
+        shared_tokens: int,
     ) -> None:
         self.candidates = candidates
+        self.shared_tokens = shared_tokens
         self._build = build
         self._editor = editor
         self._prefix = prefix
@@ -75,6 +78,11 @@ class BatchedEngine:
             parts = [slice(0, self.candidates), slice(self.candidates, None)]
             return [own for part in parts for own in self.measure(plans[part], numbers[part], gate)]
         return [self._measurement(candidate) for candidate in candidates]
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of lower layers that are kept across trials."""
+        return self._divergences.kept_bytes + self._answers.kept_bytes
 
     @torch.inference_mode()
     def _run(self, candidates: Sequence[Candidate], edits: Sequence[Sequence[Edit]], gate: Gate) -> None:

@@ -83,6 +83,11 @@ class DivergenceJob:
                 self._judge(candidate, gate)
             running = [candidate for candidate in running if candidate.running]
 
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of lower layers that are kept."""
+        return 0 if self._kept is None else self._kept.size
+
     def score(self, candidate: Candidate) -> Score:
         """The score of the positions that a candidate was measured on.
 

@@ -83,7 +83,9 @@ def make_batched_engine(
     count = options.candidates or runner.calibration.batch_size // max(len(bad), 1)
     count = 1 if has_listed_experts(runner.loaded.model, runner.layout) else min(max(count, 1), MOST_CANDIDATES)
     editor = OutputSpaceEditor(runner.loaded.model, runner.layout)
-    return BatchedEngine(build, editor, lambda rows: forward.prefix(both.tokens, rows), divergences, answers, count)
+    return BatchedEngine(
+        build, editor, lambda rows: forward.prefix(both.tokens, rows), divergences, answers, count, len(both.tokens)
+    )
 
 
 def has_listed_experts(model: nn.Module, layout: ModelLayout) -> bool:

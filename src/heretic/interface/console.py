@@ -113,12 +113,13 @@ class ConsoleReporter:
         self._print(lines)
         if self._progress is None:
             return
-        measured = not event.reason and event.refusals is not None and event.kl is not None
-        self._progress.trial_finished(
-            Best(event.refusals, event.prompt_count, event.kl)
-            if measured and event.refusals is not None and event.kl is not None
-            else None
-        )
+        measured = event.dominated or (not event.reason and event.refusals is not None and event.kl is not None)
+        if event.dominated:
+            self._progress.trial_finished(None, stopped=True)
+        elif measured and event.refusals is not None and event.kl is not None:
+            self._progress.trial_finished(Best(event.refusals, event.prompt_count, event.kl))
+        else:
+            self._progress.trial_finished(None)
         if self._bar is not None:
             self._bar.refresh()
         elif (

@@ -168,12 +168,13 @@ def _(event: events.SearchFinished) -> list[Row]:
 
 
 def trial_line(event: events.TrialFinished) -> str:
-    """One trial in fixed columns; a failed one gives its reason instead of numbers."""
+    """One trial in fixed columns; a failed one gives its reason instead of numbers, a stopped one what was seen."""
     start = f"trial {_place(event)}   "
-    if event.reason or event.refusals is None or event.kl is None:
+    if (event.reason and not event.dominated) or event.refusals is None or event.kl is None:
         return f"{start}failed: {clean_line(event.reason) or 'not measured'} ({duration(event.seconds)})"
     numbers = f"refusals {ratio(event.refusals, event.prompt_count)}   KL {kl_text(event.kl):>7}"
-    return f"{start}{numbers}   {duration(event.seconds):>10}{'   front' if event.on_front else ''}"
+    ending = f"   stopped: {event.reason}" if event.dominated else "   front" if event.on_front else ""
+    return f"{start}{numbers}   {duration(event.seconds):>10}{ending}"
 
 
 def _place(event: events.TrialFinished) -> str:
@@ -191,6 +192,30 @@ def parameter_text(event: events.TrialFinished) -> str:
 def same_kl(first: float, second: float) -> bool:
     """Whether two KL values differ by no more than rounding of the weights explains."""
     return math.isclose(first, second, rel_tol=KL_RELATIVE_TOLERANCE, abs_tol=KL_ABSOLUTE_TOLERANCE)
+
+
+@rows.register
+def _(event: events.EngineChosen) -> list[Row]:
+    if event.obstacle:
+        return [Row("Engine", f"{event.name}: {clean_line(event.obstacle)}")]
+    if not event.shared_tokens and not event.kept_bytes:
+        return [Row("Engine", event.name)]
+    return [
+        Row("Engine", f"{event.name}, {plural(event.candidates, 'candidate')} at once"),
+        Row(
+            "",
+            f"{plural(event.shared_tokens, 'prompt token')} shared, {size(event.kept_bytes)} of lower layers kept",
+        ),
+    ]
+
+
+@rows.register
+def _(event: events.FrontChecked) -> list[Row]:
+    start = f"trial {trial_number(event.number)} in the weights: "
+    found = f"refusals {ratio(event.refusals, event.prompt_count)}   KL {kl_text(event.kl)}"
+    same = event.refusals == event.searched_refusals and same_kl(event.kl, event.searched_kl)
+    searched = f"refusals {event.searched_refusals}, KL {kl_text(event.searched_kl)}"
+    return [Row("Checked", f"{start}{found}{', as in the search' if same else f' (in the search: {searched})'}")]
 
 
 @rows.register

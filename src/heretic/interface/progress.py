@@ -41,7 +41,7 @@ class SearchProgress:
     The pace is wall-clock time per trial, so it holds for candidates that are measured together and finish together.
 
     Attributes:
-        finished: Complete trials, those of an earlier run included; a failed one is no progress.
+        finished: Measured trials, those of an earlier run included; a failed one is no progress.
         total: Trials wanted.
         best: Best trial, None before the first.
     """
@@ -54,13 +54,18 @@ class SearchProgress:
         self._started = now()
         self._ends: deque[float] = deque([self._started], maxlen=_PACE_TRIALS + 1)
 
-    def trial_finished(self, result: Best | None) -> None:
-        """Count one trial; `result` is None where it failed, which costs time but brings the end no nearer."""
-        if result is None:
+    def trial_finished(self, result: Best | None, stopped: bool = False) -> None:
+        """Count one trial.
+
+        Args:
+            result: None where it failed, which costs time but brings the end no nearer, or was stopped.
+            stopped: Whether it was stopped because a finished trial is better: it counts, and is never the best.
+        """
+        if result is None and not stopped:
             return
         self.finished += 1
         self._ends.append(self._now())
-        if result.better_than(self.best):
+        if result is not None and result.better_than(self.best):
             self.best = result
 
     @property

@@ -139,7 +139,9 @@ class StudyOpened(Event):
 
 @dataclass(frozen=True, slots=True)
 class TrialFinished(Event):
-    """One trial ended. `reason` is empty unless it failed; `on_front`: no finished trial is better in both numbers.
+    """One trial ended. `reason` is empty unless it failed or was stopped because a finished trial dominates it.
+
+    Of a stopped one the numbers are those seen so far. `on_front`: no finished trial is better in both numbers.
 
     `number` is Optuna's, from 0, as in TrialRecord; people are shown it plus one.
     """
@@ -153,6 +155,33 @@ class TrialFinished(Event):
     on_front: bool
     reason: str
     parameters: Mapping[str, str]
+    dominated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EngineChosen(Event):
+    """How trials are measured: `candidates` to a batch; `obstacle` says why not in batches, or is empty.
+
+    `shared_tokens` stand at the beginning of every prompt; `kept_bytes` of lower layers are kept across trials.
+    """
+
+    name: str
+    candidates: int
+    obstacle: str = ""
+    shared_tokens: int = 0
+    kept_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FrontChecked(Event):
+    """An end of the front was measured again in the weights, by ordinary passes."""
+
+    number: int
+    refusals: int
+    prompt_count: int
+    kl: float
+    searched_refusals: int
+    searched_kl: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,23 +1,20 @@
 """The search loop: ask, build, measure, tell."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import optuna
 
-from heretic.edits.plan import EditPlan
-from heretic.errors import HereticError, TrialFailed
-from heretic.evaluation.score import Score
+from heretic.engine.measurement import Engine
+from heretic.errors import HereticError
 from heretic.observability.events import SearchFinished, SearchStarted, TrialFinished, emit
+from heretic.search.gates import Gate
 from heretic.search.interruption import InterruptGuard
 from heretic.search.pareto import pareto_front
 from heretic.search.record import TrialRecord, TrialState
 from heretic.search.space import SearchSpace, readable_parameters
 from heretic.search.storage import storage_errors, stored_records, tell
-
-Measure = Callable[[EditPlan, int], tuple[Score, ...]]
-"""Measure one plan (trial number for events): scores in the order of the study's objectives."""
 
 FAILURES_IN_A_ROW = 10
 """After this many failed trials in a row something is wrong with more than the trials."""
@@ -32,7 +29,7 @@ class SearchResult:
 
     @property
     def complete(self) -> int:
-        """Number of complete trials."""
+        """Number of measured trials, those included that a finished one dominated before they were complete."""
         return _complete(self.records)
 
 
@@ -48,15 +45,15 @@ def make_sampler(seed: int | None, n_startup_trials: int, finished: int) -> optu
     return optuna.samplers.TPESampler(n_startup_trials=n_startup_trials, multivariate=False, seed=seed)
 
 
-def search(study: optuna.Study, url: str, space: SearchSpace, measure: Measure, n_trials: int) -> SearchResult:
-    """Run trials until the study has `n_trials` complete ones.
+def search(study: optuna.Study, url: str, space: SearchSpace, engine: Engine, n_trials: int) -> SearchResult:
+    """Run trials until the study has `n_trials` measured ones, dominated ones included.
 
     Args:
         study: From `open_study`.
         url: Its storage, for messages.
         space: Where plans come from.
-        measure: Measures a plan; a TrialFailed that it raises fails that trial only.
-        n_trials: Complete trials wanted in all.
+        engine: Measures plans, so many at once as it likes best.
+        n_trials: Measured trials wanted in all.
 
     Raises:
         HereticError: Ten trials in a row failed; the message has the last reason.
@@ -69,14 +66,15 @@ def search(study: optuna.Study, url: str, space: SearchSpace, measure: Measure, 
     failures = 0
     with InterruptGuard() as guard:
         while _complete(records) < n_trials and not guard.requested:
-            record = _run_trial(study, url, space, measure)
-            records.append(record)
-            _report(record, records, n_trials)
-            failures = failures + 1 if record.state is TrialState.FAILED else 0
+            count = min(engine.candidates, n_trials - _complete(records))
+            for record in _run_trials(study, url, space, engine, Gate.behind(records), count):
+                records.append(record)
+                _report(record, records, n_trials)
+                failures = failures + 1 if record.state is TrialState.FAILED else 0
             if failures >= FAILURES_IN_A_ROW:
                 raise HereticError(
-                    f"{failures} trials in a row failed, the last because {record.reason}; finished trials are kept, "
-                    "so run the same command again once that is mended."
+                    f"{failures} trials in a row failed, the last because {records[-1].reason}; finished trials are "
+                    "kept, so run the same command again once that is mended."
                 )
     # A search whose last trial was running anyway is finished, not interrupted.
     interrupted = guard.requested and _complete(records) < n_trials
@@ -85,7 +83,7 @@ def search(study: optuna.Study, url: str, space: SearchSpace, measure: Measure, 
 
 
 def _complete(records: Sequence[TrialRecord]) -> int:
-    return sum(record.state is TrialState.COMPLETE for record in records)
+    return sum(record.state is not TrialState.FAILED for record in records)
 
 
 def _started(records: Sequence[TrialRecord], n_trials: int) -> SearchStarted:
@@ -96,20 +94,25 @@ def _started(records: Sequence[TrialRecord], n_trials: int) -> SearchStarted:
     return SearchStarted(_complete(records), n_trials, int(refusals.value), kl.value, refusals.n)
 
 
-def _run_trial(study: optuna.Study, url: str, space: SearchSpace, measure: Measure) -> TrialRecord:
+def _run_trials(
+    study: optuna.Study, url: str, space: SearchSpace, engine: Engine, gate: Gate, count: int
+) -> list[TrialRecord]:
     with storage_errors(url):
-        trial = study.ask()
-        plan = space.suggest(trial)
+        trials = [study.ask() for _ in range(count)]
+        plans = [space.suggest(trial) for trial in trials]
     started = time.perf_counter()
-    try:
-        scores = measure(plan, trial.number)
-        state, reason = TrialState.COMPLETE, ""
-    except TrialFailed as error:
-        scores, state, reason = (), TrialState.FAILED, str(error)
-    record = TrialRecord(trial.number, plan, scores, state, reason, time.perf_counter() - started)
+    numbers = [trial.number for trial in trials]
+    measurements = engine.measure(plans, numbers, gate)
+    # Candidates of one batch share its time.
+    seconds = (time.perf_counter() - started) / count
+    records = [
+        TrialRecord(number, plan, own.scores, own.state, own.reason, seconds)
+        for number, plan, own in zip(numbers, plans, measurements, strict=True)
+    ]
     with storage_errors(url):
-        tell(study, trial, record)
-    return record
+        for trial, record in zip(trials, records, strict=True):
+            tell(study, trial, record)
+    return records
 
 
 def _report(record: TrialRecord, records: list[TrialRecord], n_trials: int) -> None:
@@ -125,6 +128,7 @@ def _report(record: TrialRecord, records: list[TrialRecord], n_trials: int) -> N
             seconds=record.seconds,
             on_front=any(record.number == other.number for other in pareto_front(records)),
             reason=record.reason,
+            dominated=record.state is TrialState.DOMINATED,
             parameters=readable_parameters(record.plan),
         )
     )

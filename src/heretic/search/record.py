@@ -24,9 +24,10 @@ class TrialRecord:
     Attributes:
         number: Optuna's trial number, from 0.
         plan: What was edited.
-        scores: The measured scores in the order of the study's objectives; empty where the trial failed.
+        scores: The measured scores in the order of the study's objectives; empty where the trial failed. A dominated
+            trial's are what had been measured when it was stopped, see engine.measurement.
         state: How it ended.
-        reason: Why it failed, else an empty string.
+        reason: Why it failed or was stopped, else an empty string.
         seconds: Wall-clock time.
     """
 

@@ -142,7 +142,7 @@ def stored_records(study: optuna.Study) -> list[TrialRecord]:
 def tell(study: optuna.Study, trial: optuna.Trial, record: TrialRecord) -> None:
     """Store a record and end its trial."""
     trial.set_user_attr(RECORD_ATTRIBUTE, record.to_json())
-    if record.state is TrialState.COMPLETE:
+    if record.state is not TrialState.FAILED:
         study.tell(trial, list(record.values))
     else:
         study.tell(trial, state=OptunaState.FAIL)

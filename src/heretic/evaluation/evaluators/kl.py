@@ -9,6 +9,7 @@ from heretic.errors import ModelError, TrialFailed
 from heretic.evaluation.divergence import kl_divergence, top1_agreement
 from heretic.evaluation.evaluator import EVALUATORS, EvaluatorOptions
 from heretic.evaluation.score import Score
+from heretic.models.calibration import backing_off
 from heretic.models.devices import free_memory
 from heretic.models.runner import ModelRunner
 from heretic.prompts.types import PromptSet
@@ -74,11 +75,14 @@ class KlEvaluator:
         """See Evaluator: the unedited model's predictions."""
         if self._base is not None:
             return
+        self._base, self.runner = backing_off(self.runner, self._predictions, "comparing predictions")
+
+    def _predictions(self, runner: ModelRunner) -> BaseLogits:
         base = BaseLogits(self.continuations)
-        for rows, logits in self.runner.teacher_forced(self.prompts, self.continuations):
+        for rows, logits in runner.teacher_forced(self.prompts, self.continuations):
             for row, own in zip(rows, logits, strict=True):
                 base.keep(row, own)
-        self._base = base
+        return base
 
     def score(self, trial: int | None = None) -> Score:
         """See Evaluator. Details: p95 over positions, top-1 agreement, number of positions, and the mode."""
