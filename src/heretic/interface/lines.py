@@ -172,7 +172,11 @@ def trial_line(event: events.TrialFinished) -> str:
     start = f"trial {_place(event)}   "
     if (event.reason and not event.dominated) or event.refusals is None or event.kl is None:
         return f"{start}failed: {clean_line(event.reason) or 'not measured'} ({duration(event.seconds)})"
-    numbers = f"refusals {ratio(event.refusals, event.prompt_count)}   KL {kl_text(event.kl):>7}"
+    counted = ratio(event.refusals, event.prompt_count)
+    if event.dominated and event.refusals == 0:
+        # Stopped before any answer was asked for: 0 would read as if there were none.
+        counted = counted.replace("0", "-", 1)
+    numbers = f"refusals {counted}   KL {kl_text(event.kl):>7}"
     ending = f"   stopped: {event.reason}" if event.dominated else "   front" if event.on_front else ""
     return f"{start}{numbers}   {duration(event.seconds):>10}{ending}"
 
