@@ -219,7 +219,7 @@ def _(event: events.FrontChecked) -> list[Row]:
     found = f"refusals {ratio(event.refusals, event.prompt_count)}   KL {kl_text(event.kl)}"
     same = event.refusals == event.searched_refusals and same_kl(event.kl, event.searched_kl)
     searched = f"refusals {event.searched_refusals}, KL {kl_text(event.searched_kl)}"
-    return [Row("Checked", f"{start}{found}{', as in the search' if same else f' (in the search: {searched})'}")]
+    return [Row("Checked", f"{start}{found}"), Row("", "as in the search" if same else f"in the search: {searched}")]
 
 
 @rows.register
@@ -245,7 +245,7 @@ def _(event: events.TrialApplied) -> list[Row]:
 
 @rows.register
 def _(event: events.FullPrecisionNeeded) -> list[Row]:
-    steps = "and edited" if event.measured else "edited and measured, which takes a while"
+    steps = "and edited" if event.measured else "edited and measured (takes a while)"
     return [
         Row("Full precision", f"searched on {event.quantization} weights, but saved without quantisation:"),
         Row("", f"the model is loaded again, {steps}"),
