@@ -245,7 +245,7 @@ def _(event: events.TrialApplied) -> list[Row]:
 
 @rows.register
 def _(event: events.FullPrecisionNeeded) -> list[Row]:
-    steps = "and edited" if event.measured else "edited and measured, which takes a while"
+    steps = "and edited" if event.measured else "edited and measured (takes a while)"
     return [
         Row("Full precision", f"searched on {event.quantization} weights, but saved without quantisation:"),
         Row("", f"the model is loaded again, {steps}"),
