@@ -41,7 +41,7 @@ class AnswerOptions:
     rows: int
     verdict_interval: int = 1
     early_verdicts: bool = True
-    drafts: bool = True
+    drafts: bool = False
 
 
 class AnswerJob:

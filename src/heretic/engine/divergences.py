@@ -1,5 +1,6 @@
 """The KL job: teacher-forced passes over the baseline's evaluation prompts, candidate beside candidate."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -46,6 +47,7 @@ class DivergenceJob:
         self._positions = sum(map(len, continuations))
         self._base = BaseLogits(continuations)
         self._kept = None
+        self._divergence: defaultdict[int, float] = defaultdict(float)
         for rows in self._chunks(1):
             state = forward.start(prefix, [0] * len(rows))
             tokens, wanted = [self._tokens[row] for row in rows], [self._wanted[row] for row in rows]
@@ -72,16 +74,21 @@ class DivergenceJob:
             gate: Closes on the divergence seen so far, as if all else were 0.
             assign: Tells the editor which row is whose.
         """
-        running = list(candidates)
-        done = 0
-        order = self._order()
-        while running and done < len(order):
-            rows = order[done : done + self._chunk_size(order[done:], len(running))]
-            done += len(rows)
+        # Side by side only as many as keep the device busy: alone, a candidate may begin at its own first layer.
+        together = max(1, CHUNK_TOKENS // sum(map(len, self._tokens)))
+        for start in range(0, len(candidates), together):
+            self._run_together(list(candidates[start : start + together]), prefix, gate, assign)
+
+    def _run_together(self, running: list[Candidate], prefix: KeyValues, gate: Gate, assign: AssignRows) -> None:
+        # Rows that diverged most in earlier trials first: the bound grows fastest there.
+        chunks = sorted(self._chunks(len(running)), key=lambda rows: -sum(self._divergence[row] for row in rows))
+        for rows in chunks:
             self._measure(running, rows, prefix, assign)
             for candidate in running:
                 self._judge(candidate, gate)
             running = [candidate for candidate in running if candidate.running]
+            if not running:
+                return
 
     @property
     def kept_bytes(self) -> int:
@@ -113,7 +120,10 @@ class DivergenceJob:
             self._base.compare(row, own) for row, own in zip(all_rows, self._split(logits, all_rows), strict=True)
         ]
         for place, candidate in enumerate(candidates):
-            candidate.divergences += compared[place * len(rows) : (place + 1) * len(rows)]
+            own = compared[place * len(rows) : (place + 1) * len(rows)]
+            candidate.divergences += own
+            for row, (divergence, _) in zip(rows, own, strict=True):
+                self._divergence[row] += float(divergence.sum())
 
     def _judge(self, candidate: Candidate, gate: Gate) -> None:
         total = sum(float(divergence.sum()) for divergence, _ in candidate.divergences)
@@ -127,15 +137,9 @@ class DivergenceJob:
             logits[:, self._suppressed] = -torch.inf
         return torch.split(logits, [len(self._wanted[row]) for row in rows])
 
-    def _order(self) -> list[int]:
-        return sorted(range(len(self._tokens)), key=lambda row: -len(self._tokens[row]))
-
-    def _chunk_size(self, rows: Sequence[int], candidates: int) -> int:
-        return max(1, CHUNK_TOKENS // (len(self._tokens[rows[0]]) * candidates))
-
     def _chunks(self, candidates: int) -> Iterator[list[int]]:
-        order = self._order()
+        order = sorted(range(len(self._tokens)), key=lambda row: -len(self._tokens[row]))
         while order:
-            size = self._chunk_size(order, candidates)
+            size = max(1, CHUNK_TOKENS // (len(self._tokens[order[0]]) * candidates))
             yield order[:size]
             order = order[size:]

@@ -12,15 +12,16 @@ from heretic.engine.answers import AnswerJob, AnswerOptions
 from heretic.engine.batched import BatchedEngine
 from heretic.engine.divergences import DivergenceJob
 from heretic.engine.inplace import BuildEdits
+from heretic.engine.throughput import find_candidates
 from heretic.evaluation.divergence import kl_divergence
 from heretic.evaluation.evaluators.kl import KlEvaluator
 from heretic.evaluation.evaluators.markers import MarkerEvaluator
 from heretic.models.devices import free_memory
 from heretic.models.kept_layers import KeptLayers
+from heretic.models.packed import PackedLinears
 from heretic.models.ragged import RaggedForward, column_limit, ragged_obstacle, split_shared_prefix
 from heretic.models.runner import ModelRunner
 
-MOST_CANDIDATES = 16
 KEPT_SHARE = 0.1
 """Kept layers take at most this share of the device's free memory."""
 AGREEMENT = 0.02
@@ -38,14 +39,16 @@ class EngineOptions:
         shared_prefix: Part 2 of issue 3.
         kept_layers: Part 3.
         early_verdicts: Part 4.
-        drafts: Part 6.
+        packed_weights: Ordered copies of the weights on a CPU.
+        drafts: Part 6. Off: most steps wait for some row that no draft helps (benchmarks/README.md has the figures).
     """
 
     candidates: int = 0
     shared_prefix: bool = True
     kept_layers: bool = True
     early_verdicts: bool = True
-    drafts: bool = True
+    drafts: bool = False
+    packed_weights: bool = True
 
 
 def make_batched_engine(
@@ -63,7 +66,8 @@ def make_batched_engine(
     # Tokens taken back leave gaps, which a sliding window would count.
     if limit is not None and len(both.tokens) + max(map(len, bad)) + refusals.tokens > limit:
         return f"its attention window of {limit} tokens is narrower than the answers need"
-    forward = RaggedForward(runner.loaded, runner.layout)
+    packed = PackedLinears(runner.loaded.model) if options.packed_weights else None
+    forward = RaggedForward(runner.loaded, runner.layout, packed)
     prefix = forward.prefix(both.tokens, 1)
     if not _agrees(forward, runner, kl, both.tokens, good):
         return "its cached passes do not agree with its ordinary ones"
@@ -72,16 +76,17 @@ def make_batched_engine(
     kept = _store(runner, sum(map(len, bad)), True, options)
     if kept is not None:
         _keep(forward, bad, prefix, kept, runner.calibration.batch_size)
+    count = 1
+    if not has_listed_experts(runner.loaded.model, runner.layout):
+        count = options.candidates or find_candidates(forward, prefix, len(bad))
     on_host = runner.loaded.device.type == "cpu"
     answer_options = AnswerOptions(
-        rows=runner.calibration.batch_size,
+        rows=max(runner.calibration.batch_size, count * len(bad)),
         verdict_interval=1 if on_host else DEVICE_INTERVAL,
         early_verdicts=options.early_verdicts,
         drafts=options.drafts and limit is None,
     )
     answers = AnswerJob(refusals, forward, bad, kept, answer_options)
-    count = options.candidates or runner.calibration.batch_size // max(len(bad), 1)
-    count = 1 if has_listed_experts(runner.loaded.model, runner.layout) else min(max(count, 1), MOST_CANDIDATES)
     editor = OutputSpaceEditor(runner.loaded.model, runner.layout)
     return BatchedEngine(
         build, editor, lambda rows: forward.prefix(both.tokens, rows), divergences, answers, count, len(both.tokens)

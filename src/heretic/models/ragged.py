@@ -7,7 +7,7 @@ rows never have to be realigned.
 
 import inspect
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from heretic.edits.writer import ModelLayout
 from heretic.errors import ModelError
 from heretic.models.kept_layers import KeptLayers, skipping
 from heretic.models.loaded import LoadedModel
+from heretic.models.packed import PackedLinears
 
 KeyValues = tuple[tuple[Tensor, Tensor], ...]
 """Keys and values of every layer, each [B, heads, C, d]."""
@@ -60,9 +61,20 @@ def column_limit(model: PreTrainedModel) -> int | None:
 
 
 class RaggedForward:
-    """Cached passes of one model."""
+    """Cached passes of one model.
 
-    def __init__(self, loaded: LoadedModel, layout: ModelLayout) -> None:
+    On a CPU they multiply by ordered copies of the weights, so these have to be unedited whenever they run.
+    """
+
+    def __init__(self, loaded: LoadedModel, layout: ModelLayout, packed: PackedLinears | None = None) -> None:
+        """Look at a model.
+
+        Args:
+            loaded: The model.
+            layout: Where its layers are.
+            packed: Ordered copies of its weights, or None to do without.
+        """
+        self._packed = packed
         self.loaded = loaded
         self.layers = [loaded.model.get_submodule(path) for path in layout.layer_paths]
         head = output_embeddings(loaded.model)
@@ -104,7 +116,8 @@ class RaggedForward:
         if not len(wanted):
             # Something has to go through the output embeddings; one position costs least.
             wanted = wanted.new_zeros(1)
-        with _gathering(self._head, wanted), skipping(self.layers, kept):
+        packed = nullcontext() if self._packed is None else self._packed.active()
+        with packed, _gathering(self._head, wanted), skipping(self.layers, kept):
             logits: Tensor = self.loaded.model(**arguments, use_cache=True).logits
         return logits.reshape(-1, logits.shape[-1])
 

@@ -9,6 +9,7 @@ from tests.unit.models.pico_runner import greedy_alone, log_probabilities_alone,
 from torch import Tensor
 
 from heretic.models.kept_layers import KeptLayers
+from heretic.models.packed import PackedLinears
 from heretic.models.ragged import KeyValues, RaggedForward, column_limit, ragged_obstacle, split_shared_prefix
 from heretic.models.runner import ModelRunner
 from heretic.prompts.types import Prompt
@@ -33,7 +34,7 @@ def teacher_forced(
     prefix: KeyValues,
     kept: tuple[KeptLayers, int] | None = None,
 ) -> list[Tensor]:
-    forward = RaggedForward(runner.loaded, runner.layout)
+    forward = RaggedForward(runner.loaded, runner.layout, PackedLinears(runner.loaded.model))
     state = forward.start(prefix, [0] * len(rests))
     tokens = [[*rest, *own[:-1]] for rest, own in zip(rests, CONTINUATIONS, strict=True)]
     wanted = [range(len(rest) - 1, len(row)) for rest, row in zip(rests, tokens, strict=True)]
@@ -60,7 +61,7 @@ def test_decoding_with_rejected_tokens_and_leaving_rows_is_greedy(family: str) -
         pytest.skip("its window is narrower than what this test feeds")
     encoded = [runner.encode(prompt) for prompt in PROMPTS]
     split = split_shared_prefix(encoded, encoded[0])
-    forward = RaggedForward(runner.loaded, runner.layout)
+    forward = RaggedForward(runner.loaded, runner.layout, PackedLinears(runner.loaded.model))
     # Two candidates' prefixes; the rows of this test use the second.
     state = forward.start(forward.prefix(split.tokens, 2), [1] * len(PROMPTS))
     logits = state.feed(split.rests, [[len(rest) - 1] for rest in split.rests])
@@ -84,7 +85,7 @@ def test_a_pass_may_begin_at_any_layer_whose_input_was_kept(family: str) -> None
     runner = served(family)
     encoded = [runner.encode(prompt) for prompt in PROMPTS]
     split = split_shared_prefix(encoded, encoded[0])
-    forward = RaggedForward(runner.loaded, runner.layout)
+    forward = RaggedForward(runner.loaded, runner.layout, PackedLinears(runner.loaded.model))
     store = KeptLayers()
     lengths = [len(rest) + len(own) - 1 for rest, own in zip(split.rests, CONTINUATIONS, strict=True)]
     prefix = forward.prefix(split.tokens, 1)
@@ -108,7 +109,7 @@ def test_decoding_goes_on_behind_kept_keys_and_values(family: str) -> None:
     runner = served(family)
     encoded = [runner.encode(prompt) for prompt in PROMPTS]
     split = split_shared_prefix(encoded, encoded[0])
-    forward = RaggedForward(runner.loaded, runner.layout)
+    forward = RaggedForward(runner.loaded, runner.layout, PackedLinears(runner.loaded.model))
     rows = range(len(PROMPTS))
     prefix = forward.prefix(split.tokens, 1)
     store = KeptLayers(with_key_values=True)

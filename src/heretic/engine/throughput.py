@@ -1,0 +1,56 @@
+"""How many candidates are worth measuring at once: measured, because it depends on device, dtype and model."""
+
+import time
+from collections.abc import Callable
+
+import torch
+
+from heretic.models.calibration import or_none_when_out_of_memory
+from heretic.models.devices import synchronize
+from heretic.models.ragged import KeyValues, RaggedForward
+
+MOST_CANDIDATES = 16
+HOST_ROWS = 160
+"""Rows decoded at once on a CPU: beyond, its arithmetic is busy and only the gate becomes coarser."""
+DEVICE_ROWS = 4096
+WORTHWHILE = 0.9
+"""Doubling has to bring the seconds a candidate below this share."""
+STEPS = 3
+
+
+def find_candidates(forward: RaggedForward, prefix: KeyValues, prompts: int) -> int:
+    """The power of two of candidates with the fewest seconds a candidate and decoded token.
+
+    Args:
+        forward: The model.
+        prefix: One row of the shared prefix.
+        prompts: Rows of one candidate.
+    """
+    device = forward.loaded.device
+    limit = (HOST_ROWS if device.type == "cpu" else DEVICE_ROWS) // max(prompts, 1)
+    best, best_seconds = 1, float("inf")
+    count = 1
+    while count <= min(limit, MOST_CANDIDATES):
+        seconds = or_none_when_out_of_memory(_decoding(forward, prefix, count * prompts), device)
+        if seconds is None or seconds / count > best_seconds * WORTHWHILE:
+            break
+        best, best_seconds = count, seconds / count
+        count *= 2
+    return best
+
+
+def _decoding(forward: RaggedForward, prefix: KeyValues, rows: int) -> Callable[[], float]:
+    def measure() -> float:
+        device = forward.loaded.device
+        with torch.inference_mode():
+            state = forward.start(prefix, [0] * rows)
+            # Which token is read does not matter. The first pass pays for set-up.
+            state.feed([[0]] * rows, [[0]] * rows)
+            synchronize(device)
+            started = time.perf_counter()
+            for _ in range(STEPS):
+                state.feed([[0]] * rows, [[0]] * rows)
+            synchronize(device)
+        return time.perf_counter() - started
+
+    return measure
