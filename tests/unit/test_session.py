@@ -1,7 +1,8 @@
 """What can be done with a trial: saved, uploaded, from full-precision and from quantised weights."""
 
 import json
-from collections.abc import Iterator
+import signal
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +15,10 @@ from tests.unit.export.conftest import all_logits, load_back
 
 from heretic.comparison import compare
 from heretic.config import Settings
+from heretic.edits.editor import applied
 from heretic.edits.plan import EditPlan, Normalization, Schedule, Scope
+from heretic.engine.inplace import InplaceEngine
+from heretic.engine.measurement import Engine, Measurement
 from heretic.errors import ExportError, ModelError, TrialFailed, UserError
 from heretic.evaluation.evaluators.kl import KlEvaluator
 from heretic.evaluation.score import Score
@@ -23,12 +27,15 @@ from heretic.export.content import ExportFormat
 from heretic.interface.console import ConsoleReporter
 from heretic.observability.events import (
     Event,
+    FrontChecked,
     FullPrecisionMeasured,
     FullPrecisionNeeded,
     ModelSaved,
     ModelUploaded,
+    TrialApplied,
     subscribed,
 )
+from heretic.search.gates import Gate
 from heretic.search.record import TrialRecord, TrialState
 from heretic.session import Session
 from heretic.workbench import Workbench, prepare
@@ -319,3 +326,137 @@ def test_edited_model_without_finite_logits_cannot_be_compared(monkeypatch: pyte
     monkeypatch.setattr(KlEvaluator, "score", fails)
     with pytest.raises(ModelError, match=r"demo cannot be compared because the edited model's .*; try --dtypes"):
         compare(settings(), "demo")
+
+
+# The ends of the front are measured again -----------------------------------------------------------------------------
+
+
+class Claiming:
+    """An engine that answers what it is told to, whatever the plan; every plan it is asked about is a harmless one."""
+
+    candidates = 1
+
+    def __init__(self, *values: tuple[float, float]) -> None:
+        self._values = list(values)
+
+    def measure(self, plans: Sequence[EditPlan], numbers: Sequence[int], gate: Gate) -> list[Measurement]:
+        claimed = []
+        for _ in plans:
+            refusals, kl = self._values.pop(0)
+            scores = Score("refusals", refusals, 6, 6.0), Score("kl", kl, 6, 0.0)
+            claimed.append(Measurement(scores, TrialState.COMPLETE))
+        return claimed
+
+
+CLAIMS = ((0.0, 0.9), (3.0, 0.5), (5.0, 0.001), (6.0, 0.9))
+"""The last is dominated; the front's ends are the first and the third."""
+
+
+@pytest.fixture
+def measurements(monkeypatch: pytest.MonkeyPatch, bench: Workbench) -> list[int | None]:
+    """Trials that were measured in the weights, by ordinary passes."""
+    asked: list[int | None] = []
+    score = bench.refusals.score
+
+    def watched(trial: int | None = None) -> Score:
+        asked.append(trial)
+        return score(trial)
+
+    monkeypatch.setattr(bench.refusals, "score", watched)
+    return asked
+
+
+def searching(bench: Workbench, engine: Engine, n_trials: int) -> Session:
+    settings = bench.settings.model_copy(update={"n_trials": n_trials})
+    study = optuna.create_study(directions=["minimize", "minimize"], sampler=optuna.samplers.RandomSampler(seed=0))
+    return Session(replace(bench, engine=engine, settings=settings), study)
+
+
+def test_a_search_ends_with_its_front_confirmed(bench: Workbench, events: list[Event]) -> None:
+    session = searching(bench, bench.engine, 5)
+    before = all_logits(bench.loaded.model)
+    session.search()
+    checked = [event for event in events if isinstance(event, FrontChecked)]
+    ends = {entry.number: entry for entry in (session.front[0], session.front[-1])}
+    assert [event.number for event in checked] == list(ends)
+    for event in checked:
+        searched = ends[event.number]
+        assert (event.searched_refusals, event.searched_kl) == searched.values
+        assert event.refusals == event.searched_refusals
+        assert event.kl == pytest.approx(event.searched_kl, rel=1e-3, abs=1e-5)
+        assert event.prompt_count == 6
+    assert (all_logits(bench.loaded.model) == before).all()
+
+
+def test_what_a_wrong_engine_claims_is_shown_beside_the_truth(
+    bench: Workbench, events: list[Event], measurements: list[int | None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    session = searching(bench, Claiming(*CLAIMS), 4)
+    with ConsoleReporter(False) as reporter, subscribed(reporter):
+        session.search()
+    assert measurements == [0, 2]
+    checked = [event for event in events if isinstance(event, FrontChecked)]
+    assert [(event.number, event.searched_refusals, event.searched_kl) for event in checked] == [
+        (0, 0, 0.9),
+        (2, 5, 0.001),
+    ]
+    shown = capsys.readouterr().out
+    assert "in the search: refusals 0, KL 0.9" in shown
+    for event in checked:
+        with applied(bench.editor, bench.edits(session.result.records[event.number].plan)):
+            assert (event.refusals, event.kl) == (bench.refusals.score().value, bench.kl.score().value)
+
+
+def test_picking_a_checked_trial_measures_nothing_again(
+    bench: Workbench, events: list[Event], measurements: list[int | None]
+) -> None:
+    session = searching(bench, Claiming(*CLAIMS), 4)
+    session.search()
+    measurements.clear()
+    refusals, kl = session.apply(session.front[0])
+    assert measurements == []
+    checked = next(event for event in events if isinstance(event, FrontChecked))
+    assert (refusals.value, kl.value) == (checked.refusals, checked.kl)
+    (shown,) = (event for event in events if isinstance(event, TrialApplied))
+    assert (shown.refusals, shown.kl) == (checked.refusals, checked.kl)
+    assert (shown.searched_refusals, shown.searched_kl) == (0, 0.9)
+    # The edits are in the weights all the same.
+    assert session.applied == (session.front[0], (refusals, kl))
+    assert bench.kl.score().value == kl.value
+    session.apply(session.front[1])
+    assert measurements == [1]
+    session.apply(session.front[1])
+    assert measurements == [1]
+    session.restore()
+
+
+def test_going_on_checks_only_new_ends(bench: Workbench, measurements: list[int | None]) -> None:
+    session = searching(bench, Claiming(*CLAIMS, (0.0, 0.8)), 4)
+    session.search()
+    session.search(additional=1)
+    assert measurements == [0, 2, 4]
+
+
+def test_a_front_of_one_is_checked_once(bench: Workbench, measurements: list[int | None]) -> None:
+    searching(bench, Claiming((0.0, 0.001), (3.0, 0.5)), 2).search()
+    assert measurements == [0]
+
+
+def test_the_reference_engine_is_not_checked_against_itself(
+    bench: Workbench, events: list[Event], measurements: list[int | None]
+) -> None:
+    engine = InplaceEngine(bench.edits, bench.editor, bench.refusals, bench.kl)
+    searching(bench, engine, 2).search()
+    assert measurements == [0, 1]
+    assert not any(isinstance(event, FrontChecked) for event in events)
+
+
+def test_an_interrupted_search_is_not_checked(bench: Workbench, measurements: list[int | None]) -> None:
+    class Interrupted(Claiming):
+        def measure(self, plans: Sequence[EditPlan], numbers: Sequence[int], gate: Gate) -> list[Measurement]:
+            signal.raise_signal(signal.SIGINT)
+            return super().measure(plans, numbers, gate)
+
+    session = searching(bench, Interrupted(*CLAIMS), 4)
+    assert session.search().interrupted
+    assert measurements == []

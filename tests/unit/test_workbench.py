@@ -1,5 +1,6 @@
 """What is prepared before the search survives a device that is smaller than calibration believed."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,13 +8,16 @@ import torch
 from tests.unit.models.pico_runner import PROMPTS, make_runner
 
 from heretic import workbench
-from heretic.config import Settings
+from heretic.config import Settings, load_settings
 from heretic.directions.types import DirectionSet
-from heretic.errors import OutOfMemoryError
+from heretic.engine.batched import BatchedEngine
+from heretic.engine.inplace import InplaceEngine
+from heretic.engine.measurement import Engine
+from heretic.errors import ConfigurationError, OutOfMemoryError
 from heretic.models.runner import ModelRunner
-from heretic.observability.events import Event, Warned, subscribed
+from heretic.observability.events import EngineChosen, Event, Warned, subscribed
 from heretic.prompts.types import Prompt, PromptSet
-from heretic.workbench import PromptSets, extract_directions, load_runner, make_evaluators
+from heretic.workbench import PromptSets, extract_directions, load_runner, make_editor, make_engine, make_evaluators
 
 SETTINGS = Settings(model="pico", batch_size=5, response_prefix="", kl_tokens=4, refusal_check_tokens=4)
 BAD = PromptSet("bad", tuple(Prompt(f"Never {number}") for number in range(6)))
@@ -102,3 +106,78 @@ def test_looking_for_a_prefix_backs_off_and_keeps_the_calibrated_size(monkeypatc
     with subscribed(seen.append):
         assert load_runner(settings, "pico", SETS).calibration.batch_size == 5
     assert len(warnings_of(seen)) == 1
+
+
+# The engine that the settings ask for ---------------------------------------------------------------------------------
+
+SYSTEM = SETTINGS.system_prompt
+SHARING = PromptSets(
+    *(
+        PromptSet(name, tuple(Prompt(f"{name} {number}", system=SYSTEM) for number in range(5)))
+        for name in ("good", "bad", "good", "bad")
+    )
+)
+
+
+def engine_of(family: str, **changes: Any) -> tuple[Engine, EngineChosen]:
+    """What a run with these settings measures by, and what it says about it."""
+    settings = SETTINGS.model_copy(update=changes)
+    runner = make_runner(family, batch_size=5)
+    editor = make_editor(settings, runner)
+    refusals, kl = make_evaluators(settings, runner, SHARING)
+    seen: list[Event] = []
+    with subscribed(seen.append):
+        engine = make_engine(settings, runner, lambda _plan: (), editor, refusals, kl)
+    (said,) = (event for event in seen if isinstance(event, EngineChosen))
+    return engine, said
+
+
+def from_command_line(tmp_path: Path, *argv: str) -> dict[str, Any]:
+    chosen = load_settings(("--model", "pico", *argv), {}, tmp_path).settings
+    return {"engine": chosen.engine, "candidates": chosen.candidates}
+
+
+def test_candidates_of_the_command_line_reach_the_engine(tmp_path: Path) -> None:
+    engine, said = engine_of("llama", **from_command_line(tmp_path, "--candidates", "3"))
+    assert isinstance(engine, BatchedEngine)
+    assert engine.candidates == said.candidates == 3
+    assert said.obstacle == ""
+    assert said.shared_tokens == engine.shared_tokens > 0
+    assert said.kept_bytes == engine.kept_bytes > 0
+
+
+def test_the_reference_engine_is_used_where_it_is_asked_for(tmp_path: Path) -> None:
+    engine, said = engine_of("llama", **from_command_line(tmp_path, "--engine", "inplace"))
+    assert isinstance(engine, InplaceEngine)
+    assert said == EngineChosen("in place", 1, "")
+
+
+def test_the_default_is_the_batched_engine(tmp_path: Path) -> None:
+    engine, _ = engine_of("llama", **from_command_line(tmp_path))
+    assert isinstance(engine, BatchedEngine)
+    assert engine.candidates >= 1
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "words"),
+    [
+        ("falcon_h1", {}, "recurrent state"),
+        ("qwen2_5_vl", {}, "vision-language"),
+        ("bloom", {}, "no token positions"),
+        ("gemma3_text", {}, "attention window of 16 tokens"),
+        ("llama", {"compile": True}, "compiled"),
+    ],
+)
+def test_what_cannot_be_batched_is_measured_in_place_and_the_reason_is_said(
+    family: str, changes: dict[str, Any], words: str
+) -> None:
+    engine, said = engine_of(family, **changes)
+    assert isinstance(engine, InplaceEngine)
+    assert (said.name, said.candidates) == ("in place", 1)
+    assert words in said.obstacle
+
+
+@pytest.mark.parametrize(("argv", "word"), [(("--engine", "fast"), "engine"), (("--candidates", "-1"), "candidates")])
+def test_other_values_are_refused(tmp_path: Path, argv: tuple[str, ...], word: str) -> None:
+    with pytest.raises(ConfigurationError, match=word):
+        load_settings(("--model", "pico", *argv), {}, tmp_path)
