@@ -16,6 +16,11 @@ from heretic.models.runner import Response
 from heretic.observability.events import ResponseMeasured, emit
 from heretic.search.gates import Gate
 
+SPARE_PROMPTS = 4
+"""Asked first in addition to twice as many prompts as refusals would decide."""
+WORTHWHILE_SHARE = 0.7
+"""A second round of decoding costs as many steps as the first, so only what saves more prompts is worth it."""
+
 
 @dataclass(slots=True, eq=False)
 class _Row:
@@ -77,15 +82,25 @@ class AnswerJob:
         """
         # Where most trials refused is where a count grows fastest; like lengths keep padding small.
         order = sorted(range(len(self._rests)), key=lambda prompt: (-self._refused[prompt], len(self._rests[prompt])))
-        done = 0
-        while done < len(order):
-            running = [candidate for candidate in candidates if candidate.running]
+        asked = {candidate.index: 0 for candidate in candidates}
+        while True:
+            running = [own for own in candidates if own.running and asked[own.index] < len(order)]
             if not running:
                 return
-            prompts = order[done : done + max(1, self._options.rows // len(running))]
-            done += len(prompts)
-            rows = [_Row(candidate, prompt) for candidate in running for prompt in prompts]
+            room = max(1, self._options.rows // len(running))
+            rows = []
+            for candidate in running:
+                start = asked[candidate.index]
+                count = min(room, self._first_share(candidate, gate) if start == 0 else len(order))
+                rows += [_Row(candidate, prompt) for prompt in order[start : start + count]]
+                asked[candidate.index] += count
             self._answer(rows, prefix, gate, assign)
+
+    def _first_share(self, candidate: Candidate, gate: Gate) -> int:
+        """How many prompts to ask first: where few refusals would decide, more are asked only if these do not."""
+        limit = gate.limit(candidate.mean_divergence)
+        share = 2 * limit + SPARE_PROMPTS
+        return len(self._rests) if share > WORTHWHILE_SHARE * len(self._rests) else int(share)
 
     @property
     def kept_bytes(self) -> int:

@@ -13,7 +13,7 @@ MOST_CANDIDATES = 16
 HOST_ROWS = 160
 """Rows decoded at once on a CPU: beyond, its arithmetic is busy and only the gate becomes coarser."""
 DEVICE_ROWS = 4096
-WORTHWHILE = 0.9
+WORTHWHILE = 0.93
 """Doubling has to bring the seconds a candidate below this share."""
 STEPS = 3
 
@@ -47,10 +47,13 @@ def _decoding(forward: RaggedForward, prefix: KeyValues, rows: int) -> Callable[
             # Which token is read does not matter. The first pass pays for set-up.
             state.feed([[0]] * rows, [[0]] * rows)
             synchronize(device)
-            started = time.perf_counter()
+            best = float("inf")
             for _ in range(STEPS):
+                started = time.perf_counter()
                 state.feed([[0]] * rows, [[0]] * rows)
-            synchronize(device)
-        return time.perf_counter() - started
+                synchronize(device)
+                best = min(best, time.perf_counter() - started)
+        # The fastest: other programs only ever make it slower.
+        return best
 
     return measure
