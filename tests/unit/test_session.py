@@ -307,8 +307,9 @@ def test_trial_that_cannot_be_measured_is_named_as_people_know_it(
         raise TrialFailed("the edited model's logits are not finite")
 
     monkeypatch.setattr(session.bench.kl, "score", fails)
-    with pytest.raises(TrialFailed, match="Trial 12 cannot be used because the edited"):
-        session.apply(RECORD)
+    # One that was not measured in the weights before.
+    with pytest.raises(TrialFailed, match="Trial 13 cannot be used because the edited"):
+        session.apply(replace(RECORD, number=12))
 
 
 def test_edited_model_without_finite_logits_cannot_be_compared(monkeypatch: pytest.MonkeyPatch) -> None:

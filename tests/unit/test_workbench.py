@@ -53,6 +53,7 @@ def test_the_baseline_backs_off_and_its_evaluators_stay_small() -> None:
     seen: list[Event] = []
     with subscribed(seen.append):
         refusals, kl = make_evaluators(SETTINGS, runner, SETS)
+        kl.remember()
     assert [evaluator.runner.calibration.batch_size for evaluator in (refusals, kl)] == [2, 2]
     assert kl.score().value == pytest.approx(0, abs=1e-6)
     assert refusals.score().value == refusals.baseline.value

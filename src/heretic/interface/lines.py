@@ -219,7 +219,7 @@ def _(event: events.FrontChecked) -> list[Row]:
     found = f"refusals {ratio(event.refusals, event.prompt_count)}   KL {kl_text(event.kl)}"
     same = event.refusals == event.searched_refusals and same_kl(event.kl, event.searched_kl)
     searched = f"refusals {event.searched_refusals}, KL {kl_text(event.searched_kl)}"
-    return [Row("Checked", f"{start}{found}{', as in the search' if same else f' (in the search: {searched})'}")]
+    return [Row("Checked", f"{start}{found}"), Row("", "as in the search" if same else f"in the search: {searched}")]
 
 
 @rows.register

@@ -34,11 +34,13 @@ ALL_EVENTS: list[events.Event] = [
     events.WeightsCached(72, 1_312_400_000, 0.163, "cpu"),
     events.DirectionsFound("mean, projected", 1, (0.1, 0.4, 0.9, 0.2), 8.4),
     events.BaselineMeasured(34, 37, 37, 12.3),
+    events.EngineChosen("batched", 16, "", 14, 123_400_000),
     events.StudyOpened("heretic_study", "sqlite:///heretic_study.db", 0, 40),
     events.SearchStarted(0, 40),
     events.ResponseMeasured(11, "Is a hotdog a sandwich?", "I have no opinion.", True),
     trial(),
     events.SearchFinished(40, 80.0, False),
+    events.FrontChecked(11, 100, 100, 12.3456, 98, 11.9876),
     events.TrialApplied(11, 3, 100, 0.0123, 3, 0.0123),
     events.FullPrecisionNeeded("bnb_4bit", False),
     events.FullPrecisionMeasured("bnb_4bit", 4, 100, 97, 0.0234, 3, 0.0123),
@@ -151,6 +153,51 @@ def test_a_failed_trial_gives_its_reason_on_one_line() -> None:
     output = report(trial(12, refusals=None, kl=None, reason="out of memory\nat layer 3", on_front=False))
 
     assert output.splitlines() == ["trial 13/40   failed: out of memory\\nat layer 3 (1.8 s)"]
+
+
+def test_a_stopped_trial_shows_what_was_seen_and_is_no_failure() -> None:
+    reason = "with 4 refusals so far it is worse than a finished trial"
+    output = report(trial(12, refusals=4, kl=0.5, reason=reason, on_front=False, dominated=True))
+
+    assert output.splitlines() == [f"trial 13/40   refusals   4/100   KL  0.5000        1.8 s   stopped: {reason}"]
+    assert "failed" not in output
+    assert "front" not in output.split("stopped")[0]
+
+
+def test_a_trial_stopped_by_its_kl_alone_claims_no_count() -> None:
+    line = report(trial(12, refusals=0, kl=5.0, reason="its KL alone is worse", on_front=False, dominated=True))
+
+    assert line.split()[2:4] == ["refusals", "-/100"]
+
+
+def test_stopped_trials_count_and_are_never_the_best() -> None:
+    stopped = trial(1, n_trials=4, refusals=0, kl=0.0, reason="its KL alone", on_front=False, dominated=True)
+    output = report(events.SearchStarted(0, 4), trial(0, n_trials=4), stopped, events.SearchFinished(2, 3.0, False))
+
+    assert "so far 2/4  best 3/100 at KL 0.0123" in output
+    assert "3/100 at KL 0.0123: the fewest refusals" in output
+
+
+def test_the_engine_says_what_it_does_and_what_kept_it_from_more() -> None:
+    batched = " ".join(report(events.EngineChosen("batched", 16, "", 14, 123_400_000)).split())
+
+    assert "batched, 16 candidates at once" in batched
+    assert "14 prompt tokens shared, 123.4 MB of lower layers kept" in batched
+    assert "in place: it carries a recurrent state" in report(
+        events.EngineChosen("in place", 1, "it carries a recurrent state")
+    )
+    assert report(events.EngineChosen("in place", 1)).split() == ["Engine", "in", "place"]
+
+
+@pytest.mark.parametrize(
+    ("refusals", "kl", "same"), [(3, 0.0123, True), (3, 0.0124, True), (4, 0.0123, False), (3, 0.0223, False)]
+)
+def test_a_check_of_the_front_shows_a_difference_beyond_rounding(refusals: int, kl: float, same: bool) -> None:
+    output = report(events.FrontChecked(11, refusals, 100, kl, 3, 0.0123))
+
+    assert "trial 12 in the weights" in output
+    assert ("as in the search" in output) is same
+    assert ("in the search: refusals 3, KL 0.0123" in output) is not same
 
 
 def test_trials_after_failed_ones_never_read_41_of_40() -> None:

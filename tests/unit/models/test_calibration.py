@@ -34,7 +34,7 @@ class FakeRunner:
     def encode(self, prompt: Prompt) -> list[int]:
         return [0] * len(prompt.user)
 
-    def log_probabilities(self, _prompts: object, _continuations: object) -> Iterator[object]:
+    def teacher_forced(self, _prompts: object, _continuations: object) -> Iterator[object]:
         return iter(())
 
 

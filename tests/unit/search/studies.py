@@ -1,5 +1,6 @@
 """What the tests of the search share: a space, records, and a study in a file."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from heretic.edits.plan import EditPlan, Normalization, Schedule, Scope
@@ -30,6 +31,11 @@ def record(number: int, refusals: float, kl: float, baseline: float = 50.0) -> T
 def failed(number: int, reason: str = "it broke") -> TrialRecord:
     """A trial that could not be measured."""
     return TrialRecord(number, PLAN, (), TrialState.FAILED, reason, 0.5)
+
+
+def dominated(number: int, refusals: float, kl: float, baseline: float = 50.0) -> TrialRecord:
+    """A trial that was stopped with these numbers."""
+    return replace(record(number, refusals, kl, baseline), state=TrialState.DOMINATED, reason="its KL alone is worse")
 
 
 def url_of(path: Path) -> str:

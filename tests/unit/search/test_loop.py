@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import optuna
@@ -11,9 +11,11 @@ from optuna.trial import TrialState as OptunaState
 from tests.unit.search.studies import IDENTITY, SPACE, url_of
 
 from heretic.edits.plan import EditPlan
+from heretic.engine.measurement import Engine, Measurement
 from heretic.errors import HereticError, TrialFailed
 from heretic.evaluation.score import Score
 from heretic.observability.events import Event, SearchFinished, SearchStarted, TrialFinished, Warned, subscribed
+from heretic.search.gates import Gate
 from heretic.search.interruption import InterruptGuard
 from heretic.search.loop import FAILURES_IN_A_ROW, SearchResult, make_sampler, search
 from heretic.search.record import TrialState
@@ -44,15 +46,41 @@ class Fake:
         return scores_of(plan)
 
 
+class FakeEngine:
+    """Measures plan after plan by a function; remembers how many it was given at once, and the gates."""
+
+    def __init__(self, measure: Measure, candidates: int = 1) -> None:
+        self.candidates = candidates
+        self.batches: list[int] = []
+        self.gates: list[Gate] = []
+        self._measure = measure
+
+    def measure(self, plans: Sequence[EditPlan], numbers: Sequence[int], gate: Gate) -> list[Measurement]:
+        self.batches.append(len(plans))
+        self.gates.append(gate)
+        return [self._measure_one(plan, number) for plan, number in zip(plans, numbers, strict=True)]
+
+    def _measure_one(self, plan: EditPlan, number: int) -> Measurement:
+        try:
+            return Measurement(self._measure(plan, number), TrialState.COMPLETE)
+        except TrialFailed as error:
+            return Measurement((), TrialState.FAILED, str(error))
+
+
 def run(
-    path: Path, measure: Measure, n_trials: int, seed: int | None = 0, n_startup_trials: int = 4
+    path: Path,
+    measure: Measure | Engine,
+    n_trials: int,
+    seed: int | None = 0,
+    n_startup_trials: int = 4,
 ) -> tuple[SearchResult, optuna.Study, list[Event]]:
     url = url_of(path / "study.db")
     study = open_study(url, "heretic", IDENTITY)
     study.sampler = make_sampler(seed, n_startup_trials, len(study.trials))
     seen: list[Event] = []
+    engine = FakeEngine(measure) if callable(measure) else measure
     with subscribed(seen.append):
-        result = search(study, url, SPACE, measure, n_trials)
+        result = search(study, url, SPACE, engine, n_trials)
     return result, study, seen
 
 
@@ -205,3 +233,63 @@ def test_a_study_with_enough_trials_measures_nothing(tmp_path: Path) -> None:
     result, _, _ = run(tmp_path, fake, 3)
     assert fake.plans == []
     assert result.complete == 3
+
+
+def test_batches_end_with_the_study_and_share_their_time(tmp_path: Path) -> None:
+    fake = Fake()
+    engine = FakeEngine(fake, candidates=4)
+    result, _, seen = run(tmp_path, engine, 10)
+    assert engine.batches == [4, 4, 2]
+    assert fake.numbers == list(range(10))
+    assert len({str(plan.to_json()) for plan in fake.plans}) == 10
+    assert [entry.number for entry in result.records] == list(range(10))
+    assert [event.number for event in seen if isinstance(event, TrialFinished)] == list(range(10))
+    assert len({entry.seconds for entry in result.records[:4]}) == 1
+    assert sum(entry.seconds for entry in result.records) <= seen[-1].seconds  # type: ignore[attr-defined]
+
+
+def test_failed_candidates_of_a_batch_are_made_up_for(tmp_path: Path) -> None:
+    engine = FakeEngine(Fake(failing=lambda call: call in (1, 2)), candidates=4)
+    result, _, _ = run(tmp_path, engine, 5)
+    assert engine.batches == [4, 3]
+    assert result.complete == 5
+
+
+def test_the_engine_may_ask_for_smaller_batches_while_it_runs(tmp_path: Path) -> None:
+    """As it does when memory runs out."""
+
+    class Shrinking(FakeEngine):
+        def measure(self, plans: Sequence[EditPlan], numbers: Sequence[int], gate: Gate) -> list[Measurement]:
+            result = super().measure(plans, numbers, gate)
+            self.candidates = 2
+            return result
+
+    engine = Shrinking(Fake(), candidates=4)
+    assert run(tmp_path, engine, 8)[0].complete == 8
+    assert engine.batches == [4, 2, 2]
+
+
+def test_an_interrupt_finishes_the_running_batch(tmp_path: Path) -> None:
+    engine = FakeEngine(interrupting(1, times=1), candidates=3)
+    result, _, _ = run(tmp_path, engine, 10)
+    assert (result.complete, result.interrupted) == (3, True)
+
+
+class Stopping(FakeEngine):
+    """An engine that asks the gate with all it knows, and stops where that closes."""
+
+    def _measure_one(self, plan: EditPlan, number: int) -> Measurement:
+        refusals, kl = scores_of(plan)
+        if self.gates[-1].closes(refusals.value, kl.value):
+            return Measurement((refusals, kl), TrialState.DOMINATED, "it is worse than a finished trial")
+        return Measurement((refusals, kl), TrialState.COMPLETE)
+
+
+def test_the_gate_knows_what_earlier_batches_and_runs_finished(tmp_path: Path) -> None:
+    engine = FakeEngine(Fake(failing=lambda call: call == 1), candidates=2)
+    result, _, _ = run(tmp_path, engine, 4)
+    values = [entry.values for entry in result.records if entry.state is TrialState.COMPLETE]
+    assert [gate.finished for gate in engine.gates] == [(), tuple(values[:1]), tuple(values[:3])]
+    resumed = FakeEngine(Fake())
+    run(tmp_path, resumed, 5)
+    assert resumed.gates[0].finished == tuple(values)

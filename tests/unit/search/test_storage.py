@@ -12,7 +12,7 @@ import pytest
 from optuna.trial import TrialState as OptunaState
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import OperationalError
-from tests.unit.search.studies import IDENTITY, SPACE, failed, record, url_of
+from tests.unit.search.studies import IDENTITY, SPACE, dominated, failed, record, url_of
 
 from heretic.errors import StudyError
 from heretic.search.record import TrialRecord
@@ -46,12 +46,15 @@ def test_records_come_back_equal_from_the_file(tmp_path: Path) -> None:
         record(0, 12, 0.1234567890123),
         failed(1, "memory ran out; a smaller --batch-size needs less"),
         record(2, 0, 9),
+        dominated(3, 4, 0.75),
     ]
     for entry in entries:
         add(study, entry)
     again = open_study(url, "heretic", dict(reversed(IDENTITY.items())))
     assert stored_records(again) == entries
-    assert [trial.state for trial in again.trials] == [OptunaState.COMPLETE, OptunaState.FAIL, OptunaState.COMPLETE]
+    ended = [OptunaState.COMPLETE, OptunaState.FAIL, OptunaState.COMPLETE, OptunaState.COMPLETE]
+    assert [trial.state for trial in again.trials] == ended
+    assert again.trials[3].values == [4.0, 0.75]
     assert again.trials[0].values == [12.0, 0.1234567890123]
 
 

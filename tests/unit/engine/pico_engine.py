@@ -1,0 +1,126 @@
+"""What the tests of the engines share: pico models whose answers refuse by chosen markers, plans, and both engines."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from tests.unit.models.pico_runner import make_runner
+
+from heretic.directions.types import DirectionSet
+from heretic.edits.algebra import Edit
+from heretic.edits.build import build_edits
+from heretic.edits.cache import WeightCache
+from heretic.edits.inplace import InplaceEditor
+from heretic.edits.plan import EditPlan, Normalization, Schedule, Scope
+from heretic.edits.writer import ATTENTION, MLP, ModelLayout
+from heretic.engine.batched import BatchedEngine
+from heretic.engine.factory import EngineOptions, make_batched_engine
+from heretic.engine.inplace import BuildEdits, InplaceEngine
+from heretic.evaluation.evaluator import EvaluatorOptions
+from heretic.evaluation.evaluators.kl import KlEvaluator
+from heretic.evaluation.evaluators.markers import MarkerEvaluator
+from heretic.evaluation.refusal_patterns import normalized
+from heretic.models.access import post_norm_gain
+from heretic.models.runner import ModelRunner
+from heretic.prompts.types import Prompt, PromptSet
+
+TOKENS = 5
+ALL = EngineOptions(candidates=3, drafts=True)
+"""Every saving, three candidates to a batch."""
+GOOD = PromptSet("good", tuple(Prompt(text, system="B") for text in ("Hi", "2?", "", "abc")))
+BAD = PromptSet("bad", tuple(Prompt(text, system="B") for text in ("No", "x", "so?", "zz", "", "u2")))
+"""Short, so that also the narrowest window (16 tokens) holds prompt and answer; all behind one system message."""
+
+
+def directions_for(layout: ModelLayout, count: int = 2) -> DirectionSet:
+    """Random orthonormal directions, the same for every call."""
+    generator = torch.Generator().manual_seed(5)
+    random = torch.randn(layout.layer_count + 1, layout.hidden_size, count, generator=generator)
+    vectors = torch.linalg.qr(random).Q.mT.contiguous()
+    weights = torch.tensor([1.0, 0.6])[:count].repeat(layout.layer_count + 1, 1)
+    return DirectionSet(vectors, weights, torch.ones(layout.layer_count + 1), "random")
+
+
+def plans_for(normalization: Normalization) -> tuple[EditPlan, ...]:
+    """Three that share nothing: another first layer, other components, another scope, other strengths."""
+
+    def plan(scope: Scope, position: float | None, attention: Schedule, mlp: Schedule) -> EditPlan:
+        return EditPlan(scope, position, ((ATTENTION, attention), (MLP, mlp)), normalization)
+
+    return (
+        plan(Scope.LAYER, None, Schedule(4.0, 0.4, 0.8, 0.6), Schedule(3.0, 0.9, 0.5, 1.0)),
+        plan(Scope.GLOBAL, 0.6, Schedule(3.0, 1.0, 0.7, 0.6), Schedule(4.0, 1.0, 0.5, 0.6)),
+        plan(Scope.LAYER, None, Schedule(0.0, 0.5, 0.0, 0.1), Schedule(-5.0, 1.0, 0.5, 0.2)),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class PicoBench:
+    """One pico model with its evaluators and edits."""
+
+    runner: ModelRunner
+    editor: InplaceEditor
+    build: BuildEdits
+    refusals: MarkerEvaluator
+    kl: KlEvaluator
+
+    def inplace(self) -> InplaceEngine:
+        """The reference."""
+        return InplaceEngine(self.build, self.editor, self.refusals, self.kl)
+
+    def batched(self, options: EngineOptions | None = None) -> BatchedEngine:
+        """The engine under test; fails where it cannot serve the model."""
+        engine = make_batched_engine(self.runner, self.build, self.refusals, self.kl, options or ALL)
+        assert isinstance(engine, BatchedEngine), engine
+        return engine
+
+
+def make_bench(
+    family: str,
+    runner: ModelRunner | None = None,
+    bad: PromptSet = BAD,
+    tokens: int = TOKENS,
+    markers: Sequence[str] | None = None,
+    kl_mode: str = "sequence",
+    batch_size: int = 20,
+) -> PicoBench:
+    """A bench whose markers, unless given, are single characters that the model's answers have at different places."""
+    runner = runner or make_runner(family, batch_size=batch_size)
+    model, layout = runner.loaded.model, runner.layout
+    editor = InplaceEditor(model, layout, WeightCache.capture(model, layout))
+    directions = directions_for(layout)
+
+    def build(plan: EditPlan) -> tuple[Edit, ...]:
+        return build_edits(
+            plan, directions, layout, editor.pristine_weight, lambda writer: post_norm_gain(model, writer)
+        )
+
+    if markers is None:
+        markers = telling_markers(runner, bad, tokens)
+    options = EvaluatorOptions(kl_mode=kl_mode, kl_tokens=4, response_tokens=tokens, refusal_markers=tuple(markers))
+    return PicoBench(runner, editor, build, MarkerEvaluator(runner, bad, options), KlEvaluator(runner, GOOD, options))
+
+
+def telling_markers(runner: ModelRunner, prompts: PromptSet, tokens: int) -> list[str]:
+    """Up to two characters that some answers have and others have not."""
+    texts = [normalized(response.text) for response in runner.generate(prompts.prompts, tokens)]
+    found: list[str] = []
+    for character in sorted(set("".join(texts))):
+        if character.isspace():
+            continue
+        refused = sum(any(marker in text for marker in [*found, character]) for text in texts)
+        if refused < len(texts) - 1 and len(found) < 2:
+            found.append(character)
+    return found or ["q"]
+
+
+def with_frequent_end(runner: ModelRunner, prompts: PromptSet, at: int) -> None:
+    """Let answers end early: a token that greedy answers have at some place becomes an end token."""
+    tokens = runner.generate(prompts.prompts, at + 1)[0].tokens
+    configuration = runner.loaded.model.generation_config
+    configuration.eos_token_id = sorted({*runner.end_tokens, tokens[-1]})
+
+
+def without(part: str) -> EngineOptions:
+    """All savings but one."""
+    return replace(ALL, **{part: False})

@@ -1,0 +1,293 @@
+"""The batched engine measures what the in-place engine measures, on every pico family that it serves."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+import torch
+from tests.models.pico import LIST_EXPERTS, pico_names
+from tests.unit.engine.pico_engine import ALL, BAD, PicoBench, make_bench, plans_for, with_frequent_end, without
+from tests.unit.models.pico_runner import make_runner
+
+from heretic.edits.plan import EditPlan, Normalization
+from heretic.engine import factory
+from heretic.engine.batched import BatchedEngine
+from heretic.engine.factory import EngineOptions, make_batched_engine
+from heretic.engine.measurement import Engine, Measurement
+from heretic.models.ragged import ragged_obstacle
+from heretic.observability.events import Event, ResponseMeasured, subscribed
+from heretic.prompts.types import Prompt, PromptSet
+from heretic.search.gates import Gate
+from heretic.search.record import TrialState
+
+PARTS = ("shared_prefix", "kept_layers", "early_verdicts", "drafts", "packed_weights")
+VARIED = ("llama", "gpt2", "gemma3_text", "qwen3_moe", "gpt_oss")
+
+
+def measured(engine: Engine, plans: Sequence[EditPlan]) -> list[Measurement]:
+    """All plans at once where the engine can, else one after the other."""
+    size = len(plans) if engine.candidates > 1 else 1
+    numbers = range(len(plans))
+    return [
+        own
+        for start in range(0, len(plans), size)
+        for own in engine.measure(plans[start : start + size], numbers[start : start + size], Gate())
+    ]
+
+
+def assert_same(found: Sequence[Measurement], expected: Sequence[Measurement]) -> None:
+    assert [own.state for own in found] == [own.state for own in expected] == [TrialState.COMPLETE] * len(expected)
+    for own, reference in zip(found, expected, strict=True):
+        (refusals, kl), (reference_refusals, reference_kl) = own.scores, reference.scores
+        assert refusals == reference_refusals
+        assert kl.value == pytest.approx(reference_kl.value, rel=1e-3, abs=3e-6)
+        assert kl.details["p95"] == pytest.approx(reference_kl.details["p95"], rel=2e-3, abs=3e-6)
+        assert kl.details["top1_agreement"] == pytest.approx(reference_kl.details["top1_agreement"])
+        assert (kl.n, kl.baseline, kl.details["positions"]) == (
+            reference_kl.n,
+            reference_kl.baseline,
+            reference_kl.details["positions"],
+        )
+
+
+def assert_telling(bench: PicoBench, expected: Sequence[Measurement]) -> None:
+    """A comparison of nothing with nothing would agree."""
+    counts = [bench.refusals.baseline.value, *(own.scores[0].value for own in expected)]
+    assert any(0 < count < len(BAD) for count in counts), counts
+    divergences = [own.scores[1].value for own in expected]
+    assert min(divergences) > 1e-4, divergences
+    assert len(set(divergences)) == len(expected), divergences
+
+
+@pytest.mark.parametrize("family", pico_names())
+def test_batched_and_in_place_give_the_same_scores(family: str) -> None:
+    bench = make_bench(family)
+    obstacle = ragged_obstacle(bench.runner.loaded)
+    if obstacle is not None:
+        assert make_batched_engine(bench.runner, bench.build, bench.refusals, bench.kl, EngineOptions()) == obstacle
+        return
+    engine = bench.batched()
+    assert engine.candidates == (1 if family in pico_names(LIST_EXPERTS) else 3)
+    assert engine.shared_tokens > 1
+    assert engine.kept_bytes > 0
+    plans = plans_for(Normalization.NONE)
+    expected = measured(bench.inplace(), plans)
+    assert_telling(bench, expected)
+    # Twice: the second time drafts of the first are there, and must not change anything.
+    assert_same(measured(engine, plans), expected)
+    assert_same(measured(engine, plans[::-1]), expected[::-1])
+
+
+@pytest.mark.parametrize("normalization", [Normalization.ROW, Normalization.COLUMN])
+@pytest.mark.parametrize("family", VARIED)
+def test_edits_that_keep_norms_agree(family: str, normalization: Normalization) -> None:
+    bench = make_bench(family)
+    plans = plans_for(normalization)
+    expected = measured(bench.inplace(), plans)
+    assert_same(measured(bench.batched(), plans), expected)
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("family", ["llama", "gemma3_text"])
+def test_every_saving_can_be_switched_off_and_changes_no_score(family: str, part: str) -> None:
+    bench = make_bench(family)
+    plans = plans_for(Normalization.NONE)
+    expected = measured(bench.inplace(), plans)
+    engine = bench.batched(without(part))
+    if part == "shared_prefix":
+        assert engine.shared_tokens == 0
+    if part == "kept_layers":
+        assert engine.kept_bytes == 0
+    assert_same(measured(engine, plans), expected)
+    assert_same(measured(engine, plans), expected)
+
+
+@pytest.mark.parametrize("rows", [1, 4, 7])
+def test_answers_do_not_depend_on_how_many_rows_are_decoded_at_once(rows: int) -> None:
+    bench = make_bench("llama")
+    plans = plans_for(Normalization.NONE)
+    expected = measured(bench.inplace(), plans)
+    engine = bench.batched()
+    engine._answers._options = replace(engine._answers._options, rows=rows)
+    assert_same(measured(engine, plans), expected)
+
+
+@pytest.mark.parametrize("interval", [2, 3, 8])
+def test_looking_at_answers_less_often_changes_no_score(interval: int) -> None:
+    """As on accelerators: rows then run on behind their end, and behind the tokens that count."""
+    runner = make_runner("llama", batch_size=20)
+    with_frequent_end(runner, BAD, 2)
+    bench = make_bench("llama", runner=runner, tokens=6)
+    plans = plans_for(Normalization.NONE)
+    expected = measured(bench.inplace(), plans)
+    engine = bench.batched()
+    engine._answers._options = replace(engine._answers._options, verdict_interval=interval)
+    assert_same(measured(engine, plans), expected)
+    assert_same(measured(engine, plans), expected)
+
+
+def test_answers_that_end_early_are_counted_the_same() -> None:
+    runner = make_runner("llama", batch_size=20)
+    with_frequent_end(runner, BAD, 2)
+    bench = make_bench("llama", runner=runner, tokens=9)
+    lengths = {len(response.tokens) for response in bench.refusals.base_responses}
+    assert len(lengths) > 1
+    plans = plans_for(Normalization.NONE)
+    expected = measured(bench.inplace(), plans)
+    assert_same(measured(bench.batched(), plans), expected)
+
+
+def test_first_token_divergence_agrees() -> None:
+    bench = make_bench("llama", kl_mode="first")
+    plans = plans_for(Normalization.NONE)
+    assert_same(measured(bench.batched(), plans), measured(bench.inplace(), plans))
+
+
+def test_the_model_is_unedited_afterwards() -> None:
+    bench = make_bench("qwen3_moe")
+    ids = torch.tensor([[5, 9, 200, 31]])
+    before = bench.runner.loaded.model(input_ids=ids).logits
+    measured(bench.batched(), plans_for(Normalization.ROW))
+    assert torch.equal(bench.runner.loaded.model(input_ids=ids).logits, before)
+
+
+def test_a_plan_that_edits_nothing_costs_nothing_and_diverges_by_nothing() -> None:
+    bench = make_bench("llama")
+    nothing = EditPlan(plans_for(Normalization.NONE)[0].scope, None, ())
+    plans = (plans_for(Normalization.NONE)[0], nothing)
+    found = measured(bench.batched(), plans)
+    assert found[1].scores[1].value < 1e-6
+    assert found[1].scores[0].value == bench.refusals.baseline.value
+    assert_same(found[:1], measured(bench.inplace(), plans[:1]))
+
+
+def test_weights_that_are_not_numbers_fail_their_trial_and_no_other() -> None:
+    """One candidate's rows are no numbers; its neighbours' are whole."""
+    bench = make_bench("llama")
+    plans = plans_for(Normalization.NONE)
+    engine = bench.batched()
+    expected = measured(bench.inplace(), plans)
+    bad = EditPlan.from_json(plans[1].to_json() | {"schedules": _exploding(plans[1])})
+    found = measured(engine, (plans[0], bad, plans[2]))
+    assert (found[1].state, found[1].scores) == (TrialState.FAILED, ())
+    assert "not finite" in found[1].reason
+    assert_same([found[0], found[2]], [expected[0], expected[2]])
+
+
+def _exploding(plan: EditPlan) -> dict[str, object]:
+    schedules: dict[str, dict[str, float]] = plan.to_json()["schedules"]
+    return {name: own | {"peak_weight": float("nan")} for name, own in schedules.items()}
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_every_answer_is_reported_once_for_its_trial(early: bool) -> None:
+    bench = make_bench("llama")
+    engine = bench.batched(ALL if early else without("early_verdicts"))
+    seen: list[Event] = []
+    with subscribed(seen.append):
+        found = engine.measure(plans_for(Normalization.NONE), (7, 8, 9), Gate())
+    events = [event for event in seen if isinstance(event, ResponseMeasured)]
+    for number, own in zip((7, 8, 9), found, strict=True):
+        mine = [event for event in events if event.trial == number]
+        assert sorted(event.prompt for event in mine) == sorted(prompt.user for prompt in BAD.prompts)
+        assert sum(event.refused for event in mine) == own.scores[0].value
+
+
+# What it does not serve -----------------------------------------------------------------------------------------------
+
+
+def test_answers_beyond_an_attention_window_are_refused_in_words() -> None:
+    long = PromptSet("long", (Prompt("a much longer prompt", system="B"), Prompt("x", system="B")))
+    bench = make_bench("gemma3_text", bad=long)
+    reason = make_batched_engine(bench.runner, bench.build, bench.refusals, bench.kl, EngineOptions())
+    assert reason == "its attention window of 16 tokens is narrower than the answers need"
+
+
+def test_a_model_whose_cached_passes_differ_is_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = make_bench("llama")
+    ordinary = bench.runner.teacher_forced_batch
+    monkeypatch.setattr(
+        bench.runner,
+        "teacher_forced_batch",
+        lambda *arguments: [logits.roll(1, -1) for logits in ordinary(*arguments)],
+    )
+    reason = make_batched_engine(bench.runner, bench.build, bench.refusals, bench.kl, EngineOptions())
+    assert reason == "its cached passes do not agree with its ordinary ones"
+
+
+def test_candidates_are_measured_unless_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def find(_forward: object, _prefix: object, prompts: int) -> int:
+        asked.append(prompts)
+        return 2
+
+    monkeypatch.setattr(factory, "find_candidates", find)
+    bench = make_bench("llama")
+    assert bench.batched(EngineOptions(5)).candidates == 5
+    assert asked == []
+    assert bench.batched(EngineOptions(0)).candidates == 2
+    assert asked == [len(BAD.prompts)]
+
+
+# Memory ---------------------------------------------------------------------------------------------------------------
+
+
+class Crowded:
+    """Runs out of memory where more than so many candidates are measured at once, in the middle of the answers."""
+
+    def __init__(self, engine: BatchedEngine, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.tried: list[int] = []
+        job = engine._answers
+        run = job.run
+
+        def limited(candidates: Sequence[object], *rest: object) -> None:
+            self.tried.append(len(candidates))
+            if len(candidates) > limit:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            run(candidates, *rest)  # type: ignore[arg-type]  # handed on as it came
+
+        monkeypatch.setattr(job, "run", limited)
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+def test_running_out_of_memory_halves_the_candidates_and_measures_every_plan(
+    monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    bench = make_bench("llama")
+    plans = (*plans_for(Normalization.NONE), plans_for(Normalization.NONE)[0])
+    expected = measured(bench.inplace(), plans)
+    engine = bench.batched(EngineOptions(4))
+    crowded = Crowded(engine, limit, monkeypatch)
+    found = engine.measure(plans, range(4), Gate())
+    assert_same(found, expected)
+    assert engine.candidates == limit
+    assert max(crowded.tried[1:]) <= 2
+
+
+def test_a_plan_that_does_not_fit_alone_fails_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = make_bench("llama")
+    engine = bench.batched()
+    Crowded(engine, 0, monkeypatch)
+    plans = plans_for(Normalization.NONE)
+    ids = torch.tensor([[5, 9, 200, 31]])
+    before = bench.runner.loaded.model(input_ids=ids).logits
+    found = engine.measure(plans, range(3), Gate())
+    assert [own.state for own in found] == [TrialState.FAILED] * 3
+    assert all("--batch-size" in own.reason and own.scores == () for own in found)
+    assert torch.equal(bench.runner.loaded.model(input_ids=ids).logits, before)
+
+
+def test_other_errors_pass_through_and_leave_the_model_unedited(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = make_bench("llama")
+    engine = bench.batched()
+    ids = torch.tensor([[5, 9, 200, 31]])
+    before = bench.runner.loaded.model(input_ids=ids).logits
+
+    def broken(*_arguments: object) -> None:
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(engine._answers, "run", broken)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        engine.measure(plans_for(Normalization.NONE), range(3), Gate())
+    assert torch.equal(bench.runner.loaded.model(input_ids=ids).logits, before)
