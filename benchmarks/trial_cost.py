@@ -1,9 +1,10 @@
 """Seconds a trial against the plain forward work, and what every part of the engine saves.
 
 `python benchmarks/trial_cost.py [--parts N] -- [heretic arguments]`: a study of `n_trials` trials with everything on,
-then with --parts N the same N random plans with each part switched off in turn. Plain is the KL pass and the generation of
-the unedited model by ordinary passes, in the same process: the faster of two runs, because other programs only ever
-make one slower.
+then with --parts N the same N random plans with each part switched off in turn.
+
+Plain is the KL pass and the generation of the unedited model by ordinary passes, in the same process: the faster of two
+runs, because other programs only ever make one slower.
 """
 
 import argparse
