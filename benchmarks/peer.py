@@ -3,8 +3,8 @@
 `python benchmarks/peer.py --python PEER_ENVIRONMENT/bin/python --model FOLDER --dtype bfloat16 --trials 4`, where the
 environment was made by `uv venv PEER_ENVIRONMENT && uv pip install --python ... heretic-llm==1.4.0`.
 
-Times come from the peer's own study file (start of the first trial to the end of the last). It counts refusals by its own
-markers, so its counts are not ours; its divergence is that of the first token.
+Times come from the peer's own study file (start of the first trial to the end of the last). It counts refusals by its
+own markers, so its counts are not ours; its divergence is that of the first token.
 """
 
 import argparse
@@ -17,8 +17,8 @@ import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
+from heretic.config.sections import PromptSpecification
 from heretic.prompts.sources import load_prompt_set
-from heretic.prompts.specification import PromptSpecification
 
 SETS = {
     "good_prompts": ("baseline", "train"),
@@ -42,7 +42,7 @@ def write_inputs(folder: Path, options: argparse.Namespace) -> None:
         'response_prefix = ""',
     ]
     for name, (behavior, split) in SETS.items():
-        specification = PromptSpecification(f"bundled:refusal/{behavior}", split=split)
+        specification = PromptSpecification(dataset=f"bundled:refusal/{behavior}", split=split)
         prompts = load_prompt_set(name, specification, None).prompts
         path = folder / f"{name}.txt"
         path.write_text("\n".join(prompt.user for prompt in prompts) + "\n", encoding="utf-8")
@@ -80,9 +80,8 @@ def main() -> None:
     ends = [trial.datetime_complete for trial in trials if trial.datetime_complete]
     starts = [trial.datetime_start for trial in trials if trial.datetime_start]
     seconds = (max(ends) - min(starts)).total_seconds() / len(trials)
-    print(
-        f"heretic-llm, {options.dtype}: {seconds:.1f} s a trial over {len(trials)}, {3600 / seconds:.0f} trials an hour"
-    )
+    hourly = 3600 / seconds
+    print(f"heretic-llm, {options.dtype}: {seconds:.1f} s a trial over {len(trials)}, {hourly:.0f} trials an hour")
 
 
 if __name__ == "__main__":
