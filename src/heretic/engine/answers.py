@@ -18,7 +18,7 @@ from heretic.search.gates import Gate
 
 SPARE_PROMPTS = 4
 """Asked first in addition to twice as many prompts as refusals would decide."""
-WORTHWHILE_SHARE = 0.7
+WORTHWHILE_SHARE = 0.5
 """A second round of decoding costs as many steps as the first, so only what saves more prompts is worth it."""
 
 
