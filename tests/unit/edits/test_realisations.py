@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from tests.models.pico import LIST_EXPERTS, build_pico, pico_names, pico_token_ids
+from tests.models.pico import FUSED_OUT_IN, LIST_EXPERTS, build_pico, pico_names, pico_token_ids
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from heretic.directions.types import DirectionSet
+from heretic.edits import output_space
 from heretic.edits.adapter import adapter_factors, adapter_obstacle
 from heretic.edits.algebra import Edit
 from heretic.edits.build import build_edits
@@ -118,6 +119,81 @@ def test_candidates_in_one_batch_equal_candidates_alone(family: str) -> None:
     editor.apply_candidates(candidates)
     together, _ = residuals_and_logits(model, layout, ids.repeat(len(candidates), 1))
     torch.testing.assert_close(together, torch.cat(alone), rtol=2e-5, atol=2e-6)
+
+
+ROWS = ([2, 0, 3, 0, 1, 2], [3, 3, 0], [1, 1, 2, 2], [0], [3, 2, 1, 0], [0, 1, 2, 3], [0, 0, 0, 1, 2])
+"""Which candidate every row carries: mixed, unequal counts, equal blocks in another order, some of them only."""
+
+
+@pytest.mark.parametrize(
+    "normalizations",
+    [
+        (Normalization.NONE, Normalization.NONE, Normalization.NONE),
+        (Normalization.NONE, Normalization.ROW, Normalization.COLUMN),
+    ],
+    ids=["plain", "norms_kept"],
+)
+@pytest.mark.parametrize("family", sorted(set(FAMILIES) - set(pico_names(LIST_EXPERTS))))
+def test_rows_in_any_order_equal_candidates_alone(family: str, normalizations: tuple[Normalization, ...]) -> None:
+    """All plain: the sum over fused experts is edited where no bias forbids it. Norms kept: expert by expert."""
+    model, layout = build(family)
+    first, second, third = normalizations
+    candidates: list[Sequence[Edit]] = [
+        edits_for(model, layout, plan_for(layout, first)),
+        [],
+        edits_for(model, layout, plan_for(layout, second, peak=-0.7)),
+        edits_for(model, layout, plan_for(layout, third, peak=1.2))[-1:],
+    ]
+    editor = OutputSpaceEditor(model, layout)
+    # Every row its own tokens: one that got another's edit would show.
+    ids = pico_token_ids(batch=max(map(len, ROWS)), length=5)
+    alone = []
+    for edits in candidates:
+        editor.apply(edits)
+        alone.append(residuals_and_logits(model, layout, ids)[0])
+    assert (alone[0] - alone[2]).abs().max() > 1e-4
+    editor.apply_candidates(candidates)
+    for rows in ROWS:
+        editor.assign_rows(rows)
+        together, _ = residuals_and_logits(model, layout, ids[: len(rows)])
+        expected = torch.stack([alone[candidate][row] for row, candidate in enumerate(rows)])
+        torch.testing.assert_close(together, expected, rtol=2e-5, atol=2e-6)
+    # Another assignment of as many rows must not meet what was gathered for the last one.
+    editor.apply_candidates(candidates[::-1])
+    together, _ = residuals_and_logits(model, layout, ids[:4])
+    torch.testing.assert_close(together, torch.stack([alone[3 - row][row] for row in range(4)]), rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("family", pico_names(FUSED_OUT_IN))
+def test_fused_experts_edited_on_their_sum_equal_experts_edited_one_by_one(
+    family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, layout = build(family)
+    ids = pico_token_ids()
+    candidates = [edits_for(model, layout, plan_for(layout, Normalization.NONE, peak=peak)) for peak in (0.9, -0.7)]
+    rows = [1, 0, 0]
+    batch = ids[[0, 1, 0]]
+    editor = OutputSpaceEditor(model, layout)
+
+    def residuals() -> Tensor:
+        editor.apply_candidates(candidates)
+        editor.assign_rows(rows)
+        found, _ = residuals_and_logits(model, layout, batch)
+        editor.restore()
+        return found
+
+    calls: list[bool] = []
+    decide = output_space._edits_sum
+
+    def watch(*arguments: object) -> bool:
+        calls.append(decide(*arguments))  # type: ignore[arg-type]  # handed on as it came
+        return calls[-1]
+
+    monkeypatch.setattr(output_space, "_edits_sum", watch)
+    on_sum = residuals()
+    assert any(calls), "no experts' sum was edited, so nothing is compared"
+    monkeypatch.setattr(output_space, "_edits_sum", lambda *_: False)
+    torch.testing.assert_close(on_sum, residuals(), rtol=2e-5, atol=2e-6)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
