@@ -66,10 +66,19 @@ class AnswerJob:
         self._rests = rests
         self._kept = kept
         self._options = options
+        self._rows = options.rows
         self._refused: Counter[int] = Counter()
         self._drafts = Drafts(len(rests), self._runner.end_tokens)
-        for prompt, response in enumerate(evaluator.base_responses):
-            self._drafts.add(prompt, response.tokens)
+        if options.drafts:
+            for prompt, response in enumerate(evaluator.base_responses):
+                self._drafts.add(prompt, response.tokens)
+
+    def halve_rows(self) -> bool:
+        """Decode half as many rows at once from now on; False where it is one already."""
+        if self._rows == 1:
+            return False
+        self._rows = max(1, min(self._rows, len(self._rests)) // 2)
+        return True
 
     def run(self, candidates: Sequence[Candidate], prefix: KeyValues, gate: Gate, assign: AssignRows) -> None:
         """Answer the prompts with every candidate that is still running, until its verdicts are known or decide.
@@ -87,7 +96,7 @@ class AnswerJob:
             running = [own for own in candidates if own.running and asked[own.index] < len(order)]
             if not running:
                 return
-            room = max(1, self._options.rows // len(running))
+            room = max(1, self._rows // len(running))
             rows = []
             for candidate in running:
                 start = asked[candidate.index]
@@ -122,7 +131,8 @@ class AnswerJob:
         steps = 0
         while decoding.rows:
             steps += 1
-            if steps % self._options.verdict_interval == 0:
+            full = all(len(row.tokens) >= self._evaluator.tokens for row in decoding.rows)
+            if full or steps % self._options.verdict_interval == 0:
                 self._judge(decoding, gate)
                 if not decoding.rows:
                     return
@@ -154,7 +164,8 @@ class AnswerJob:
         candidate.answered += 1
         candidate.refusals += verdict
         self._refused[row.prompt] += verdict
-        self._drafts.add(row.prompt, response.tokens)
+        if self._options.drafts:
+            self._drafts.add(row.prompt, response.tokens)
         prompt = self._evaluator.prompts[row.prompt]
         emit(ResponseMeasured(candidate.number, prompt.user, response.text, verdict))
         kl = candidate.mean_divergence

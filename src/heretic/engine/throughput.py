@@ -20,6 +20,11 @@ ROWS_LEFT = 0.6
 """Share of the rows that is decoded on average (measured on the real model of benchmarks/README.md)."""
 
 
+def most_rows(device: torch.device) -> int:
+    """Rows that are decoded at once at most."""
+    return HOST_ROWS if device.type == "cpu" else DEVICE_ROWS
+
+
 def find_candidates(forward: RaggedForward, prefix: KeyValues, prompts: int) -> int:
     """The power of two of candidates with the fewest seconds a candidate and decoded token.
 
@@ -31,7 +36,7 @@ def find_candidates(forward: RaggedForward, prefix: KeyValues, prompts: int) -> 
         prompts: Rows of one candidate.
     """
     device = forward.loaded.device
-    limit = (HOST_ROWS if device.type == "cpu" else DEVICE_ROWS) // max(prompts, 1)
+    limit = most_rows(device) // max(prompts, 1)
     best, best_seconds = 1, float("inf")
     count = 1
     while count <= min(limit, MOST_CANDIDATES):
