@@ -9,6 +9,7 @@ own markers, so its counts are not ours; its divergence is that of the first tok
 
 import argparse
 import json
+import os
 import subprocess
 import tempfile
 from pathlib import Path
@@ -66,8 +67,16 @@ def main() -> None:
         folder = Path(scratch)
         write_inputs(folder, options)
         command = str(Path(options.python).parent / "heretic")
+        # Both packages are called heretic: ours must not be found first.
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         finished = subprocess.run(
-            [command], cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+            [command],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         files = list((folder / "checkpoints").glob("*.jsonl"))
         if not files:
