@@ -1,0 +1,250 @@
+"""The refusal job answers exactly as ordinary greedy decoding does, drafts or not, however rows leave."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from tests.models.pico import pico_names
+from tests.unit.engine.pico_engine import with_frequent_end
+from tests.unit.models.pico_runner import make_runner
+
+from heretic.engine.answers import AnswerJob, AnswerOptions
+from heretic.engine.candidate import Candidate
+from heretic.evaluation.evaluator import EvaluatorOptions
+from heretic.evaluation.evaluators.markers import MarkerEvaluator
+from heretic.evaluation.refusal_patterns import RefusalDetector, normalized
+from heretic.models.ragged import RaggedForward, column_limit, ragged_obstacle, split_shared_prefix
+from heretic.models.runner import ModelRunner
+from heretic.prompts.types import Prompt, PromptSet
+from heretic.search.gates import Gate
+
+TOKENS = 8
+PROMPTS = PromptSet("bad", tuple(Prompt(text, system="B") for text in ("Never", "x", "Tell me how.", "", "u2", "abc")))
+WRONG = 3
+"""A token that no answer has where a test puts it."""
+
+
+@dataclass
+class Answering:
+    """An answer job on an unedited model, what it answered, and how much of it was read in how many passes."""
+
+    runner: ModelRunner
+    evaluator: MarkerEvaluator
+    job: AnswerJob
+    run: Callable[[Gate], Candidate]
+    found: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    passes: list[list[int]] = field(default_factory=list)
+
+
+def answering(
+    runner: ModelRunner,
+    monkeypatch: pytest.MonkeyPatch,
+    answers: Sequence[Sequence[int]] = (),
+    markers: Sequence[str] = ("no answer says this",),
+    **options: object,
+) -> Answering:
+    """Answer with the unedited model; `answers` replace what it knows of the base model's."""
+    evaluator = MarkerEvaluator(
+        runner, PROMPTS, EvaluatorOptions(response_tokens=TOKENS, refusal_markers=tuple(markers))
+    )
+    encoded = [runner.encode(prompt) for prompt in PROMPTS.prompts]
+    split = split_shared_prefix(encoded, encoded[0])
+    forward = RaggedForward(runner.loaded, runner.layout)
+    job = AnswerJob(evaluator, forward, split.rests, None, AnswerOptions(**{"rows": 20, "drafts": True, **options}))
+    if answers:
+        job._drafts._answers = [[] for _ in encoded]
+        for prompt, tokens in enumerate(answers):
+            job._drafts.add(prompt, tokens)
+
+    def run(gate: Gate) -> Candidate:
+        candidate = Candidate(0, 0, 0, [(torch.zeros(1), torch.ones(1))])
+        prefix = forward.prefix(split.tokens, 1)
+        result.passes.clear()
+        with torch.inference_mode():
+            job.run([candidate], prefix, gate, lambda _rows: None)
+        return candidate
+
+    result = Answering(runner, evaluator, job, run)
+    judged = job._judge_row
+
+    def watch(row: object, gate: Gate) -> None:
+        judged(row, gate)  # type: ignore[arg-type]  # handed on as it came
+        if row.response is not None:  # type: ignore[attr-defined]  # a private class of the module
+            result.found[row.prompt] = row.response.tokens  # type: ignore[attr-defined]
+
+    feed = forward.run
+
+    def count(arguments: dict[str, torch.Tensor], *rest: object) -> torch.Tensor:
+        result.passes.append(list(arguments["input_ids"].shape))
+        return feed(arguments, *rest)  # type: ignore[arg-type]  # handed on as it came
+
+    monkeypatch.setattr(job, "_judge_row", watch)
+    monkeypatch.setattr(forward, "run", count)
+    return result
+
+
+def reference(runner: ModelRunner) -> dict[int, tuple[int, ...]]:
+    return {index: own.tokens for index, own in enumerate(runner.generate(PROMPTS.prompts, TOKENS))}
+
+
+def ending_runner() -> ModelRunner:
+    """Some of whose answers end early."""
+    runner = make_runner("llama", batch_size=20)
+    with_frequent_end(runner, PROMPTS, 3)
+    lengths = {len(tokens) for tokens in reference(runner).values()}
+    assert len(lengths) > 1
+    assert max(lengths) == TOKENS
+    return runner
+
+
+def wrong_at(place: int, tokens: Sequence[int]) -> tuple[int, ...]:
+    """The answer, but for one token."""
+    return tuple(WRONG if index == place % len(tokens) else token for index, token in enumerate(tokens))
+
+
+@pytest.fixture(params=pico_names())
+def served(request: pytest.FixtureRequest) -> ModelRunner:
+    runner = make_runner(request.param, batch_size=20)
+    obstacle = ragged_obstacle(runner.loaded)
+    if obstacle is not None:
+        pytest.skip(obstacle)
+    if column_limit(runner.loaded.model) is not None:
+        pytest.skip("its window is narrower than these answers, so the engine refuses it")
+    return runner
+
+
+def test_answers_equal_ordinary_generation(served: ModelRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = reference(served)
+    drafts = [wrong_at(index, expected[index]) for index in range(len(expected))]
+    for options in ({"drafts": False}, {"drafts": True}):
+        subject = answering(served, monkeypatch, drafts, **options)
+        subject.run(Gate())
+        assert subject.found == expected
+    assert set(expected[0]) - {WRONG}, "the draft's wrong token has to be wrong"
+
+
+@pytest.mark.parametrize("place", [0, 1, 3, TOKENS - 2, TOKENS - 1])
+def test_wrong_drafts_change_nothing(monkeypatch: pytest.MonkeyPatch, place: int) -> None:
+    runner = ending_runner()
+    expected = reference(runner)
+    subject = answering(runner, monkeypatch, [wrong_at(place, expected[row]) for row in range(len(expected))])
+    subject.run(Gate())
+    assert subject.found == expected
+
+
+def test_right_drafts_save_passes_and_useless_ones_cost_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = make_runner("llama", batch_size=20)
+    expected = reference(runner)
+    counts = {}
+    for name, drafts in (
+        ("right", list(expected.values())),
+        ("wrong", [(WRONG,) * TOKENS for _ in expected]),
+        ("half", [(*tokens[: TOKENS // 2], *[WRONG] * (TOKENS // 2)) for tokens in expected.values()]),
+    ):
+        subject = answering(runner, monkeypatch, drafts)
+        subject.run(Gate())
+        assert subject.found == expected
+        counts[name] = len(subject.passes)
+    # The prompt, and its whole answer in one pass.
+    assert counts["right"] == 2
+    assert counts["wrong"] == TOKENS
+    assert counts["right"] < counts["half"] < counts["wrong"]
+
+
+def test_drafts_longer_than_what_is_asked_for_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Learned positions end somewhere, and an answer is never longer than asked for."""
+    runner = make_runner("gpt2", batch_size=20)
+    expected = reference(runner)
+    longer = [response.tokens for response in runner.generate(PROMPTS.prompts, TOKENS + 6)]
+    subject = answering(runner, monkeypatch, longer)
+    subject.run(Gate())
+    assert subject.found == expected
+    assert max(length for _, length in subject.passes[1:]) <= TOKENS
+
+
+def test_a_draft_that_goes_on_behind_the_end_token_is_not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = ending_runner()
+    expected = reference(runner)
+    subject = answering(runner, monkeypatch, [(*tokens, 7, 7, 7) for tokens in expected.values()])
+    subject.run(Gate())
+    assert subject.found == expected
+
+
+@pytest.mark.parametrize("rows", [1, 2, 4, 20])
+@pytest.mark.parametrize("interval", [1, 3])
+def test_neither_batches_nor_the_interval_of_looking_change_answers(
+    monkeypatch: pytest.MonkeyPatch, rows: int, interval: int
+) -> None:
+    runner = ending_runner()
+    expected = reference(runner)
+    drafts = [wrong_at(2 * row, expected[row]) for row in range(len(expected))]
+    subject = answering(runner, monkeypatch, drafts, rows=rows, verdict_interval=interval)
+    for _ in range(2):
+        subject.found.clear()
+        subject.run(Gate())
+        assert subject.found == expected
+    assert max(count for count, _ in subject.passes) <= rows
+
+
+def test_suppressed_tokens_are_never_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = make_runner("llama", batch_size=20)
+    before = reference(runner)
+    suppressed = sorted({tokens[row % len(tokens)] for row, tokens in before.items()})
+    runner.loaded.model.generation_config.suppress_tokens = suppressed
+    expected = reference(runner)
+    assert expected != before
+    # Drafts are the answers of before, so they hold what is suppressed now.
+    subject = answering(runner, monkeypatch, list(before.values()))
+    subject.run(Gate())
+    assert subject.found == expected
+    assert not {token for tokens in subject.found.values() for token in tokens} & set(suppressed)
+
+
+def refusing_rows(texts: Sequence[str], marker: str) -> set[int]:
+    detector = RefusalDetector("lenient", (marker,))
+    return {row for row, text in enumerate(texts) if detector.is_refusal(text)}
+
+
+def test_early_verdicts_stop_a_row_and_count_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = make_runner("qwen2", batch_size=20)
+    expected = reference(runner)
+    texts = [runner.response(list(tokens)).text for tokens in expected.values()]
+    beginnings = "".join(normalized(runner.response(list(tokens[:4])).text) for tokens in expected.values())
+    marker = next(c for c in beginnings if not c.isspace() and 0 < len(refusing_rows(texts, c)) < len(texts))
+    counted = {}
+    for early in (True, False):
+        subject = answering(runner, monkeypatch, markers=[marker], drafts=False, early_verdicts=early)
+        counted[early] = subject.run(Gate()).refusals
+        assert all(expected[row][: len(tokens)] == tokens for row, tokens in subject.found.items())
+        stopped = [row for row, tokens in subject.found.items() if len(tokens) < len(expected[row])]
+        assert bool(stopped) is early
+        assert set(stopped) <= refusing_rows(texts, marker)
+    assert counted[True] == counted[False] == len(refusing_rows(texts, marker))
+
+
+def test_a_gate_that_closes_stops_asking_and_keeps_a_lower_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = make_runner("llama", batch_size=20)
+    texts = [normalized(runner.response(list(tokens)).text) for tokens in reference(runner).values()]
+    subject = answering(runner, monkeypatch, markers=[text[0] for text in texts if text], rows=2)
+    assert subject.run(Gate()).refusals == len(texts)
+    candidate = subject.run(Gate(((2.0, 0.0),)))
+    # Three refusals are more than the finished trial's two, and its KL of nothing is no more than this one's.
+    assert candidate.dominated == "with 3 refusals so far it is worse than a finished trial"
+    assert 3 <= candidate.refusals <= 4
+    assert candidate.answered == candidate.refusals
+
+
+def test_prompts_that_refused_most_are_asked_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = make_runner("qwen2", batch_size=20)
+    texts = [runner.response(list(tokens)).text for tokens in reference(runner).values()]
+    shortest_first = sorted(range(len(texts)), key=lambda row: len(PROMPTS.prompts[row].user))
+    markers = [character for character in normalized("".join(texts)) if not character.isspace()]
+    marker = next(c for c in markers if shortest_first[0] not in refusing_rows(texts, c))
+    refusing = refusing_rows(texts, marker)
+    subject = answering(runner, monkeypatch, markers=[marker], rows=1)
+    subject.run(Gate())
+    assert list(subject.found) == shortest_first
+    subject.found.clear()
+    subject.run(Gate())
+    assert set(list(subject.found)[: len(refusing)]) == refusing

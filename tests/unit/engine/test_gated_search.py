@@ -1,0 +1,136 @@
+"""The gate costs nothing but what it saves: a study replayed with and without it has the same front."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState as OptunaState
+from tests.unit.engine.pico_engine import BAD, PicoBench, make_bench
+from tests.unit.search.studies import IDENTITY, url_of
+
+from heretic.edits.plan import EditPlan, Normalization
+from heretic.edits.writer import ATTENTION, MLP
+from heretic.engine.factory import EngineOptions
+from heretic.engine.measurement import Engine, Measurement
+from heretic.observability.events import Event, TrialFinished, subscribed
+from heretic.search.gates import Gate
+from heretic.search.loop import SearchResult, search
+from heretic.search.pareto import dominates, pareto_front
+from heretic.search.record import TrialRecord, TrialState
+from heretic.search.space import Range, SearchSpace
+from heretic.search.storage import open_study, stored_records
+
+TRIALS = 30
+SPACE = SearchSpace(
+    (ATTENTION, MLP),
+    Normalization.NONE,
+    # Strong enough for answers of a random model to change.
+    peak_weight={ATTENTION: Range(0.0, 6.0), MLP: Range(0.0, 6.0)},
+)
+
+
+class Ungated:
+    """The same engine, told of no finished trial; and what gates it was handed."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.candidates = engine.candidates
+        self._engine = engine
+
+    def measure(self, plans: Sequence[EditPlan], numbers: Sequence[int], gate: Gate) -> list[Measurement]:
+        return self._engine.measure(plans, numbers, Gate())
+
+
+@pytest.fixture(scope="module")
+def bench() -> PicoBench:
+    return make_bench("qwen2", tokens=8)
+
+
+def run(path: Path, engine: Engine, n_trials: int = TRIALS) -> tuple[SearchResult, optuna.Study]:
+    """Random plans by seed, so that what was told does not change what is asked."""
+    url = url_of(path)
+    study = open_study(url, "heretic", IDENTITY)
+    study.sampler = optuna.samplers.RandomSampler(seed=3 + len(study.trials))
+    return search(study, url, SPACE, engine, n_trials), study
+
+
+def assert_same_front(found: Sequence[TrialRecord], expected: Sequence[TrialRecord]) -> None:
+    assert [entry.number for entry in found] == [entry.number for entry in expected]
+    for own, reference in zip(found, expected, strict=True):
+        assert own.plan == reference.plan
+        assert own.score("refusals") == reference.score("refusals")
+        assert own.score("kl").value == pytest.approx(reference.score("kl").value, rel=1e-3, abs=1e-6)
+        assert own.score("kl").details["positions"] == reference.score("kl").details["positions"]
+
+
+@pytest.mark.parametrize("candidates", [1, 4])
+def test_a_study_with_the_gate_has_the_front_of_one_without(bench: PicoBench, tmp_path: Path, candidates: int) -> None:
+    options = EngineOptions(candidates)
+    whole, _ = run(tmp_path / "whole.db", Ungated(bench.batched(options)))
+    seen: list[Event] = []
+    with subscribed(seen.append):
+        gated, study = run(tmp_path / "gated.db", bench.batched(options))
+    assert [entry.plan for entry in gated.records] == [entry.plan for entry in whole.records]
+    assert all(entry.state is TrialState.COMPLETE for entry in whole.records)
+    stopped = [entry for entry in gated.records if entry.state is TrialState.DOMINATED]
+    assert len(stopped) > TRIALS // 4, "hardly anything was stopped, so nothing would be tested"
+    assert {"KL" in entry.reason for entry in stopped} == {False, True}, "both jobs have to stop some"
+    front = pareto_front(whole.records)
+    assert len({entry.score("refusals").value for entry in front}) > 1
+    assert_same_front(pareto_front(gated.records), front)
+
+    complete = [entry for entry in gated.records if entry.state is TrialState.COMPLETE]
+    for entry in stopped:
+        measured = whole.records[entry.number]
+        # What is told: worse than a finished trial of an earlier batch, and no worse than the truth in refusals.
+        earlier = [other for other in complete if other.number // candidates < entry.number // candidates]
+        assert any(dominates(other.values, entry.values) for other in earlier)
+        assert entry.score("refusals").value <= measured.score("refusals").value
+        assert any(dominates(other.values, measured.values) for other in earlier)
+        assert entry.reason
+        assert study.trials[entry.number].values == list(entry.values)
+
+    # They count, are reported as what they are, and never stand on the front.
+    assert gated.complete == len(gated.records) == TRIALS
+    reported = {event.number: event for event in seen if isinstance(event, TrialFinished)}
+    assert {number for number, event in reported.items() if event.dominated} == {entry.number for entry in stopped}
+    assert not any(reported[entry.number].on_front for entry in stopped)
+    assert all(trial.state is OptunaState.COMPLETE for trial in study.trials)
+
+
+def test_a_gated_study_goes_on_where_it_stopped(bench: PicoBench, tmp_path: Path) -> None:
+    first, _ = run(tmp_path / "study.db", bench.batched(EngineOptions(4)), 18)
+    assert any(entry.state is TrialState.DOMINATED for entry in first.records)
+    resumed, study = run(tmp_path / "study.db", bench.batched(EngineOptions(4)), 24)
+    assert resumed.records[:18] == first.records
+    assert resumed.complete == len(resumed.records) == 24
+    assert stored_records(study) == list(resumed.records)
+    # One whose values nothing finished dominates any more would be lost to the front.
+    complete = [entry for entry in resumed.records if entry.state is TrialState.COMPLETE]
+    for entry in resumed.records:
+        if entry.state is TrialState.DOMINATED:
+            assert any(dominates(other.values, entry.values) for other in complete)
+
+
+def test_a_perfect_trial_stops_everything_that_follows(bench: PicoBench) -> None:
+    """Refusals of none at a divergence of nothing: whatever comes next is stopped before any answer."""
+    engine = bench.batched(EngineOptions(2))
+    plans = [SPACE.suggest(optuna.trial.FixedTrial(_parameters(peak))) for peak in (3.0, 5.0)]
+    found = engine.measure(plans, (0, 1), Gate(((0.0, 0.0),)))
+    assert [own.state for own in found] == [TrialState.DOMINATED] * 2
+    for own in found:
+        refusals, kl = own.scores
+        assert (refusals.value, refusals.n) == (0.0, len(BAD))
+        assert kl.value > 0
+
+
+def _parameters(peak: float) -> dict[str, object]:
+    parameters: dict[str, object] = {"scope": "layer", "direction_position": 0.5}
+    for component in (ATTENTION, MLP):
+        parameters |= {
+            f"{component}.peak_weight": peak,
+            f"{component}.peak_position": 0.6,
+            f"{component}.floor": 0.5,
+            f"{component}.width": 0.7,
+        }
+    return parameters
