@@ -82,7 +82,8 @@ def main() -> None:
         if not files:
             raise SystemExit(f"the peer wrote no study:\n{finished.stdout[-2000:]}\n{finished.stderr[-2000:]}")
         study = optuna.load_study(study_name=None, storage=JournalStorage(JournalFileBackend(str(files[0]))))
-    trials = [trial for trial in study.trials if trial.state == optuna.trial.TrialState.COMPLETE]
+        # Read while the file is there.
+        trials = study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
     for trial in trials:
         attributes = trial.user_attrs
         print(f"refusals {attributes['refusals']:3d}   KL {attributes['kl_divergence']:.4f}   {trial.duration}")
