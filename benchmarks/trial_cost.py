@@ -1,39 +1,191 @@
-"""Seconds of every step of a trial: `python benchmarks/trial_cost.py [heretic arguments]`."""
+"""Seconds a trial against the plain forward work, and what every part of the engine saves.
 
+`python benchmarks/trial_cost.py [--parts N] -- [heretic arguments]`: a study of `n_trials` trials with everything on,
+then with --parts N the same N random plans with each part switched off in turn.
+
+Plain is the KL pass and the generation of the unedited model by ordinary passes, in the same process: the faster of two
+runs, because other programs only ever make one slower.
+"""
+
+import argparse
 import os
 import sys
 import time
-from itertools import pairwise
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
-from heretic.config import load_settings
-from heretic.edits.plan import EditPlan, Normalization, Schedule, Scope
-from heretic.workbench import prepare
+import optuna
+import psutil
+import torch
 
-REPETITIONS = 3
+from heretic.config import Settings, load_settings
+from heretic.edits.plan import Normalization
+from heretic.engine.batched import BatchedEngine
+from heretic.engine.factory import EngineOptions, make_batched_engine
+from heretic.engine.inplace import InplaceEngine
+from heretic.engine.measurement import Engine
+from heretic.evaluation.evaluators.kl import KlEvaluator
+from heretic.evaluation.evaluators.markers import MarkerEvaluator
+from heretic.search.gates import Gate
+from heretic.search.loop import make_sampler
+from heretic.search.pareto import pareto_front
+from heretic.search.record import TrialRecord, TrialState
+from heretic.search.space import SearchSpace
+from heretic.workbench import (
+    edit_builder,
+    extract_directions,
+    load_prompts,
+    load_runner,
+    make_editor,
+    make_evaluators,
+)
+
+PARTS: dict[str, tuple[EngineOptions, bool]] = {
+    "all parts on": (EngineOptions(), True),
+    "one candidate at a time": (EngineOptions(candidates=1), True),
+    "no shared prefix": (EngineOptions(shared_prefix=False), True),
+    "no kept layers": (EngineOptions(kept_layers=False), True),
+    "no early verdicts": (EngineOptions(early_verdicts=False), True),
+    "no dominance gate": (EngineOptions(), False),
+    "no ordered weights": (EngineOptions(packed_weights=False), True),
+    "with drafts": (EngineOptions(drafts=True), True),
+}
+"""Engine options and whether the gate is on."""
+KL_LIMIT = 0.5
+"""Reference point of the hypervolume, in nats; the other is the unedited model's refusals."""
+
+
+class Bench:
+    """One prepared model and its evaluators."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        prompts = load_prompts(settings)
+        self.runner = load_runner(settings, settings.model or "", prompts)
+        self.editor = make_editor(settings, self.runner)
+        directions = extract_directions(settings, self.runner, prompts)
+        refusals, kl = make_evaluators(settings, self.runner, prompts)
+        if not isinstance(refusals, MarkerEvaluator) or not isinstance(kl, KlEvaluator):
+            raise TypeError("this benchmark knows the markers and kl evaluators only")
+        self.refusals, self.kl = refusals, kl
+        self.build = edit_builder(self.runner, directions, self.editor)
+        self.space = SearchSpace(self.runner.layout.components, Normalization(settings.normalization))
+
+    def plain(self) -> tuple[float, float]:
+        """Seconds of the KL pass and of generation, by ordinary passes of the unedited model."""
+        self.kl.remember()
+        kl = min(seconds_of(lambda: self.kl.score()) for _ in range(2))
+        return kl, min(seconds_of(lambda: self.refusals.score()) for _ in range(2))
+
+    def engine(self, options: EngineOptions) -> BatchedEngine:
+        """A batched engine with some parts off."""
+        engine = make_batched_engine(self.runner, self.build, self.refusals, self.kl, options)
+        if isinstance(engine, str):
+            sys.exit(f"no batched engine: {engine}")
+        return engine
+
+    def study(
+        self, engine: Engine, trials: int, random_trials: int, gated: bool
+    ) -> tuple[list[TrialRecord], Counter[str]]:
+        """Run a study in memory; its records and the seconds of every step."""
+        steps: Counter[str] = Counter()
+        if isinstance(engine, BatchedEngine):
+            timed(engine, "_build", "build", steps)
+            timed(engine._divergences, "run", "kl", steps)
+            timed(engine._answers, "run", "answers", steps)
+        study = optuna.create_study(
+            directions=["minimize"] * 2, sampler=make_sampler(self.settings.seed, random_trials, 0)
+        )
+        records: list[TrialRecord] = []
+        while len(records) < trials:
+            asked = [study.ask() for _ in range(min(engine.candidates, trials - len(records)))]
+            plans = [self.space.suggest(trial) for trial in asked]
+            gate = Gate.behind(records) if gated else Gate()
+            started = time.perf_counter()
+            found = engine.measure(plans, [trial.number for trial in asked], gate)
+            seconds = (time.perf_counter() - started) / len(asked)
+            for trial, plan, own in zip(asked, plans, found, strict=True):
+                record = TrialRecord(trial.number, plan, own.scores, own.state, own.reason, seconds)
+                records.append(record)
+                study.tell(trial, list(record.values))
+        return records, steps
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    """Wall-clock seconds."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def timed(owner: object, name: str, step: str, steps: Counter[str]) -> None:
+    """Count the seconds of a method."""
+    method = getattr(owner, name)
+
+    def wrapped(*arguments: object) -> object:
+        started = time.perf_counter()
+        try:
+            return method(*arguments)
+        finally:
+            steps[step] += time.perf_counter() - started  # type: ignore[assignment]  # a Counter of seconds
+
+    setattr(owner, name, wrapped)
+
+
+def hypervolume(records: list[TrialRecord], baseline: float) -> float:
+    """Share of the box up to (KL_LIMIT, the unedited model's refusals) that the front dominates."""
+    volume, kl_before = 0.0, KL_LIMIT
+    for record in pareto_front(records):
+        refusals, kl = record.values
+        if kl < kl_before and refusals < baseline:
+            volume += (baseline - refusals) / baseline * (kl_before - kl) / KL_LIMIT
+            # Further points of the front have less divergence and more refusals.
+            kl_before = kl
+    return volume
+
+
+def row(name: str, records: list[TrialRecord], steps: Counter[str], plain: float, candidates: int) -> str:
+    """One line of the table."""
+    mean = sum(record.seconds for record in records) / len(records)
+    stopped = sum(record.state is TrialState.DOMINATED for record in records)
+    each = "  ".join(f"{step} {steps[step] / len(records):.2f}" for step in ("build", "kl", "answers"))
+    cost = f"{mean:7.2f} s  {mean / plain:5.2f} x plain"
+    return f"{name:<24} K {candidates:<3} {cost}   stopped {stopped}/{len(records)}   {each}"
 
 
 def main() -> None:
-    """Prepare a model as the command line would, then time one plan step by step."""
-    settings = load_settings(sys.argv[1:], os.environ, Path.cwd()).settings
-    bench = prepare(settings)
-    schedule = Schedule(1.0, 0.7, 0.3, 0.5)
-    schedules = tuple((component, schedule) for component in bench.runner.layout.components)
-    plan = EditPlan(Scope.LAYER, None, schedules, Normalization(settings.normalization))
-    print("build   apply   kl      refusals  restore (seconds)")
-    for _ in range(REPETITIONS):
-        times = [time.perf_counter()]
-        edits = bench.edits(plan)
-        times.append(time.perf_counter())
-        bench.editor.apply(edits)
-        times.append(time.perf_counter())
-        bench.kl.score()
-        times.append(time.perf_counter())
-        bench.refusals.score()
-        times.append(time.perf_counter())
-        bench.editor.restore()
-        times.append(time.perf_counter())
-        print("  ".join(f"{after - before:6.2f}" for before, after in pairwise(times)))
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--parts", type=int, default=0, help="random plans for every part")
+    parser.add_argument("--in-place", type=int, default=0, help="random plans for the in-place engine")
+    parser.add_argument("arguments", nargs="*")
+    options = parser.parse_args()
+    settings = load_settings(options.arguments, os.environ, Path.cwd()).settings
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    bench = Bench(settings)
+    kl, generation = bench.plain()
+    plain = kl + generation
+    dtype = next(bench.runner.loaded.model.parameters()).dtype
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {dtype}, KL {settings.kl_mode}")
+    print(f"plain: KL {kl:.2f} s + generation {generation:.2f} s = {plain:.2f} s", flush=True)
+    baseline = bench.refusals.baseline.value
+    if settings.n_trials > 1:
+        engine = bench.engine(EngineOptions())
+        records, steps = bench.study(engine, settings.n_trials, settings.n_startup_trials, True)
+        print(row(f"study of {len(records)} trials", records, steps, plain, engine.candidates))
+        print(f"hypervolume {hypervolume(records, baseline):.4f} (KL <= {KL_LIMIT}, refusals <= {baseline:.0f})")
+        front = ", ".join(f"{int(own.values[0])} at {own.values[1]:.4f}" for own in pareto_front(records))
+        print(f"front: {front}", flush=True)
+    for name, (own, gated) in PARTS.items() if options.parts else ():
+        engine = bench.engine(own)
+        records, steps = bench.study(engine, options.parts, options.parts, gated)
+        print(row(name, records, steps, plain, engine.candidates), flush=True)
+    if options.in_place:
+        reference = InplaceEngine(bench.build, bench.editor, bench.refusals, bench.kl)
+        records, steps = bench.study(reference, options.in_place, options.in_place, False)
+        print(row("in place", records, steps, plain, 1))
+    print(f"peak memory {psutil.Process().memory_info().rss / 1e9:.1f} GB resident now")
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from heretic.observability.events import (
     FullPrecisionNeeded,
     ModelSaved,
     TrialApplied,
+    Warned,
     emit,
 )
 from heretic.search.loop import SearchResult, search
@@ -81,8 +82,12 @@ class Session:
             if record.number in self._rescored:
                 continue
             bench.kl.remember()
-            with applied(bench.editor, bench.edits(record.plan)):
-                refusals, kl = _measured(bench, record)
+            try:
+                with applied(bench.editor, bench.edits(record.plan)):
+                    refusals, kl = _measured(bench, record)
+            except TrialFailed as error:
+                emit(Warned(str(error)))
+                continue
             self._rescored[record.number] = refusals, kl
             searched = int(record.score("refusals").value), record.score("kl").value
             emit(FrontChecked(record.number, int(refusals.value), refusals.n, kl.value, *searched))

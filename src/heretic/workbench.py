@@ -101,7 +101,8 @@ def prepare(settings: Settings) -> Workbench:
     directions = extract_directions(settings, runner, prompts)
     if settings.compile:
         # After the extraction: its hooks on every layer would break the compiled graph apart.
-        runner.loaded.model.compile()
+        # Batches differ in length: without `dynamic` every length would be compiled for itself.
+        runner.loaded.model.compile(dynamic=True)
     started = time.perf_counter()
     refusals, kl = make_evaluators(settings, runner, prompts)
     emit(

@@ -19,6 +19,7 @@ from heretic.edits.algebra import Edit, edited_output
 from heretic.edits.writer import ModelLayout, ResidualWriter, WriterKind
 from heretic.errors import ModelError
 from heretic.models.access import oriented, writer_bias, writer_weight
+from heretic.models.forwards import override_forward
 from heretic.models.quantized import dequantized_weight, is_quantized
 
 
@@ -77,8 +78,7 @@ class OutputSpaceEditor:
             # Experts of the experts interface say how they work; Llama 4's run every expert on its own block of rows.
             routed = hasattr(module, "has_gate")
             forward = _edited_experts_forward if routed else _edited_dense_experts_forward
-            module.forward = partial(forward, module, writer, stacked)
-            self._undo.append(lambda: module.__dict__.pop("forward") and None)
+            self._undo.append(override_forward(module, partial(forward, module, writer, stacked)))
             return
         if stacked.count > 1 and self._is_listed_expert(writer):
             raise ModelError(
@@ -175,12 +175,23 @@ class _StackedEdit:
         """Whether any candidate scales what the writer reads."""
         return self._all.input_scale is not None
 
-    def sides(self, like: Tensor) -> _Sides:
-        """The sides for the running batch, in the dtype and on the device of `like`; cached until these change."""
+    def of_candidates(self, like: Tensor) -> _Sides:
+        """The sides of the K candidates, in the dtype and on the device of `like`."""
         cast = self._cast
         if cast is None or cast.write.dtype != like.dtype or cast.write.device != like.device:
             self._cast = cast = _map_sides(self._all, lambda side: side.to(like))
             self._version = -1
+        return cast
+
+    def candidate_of(self, rows: int, like: Tensor) -> Tensor:
+        """[rows] candidate of each of the batch's flattened rows."""
+        index = self._rows.index
+        groups = torch.arange(self.count) if index is None else index
+        return groups.to(like.device).repeat_interleave(rows // len(groups))
+
+    def sides(self, like: Tensor) -> _Sides:
+        """The sides of the running batch's groups of rows, as `of_candidates`; cached until the rows change."""
+        cast = self.of_candidates(like)
         if self._version != self._rows.version or self._gathered is None:
             index = self._rows.index
             self._gathered = cast if index is None else _map_sides(cast, lambda side: side[index.to(side.device)])
@@ -259,8 +270,9 @@ def _edited_experts_forward(
     `has_post_expert_norm`.
     """
     token_count = hidden_states.shape[0]
-    sides = stacked.sides(hidden_states)
-    group = torch.arange(sides.groups, device=hidden_states.device).repeat_interleave(token_count // sides.groups)
+    # Not gathered: for every row and expert that would be far more than the activations.
+    sides = stacked.of_candidates(hidden_states)
+    candidate = stacked.candidate_of(token_count, hidden_states)
     result = torch.zeros_like(hidden_states)
     first_name = "gate_up_proj" if module.has_gate else "up_proj"
     for expert in torch.unique(top_k_index).tolist():
@@ -270,18 +282,18 @@ def _edited_experts_forward(
         inner = _expert_linear(module, first_name, expert, hidden_states[token])
         inner = module._apply_gate(inner) if module.has_gate else module.act_fn(inner)
         if sides.input_scale is not None:
-            inner = inner * sides.input_scale[group[token], expert]
+            inner = inner * sides.input_scale[candidate[token], expert]
         output = _expert_linear(module, writer.parameter, expert, inner, with_bias=False)
         output = edited_output(
             output[:, None, :],
-            sides.write[group[token], expert],
-            sides.read[group[token], expert],
-            None if sides.output_scale is None else sides.output_scale[group[token], expert],
+            sides.write[candidate[token], expert],
+            sides.read[candidate[token], expert],
+            None if sides.output_scale is None else sides.output_scale[candidate[token], expert],
         )[:, 0, :]
         if writer.bias is not None:
             output = output + getattr(module, writer.bias)[expert]
         if sides.offset is not None:
-            output = output + sides.offset[group[token]]
+            output = output + sides.offset[candidate[token]]
         if module.has_post_expert_norm:
             output = module.post_expert_norm(output)
         weighted = output * top_k_weights[token, choice, None]

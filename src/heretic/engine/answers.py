@@ -16,6 +16,11 @@ from heretic.models.runner import Response
 from heretic.observability.events import ResponseMeasured, emit
 from heretic.search.gates import Gate
 
+SPARE_PROMPTS = 4
+"""Asked first in addition to twice as many prompts as refusals would decide."""
+WORTHWHILE_SHARE = 0.5
+"""A second round of decoding costs as many steps as the first, so only what saves more prompts is worth it."""
+
 
 @dataclass(slots=True, eq=False)
 class _Row:
@@ -61,10 +66,19 @@ class AnswerJob:
         self._rests = rests
         self._kept = kept
         self._options = options
+        self._rows = options.rows
         self._refused: Counter[int] = Counter()
         self._drafts = Drafts(len(rests), self._runner.end_tokens)
-        for prompt, response in enumerate(evaluator.base_responses):
-            self._drafts.add(prompt, response.tokens)
+        if options.drafts:
+            for prompt, response in enumerate(evaluator.base_responses):
+                self._drafts.add(prompt, response.tokens)
+
+    def halve_rows(self) -> bool:
+        """Decode half as many rows at once from now on; False where it is one already."""
+        if self._rows == 1:
+            return False
+        self._rows = max(1, min(self._rows, len(self._rests)) // 2)
+        return True
 
     def run(self, candidates: Sequence[Candidate], prefix: KeyValues, gate: Gate, assign: AssignRows) -> None:
         """Answer the prompts with every candidate that is still running, until its verdicts are known or decide.
@@ -77,15 +91,25 @@ class AnswerJob:
         """
         # Where most trials refused is where a count grows fastest; like lengths keep padding small.
         order = sorted(range(len(self._rests)), key=lambda prompt: (-self._refused[prompt], len(self._rests[prompt])))
-        done = 0
-        while done < len(order):
-            running = [candidate for candidate in candidates if candidate.running]
+        asked = {candidate.index: 0 for candidate in candidates}
+        while True:
+            running = [own for own in candidates if own.running and asked[own.index] < len(order)]
             if not running:
                 return
-            prompts = order[done : done + max(1, self._options.rows // len(running))]
-            done += len(prompts)
-            rows = [_Row(candidate, prompt) for candidate in running for prompt in prompts]
+            room = max(1, self._rows // len(running))
+            rows = []
+            for candidate in running:
+                start = asked[candidate.index]
+                count = min(room, self._first_share(candidate, gate) if start == 0 else len(order))
+                rows += [_Row(candidate, prompt) for prompt in order[start : start + count]]
+                asked[candidate.index] += count
             self._answer(rows, prefix, gate, assign)
+
+    def _first_share(self, candidate: Candidate, gate: Gate) -> int:
+        """How many prompts to ask first: where few refusals would decide, more are asked only if these do not."""
+        limit = gate.limit(candidate.mean_divergence)
+        share = 2 * limit + SPARE_PROMPTS
+        return len(self._rests) if share > WORTHWHILE_SHARE * len(self._rests) else int(share)
 
     @property
     def kept_bytes(self) -> int:
@@ -107,7 +131,8 @@ class AnswerJob:
         steps = 0
         while decoding.rows:
             steps += 1
-            if steps % self._options.verdict_interval == 0:
+            full = all(len(row.tokens) >= self._evaluator.tokens for row in decoding.rows)
+            if full or steps % self._options.verdict_interval == 0:
                 self._judge(decoding, gate)
                 if not decoding.rows:
                     return
@@ -139,7 +164,8 @@ class AnswerJob:
         candidate.answered += 1
         candidate.refusals += verdict
         self._refused[row.prompt] += verdict
-        self._drafts.add(row.prompt, response.tokens)
+        if self._options.drafts:
+            self._drafts.add(row.prompt, response.tokens)
         prompt = self._evaluator.prompts[row.prompt]
         emit(ResponseMeasured(candidate.number, prompt.user, response.text, verdict))
         kl = candidate.mean_divergence

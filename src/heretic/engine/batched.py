@@ -54,12 +54,13 @@ class BatchedEngine:
 
     def measure(self, plans: Sequence[EditPlan], numbers: Sequence[int], gate: Gate) -> list[Measurement]:
         """See Engine."""
-        edits = [self._build(plan) for plan in plans]
-        candidates = [
-            Candidate(index, number, _first_layer(own))
-            for index, (number, own) in enumerate(zip(numbers, edits, strict=True))
-        ]
+        candidates: list[Candidate] = []
         try:
+            edits = [self._build(plan) for plan in plans]
+            candidates = [
+                Candidate(index, number, _first_layer(own, self._divergences.layer_count))
+                for index, (number, own) in enumerate(zip(numbers, edits, strict=True))
+            ]
             self._run(candidates, edits, gate)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -71,9 +72,11 @@ class BatchedEngine:
             self._editor.restore()
         if ran_out:
             empty_cache(self._divergences.device)
-            if len(plans) == 1:
-                return [Measurement((), TrialState.FAILED, MEMORY_RAN_OUT)]
             # Fewer at once need less.
+            if len(plans) == 1:
+                if self._answers.halve_rows():
+                    return self.measure(plans, numbers, gate)
+                return [Measurement((), TrialState.FAILED, MEMORY_RAN_OUT)]
             self.candidates = max(1, len(plans) // 2)
             parts = [slice(0, self.candidates), slice(self.candidates, None)]
             return [own for part in parts for own in self.measure(plans[part], numbers[part], gate)]
@@ -103,6 +106,6 @@ class BatchedEngine:
         return Measurement(scores, TrialState.COMPLETE)
 
 
-def _first_layer(edits: Sequence[Edit]) -> int:
-    # A plan that edits nothing: every layer may be skipped, but one has to run.
-    return min((edit.writer.layer for edit in edits), default=0)
+def _first_layer(edits: Sequence[Edit], layer_count: int) -> int:
+    # A plan that edits nothing: every layer might be skipped, but one has to run.
+    return min((edit.writer.layer for edit in edits), default=layer_count - 1)

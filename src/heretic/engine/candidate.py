@@ -18,6 +18,8 @@ class Candidate:
         number: Its trial's number.
         first_layer: The first layer that it edits.
         divergences: KL divergence and top-1 agreement of the positions seen, prompt by prompt.
+        total_divergence: Sum of these divergences.
+        positions: Their number.
         refusals: Refusals counted so far.
         answered: Prompts whose verdict is known.
         dominated: Why it was stopped, or an empty string.
@@ -28,6 +30,8 @@ class Candidate:
     number: int
     first_layer: int
     divergences: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    total_divergence: float = 0.0
+    positions: int = 0
     refusals: int = 0
     answered: int = 0
     dominated: str = ""
@@ -36,8 +40,7 @@ class Candidate:
     @property
     def mean_divergence(self) -> float:
         """KL of the positions seen."""
-        total = sum(float(divergence.sum()) for divergence, _ in self.divergences)
-        return total / sum(map(len, (divergence for divergence, _ in self.divergences)))
+        return self.total_divergence / self.positions
 
     @property
     def running(self) -> bool:

@@ -1,5 +1,6 @@
 """The KL job: teacher-forced passes over the baseline's evaluation prompts, candidate beside candidate."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
@@ -20,6 +21,7 @@ CHUNK_TOKENS = 1024
 class DivergenceJob:
     """Fixed rows, prompt rest and continuation; measured on the unedited model when made."""
 
+    @torch.inference_mode()
     def __init__(
         self,
         evaluator: KlEvaluator,
@@ -59,6 +61,11 @@ class DivergenceJob:
             for row, own in zip(rows, self._split(logits, rows), strict=True):
                 self._base.keep(row, own)
         self._kept = kept
+
+    @property
+    def layer_count(self) -> int:
+        """Decoder layers of the model."""
+        return len(self._forward.layers)
 
     @property
     def device(self) -> torch.device:
@@ -122,15 +129,19 @@ class DivergenceJob:
         for place, candidate in enumerate(candidates):
             own = compared[place * len(rows) : (place + 1) * len(rows)]
             candidate.divergences += own
-            for row, (divergence, _) in zip(rows, own, strict=True):
-                self._divergence[row] += float(divergence.sum())
+            sums = torch.stack([divergence.double().sum() for divergence, _ in own]).tolist()
+            candidate.total_divergence += sum(sums)
+            candidate.positions += sum(len(divergence) for divergence, _ in own)
+            for row, total in zip(rows, sums, strict=True):
+                if math.isfinite(total):
+                    self._divergence[row] += total
 
     def _judge(self, candidate: Candidate, gate: Gate) -> None:
-        total = sum(float(divergence.sum()) for divergence, _ in candidate.divergences)
+        total = candidate.total_divergence
         # Divergences are never negative, so what is seen bounds the mean from below. Not finite compares as False.
         if gate.closes(0.0, total / self._positions):
             candidate.dominated = "its KL alone is worse than a finished trial"
-        candidate.failed = not total < float("inf")
+        candidate.failed = not math.isfinite(total)
 
     def _split(self, logits: Tensor, rows: Sequence[int]) -> tuple[Tensor, ...]:
         if self._suppressed:

@@ -12,15 +12,16 @@ from heretic.engine.answers import AnswerJob, AnswerOptions
 from heretic.engine.batched import BatchedEngine
 from heretic.engine.divergences import DivergenceJob
 from heretic.engine.inplace import BuildEdits
-from heretic.engine.throughput import find_candidates
+from heretic.engine.throughput import find_candidates, most_rows
 from heretic.evaluation.divergence import kl_divergence
 from heretic.evaluation.evaluators.kl import KlEvaluator
 from heretic.evaluation.evaluators.markers import MarkerEvaluator
-from heretic.models.devices import free_memory
+from heretic.models.devices import empty_cache, free_memory, is_out_of_memory
 from heretic.models.kept_layers import KeptLayers
 from heretic.models.packed import PackedLinears
 from heretic.models.ragged import RaggedForward, column_limit, ragged_obstacle, split_shared_prefix
 from heretic.models.runner import ModelRunner
+from heretic.observability.events import Warned, emit
 
 KEPT_SHARE = 0.1
 """Kept layers take at most this share of the device's free memory."""
@@ -58,6 +59,19 @@ def make_batched_engine(
     obstacle = ragged_obstacle(runner.loaded)
     if obstacle is not None:
         return obstacle
+    try:
+        return _assembled(runner, build, refusals, kl, options)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+    # Outside the handler the traceback no longer holds the tensors of the failed pass.
+    empty_cache(runner.loaded.device)
+    return "memory ran out while the batched engine was prepared"
+
+
+def _assembled(
+    runner: ModelRunner, build: BuildEdits, refusals: MarkerEvaluator, kl: KlEvaluator, options: EngineOptions
+) -> BatchedEngine | str:
     encoded_good = [runner.encode(prompt) for prompt in kl.prompts]
     encoded_bad = [runner.encode(prompt) for prompt in refusals.prompts]
     both = split_shared_prefix([*encoded_good, *encoded_bad], encoded_good[0] if options.shared_prefix else ())
@@ -75,13 +89,15 @@ def make_batched_engine(
     divergences = DivergenceJob(kl, forward, good, prefix, _store(runner, good_tokens, False, options))
     kept = _store(runner, sum(map(len, bad)), True, options)
     if kept is not None:
-        _keep(forward, bad, prefix, kept, runner.calibration.batch_size)
+        _keep(forward, bad, prefix, kept, refusals.runner.calibration.batch_size)
     count = 1
     if not has_listed_experts(runner.loaded.model, runner.layout):
         count = options.candidates or find_candidates(forward, prefix, len(bad))
+    elif options.candidates > 1:
+        emit(Warned("The experts of this model are a list of modules, so one candidate is measured at a time."))
     on_host = runner.loaded.device.type == "cpu"
     answer_options = AnswerOptions(
-        rows=max(runner.calibration.batch_size, count * len(bad)),
+        rows=max(runner.calibration.batch_size, min(count * len(bad), most_rows(runner.loaded.device))),
         verdict_interval=1 if on_host else DEVICE_INTERVAL,
         early_verdicts=options.early_verdicts,
         drafts=options.drafts and limit is None,
@@ -104,6 +120,9 @@ def has_listed_experts(model: nn.Module, layout: ModelLayout) -> bool:
 def _store(runner: ModelRunner, tokens: int, with_key_values: bool, options: EngineOptions) -> KeptLayers | None:
     if not options.kept_layers:
         return None
+    # Keys and values are about as wide as what layers read, for the widest models (without grouped queries) twice.
+    if with_key_values:
+        tokens *= 3
     width = runner.layout.hidden_size * next(runner.loaded.model.parameters()).element_size()
     budget = KEPT_SHARE * free_memory(runner.loaded.device)
     stride = max(1, -(-tokens * width * runner.layout.layer_count // max(int(budget), 1)))

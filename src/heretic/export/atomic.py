@@ -277,6 +277,17 @@ def _locked(target: Path) -> Iterator[None]:
         lock.release()
 
 
+def _grant_usual_permissions(folder: Path) -> None:
+    """Give files the mode that the process gives new ones: safetensors makes its own readable by the owner alone."""
+    probe = folder / ".mode"
+    probe.touch()
+    mode = probe.stat().st_mode
+    probe.unlink()
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(mode)
+
+
 @contextmanager
 def staged_folder(folder: Path, overwrite: bool = False) -> Iterator[tuple[Path, Path]]:
     """A new folder to write into that takes the target's name when the block ends without an exception.
@@ -301,6 +312,7 @@ def staged_folder(folder: Path, overwrite: bool = False) -> Iterator[tuple[Path,
             staging.mkdir()
             try:
                 yield staging, target
+                _grant_usual_permissions(staging)
                 _sync_tree(staging)
                 _publish(staging, target, overwrite)
             finally:

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from transformers import Cache, DynamicCache
 
+from heretic.models.forwards import override_forward
+
 
 class KeptLayers:
     """What the layers of one model read for N fixed token rows, and the keys and values that they wrote.
@@ -119,16 +121,11 @@ def skipping(layers: Sequence[nn.Module], kept: tuple[KeptLayers, Sequence[int],
             return (hidden_states, *arguments[1:]), keywords
         return arguments, {**keywords, "hidden_states": hidden_states}
 
-    skipped: list[Any] = list(layers[:first])
-    handle = layers[first].register_forward_pre_hook(replace, with_kwargs=True)
-    try:
-        for layer, module in enumerate(skipped):
-            module.forward = partial(_hand_on, store.returns_tuple[layer])
+    with ExitStack() as stack:
+        stack.callback(layers[first].register_forward_pre_hook(replace, with_kwargs=True).remove)
+        for layer, module in enumerate(layers[:first]):
+            stack.callback(override_forward(module, partial(_hand_on, store.returns_tuple[layer])))
         yield
-    finally:
-        handle.remove()
-        for module in skipped:
-            module.__dict__.pop("forward", None)
 
 
 def _hand_on(as_tuple: bool, hidden_states: Tensor, *_arguments: Any, **_keywords: Any) -> Tensor | tuple[Tensor]:

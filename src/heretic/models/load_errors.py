@@ -75,7 +75,10 @@ def exhausted(name: str, rejected: Sequence[tuple[str, str]]) -> str:
             "and --max-memory"
         )
     elif found == {NOT_FINITE}:
-        advice = "its weights may be damaged: download it again, or add float32 to --dtypes"
+        tried = {dtype for dtype, _reason in rejected}
+        advice = "its weights may be damaged: download it again"
+        if not tried & {"float32", "torch.float32"}:
+            advice += ", or add float32 to --dtypes"
     return f"{name} works with no dtype ({reasons}); {advice}."
 
 

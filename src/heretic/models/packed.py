@@ -5,8 +5,8 @@ oneDNN and MKL reorder a weight whenever they multiply by it, which for few rows
 where it has none, or memory is short, the ordinary products are used.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from heretic.models.devices import free_host_memory
+from heretic.models.forwards import override_forward
 
 MEMORY_SHARE = 0.4
 """The ordered copies take at most this share of the free host memory."""
@@ -28,7 +29,7 @@ class PackedLinears:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self._forwards: list[tuple[Any, Any]] = []
+        self._forwards: list[tuple[nn.Module, Callable[..., Any]]] = []
         modules = [module for module in model.modules() if type(module) is nn.Linear and _can_be_packed(module.weight)]
         # A weight that two modules share is ordered once.
         weights = {id(module.weight): module.weight for module in modules}
@@ -43,13 +44,10 @@ class PackedLinears:
     @contextmanager
     def active(self) -> Iterator[None]:
         """Multiply by the copies for the duration of a with-block."""
-        try:
+        with ExitStack() as stack:
             for module, forward in self._forwards:
-                module.forward = forward
+                stack.callback(override_forward(module, forward))
             yield
-        finally:
-            for module, _ in self._forwards:
-                module.__dict__.pop("forward", None)
 
 
 def _linear(weight: Tensor, bias: Tensor | None, inputs: Tensor) -> Tensor:

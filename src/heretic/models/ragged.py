@@ -201,7 +201,9 @@ class RaggedState:
     def select(self, rows: Sequence[int]) -> None:
         """Keep only these rows, in this order."""
         index = torch.tensor(list(rows), device=self._mask.device)
-        self.cache.batch_select_indices(index)
+        layers: list[Any] = self.cache.layers
+        for layer in layers:  # each on the device of its part of the model
+            layer.batch_select_indices(index.to(layer.keys.device))
         self._mask, self._lengths = self._mask[index], self._lengths[index]
 
     def key_values(self) -> KeyValues:

@@ -18,12 +18,20 @@ class Gate:
         finished: Objective values (refusals, KL) of complete trials; none leaves the gate open.
     """
 
-    finished: tuple[tuple[float, ...], ...] = ()
+    finished: tuple[tuple[float, float], ...] = ()
 
     @classmethod
     def behind(cls, records: Sequence[TrialRecord]) -> "Gate":
         """The gate that a study's records make."""
-        return cls(tuple(record.values for record in records if record.state is TrialState.COMPLETE))
+        complete = [record.values for record in records if record.state is TrialState.COMPLETE]
+        return cls(tuple((refusals, kl) for refusals, kl in complete))
+
+    def limit(self, kl: float) -> float:
+        """The number of refusals at which the gate closes for a trial with this divergence; infinity for never."""
+        return min(
+            (refusals if finished < kl else refusals + 1 for refusals, finished in self.finished if finished <= kl),
+            default=float("inf"),
+        )
 
     def closes(self, refusals: float, kl: float) -> bool:
         """Whether a trial with at least so many refusals and so much divergence is dominated already."""

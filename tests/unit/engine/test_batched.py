@@ -291,3 +291,14 @@ def test_other_errors_pass_through_and_leave_the_model_unedited(monkeypatch: pyt
     with pytest.raises(RuntimeError, match="shapes do not match"):
         engine.measure(plans_for(Normalization.NONE), range(3), Gate())
     assert torch.equal(bench.runner.loaded.model(input_ids=ids).logits, before)
+
+
+def test_suppressed_tokens_give_the_same_scores() -> None:
+    runner = make_runner("llama", batch_size=20)
+    common = runner.generate(BAD.prompts, 1)[0].tokens[0]
+    runner.loaded.model.generation_config.suppress_tokens = [common, 3]
+    bench = make_bench("llama", runner)
+    plans = plans_for(Normalization.NONE)
+    expected = measured(bench.inplace(), plans)
+    assert_telling(bench, expected)
+    assert_same(measured(bench.batched(), plans), expected)

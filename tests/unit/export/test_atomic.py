@@ -298,3 +298,14 @@ def test_free_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     check_free_space(tmp_path / "not" / "there", 1_700_000_000)
     with pytest.raises(UserError, match=r"needs about 2\.2 GB, but only 2\.0 GB is free"):
         check_free_space(tmp_path / "not" / "there", 1_930_000_000)
+
+
+def test_files_get_the_mode_that_new_files_have(tmp_path: Path) -> None:
+    """safetensors makes its files readable by the owner alone, so that nobody else could load a shared model."""
+    with staged_folder(tmp_path / "model") as (staging, _):
+        write(staging)
+        (staging / "sub" / "weights").chmod(0o600)
+    reference = tmp_path / "reference"
+    reference.touch()
+    assert (tmp_path / "model" / "sub" / "weights").stat().st_mode == reference.stat().st_mode
+    assert ".mode" not in names_in(tmp_path / "model")

@@ -121,3 +121,9 @@ def test_the_last_rejection_lists_every_reason_and_fitting_advice(reasons, advic
     assert f"bfloat16: {reasons[0]}; float16: {reasons[1]}" in message
     assert advice in message
     assert absent not in message
+
+
+def test_a_dtype_that_was_tried_is_not_recommended():
+    message = exhausted("owner/model", [("float16", NOT_FINITE), ("float32", NOT_FINITE)])
+    assert "damaged" in message
+    assert "add float32" not in message

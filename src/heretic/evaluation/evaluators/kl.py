@@ -38,7 +38,7 @@ class BaseLogits:
             total = logits.nbytes * self._positions / len(logits)
             self._on_device = total <= DEVICE_SHARE * free_memory(logits.device)
         # A copy: a view would keep the logits of its whole batch.
-        self._rows[row] = logits.clone() if self._on_device else logits.cpu()
+        self._rows[row] = logits.clone() if self._on_device else logits.to("cpu", copy=True)
 
     def compare(self, row: int, edited: Tensor) -> tuple[Tensor, Tensor]:
         """KL divergence and top-1 agreement [T] of one row."""
@@ -111,4 +111,4 @@ class KlEvaluator:
             "top1_agreement": agreement.float().mean().item(),
             "positions": len(divergence),
         }
-        return Score("kl", divergence.mean().item(), len(self.prompts), 0.0, details)
+        return Score("kl", divergence.double().mean().item(), len(self.prompts), 0.0, details)
