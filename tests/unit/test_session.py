@@ -33,6 +33,7 @@ from heretic.observability.events import (
     ModelSaved,
     ModelUploaded,
     TrialApplied,
+    Warned,
     subscribed,
 )
 from heretic.search.gates import Gate
@@ -460,3 +461,22 @@ def test_an_interrupted_search_is_not_checked(bench: Workbench, measurements: li
     session = searching(bench, Interrupted(*CLAIMS), 4)
     assert session.search().interrupted
     assert measurements == []
+
+
+def test_an_end_that_cannot_be_measured_again_is_a_warning_and_the_search_goes_on(
+    bench: Workbench, events: list[Event], measurements: list[int | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched = bench.refusals.score
+
+    def fails_once(trial: int | None = None) -> Score:
+        score = watched(trial)
+        if trial == 0:
+            raise TrialFailed("the edited model's logits are not finite")
+        return score
+
+    monkeypatch.setattr(bench.refusals, "score", fails_once)
+    session = searching(bench, Claiming(*CLAIMS), 4)
+    assert session.search().complete == 4
+    assert [event.number for event in events if isinstance(event, FrontChecked)] == [2]
+    (warning,) = (event.message for event in events if isinstance(event, Warned))
+    assert warning.startswith("Trial 1 cannot be used because the edited model's logits are not finite")

@@ -1,5 +1,6 @@
 """The refusal job answers exactly as ordinary greedy decoding does, drafts or not, however rows leave."""
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -58,7 +59,7 @@ def answering(
             job._drafts.add(prompt, tokens)
 
     def run(gate: Gate) -> Candidate:
-        candidate = Candidate(0, 0, 0, [(torch.zeros(1), torch.ones(1))])
+        candidate = Candidate(0, 0, 0, positions=1)
         prefix = forward.prefix(split.tokens, 1)
         result.passes.clear()
         with torch.inference_mode():
@@ -248,3 +249,37 @@ def test_prompts_that_refused_most_are_asked_first(monkeypatch: pytest.MonkeyPat
     subject.found.clear()
     subject.run(Gate())
     assert set(list(subject.found)[: len(refusing)]) == refusing
+
+
+def test_rows_are_halved_down_to_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted from the rows that there are, not from those that were allowed."""
+    subject = answering(make_runner("llama", batch_size=20), monkeypatch, rows=200)
+    sizes = []
+    while subject.job.halve_rows():
+        subject.run(Gate())
+        sizes.append(max(rows for rows, _ in subject.passes))
+    assert sizes == [3, 1]
+    assert subject.found == reference(subject.runner)
+
+
+def test_where_few_refusals_decide_few_prompts_are_asked_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    many = PromptSet("many", tuple(Prompt(f"{number}", system="B") for number in range(24)))
+    monkeypatch.setattr(sys.modules[__name__], "PROMPTS", many)
+    runner = make_runner("llama", batch_size=30)
+    texts = [normalized(response.text) for response in runner.generate(many.prompts, TOKENS)]
+    refusing = answering(runner, monkeypatch, markers=[text[0] for text in texts if text], rows=100)
+    # All of them refuse, one is enough: the other prompts are never read.
+    candidate = refusing.run(Gate(((0.0, 0.0),)))
+    assert candidate.dominated
+    assert max(rows for rows, _ in refusing.passes) < len(many) / 2
+    # None decides: everything is asked, at once.
+    assert refusing.run(Gate()).refusals == len(many)
+    assert max(rows for rows, _ in refusing.passes) == len(many)
+    # A trial that refuses nothing is measured to its end in two rounds.
+    runner = make_runner("qwen2", batch_size=30)
+    answered = answering(runner, monkeypatch, rows=100)
+    expected = answered.evaluator.baseline.value
+    candidate = answered.run(Gate(((expected, 0.0),)))
+    assert not candidate.dominated
+    assert set(answered.found) == set(range(len(many)))
+    assert candidate.refusals == expected

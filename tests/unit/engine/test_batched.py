@@ -108,7 +108,7 @@ def test_answers_do_not_depend_on_how_many_rows_are_decoded_at_once(rows: int) -
     plans = plans_for(Normalization.NONE)
     expected = measured(bench.inplace(), plans)
     engine = bench.batched()
-    engine._answers._options = replace(engine._answers._options, rows=rows)
+    engine._answers._rows = rows
     assert_same(measured(engine, plans), expected)
 
 
@@ -141,6 +141,17 @@ def test_first_token_divergence_agrees() -> None:
     bench = make_bench("llama", kl_mode="first")
     plans = plans_for(Normalization.NONE)
     assert_same(measured(bench.batched(), plans), measured(bench.inplace(), plans))
+
+
+def test_suppressed_tokens_are_neither_answered_nor_compared() -> None:
+    runner = make_runner("llama", batch_size=20)
+    usual = sorted({token for response in runner.generate(BAD.prompts, 5) for token in response.tokens})
+    runner.loaded.model.generation_config.suppress_tokens = usual[::2]
+    bench = make_bench("llama", runner=runner)
+    plans = plans_for(Normalization.NONE)
+    expected = measured(bench.inplace(), plans)
+    assert all(own.scores[1].value > 1e-3 for own in expected)
+    assert_same(measured(bench.batched(), plans), expected)
 
 
 def test_the_model_is_unedited_afterwards() -> None:
@@ -263,6 +274,37 @@ def test_running_out_of_memory_halves_the_candidates_and_measures_every_plan(
     assert_same(found, expected)
     assert engine.candidates == limit
     assert max(crowded.tried[1:]) <= 2
+
+
+@pytest.mark.parametrize("limit", [1, 2, 4])
+def test_a_device_with_room_for_few_rows_measures_everything_all_the_same(limit: int) -> None:
+    """What is asked one candidate at a time, and then fewer of its prompts at a time."""
+    bench = make_bench("llama", batch_size=2)
+    plans = plans_for(Normalization.NONE)
+    expected = measured(bench.inplace(), plans)
+    engine = bench.batched()
+
+    def check(_module: object, _arguments: object, keywords: dict[str, torch.Tensor]) -> None:
+        # Reading all baseline prompts at once is the other job's business.
+        decoding = keywords["input_ids"].shape[1] == 1
+        if decoding and len(keywords["input_ids"]) > limit:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    handle = bench.runner.loaded.model.register_forward_pre_hook(check, with_kwargs=True)
+    found = engine.measure(plans, range(3), Gate())
+    handle.remove()
+    assert_same(found, expected)
+
+
+def test_running_out_of_memory_while_the_engine_is_made_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = make_bench("llama")
+
+    def full(*_arguments: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(factory, "DivergenceJob", full)
+    reason = make_batched_engine(bench.runner, bench.build, bench.refusals, bench.kl, EngineOptions())
+    assert reason == "memory ran out while the batched engine was prepared"
 
 
 def test_a_plan_that_does_not_fit_alone_fails_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,6 +50,15 @@ def test_what_it_stops_can_never_stand_on_the_front(
 
 
 @given(FINISHED, VALUES)
+def test_the_limit_is_the_fewest_refusals_that_close_it(
+    finished: tuple[tuple[float, float], ...], values: tuple[float, float]
+) -> None:
+    gate = Gate(finished)
+    closing = [refusals for refusals in range(9) if gate.closes(refusals, values[1])]
+    assert gate.limit(values[1]) == min(closing, default=float("inf"))
+
+
+@given(FINISHED, VALUES)
 def test_what_belongs_on_the_front_passes(
     finished: tuple[tuple[float, float], ...], values: tuple[float, float]
 ) -> None:
