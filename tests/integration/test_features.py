@@ -88,7 +88,6 @@ def test_an_adapter_and_the_merged_model_of_one_study_answer_the_same(heretic: C
     assert (merged - unedited).abs().max() > 1e-2
 
 
-@pytest.mark.xfail(strict=True, reason="found only when it is saved, and ends as an internal error")
 def test_an_adapter_that_cannot_be_is_refused_before_the_search(heretic: Command, tmp_path: Path) -> None:
     result = heretic(tmp_path, *QUICK_DEMO, *saving_to("out"), "--save-format", "adapter", "--normalization", "row")
     result.assert_one_sentence("--normalization none")
