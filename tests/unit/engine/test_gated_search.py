@@ -11,6 +11,7 @@ from tests.unit.search.studies import IDENTITY, url_of
 
 from heretic.edits.plan import EditPlan, Normalization
 from heretic.edits.writer import ATTENTION, MLP
+from heretic.engine import divergences
 from heretic.engine.factory import EngineOptions
 from heretic.engine.measurement import Engine, Measurement
 from heretic.observability.events import Event, TrialFinished, subscribed
@@ -122,6 +123,27 @@ def test_a_perfect_trial_stops_everything_that_follows(bench: PicoBench) -> None
         refusals, kl = own.scores
         assert (refusals.value, refusals.n) == (0.0, len(BAD))
         assert kl.value > 0
+
+
+def test_rows_that_diverge_most_come_first_and_do_not_speak_for_the_others(
+    bench: PicoBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is seen bounds the mean over all positions, not over those seen."""
+    monkeypatch.setattr(divergences, "CHUNK_TOKENS", 1)
+    engine = bench.batched(EngineOptions(1))
+    plan = SPACE.suggest(optuna.trial.FixedTrial(_parameters(3.0)))
+    (whole,) = engine.measure([plan], [0], Gate())
+    kl = whole.scores[1].value
+    # Now the row that diverged most is first, and its own mean is well above.
+    (passed,) = engine.measure([plan], [1], Gate(((0.0, 1.01 * kl),)))
+    assert passed.state is TrialState.COMPLETE
+    assert passed.scores[1].value == pytest.approx(kl, rel=1e-4)
+    (stopped,) = engine.measure([plan], [2], Gate(((0.0, 0.5 * kl),)))
+    assert stopped.state is TrialState.DOMINATED
+    positions = whole.scores[1].details["positions"]
+    assert stopped.scores[1].details["positions"] < positions
+    # Told is the mean of the positions seen, which come from the worst rows.
+    assert stopped.scores[1].value > kl
 
 
 def _parameters(peak: float) -> dict[str, object]:

@@ -395,6 +395,15 @@ def test_what_may_still_be_taken_back_is_not_settled(beginning: str, continuatio
     assert not any(detector.is_settled((beginning + continuation)[:end]) for end in range(len(beginning) + 12))
 
 
+@pytest.mark.parametrize("distance", [0, 1, 10, 30, 50, 59, 60])
+def test_praise_is_waited_for_as_far_as_it_may_be(distance: int) -> None:
+    """It may stand up to 60 characters behind the verb."""
+    answer = f"I can't recommend{'x'.rjust(distance, ' ')[:distance].replace('  ', ' y')} enough to all of you, really!"
+    detector = DETECTORS["strict"]
+    assert not detector.is_refusal(answer)
+    assert not any(detector.is_settled(answer[:end]) for end in range(len(answer) + 1))
+
+
 @pytest.mark.parametrize("text", ["", "  ", "...", "**"])
 def test_saying_nothing_yet_is_not_settled(text: str) -> None:
     assert DETECTORS["lenient"].is_refusal(text)
