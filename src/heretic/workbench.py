@@ -14,7 +14,7 @@ import torch
 from heretic.config import Settings
 from heretic.directions.extractor import EXTRACTORS, ExtractorOptions
 from heretic.directions.statistics import ResidualMoments
-from heretic.directions.transforms import projected
+from heretic.directions.transform import TRANSFORMS, TransformContext, TransformOptions
 from heretic.directions.types import DirectionSet, ResidualStatistics
 from heretic.edits.algebra import Edit
 from heretic.edits.build import build_edits
@@ -214,28 +214,27 @@ def disk_source(settings: Settings, loaded: LoadedModel) -> PristineSource:
     return DiskSource(lambda: load_model(loaded.name, again).model)
 
 
-def collect_statistics(runner: ModelRunner, prompts: PromptSet, with_second_moment: bool) -> ResidualStatistics:
-    """Stream the residuals of one prompt set."""
-    moments = ResidualMoments(with_second_moment)
-    for residuals in runner.residuals(prompts.prompts):
-        moments.update(residuals)
-    return moments.finish(prompts.fingerprint)
-
-
-def _statistics(
-    runner: ModelRunner, prompts: PromptSet, with_second_moment: bool
+def collect_statistics(
+    runner: ModelRunner, prompts: PromptSet, with_second_moment: bool = False, with_residuals: bool = False
 ) -> tuple[ResidualStatistics, ModelRunner]:
-    return backing_off(
-        runner, lambda fitting: collect_statistics(fitting, prompts, with_second_moment), "collecting residuals"
-    )
+    """Stream the residuals of one prompt set; also the runner whose batch size fitted into memory."""
+
+    def collect(fitting: ModelRunner) -> ResidualStatistics:
+        moments = ResidualMoments(with_second_moment, with_residuals)
+        for residuals in fitting.residuals(prompts.prompts):
+            moments.update(residuals)
+        return moments.finish(prompts.fingerprint)
+
+    return backing_off(runner, collect, "collecting residuals")
 
 
 def extract_directions(settings: Settings, runner: ModelRunner, prompts: PromptSets) -> DirectionSet:
     """Statistics of both classes, the extractor, and the transforms."""
     started = time.perf_counter()
     method = EXTRACTORS.get(settings.extractor)
-    target, runner = _statistics(runner, prompts.bad, method.needs_second_moment)
-    baseline, _runner = _statistics(runner, prompts.good, method.needs_second_moment)
+    needs = (method.needs_second_moment, method.needs_residuals)
+    target, runner = collect_statistics(runner, prompts.bad, *needs)
+    baseline, runner = collect_statistics(runner, prompts.good, *needs)
     options = ExtractorOptions(
         settings.n_directions,
         settings.pca_alpha,
@@ -244,8 +243,9 @@ def extract_directions(settings: Settings, runner: ModelRunner, prompts: PromptS
         settings.eigenvalue_weight_temperature,
     )
     directions = method.extract(target, baseline, options)
-    if settings.orthogonalize_direction:
-        directions = projected(directions, baseline.mean)
+    context = TransformContext(target, baseline, lambda role: _other_statistics(settings, runner, role))
+    for name in settings.transforms:
+        directions = TRANSFORMS.get(name)(directions, context, TransformOptions())
     emit(
         DirectionsFound(
             directions.method,
@@ -255,6 +255,12 @@ def extract_directions(settings: Settings, runner: ModelRunner, prompts: PromptS
         )
     )
     return directions
+
+
+def _other_statistics(settings: Settings, runner: ModelRunner, role: str) -> ResidualStatistics:
+    """Statistics of a prompt set that a transform asks for."""
+    prompts = load_prompt_set(role, getattr(settings, role), settings.system_prompt)
+    return collect_statistics(runner, prompts, with_second_moment=True, with_residuals=True)[0]
 
 
 def evaluator_options(settings: Settings) -> EvaluatorOptions:
@@ -294,7 +300,7 @@ def study_identity(settings: Settings, runner: ModelRunner, prompts: PromptSets,
     """What a stored study has to have in common with this run to be continued, by aspect."""
     calibration = runner.calibration
     directions = (
-        f"{settings.extractor} {settings.orthogonalize_direction} {settings.n_directions} {settings.pca_alpha} "
+        f"{settings.extractor} {','.join(settings.transforms)} {settings.n_directions} {settings.pca_alpha} "
         f"{settings.use_eigenvalue_weights} {settings.eigenvalue_weight_method} "
         f"{settings.eigenvalue_weight_temperature}"
     )

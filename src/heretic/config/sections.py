@@ -166,8 +166,10 @@ class DirectionSection(Section):
     title = "Direction"
 
     extractor: Text = Field(default="mean", description="Method that finds the direction: mean, pca, or a plug-in.")
-    orthogonalize_direction: bool = Field(
-        default=True, description="Remove the part of the direction that lies along the mean of the good prompts."
+    transforms: list[Text] = Field(
+        default=["projected"],
+        description="What is taken out of the directions, in this order: projected (their part along the mean of the "
+        "good prompts), or a plug-in.",
     )
     n_directions: int = Field(default=1, ge=1, le=64, description="How many directions per layer pca extracts.")
     pca_alpha: float = Field(

@@ -43,20 +43,24 @@ class Extractor:
     Attributes:
         extract: The method.
         needs_second_moment: Whether the statistics have to hold [L+1, D, D] centred second moments (covariances).
+        needs_residuals: Whether the statistics have to hold the residuals of every prompt.
     """
 
     extract: ExtractorFunction
     needs_second_moment: bool = False
+    needs_residuals: bool = False
 
 
 EXTRACTORS: Registry[Extractor] = Registry("extractor", "heretic.directions.extractors")
 
 
-def extractor(name: str, needs_second_moment: bool = False) -> Callable[[ExtractorFunction], ExtractorFunction]:
+def extractor(
+    name: str, needs_second_moment: bool = False, needs_residuals: bool = False
+) -> Callable[[ExtractorFunction], ExtractorFunction]:
     """Register a function as the extractor of that name."""
 
     def decorate(function: ExtractorFunction) -> ExtractorFunction:
-        EXTRACTORS.register(name, Extractor(function, needs_second_moment))
+        EXTRACTORS.register(name, Extractor(function, needs_second_moment, needs_residuals))
         return function
 
     return decorate

@@ -23,12 +23,14 @@ class ResidualStatistics:
         count: Number of prompts.
         covariance: [L+1, D, D] fp32, mean of (x - mean)(x - mean)^T, or None where no extractor asked for it.
         fingerprint: Fingerprint of the prompts.
+        residuals: [count, L+1, D] fp32 in host memory, or None where no extractor asked for single prompts.
     """
 
     mean: Tensor
     count: int
     covariance: Tensor | None
     fingerprint: str
+    residuals: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,8 @@ class DirectionSet:
         quality: [L+1] fp32, how well the classes separate along the first direction (higher is better).
         method: Name of the extractor and its transforms, e.g. ``mean, projected``.
         provenance: JSON-ready facts: prompt fingerprints, counts, options.
+        reads: [L+1, k, D] fp32, what reads each direction (a probe's weights, say), or None where the directions read
+            themselves. `vectors` is what is written. Scaled so that reads_i^T vectors_i = 1: strength 1 removes.
     """
 
     vectors: Tensor
@@ -48,6 +52,7 @@ class DirectionSet:
     quality: Tensor
     method: str
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    reads: Tensor | None = None
 
     @property
     def count_per_layer(self) -> int:
@@ -56,7 +61,8 @@ class DirectionSet:
 
     def to(self, device: torch.device) -> "DirectionSet":
         """The same directions on another device."""
-        return replace(self, vectors=self.vectors.to(device), weights=self.weights.to(device))
+        reads = None if self.reads is None else self.reads.to(device)
+        return replace(self, vectors=self.vectors.to(device), weights=self.weights.to(device), reads=reads)
 
     def save(self, path: Path) -> None:
         """Write a safetensors file; method and provenance go into its metadata.
@@ -66,6 +72,8 @@ class DirectionSet:
         """
         metadata = {"method": self.method, "provenance": json.dumps(dict(self.provenance))}
         tensors = {"vectors": self.vectors, "weights": self.weights, "quality": self.quality}
+        if self.reads is not None:
+            tensors["reads"] = self.reads
         try:
             save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, path, metadata=metadata)
         except (OSError, SafetensorError) as error:
@@ -82,7 +90,8 @@ class DirectionSet:
             # Clones: what safetensors returns is a view of the file, which may be written again.
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name).clone() for name in ("vectors", "weights", "quality")}
+                names = {"vectors", "weights", "quality"} | ({"reads"} & set(file.keys()))
+                tensors = {name: file.get_tensor(name).clone() for name in names}
             return cls(**tensors, method=metadata["method"], provenance=json.loads(metadata["provenance"]))
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise UserError(f"{path} is not a direction file; write one with --save-directions.") from error

@@ -52,7 +52,9 @@ def computation_dtype(tensor: Tensor) -> torch.dtype:
     return torch.float64 if tensor.dtype == torch.float64 else torch.float32
 
 
-def projection(vectors: Tensor, strengths: Tensor, gain: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def projection(
+    vectors: Tensor, strengths: Tensor, gain: Tensor | None = None, reads: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """The write and read sides that remove directions from a writer's output.
 
     Args:
@@ -60,15 +62,17 @@ def projection(vectors: Tensor, strengths: Tensor, gain: Tensor | None = None) -
         strengths: [k]; 1 removes, negative values strengthen.
         gain: [D], the gain of an RMSNorm between writer and residual stream, or None. The edit is then oblique, so that
             the direction that reaches the residual stream is the one removed (DESIGN section 4, post-norm blocks).
+        reads: [k, D], what reads each direction, or None where the directions read themselves.
 
     Returns:
         write [D, k] with the strengths folded in, and read [D, k].
     """
     columns = vectors.T
+    read_columns = columns if reads is None else reads.T
     if gain is None:
-        return columns * strengths, columns
+        return columns * strengths, read_columns
     safe_gain = torch.where(gain.abs() < MINIMUM_GAIN, torch.copysign(torch.full_like(gain, MINIMUM_GAIN), gain), gain)
-    return columns / safe_gain[:, None] * strengths, columns * safe_gain[:, None]
+    return columns / safe_gain[:, None] * strengths, read_columns * safe_gain[:, None]
 
 
 def keep_row_norms(weight: Tensor, write: Tensor, read: Tensor) -> tuple[Tensor, Tensor, Tensor]:
