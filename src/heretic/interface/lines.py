@@ -141,6 +141,21 @@ def _(event: events.DirectionsFound) -> list[Row]:
 
 
 @rows.register
+def _(event: events.RoundFinished) -> list[Row]:
+    text = f"{100 * event.magnitude:.0f} % of the class difference was left"
+    if event.divergence is not None:
+        text += f"; taking it out as well costs KL {event.divergence:.4f}"
+    return [Row(f"Round {event.number}", text + (f"; not kept: {event.reason}" if event.reason else ""))]
+
+
+@rows.register
+def _(event: events.PositionChosen) -> list[Row]:
+    best = sorted(event.scores.items(), key=lambda pair: -pair[1])[:3]
+    scores = ", ".join(f"{score:.3f} after layer {layer + 1}" for layer, score in best)
+    return [Row("Best layer", f"{scores}; {duration(event.seconds)}")]
+
+
+@rows.register
 def _(event: events.BaselineMeasured) -> list[Row]:
     return [
         Row(
