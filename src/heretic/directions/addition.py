@@ -33,7 +33,7 @@ def added(sets: Sequence[DirectionSet], weights: Sequence[float] = ()) -> Direct
         weights: One for each set, or none where all count alike; a negative one has the behaviour strengthened.
 
     Returns:
-        The sum [L+1, sum of k, D]; provenance is left to whoever knows the files. The quality is the weighted mean.
+        The sum [L+1, sum of k, D], without directions that are zero everywhere; provenance is left to whoever knows the files. The quality is the weighted mean.
 
     Raises:
         UserError: A weight is 0 or not finite, or read vectors of a layer cannot be told apart.
@@ -49,16 +49,18 @@ def added(sets: Sequence[DirectionSet], weights: Sequence[float] = ()) -> Direct
     )
     present = vectors.norm(dim=-1) > 0
     shares = factors.abs() / factors.abs().sum()
+    # Directions that are absent at every position would only cost time.
+    kept = present.any(0)
     reads = None
     if any(directions.reads is not None for directions in sets):
         sides = [directions.vectors if directions.reads is None else directions.reads for directions in sets]
         reads = dual(torch.cat([side.cpu().double() for side in sides], dim=1), vectors).float()
     return DirectionSet(
-        vectors=vectors.float(),
-        weights=torch.where(present, strengths, 0.0).float(),
+        vectors=vectors[:, kept].float(),
+        weights=torch.where(present, strengths, 0.0)[:, kept].float(),
         quality=sum((d.quality.cpu() * float(s) for d, s in zip(sets, shares, strict=True)), torch.zeros(())),
-        method=" + ".join(directions.method for directions in sets),
-        reads=reads,
+        method=" + ".join(f"({directions.method})" for directions in sets),
+        reads=None if reads is None else reads[:, kept],
     )
 
 

@@ -59,8 +59,8 @@ def separation(projections: Projections) -> Tensor:
 
 
 def standardized(projections: Projections) -> Projections:
-    """The same in standard deviations within a class, from halfway between both means; all 0 where nothing varies."""
+    """The same in standard deviations within a class, from halfway between both means; NaN where nothing varies."""
     middle = (projections.target.double().mean(0) + projections.baseline.double().mean(0)) / 2
     within = pooled_deviation(projections)
-    scale = torch.where(within > 0, within.clamp_min(torch.finfo(within.dtype).tiny).reciprocal(), 0.0)
+    scale = torch.where(within > 0, within.clamp_min(torch.finfo(within.dtype).tiny).reciprocal(), torch.nan)
     return Projections((projections.target.double() - middle) * scale, (projections.baseline.double() - middle) * scale)
