@@ -33,7 +33,8 @@ def added(sets: Sequence[DirectionSet], weights: Sequence[float] = ()) -> Direct
         weights: One for each set, or none where all count alike; a negative one has the behaviour strengthened.
 
     Returns:
-        The sum [L+1, sum of k, D], without directions that are zero everywhere; provenance is left to whoever knows the files. The quality is the weighted mean.
+        The sum [L+1, sum of k, D], without directions that are zero everywhere. The quality is the weighted mean;
+        provenance is left to whoever knows the files.
 
     Raises:
         UserError: A weight is 0 or not finite, or read vectors of a layer cannot be told apart.

@@ -119,6 +119,8 @@ def _vector_problem(vectors: Tensor, weights: Tensor) -> str:
     if bool(odd.any()):
         position, index = odd.nonzero()[0].tolist()
         return f"a vector at position {position} has the length {float(lengths[position, index]):.3g} instead of 1"
+    if bool(zero.all()):
+        return "all its vectors are zero"
     # Embeddings of the last token often are the same for every prompt, so that position 0 has no direction.
     missing = zero[1:, 0] & (weights[1:, 0] != 0)
     if bool(missing.any()):

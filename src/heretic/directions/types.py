@@ -87,7 +87,10 @@ class DirectionSet:
         unfinished = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
         try:
             try:
-                own = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
+                # Clones: safetensors refuses tensors that share memory, as read vectors and vectors may.
+                own = {
+                    name: tensor.cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
+                }
                 save_file(own, unfinished, metadata=metadata)
                 unfinished.replace(path)
             finally:

@@ -120,7 +120,7 @@ def layer_table(file: DirectionFile) -> Table:
 
 
 def comparison_table(entries: Sequence[LabelledFile]) -> Table:
-    """One row a residual position: cosine, and overlap where there are several directions, of the first file with each."""
+    """One row a position: the first file's cosine with each other, and overlap where there are several directions."""
     columns: dict[str, list[str]] = {}
     first = entries[0].file.directions
     for entry in entries[1:]:
