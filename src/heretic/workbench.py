@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from heretic.config import Settings
+from heretic.direction_sources import loaded_identity, obtain_directions
 from heretic.directions.extractor import EXTRACTORS, ExtractorOptions
 from heretic.directions.statistics import ResidualMoments
 from heretic.directions.transform import TRANSFORMS, TransformContext, TransformOptions
@@ -98,7 +99,14 @@ def prepare(settings: Settings) -> Workbench:
     prompts = load_prompts(settings)
     runner = load_runner(settings, settings.model or "", prompts)
     editor = make_editor(settings, runner)
-    directions = extract_directions(settings, runner, prompts)
+    directions = obtain_directions(
+        settings,
+        runner,
+        prompts.bad,
+        prompts.good,
+        model_fingerprint(runner.loaded),
+        lambda: extract_directions(settings, runner, prompts),
+    )
     if settings.compile:
         # After the extraction: its hooks on every layer would break the compiled graph apart.
         # Batches differ in length: without `dynamic` every length would be compiled for itself.
@@ -113,7 +121,7 @@ def prepare(settings: Settings) -> Workbench:
     if refusals.baseline.value == 0:
         emit(Warned("The unedited model refuses nothing in the evaluation prompts, so there is nothing to remove."))
     space = SearchSpace(runner.layout.components, Normalization(settings.normalization))
-    identity = study_identity(settings, runner, prompts, space)
+    identity = study_identity(settings, runner, prompts, space, directions)
     engine = make_engine(settings, runner, edit_builder(runner, directions, editor), editor, refusals, kl)
     return Workbench(settings, prompts, runner, directions, editor, refusals, kl, engine, space, identity)
 
@@ -296,7 +304,9 @@ def make_evaluators(settings: Settings, runner: ModelRunner, prompts: PromptSets
     return refusals, kl
 
 
-def study_identity(settings: Settings, runner: ModelRunner, prompts: PromptSets, space: SearchSpace) -> dict[str, str]:
+def study_identity(
+    settings: Settings, runner: ModelRunner, prompts: PromptSets, space: SearchSpace, found: DirectionSet
+) -> dict[str, str]:
     """What a stored study has to have in common with this run to be continued, by aspect."""
     calibration = runner.calibration
     directions = (
@@ -310,7 +320,7 @@ def study_identity(settings: Settings, runner: ModelRunner, prompts: PromptSets,
         "set of training prompts": f"{prompts.good.fingerprint} {prompts.bad.fingerprint}",
         "set of evaluation prompts": f"{prompts.good_evaluation.fingerprint} {prompts.bad_evaluation.fingerprint}",
         "response prefix": calibration.response_prefix,
-        "way of finding directions": directions,
+        "way of finding directions": loaded_identity(settings, found) or directions,
         "way of measuring": repr(evaluator_options(settings)),
         "search space": space.identity(),
     }

@@ -1,6 +1,7 @@
 """Checks of single values that a type alone cannot express; a message goes on from the name of the setting."""
 
 import re
+from math import isfinite
 from typing import Any
 
 DTYPES = ("auto", "bfloat16", "float16", "float32", "float64")
@@ -59,3 +60,20 @@ def with_text_keys(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(key) if isinstance(key, int) else key: content for key, content in value.items()}
     return value
+
+
+def with_numbers(value: Any) -> Any:
+    """Read the entries of a list that came as text, e.g. from the command line, as numbers other than 0."""
+    requirement = "must be a list of numbers other than 0, e.g. 1,-0.5"
+    if not isinstance(value, list):
+        raise ValueError(requirement)
+    numbers: list[float] = []
+    for entry in value:
+        try:
+            number = float(entry) if isinstance(entry, (str, int, float)) and not isinstance(entry, bool) else 0.0
+        except (ValueError, OverflowError) as error:
+            raise ValueError(requirement) from error
+        if number == 0 or not isfinite(number):
+            raise ValueError(requirement)
+        numbers.append(number)
+    return numbers

@@ -15,6 +15,7 @@ from heretic.config.checks import (
     check_repository,
     check_size,
     check_text,
+    with_numbers,
     with_text_keys,
 )
 
@@ -186,6 +187,14 @@ class DirectionSection(Section):
     )
     save_directions: Text | None = Field(
         default=None, description="Also write the directions to this safetensors file.", examples=["out.safetensors"]
+    )
+    load_directions: list[Text] = Field(
+        default=[],
+        description="Use the directions in this file instead of finding them; of several files, what all of them span.",
+    )
+    direction_weights: Annotated[list[float], BeforeValidator(with_numbers)] = Field(
+        default=[],
+        description="Strength of each file of load_directions relative to the others; empty means the same for all.",
     )
 
 

@@ -24,6 +24,9 @@ from heretic.config.sections import (
     SearchSection,
 )
 
+_DIRECTION_FILES = ("save_directions", "load_directions", "direction_weights")
+"""The settings of their section that say nothing about how directions are found."""
+
 _layers: ContextVar[Sequence[Mapping[str, Any]]] = ContextVar("heretic_settings_layers", default=())
 
 
@@ -64,6 +67,29 @@ class Settings(
             raise ValueError(
                 "auto_select needs a place for the chosen model; "
                 "add --auto-select-path FOLDER or --hf-upload REPOSITORY."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _loaded_directions_are_not_found_as_well(self) -> "Settings":
+        if not self.load_directions and self.direction_weights:
+            raise ValueError(
+                "direction_weights weighs the files of load_directions, but none is given; add --load-directions or "
+                "leave out --direction-weights."
+            )
+        if self.direction_weights and len(self.direction_weights) != len(self.load_directions):
+            raise ValueError(
+                f"direction_weights has {len(self.direction_weights)} numbers for {len(self.load_directions)} files of "
+                "load_directions; give one for each."
+            )
+        fields = type(self).model_fields
+        finding = [name for name in DirectionSection.model_fields if name not in _DIRECTION_FILES]
+        changed = [name for name in finding if getattr(self, name) != fields[name].default]
+        if self.load_directions and changed:
+            flag = "--" + changed[0].replace("_", "-")
+            raise ValueError(
+                f"load_directions takes the directions from a file, so {changed[0]} would have no effect; leave out "
+                f"{flag} or --load-directions."
             )
         return self
 

@@ -156,6 +156,13 @@ def _(event: events.PositionChosen) -> list[Row]:
 
 
 @rows.register
+def _(event: events.DirectionsSaved) -> list[Row]:
+    count = event.target_prompts + event.baseline_prompts
+    projections = f", with the projections of {plural(count, 'prompt')}" if count else ""
+    return [Row("Directions", f"saved to {clean_line(event.path)}{projections}")]
+
+
+@rows.register
 def _(event: events.BaselineMeasured) -> list[Row]:
     return [
         Row(

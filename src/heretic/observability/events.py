@@ -141,6 +141,15 @@ class DirectionsFound(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class DirectionsSaved(Event):
+    """A direction file was written, with the projections of so many prompts of both classes (0: without)."""
+
+    path: str
+    target_prompts: int
+    baseline_prompts: int
+
+
+@dataclass(frozen=True, slots=True)
 class BaselineMeasured(Event):
     """The unedited model's own numbers."""
 
