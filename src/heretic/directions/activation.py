@@ -15,7 +15,8 @@ def projection_lengths(residuals: Tensor, vectors: Tensor) -> Tensor:
         [B, L], one value a layer's output (position 0, the embeddings, is left out); |v^T h| for one direction.
     """
     parts = torch.einsum("bld,lkd->blk", residuals[:, 1:].to(vectors), vectors[1:])
-    return torch.linalg.vector_norm(parts, dim=-1)
+    lengths: Tensor = torch.linalg.vector_norm(parts, dim=-1)
+    return lengths
 
 
 def activation_factors(lengths: Tensor, percentile: float, minimum: float, maximum: float) -> tuple[float, ...]:

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from heretic.edits.algebra import Edit, edited_output
 from heretic.edits.writer import ModelLayout, ResidualWriter, WriterKind
 from heretic.errors import ModelError
-from heretic.models.access import oriented, writer_bias, writer_weight
+from heretic.models.access import is_listed_expert, oriented, writer_bias, writer_weight
 from heretic.models.forwards import override_forward
 from heretic.models.quantized import dequantized_weight, is_quantized
 
@@ -82,7 +82,7 @@ class OutputSpaceEditor:
             forward = _edited_experts_forward if routed else _edited_dense_experts_forward
             self._undo.append(override_forward(module, partial(forward, module, writer, stacked)))
             return
-        if stacked.count > 1 and self._is_listed_expert(writer):
+        if stacked.count > 1 and is_listed_expert(self._model, writer):
             raise ModelError(
                 f"{writer.path} is one expert of a list, where the rows of several candidates cannot be told apart; "
                 "evaluate one candidate at a time on this model."
@@ -93,10 +93,6 @@ class OutputSpaceEditor:
             handles.append(module.register_forward_pre_hook(partial(_scale_input, stacked)))
         handles.append(module.register_forward_hook(partial(_edit_output, stacked, bias)))
         self._undo.extend(handle.remove for handle in handles)
-
-    def _is_listed_expert(self, writer: ResidualWriter) -> bool:
-        parent = writer.path.rpartition(".")[0].rpartition(".")[0]
-        return isinstance(self._model.get_submodule(parent), nn.ModuleList) and parent.endswith("experts")
 
     def restore(self) -> None:
         """See Editor."""

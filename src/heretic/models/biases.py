@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from heretic.edits.writer import ATTENTION, MLP, ModelLayout, ResidualWriter, WriterKind
 from heretic.errors import ModelError
+from heretic.models.access import is_listed_expert
 from heretic.models.layout import find_layout
 
 
@@ -93,12 +94,6 @@ def match_biases(model: PreTrainedModel, other: PreTrainedModel) -> None:
     own = dict(model.named_parameters(remove_duplicate=False))
     new = {name: value.shape for name, value in other.named_parameters(remove_duplicate=False) if name not in own}
     _attach(model, {name: shape for name, shape in new.items() if name.endswith(".bias")})
-
-
-def is_listed_expert(model: nn.Module, writer: ResidualWriter) -> bool:
-    """Whether a writer is one expert of a list of modules."""
-    parent = writer.path.rpartition(".")[0].rpartition(".")[0]
-    return parent.endswith("experts") and isinstance(model.get_submodule(parent), nn.ModuleList)
 
 
 def _is_plain(model: PreTrainedModel, writer: ResidualWriter) -> bool:
