@@ -10,7 +10,10 @@ import time
 from dataclasses import dataclass, replace
 
 import torch
+from transformers import PreTrainedModel
 
+from heretic.adjusting.caa import shifting_writers
+from heretic.adjusting.prepare import adjustments_identity, edited_components, make_adjustments
 from heretic.config import Settings
 from heretic.direction_sources import loaded_identity, obtain_directions
 from heretic.directions.extractor import EXTRACTORS, ExtractorOptions
@@ -18,7 +21,7 @@ from heretic.directions.statistics import ResidualMoments
 from heretic.directions.transform import TRANSFORMS, TransformContext, TransformOptions
 from heretic.directions.types import DirectionSet, ResidualStatistics
 from heretic.edits.algebra import Edit
-from heretic.edits.build import build_edits
+from heretic.edits.build import UNADJUSTED, Adjustments, build_edits
 from heretic.edits.cache import DiskSource, PristineSource, WeightCache
 from heretic.edits.editor import Editor
 from heretic.edits.inplace import InplaceEditor
@@ -32,6 +35,7 @@ from heretic.evaluation.evaluator import EVALUATORS, Evaluator, EvaluatorOptions
 from heretic.evaluation.evaluators.kl import KlEvaluator
 from heretic.evaluation.evaluators.markers import MarkerEvaluator
 from heretic.models.access import post_norm_gain
+from heretic.models.biases import hold_biases, match_biases
 from heretic.models.calibration import backing_off, find_batch_size, find_response_prefix
 from heretic.models.chat_template import ChatFormatter
 from heretic.models.layout import find_layout, layout_summary
@@ -76,6 +80,7 @@ class Workbench:
     prompts: PromptSets
     runner: ModelRunner
     directions: DirectionSet
+    adjustments: Adjustments
     editor: Editor
     refusals: Evaluator
     kl: Evaluator
@@ -90,7 +95,7 @@ class Workbench:
 
     def edits(self, plan: EditPlan) -> tuple[Edit, ...]:
         """The edits that a plan stands for on this model."""
-        return edit_builder(self.runner, self.directions, self.editor)(plan)
+        return edit_builder(self.runner, self.directions, self.editor, self.adjustments)(plan)
 
 
 def prepare(settings: Settings) -> Workbench:
@@ -102,6 +107,8 @@ def prepare(settings: Settings) -> Workbench:
     prompts = load_prompts(settings)
     check_method(settings, prompts)
     runner = load_runner(settings, settings.model or "", prompts)
+    # First, so that a model that cannot hold biases is refused at once, and so that the editor knows them.
+    runner, shifting = shifting_writers(runner, prompts.bad.prompts[0]) if settings.use_caa else (runner, {})
     editor = make_editor(settings, runner)
     directions = obtain_directions(
         settings,
@@ -111,6 +118,7 @@ def prepare(settings: Settings) -> Workbench:
         model_fingerprint(runner.loaded),
         lambda: extract_directions(settings, runner, prompts),
     )
+    adjustments = make_adjustments(settings, runner, prompts.bad, prompts.good, directions, editor, shifting)
     if settings.compile:
         # After the extraction: its hooks on every layer would break the compiled graph apart.
         # Batches differ in length: without `dynamic` every length would be compiled for itself.
@@ -124,19 +132,22 @@ def prepare(settings: Settings) -> Workbench:
     )
     if refusals.baseline.value == 0:
         emit(Warned("The unedited model refuses nothing in the evaluation prompts, so there is nothing to remove."))
-    space = SearchSpace(runner.layout.components, Normalization(settings.normalization))
+    space = SearchSpace(edited_components(settings, runner.layout), Normalization(settings.normalization))
     identity = study_identity(settings, runner, prompts, directions, space)
-    engine = make_engine(settings, runner, edit_builder(runner, directions, editor), editor, refusals, kl)
-    return Workbench(settings, prompts, runner, directions, editor, refusals, kl, engine, space, identity)
+    build = edit_builder(runner, directions, editor, adjustments)
+    engine = make_engine(settings, runner, build, editor, refusals, kl)
+    return Workbench(settings, prompts, runner, directions, adjustments, editor, refusals, kl, engine, space, identity)
 
 
-def edit_builder(runner: ModelRunner, directions: DirectionSet, editor: Editor) -> BuildEdits:
+def edit_builder(
+    runner: ModelRunner, directions: DirectionSet, editor: Editor, adjustments: Adjustments = UNADJUSTED
+) -> BuildEdits:
     """From plans to edits of one model, while it is unedited or the editor remembers what it was."""
     model, layout = runner.loaded.model, runner.layout
 
     def build(plan: EditPlan) -> tuple[Edit, ...]:
         return build_edits(
-            plan, directions, layout, editor.pristine_weight, lambda writer: post_norm_gain(model, writer)
+            plan, directions, layout, editor.pristine_weight, lambda writer: post_norm_gain(model, writer), adjustments
         )
 
     return build
@@ -223,7 +234,13 @@ def make_editor(settings: Settings, runner: ModelRunner) -> Editor:
 def disk_source(settings: Settings, loaded: LoadedModel) -> PristineSource:
     """Unedited weights from the place that the model came from, loaded into host memory with the accepted dtype."""
     again = settings.model_copy(update={"device": "cpu", "device_map": "cpu", "dtypes": [loaded.dtype]})
-    return DiskSource(lambda: load_model(loaded.name, again).model)
+
+    def load() -> PreTrainedModel:
+        fresh = load_model(loaded.name, again).model
+        match_biases(fresh, loaded.model)
+        return fresh
+
+    return DiskSource(load)
 
 
 def collect_statistics(
@@ -368,6 +385,7 @@ def study_identity(
         "way of finding directions": loaded_identity(settings, directions) or method,
         "way of measuring": repr(evaluator_options(settings)),
         "search space": space.identity(),
+        **adjustments_identity(settings),
     }
 
 
@@ -389,7 +407,8 @@ def full_precision(bench: Workbench) -> Workbench:
         return bench
     settings = bench.settings.model_copy(update={"quantization": "none", "device": "cpu", "device_map": "cpu"})
     loaded = load_model(bench.loaded.name, settings)
-    layout = find_layout(loaded.model)
+    paths = [shift.path for shift in bench.adjustments.shifts.values()]
+    layout = hold_biases(loaded.model, find_layout(loaded.model), paths)
     runner = ModelRunner(loaded, layout, ChatFormatter(loaded.tokenizer), bench.runner.calibration)
     gc.collect()
     editor = InplaceEditor(loaded.model, layout, WeightCache.capture(loaded.model, layout))

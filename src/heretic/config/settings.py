@@ -93,6 +93,12 @@ class Settings(
             )
         return self
 
+    @model_validator(mode="after")
+    def _activation_factors_are_a_range(self) -> "Settings":
+        if self.activation_factor_min > self.activation_factor_max:
+            raise ValueError("activation_factor_min is above activation_factor_max; exchange them.")
+        return self
+
     @classmethod
     def settings_customise_sources(
         cls,

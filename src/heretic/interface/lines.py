@@ -129,6 +129,11 @@ def _(event: events.WeightsCached) -> list[Row]:
 
 
 @rows.register
+def _(event: events.PlansAdjusted) -> list[Row]:
+    return [Row(event.name, f"{clean_line(event.note)} ({duration(event.seconds)})")]
+
+
+@rows.register
 def _(event: events.DirectionsFound) -> list[Row]:
     count = plural(event.count_per_layer, "direction") + " per layer"
     result = [Row("Directions", f"{clean_line(event.method)}; {count}; {duration(event.seconds)}")]

@@ -150,6 +150,15 @@ class DirectionsSaved(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class PlansAdjusted(Event):
+    """Something that changes every plan of the run was found; `note` is a sentence."""
+
+    name: str
+    note: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class BaselineMeasured(Event):
     """The unedited model's own numbers."""
 
