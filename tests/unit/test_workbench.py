@@ -14,10 +14,11 @@ from heretic.engine.batched import BatchedEngine
 from heretic.engine.inplace import InplaceEngine
 from heretic.engine.measurement import Engine
 from heretic.errors import ConfigurationError, OutOfMemoryError
+from heretic.extraction.find import find_directions
 from heretic.models.runner import ModelRunner
 from heretic.observability.events import EngineChosen, Event, Warned, subscribed
 from heretic.prompts.types import Prompt, PromptSet
-from heretic.workbench import PromptSets, extract_directions, load_runner, make_editor, make_engine, make_evaluators
+from heretic.workbench import PromptSets, load_runner, make_editor, make_engine, make_evaluators
 
 SETTINGS = Settings(model="pico", batch_size=5, response_prefix="", kl_tokens=4, refusal_check_tokens=4)
 BAD = PromptSet("bad", tuple(Prompt(f"Never {number}") for number in range(6)))
@@ -35,6 +36,10 @@ def limited(runner: ModelRunner, rows: int) -> ModelRunner:
     return runner
 
 
+def directions_of(settings: Settings, runner: ModelRunner, sets: PromptSets) -> DirectionSet:
+    return find_directions(settings, runner, sets.bad, sets.good).directions
+
+
 def warnings_of(seen: list[Event]) -> list[str]:
     return [event.message for event in seen if isinstance(event, Warned)]
 
@@ -44,8 +49,8 @@ def test_extraction_backs_off_and_finds_the_same(extractor: str) -> None:
     settings = SETTINGS.model_copy(update={"extractor": extractor})
     seen: list[Event] = []
     with subscribed(seen.append):
-        found: DirectionSet = extract_directions(settings, limited(make_runner("llama", batch_size=5), 2), SETS)
-    expected = extract_directions(settings, make_runner("llama", batch_size=2), SETS)
+        found = directions_of(settings, limited(make_runner("llama", batch_size=5), 2), SETS)
+    expected = directions_of(settings, make_runner("llama", batch_size=2), SETS)
     assert torch.equal(found.vectors, expected.vectors)
     assert found.provenance["target_prompts"] == len(BAD)
     # The second set starts with what the first one needed.
@@ -73,7 +78,7 @@ def test_what_fits_keeps_its_batch_size() -> None:
     assert warnings_of(seen) == []
 
 
-@pytest.mark.parametrize("step", [extract_directions, make_evaluators])
+@pytest.mark.parametrize("step", [directions_of, make_evaluators])
 def test_a_device_that_holds_no_prompt_is_said_in_one_sentence(step: Any) -> None:
     with pytest.raises(OutOfMemoryError, match="even with one prompt at a time; use --quantization") as caught:
         step(SETTINGS, limited(make_runner("llama", batch_size=5), 0), SETS)

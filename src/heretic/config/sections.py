@@ -13,6 +13,7 @@ from heretic.config.checks import (
     check_device,
     check_dtype,
     check_factors,
+    check_profile,
     check_repository,
     check_shares,
     check_size,
@@ -251,6 +252,27 @@ class DirectionSection(Section):
     sacred_overlap_threshold: float = Field(
         default=0.3, ge=0, le=1, description="Overlap of a direction with them above which sacred warns."
     )
+    layers: Literal["all", "discriminative"] = Field(
+        default="all",
+        description="Which layers are edited; discriminative: those where the two classes lie on both sides of zero.",
+    )
+    direction_source: Literal["search", "cosmic"] = Field(
+        default="search",
+        description="Which direction a layer loses: what the search finds best, or everywhere that of the layer which "
+        "COSMIC scores best by residuals alone.",
+    )
+    iterative_rounds: int = Field(
+        default=1, ge=1, le=16, description="Extract again from the edited model, so often in all, and edit both."
+    )
+    min_direction_magnitude: float = Field(
+        default=0.1,
+        ge=0,
+        le=1000,
+        description="Share of the first round's class difference that a further round must find.",
+    )
+    max_kl_per_round: float = Field(
+        default=0.5, ge=0, le=1000, description="Divergence, in nats, that a further round may add at full strength."
+    )
     save_directions: Text | None = Field(
         default=None, description="Also write the directions to this safetensors file.", examples=["out.safetensors"]
     )
@@ -273,6 +295,11 @@ class EditSection(Section):
 
     normalization: Literal["none", "row", "column"] = Field(
         default="row", description="Which norms of an edited weight matrix stay exactly as they were."
+    )
+    layer_profile: Annotated[list[list[float]], AfterValidator(check_profile)] = Field(
+        default=[],
+        description="Factors on the strength by relative depth, [from, to, factor] each; 1 elsewhere, empty for none, "
+        "e.g. [[0, 0.4, 0.5], [0.4, 0.7, 1], [0.7, 1, 0.8]].",
     )
     cache_weights: bool = Field(
         default=True,

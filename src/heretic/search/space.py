@@ -30,11 +30,13 @@ class SearchSpace:
     Attributes:
         components: Components with a schedule of their own.
         normalization: Not searched; part of every plan.
+        fixed_position: Relative depth of the direction that every plan uses for all layers; None searches it.
         peak_weight: By component. Editing MLPs harms more than editing attention, so their range starts at nothing.
     """
 
     components: tuple[str, ...]
     normalization: Normalization
+    fixed_position: float | None = None
     direction_position: Range = Range(0.3, 0.9)
     peak_weight: dict[str, Range] = field(
         default_factory=lambda: {ATTENTION: Range(0.4, 1.6), MLP: Range(0.0, 1.6)}, hash=False
@@ -49,6 +51,9 @@ class SearchSpace:
         Every parameter is asked for in every trial, also where another makes it irrelevant, so that the sampler sees
         the same space throughout.
         """
+        if self.fixed_position is not None:
+            schedules = tuple((component, self._suggest_schedule(trial, component)) for component in self.components)
+            return EditPlan(Scope.GLOBAL, self.fixed_position, schedules, self.normalization)
         scope = Scope(trial.suggest_categorical("scope", [scope.value for scope in Scope]))
         position = trial.suggest_float("direction_position", self.direction_position.low, self.direction_position.high)
         schedules = tuple((component, self._suggest_schedule(trial, component)) for component in self.components)
@@ -70,7 +75,8 @@ class SearchSpace:
         ranges = [self.direction_position, *(self.peak_weight[name] for name in self.components)]
         ranges += [self.peak_position, self.floor, self.width]
         bounds = " ".join(f"{item.low}:{item.high}" for item in ranges)
-        return f"v{SPACE_VERSION} {','.join(self.components)} {self.normalization.value} {bounds}"
+        fixed = "" if self.fixed_position is None else f" position {self.fixed_position}"
+        return f"v{SPACE_VERSION} {','.join(self.components)} {self.normalization.value} {bounds}{fixed}"
 
 
 def readable_parameters(plan: EditPlan) -> dict[str, str]:

@@ -91,7 +91,10 @@ def _sample(setting):
         value = next(choice for choice in setting.choices if choice != setting.field.default)
         return value, value
     if setting.is_switch:
-        return not setting.field.default, str(not setting.field.default).lower()
+        default = Settings()
+        for part in setting.path:
+            default = getattr(default, part)
+        return not default, str(not default).lower()
     special = {
         "dtypes": (["float32", "bfloat16"], "float32,bfloat16"),
         "device": ("cuda:1", "cuda:1"),
@@ -99,13 +102,20 @@ def _sample(setting):
         "max_shard_size": ("1GB", "1GB"),
         "storage": ("sqlite:///other.db", "sqlite:///other.db"),
         "refusal_markers": (["i cannot", "sorry"], '["i cannot", "sorry"]'),
+        "direction_weights": ([1.0, 0.5], "1,0.5"),
+        "ensemble_weights": ([0.5, 0.5], "0.5,0.5"),
+        "load_directions": (["a.safetensors"], "a.safetensors"),
+        "load_directions_weights": ([1.0, -2.0], "1,-2"),
+        "layer_profile": ([[0.0, 0.5, 0.5]], "[[0.0, 0.5, 0.5]]"),
         "transforms": (["projected", "sacred"], '["projected", "sacred"]'),
     }
     if setting.name in special:
         return special[setting.name]
     if int in setting.kinds:
         return 3, "3"
-    return (0.5, "0.5") if float in setting.kinds else ("other", "other")
+    if float in setting.kinds:
+        return (0.25, "0.25") if setting.field.default == 0.5 else (0.5, "0.5")
+    return "other", "other"
 
 
 def _toml(value):
@@ -117,8 +127,10 @@ def _toml(value):
 @pytest.mark.parametrize("setting", SETTINGS.values(), ids=lambda setting: setting.name)
 def test_every_setting_can_be_given_in_every_source(load, setting):
     value, text = _sample(setting)
-    alone = {"auto_select": "hf_upload=x"}.get(setting.name)
-    extra = ["--hf-upload", "x"] if alone else []
+    extra = {
+        "auto_select": ["--hf-upload", "x"],
+        "load_directions_weights": ["--load-directions", "a,b"],
+    }.get(setting.name, [])
     path = setting.path
     results = [
         load(setting.flag, text, *extra),
