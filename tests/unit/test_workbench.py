@@ -8,17 +8,28 @@ import torch
 from tests.unit.models.pico_runner import PROMPTS, make_runner
 
 from heretic import workbench
-from heretic.config import Settings, load_settings
+from heretic.config import PromptSpecification, Settings, load_settings
 from heretic.directions.types import DirectionSet
+from heretic.edits.plan import Normalization
 from heretic.engine.batched import BatchedEngine
 from heretic.engine.inplace import InplaceEngine
 from heretic.engine.measurement import Engine
-from heretic.errors import ConfigurationError, OutOfMemoryError
+from heretic.errors import ConfigurationError, OutOfMemoryError, PluginError
+from heretic.extraction.extract import check_method
 from heretic.extraction.find import find_directions
 from heretic.models.runner import ModelRunner
 from heretic.observability.events import EngineChosen, Event, Warned, subscribed
 from heretic.prompts.types import Prompt, PromptSet
-from heretic.workbench import PromptSets, load_runner, make_editor, make_engine, make_evaluators
+from heretic.search.space import SearchSpace
+from heretic.workbench import (
+    PromptSets,
+    load_runner,
+    make_editor,
+    make_engine,
+    make_evaluators,
+    prepare,
+    study_identity,
+)
 
 SETTINGS = Settings(model="pico", batch_size=5, response_prefix="", kl_tokens=4, refusal_check_tokens=4)
 BAD = PromptSet("bad", tuple(Prompt(f"Never {number}") for number in range(6)))
@@ -111,6 +122,107 @@ def test_looking_for_a_prefix_backs_off_and_keeps_the_calibrated_size(monkeypatc
     with subscribed(seen.append):
         assert load_runner(settings, "pico", SETS).calibration.batch_size == 5
     assert len(warnings_of(seen)) == 1
+
+
+# How directions are found.
+
+
+def test_what_transforms_compare_is_kept_with_the_directions_and_tells_studies_apart(tmp_path: Path) -> None:
+    texts = tmp_path / "texts.txt"
+    texts.write_text("One text.\nAnother text, which is longer.\nA third one.\n")
+    other = tmp_path / "other.txt"
+    other.write_text("Something else.\nAnd more of it.\n")
+    settings = SETTINGS.model_copy(
+        update={
+            "transforms": ["helpfulness"],
+            "helpful_prompts": PromptSpecification(dataset=str(texts)),
+            "unhelpful_prompts": PromptSpecification(dataset=str(other)),
+        }
+    )
+    runner = make_runner("llama", batch_size=5)
+    space = SearchSpace(runner.layout.components, Normalization.NONE)
+
+    def identity(settings: Settings) -> tuple[DirectionSet, str]:
+        found = directions_of(settings, runner, SETS)
+        return found, study_identity(settings, runner, SETS, found, space)["way of finding directions"]
+
+    found, first = identity(settings)
+    assert set(found.provenance["compared_texts"]) == {"helpful_prompts", "unhelpful_prompts"}
+    found.save(tmp_path / "d.safetensors")
+    assert DirectionSet.load(tmp_path / "d.safetensors").provenance == found.provenance
+    assert identity(settings)[1] == first
+    other.write_text("Something else again.\nAnd more of it.\n")
+    assert identity(settings)[1] != first
+    unchanged, plain = identity(SETTINGS)
+    assert unchanged.provenance["compared_texts"] == {}
+    for change in (
+        {"min_probe_accuracy": 0.7},
+        {"ensemble_weights": [0.5, 0.5]},
+        {"n_concept_cones": 2},
+        {"min_cone_size": 2},
+        {"directions_per_cone": 1},
+        {"leace_regularization": 1.0},
+        {"n_sacred_directions": 2},
+        {"sacred_regularization": 0.5},
+    ):
+        assert identity(SETTINGS.model_copy(update=change))[1] != plain, change
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "words"),
+    [
+        ({"extractor": "prob"}, PluginError, "no extractor named prob"),
+        ({"transforms": ["projected", "holy"]}, PluginError, "no transform named holy"),
+        ({"extractor": "probe"}, ConfigurationError, "at least 10 prompts .* bad_prompts holds 6 and good_prompts 5"),
+        ({"direction_weights": [1.0]}, ConfigurationError, "--direction-weights"),
+        ({"extractor": "pca", "direction_weights": [1.0, 0.5]}, ConfigurationError, "--n-directions"),
+    ],
+)
+def test_a_way_of_finding_directions_that_cannot_work_is_refused_before_a_model_is_loaded(
+    changes: dict[str, Any], error: type[Exception], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = SETTINGS.model_copy(update=changes)
+    monkeypatch.setattr(workbench, "load_prompts", lambda _settings: SETS)
+    monkeypatch.setattr(workbench, "load_runner", lambda *_: pytest.fail("the model was loaded"))
+    with pytest.raises(error, match=words) as caught:
+        prepare(settings)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(error, match=words):
+        check_method(settings, SETS.bad, SETS.good)
+
+
+@pytest.mark.parametrize(
+    ("argv", "values"),
+    [
+        (("--ensemble-weights", "1,0.5"), {"ensemble_weights": [1.0, 0.5]}),
+        (("--direction-weights", "[1, 0.5]"), {"direction_weights": [1.0, 0.5]}),
+        (("--leace-regularization", "0.5"), {"leace_regularization": 0.5}),
+        (("--leace-regularization", "none"), {"leace_regularization": None}),
+        (("--sacred-prompts", "mine.txt"), {"sacred_prompts": PromptSpecification(dataset="mine.txt")}),
+    ],
+)
+def test_options_of_methods_are_read_from_the_command_line(
+    tmp_path: Path, argv: tuple[str, ...], values: dict[str, Any]
+) -> None:
+    chosen = load_settings(("--model", "pico", *argv), {}, tmp_path).settings
+    assert {name: getattr(chosen, name) for name in values} == values
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (("--ensemble-weights", "1"), "two numbers from 0 to 1"),
+        (("--ensemble-weights", "0,0"), "two numbers from 0 to 1"),
+        (("--ensemble-weights", "much,0.3"), "ensemble_weights"),
+        (("--direction-weights", "0,1"), "the first above 0"),
+        (("--direction-weights", "1,2"), "numbers from 0 to 1"),
+        (("--leace-regularization", "0"), "above 0"),
+    ],
+)
+def test_wrong_options_of_methods_are_refused(tmp_path: Path, argv: tuple[str, ...], words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words) as caught:
+        load_settings(("--model", "pico", *argv), {}, tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 # The engine that the settings ask for ---------------------------------------------------------------------------------
