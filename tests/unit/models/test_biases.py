@@ -1,4 +1,4 @@
-"""Biases that a configuration can switch on: which writers get one, that nothing else changes, and that they are saved."""
+"""Biases that a configuration can switch on: who gets one, that nothing else changes, and that they are saved."""
 
 from pathlib import Path
 
@@ -47,7 +47,7 @@ def test_classes_without_such_biases_have_no_holder(family: str) -> None:
     model = build_pico(family)
     layout = find_layout(model)
     assert bias_holders(model, layout) == {}
-    with pytest.raises(ModelError, match="cannot hold a bias in .*; use --use-caa false"):
+    with pytest.raises(ModelError, match=r"cannot hold a bias in .*; use --use-caa false"):
         hold_biases(model, layout, [layout.writers[0].path])
 
 

@@ -33,7 +33,9 @@ def test_every_attention_is_found_and_nothing_else(family: str) -> None:
         writer.path
         for writer in layout.writers
         if writer.component == ATTENTION
-        and not any(other in writer.path for other in ("linear_attn", "mamba", ".conv.", "mixer.out_proj", "linear_out"))
+        and not any(
+            other in writer.path for other in ("linear_attn", "mamba", ".conv.", "mixer.out_proj", "linear_out")
+        )
     ]
     assert [own.writer.path for own in found] == expected
     for own in found:
