@@ -87,6 +87,21 @@ def test_edits_that_keep_norms_agree(family: str, normalization: Normalization) 
     assert_same(measured(bench.batched(), plans), expected)
 
 
+@pytest.mark.parametrize("normalization", [Normalization.NONE, Normalization.ROW])
+@pytest.mark.parametrize("family", ["llama", "gpt2", "qwen2", "granite", "gemma3_text", "qwen3_moe", "deepseek_v3"])
+def test_edits_of_heads_and_shifts_agree(family: str, normalization: Normalization) -> None:
+    """Also with what is kept of the layers below the first that an edit or a shift reaches."""
+    bench = make_bench(family, adjusted=True)
+    plans = plans_for(normalization)
+    expected = measured(bench.inplace(), plans)
+    divergences = [own.scores[1].value for own in expected]
+    assert max(divergences) > 1e-4, divergences
+    engine = bench.batched()
+    assert engine.kept_bytes > 0
+    assert_same(measured(engine, plans), expected)
+    assert_same(measured(engine, plans[::-1]), expected[::-1])
+
+
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("family", ["llama", "gemma3_text"])
 def test_every_saving_can_be_switched_off_and_changes_no_score(family: str, part: str) -> None:
