@@ -5,7 +5,6 @@ what the second half (search, choice, saving, chat) asks for.
 """
 
 import gc
-import hashlib
 import time
 from dataclasses import dataclass, replace
 
@@ -27,12 +26,14 @@ from heretic.engine.batched import BatchedEngine
 from heretic.engine.factory import EngineOptions, make_batched_engine
 from heretic.engine.inplace import BuildEdits, InplaceEngine
 from heretic.engine.measurement import Engine
-from heretic.evaluation.evaluator import EVALUATORS, Evaluator, EvaluatorOptions
+from heretic.evaluation.evaluator import EVALUATORS, AnswerClassifier, Evaluator, EvaluatorOptions
 from heretic.evaluation.evaluators.kl import KlEvaluator
 from heretic.evaluation.evaluators.markers import MarkerEvaluator
+from heretic.evaluation.neural_detection import classifier_for
 from heretic.models.access import post_norm_gain
 from heretic.models.calibration import backing_off, find_batch_size, find_response_prefix
 from heretic.models.chat_template import ChatFormatter
+from heretic.models.fingerprint import parameter_fingerprint
 from heretic.models.layout import find_layout, layout_summary
 from heretic.models.loaded import LoadedModel
 from heretic.models.loader import load_model
@@ -78,6 +79,7 @@ class Workbench:
     engine: Engine
     space: SearchSpace
     identity: dict[str, str]
+    classifier: AnswerClassifier | None = None
 
     @property
     def loaded(self) -> LoadedModel:
@@ -96,6 +98,8 @@ def prepare(settings: Settings) -> Workbench:
         HereticError: Something the user gave cannot be used; the message says what to do.
     """
     prompts = load_prompts(settings)
+    # First, so that a model that cannot serve is said at once, and that calibration sees the memory it takes.
+    classifier = classifier_for(settings)
     runner = load_runner(settings, settings.model or "", prompts)
     editor = make_editor(settings, runner)
     directions = extract_directions(settings, runner, prompts)
@@ -104,7 +108,7 @@ def prepare(settings: Settings) -> Workbench:
         # Batches differ in length: without `dynamic` every length would be compiled for itself.
         runner.loaded.model.compile(dynamic=True)
     started = time.perf_counter()
-    refusals, kl = make_evaluators(settings, runner, prompts)
+    refusals, kl = make_evaluators(settings, runner, prompts, classifier)
     emit(
         BaselineMeasured(
             int(refusals.baseline.value), refusals.baseline.n, kl.baseline.n, time.perf_counter() - started
@@ -113,9 +117,9 @@ def prepare(settings: Settings) -> Workbench:
     if refusals.baseline.value == 0:
         emit(Warned("The unedited model refuses nothing in the evaluation prompts, so there is nothing to remove."))
     space = SearchSpace(runner.layout.components, Normalization(settings.normalization))
-    identity = study_identity(settings, runner, prompts, space)
+    identity = study_identity(settings, runner, prompts, space, classifier)
     engine = make_engine(settings, runner, edit_builder(runner, directions, editor), editor, refusals, kl)
-    return Workbench(settings, prompts, runner, directions, editor, refusals, kl, engine, space, identity)
+    return Workbench(settings, prompts, runner, directions, editor, refusals, kl, engine, space, identity, classifier)
 
 
 def edit_builder(runner: ModelRunner, directions: DirectionSet, editor: Editor) -> BuildEdits:
@@ -257,18 +261,22 @@ def extract_directions(settings: Settings, runner: ModelRunner, prompts: PromptS
     return directions
 
 
-def evaluator_options(settings: Settings) -> EvaluatorOptions:
-    """The evaluators' part of the settings."""
+def evaluator_options(settings: Settings, classifier: AnswerClassifier | None = None) -> EvaluatorOptions:
+    """The evaluators' part of the settings, with the classifier that they ask for where it could be loaded."""
     return EvaluatorOptions(
         settings.kl_mode,
         settings.kl_tokens,
         settings.refusal_check_tokens,
         tuple(settings.refusal_markers),
         settings.refusal_detection_mode,
+        classifier,
+        settings.neural_detection_threshold,
     )
 
 
-def make_evaluators(settings: Settings, runner: ModelRunner, prompts: PromptSets) -> tuple[Evaluator, Evaluator]:
+def make_evaluators(
+    settings: Settings, runner: ModelRunner, prompts: PromptSets, classifier: AnswerClassifier | None = None
+) -> tuple[Evaluator, Evaluator]:
     """Refusals on the target's and KL on the baseline's evaluation prompts, with the unedited model's numbers.
 
     Where memory runs out an evaluator gets, and keeps, a smaller batch size.
@@ -276,10 +284,11 @@ def make_evaluators(settings: Settings, runner: ModelRunner, prompts: PromptSets
     Raises:
         OutOfMemoryError: Not even one prompt at a time can be measured.
     """
-    options = evaluator_options(settings)
+    options = evaluator_options(settings, classifier)
+    detection = "markers" if classifier is None else "neural"
     refusals, _runner = backing_off(
         runner,
-        lambda fitting: EVALUATORS.get("markers")(fitting, prompts.bad_evaluation, options),
+        lambda fitting: EVALUATORS.get(detection)(fitting, prompts.bad_evaluation, options),
         "counting the unedited model's refusals",
     )
     kl, _runner = backing_off(
@@ -290,7 +299,13 @@ def make_evaluators(settings: Settings, runner: ModelRunner, prompts: PromptSets
     return refusals, kl
 
 
-def study_identity(settings: Settings, runner: ModelRunner, prompts: PromptSets, space: SearchSpace) -> dict[str, str]:
+def study_identity(
+    settings: Settings,
+    runner: ModelRunner,
+    prompts: PromptSets,
+    space: SearchSpace,
+    classifier: AnswerClassifier | None = None,
+) -> dict[str, str]:
     """What a stored study has to have in common with this run to be continued, by aspect."""
     calibration = runner.calibration
     directions = (
@@ -299,24 +314,15 @@ def study_identity(settings: Settings, runner: ModelRunner, prompts: PromptSets,
         f"{settings.eigenvalue_weight_temperature}"
     )
     return {
-        "model": model_fingerprint(runner.loaded),
+        "model": parameter_fingerprint(runner.loaded.model),
         "number format": f"{calibration.dtype} {runner.loaded.quantization}",
         "set of training prompts": f"{prompts.good.fingerprint} {prompts.bad.fingerprint}",
         "set of evaluation prompts": f"{prompts.good_evaluation.fingerprint} {prompts.bad_evaluation.fingerprint}",
         "response prefix": calibration.response_prefix,
         "way of finding directions": directions,
-        "way of measuring": repr(evaluator_options(settings)),
+        "way of measuring": evaluator_options(settings, classifier).identity,
         "search space": space.identity(),
     }
-
-
-def model_fingerprint(loaded: LoadedModel) -> str:
-    """SHA-256 over names, shapes and the first values of every parameter: cheap, and another for other weights."""
-    digest = hashlib.sha256()
-    for name, parameter in loaded.model.named_parameters():
-        values = parameter.detach().flatten()[:16].float().cpu().tolist() if parameter.device.type != "meta" else []
-        digest.update(f"{name} {tuple(parameter.shape)} {values}".encode())
-    return digest.hexdigest()
 
 
 def full_precision(bench: Workbench) -> Workbench:

@@ -1,5 +1,6 @@
 """How refusals are worded: patterns by severity, and the normalised text that they are matched against."""
 
+import hashlib
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -136,6 +137,11 @@ class RefusalDetector:
         self._pattern = _any_of(patterns)
         # A pattern that looks ahead may be taken back by what follows; the others never are.
         self._lasting = _any_of([pattern for pattern in patterns if "(?!" not in pattern])
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the patterns: counts of refusals compare only where it is the same."""
+        return hashlib.sha256(self._pattern.pattern.encode()).hexdigest()
 
     def is_refusal(self, response: str) -> bool:
         """Whether an answer declines, evades, or says nothing."""
