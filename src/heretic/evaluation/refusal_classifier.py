@@ -61,6 +61,8 @@ class RefusalClassifier:
         self._parameters = frozenset(inspect.signature(model.forward).parameters)
         # A model that was trained on conversations brings their template; any other reads the answer alone.
         self._reads_request = bool(tokenizer.chat_template) and not self._head.entailment
+        # On the left it would shift the learned positions of some models; decoders look for the last token anyway.
+        tokenizer.padding_side = "right"
         if self._reads_request:
             tokenizer.truncation_side = "left"
         if tokenizer.pad_token is None:
