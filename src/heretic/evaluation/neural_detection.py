@@ -1,9 +1,12 @@
 """The classifier that the settings ask for, or none: a run goes on with markers where it cannot be had."""
 
+import sys
+
 from heretic.config import Settings
 from heretic.errors import ModelError
 from heretic.evaluation.refusal_classifier import RefusalClassifier, load_refusal_classifier
 from heretic.models.devices import pick_device
+from heretic.models.loader import quieten_libraries
 from heretic.observability.events import ModelLoading, Warned, emit
 
 
@@ -27,6 +30,7 @@ def classifier_for(settings: Settings) -> RefusalClassifier | None:
         else pick_device(settings.device)
     )
     emit(ModelLoading(name, "float32"))
+    quieten_libraries(show_downloads=sys.stderr.isatty())
     try:
         return load_refusal_classifier(name, device, settings.neural_detection_batch_size)
     except ModelError as error:
