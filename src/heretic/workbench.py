@@ -314,7 +314,7 @@ def study_identity(
         f"{settings.eigenvalue_weight_temperature}"
     )
     return {
-        "model": parameter_fingerprint(runner.loaded.model),
+        "model": model_fingerprint(runner.loaded),
         "number format": f"{calibration.dtype} {runner.loaded.quantization}",
         "set of training prompts": f"{prompts.good.fingerprint} {prompts.bad.fingerprint}",
         "set of evaluation prompts": f"{prompts.good_evaluation.fingerprint} {prompts.bad_evaluation.fingerprint}",
@@ -323,6 +323,11 @@ def study_identity(
         "way of measuring": evaluator_options(settings, classifier).identity,
         "search space": space.identity(),
     }
+
+
+def model_fingerprint(loaded: LoadedModel) -> str:
+    """SHA-256 over names, shapes and the first values of every parameter: cheap, and another for other weights."""
+    return parameter_fingerprint(loaded.model)
 
 
 def full_precision(bench: Workbench) -> Workbench:
