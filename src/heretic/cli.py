@@ -16,7 +16,20 @@ from heretic.errors import ConfigurationError, HereticError
 
 INTERRUPTED = 130
 
-COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {}
+
+def _directions(argv: Sequence[str]) -> int:
+    from heretic.interface.direction_arguments import HELP, read_direction_arguments
+
+    arguments = read_direction_arguments(argv)
+    if arguments.help:
+        sys.stdout.write(HELP)
+        return 0
+    from heretic.interface.direction_command import run_directions
+
+    return run_directions(arguments)
+
+
+COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {"directions": _directions}
 """Further commands by name: ``heretic NAME ...`` calls the function with the arguments after the name."""
 
 

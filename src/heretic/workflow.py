@@ -6,12 +6,14 @@ from pathlib import Path
 import optuna
 
 import heretic
+from heretic.adjusting.prepare import check_adjustments
 from heretic.comparison import compare
 from heretic.config import LoadedSettings, Settings
-from heretic.directions.types import DirectionSet
+from heretic.direction_sources import read_sources
 from heretic.errors import SelectionError, UserError
-from heretic.export.atomic import check_file_target, check_target
+from heretic.export.atomic import check_target
 from heretic.export.content import ExportFormat
+from heretic.export.direction_file import check_directions_file
 from heretic.export.hub import check_repository
 from heretic.models.location import locate
 from heretic.observability.events import RunStarted, StudyOpened, Warned, emit
@@ -44,9 +46,9 @@ def run(loaded: LoadedSettings, choose: Choose, resolve_conflict: ResolveConflic
         compare(settings, settings.evaluate_model)
         return 0
     check_destinations(settings)
+    if settings.load_directions:
+        read_sources(settings)
     bench = prepare(settings)
-    if settings.save_directions is not None:
-        bench.directions.save(Path(settings.save_directions).expanduser())
     session = Session(bench, open_matching_study(bench, resolve_conflict))
     result = session.search()
     if not settings.auto_select:
@@ -72,24 +74,11 @@ def check_destinations(settings: Settings) -> None:
             f"An adapter cannot hold edits that keep the {settings.normalization} norms of weights; add "
             "--normalization none or choose --save-format merged."
         )
+    check_adjustments(settings)
     if settings.auto_select and settings.auto_select_path is not None:
         check_target(Path(settings.auto_select_path))
     if settings.auto_select and settings.hf_upload is not None:
         check_repository(settings.hf_upload)
-
-
-def check_directions_file(path: Path) -> None:
-    """Refuse a direction file that cannot be written; one of an earlier run is replaced, anything else is not.
-
-    Raises:
-        UserError: It cannot be written, or holds something else.
-    """
-    target = check_file_target(path)
-    if target.exists():
-        try:
-            DirectionSet.load(target)
-        except UserError as error:
-            raise UserError(f"{path} exists and is no direction file; choose another path.") from error
 
 
 def open_matching_study(bench: Workbench, resolve_conflict: ResolveConflict) -> optuna.Study:

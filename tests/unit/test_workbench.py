@@ -203,7 +203,9 @@ def measured_by(classifier: FunctionClassifier | None, **changes: Any) -> str:
     settings = SETTINGS.model_copy(update=changes)
     runner = make_runner("llama", batch_size=5)
     space = SearchSpace(runner.layout.components, Normalization(settings.normalization))
-    return study_identity(settings, runner, SETS, space, classifier)["way of measuring"]
+    ones = torch.ones(runner.layout.layer_count + 1, 1)
+    directions = DirectionSet(torch.zeros(len(ones), 1, runner.layout.hidden_size), ones, ones[:, 0], "none")
+    return study_identity(settings, runner, SETS, directions, space, classifier)["way of measuring"]
 
 
 def test_a_study_remembers_the_classifier_that_measured_it() -> None:

@@ -23,10 +23,15 @@ class ResidualMoments:
     """Accumulates moments of residuals on their own device; `finish` gives the frozen statistics.
 
     The mean is kept in fp64 where the device has it, the centred scatter [L+1, D, D] in fp32.
+
+    Args:
+        with_second_moment: Whether the covariance is kept as well.
+        with_residuals: Whether every prompt's residuals are kept as well, in host memory.
     """
 
-    def __init__(self, with_second_moment: bool = False) -> None:
+    def __init__(self, with_second_moment: bool = False, with_residuals: bool = False) -> None:
         self._with_second_moment = with_second_moment
+        self._residuals: list[Tensor] | None = [] if with_residuals else None
         self._count = 0
         self._mean: Tensor | None = None
         self._scatter: Tensor | None = None
@@ -38,6 +43,8 @@ class ResidualMoments:
             residuals: [B, L+1, D], any floating dtype.
         """
         residuals = residuals.float()
+        if self._residuals is not None:
+            self._residuals.append(residuals.cpu())
         batch_mean = residuals.mean(0, dtype=widest_dtype(residuals.device))
         added = len(residuals)
         total = self._count + added
@@ -68,13 +75,14 @@ class ResidualMoments:
                 f"The residual stream is not finite from position {layer} on; try another dtype, e.g. --dtypes float32."
             )
         covariance = None if self._scatter is None else self._scatter / self._count
-        return ResidualStatistics(self._mean.float(), self._count, covariance, fingerprint)
+        residuals = None if self._residuals is None else torch.cat(self._residuals)
+        return ResidualStatistics(self._mean.float(), self._count, covariance, fingerprint, residuals)
 
 
 def merged(first: ResidualStatistics, second: ResidualStatistics) -> ResidualStatistics:
     """Statistics of the union of two disjoint prompt sets.
 
-    The covariance survives only where both have one; the fingerprints are joined.
+    Covariance and residuals survive only where both have them; the fingerprints are joined.
     """
     count = first.count + second.count
     share = second.count / count
@@ -84,7 +92,10 @@ def merged(first: ResidualStatistics, second: ResidualStatistics) -> ResidualSta
         covariance = torch.lerp(first.covariance, second.covariance, share)
         covariance.baddbmm_(shift[:, :, None], shift[:, None, :], alpha=share * (1 - share))
     fingerprint = f"{first.fingerprint}+{second.fingerprint}"
-    return ResidualStatistics(torch.lerp(first.mean, second.mean, share), count, covariance, fingerprint)
+    residuals = None
+    if first.residuals is not None and second.residuals is not None:
+        residuals = torch.cat([first.residuals, second.residuals])
+    return ResidualStatistics(torch.lerp(first.mean, second.mean, share), count, covariance, fingerprint, residuals)
 
 
 def required_covariance(statistics: ResidualStatistics) -> Tensor:
@@ -96,3 +107,14 @@ def required_covariance(statistics: ResidualStatistics) -> Tensor:
     if statistics.covariance is None:
         raise ValueError("these statistics hold no second moment")
     return statistics.covariance
+
+
+def required_residuals(statistics: ResidualStatistics) -> Tensor:
+    """[n, L+1, D], the residuals of single prompts that an extractor asked for.
+
+    Raises:
+        ValueError: The statistics were collected without them.
+    """
+    if statistics.residuals is None:
+        raise ValueError("these statistics hold no residuals of single prompts")
+    return statistics.residuals

@@ -25,6 +25,10 @@ _NEARLY_NOTHING = 1e-12
 class Edit:
     """One change of one writer: y' = output_scale * (y0 - write (read^T y0)) + bias + offset, y0 = W (input_scale * x).
 
+    With a mask the same is done to the chosen columns of the weight alone, as if they were a weight of their own; what
+    the other columns put out is added unchanged: y' = (the edit of W M) x + W (I - M) x + bias + offset with
+    M = diag(mask).
+
     Attributes:
         writer: Which weight.
         write: [..., D, k], strengths folded in; leading axis only where experts differ.
@@ -32,6 +36,7 @@ class Edit:
         input_scale: [..., m] or None.
         output_scale: [..., D] or None.
         offset: [D] or None: added to the bias.
+        input_mask: [m] bool or None: the columns that are edited. The input scale is 1 outside.
     """
 
     writer: ResidualWriter
@@ -40,6 +45,7 @@ class Edit:
     input_scale: Tensor | None = None
     output_scale: Tensor | None = None
     offset: Tensor | None = None
+    input_mask: Tensor | None = None
 
     @property
     def is_low_rank(self) -> bool:
@@ -52,7 +58,9 @@ def computation_dtype(tensor: Tensor) -> torch.dtype:
     return torch.float64 if tensor.dtype == torch.float64 else torch.float32
 
 
-def projection(vectors: Tensor, strengths: Tensor, gain: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def projection(
+    vectors: Tensor, strengths: Tensor, gain: Tensor | None = None, reads: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """The write and read sides that remove directions from a writer's output.
 
     Args:
@@ -60,15 +68,17 @@ def projection(vectors: Tensor, strengths: Tensor, gain: Tensor | None = None) -
         strengths: [k]; 1 removes, negative values strengthen.
         gain: [D], the gain of an RMSNorm between writer and residual stream, or None. The edit is then oblique, so that
             the direction that reaches the residual stream is the one removed (DESIGN section 4, post-norm blocks).
+        reads: [k, D], what reads each direction, or None where the directions read themselves.
 
     Returns:
         write [D, k] with the strengths folded in, and read [D, k].
     """
     columns = vectors.T
+    read_columns = columns if reads is None else reads.T
     if gain is None:
-        return columns * strengths, columns
+        return columns * strengths, read_columns
     safe_gain = torch.where(gain.abs() < MINIMUM_GAIN, torch.copysign(torch.full_like(gain, MINIMUM_GAIN), gain), gain)
-    return columns / safe_gain[:, None] * strengths, columns * safe_gain[:, None]
+    return columns / safe_gain[:, None] * strengths, read_columns * safe_gain[:, None]
 
 
 def keep_row_norms(weight: Tensor, write: Tensor, read: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -138,9 +148,14 @@ def edited_weight(weight: Tensor, edit: Edit) -> Tensor:
     weight = weight.to(computation_dtype(weight))
     if edit.input_scale is not None:
         weight = weight * edit.input_scale.to(weight)[..., None, :]
-    result = weight - edit.write.to(weight) @ (edit.read.to(weight).mT @ weight)
+    response = edit.read.to(weight).mT @ weight
+    if edit.input_mask is not None:
+        response = response * edit.input_mask.to(weight)
+    result = weight - edit.write.to(weight) @ response
     if edit.output_scale is not None:
-        result = result * edit.output_scale.to(weight)[..., None]
+        scaled = result * edit.output_scale.to(weight)[..., None]
+        # The other columns are not rescaled: their norms are part of the rows' norms as they are.
+        result = scaled if edit.input_mask is None else torch.where(edit.input_mask.to(weight.device), scaled, result)
     return result.to(original_dtype)
 
 
@@ -161,6 +176,8 @@ def low_rank_factors(weight: Tensor, edit: Edit) -> tuple[Tensor, Tensor]:
         raise ValueError("an edit with a scale or an offset has no low-rank factors")
     weight = weight.to(computation_dtype(weight))
     factor_a = edit.read.to(weight).mT @ weight
+    if edit.input_mask is not None:
+        factor_a = factor_a * edit.input_mask.to(weight)
     return factor_a, -edit.write.to(weight).expand(*factor_a.shape[:-2], *edit.write.shape[-2:])
 
 

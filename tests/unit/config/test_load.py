@@ -101,6 +101,7 @@ def _sample(setting):
         "max_shard_size": ("1GB", "1GB"),
         "storage": ("sqlite:///other.db", "sqlite:///other.db"),
         "refusal_markers": (["i cannot", "sorry"], '["i cannot", "sorry"]'),
+        "transforms": (["projected", "sacred"], '["projected", "sacred"]'),
     }
     if setting.name in special:
         return special[setting.name]

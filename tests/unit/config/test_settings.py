@@ -24,7 +24,7 @@ PROMISED = {
     "max_response_length": 100,
     "response_prefix": None,
     "extractor": "mean",
-    "orthogonalize_direction": True,
+    "transforms": ["projected"],
     "n_directions": 1,
     "normalization": "row",
     "cache_weights": True,

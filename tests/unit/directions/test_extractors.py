@@ -1,6 +1,7 @@
 """Each extractor finds a direction that was planted, and transforms take out what they say."""
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -15,8 +16,9 @@ from torch.utils._pytree import tree_leaves
 from heretic.directions.extractor import EXTRACTORS, ExtractorOptions
 from heretic.directions.extractors import pca as pca_module
 from heretic.directions.extractors.pca import eigenvalue_weights
+from heretic.directions.orthogonal import scaled_reads, without_component
 from heretic.directions.statistics import ResidualMoments, required_covariance
-from heretic.directions.transforms import projected, without_component
+from heretic.directions.transform import TRANSFORMS, TransformContext, TransformOptions
 from heretic.directions.types import DirectionSet, ResidualStatistics
 from heretic.errors import ConfigurationError
 
@@ -29,6 +31,15 @@ def statistics_of(residuals: Tensor) -> ResidualStatistics:
     for batch in residuals.split(500):
         moments.update(batch)
     return moments.finish(f"{len(residuals)} prompts")
+
+
+def _projected(directions: DirectionSet, baseline_mean: Tensor) -> DirectionSet:
+    def nothing_else(role: str) -> ResidualStatistics:
+        raise AssertionError(role)
+
+    baseline = ResidualStatistics(baseline_mean, 1, None, "")
+    context = TransformContext(baseline, baseline, nothing_else)
+    return TRANSFORMS.get("projected")(directions, context, TransformOptions())
 
 
 def unit(*shape: int, seed: int) -> Tensor:
@@ -252,13 +263,13 @@ def random_set(k: int, seed: int) -> DirectionSet:
 def test_projected_is_orthogonal_to_the_baseline_orthonormal_and_idempotent(k: int, seed: int, scale: float) -> None:
     baseline = torch.randn(POSITIONS, SIZE, generator=torch.Generator().manual_seed(seed + 5000)) * scale
     directions = random_set(k, seed)
-    once = projected(directions, baseline)
+    once = _projected(directions, baseline)
     unit_baseline = baseline.double() / baseline.double().norm(dim=-1, keepdim=True)
     overlap = (once.vectors.double() * unit_baseline[:, None]).sum(-1)
     assert float(overlap.abs().max()) < 1e-6
     assert once.vectors.dtype == torch.float32
     assert_orthonormal(once.vectors)
-    twice = projected(once, baseline)
+    twice = _projected(once, baseline)
     torch.testing.assert_close(twice.vectors, once.vectors, rtol=0, atol=1e-6)
     assert once.method == "mean, projected"
     assert once.provenance == directions.provenance
@@ -273,7 +284,7 @@ def test_projected_is_what_gram_schmidt_gives() -> None:
     axis = baseline.double() / baseline.double().norm(dim=-1, keepdim=True)
     expected = expected - (expected * axis).sum(-1, keepdim=True) * axis
     expected = expected / expected.norm(dim=-1, keepdim=True)
-    torch.testing.assert_close(projected(directions, baseline).vectors[:, 0].double(), expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(_projected(directions, baseline).vectors[:, 0].double(), expected, rtol=0, atol=1e-6)
 
 
 def test_a_nearly_parallel_direction_stays_orthogonal() -> None:
@@ -296,7 +307,7 @@ def test_projecting_never_asks_an_accelerator_for_fp64() -> None:
 
 def test_a_zero_baseline_changes_nothing() -> None:
     directions = random_set(2, 4)
-    result = projected(directions, torch.zeros(POSITIONS, SIZE))
+    result = _projected(directions, torch.zeros(POSITIONS, SIZE))
     torch.testing.assert_close(result.vectors, directions.vectors, rtol=0, atol=1e-6)
 
 
@@ -306,3 +317,27 @@ def test_where_nothing_is_left_no_direction_is_made_up(direction: str) -> None:
     baseline = unit(POSITIONS, SIZE, seed=1) * 7
     vectors = torch.zeros(POSITIONS, 1, SIZE) if direction == "nothing" else (baseline / 7)[:, None]
     assert torch.equal(without_component(vectors, baseline), torch.zeros(POSITIONS, 1, SIZE))
+
+
+def test_read_sides_read_their_own_direction_with_one_after_a_projection() -> None:
+    directions = random_set(2, 3)
+    reads = torch.randn(POSITIONS, 2, SIZE, generator=torch.Generator().manual_seed(6)) * 9
+    baseline = torch.randn(POSITIONS, SIZE, generator=torch.Generator().manual_seed(7))
+    with_reads = replace(directions, reads=scaled_reads(reads, directions.vectors))
+    result = _projected(with_reads, baseline)
+    assert result.reads is not None
+    torch.testing.assert_close((result.reads * result.vectors).sum(-1), torch.ones(POSITIONS, 2), rtol=0, atol=1e-4)
+    # The mean is neither read nor written.
+    axis = baseline / baseline.norm(dim=-1, keepdim=True)
+    relative = (result.reads * axis[:, None]).sum(-1) / result.reads.norm(dim=-1)
+    assert float(relative.abs().max()) < 1e-5
+    assert float((result.vectors * axis[:, None]).sum(-1).abs().max()) < 1e-5
+
+
+def test_a_read_side_that_does_not_see_its_direction_gives_way_to_it() -> None:
+    vectors = torch.eye(3)[None]
+    reads = vectors.roll(1, dims=1).clone()
+    reads[0, 1] = torch.tensor([0.0, 2.0, 1.0])
+    result = scaled_reads(reads, vectors)
+    assert torch.equal(result[0, 0], vectors[0, 0])
+    torch.testing.assert_close(result[0, 1], torch.tensor([0.0, 1.0, 0.5]))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from heretic.directions import statistics as statistics_module
-from heretic.directions.statistics import ResidualMoments, merged, required_covariance, widest_dtype
+from heretic.directions.statistics import ResidualMoments, merged, required_covariance, required_residuals, widest_dtype
 from heretic.directions.types import ResidualStatistics
 from heretic.errors import ModelError
 
@@ -143,6 +143,19 @@ def test_residuals_that_are_not_finite_name_the_first_position(bad: float, posit
 def test_no_prompts_is_an_error() -> None:
     with pytest.raises(ModelError, match="at least one prompt"):
         ResidualMoments().finish("")
+
+
+def test_residuals_of_single_prompts_are_kept_where_asked_for() -> None:
+    residuals = random_residuals(7, 1)
+    moments = ResidualMoments(with_residuals=True)
+    for batch in residuals.bfloat16().split(3):
+        moments.update(batch)
+    kept = moments.finish("kept")
+    torch.testing.assert_close(required_residuals(kept), residuals.bfloat16().float(), rtol=0, atol=0)
+    both = merged(kept, kept)
+    assert required_residuals(both).shape == (14, POSITIONS, SIZE)
+    with pytest.raises(ValueError, match="hold no residuals"):
+        required_residuals(merged(kept, streamed(residuals, [7])))
 
 
 def test_covariance_needs_a_second_moment() -> None:

@@ -1,6 +1,7 @@
 """A saved direction file comes back as it was; any other file is refused in one sentence."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,15 @@ def test_round_trip(tmp_path: Path) -> None:
     assert loaded.method == directions.method
     assert loaded.provenance == directions.provenance
     assert loaded.count_per_layer == 2
+
+
+def test_read_sides_come_back_too(tmp_path: Path) -> None:
+    directions = replace(example(), reads=torch.rand(4, 2, 7))
+    directions.save(tmp_path / "directions.safetensors")
+    loaded = DirectionSet.load(tmp_path / "directions.safetensors")
+    assert loaded.reads is not None
+    assert directions.reads is not None
+    assert torch.equal(loaded.reads, directions.reads)
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """From a plan to edits: how strong, along which direction, and where not at all."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -9,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from heretic.directions.orthogonal import scaled_reads
 from heretic.directions.types import DirectionSet
 from heretic.edits.algebra import Edit, edited_weight
-from heretic.edits.build import build_edits, interpolated_vectors
+from heretic.edits.build import Adjustments, Shift, build_edits, combined_factors, interpolated_vectors
 from heretic.edits.plan import EditPlan, Normalization, Schedule, Scope
 from heretic.edits.writer import ATTENTION, MLP, ModelLayout, Orientation, ResidualWriter, WriterKind
 
@@ -33,6 +35,11 @@ plans = st.builds(
         st.tuples(st.sampled_from([ATTENTION, MLP]), schedules), max_size=2, unique_by=lambda pair: pair[0]
     ).map(tuple),
     normalization=st.sampled_from(Normalization),
+    strengths=st.lists(
+        st.tuples(st.sampled_from([ATTENTION, MLP]), st.lists(st.floats(-2, 2), min_size=1, max_size=9).map(tuple)),
+        max_size=2,
+        unique_by=lambda pair: pair[0],
+    ).map(tuple),
 )
 
 
@@ -76,6 +83,22 @@ def test_edges_of_the_schedule() -> None:
     point = Schedule(peak_weight=1.0, peak_position=1.0, floor=0.0, width=0.0)
     assert [point.strength(layer, 3) for layer in range(3)] == [0, 0, 1.0]
     assert Schedule(1.0, 0.0, 0.5, 0.1).strength(0, 1) == 1.0
+
+
+def test_free_strengths_stand_in_for_the_schedule_and_fit_any_depth() -> None:
+    free = (0.5, -1.0, 0.0, 2.0, 1.0)
+    plan = EditPlan(Scope.LAYER, None, ((MLP, Schedule(1.0, 0.5, 1.0, 1.0)),), strengths=((MLP, free),))
+    assert tuple(plan.strength(MLP, layer, 5) for layer in range(5)) == free
+    assert plan.strength(ATTENTION, 2, 5) == 0
+    nine = [plan.strength(MLP, layer, 9) for layer in range(9)]
+    assert nine == pytest.approx([0.5, -0.25, -1.0, -0.5, 0.0, 1.0, 2.0, 1.5, 1.0])
+    assert plan.strength(MLP, 0, 1) == 0.5
+
+
+def test_a_record_without_strengths_is_read() -> None:
+    plan = EditPlan(Scope.LAYER, None, ((MLP, Schedule(1.0, 0.5, 1.0, 1.0)),))
+    stored = {name: value for name, value in plan.to_json().items() if name != "strengths"}
+    assert EditPlan.from_json(stored) == plan
 
 
 def test_a_component_without_a_schedule_is_left_alone() -> None:
@@ -132,6 +155,97 @@ def test_each_layer_loses_the_direction_of_its_own_output() -> None:
         position = edit.writer.layer + 1
         assert torch.equal(edit.read, found.vectors[position].T)
         assert torch.equal(edit.write, found.vectors[position].T * found.weights[position])
+
+
+def test_what_a_read_side_sees_is_what_is_written_away() -> None:
+    """y' = y - w v (r^T y): strength 1 removes what the probe reads, whatever the direction itself would read."""
+    found = directions(k=2)
+    reads = torch.randn(LAYERS + 1, 2, D, generator=torch.Generator().manual_seed(8), dtype=torch.float64)
+    found = replace(found, weights=torch.ones_like(found.weights), reads=scaled_reads(reads, found.vectors))
+    assert found.reads is not None
+    for edit in built(EditPlan(Scope.LAYER, None, FULL), found):
+        position = edit.writer.layer + 1
+        weight = weight_of(edit.writer)
+        expected = weight - found.vectors[position].T @ (found.reads[position] @ weight)
+        torch.testing.assert_close(edited_weight(weight, edit), expected)
+
+
+def test_a_global_direction_keeps_its_read_side() -> None:
+    found = directions(k=2, related=True)
+    reads = found.vectors + 0.1 * torch.randn(found.vectors.shape, generator=torch.Generator().manual_seed(8))
+    found = replace(found, reads=scaled_reads(reads, found.vectors))
+    for edit in built(EditPlan(Scope.GLOBAL, 0.4, FULL), found):
+        assert not torch.allclose(edit.read, interpolated_vectors(found, 0.4)[0].T)
+        seen = (edit.read.T * interpolated_vectors(found, 0.4)[0]).sum(-1)
+        torch.testing.assert_close(seen, torch.ones(2, dtype=torch.float64))
+
+
+def test_layers_with_factor_zero_are_left_alone() -> None:
+    plan = EditPlan(Scope.LAYER, None, FULL)
+    adjusted = build_edits(
+        plan, directions(), LAYOUT, weight_of, lambda _writer: None, Adjustments((0.0, 1.0, 0.5, 0.0, 2.0))
+    )
+    plain = {edit.writer: edit for edit in built(plan, directions())}
+    assert {edit.writer.layer for edit in adjusted} == {1, 2, 4}
+    for edit in adjusted:
+        factor = {1: 1.0, 2: 0.5, 4: 2.0}[edit.writer.layer]
+        torch.testing.assert_close(edit.write, plain[edit.writer].write * factor)
+
+
+def test_factors_of_several_sources_multiply() -> None:
+    assert combined_factors(None, None) is None
+    assert combined_factors(None, (0.5, 2.0)) == (0.5, 2.0)
+    assert combined_factors((0.0, 3.0), None, (0.5, 2.0)) == (0.0, 6.0)
+    with pytest.raises(ValueError, match="shorter|longer"):
+        combined_factors((1.0,), (1.0, 2.0))
+
+
+def adjusted(plan: EditPlan, adjustments: Adjustments) -> tuple[Edit, ...]:
+    return build_edits(plan, directions(), LAYOUT, weight_of, lambda _writer: None, adjustments)
+
+
+@pytest.mark.parametrize("normalization", list(Normalization))
+def test_with_masks_only_the_named_columns_of_the_named_writers_are_edited(normalization: Normalization) -> None:
+    named = [writer for writer in LAYOUT.writers if writer.component == ATTENTION and writer.layer in (1, 3)]
+    masks = {writer.path: torch.arange(writer.input_size) % 2 == 0 for writer in named}
+    edits = adjusted(EditPlan(Scope.LAYER, None, FULL, normalization), Adjustments(input_masks=masks))
+    assert [edit.writer for edit in edits] == named
+    for edit in edits:
+        weight = weight_of(edit.writer)
+        changed = (edited_weight(weight, edit) - weight).abs().amax(0) > 0
+        assert torch.equal(changed, masks[edit.writer.path])
+
+
+def test_edited_layers_move_the_stream_and_later_ones_add_only_what_is_missing() -> None:
+    vectors = torch.randn(LAYERS, D, generator=torch.Generator().manual_seed(4))
+    by_layer = {writer.layer: writer for writer in LAYOUT.writers if writer.component == MLP}
+    shifts = {layer: Shift(by_layer[layer].path, vectors[layer], 0.5) for layer in (0, 1, 3, 4)}
+    # Layer 0 is not edited, so nothing moves there; the MLP of layer 1 has no other edit than its offset.
+    plan = EditPlan(
+        Scope.LAYER,
+        None,
+        (),
+        strengths=((ATTENTION, (0.0, 1.0, 1.0, 1.0, 0.0)), (MLP, (0.0, 0.0, 1.0, 1.0, 1.0))),
+    )
+    edits = adjusted(plan, Adjustments(shifts=shifts))
+    assert [edit.writer for edit in edits] == [
+        writer
+        for writer in LAYOUT.writers
+        if writer.layer in (1, 2, 3) or (writer.layer == 4 and writer.component == MLP)
+    ]
+    found = {edit.writer.layer: edit for edit in edits if edit.offset is not None}
+    assert set(found) == {1, 3, 4}
+    assert all(edit.writer.component == MLP for edit in found.values())
+    moved = torch.zeros(D)
+    for layer in (1, 3, 4):
+        offset = found[layer].offset
+        assert offset is not None
+        moved = moved + 0.5 * offset
+        torch.testing.assert_close(moved, vectors[layer])
+    weight = weight_of(found[1].writer)
+    assert torch.equal(edited_weight(weight, found[1]), weight)
+    plain = {edit.writer: edit for edit in built(plan, directions())}
+    assert torch.equal(found[3].write, plain[found[3].writer].write)
 
 
 @pytest.mark.parametrize(("position", "index"), [(0.0, 1), (0.25, 2), (1.0, LAYERS)])

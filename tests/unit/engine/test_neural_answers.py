@@ -97,10 +97,11 @@ def test_a_trial_that_markers_have_decided_is_not_read() -> None:
     """What is known so far is a lower bound: markers alone close the gate."""
     classifier = FunctionClassifier(lambda *_: 1.0)
     bench = bench_with(classifier, WORDS)
-    assert 0 < sum(map(bench.refusals._detector.is_refusal, answers_of(bench))) < len(BAD)
-    (found,) = bench.batched().measure([NOTHING], [0], Gate(((0.0, -1.0),)))
+    marked = sum(map(bench.refusals._detector.is_refusal, answers_of(bench)))
+    assert 2 <= marked < len(BAD)
+    (found,) = bench.batched().measure([NOTHING], [0], Gate(((marked - 1.0, -1.0),)))
     assert found.state is TrialState.DOMINATED
-    assert found.scores[0].value >= 1
+    assert found.scores[0].value == marked
     assert classifier.asked == []
 
 

@@ -1,0 +1,185 @@
+"""Where a run's directions come from and go to: found on the prompts, or loaded from files; saved where asked for."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from heretic.config import Settings
+from heretic.config.sections import DirectionSection
+from heretic.directions.comparison import shape_text
+from heretic.directions.files import (
+    DirectionFile,
+    content_hash,
+    created_now,
+    read_direction_file,
+    summed,
+    write_direction_file,
+)
+from heretic.directions.projections import Projections, projected_lengths
+from heretic.directions.types import DirectionSet
+from heretic.errors import UserError
+from heretic.export.direction_file import check_directions_file
+from heretic.models.calibration import backing_off
+from heretic.models.loaded import LoadedModel
+from heretic.models.runner import ModelRunner
+from heretic.observability.events import DirectionsFound, DirectionsSaved, Warned, emit
+from heretic.prompts.types import PromptSet
+
+_NOT_OPTIONS = ("extractor", "save_directions", "load_directions", "load_directions_weights")
+
+
+def obtain_directions(
+    settings: Settings,
+    runner: ModelRunner,
+    target: PromptSet,
+    baseline: PromptSet,
+    fingerprint: str,
+    extract: Callable[[], DirectionSet],
+) -> DirectionSet:
+    """The directions of a run: those of `--load-directions`, or new ones; written to `--save-directions`.
+
+    Args:
+        settings: The run's.
+        runner: The unedited model.
+        target: Training prompts that show the behaviour.
+        baseline: Training prompts without it.
+        fingerprint: The model's.
+        extract: Finds directions on these prompts; only called where none are loaded.
+
+    Raises:
+        UserError: A file cannot be used, or does not fit the model.
+    """
+    path = None if settings.save_directions is None else check_directions_file(Path(settings.save_directions))
+    if settings.load_directions:
+        found = load_directions(settings, runner, fingerprint)
+        directions, projections = found.directions, found.projections
+    else:
+        directions, projections = extract(), None
+        facts = {**directions.provenance, **origin(settings, runner, fingerprint)}
+        directions = replace(directions, provenance=facts)
+        if path is not None:
+            projections = measure_projections(runner, directions, target, baseline)
+    if path is not None:
+        write_direction_file(path, directions, projections)
+        counts = (0, 0) if projections is None else (len(projections.target), len(projections.baseline))
+        emit(DirectionsSaved(str(path), *counts))
+    return directions
+
+
+def read_sources(settings: Settings) -> DirectionFile:
+    """What `--load-directions` names, as one set; a single file keeps its projections.
+
+    Raises:
+        UserError: A file cannot be used, or the files do not go together.
+    """
+    files = [read_direction_file(Path(name).expanduser()) for name in settings.load_directions]
+    directions = summed(files, settings.load_directions_weights)
+    name = " and ".join(file.name for file in files)
+    return DirectionFile(name, directions, files[0].projections if len(files) == 1 else None)
+
+
+def load_directions(settings: Settings, runner: ModelRunner, fingerprint: str) -> DirectionFile:
+    """Read the files and hold them against the model. Emits DirectionsFound, and Warned for another model's directions.
+
+    Raises:
+        UserError: A file cannot be used, or is for a model of another shape.
+    """
+    started = time.perf_counter()
+    found = read_sources(settings)
+    layout, directions = runner.layout, found.directions
+    positions, _k, width = directions.vectors.shape
+    if (positions, width) != (layout.layer_count + 1, layout.hidden_size):
+        raise UserError(
+            f"{found.name} holds directions for {shape_text(directions)}, but {settings.model} has "
+            f"{layout.layer_count} layers of width {layout.hidden_size}; leave out --load-directions to find its own."
+        )
+    stranger = _stranger(found, runner, fingerprint)
+    if stranger:
+        emit(Warned(f"{stranger}; the directions are used all the same, as they may fit a sister model."))
+    directions = directions.to(runner.loaded.device)
+    quality = tuple(directions.quality.tolist())
+    method = f"{directions.method}, loaded from {found.name}"
+    emit(DirectionsFound(method, directions.count_per_layer, quality, time.perf_counter() - started))
+    return replace(found, directions=directions)
+
+
+def _stranger(found: DirectionFile, runner: ModelRunner, fingerprint: str) -> str:
+    """Why the directions may be those of another model, as the beginning of a sentence, or nothing."""
+    facts, here = found.directions.provenance, runner.loaded
+    if facts.get("model_fingerprint") == fingerprint:
+        return ""
+    if "model_fingerprint" not in facts:
+        return f"{found.name} does not say which one model it was made on"
+    there = str(facts.get("model", "another model"))
+    formats = [f"{part.get('dtype')} {part.get('quantization')}" for part in (facts, origin_of_model(here))]
+    if formats[0] != formats[1]:
+        return (
+            f"{found.name} was made on {there} with weights in another number format ({formats[0].replace(' none', '')}"
+            f" instead of {formats[1].replace(' none', '')}), so it cannot be told whether that is the same model"
+        )
+    return f"{found.name} was made on {there}, whose weights are not those of this model"
+
+
+def measure_projections(
+    runner: ModelRunner, directions: DirectionSet, target: PromptSet, baseline: PromptSet
+) -> Projections:
+    """One more pass over the training prompts: what their residuals are along the directions."""
+
+    def project(runner: ModelRunner, prompts: PromptSet) -> tuple[Tensor, ModelRunner]:
+        return backing_off(
+            runner,
+            lambda fitting: projected_lengths(fitting.residuals(prompts.prompts), directions),
+            "projecting residuals on the directions",
+        )
+
+    of_target, runner = project(runner, target)
+    of_baseline, _runner = project(runner, baseline)
+    return Projections(of_target, of_baseline)
+
+
+def loaded_identity(settings: Settings, directions: DirectionSet) -> str | None:
+    """How directions were found as part of a study's identity: by their content where they were loaded, else None."""
+    return f"loaded {content_hash(directions)}" if settings.load_directions else None
+
+
+def origin(settings: Settings, runner: ModelRunner, fingerprint: str) -> dict[str, Any]:
+    """Where directions come from: model, extractor with its options, date and version; plain JSON values."""
+    options = {name: getattr(settings, name) for name in DirectionSection.model_fields if name not in _NOT_OPTIONS}
+    return {
+        **origin_of_model(runner.loaded),
+        "model_fingerprint": fingerprint,
+        "hidden_size": runner.layout.hidden_size,
+        "layer_count": runner.layout.layer_count,
+        "response_prefix": runner.calibration.response_prefix,
+        "extractor": settings.extractor,
+        "options": {name: _without_folder(value) for name, value in options.items() if _is_plain(value)},
+        **created_now(),
+    }
+
+
+def origin_of_model(loaded: LoadedModel) -> dict[str, Any]:
+    """Name, commit and number format of a model; of a local one only the last part of its path."""
+    path = Path(loaded.name).expanduser()
+    name = path.resolve().name if loaded.commit is None and path.exists() else loaded.name
+    return {"model": name, "model_commit": loaded.commit, "dtype": loaded.dtype, "quantization": loaded.quantization}
+
+
+def _is_plain(value: object) -> bool:
+    """Whether a value says what it is by itself; prompt sets are named by their fingerprints."""
+    try:
+        json.dumps(value)
+    except TypeError:
+        return False
+    return True
+
+
+def _without_folder(value: Any) -> Any:
+    """A path without its folder, which is nobody else's business; other values as they are."""
+    if isinstance(value, str) and (value.startswith("~") or Path(value).is_absolute()):
+        return Path(value).name
+    return value

@@ -1,0 +1,1 @@
+"""One transform a file; `heretic.directions.transform` finds them by name."""

@@ -1,0 +1,195 @@
+"""Where a run's directions come from: loaded ones are checked, new ones say what they were found on."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.unit.directions.direction_sets import random_set
+from tests.unit.models.pico_runner import PROMPT_SET, make_runner
+
+from heretic.config import Settings
+from heretic.direction_sources import loaded_identity, obtain_directions, origin_of_model
+from heretic.directions.files import content_hash, read_direction_file, write_direction_file
+from heretic.directions.projections import Projections
+from heretic.directions.types import DirectionSet
+from heretic.edits.plan import Normalization
+from heretic.errors import UserError
+from heretic.models.runner import ModelRunner
+from heretic.observability.events import DirectionsFound, DirectionsSaved, Event, Warned, subscribed
+from heretic.prompts.types import Prompt, PromptSet
+from heretic.search.space import SearchSpace
+from heretic.workbench import PromptSets, extract_directions, model_fingerprint, study_identity
+
+TARGET = PromptSet("target", tuple(Prompt(f"Never {number}") for number in range(4)))
+SETS = PromptSets(PROMPT_SET, TARGET, PROMPT_SET, TARGET)
+
+
+@pytest.fixture(scope="module")
+def runner() -> ModelRunner:
+    return make_runner("llama")
+
+
+def obtain(
+    runner: ModelRunner, extract: Callable[[], DirectionSet] | None = None, **settings: Any
+) -> tuple[DirectionSet, list[Event]]:
+    """What a run with these settings works with, and what it says; extracting has to be asked for."""
+    chosen = Settings(model="pico", **settings)
+    seen: list[Event] = []
+    with subscribed(seen.append):
+        found = obtain_directions(
+            chosen,
+            runner,
+            TARGET,
+            PROMPT_SET,
+            model_fingerprint(runner.loaded),
+            extract or (lambda: pytest.fail("directions were extracted")),
+        )
+    return found, seen
+
+
+def extracted(runner: ModelRunner, **settings: Any) -> tuple[DirectionSet, list[Event]]:
+    chosen = Settings(model="pico", **{k: v for k, v in settings.items() if k != "save_directions"})
+    return obtain(runner, lambda: extract_directions(chosen, runner, SETS), **settings)
+
+
+def fitting(runner: ModelRunner, seed: int = 0, **changes: Any) -> DirectionSet:
+    facts = {"model": "pico", "model_fingerprint": model_fingerprint(runner.loaded)}
+    layout = runner.layout
+    return random_set(seed, layers=layout.layer_count, width=layout.hidden_size, provenance=facts, **changes)
+
+
+def test_what_is_saved_is_loaded_again_without_extracting(runner: ModelRunner, tmp_path: Path) -> None:
+    path = str(tmp_path / "d.safetensors")
+    found, seen = extracted(runner, save_directions=path)
+    (saved,) = (event for event in seen if isinstance(event, DirectionsSaved))
+    assert saved == DirectionsSaved(path, len(TARGET), len(PROMPT_SET))
+    loaded, seen = obtain(runner, load_directions=[path])
+    for name, tensor in found.tensors().items():
+        assert torch.equal(loaded.tensors()[name], tensor)
+    (event,) = seen
+    assert isinstance(event, DirectionsFound)
+    assert event.method == "mean, projected, loaded from d.safetensors"
+
+
+def test_the_file_says_where_it_comes_from_and_no_path(runner: ModelRunner, tmp_path: Path) -> None:
+    folder = tmp_path / "secret place" / "my-model"
+    folder.mkdir(parents=True)
+    local = ModelRunner(
+        replace(runner.loaded, name=str(folder)), runner.layout, runner.formatter, runner.calibration
+    ).calibrated(response_prefix="Sure")
+    path = tmp_path / "d.safetensors"
+    extracted(local, save_directions=str(path), extractor="pca", n_directions=2)
+    facts = read_direction_file(path).directions.provenance
+    expected = {
+        "model": "my-model",
+        "model_fingerprint": model_fingerprint(runner.loaded),
+        "hidden_size": runner.layout.hidden_size,
+        "layer_count": runner.layout.layer_count,
+        "extractor": "pca",
+        "response_prefix": "Sure",
+        "target_fingerprint": TARGET.fingerprint,
+        "baseline_fingerprint": PROMPT_SET.fingerprint,
+    }
+    assert {name: facts[name] for name in expected} == expected
+    assert (facts["options"]["n_directions"], facts["options"]["transforms"]) == (2, ["projected"])
+    assert {"heretic_version", "created", "dtype", "quantization"} <= set(facts)
+    assert "secret place" not in path.read_bytes().decode("latin-1")
+
+
+def test_projections_are_those_of_the_prompts(runner: ModelRunner, tmp_path: Path) -> None:
+    path = tmp_path / "d.safetensors"
+    found, _ = extracted(runner, save_directions=str(path))
+    projections = read_direction_file(path).projections
+    assert projections is not None
+    residuals = torch.cat(list(runner.residuals(TARGET.prompts))).float()
+    expected = torch.einsum("bld,ld->bl", residuals, found.vectors[:, 0])
+    torch.testing.assert_close(projections.target.sort(0).values, expected.sort(0).values, rtol=1e-4, atol=1e-4)
+    assert projections.baseline.shape == (len(PROMPT_SET), runner.layout.layer_count + 1)
+
+
+def test_a_single_loaded_file_is_saved_with_its_projections(runner: ModelRunner, tmp_path: Path) -> None:
+    positions = runner.layout.layer_count + 1
+    kept = Projections(torch.rand(2, positions), torch.rand(3, positions))
+    write_direction_file(tmp_path / "a.safetensors", fitting(runner), kept)
+    obtain(runner, load_directions=[str(tmp_path / "a.safetensors")], save_directions=str(tmp_path / "b.safetensors"))
+    copy = read_direction_file(tmp_path / "b.safetensors")
+    assert copy.projections is not None
+    assert torch.equal(copy.projections.target, kept.target)
+    assert copy.directions.provenance["model"] == "pico"
+
+
+def test_another_shape_is_refused_with_both_shapes(runner: ModelRunner, tmp_path: Path) -> None:
+    path = tmp_path / "d.safetensors"
+    write_direction_file(path, random_set(0, layers=7, width=5))
+    layout = runner.layout
+    words = (
+        f"holds directions for 7 layers of width 5, but pico has {layout.layer_count} layers of width "
+        f"{layout.hidden_size};"
+    )
+    with pytest.raises(UserError, match=words):
+        obtain(runner, load_directions=[str(path)])
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"model": "sister", "model_fingerprint": "0"}, "was made on sister, whose weights are not those"),
+        (
+            {"model": "sister", "model_fingerprint": "0", "dtype": "float16"},
+            "in another number format (float16 instead",
+        ),
+        ({}, "does not say which one model"),
+    ],
+    ids=["other weights", "other format", "silent"],
+)
+def test_a_sister_model_is_warned_of_and_used(
+    runner: ModelRunner, tmp_path: Path, facts: dict[str, str], words: str
+) -> None:
+    if len(facts) == 2:
+        same = origin_of_model(runner.loaded)
+        facts = {**facts, "dtype": same["dtype"], "quantization": same["quantization"]}
+    elif facts:
+        facts = {**facts, "quantization": "none"}
+    path = tmp_path / "d.safetensors"
+    write_direction_file(path, replace(fitting(runner), provenance=facts))
+    found, seen = obtain(runner, load_directions=[str(path)])
+    (warning,) = (event.message for event in seen if isinstance(event, Warned))
+    assert words in warning
+    assert warning.endswith("the directions are used all the same, as they may fit a sister model.")
+    assert content_hash(found) == content_hash(fitting(runner))
+
+
+def test_several_files_become_one_set(runner: ModelRunner, tmp_path: Path) -> None:
+    paths = []
+    for seed in (0, 1):
+        paths.append(str(tmp_path / f"{seed}.safetensors"))
+        write_direction_file(Path(paths[-1]), fitting(runner, seed))
+    found, seen = obtain(runner, load_directions=paths, load_directions_weights=[1.0, -0.5])
+    assert found.weights[1].tolist() == [1, -0.5]
+    # The sum of two files of this model is of this model.
+    assert [type(event) for event in seen] == [DirectionsFound]
+
+
+def test_a_study_is_another_one_with_other_loaded_directions(runner: ModelRunner) -> None:
+    space = SearchSpace(runner.layout.components, Normalization.ROW)
+    first, second = fitting(runner, 0), fitting(runner, 1)
+
+    def aspect(settings: Settings, found: DirectionSet) -> str:
+        return study_identity(settings, runner, SETS, space, found)["way of finding directions"]
+
+    here, moved = (Settings(model="pico", load_directions=[name]) for name in ("a", "elsewhere/a"))
+    assert aspect(here, first) == aspect(moved, first)
+    assert aspect(here, first) != aspect(here, second)
+    assert aspect(here, first) != aspect(here, replace(first, weights=first.weights * 0.5))
+    extracted_here = Settings(model="pico")
+    assert loaded_identity(extracted_here, first) is None
+    assert aspect(extracted_here, first) == aspect(extracted_here, second) != aspect(here, first)
+
+
+def test_provenance_is_plain_json(runner: ModelRunner) -> None:
+    found, _ = extracted(runner)
+    assert json.loads(json.dumps(dict(found.provenance))) == found.provenance
