@@ -247,7 +247,7 @@ class Session:
         known = self._full_precision_scores.get(record.number)
         if known is None:
             # Made while the weights are unedited: they measure the base then.
-            refusals, kl = make_evaluators(bench.settings, bench.runner, bench.prompts)
+            refusals, kl = make_evaluators(bench.settings, bench.runner, bench.prompts, bench.classifier)
             kl.remember()
             bench = replace(bench, refusals=refusals, kl=kl)
         edits = bench.edits(record.plan)

@@ -5,7 +5,6 @@ what the second half (search, choice, saving, chat) asks for.
 """
 
 import gc
-import hashlib
 import time
 from dataclasses import dataclass, replace
 
@@ -28,14 +27,16 @@ from heretic.engine.batched import BatchedEngine
 from heretic.engine.factory import EngineOptions, make_batched_engine
 from heretic.engine.inplace import BuildEdits, InplaceEngine
 from heretic.engine.measurement import Engine
-from heretic.evaluation.evaluator import EVALUATORS, Evaluator, EvaluatorOptions
+from heretic.evaluation.evaluator import EVALUATORS, AnswerClassifier, Evaluator, EvaluatorOptions
 from heretic.evaluation.evaluators.kl import KlEvaluator
 from heretic.evaluation.evaluators.markers import MarkerEvaluator
+from heretic.evaluation.neural_detection import classifier_for
 from heretic.extraction.extract import COMPARED_TEXTS, check_method, extractor_options, transform_options
 from heretic.models.access import post_norm_gain
 from heretic.models.biases import hold_biases, match_biases
 from heretic.models.calibration import backing_off, find_batch_size, find_response_prefix
 from heretic.models.chat_template import ChatFormatter
+from heretic.models.fingerprint import parameter_fingerprint
 from heretic.models.layout import find_layout, layout_summary
 from heretic.models.loaded import LoadedModel
 from heretic.models.loader import load_model
@@ -81,6 +82,7 @@ class Workbench:
     engine: Engine
     space: SearchSpace
     identity: dict[str, str]
+    classifier: AnswerClassifier | None = None
 
     @property
     def loaded(self) -> LoadedModel:
@@ -100,6 +102,8 @@ def prepare(settings: Settings) -> Workbench:
     """
     prompts = load_prompts(settings)
     check_method(settings, prompts.bad, prompts.good)
+    # Before the model, so that one that cannot serve is said at once, and that calibration sees the memory it takes.
+    classifier = classifier_for(settings)
     runner = load_runner(settings, settings.model or "", prompts)
     # First, so that a model that cannot hold biases is refused at once, and so that the editor knows them.
     runner, shifting = shifting_writers(runner, prompts.bad.prompts[0]) if settings.use_caa else (runner, {})
@@ -112,7 +116,7 @@ def prepare(settings: Settings) -> Workbench:
         # Batches differ in length: without `dynamic` every length would be compiled for itself.
         runner.loaded.model.compile(dynamic=True)
     started = time.perf_counter()
-    refusals, kl = make_evaluators(settings, runner, prompts)
+    refusals, kl = make_evaluators(settings, runner, prompts, classifier)
     emit(
         BaselineMeasured(
             int(refusals.baseline.value), refusals.baseline.n, kl.baseline.n, time.perf_counter() - started
@@ -122,10 +126,12 @@ def prepare(settings: Settings) -> Workbench:
         emit(Warned("The unedited model refuses nothing in the evaluation prompts, so there is nothing to remove."))
     components = edited_components(settings, runner.layout)
     space = SearchSpace(components, Normalization(settings.normalization), found.position)
-    identity = study_identity(settings, runner, prompts, directions, space)
+    identity = study_identity(settings, runner, prompts, directions, space, classifier)
     build = edit_builder(runner, directions, editor, adjustments)
     engine = make_engine(settings, runner, build, editor, refusals, kl)
-    return Workbench(settings, prompts, runner, directions, adjustments, editor, refusals, kl, engine, space, identity)
+    return Workbench(
+        settings, prompts, runner, directions, adjustments, editor, refusals, kl, engine, space, identity, classifier
+    )
 
 
 def edit_builder(
@@ -232,18 +238,22 @@ def disk_source(settings: Settings, loaded: LoadedModel) -> PristineSource:
     return DiskSource(load)
 
 
-def evaluator_options(settings: Settings) -> EvaluatorOptions:
-    """The evaluators' part of the settings."""
+def evaluator_options(settings: Settings, classifier: AnswerClassifier | None = None) -> EvaluatorOptions:
+    """The evaluators' part of the settings, with the classifier that they ask for where it could be loaded."""
     return EvaluatorOptions(
         settings.kl_mode,
         settings.kl_tokens,
         settings.refusal_check_tokens,
         tuple(settings.refusal_markers),
         settings.refusal_detection_mode,
+        classifier,
+        settings.neural_detection_threshold,
     )
 
 
-def make_evaluators(settings: Settings, runner: ModelRunner, prompts: PromptSets) -> tuple[Evaluator, Evaluator]:
+def make_evaluators(
+    settings: Settings, runner: ModelRunner, prompts: PromptSets, classifier: AnswerClassifier | None = None
+) -> tuple[Evaluator, Evaluator]:
     """Refusals on the target's and KL on the baseline's evaluation prompts, with the unedited model's numbers.
 
     Where memory runs out an evaluator gets, and keeps, a smaller batch size.
@@ -251,10 +261,11 @@ def make_evaluators(settings: Settings, runner: ModelRunner, prompts: PromptSets
     Raises:
         OutOfMemoryError: Not even one prompt at a time can be measured.
     """
-    options = evaluator_options(settings)
+    options = evaluator_options(settings, classifier)
+    detection = "markers" if classifier is None else "neural"
     refusals, _runner = backing_off(
         runner,
-        lambda fitting: EVALUATORS.get("markers")(fitting, prompts.bad_evaluation, options),
+        lambda fitting: EVALUATORS.get(detection)(fitting, prompts.bad_evaluation, options),
         "counting the unedited model's refusals",
     )
     kl, _runner = backing_off(
@@ -266,7 +277,12 @@ def make_evaluators(settings: Settings, runner: ModelRunner, prompts: PromptSets
 
 
 def study_identity(
-    settings: Settings, runner: ModelRunner, prompts: PromptSets, directions: DirectionSet, space: SearchSpace
+    settings: Settings,
+    runner: ModelRunner,
+    prompts: PromptSets,
+    directions: DirectionSet,
+    space: SearchSpace,
+    classifier: AnswerClassifier | None = None,
 ) -> dict[str, str]:
     """What a stored study has to have in common with this run to be continued, by aspect."""
     calibration = runner.calibration
@@ -284,7 +300,7 @@ def study_identity(
         "set of evaluation prompts": f"{prompts.good_evaluation.fingerprint} {prompts.bad_evaluation.fingerprint}",
         "response prefix": calibration.response_prefix,
         "way of finding directions": loaded_identity(settings, directions) or method,
-        "way of measuring": repr(evaluator_options(settings)),
+        "way of measuring": evaluator_options(settings, classifier).identity,
         "search space": space.identity(),
         **adjustments_identity(settings),
     }
@@ -292,11 +308,7 @@ def study_identity(
 
 def model_fingerprint(loaded: LoadedModel) -> str:
     """SHA-256 over names, shapes and the first values of every parameter: cheap, and another for other weights."""
-    digest = hashlib.sha256()
-    for name, parameter in loaded.model.named_parameters():
-        values = parameter.detach().flatten()[:16].float().cpu().tolist() if parameter.device.type != "meta" else []
-        digest.update(f"{name} {tuple(parameter.shape)} {values}".encode())
-    return digest.hexdigest()
+    return parameter_fingerprint(loaded.model)
 
 
 def full_precision(bench: Workbench) -> Workbench:

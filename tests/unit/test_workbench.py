@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 import torch
+from tests.unit.evaluation.pico_classifiers import FunctionClassifier, save_classifier
 from tests.unit.models.pico_runner import PROMPTS, make_runner
 
 from heretic import workbench
 from heretic.config import PromptSpecification, Settings, load_settings
 from heretic.directions.types import DirectionSet
-from heretic.edits.plan import Normalization
+from heretic.edits.plan import EditPlan, Normalization, Scope
 from heretic.engine.batched import BatchedEngine
 from heretic.engine.inplace import InplaceEngine
 from heretic.engine.measurement import Engine
@@ -20,6 +21,7 @@ from heretic.extraction.find import find_directions
 from heretic.models.runner import ModelRunner
 from heretic.observability.events import EngineChosen, Event, Warned, subscribed
 from heretic.prompts.types import Prompt, PromptSet
+from heretic.search.gates import Gate
 from heretic.search.space import SearchSpace
 from heretic.workbench import (
     PromptSets,
@@ -298,3 +300,60 @@ def test_what_cannot_be_batched_is_measured_in_place_and_the_reason_is_said(
 def test_other_values_are_refused(tmp_path: Path, argv: tuple[str, ...], word: str) -> None:
     with pytest.raises(ConfigurationError, match=word):
         load_settings(("--model", "pico", *argv), {}, tmp_path)
+
+
+# A classifier beside the markers --------------------------------------------------------------------------------------
+
+
+def measured_by(classifier: FunctionClassifier | None, **changes: Any) -> str:
+    """How a run with these settings measures, as a stored study remembers it."""
+    settings = SETTINGS.model_copy(update=changes)
+    runner = make_runner("llama", batch_size=5)
+    space = SearchSpace(runner.layout.components, Normalization(settings.normalization))
+    ones = torch.ones(runner.layout.layer_count + 1, 1)
+    directions = DirectionSet(torch.zeros(len(ones), 1, runner.layout.hidden_size), ones, ones[:, 0], "none")
+    return study_identity(settings, runner, SETS, directions, space, classifier)["way of measuring"]
+
+
+def test_a_study_remembers_the_classifier_that_measured_it() -> None:
+    first, other = (FunctionClassifier(lambda *_: 0.0, identity=name) for name in ("1", "2"))
+    changes = {"use_neural_refusal_detection": True, "neural_detection_model": "a/b"}
+    seen = [
+        measured_by(None),
+        measured_by(first, **changes),
+        measured_by(other, **changes),
+        measured_by(first, **changes, neural_detection_threshold=0.7),
+    ]
+    assert len(set(seen)) == len(seen)
+    # Where it could not be loaded, markers measured; and how it computes changes nothing.
+    assert measured_by(None, **changes) == seen[0]
+    how = {"neural_detection_batch_size": 3, "neural_detection_device": "cpu", "neural_detection_model": "elsewhere"}
+    assert measured_by(first, **(changes | how)) == seen[1]
+
+
+def test_the_classifier_counts_in_both_engines() -> None:
+    """One that takes everything for a refusal."""
+    settings = SETTINGS.model_copy(update={"refusal_markers": ["no answer says this"]})
+    classifier = FunctionClassifier(lambda *_: 1.0)
+    runner = make_runner("llama", batch_size=5)
+    refusals, kl = make_evaluators(settings, runner, SHARING, classifier)
+    assert refusals.baseline.value == len(SHARING.bad_evaluation)
+    engine = make_engine(settings, runner, lambda _plan: (), make_editor(settings, runner), refusals, kl)
+    assert isinstance(engine, BatchedEngine)
+    plan = EditPlan(Scope.LAYER, None, ())
+    (found,) = engine.measure([plan], [0], Gate())
+    assert found.scores[0] == refusals.score()
+    assert found.scores[0].details["classifier"] == "function"
+
+
+def test_a_classifier_that_cannot_serve_stops_the_run_before_the_model_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    save_classifier(tmp_path, ("happy", "sad"))
+    monkeypatch.setattr(workbench, "load_prompts", lambda _settings: SETS)
+    monkeypatch.setattr(workbench, "load_runner", None)
+    settings = SETTINGS.model_copy(
+        update={"use_neural_refusal_detection": True, "neural_detection_model": str(tmp_path), "device": "cpu"}
+    )
+    with pytest.raises(ConfigurationError, match="happy, sad"):
+        workbench.prepare(settings)

@@ -355,6 +355,23 @@ class EvaluationSection(Section):
     refusal_check_tokens: int = Field(
         default=30, ge=1, le=65536, description="Response tokens that are searched for refusal markers."
     )
+    use_neural_refusal_detection: bool = Field(
+        default=False, description="Let a classifier read every answer in which no refusal marker is found."
+    )
+    neural_detection_model: Text = Field(
+        default="facebook/bart-large-mnli",
+        description="Hub id or folder of that classifier: a natural language inference model, or one trained on "
+        "refusals.",
+    )
+    neural_detection_threshold: float = Field(
+        default=0.5, gt=0, le=1, description="Probability from which the classifier's verdict is a refusal."
+    )
+    neural_detection_batch_size: int = Field(
+        default=32, ge=1, le=65536, description="Texts per forward pass of the classifier."
+    )
+    neural_detection_device: Annotated[str, AfterValidator(check_device)] = Field(
+        default="auto", description="Device of the classifier; auto takes the one that the model is loaded to."
+    )
     kl_mode: Literal["sequence", "first"] = Field(
         default="sequence", description="Compare predictions over the unedited model's response, or its first token."
     )

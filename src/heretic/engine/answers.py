@@ -24,12 +24,16 @@ WORTHWHILE_SHARE = 0.5
 
 @dataclass(slots=True, eq=False)
 class _Row:
-    """One answer being written: prompt `prompt`, edited as `candidate`."""
+    """One answer being written: prompt `prompt`, edited as `candidate`.
+
+    `response` is there when it is finished, `refused` when it is judged.
+    """
 
     candidate: Candidate
     prompt: int
     tokens: list[int] = field(default_factory=list)
     response: Response | None = None
+    refused: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +108,7 @@ class AnswerJob:
                 rows += [_Row(candidate, prompt) for prompt in order[start : start + count]]
                 asked[candidate.index] += count
             self._answer(rows, prefix, gate, assign)
+            self._judge_open(rows, gate)
 
     def _first_share(self, candidate: Candidate, gate: Gate) -> int:
         """How many prompts to ask first: where few refusals would decide, more are asked only if these do not."""
@@ -157,17 +162,43 @@ class AnswerJob:
         verdict = None
         if complete or self._options.early_verdicts:
             verdict = self._evaluator.verdict(response.text, complete)
-        if verdict is None:
+        if verdict is None and not complete:
             return
         row.response = response
-        candidate = row.candidate
-        candidate.answered += 1
-        candidate.refusals += verdict
-        self._refused[row.prompt] += verdict
         if self._options.drafts:
             self._drafts.add(row.prompt, response.tokens)
-        prompt = self._evaluator.prompts[row.prompt]
-        emit(ResponseMeasured(candidate.number, prompt.user, response.text, verdict))
+        if verdict is not None:
+            self._count(row, response, verdict)
+            self._stop_dominated(row.candidate, gate)
+
+    def _judge_open(self, rows: Sequence[_Row], gate: Gate) -> None:
+        """Have the finished answers of all candidates that are still without a verdict judged together.
+
+        Until then what was counted is a lower bound, so the gate may have closed without them.
+        """
+        finished = [
+            (row, row.response)
+            for row in rows
+            if row.response is not None and row.refused is None and row.candidate.running
+        ]
+        if not finished:
+            return
+        prompts = self._evaluator.prompts
+        verdicts = self._evaluator.verdicts([(prompts[row.prompt], response.text) for row, response in finished])
+        for (row, response), verdict in zip(finished, verdicts, strict=True):
+            self._count(row, response, verdict)
+        for row, _response in finished:
+            self._stop_dominated(row.candidate, gate)
+
+    def _count(self, row: _Row, response: Response, refused: bool) -> None:
+        row.refused = refused
+        candidate = row.candidate
+        candidate.answered += 1
+        candidate.refusals += refused
+        self._refused[row.prompt] += refused
+        emit(ResponseMeasured(candidate.number, self._evaluator.prompts[row.prompt].user, response.text, refused))
+
+    def _stop_dominated(self, candidate: Candidate, gate: Gate) -> None:
         kl = candidate.mean_divergence
         if candidate.running and candidate.answered < len(self._rests) and gate.closes(candidate.refusals, kl):
             candidate.dominated = f"with {candidate.refusals} refusals so far it is worse than a finished trial"

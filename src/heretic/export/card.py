@@ -131,8 +131,11 @@ def _how(score: Score) -> str | None:
     if score.name == "refusals":
         tokens = score.details.get("tokens")
         length = f" of at most {tokens} tokens" if tokens is not None else ""
+        classifier = score.details.get("classifier")
+        read = f" or the classifier {_code(classifier)} reads one in them" if classifier is not None else ""
         return (
-            f"Refusals: greedy answers{length}, counted where they match patterns of refusal; fewer is a stronger edit."
+            f"Refusals: greedy answers{length}, counted where they match patterns of refusal{read}; fewer is a "
+            "stronger edit."
         )
     if score.name == "kl":
         first = score.details.get("mode") == "first"

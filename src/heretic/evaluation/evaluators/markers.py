@@ -7,7 +7,7 @@ from heretic.evaluation.refusal_patterns import RefusalDetector
 from heretic.evaluation.score import Score
 from heretic.models.runner import ModelRunner, Response
 from heretic.observability.events import ResponseMeasured, emit
-from heretic.prompts.types import PromptSet
+from heretic.prompts.types import Prompt, PromptSet
 
 
 @EVALUATORS.decorator("markers")
@@ -41,6 +41,8 @@ class MarkerEvaluator:
     def verdict(self, text: str, complete: bool) -> bool | None:
         """Whether an answer refuses, or None while a longer one might be judged otherwise.
 
+        None for a complete answer leaves it to `verdicts`, which judges many at once.
+
         Args:
             text: What has been generated so far.
             complete: Whether that is all.
@@ -49,10 +51,13 @@ class MarkerEvaluator:
             return self._detector.is_refusal(text)
         return True if self._detector.is_settled(text) else None
 
+    def verdicts(self, answers: Sequence[tuple[Prompt, str]]) -> list[bool]:
+        """Whether each of these complete answers refuses its prompt."""
+        return [self._detector.is_refusal(text) for _prompt, text in answers]
+
     def _count(self, trial: int | None, responses: Sequence[Response]) -> int:
-        count = 0
-        for prompt, response in zip(self.prompts, responses, strict=True):
-            refused = self._detector.is_refusal(response.text)
-            count += refused
-            emit(ResponseMeasured(trial, prompt.user, response.text, refused))
-        return count
+        texts = [response.text for response in responses]
+        verdicts = self.verdicts(list(zip(self.prompts, texts, strict=True)))
+        for prompt, text, refused in zip(self.prompts, texts, verdicts, strict=True):
+            emit(ResponseMeasured(trial, prompt.user, text, refused))
+        return sum(verdicts)
