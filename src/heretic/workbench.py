@@ -304,6 +304,12 @@ def study_identity(settings: Settings, runner: ModelRunner, prompts: PromptSets,
         f"{settings.use_eigenvalue_weights} {settings.eigenvalue_weight_method} "
         f"{settings.eigenvalue_weight_temperature}"
     )
+    seeding = ""
+    if settings.gradient_seeding:
+        seeding = (
+            f" seeded by gradient: {settings.gradient_seeding_weights} {settings.gradient_seeding_steps} "
+            f"{settings.gradient_seeding_prompts}"
+        )
     return {
         "model": model_fingerprint(runner.loaded),
         "number format": f"{calibration.dtype} {runner.loaded.quantization}",
@@ -312,7 +318,7 @@ def study_identity(settings: Settings, runner: ModelRunner, prompts: PromptSets,
         "response prefix": calibration.response_prefix,
         "way of finding directions": directions,
         "way of measuring": repr(evaluator_options(settings)),
-        "search space": space.identity(),
+        "search space": space.identity() + seeding,
     }
 
 

@@ -238,6 +238,22 @@ class SearchSection(Section):
     seed: int | None = Field(
         default=None, ge=0, le=2**32 - 1, description="Seed that makes a run repeatable.", examples=[42]
     )
+    gradient_seeding: bool = Field(
+        default=False,
+        description="Start the search from strengths found by gradient: as little divergence and as few first tokens "
+        "of the behaviour on training prompts as possible; further trials vary these.",
+    )
+    gradient_seeding_weights: list[Annotated[float, Field(gt=0, le=1000)]] = Field(
+        default=[0.01, 0.03, 0.1],
+        min_length=1,
+        description="One start for each: what the log-odds of the behaviour's first tokens weigh against divergence.",
+    )
+    gradient_seeding_steps: int = Field(
+        default=12, ge=1, le=10_000, description="Gradient steps for each weight; twice as many for the first."
+    )
+    gradient_seeding_prompts: int = Field(
+        default=24, ge=4, le=65536, description="Good and bad training prompts that gradient seeding looks at."
+    )
     engine: Literal["batched", "inplace"] = Field(
         default="batched",
         description="Measure edits on what the weights put out, several to a batch, or in the weights one by one.",

@@ -8,6 +8,7 @@ sources over through `layered`.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import pairwise
 from typing import Any
 
 from pydantic import model_validator
@@ -65,6 +66,22 @@ class Settings(
                 "auto_select needs a place for the chosen model; "
                 "add --auto-select-path FOLDER or --hf-upload REPOSITORY."
             )
+        return self
+
+    @model_validator(mode="after")
+    def _seeding_needs_gradients(self) -> "Settings":
+        if self.gradient_seeding and self.quantization != "none":
+            raise ValueError(
+                "gradient_seeding needs gradients through the weights, which quantised ones do not give; "
+                "use --quantization none or --gradient-seeding false."
+            )
+        if self.gradient_seeding and self.compile:
+            raise ValueError(
+                "gradient_seeding changes edits with every step, for which a compiled model would be compiled again; "
+                "use --compile false or --gradient-seeding false."
+            )
+        if any(a >= b for a, b in pairwise(self.gradient_seeding_weights)):
+            raise ValueError("gradient_seeding_weights must rise, because each start is found from the one before.")
         return self
 
     @classmethod
