@@ -14,7 +14,7 @@ from heretic.models.runner import ModelRunner
 from heretic.observability.events import SeedingFinished, SeedingStarted, Warned, emit
 from heretic.search.seeds import SeededSpace, enqueue_seeds, seeded, store_seeds, stored_seeds
 from heretic.search.storage import storage_errors
-from heretic.seeding.descent import DescentOptions, descend, step_count
+from heretic.seeding.descent import DescentOptions, descend, step_count, weights_for
 from heretic.seeding.objective import Objective
 from heretic.seeding.onset import Onset, find_onset
 from heretic.seeding.precision import for_gradients
@@ -27,7 +27,7 @@ def with_seeds(bench: Workbench, study: optuna.Study) -> Workbench:
     Without --gradient-seeding, and where no seeds can be found, the workbench as it is. Emits SeedingFinished.
     """
     settings = bench.settings
-    if not settings.gradient_seeding:
+    if not settings.gradient_seeding or isinstance(bench.space, SeededSpace):
         return bench
     with storage_errors(settings.storage):
         plans = stored_seeds(study)
@@ -83,7 +83,7 @@ def _descend(bench: Workbench, runner: ModelRunner, onset: Onset) -> tuple[EditP
         lambda writer: post_norm_gain(model, writer),
     )
     objective = Objective(runner, edits, layout.components, onset)
-    options = DescentOptions(tuple(settings.gradient_seeding_weights), settings.gradient_seeding_steps)
+    options = DescentOptions(weights_for(settings.gradient_seeding_starts), settings.gradient_seeding_steps)
     tokens = tuple(str(runner.loaded.tokenizer.decode([token])) for token in onset.tokens)
     emit(
         SeedingStarted(

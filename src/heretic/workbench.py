@@ -307,7 +307,7 @@ def study_identity(settings: Settings, runner: ModelRunner, prompts: PromptSets,
     seeding = ""
     if settings.gradient_seeding:
         seeding = (
-            f" seeded by gradient: {settings.gradient_seeding_weights} {settings.gradient_seeding_steps} "
+            f" seeded by gradient: {settings.gradient_seeding_starts} {settings.gradient_seeding_steps} "
             f"{settings.gradient_seeding_prompts}"
         )
     return {

@@ -17,7 +17,6 @@ from heretic.models.location import locate
 from heretic.observability.events import RunStarted, StudyOpened, Warned, emit
 from heretic.search.loop import make_sampler
 from heretic.search.storage import StudyConflict, open_study, shown_url, time_stamped
-from heretic.seeded_start import with_seeds
 from heretic.session import Session
 from heretic.workbench import Workbench, prepare
 
@@ -48,8 +47,7 @@ def run(loaded: LoadedSettings, choose: Choose, resolve_conflict: ResolveConflic
     bench = prepare(settings)
     if settings.save_directions is not None:
         bench.directions.save(Path(settings.save_directions).expanduser())
-    study = open_matching_study(bench, resolve_conflict)
-    session = Session(with_seeds(bench, study), study)
+    session = Session(bench, open_matching_study(bench, resolve_conflict))
     result = session.search()
     if not settings.auto_select:
         choose(session)

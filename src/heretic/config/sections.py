@@ -243,16 +243,17 @@ class SearchSection(Section):
         description="Start the search from strengths found by gradient: as little divergence and as few first tokens "
         "of the behaviour on training prompts as possible; further trials vary these.",
     )
-    gradient_seeding_weights: list[Annotated[float, Field(gt=0, le=1000)]] = Field(
-        default=[0.01, 0.03, 0.1],
-        min_length=1,
-        description="One start for each: what the log-odds of the behaviour's first tokens weigh against divergence.",
+    gradient_seeding_starts: int = Field(
+        default=3,
+        ge=1,
+        le=1000,
+        description="How many such starts, from little divergence to few first tokens of the behaviour.",
     )
     gradient_seeding_steps: int = Field(
-        default=12, ge=1, le=10_000, description="Gradient steps for each weight; twice as many for the first."
+        default=12, ge=1, le=10_000, description="Gradient steps for each start; twice as many for the first."
     )
     gradient_seeding_prompts: int = Field(
-        default=24, ge=4, le=65536, description="Good and bad training prompts that gradient seeding looks at."
+        default=24, ge=1, le=65536, description="Good and bad training prompts that gradient seeding looks at."
     )
     engine: Literal["batched", "inplace"] = Field(
         default="batched",

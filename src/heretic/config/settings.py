@@ -8,7 +8,6 @@ sources over through `layered`.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from itertools import pairwise
 from typing import Any
 
 from pydantic import model_validator
@@ -80,8 +79,6 @@ class Settings(
                 "gradient_seeding changes edits with every step, for which a compiled model would be compiled again; "
                 "use --compile false or --gradient-seeding false."
             )
-        if any(a >= b for a, b in pairwise(self.gradient_seeding_weights)):
-            raise ValueError("gradient_seeding_weights must rise, because each start is found from the one before.")
         return self
 
     @classmethod

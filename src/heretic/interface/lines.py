@@ -171,7 +171,7 @@ def _(event: events.SeedingStarted) -> list[Row]:
 
 @rows.register
 def _(event: events.SeedFound) -> list[Row]:
-    return [Row("", f"weight {event.weight:<6g} KL {kl_text(event.kl):>7}   onset {100 * event.share:5.1f} %")]
+    return [Row("", f"weight {event.weight:<6.2g} KL {kl_text(event.kl):>7}   onset {100 * event.share:5.1f} %")]
 
 
 @rows.register

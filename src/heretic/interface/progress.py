@@ -120,7 +120,7 @@ class SeedingProgress:
     def step(self, event: SeedingStep) -> None:
         """Count one."""
         self.finished = event.step
-        self._text = f"  weight {event.weight:g}, KL {kl_text(event.kl)}, onset {100 * event.share:.0f} %"
+        self._text = f"  weight {event.weight:.2g}, KL {kl_text(event.kl)}, onset {100 * event.share:.0f} %"
 
     def summary(self) -> str:
         """Everything but the bar."""

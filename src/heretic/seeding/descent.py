@@ -10,6 +10,8 @@ from heretic.observability.events import SeedFound, SeedingStep, emit
 from heretic.seeding.objective import Loss, Objective
 
 LEARNING_RATE = 0.1
+WEIGHTS = (0.01, 0.1)
+"""The mildest and the strongest weight of the log-odds."""
 START = 0.3
 """Strength of every layer and component to begin with."""
 BATCH = 8
@@ -31,6 +33,13 @@ class DescentOptions:
     weights: tuple[float, ...]
     steps: int
     sign: float = 1.0
+
+
+def weights_for(count: int) -> tuple[float, ...]:
+    """So many weights at equal ratios; the middle for one."""
+    low, high = WEIGHTS
+    places = [0.5] if count == 1 else [place / (count - 1) for place in range(count)]
+    return tuple(low * (high / low) ** place for place in places)
 
 
 def step_count(options: DescentOptions) -> int:
@@ -55,8 +64,7 @@ def descend(
         averaged = max(1, round(AVERAGED * count))
         total, losses = torch.zeros_like(strengths), []
         for step in range(count):
-            optimizer.zero_grad()
-            loss = objective.add_gradient(strengths, weight, [*good.next(), *bad.next()])
+            loss, strengths.grad = objective.gradient(strengths, weight, [*good.next(), *bad.next()])
             optimizer.step()
             done += 1
             emit(SeedingStep(done, step_count(options), weight, loss.kl, loss.share))

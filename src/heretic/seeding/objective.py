@@ -19,6 +19,8 @@ from heretic.seeding.passes import make_passes
 
 CHUNK_TOKENS = 1024
 """Tokens of one backward pass: their activations are what takes memory."""
+HALF_SCALE = 1024.0
+"""What the loss is multiplied by where gradients are in float16."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,34 +81,40 @@ class Objective:
         """Tokens at the beginning of all prompts that are read once a step."""
         return self._passes.shared_tokens
 
-    def add_gradient(self, strengths: Tensor, weight: float, rows: Sequence[int]) -> Loss:
-        """Add the gradient of KL + weight x log-odds to that of the strengths.
+    def gradient(self, strengths: Tensor, weight: float, rows: Sequence[int]) -> tuple[Loss, Tensor]:
+        """KL + weight x log-odds, and its gradient.
 
         Args:
-            strengths: [C, L], a leaf that requires a gradient.
+            strengths: [C, L].
             weight: Of the log-odds.
             rows: Of good and bad prompts, some of each.
 
         Returns:
-            The loss's parts, means over the prompts.
+            The loss's parts, means over the prompts, and [C, L].
         """
         good = sum(row < self._good for row in rows)
         bad = len(rows) - good
+        leaf = strengths.detach().clone().requires_grad_()
         total = torch.zeros(3, dtype=torch.float64)
         try:
-            self._apply(strengths)
+            self._apply(leaf)
             with self._passes.step() as predict:
                 for chunk in self._chunks(rows):
                     # Every backward pass frees the graph from the strengths to the edits.
-                    self._apply(strengths)
-                    kl, log_odds = self._parts(self._logits(predict([self._rows[row] for row in chunk])), chunk)
+                    self._apply(leaf)
+                    logits = predict([self._rows[row] for row in chunk])
+                    # Small gradients vanish in float16.
+                    scale = HALF_SCALE if logits.dtype == torch.float16 else 1.0
+                    kl, log_odds = self._parts(self._logits(logits), chunk)
                     loss = kl.sum() / good + weight * self._sign * log_odds.sum() / bad
-                    loss.backward()  # type: ignore[no-untyped-call]  # torch has no types for it
+                    (loss * scale).backward()  # type: ignore[no-untyped-call]  # torch has no types for it
                     sums = [kl.sum() / good, log_odds.sum() / bad, log_odds.sigmoid().sum() / bad]
                     total += torch.stack(sums).detach().cpu().double()
         finally:
             self._editor.restore()
-        return Loss(*total.tolist())
+        if leaf.grad is None:
+            raise RuntimeError("no row depends on the strengths")
+        return Loss(*total.tolist()), leaf.grad / scale
 
     def _apply(self, strengths: Tensor) -> None:
         # The adjusting of single layers is the plan's business, see edits.build.

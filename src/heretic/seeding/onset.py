@@ -63,7 +63,7 @@ def find_onset(
                 others[response.tokens[0]] += 1
         if len(kept) >= count:
             break
-    if len(kept) < FEWEST:
+    if len(kept) < min(FEWEST, count):
         return f"only {len(kept)} answers to the bad prompts show the behaviour"
     tokens = sorted(
         token for token, times in shown.items() if times / shown.total() > others[token] / max(others.total(), 1)

@@ -95,6 +95,7 @@ def _sample(setting):
     special = {
         "dtypes": (["float32", "bfloat16"], "float32,bfloat16"),
         "device": ("cuda:1", "cuda:1"),
+        "gradient_seeding_starts": (2, "2"),
         "max_memory": ({"0": "2GB"}, '{"0": "2GB"}'),
         "max_shard_size": ("1GB", "1GB"),
         "storage": ("sqlite:///other.db", "sqlite:///other.db"),
