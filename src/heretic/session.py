@@ -35,6 +35,7 @@ from heretic.observability.events import (
 from heretic.search.loop import SearchResult, search
 from heretic.search.pareto import knee, pareto_front
 from heretic.search.record import TrialRecord
+from heretic.seeded_start import with_seeds
 from heretic.workbench import Workbench, full_precision, make_evaluators
 
 CHAT_TOKENS = 1024
@@ -63,7 +64,7 @@ class Session:
         self.restore()
         if additional:
             self._n_trials = max(self._n_trials, self.result.complete) + additional
-        bench = self.bench
+        bench = self.bench = with_seeds(self.bench, self._study)
         self.result = search(self._study, bench.settings.storage, bench.space, bench.engine, self._n_trials)
         if not self.result.interrupted:
             self.check_front()

@@ -293,6 +293,12 @@ def study_identity(
         f"{settings.min_direction_magnitude} {settings.max_kl_per_round} "
         f"{' '.join(f'{role} {texts}' for role, texts in sorted(compared.items()))}"
     )
+    seeding = ""
+    if settings.gradient_seeding:
+        seeding = (
+            f" seeded by gradient: {settings.gradient_seeding_starts} {settings.gradient_seeding_steps} "
+            f"{settings.gradient_seeding_prompts}"
+        )
     return {
         "model": model_fingerprint(runner.loaded),
         "number format": f"{calibration.dtype} {runner.loaded.quantization}",
@@ -301,7 +307,7 @@ def study_identity(
         "response prefix": calibration.response_prefix,
         "way of finding directions": loaded_identity(settings, directions) or method,
         "way of measuring": evaluator_options(settings, classifier).identity,
-        "search space": space.identity(),
+        "search space": space.identity() + seeding,
         **adjustments_identity(settings),
     }
 

@@ -187,6 +187,29 @@ def _(event: events.StudyOpened) -> list[Row]:
 
 
 @rows.register
+def _(event: events.SeedingStarted) -> list[Row]:
+    onset = ", ".join(json.dumps(token, ensure_ascii=False) for token in event.onset)
+    return [
+        Row("Seeding", f"{plural(event.steps, 'gradient step')} in {event.dtype}"),
+        Row("", f"{event.good_prompts} good and {event.bad_prompts} bad training prompts"),
+        Row("", shorten(f"onset of the behaviour: {clean_line(onset)}", _SETTING_WIDTH)),
+    ]
+
+
+@rows.register
+def _(event: events.SeedFound) -> list[Row]:
+    return [Row("", f"weight {event.weight:<6.2g} KL {kl_text(event.kl):>7}   onset {100 * event.share:5.1f} %")]
+
+
+@rows.register
+def _(event: events.SeedingFinished) -> list[Row]:
+    if event.seeds == 0:
+        return []
+    found = "found by an earlier run" if event.stored else f"found in {duration(event.seconds)}"
+    return [Row("Seeds", f"{event.seeds}, {found}")]
+
+
+@rows.register
 def _(event: events.SearchFinished) -> list[Row]:
     done = f"{plural(event.finished, 'trial')} finished in {duration(event.seconds)}"
     if event.interrupted:

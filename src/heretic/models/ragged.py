@@ -66,15 +66,19 @@ class RaggedForward:
     On a CPU they multiply by ordered copies of the weights, so these have to be unedited whenever they run.
     """
 
-    def __init__(self, loaded: LoadedModel, layout: ModelLayout, packed: PackedLinears | None = None) -> None:
+    def __init__(
+        self, loaded: LoadedModel, layout: ModelLayout, packed: PackedLinears | None = None, gradients: bool = False
+    ) -> None:
         """Look at a model.
 
         Args:
             loaded: The model.
             layout: Where its layers are.
             packed: Ordered copies of its weights, or None to do without.
+            gradients: Whether gradients may flow through its passes.
         """
         self._packed = packed
+        self.gradients = gradients
         self.loaded = loaded
         self.layers = [loaded.model.get_submodule(path) for path in layout.layer_paths]
         head = output_embeddings(loaded.model)
@@ -83,7 +87,6 @@ class RaggedForward:
         self._head = head
         self._pad = loaded.tokenizer.pad_token_id or 0
 
-    @torch.inference_mode()
     def prefix(self, tokens: Sequence[int], rows: int) -> KeyValues:
         """Keys and values of the same tokens for every candidate.
 
@@ -96,9 +99,10 @@ class RaggedForward:
         """
         if not tokens:
             return ()
-        state = RaggedState(self, (), [0] * rows)
-        state.feed([list(tokens)] * rows, [()] * rows)
-        return state.key_values()
+        with torch.inference_mode(not self.gradients):
+            state = RaggedState(self, (), [0] * rows)
+            state.feed([list(tokens)] * rows, [()] * rows)
+            return state.key_values()
 
     def start(self, prefix: KeyValues, groups: Sequence[int]) -> "RaggedState":
         """Rows behind a prefix.
@@ -146,7 +150,6 @@ class RaggedState:
         self._lengths = torch.full((len(index),), columns, device=device)
         self._fed = 0
 
-    @torch.inference_mode()
     def feed(
         self,
         tokens: Sequence[Sequence[int]],
@@ -164,6 +167,15 @@ class RaggedState:
         Returns:
             Logits [N, V] of all wanted positions, row by row; meaningless where none is wanted.
         """
+        with torch.inference_mode(not self._forward.gradients):
+            return self._feed(tokens, wanted, kept)
+
+    def _feed(
+        self,
+        tokens: Sequence[Sequence[int]],
+        wanted: Sequence[Sequence[int]],
+        kept: tuple[KeptLayers, Sequence[int], int] | None,
+    ) -> Tensor:
         ids, mask = self._forward.pad(tokens)
         length = ids.shape[1]
         steps = torch.arange(length, device=ids.device)

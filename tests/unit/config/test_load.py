@@ -100,6 +100,7 @@ def _sample(setting):
         "device": ("cuda:1", "cuda:1"),
         "neural_detection_device": ("cuda:1", "cuda:1"),
         "neural_detection_threshold": (0.7, "0.7"),
+        "gradient_seeding_starts": (2, "2"),
         "max_memory": ({"0": "2GB"}, '{"0": "2GB"}'),
         "max_shard_size": ("1GB", "1GB"),
         "storage": ("sqlite:///other.db", "sqlite:///other.db"),
