@@ -1,12 +1,15 @@
 """Candidate: one plan while it is being measured beside others."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
 AssignRows = Callable[[Sequence[int]], None]
 """Tells the editor which candidate every row of the next passes carries."""
+
+BUSY_TOKENS = 384
+"""Tokens of one pass that keep a device busy: more gain hardly anything by going through it together."""
 
 
 @dataclass(slots=True, eq=False)
@@ -46,3 +49,19 @@ class Candidate:
     def running(self) -> bool:
         """Whether anything is left to find out."""
         return not self.dominated and not self.failed
+
+
+def read_together(candidates: Sequence[Candidate], tokens: int) -> Iterator[list[Candidate]]:
+    """Split candidates into those whose prompts are best read in one pass.
+
+    Side by side only as many as keep the device busy, and those that begin at layers nearby: a pass begins at the
+    lowest first layer of its candidates.
+
+    Args:
+        candidates: Any.
+        tokens: What each of them reads.
+    """
+    together = max(1, BUSY_TOKENS // max(tokens, 1))
+    order = sorted(candidates, key=lambda candidate: candidate.first_layer)
+    for start in range(0, len(order), together):
+        yield order[start : start + together]

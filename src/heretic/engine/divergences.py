@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from heretic.engine.candidate import AssignRows, Candidate
+from heretic.engine.candidate import AssignRows, Candidate, read_together
 from heretic.evaluation.evaluators.kl import BaseLogits, KlEvaluator
 from heretic.evaluation.score import Score
 from heretic.models.kept_layers import KeptLayers
@@ -81,10 +81,8 @@ class DivergenceJob:
             gate: Closes on the divergence seen so far, as if all else were 0.
             assign: Tells the editor which row is whose.
         """
-        # Side by side only as many as keep the device busy: alone, a candidate may begin at its own first layer.
-        together = max(1, CHUNK_TOKENS // sum(map(len, self._tokens)))
-        for start in range(0, len(candidates), together):
-            self._run_together(list(candidates[start : start + together]), prefix, gate, assign)
+        for together in read_together(candidates, sum(map(len, self._tokens))):
+            self._run_together(together, prefix, gate, assign)
 
     def _run_together(self, running: list[Candidate], prefix: KeyValues, gate: Gate, assign: AssignRows) -> None:
         # Rows that diverged most in earlier trials first: the bound grows fastest there.

@@ -136,7 +136,7 @@ class RaggedState:
     def __init__(self, forward: RaggedForward, prefix: KeyValues, groups: Sequence[int]) -> None:
         self._forward = forward
         device = forward.loaded.device
-        index = torch.tensor(list(groups), device=device)
+        index = torch.tensor(list(groups), dtype=torch.long, device=device)
         self.cache = DynamicCache()
         for layer, (keys, values) in enumerate(prefix):
             own = index.to(keys.device)
@@ -210,6 +210,25 @@ class RaggedState:
         """What the cache holds."""
         layers: list[Any] = self.cache.layers
         return tuple((layer.keys, layer.values) for layer in layers)
+
+    @classmethod
+    def joined(cls, states: Sequence["RaggedState"]) -> "RaggedState":
+        """All rows of several states of one model, to be read further together."""
+        if len(states) == 1:
+            return states[0]
+        columns = max(state._mask.shape[1] for state in states)
+        missing = [columns - state._mask.shape[1] for state in states]
+        result = cls(states[0]._forward, (), ())
+        for layer, parts in enumerate(zip(*(state.key_values() for state in states), strict=True)):
+            keys, values = (
+                torch.cat([nn.functional.pad(part, (0, 0, 0, pad)) for part, pad in zip(side, missing, strict=True)])
+                for side in zip(*parts, strict=True)
+            )
+            result.cache.update(keys, values, layer)
+        masks = [nn.functional.pad(state._mask, (0, pad)) for state, pad in zip(states, missing, strict=True)]
+        result._mask = torch.cat(masks)
+        result._lengths = torch.cat([state._lengths for state in states])
+        return result
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from tests.unit.engine.pico_engine import ALL, BAD, PicoBench, make_bench, plans
 from tests.unit.models.pico_runner import make_runner
 
 from heretic.edits.plan import EditPlan, Normalization
-from heretic.engine import factory
+from heretic.engine import candidate, factory
 from heretic.engine.batched import BatchedEngine
 from heretic.engine.factory import EngineOptions, make_batched_engine
 from heretic.engine.measurement import Engine, Measurement
@@ -110,6 +110,34 @@ def test_answers_do_not_depend_on_how_many_rows_are_decoded_at_once(rows: int) -
     engine = bench.batched()
     engine._answers._rows = rows
     assert_same(measured(engine, plans), expected)
+
+
+@pytest.mark.parametrize("family", VARIED)
+def test_a_candidate_that_reads_alone_begins_at_its_own_first_layer(
+    monkeypatch: pytest.MonkeyPatch, family: str
+) -> None:
+    monkeypatch.setattr(candidate, "BUSY_TOKENS", 1)
+    bench = make_bench(family)
+    plans = plans_for(Normalization.NONE)
+    expected = measured(bench.inplace(), plans)
+    engine = bench.batched()
+    firsts = sorted(min(edit.writer.layer for edit in bench.build(plan)) for plan in plans)
+    assert len(set(firsts)) > 1, "nothing would be tested"
+    begun: list[int] = []
+    run = engine._answers._forward.run
+
+    def watch(
+        arguments: dict[str, torch.Tensor], wanted: torch.Tensor, kept: tuple[object, object, int] | None
+    ) -> object:
+        if kept is not None:
+            begun.append(kept[2])
+        return run(arguments, wanted, kept)  # type: ignore[arg-type]  # handed on as it came
+
+    monkeypatch.setattr(engine._answers._forward, "run", watch)
+    found = engine.measure(plans, range(len(plans)), Gate())
+    # Once for the baseline's prompts and once for the target's.
+    assert sorted(begun) == sorted(2 * firsts)
+    assert_same(found, expected)
 
 
 @pytest.mark.parametrize("interval", [2, 3, 8])
