@@ -7,7 +7,7 @@ rows never have to be realigned.
 
 import inspect
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from heretic.edits.writer import ModelLayout
 from heretic.errors import ModelError
 from heretic.models.kept_layers import KeptLayers, skipping
+from heretic.models.last_layer import position_wise_parts, read_index, reading_only
 from heretic.models.loaded import LoadedModel
 from heretic.models.packed import PackedLinears
 
@@ -81,6 +82,7 @@ class RaggedForward:
         if head is None:
             raise ModelError("This model's output embeddings are no module of their own; use --engine inplace.")
         self._head = head
+        self._last_parts = position_wise_parts(loaded.model, layout)
         self._pad = loaded.tokenizer.pad_token_id or 0
 
     @torch.inference_mode()
@@ -110,14 +112,24 @@ class RaggedForward:
         return RaggedState(self, prefix, groups)
 
     def run(
-        self, arguments: dict[str, Any], wanted: Tensor, kept: tuple[KeptLayers, Sequence[int], int] | None
+        self,
+        arguments: dict[str, Any],
+        wanted: Sequence[Sequence[int]],
+        kept: tuple[KeptLayers, Sequence[int], int] | None,
     ) -> Tensor:
-        """One pass; logits [N, V] of the wanted flat positions (row * T + column)."""
-        if not len(wanted):
-            # Something has to go through the output embeddings; one position costs least.
-            wanted = wanted.new_zeros(1)
-        packed = nullcontext() if self._packed is None else self._packed.active()
-        with packed, _gathering(self._head, wanted), skipping(self.layers, kept):
+        """One pass; logits [N, V] of the wanted positions of each row."""
+        ids = arguments["input_ids"]
+        length = ids.shape[1]
+        # Something has to go through the output embeddings; one position costs least.
+        flat = [row * length + position for row, own in enumerate(wanted) for position in own] or [0]
+        read = read_index(wanted, length)
+        with ExitStack() as stack:
+            if self._packed is not None:
+                stack.enter_context(self._packed.active())
+            if len(flat) < ids.numel():
+                stack.enter_context(_gathering(self._head, torch.tensor(flat, device=ids.device)))
+            stack.enter_context(reading_only(self._last_parts, read, length))
+            stack.enter_context(skipping(self.layers, kept))
             logits: Tensor = self.loaded.model(**arguments, use_cache=True).logits
         return logits.reshape(-1, logits.shape[-1])
 
@@ -177,8 +189,7 @@ class RaggedState:
             "position_ids": positions,
             "past_key_values": self.cache,
         }
-        flat = [row * length + position for row, own in enumerate(wanted) for position in own]
-        logits = self._forward.run(arguments, torch.tensor(flat, dtype=torch.long, device=ids.device), kept)
+        logits = self._forward.run(arguments, wanted, kept)
         if kept is not None:
             store, rows, first = kept
             store.fill_cache(self.cache, rows, first, length)

@@ -126,9 +126,7 @@ def test_a_candidate_that_reads_alone_begins_at_its_own_first_layer(
     begun: list[int] = []
     run = engine._answers._forward.run
 
-    def watch(
-        arguments: dict[str, torch.Tensor], wanted: torch.Tensor, kept: tuple[object, object, int] | None
-    ) -> object:
+    def watch(arguments: object, wanted: object, kept: tuple[object, object, int] | None) -> object:
         if kept is not None:
             begun.append(kept[2])
         return run(arguments, wanted, kept)  # type: ignore[arg-type]  # handed on as it came
