@@ -114,18 +114,20 @@ class AnswerJob:
         steps = 0
         while decoding.rows:
             steps += 1
-            full = all(len(row.tokens) >= self._evaluator.tokens for row in decoding.rows)
-            if full or steps % self._options.verdict_interval == 0:
+            if decoding.length >= self._evaluator.tokens or steps % self._options.verdict_interval == 0:
+                decoding.look()
                 self._judge(decoding, gate)
                 if not decoding.rows:
                     return
-            room = [self._evaluator.tokens - len(row.tokens) for row in decoding.rows]
             if self._options.drafts:
-                drafts = [self._drafts.after(row.prompt, row.tokens) for row in decoding.rows]
-                drafts = [draft[: max(own - 1, 0)] for draft, own in zip(drafts, room, strict=True)]
+                decoding.look()
+                decoding.extend([self._draft(row) for row in decoding.rows])
             else:
-                drafts = [()] * len(decoding.rows)
-            decoding.extend(drafts)
+                decoding.step()
+
+    def _draft(self, row: Row) -> tuple[int, ...]:
+        room = self._evaluator.tokens - len(row.tokens)
+        return self._drafts.after(row.prompt, row.tokens)[: max(room - 1, 0)]
 
     def _judge(self, decoding: Decoding, gate: Gate) -> None:
         for row in decoding.rows:

@@ -31,7 +31,7 @@ class Decoding:
         self.rows: list[Row] = []
         self._forward = forward
         self._assign = assign
-        self._suppressed = list(suppressed)
+        self._suppressed = torch.tensor(list(suppressed), dtype=torch.long)
 
     def read_prompts(
         self, rows: Sequence[Row], rests: Sequence[Sequence[int]], prefix: KeyValues, kept: KeptLayers | None
@@ -56,18 +56,35 @@ class Decoding:
                 first = kept.start_for(min(candidate.first_layer for candidate in together))
                 store = (kept, [row.prompt for row in part], first)
             tokens = [rests[row.prompt] for row in part]
-            found += self._greedy(state.feed(tokens, [[len(own) - 1] for own in tokens], store))
+            found.append(self._greedy(state.feed(tokens, [[len(own) - 1] for own in tokens], store)))
             states.append(state)
             self.rows += part
         self._state = RaggedState.joined(states)
         self._assign_rows(self.rows)
-        for row, token in zip(self.rows, found, strict=True):
-            row.tokens.append(token)
+        self._last = torch.cat(found)
+        self._unread = [self._last]
+
+    @property
+    def length(self) -> int:
+        """Tokens that every row has at least, those included that are on the device only."""
+        return min(len(row.tokens) for row in self.rows) + len(self._unread)
+
+    def step(self) -> None:
+        """One token more for every row, left on the device; not to be mixed with `extend`."""
+        self._last = self._greedy(self._state.step(self._last))
+        self._unread.append(self._last)
+
+    def look(self) -> None:
+        """Give the rows their tokens, which waits for the device."""
+        if self._unread:
+            for row, own in zip(self.rows, torch.stack(self._unread, dim=1).tolist(), strict=True):
+                row.tokens += own
+            self._unread = []
 
     def extend(self, drafts: Sequence[Sequence[int]]) -> None:
         """Read each row's last token and its draft; accept of the draft what is greedy, and one token more."""
         fed = [[row.tokens[-1], *draft] for row, draft in zip(self.rows, drafts, strict=True)]
-        found = iter(self._greedy(self._state.feed(fed, [range(len(own)) for own in fed])))
+        found = iter(self._greedy(self._state.feed(fed, [range(len(own)) for own in fed])).tolist())
         accepted = []
         for row, draft in zip(self.rows, drafts, strict=True):
             greedy = [next(found) for _ in range(len(draft) + 1)]
@@ -78,19 +95,21 @@ class Decoding:
             self._state.accept(accepted)
 
     def keep(self, places: Sequence[int]) -> None:
-        """Go on with these rows only."""
+        """Go on with these rows only; `look` comes first."""
         if len(places) == len(self.rows):
             return
         self.rows = [self.rows[place] for place in places]
         if self.rows:
             self._state.select(places)
+            self._last = self._last[torch.tensor(list(places), device=self._last.device)]
             self._assign_rows(self.rows)
 
     def _assign_rows(self, rows: Sequence[Row]) -> None:
         self._assign([row.candidate.index for row in rows])
 
-    def _greedy(self, logits: Tensor) -> list[int]:
-        if self._suppressed:
-            logits[:, self._suppressed] = -torch.inf
-        tokens: list[int] = most_likely(logits).tolist()
-        return tokens
+    def _greedy(self, logits: Tensor) -> Tensor:
+        if len(self._suppressed):
+            # Moved once, not with every token.
+            self._suppressed = self._suppressed.to(logits.device)
+            logits.index_fill_(1, self._suppressed, -torch.inf)
+        return most_likely(logits)

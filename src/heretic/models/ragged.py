@@ -114,21 +114,20 @@ class RaggedForward:
     def run(
         self,
         arguments: dict[str, Any],
-        wanted: Sequence[Sequence[int]],
+        wanted: Sequence[Sequence[int]] | None,
         kept: tuple[KeptLayers, Sequence[int], int] | None,
     ) -> Tensor:
-        """One pass; logits [N, V] of the wanted positions of each row."""
-        ids = arguments["input_ids"]
-        length = ids.shape[1]
-        # Something has to go through the output embeddings; one position costs least.
-        flat = [row * length + position for row, own in enumerate(wanted) for position in own] or [0]
-        read = read_index(wanted, length)
+        """One pass; logits [N, V] of the wanted positions of each row, or of all."""
         with ExitStack() as stack:
             if self._packed is not None:
                 stack.enter_context(self._packed.active())
-            if len(flat) < ids.numel():
+            if wanted is not None:
+                ids = arguments["input_ids"]
+                length = ids.shape[1]
+                # Something has to go through the output embeddings; one position costs least.
+                flat = [row * length + position for row, own in enumerate(wanted) for position in own] or [0]
                 stack.enter_context(_gathering(self._head, torch.tensor(flat, device=ids.device)))
-            stack.enter_context(reading_only(self._last_parts, read, length))
+                stack.enter_context(reading_only(self._last_parts, read_index(wanted, length), length))
             stack.enter_context(skipping(self.layers, kept))
             logits: Tensor = self.loaded.model(**arguments, use_cache=True).logits
         return logits.reshape(-1, logits.shape[-1])
@@ -149,7 +148,7 @@ class RaggedState:
         self._forward = forward
         device = forward.loaded.device
         index = torch.tensor(list(groups), dtype=torch.long, device=device)
-        self.cache = DynamicCache()
+        self.cache = _DeviceCache()
         for layer, (keys, values) in enumerate(prefix):
             own = index.to(keys.device)
             self.cache.update(keys.index_select(0, own), values.index_select(0, own), layer)
@@ -197,6 +196,29 @@ class RaggedState:
         self._fed = length
         return logits
 
+    @torch.inference_mode()
+    def step(self, tokens: Tensor) -> Tensor:
+        """Read one further token a row without waiting for the device.
+
+        Args:
+            tokens: [B].
+
+        Returns:
+            Logits [B, V].
+        """
+        self._mask = torch.cat([self._mask, self._mask.new_ones(len(tokens), 1)], dim=1)
+        arguments = {
+            # Where the model is spread over devices, logits come from another one.
+            "input_ids": tokens.to(self._mask.device)[:, None],
+            "attention_mask": self._mask,
+            "position_ids": self._lengths[:, None],
+            "past_key_values": self.cache,
+        }
+        logits = self._forward.run(arguments, None, None)
+        self._lengths = self._lengths + 1
+        self._fed = 1
+        return logits
+
     def accept(self, counts: Sequence[int]) -> None:
         """Let only the first tokens of the last `feed` count, row by row, and forget the others.
 
@@ -240,6 +262,15 @@ class RaggedState:
         result._mask = torch.cat(masks)
         result._lengths = torch.cat([state._lengths for state in states])
         return result
+
+
+class _DeviceCache(DynamicCache):
+    """A cache for whose sake transformers does not look into the mask: that would wait for the device every step."""
+
+    @property
+    def is_compileable(self) -> bool:
+        """What transformers asks before it does."""
+        return True
 
 
 @contextmanager

@@ -33,7 +33,7 @@ def test_predictions_and_what_is_read_later_are_those_of_a_whole_pass(family: st
     # Inside the modules, where what is left out has to be missing.
     inner = [child for part in parts for child in part.modules() if isinstance(child, torch.nn.Linear)]
     handles = [
-        module.register_forward_pre_hook(lambda _m, own: seen.append(own[0].numel() // own[0].shape[-1]))
+        module.register_forward_hook(lambda _m, own, _output: seen.append(own[0].numel() // own[0].shape[-1]))
         for module in inner
     ]
     state = forward.start((), [0] * len(TOKENS))
