@@ -145,14 +145,9 @@ class AnswerJob:
         if verdict is None:
             return
         row.response = response
-        candidate = row.candidate
-        candidate.answered += 1
-        candidate.refusals += verdict
         self._refused[row.prompt] += verdict
         if self._options.drafts:
             self._drafts.add(row.prompt, response.tokens)
         prompt = self._evaluator.prompts[row.prompt]
-        emit(ResponseMeasured(candidate.number, prompt.user, response.text, verdict))
-        kl = candidate.mean_divergence
-        if candidate.running and candidate.answered < len(self._rests) and gate.closes(candidate.refusals, kl):
-            candidate.dominated = f"with {candidate.refusals} refusals so far it is worse than a finished trial"
+        emit(ResponseMeasured(row.candidate.number, prompt.user, response.text, verdict))
+        row.candidate.count_answer(verdict, len(self._rests), gate)

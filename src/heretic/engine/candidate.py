@@ -1,9 +1,13 @@
 """Candidate: one plan while it is being measured beside others."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
+
+from heretic.search.gates import Gate
 
 AssignRows = Callable[[Sequence[int]], None]
 """Tells the editor which candidate every row of the next passes carries."""
@@ -39,6 +43,28 @@ class Candidate:
     answered: int = 0
     dominated: str = ""
     failed: bool = False
+
+    def add_divergences(self, compared: Sequence[tuple[Tensor, Tensor]]) -> list[float]:
+        """Count divergence and agreement of further prompts; returns each one's sum of divergences."""
+        sums: list[float] = torch.stack([divergence.double().sum() for divergence, _ in compared]).tolist()
+        self.divergences += compared
+        self.total_divergence += sum(sums)
+        self.positions += sum(len(divergence) for divergence, _ in compared)
+        return sums
+
+    def judge_divergence(self, positions: int, gate: Gate) -> None:
+        """Stop where the divergence seen so far, of so many positions in all, decides."""
+        # Divergences are never negative, so what is seen bounds the mean from below. Not finite compares as False.
+        if gate.closes(0.0, self.total_divergence / positions):
+            self.dominated = "its KL alone is worse than a finished trial"
+        self.failed = not math.isfinite(self.total_divergence)
+
+    def count_answer(self, refused: bool, prompts: int, gate: Gate) -> None:
+        """Count a verdict, and stop where the refusals so far, of so many prompts in all, decide."""
+        self.answered += 1
+        self.refusals += refused
+        if self.running and self.answered < prompts and gate.closes(self.refusals, self.mean_divergence):
+            self.dominated = f"with {self.refusals} refusals so far it is worse than a finished trial"
 
     @property
     def mean_divergence(self) -> float:

@@ -90,7 +90,7 @@ class DivergenceJob:
         for rows in chunks:
             self._measure(running, rows, prefix, assign)
             for candidate in running:
-                self._judge(candidate, gate)
+                candidate.judge_divergence(self._positions, gate)
             running = [candidate for candidate in running if candidate.running]
             if not running:
                 return
@@ -126,20 +126,10 @@ class DivergenceJob:
         ]
         for place, candidate in enumerate(candidates):
             own = compared[place * len(rows) : (place + 1) * len(rows)]
-            candidate.divergences += own
-            sums = torch.stack([divergence.double().sum() for divergence, _ in own]).tolist()
-            candidate.total_divergence += sum(sums)
-            candidate.positions += sum(len(divergence) for divergence, _ in own)
+            sums = candidate.add_divergences(own)
             for row, total in zip(rows, sums, strict=True):
                 if math.isfinite(total):
                     self._divergence[row] += total
-
-    def _judge(self, candidate: Candidate, gate: Gate) -> None:
-        total = candidate.total_divergence
-        # Divergences are never negative, so what is seen bounds the mean from below. Not finite compares as False.
-        if gate.closes(0.0, total / self._positions):
-            candidate.dominated = "its KL alone is worse than a finished trial"
-        candidate.failed = not math.isfinite(total)
 
     def _split(self, logits: Tensor, rows: Sequence[int]) -> tuple[Tensor, ...]:
         if self._suppressed:

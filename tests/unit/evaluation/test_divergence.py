@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from heretic.evaluation.divergence import kl_divergence, most_likely, top1_agreement
+from heretic.evaluation.divergence import agree, kl_divergence, most_likely, top1_agreement
 
 VOCABULARY = 37
 
@@ -81,3 +81,12 @@ def test_of_equally_likely_tokens_the_first_is_taken(dtype: torch.dtype) -> None
     for row, own in zip(logits, places, strict=True):
         row[list(own)] = 9.0
     assert most_likely(logits).tolist() == [own[0] for own in places]
+
+
+def test_passes_agree_within_the_rounding_of_their_dtype() -> None:
+    logits = torch.randn(3, 500, generator=torch.Generator().manual_seed(2))
+    noise = torch.randn(3, 500, generator=torch.Generator().manual_seed(3))
+    assert agree(logits, logits + 1e-5 * noise)
+    assert not agree(logits, logits + 0.1 * noise)
+    assert agree(logits.bfloat16(), (logits + 0.1 * noise).bfloat16())
+    assert not agree(logits.bfloat16(), (logits + 0.5 * noise).bfloat16())
