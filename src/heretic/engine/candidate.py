@@ -1,12 +1,19 @@
 """Candidate: one plan while it is being measured beside others."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
+
+from heretic.search.gates import Gate
 
 AssignRows = Callable[[Sequence[int]], None]
 """Tells the editor which candidate every row of the next passes carries."""
+
+BUSY_TOKENS = 384
+"""Tokens of one pass that keep a device busy: more gain hardly anything by going through it together."""
 
 
 @dataclass(slots=True, eq=False)
@@ -37,6 +44,28 @@ class Candidate:
     dominated: str = ""
     failed: bool = False
 
+    def add_divergences(self, compared: Sequence[tuple[Tensor, Tensor]]) -> list[float]:
+        """Count divergence and agreement of further prompts; returns each one's sum of divergences."""
+        sums: list[float] = torch.stack([divergence.double().sum() for divergence, _ in compared]).tolist()
+        self.divergences += compared
+        self.total_divergence += sum(sums)
+        self.positions += sum(len(divergence) for divergence, _ in compared)
+        return sums
+
+    def judge_divergence(self, positions: int, gate: Gate) -> None:
+        """Stop where the divergence seen so far, of so many positions in all, decides."""
+        # Divergences are never negative, so what is seen bounds the mean from below. Not finite compares as False.
+        if gate.closes(0.0, self.total_divergence / positions):
+            self.dominated = "its KL alone is worse than a finished trial"
+        self.failed = not math.isfinite(self.total_divergence)
+
+    def count_answer(self, refused: bool, prompts: int, gate: Gate) -> None:
+        """Count a verdict, and stop where the refusals so far, of so many prompts in all, decide."""
+        self.answered += 1
+        self.refusals += refused
+        if self.running and self.answered < prompts and gate.closes(self.refusals, self.mean_divergence):
+            self.dominated = f"with {self.refusals} refusals so far it is worse than a finished trial"
+
     @property
     def mean_divergence(self) -> float:
         """KL of the positions seen."""
@@ -46,3 +75,19 @@ class Candidate:
     def running(self) -> bool:
         """Whether anything is left to find out."""
         return not self.dominated and not self.failed
+
+
+def read_together(candidates: Sequence[Candidate], tokens: int) -> Iterator[list[Candidate]]:
+    """Split candidates into those whose prompts are best read in one pass.
+
+    Side by side only as many as keep the device busy, and those that begin at layers nearby: a pass begins at the
+    lowest first layer of its candidates.
+
+    Args:
+        candidates: Any.
+        tokens: What each of them reads.
+    """
+    together = max(1, BUSY_TOKENS // max(tokens, 1))
+    order = sorted(candidates, key=lambda candidate: candidate.first_layer)
+    for start in range(0, len(order), together):
+        yield order[start : start + together]

@@ -253,7 +253,8 @@ def _(event: events.EngineChosen) -> list[Row]:
     if event.obstacle:
         return [Row("Engine", f"{event.name}: {clean_line(event.obstacle)}")]
     if not event.shared_tokens and not event.kept_bytes:
-        return [Row("Engine", event.name)]
+        at_once = f", {plural(event.candidates, 'candidate')} at once" if event.candidates > 1 else ""
+        return [Row("Engine", f"{event.name}{at_once}")]
     return [
         Row("Engine", f"{event.name}, {plural(event.candidates, 'candidate')} at once"),
         Row(

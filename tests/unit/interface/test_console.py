@@ -189,10 +189,11 @@ def test_the_engine_says_what_it_does_and_what_kept_it_from_more() -> None:
 
     assert "batched, 16 candidates at once" in batched
     assert "14 prompt tokens shared, 123.4 MB of lower layers kept" in batched
-    assert "in place: it carries a recurrent state" in report(
-        events.EngineChosen("in place", 1, "it carries a recurrent state")
+    assert "in place: its padded passes do not agree with those of single rows" in report(
+        events.EngineChosen("in place", 1, "its padded passes do not agree with those of single rows")
     )
     assert report(events.EngineChosen("in place", 1)).split() == ["Engine", "in", "place"]
+    assert report(events.EngineChosen("batched", 3)).split() == ["Engine", "batched,", "3", "candidates", "at", "once"]
 
 
 @pytest.mark.parametrize(
