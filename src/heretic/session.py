@@ -89,12 +89,12 @@ class Session:
                 emit(Warned(str(error)))
                 continue
             self._rescored[record.number] = refusals, kl
-            searched = int(record.score("refusals").value), record.score("kl").value
-            emit(FrontChecked(record.number, int(refusals.value), refusals.n, kl.value, *searched))
+            searched = int(record.behavior.value), record.score("kl").value
+            emit(FrontChecked(record.number, int(refusals.value), refusals.n, kl.value, *searched, refusals.label))
 
     @property
     def front(self) -> list[TrialRecord]:
-        """The Pareto front, fewest refusals first."""
+        """The Pareto front, fewest refusals (or what the goal makes few) first."""
         return pareto_front(self.result.records)
 
     @property
@@ -127,8 +127,8 @@ class Session:
             self.restore()
             raise
         self._rescored[record.number] = refusals, kl
-        searched = record.score("refusals").value, record.score("kl").value
-        emit(TrialApplied(record.number, int(refusals.value), refusals.n, kl.value, int(searched[0]), searched[1]))
+        searched = int(record.behavior.value), record.score("kl").value
+        emit(TrialApplied(record.number, int(refusals.value), refusals.n, kl.value, *searched, refusals.label))
         self._applied = (record, (refusals, kl))
         return refusals, kl
 
@@ -222,6 +222,7 @@ class Session:
             trial=record.number,
             search_quantization=quantization,
             search_scores=() if quantization == "none" else scores,
+            goal=bench.settings.goal,
         )
         return save_model(
             bench.loaded,
@@ -263,10 +264,11 @@ class Session:
                 self.bench.loaded.quantization,
                 int(scores[0].value),
                 scores[0].n,
-                int(scores[0].baseline),
+                scores[0].baseline_refusals,
                 scores[1].value,
                 int(searched_refusals.value),
                 searched_kl.value,
+                scores[0].label,
             )
         )
         return edits, scores

@@ -48,8 +48,13 @@ from heretic.observability.events import (
 )
 from heretic.prompts.sources import load_prompt_set, overlap
 from heretic.prompts.types import PromptSet
-from heretic.search.space import SearchSpace
+from heretic.search.space import PEAK_WEIGHTS, SearchSpace
 
+NOTHING_TO_DO = {
+    "remove": "The unedited model refuses nothing in the evaluation prompts, so there is nothing to remove.",
+    "strengthen": "The unedited model refuses all evaluation prompts, so there is nothing to strengthen.",
+}
+"""By goal: what is said where the unedited model's count is 0."""
 PREFIX_PROMPTS = 32
 """Prompts of each set whose answers are compared when a common prefix is looked for."""
 
@@ -107,15 +112,22 @@ def prepare(settings: Settings) -> Workbench:
     refusals, kl = make_evaluators(settings, runner, prompts)
     emit(
         BaselineMeasured(
-            int(refusals.baseline.value), refusals.baseline.n, kl.baseline.n, time.perf_counter() - started
+            refusals.baseline.baseline_refusals, refusals.baseline.n, kl.baseline.n, time.perf_counter() - started
         )
     )
     if refusals.baseline.value == 0:
-        emit(Warned("The unedited model refuses nothing in the evaluation prompts, so there is nothing to remove."))
-    space = SearchSpace(runner.layout.components, Normalization(settings.normalization))
+        emit(Warned(NOTHING_TO_DO[settings.goal]))
+    space = search_space(settings, runner)
     identity = study_identity(settings, runner, prompts, space)
     engine = make_engine(settings, runner, edit_builder(runner, directions, editor), editor, refusals, kl)
     return Workbench(settings, prompts, runner, directions, editor, refusals, kl, engine, space, identity)
+
+
+def search_space(settings: Settings, runner: ModelRunner) -> SearchSpace:
+    """Where the plans of a run come from."""
+    return SearchSpace(
+        runner.layout.components, Normalization(settings.normalization), peak_weight=PEAK_WEIGHTS[settings.goal]
+    )
 
 
 def edit_builder(runner: ModelRunner, directions: DirectionSet, editor: Editor) -> BuildEdits:
@@ -265,6 +277,7 @@ def evaluator_options(settings: Settings) -> EvaluatorOptions:
         settings.refusal_check_tokens,
         tuple(settings.refusal_markers),
         settings.refusal_detection_mode,
+        settings.goal,
     )
 
 

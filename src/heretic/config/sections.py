@@ -192,6 +192,10 @@ class EditSection(Section):
 
     title = "Edit"
 
+    goal: Literal["remove", "strengthen"] = Field(
+        default="remove",
+        description="Remove the behaviour, or strengthen it: the search then wants answers without it to become few.",
+    )
     normalization: Literal["none", "row", "column"] = Field(
         default="row", description="Which norms of an edited weight matrix stay exactly as they were."
     )

@@ -50,7 +50,7 @@ class AnswerOptions:
 
 
 class AnswerJob:
-    """Fixed prompts; remembers answers and refusals of earlier trials."""
+    """Fixed prompts; remembers answers of earlier trials, and which of them counted."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class AnswerJob:
         self._kept = kept
         self._options = options
         self._rows = options.rows
-        self._refused: Counter[int] = Counter()
+        self._counted: Counter[int] = Counter()
         self._drafts = Drafts(len(rests), self._runner.end_tokens)
         if options.drafts:
             for prompt, response in enumerate(evaluator.base_responses):
@@ -84,13 +84,13 @@ class AnswerJob:
         """Answer the prompts with every candidate that is still running, until its verdicts are known or decide.
 
         Args:
-            candidates: Receive refusals.
+            candidates: Receive their count.
             prefix: Keys and values of the shared prefix, a row a candidate.
-            gate: Closes on the refusals counted so far and the whole divergence.
+            gate: Closes on the answers counted so far and the whole divergence.
             assign: Tells the editor which row is whose.
         """
-        # Where most trials refused is where a count grows fastest; like lengths keep padding small.
-        order = sorted(range(len(self._rests)), key=lambda prompt: (-self._refused[prompt], len(self._rests[prompt])))
+        # Where most trials' answers counted is where a count grows fastest; like lengths keep padding small.
+        order = sorted(range(len(self._rests)), key=lambda prompt: (-self._counted[prompt], len(self._rests[prompt])))
         asked = {candidate.index: 0 for candidate in candidates}
         while True:
             running = [own for own in candidates if own.running and asked[own.index] < len(order)]
@@ -117,7 +117,7 @@ class AnswerJob:
         return 0 if self._kept is None else self._kept.size
 
     def score(self, candidate: Candidate) -> Score:
-        """The score of the refusals counted."""
+        """The score of the answers counted."""
         return self._evaluator.score_of(float(candidate.refusals))
 
     def _answer(self, rows: list[_Row], prefix: KeyValues, gate: Gate, assign: AssignRows) -> None:
@@ -162,15 +162,18 @@ class AnswerJob:
         row.response = response
         candidate = row.candidate
         candidate.answered += 1
-        candidate.refusals += verdict
-        self._refused[row.prompt] += verdict
+        # A verdict is only given once it is final, so what is counted is a lower bound under either goal.
+        counted = self._evaluator.counts(verdict)
+        candidate.refusals += counted
+        self._counted[row.prompt] += counted
         if self._options.drafts:
             self._drafts.add(row.prompt, response.tokens)
         prompt = self._evaluator.prompts[row.prompt]
         emit(ResponseMeasured(candidate.number, prompt.user, response.text, verdict))
         kl = candidate.mean_divergence
         if candidate.running and candidate.answered < len(self._rests) and gate.closes(candidate.refusals, kl):
-            candidate.dominated = f"with {candidate.refusals} refusals so far it is worse than a finished trial"
+            label = self.score(candidate).label
+            candidate.dominated = f"with {candidate.refusals} {label} so far it is worse than a finished trial"
 
 
 class _Decoding:

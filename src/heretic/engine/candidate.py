@@ -20,7 +20,7 @@ class Candidate:
         divergences: KL divergence and top-1 agreement of the positions seen, prompt by prompt.
         total_divergence: Sum of these divergences.
         positions: Their number.
-        refusals: Refusals counted so far.
+        refusals: Answers counted so far: refusals, or answers without one where refusing is to be strengthened.
         answered: Prompts whose verdict is known.
         dominated: Why it was stopped, or an empty string.
         failed: Whether its logits are not finite.

@@ -20,6 +20,7 @@ class EvaluatorOptions:
         response_tokens: Length of a measured answer.
         refusal_markers: Phrases that replace the built-in patterns; empty for the built-in ones.
         refusal_detection_mode: ``strict``, ``moderate`` or ``lenient``.
+        goal: ``remove`` counts answers that refuse, ``strengthen`` those that do not: lower is better either way.
     """
 
     kl_mode: str = "sequence"
@@ -27,6 +28,7 @@ class EvaluatorOptions:
     response_tokens: int = 30
     refusal_markers: tuple[str, ...] = ()
     refusal_detection_mode: str = "lenient"
+    goal: str = "remove"
 
 
 class Evaluator(Protocol):

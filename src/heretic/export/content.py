@@ -33,6 +33,7 @@ class ExportContent:
         trial: Optuna's number of the trial (from 0), or None where the plan comes from elsewhere.
         search_quantization: How the weights were quantised that the search ran on, or ``none``.
         search_scores: The scores of the edit on those weights, where they are not the weights that are saved.
+        goal: ``remove`` or ``strengthen``: what the edit does to the behaviour.
     """
 
     behavior: str
@@ -44,6 +45,7 @@ class ExportContent:
     trial: int | None = None
     search_quantization: str = "none"
     search_scores: tuple[Score, ...] = ()
+    goal: str = "remove"
 
     @property
     def shown_trial(self) -> int | None:

@@ -15,7 +15,8 @@ class Gate:
     """What finished trials reached.
 
     Attributes:
-        finished: Objective values (refusals, KL) of complete trials; none leaves the gate open.
+        finished: Objective values (answers that count, KL) of complete trials; none leaves the gate open. What counts
+            are refusals, or answers without one: called refusals here, since bounds work alike.
     """
 
     finished: tuple[tuple[float, float], ...] = ()

@@ -90,8 +90,8 @@ def _started(records: Sequence[TrialRecord], n_trials: int) -> SearchStarted:
     front = pareto_front(records)
     if not front:
         return SearchStarted(0, n_trials)
-    refusals, kl = front[0].score("refusals"), front[0].score("kl")
-    return SearchStarted(_complete(records), n_trials, int(refusals.value), kl.value, refusals.n)
+    behavior, kl = front[0].behavior, front[0].score("kl")
+    return SearchStarted(_complete(records), n_trials, int(behavior.value), kl.value, behavior.n, behavior.label)
 
 
 def _run_trials(
@@ -116,8 +116,7 @@ def _run_trials(
 
 
 def _report(record: TrialRecord, records: list[TrialRecord], n_trials: int) -> None:
-    scores = {score.name: score for score in record.scores}
-    refusals, kl = scores.get("refusals"), scores.get("kl")
+    refusals, kl = (record.behavior, record.score("kl")) if record.scores else (None, None)
     emit(
         TrialFinished(
             number=record.number,
@@ -130,5 +129,6 @@ def _report(record: TrialRecord, records: list[TrialRecord], n_trials: int) -> N
             reason=record.reason,
             dominated=record.state is TrialState.DOMINATED,
             parameters=readable_parameters(record.plan),
+            counted="refusals" if refusals is None else refusals.label,
         )
     )

@@ -43,6 +43,18 @@ class TrialRecord:
         """The objective values, lower is better."""
         return tuple(score.value for score in self.scores)
 
+    @property
+    def behavior(self) -> Score:
+        """The score that counts answers: with a refusal, or without one where refusing is to be strengthened.
+
+        Raises:
+            KeyError: There is none, e.g. of a failed trial.
+        """
+        for score in self.scores:
+            if score.counts_answers:
+                return score
+        raise KeyError("no score counts answers")
+
     def score(self, name: str) -> Score:
         """The score of that name.
 

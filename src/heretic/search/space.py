@@ -23,6 +23,13 @@ class Range:
     high: float
 
 
+PEAK_WEIGHTS = {
+    "remove": {ATTENTION: Range(0.4, 1.6), MLP: Range(0.0, 1.6)},
+    "strengthen": {ATTENTION: Range(-1.6, 0.0), MLP: Range(-1.6, 0.0)},
+}
+"""By goal and component: a negative weight adds to the direction's part instead of taking from it."""
+
+
 @dataclass(frozen=True, slots=True)
 class SearchSpace:
     """Ranges of every dimension.
@@ -36,9 +43,7 @@ class SearchSpace:
     components: tuple[str, ...]
     normalization: Normalization
     direction_position: Range = Range(0.3, 0.9)
-    peak_weight: dict[str, Range] = field(
-        default_factory=lambda: {ATTENTION: Range(0.4, 1.6), MLP: Range(0.0, 1.6)}, hash=False
-    )
+    peak_weight: dict[str, Range] = field(default_factory=lambda: dict(PEAK_WEIGHTS["remove"]), hash=False)
     peak_position: Range = Range(0.3, 1.0)
     floor: Range = Range(0.0, 1.0)
     width: Range = Range(0.05, 0.7)
