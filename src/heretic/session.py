@@ -64,7 +64,9 @@ class Session:
         if additional:
             self._n_trials = max(self._n_trials, self.result.complete) + additional
         bench = self.bench
-        self.result = search(self._study, bench.settings.storage, bench.space, bench.engine, self._n_trials)
+        self.result = search(
+            self._study, bench.settings.storage, bench.space, bench.engine, self._n_trials, bench.objective
+        )
         if not self.result.interrupted:
             self.check_front()
         return self.result
@@ -99,12 +101,15 @@ class Session:
 
     @property
     def suggested(self) -> TrialRecord:
-        """The automatic choice.
+        """The automatic choice: the knee of the front, or the best where one number is minimised.
 
         Raises:
             SelectionError: No trial is complete.
         """
-        return knee(self.result.records)
+        objective, front = self.bench.objective, self.front
+        if objective.count == 1 and front:
+            return min(front, key=lambda record: objective.values(record.scores))
+        return knee(front)
 
     def apply(self, record: TrialRecord) -> tuple[Score, Score]:
         """Put a trial into the model and measure it again there; it stays until `restore`.

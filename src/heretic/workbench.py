@@ -48,6 +48,7 @@ from heretic.observability.events import (
 )
 from heretic.prompts.sources import load_prompt_set, overlap
 from heretic.prompts.types import PromptSet
+from heretic.search.objective import Objective
 from heretic.search.space import PEAK_WEIGHTS, SearchSpace
 
 NOTHING_TO_DO = {
@@ -83,6 +84,11 @@ class Workbench:
     engine: Engine
     space: SearchSpace
     identity: dict[str, str]
+
+    @property
+    def objective(self) -> Objective:
+        """What the search minimises."""
+        return search_objective(self.settings)
 
     @property
     def loaded(self) -> LoadedModel:
@@ -121,6 +127,13 @@ def prepare(settings: Settings) -> Workbench:
     identity = study_identity(settings, runner, prompts, space)
     engine = make_engine(settings, runner, edit_builder(runner, directions, editor), editor, refusals, kl)
     return Workbench(settings, prompts, runner, directions, editor, refusals, kl, engine, space, identity)
+
+
+def search_objective(settings: Settings) -> Objective:
+    """What the settings have a study minimise."""
+    if settings.optimization_mode == "multi":
+        return Objective()
+    return Objective(settings.kl_weight, settings.pruner == "bound")
 
 
 def search_space(settings: Settings, runner: ModelRunner) -> SearchSpace:
@@ -320,6 +333,7 @@ def study_identity(settings: Settings, runner: ModelRunner, prompts: PromptSets,
         "way of finding directions": directions,
         "way of measuring": repr(evaluator_options(settings)),
         "search space": space.identity(),
+        "objective": search_objective(settings).identity(),
     }
 
 

@@ -98,7 +98,7 @@ def open_matching_study(bench: Workbench, resolve_conflict: ResolveConflict) -> 
     name: str | None = settings.study_name
     while name is not None:
         try:
-            study = open_study(settings.storage, name, bench.identity)
+            study = open_study(settings.storage, name, bench.identity, bench.objective.count)
         except StudyConflict as conflict:
             name = resolve_conflict(name, str(conflict))
             continue

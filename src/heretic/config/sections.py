@@ -240,6 +240,20 @@ class SearchSection(Section):
     seed: int | None = Field(
         default=None, ge=0, le=2**32 - 1, description="Seed that makes a run repeatable.", examples=[42]
     )
+    optimization_mode: Literal["multi", "single"] = Field(
+        default="multi",
+        description="Minimise behaviour and KL as two numbers, with a front to choose from, or as one weighted sum.",
+    )
+    kl_weight: float = Field(
+        default=1.0,
+        ge=0,
+        le=1000,
+        description="Weight of one nat of KL against all of the behaviour, where the optimization mode is single.",
+    )
+    pruner: Literal["bound", "none"] = Field(
+        default="bound",
+        description="Where the optimization mode is single, stop trials that cannot become the best any more.",
+    )
     engine: Literal["batched", "inplace"] = Field(
         default="batched",
         description="Measure edits on what the weights put out, several to a batch, or in the weights one by one.",

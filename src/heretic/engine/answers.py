@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
@@ -117,8 +117,11 @@ class AnswerJob:
         return 0 if self._kept is None else self._kept.size
 
     def score(self, candidate: Candidate) -> Score:
-        """The score of the answers counted."""
-        return self._evaluator.score_of(float(candidate.refusals))
+        """The score of the answers counted; of a stopped candidate it also says out of how many."""
+        score = self._evaluator.score_of(float(candidate.refusals))
+        if not candidate.dominated:
+            return score
+        return replace(score, details={**score.details, "answered": candidate.answered})
 
     def _answer(self, rows: list[_Row], prefix: KeyValues, gate: Gate, assign: AssignRows) -> None:
         decoding = _Decoding(self._forward, rows, prefix, assign, self._runner.suppressed_tokens)
@@ -171,9 +174,13 @@ class AnswerJob:
         prompt = self._evaluator.prompts[row.prompt]
         emit(ResponseMeasured(candidate.number, prompt.user, response.text, verdict))
         kl = candidate.mean_divergence
-        if candidate.running and candidate.answered < len(self._rests) and gate.closes(candidate.refusals, kl):
-            label = self.score(candidate).label
-            candidate.dominated = f"with {candidate.refusals} {label} so far it is worse than a finished trial"
+        if not candidate.running or candidate.answered == len(self._rests):
+            return
+        so_far = f"with {candidate.refusals} {self._evaluator.baseline.label} so far it is worse than"
+        if gate.closes(candidate.refusals, kl):
+            candidate.dominated = f"{so_far} a finished trial"
+        elif gate.prunes(candidate.refusals, kl):
+            candidate.dominated, candidate.pruned = f"{so_far} the best trial", True
 
 
 class _Decoding:

@@ -23,6 +23,7 @@ class Candidate:
         refusals: Answers counted so far: refusals, or answers without one where refusing is to be strengthened.
         answered: Prompts whose verdict is known.
         dominated: Why it was stopped, or an empty string.
+        pruned: Whether it was stopped only because it cannot become the best any more; see search.gates.
         failed: Whether its logits are not finite.
     """
 
@@ -35,6 +36,7 @@ class Candidate:
     refusals: int = 0
     answered: int = 0
     dominated: str = ""
+    pruned: bool = False
     failed: bool = False
 
     @property

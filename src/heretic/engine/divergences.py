@@ -141,6 +141,8 @@ class DivergenceJob:
         # Divergences are never negative, so what is seen bounds the mean from below. Not finite compares as False.
         if gate.closes(0.0, total / self._positions):
             candidate.dominated = "its KL alone is worse than a finished trial"
+        elif gate.prunes(0.0, total / self._positions):
+            candidate.dominated, candidate.pruned = "its KL alone is worse than the best trial", True
         candidate.failed = not math.isfinite(total)
 
     def _split(self, logits: Tensor, rows: Sequence[int]) -> tuple[Tensor, ...]:
