@@ -16,27 +16,33 @@ from heretic.config import load_settings
 from heretic.search.loop import make_sampler, search
 from heretic.search.objective import Objective
 from heretic.search.pareto import knee, pareto_front
+from heretic.search.profiles import shipped_profiles
 from heretic.search.record import TrialRecord, TrialState
+from heretic.search.seeding import enqueue_plan
 from heretic.workbench import Workbench, edit_builder, make_engine, prepare
 from trial_cost import KL_LIMIT, hypervolume
 
 FEW = 0.1
 """Share of the unedited model's count that people would be content with."""
-ARMS = ("multi", "single", "single-unpruned")
+ARMS = ("multi", "multi-warm", "single", "single-unpruned")
+"""`multi-warm` first tries the shipped plans of --profile."""
 
 
 def objective_of(arm: str, kl_weight: float) -> Objective:
     """What an arm minimises."""
-    return Objective() if arm == "multi" else Objective(kl_weight, prunes=arm == "single")
+    return Objective() if arm.startswith("multi") else Objective(kl_weight, prunes=arm == "single")
 
 
-def run(bench: Workbench, arm: str, seed: int, kl_weight: float) -> tuple[TrialRecord, ...]:
+def run(bench: Workbench, arm: str, seed: int, kl_weight: float, profile: str) -> tuple[TrialRecord, ...]:
     """One study in memory, by an engine that remembers nothing of other studies."""
     objective = objective_of(arm, kl_weight)
     settings = bench.settings
     study = optuna.create_study(
         directions=["minimize"] * objective.count, sampler=make_sampler(seed, settings.n_startup_trials, 0)
     )
+    if arm == "multi-warm":
+        for own in shipped_profiles(profile)[: settings.warm_start_n_trials]:
+            enqueue_plan(study, bench.space, own.edit_plan(bench.space.normalization), "benchmark")
     build = edit_builder(bench.runner, bench.directions, bench.editor)
     engine = make_engine(settings, bench.runner, build, bench.editor, bench.refusals, bench.kl)
     return search(study, "sqlite://", bench.space, engine, settings.n_trials, objective).records
@@ -62,6 +68,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="1,2")
     parser.add_argument("--arms", default=",".join(ARMS))
     parser.add_argument("--kl-weight", type=float, default=1.0)
+    parser.add_argument("--profile", default="others", help="family whose shipped plans multi-warm begins with")
     parser.add_argument("--plans", action="store_true", help="also print the plans near the knee")
     parser.add_argument("arguments", nargs="*")
     options = parser.parse_args()
@@ -71,7 +78,7 @@ def main() -> None:
     print(f"{settings.n_trials} trials, {settings.n_startup_trials} of them random; box: KL {KL_LIMIT}, {baseline:.0f}")
     for seed in map(int, options.seeds.split(",")):
         for arm in options.arms.split(","):
-            records = run(bench, arm, seed, options.kl_weight)
+            records = run(bench, arm, seed, options.kl_weight, options.profile)
             print(line(arm, seed, records, baseline), flush=True)
             if options.plans:
                 for record in pareto_front(records):

@@ -35,6 +35,7 @@ from heretic.observability.events import (
 from heretic.search.loop import SearchResult, search
 from heretic.search.pareto import knee, pareto_front
 from heretic.search.record import TrialRecord
+from heretic.warm_start import remember
 from heretic.workbench import Workbench, full_precision, make_evaluators
 
 CHAT_TOKENS = 1024
@@ -69,6 +70,7 @@ class Session:
         )
         if not self.result.interrupted:
             self.check_front()
+            remember(bench, self.result.records)
         return self.result
 
     def check_front(self) -> None:

@@ -18,6 +18,7 @@ from heretic.observability.events import RunStarted, StudyOpened, Warned, emit
 from heretic.search.loop import make_sampler
 from heretic.search.storage import StudyConflict, open_study, shown_url, time_stamped
 from heretic.session import Session
+from heretic.warm_start import warm_start
 from heretic.workbench import Workbench, prepare
 
 Choose = Callable[[Session], None]
@@ -47,7 +48,9 @@ def run(loaded: LoadedSettings, choose: Choose, resolve_conflict: ResolveConflic
     bench = prepare(settings)
     if settings.save_directions is not None:
         bench.directions.save(Path(settings.save_directions).expanduser())
-    session = Session(bench, open_matching_study(bench, resolve_conflict))
+    study = open_matching_study(bench, resolve_conflict)
+    warm_start(bench, study)
+    session = Session(bench, study)
     result = session.search()
     if not settings.auto_select:
         choose(session)
@@ -67,6 +70,8 @@ def check_destinations(settings: Settings) -> None:
     """
     if settings.save_directions is not None:
         check_directions_file(Path(settings.save_directions))
+    if settings.use_warm_start_params and settings.profile_store is not None:
+        check_file_target(Path(settings.profile_store))
     if settings.auto_select and settings.save_format == "adapter" and settings.normalization != "none":
         raise UserError(
             f"An adapter cannot hold edits that keep the {settings.normalization} norms of weights; add "
@@ -102,7 +107,7 @@ def open_matching_study(bench: Workbench, resolve_conflict: ResolveConflict) -> 
         except StudyConflict as conflict:
             name = resolve_conflict(name, str(conflict))
             continue
-        finished = len(study.trials)
+        finished = sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
         study.sampler = make_sampler(settings.seed, settings.n_startup_trials, finished)
         emit(StudyOpened(name, shown_url(settings.storage), finished, settings.n_trials))
         return study

@@ -254,6 +254,22 @@ class SearchSection(Section):
         default="bound",
         description="Where the optimization mode is single, stop trials that cannot become the best any more.",
     )
+    use_warm_start_params: bool = Field(
+        default=True,
+        description="Begin with plans that worked on models of the same family, and keep the best ones of this search.",
+    )
+    warm_start_n_trials: int = Field(
+        default=3,
+        ge=0,
+        le=1000,
+        description="How many trials begin with such plans; your own come before shipped ones.",
+    )
+    profile_store: Text | None = Field(
+        default=None,
+        description="TOML file that your best plans are kept in. Not set: heretic/profiles.toml in the folder for "
+        "configuration (~/.config).",
+        examples=["profiles.toml"],
+    )
     engine: Literal["batched", "inplace"] = Field(
         default="batched",
         description="Measure edits on what the weights put out, several to a batch, or in the weights one by one.",

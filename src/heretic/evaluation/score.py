@@ -39,6 +39,11 @@ class Score:
         return self.name in (REFUSALS, WITHOUT_REFUSAL)
 
     @property
+    def refusals(self) -> int:
+        """How many answers refuse, for a score that counts answers."""
+        return int(self.value if self.name == REFUSALS else self.n - self.value)
+
+    @property
     def baseline_refusals(self) -> int:
         """How many answers of the unedited model refuse, for a score that counts answers."""
         return int(self.baseline if self.name == REFUSALS else self.n - self.baseline)

@@ -138,6 +138,24 @@ class StudyOpened(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class WarmStarted(Event):
+    """The first trials are plans of profiles for the model's family: so many of the user's own, and shipped ones."""
+
+    family: str
+    own: int
+    shipped: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProfilesKept(Event):
+    """So many of a finished study's best plans were added to the user's profile store."""
+
+    path: str
+    family: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class TrialFinished(Event):
     """One trial ended. `reason` is empty unless it failed or was stopped because a finished trial dominates it.
 
