@@ -28,7 +28,7 @@ def compare(settings: Settings, name: str) -> tuple[Score, Score]:
     refusals, kl = make_evaluators(settings, base, prompts, classifier)
     kl.remember()
     seconds = time.perf_counter() - started
-    emit(BaselineMeasured(int(refusals.baseline.value), refusals.baseline.n, kl.baseline.n, seconds))
+    emit(BaselineMeasured(refusals.baseline.baseline_refusals, refusals.baseline.n, kl.baseline.n, seconds))
     loaded = load_model(name, settings)
     if loaded.tokenizer.get_vocab() != base.loaded.tokenizer.get_vocab():
         raise ModelError(

@@ -83,8 +83,10 @@ def _descend(bench: Workbench, runner: ModelRunner, onset: Onset) -> tuple[EditP
         lambda writer: post_norm_gain(model, writer),
         bench.adjustments,
     )
-    objective = Objective(runner, edits, layout.components, onset)
-    options = DescentOptions(weights_for(settings.gradient_seeding_starts), settings.gradient_seeding_steps)
+    sign = -1.0 if settings.goal == "strengthen" else 1.0
+    objective = Objective(runner, edits, layout.components, onset, sign=sign)
+    weights = weights_for(settings.gradient_seeding_starts)
+    options = DescentOptions(weights, settings.gradient_seeding_steps, sign=sign)
     tokens = tuple(str(runner.loaded.tokenizer.decode([token])) for token in onset.tokens)
     emit(
         SeedingStarted(

@@ -51,8 +51,14 @@ from heretic.observability.events import (
 )
 from heretic.prompts.sources import load_prompt_set, overlap
 from heretic.prompts.types import PromptSet
-from heretic.search.space import SearchSpace
+from heretic.search.objective import Objective
+from heretic.search.space import PEAK_WEIGHTS, SearchSpace
 
+NOTHING_TO_DO = {
+    "remove": "The unedited model refuses nothing in the evaluation prompts, so there is nothing to remove.",
+    "strengthen": "The unedited model refuses all evaluation prompts, so there is nothing to strengthen.",
+}
+"""By goal: what is said where the unedited model's count is 0."""
 PREFIX_PROMPTS = 32
 """Prompts of each set whose answers are compared when a common prefix is looked for."""
 
@@ -83,6 +89,11 @@ class Workbench:
     space: SearchSpace
     identity: dict[str, str]
     classifier: AnswerClassifier | None = None
+
+    @property
+    def objective(self) -> Objective:
+        """What the search minimises."""
+        return search_objective(self.settings)
 
     @property
     def loaded(self) -> LoadedModel:
@@ -119,18 +130,34 @@ def prepare(settings: Settings) -> Workbench:
     refusals, kl = make_evaluators(settings, runner, prompts, classifier)
     emit(
         BaselineMeasured(
-            int(refusals.baseline.value), refusals.baseline.n, kl.baseline.n, time.perf_counter() - started
+            refusals.baseline.baseline_refusals, refusals.baseline.n, kl.baseline.n, time.perf_counter() - started
         )
     )
     if refusals.baseline.value == 0:
-        emit(Warned("The unedited model refuses nothing in the evaluation prompts, so there is nothing to remove."))
-    components = edited_components(settings, runner.layout)
-    space = SearchSpace(components, Normalization(settings.normalization), found.position)
+        emit(Warned(NOTHING_TO_DO[settings.goal]))
+    space = search_space(settings, runner, found.position)
     identity = study_identity(settings, runner, prompts, directions, space, classifier)
     build = edit_builder(runner, directions, editor, adjustments)
     engine = make_engine(settings, runner, build, editor, refusals, kl)
     return Workbench(
         settings, prompts, runner, directions, adjustments, editor, refusals, kl, engine, space, identity, classifier
+    )
+
+
+def search_objective(settings: Settings) -> Objective:
+    """What the settings have a study minimise."""
+    if settings.optimization_mode == "multi":
+        return Objective()
+    return Objective(settings.kl_weight, settings.pruner == "bound")
+
+
+def search_space(settings: Settings, runner: ModelRunner, position: float | None) -> SearchSpace:
+    """Where the plans of a run come from; with a position all layers lose the direction found there."""
+    return SearchSpace(
+        edited_components(settings, runner.layout),
+        Normalization(settings.normalization),
+        position,
+        peak_weight=PEAK_WEIGHTS[settings.goal],
     )
 
 
@@ -246,6 +273,7 @@ def evaluator_options(settings: Settings, classifier: AnswerClassifier | None = 
         settings.refusal_check_tokens,
         tuple(settings.refusal_markers),
         settings.refusal_detection_mode,
+        settings.goal,
         classifier,
         settings.neural_detection_threshold,
     )
@@ -309,6 +337,7 @@ def study_identity(
         "way of measuring": evaluator_options(settings, classifier).identity,
         "search space": space.identity() + seeding,
         **adjustments_identity(settings),
+        "objective": search_objective(settings).identity(),
     }
 
 

@@ -293,6 +293,10 @@ class EditSection(Section):
 
     title = "Edit"
 
+    goal: Literal["remove", "strengthen"] = Field(
+        default="remove",
+        description="Remove the behaviour, or strengthen it: the search then wants answers without it to become few.",
+    )
     normalization: Literal["none", "row", "column"] = Field(
         default="row", description="Which norms of an edited weight matrix stay exactly as they were."
     )
@@ -408,6 +412,36 @@ class SearchSection(Section):
     )
     gradient_seeding_prompts: int = Field(
         default=24, ge=1, le=65536, description="Good and bad training prompts that gradient seeding looks at."
+    )
+    optimization_mode: Literal["multi", "single"] = Field(
+        default="multi",
+        description="Minimise behaviour and KL as two numbers, with a front to choose from, or as one weighted sum.",
+    )
+    kl_weight: float = Field(
+        default=1.0,
+        ge=0,
+        le=1000,
+        description="Weight of one nat of KL against all of the behaviour, where the optimization mode is single.",
+    )
+    pruner: Literal["bound", "none"] = Field(
+        default="bound",
+        description="Where the optimization mode is single, stop trials that cannot become the best any more.",
+    )
+    use_warm_start_params: bool = Field(
+        default=True,
+        description="Begin with plans that worked on models of the same family, and keep the best ones of this search.",
+    )
+    warm_start_n_trials: int = Field(
+        default=3,
+        ge=0,
+        le=1000,
+        description="How many trials begin with such plans; your own come before shipped ones.",
+    )
+    profile_store: Text | None = Field(
+        default=None,
+        description="TOML file that your best plans are kept in. Not set: heretic/profiles.toml in the folder for "
+        "configuration (~/.config).",
+        examples=["profiles.toml"],
     )
     engine: Literal["batched", "inplace"] = Field(
         default="batched",

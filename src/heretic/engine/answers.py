@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from heretic.engine.candidate import AssignRows, Candidate
 from heretic.engine.decoding import Decoding, Row
@@ -39,7 +39,7 @@ class AnswerOptions:
 
 
 class AnswerJob:
-    """Fixed prompts; remembers answers and refusals of earlier trials."""
+    """Fixed prompts; remembers answers of earlier trials, and which of them counted."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class AnswerJob:
         self._kept = kept
         self._options = options
         self._rows = options.rows
-        self._refused: Counter[int] = Counter()
+        self._counted: Counter[int] = Counter()
         self._drafts = Drafts(len(rests), self._runner.end_tokens)
         if options.drafts:
             for prompt, response in enumerate(evaluator.base_responses):
@@ -73,13 +73,13 @@ class AnswerJob:
         """Answer the prompts with every candidate that is still running, until its verdicts are known or decide.
 
         Args:
-            candidates: Receive refusals.
+            candidates: Receive their count.
             prefix: Keys and values of the shared prefix, a row a candidate.
-            gate: Closes on the refusals counted so far and the whole divergence.
+            gate: Closes on the answers counted so far and the whole divergence.
             assign: Tells the editor which row is whose.
         """
-        # Where most trials refused is where a count grows fastest; like lengths keep padding small.
-        order = sorted(range(len(self._rests)), key=lambda prompt: (-self._refused[prompt], len(self._rests[prompt])))
+        # Where most trials' answers counted is where a count grows fastest; like lengths keep padding small.
+        order = sorted(range(len(self._rests)), key=lambda prompt: (-self._counted[prompt], len(self._rests[prompt])))
         asked = {candidate.index: 0 for candidate in candidates}
         while True:
             running = [own for own in candidates if own.running and asked[own.index] < len(order)]
@@ -107,8 +107,8 @@ class AnswerJob:
         return 0 if self._kept is None else self._kept.size
 
     def score(self, candidate: Candidate) -> Score:
-        """The score of the refusals counted."""
-        return self._evaluator.score_of(float(candidate.refusals))
+        """The score of the answers counted."""
+        return answers_score(self._evaluator, candidate)
 
     def _answer(self, rows: list[Row], prefix: KeyValues, gate: Gate, assign: AssignRows) -> None:
         decoding = Decoding(self._forward, assign, self._runner.suppressed_tokens)
@@ -171,7 +171,17 @@ class AnswerJob:
 
     def _count(self, row: Row, response: Response, refused: bool, gate: Gate) -> None:
         row.refused = refused
-        self._refused[row.prompt] += refused
+        # A verdict is only given once it is final, so what is counted is a lower bound under either goal.
+        counted = self._evaluator.counts(refused)
+        self._counted[row.prompt] += counted
         prompt = self._evaluator.prompts[row.prompt]
         emit(ResponseMeasured(row.candidate.number, prompt.user, response.text, refused))
-        row.candidate.count_answer(refused, len(self._rests), gate)
+        row.candidate.count_answer(counted, len(self._rests), gate, self._evaluator.baseline.label)
+
+
+def answers_score(evaluator: MarkerEvaluator, candidate: Candidate) -> Score:
+    """The score of the answers counted; of a stopped candidate it also says out of how many."""
+    score = evaluator.score_of(float(candidate.refusals))
+    if not candidate.dominated:
+        return score
+    return replace(score, details={**score.details, "answered": candidate.answered})

@@ -146,7 +146,8 @@ class BatchedEngine:
             return Measurement((), TrialState.FAILED, str(error))
         scores = (self._answers.score(candidate), kl)
         if candidate.dominated:
-            return Measurement(scores, TrialState.DOMINATED, candidate.dominated)
+            state = TrialState.PRUNED if candidate.pruned else TrialState.DOMINATED
+            return Measurement(scores, state, candidate.dominated)
         return Measurement(scores, TrialState.COMPLETE)
 
 

@@ -27,9 +27,10 @@ class Candidate:
         divergences: KL divergence and top-1 agreement of the positions seen, prompt by prompt.
         total_divergence: Sum of these divergences.
         positions: Their number.
-        refusals: Refusals counted so far.
+        refusals: Answers counted so far: refusals, or answers without one where refusing is to be strengthened.
         answered: Prompts whose verdict is known.
         dominated: Why it was stopped, or an empty string.
+        pruned: Whether it was stopped only because it cannot become the best any more; see search.gates.
         failed: Whether its logits are not finite.
     """
 
@@ -42,6 +43,7 @@ class Candidate:
     refusals: int = 0
     answered: int = 0
     dominated: str = ""
+    pruned: bool = False
     failed: bool = False
 
     def add_divergences(self, compared: Sequence[tuple[Tensor, Tensor]]) -> list[float]:
@@ -57,14 +59,28 @@ class Candidate:
         # Divergences are never negative, so what is seen bounds the mean from below. Not finite compares as False.
         if gate.closes(0.0, self.total_divergence / positions):
             self.dominated = "its KL alone is worse than a finished trial"
+        elif gate.prunes(0.0, self.total_divergence / positions):
+            self.dominated, self.pruned = "its KL alone is worse than the best trial", True
         self.failed = not math.isfinite(self.total_divergence)
 
-    def count_answer(self, refused: bool, prompts: int, gate: Gate) -> None:
-        """Count a verdict, and stop where the refusals so far, of so many prompts in all, decide."""
+    def count_answer(self, counts: bool, prompts: int, gate: Gate, label: str) -> None:
+        """Count an answer or not, and stop where the count so far, of so many prompts in all, decides.
+
+        Args:
+            counts: Whether its verdict is one that is counted.
+            prompts: How many answers there will be.
+            gate: What finished trials reached.
+            label: What is counted, in the plural.
+        """
         self.answered += 1
-        self.refusals += refused
-        if self.running and self.answered < prompts and gate.closes(self.refusals, self.mean_divergence):
-            self.dominated = f"with {self.refusals} refusals so far it is worse than a finished trial"
+        self.refusals += counts
+        if not self.running or self.answered >= prompts:
+            return
+        so_far = f"with {self.refusals} {label} so far it is worse than"
+        if gate.closes(self.refusals, self.mean_divergence):
+            self.dominated = f"{so_far} a finished trial"
+        elif gate.prunes(self.refusals, self.mean_divergence):
+            self.dominated, self.pruned = f"{so_far} the best trial", True
 
     @property
     def mean_divergence(self) -> float:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import torch
 
+from heretic.engine.answers import answers_score
 from heretic.engine.candidate import AssignRows, Candidate
 from heretic.evaluation.divergence import agree
 from heretic.evaluation.evaluators.kl import BaseLogits, KlEvaluator
@@ -98,7 +99,7 @@ class PaddedAnswers:
         self._runner = evaluator.runner
         self._encoded = [self._runner.encode(prompt) for prompt in evaluator.prompts]
         self._rows = self._runner.calibration.batch_size
-        self._refused: Counter[int] = Counter()
+        self._counted: Counter[int] = Counter()
 
     def halve_rows(self) -> bool:
         """See Answers."""
@@ -110,7 +111,7 @@ class PaddedAnswers:
     def run(self, candidates: Sequence[Candidate], prefix: KeyValues, gate: Gate, assign: AssignRows) -> None:
         """See Answers; there is no prefix."""
         # Where most trials refused is where a count grows fastest; like lengths keep padding small.
-        order = sorted(range(len(self._encoded)), key=lambda row: (-self._refused[row], len(self._encoded[row])))
+        order = sorted(range(len(self._encoded)), key=lambda row: (-self._counted[row], len(self._encoded[row])))
         running = [candidate for candidate in candidates if candidate.running]
         while order and running:
             size = max(1, self._rows // len(running))
@@ -127,10 +128,11 @@ class PaddedAnswers:
         texts = [self._runner.response(ids).text for ids in found]
         verdicts = self._evaluator.verdicts([(prompts[row], text) for (_, row), text in zip(pairs, texts, strict=True)])
         for (candidate, row), text, refused in zip(pairs, texts, verdicts, strict=True):
-            self._refused[row] += refused
+            counted = self._evaluator.counts(refused)
+            self._counted[row] += counted
             emit(ResponseMeasured(candidate.number, prompts[row].user, text, refused))
-            candidate.count_answer(refused, len(self._encoded), gate)
+            candidate.count_answer(counted, len(self._encoded), gate, self._evaluator.baseline.label)
 
     def score(self, candidate: Candidate) -> Score:
         """See Answers."""
-        return self._evaluator.score_of(float(candidate.refusals))
+        return answers_score(self._evaluator, candidate)

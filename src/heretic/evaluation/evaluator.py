@@ -40,6 +40,7 @@ class EvaluatorOptions:
         refusal_detection_mode: ``strict``, ``moderate`` or ``lenient``.
         classifier: Decides what the markers leave open, or None where they decide alone.
         classifier_threshold: Probability from which its answer is yes.
+        goal: ``remove`` counts answers that refuse, ``strengthen`` those that do not: lower is better either way.
     """
 
     kl_mode: str = "sequence"
@@ -47,6 +48,7 @@ class EvaluatorOptions:
     response_tokens: int = 30
     refusal_markers: tuple[str, ...] = ()
     refusal_detection_mode: str = "lenient"
+    goal: str = "remove"
     classifier: AnswerClassifier | None = field(default=None, repr=False)
     classifier_threshold: float = field(default=0.5, repr=False)
 

@@ -15,6 +15,7 @@ from heretic.observability import events
 LABEL_WIDTH = 15
 _DETAIL_INDENT = 4
 _PIPE_SUMMARIES = 10
+_COUNTED_NOUNS = {"without refusal": "answers without refusal"}
 _STARTS_SECTION = (events.ModelLoading, events.SearchStarted, events.SearchFinished, events.TrialApplied)
 """Events before which a blank line stands, where the line before is of another kind."""
 
@@ -94,7 +95,16 @@ class ConsoleReporter:
         elif isinstance(event, events.SearchFinished):
             best = None if self._progress is None else self._progress.best
             self._progress = None
-            self._print_rows([*rows(event), *([Row("", f"{best}: the fewest refusals")] if best else [])])
+            self._print_rows(
+                [
+                    *rows(event),
+                    *(
+                        [Row("", f"{best}: the fewest {_COUNTED_NOUNS.get(best.counted, best.counted)}")]
+                        if best
+                        else []
+                    ),
+                ]
+            )
         else:
             if isinstance(event, events.ModelLoaded):
                 self._architecture = event.architecture
@@ -104,7 +114,7 @@ class ConsoleReporter:
         self.close()
         best = None
         if event.best_refusals is not None and event.best_kl is not None:
-            best = Best(event.best_refusals, event.prompt_count, event.best_kl)
+            best = Best(event.best_refusals, event.prompt_count, event.best_kl, event.counted)
         self._progress = SearchProgress(event.finished, event.n_trials, best, self._now)
         wanted = plural(max(event.n_trials - event.finished, 0), "trial") + " to do"
         self._print_rows([Row("Search", f"{wanted}; Ctrl+C stops, and finished trials are kept")])
@@ -135,7 +145,7 @@ class ConsoleReporter:
         if event.dominated:
             self._progress.trial_finished(None, stopped=True)
         elif measured and event.refusals is not None and event.kl is not None:
-            self._progress.trial_finished(Best(event.refusals, event.prompt_count, event.kl))
+            self._progress.trial_finished(Best(event.refusals, event.prompt_count, event.kl, event.counted))
         else:
             self._progress.trial_finished(None)
         if self._bar is not None:

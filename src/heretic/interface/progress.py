@@ -18,11 +18,12 @@ _PACE_TRIALS = 30
 
 @dataclass(frozen=True, slots=True)
 class Best:
-    """The best trial so far: the fewest refusals, and the lowest KL among the trials with that few."""
+    """The best trial so far: the fewest refusals (or what is counted), and of these trials the lowest KL."""
 
     refusals: int
     prompt_count: int
     kl: float
+    counted: str = "refusals"
 
     def better_than(self, other: "Best | None") -> bool:
         """Whether it beats `other`; a KL that is not a number loses against any."""
@@ -34,7 +35,9 @@ class Best:
         return self.refusals, math.inf if math.isnan(self.kl) else self.kl
 
     def __str__(self) -> str:
-        return f"best {self.refusals}/{self.prompt_count} at KL {kl_text(self.kl)}"
+        # Refusals are what one expects.
+        what = "" if self.counted == "refusals" else f" {self.counted}"
+        return f"best {self.refusals}/{self.prompt_count}{what} at KL {kl_text(self.kl)}"
 
 
 class Progress(Protocol):

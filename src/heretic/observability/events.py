@@ -179,10 +179,29 @@ class StudyOpened(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class WarmStarted(Event):
+    """The first trials are plans of profiles for the model's family: so many of the user's own, and shipped ones."""
+
+    family: str
+    own: int
+    shipped: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProfilesKept(Event):
+    """So many of a finished study's best plans were added to the user's profile store."""
+
+    path: str
+    family: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class TrialFinished(Event):
     """One trial ended. `reason` is empty unless it failed or was stopped because a finished trial dominates it.
 
     Of a stopped one the numbers are those seen so far. `on_front`: no finished trial is better in both numbers.
+    `refusals` are what is to become few: refusals, or answers without one; `counted` says which, here and elsewhere.
 
     `number` is Optuna's, from 0, as in TrialRecord; people are shown it plus one.
     """
@@ -197,6 +216,7 @@ class TrialFinished(Event):
     reason: str
     parameters: Mapping[str, str]
     dominated: bool = False
+    counted: str = "refusals"
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +288,7 @@ class FrontChecked(Event):
     kl: float
     searched_refusals: int
     searched_kl: float
+    counted: str = "refusals"
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +303,7 @@ class SearchStarted(Event):
     best_refusals: int | None = None
     best_kl: float | None = None
     prompt_count: int = 0
+    counted: str = "refusals"
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,6 +335,7 @@ class TrialApplied(Event):
     kl: float
     searched_refusals: int
     searched_kl: float
+    counted: str = "refusals"
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,7 +349,10 @@ class FullPrecisionNeeded(Event):
 
 @dataclass(frozen=True, slots=True)
 class FullPrecisionMeasured(Event):
-    """The weights that are saved were measured; the `quantized_` numbers are those of the quantised weights."""
+    """The weights that are saved were measured; the `quantized_` numbers are those of the quantised weights.
+
+    `baseline_refusals` are refusals whatever is `counted`.
+    """
 
     quantization: str
     refusals: int
@@ -335,6 +361,7 @@ class FullPrecisionMeasured(Event):
     kl: float
     quantized_refusals: int
     quantized_kl: float
+    counted: str = "refusals"
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ class SeededSpace(SearchSpace):
         pair = (dict(self.seeds[lower].strengths)[component], dict(self.seeds[upper].strengths)[component])
         return tuple(a * (1 - share) + b * share for a, b in zip(*pair, strict=True))
 
-    def parameters(self, seed: int) -> dict[str, float]:
+    def point(self, seed: int) -> dict[str, float]:
         """The point of the space that is exactly a seed."""
         position = seed / max(len(self.seeds) - 1, 1)
         return {_PATH: position, _TILT: 0.0, **{_scale(component): 1.0 for component in self.components}}
@@ -87,7 +87,7 @@ def enqueue_seeds(study: optuna.Study, space: SeededSpace) -> int:
         # A trial that an interruption ended has no record, and is tried again.
         if trial.state in (OptunaState.WAITING, OptunaState.COMPLETE) or RECORD_ATTRIBUTE in trial.user_attrs:
             known.append(trial.system_attrs.get("fixed_params", trial.params))
-    missing = [own for own in map(space.parameters, range(len(space.seeds))) if own not in known]
+    missing = [own for own in map(space.point, range(len(space.seeds))) if own not in known]
     for parameters in missing:
         study.enqueue_trial(parameters)
     return len(missing)

@@ -22,6 +22,17 @@ class Range:
     low: float
     high: float
 
+    def clip(self, value: float) -> float:
+        """The value, or the nearest edge."""
+        return min(max(value, self.low), self.high)
+
+
+PEAK_WEIGHTS = {
+    "remove": {ATTENTION: Range(0.4, 1.6), MLP: Range(0.0, 1.6)},
+    "strengthen": {ATTENTION: Range(-1.6, 0.0), MLP: Range(-1.6, 0.0)},
+}
+"""By goal and component: a negative weight adds to the direction's part instead of taking from it."""
+
 
 @dataclass(frozen=True, slots=True)
 class SearchSpace:
@@ -38,9 +49,7 @@ class SearchSpace:
     normalization: Normalization
     fixed_position: float | None = None
     direction_position: Range = Range(0.3, 0.9)
-    peak_weight: dict[str, Range] = field(
-        default_factory=lambda: {ATTENTION: Range(0.4, 1.6), MLP: Range(0.0, 1.6)}, hash=False
-    )
+    peak_weight: dict[str, Range] = field(default_factory=lambda: dict(PEAK_WEIGHTS["remove"]), hash=False)
     peak_position: Range = Range(0.3, 1.0)
     floor: Range = Range(0.0, 1.0)
     width: Range = Range(0.05, 0.7)
@@ -69,6 +78,22 @@ class SearchSpace:
             floor=trial.suggest_float(f"{component}.floor", self.floor.low, self.floor.high),
             width=trial.suggest_float(f"{component}.width", self.width.low, self.width.high),
         )
+
+    def parameters(self, plan: EditPlan) -> dict[str, str | float]:
+        """What `suggest` would have had to be answered to make this plan, each number moved into its range.
+
+        Components of other models are left out, and what the plan leaves open is missing.
+        """
+        result: dict[str, str | float] = {"scope": plan.scope.value}
+        if plan.direction_position is not None:
+            result["direction_position"] = self.direction_position.clip(plan.direction_position)
+        for component, schedule in plan.schedules:
+            if component in self.components:
+                result[f"{component}.peak_weight"] = self.peak_weight[component].clip(schedule.peak_weight)
+                result[f"{component}.peak_position"] = self.peak_position.clip(schedule.peak_position)
+                result[f"{component}.floor"] = self.floor.clip(schedule.floor)
+                result[f"{component}.width"] = self.width.clip(schedule.width)
+        return result
 
     def identity(self) -> str:
         """Text that differs whenever two spaces differ."""

@@ -28,7 +28,7 @@ def space_of(*seeds: EditPlan) -> SeededSpace:
 
 
 def suggested(space: SeededSpace, **changes: float) -> EditPlan:
-    parameters = {**space.parameters(0), **changes}
+    parameters = {**space.point(0), **changes}
     return space.suggest(optuna.trial.FixedTrial(parameters))  # type: ignore[arg-type]  # a Trial in all but its type
 
 
