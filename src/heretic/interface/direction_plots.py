@@ -204,7 +204,10 @@ def _bands(panel: "Axes", projections: Projections) -> None:
     _finish(panel, "Projection (standard deviations,\n0: halfway between the means)", len(middle), is_cosine=False)
     panel.set_xlabel("Layer (0: embeddings)", fontsize=11)
     panel.axhline(0, color="black", linewidth=0.8)
-    panel.legend(fontsize=8, ncols=2, loc="best", framealpha=0.8)
+    # Room for the legend, which would hide part of a band anywhere else.
+    low, high = panel.get_ylim()
+    panel.set_ylim(low, high + 0.3 * (high - low))
+    panel.legend(fontsize=8, ncols=2, loc="upper left", framealpha=0.8)
 
 
 def _histogram(panel: "Axes", projections: Projections, position: int) -> None:

@@ -363,3 +363,19 @@ def test_a_password_is_never_shown(load, problems):
 def test_a_long_value_is_not_quoted_in_full(problems):
     (problem,) = problems("x", "--device", "y" * 1000)
     assert len(problem) < 250
+
+
+def test_direction_files_and_their_weights_come_as_lists(load):
+    loaded = load("x", "--load-directions", "a.safetensors,b.safetensors", "--direction-weights", "-1,0.5").settings
+    assert (loaded.load_directions, loaded.direction_weights) == (["a.safetensors", "b.safetensors"], [-1, 0.5])
+    loaded = load("x", file='load_directions = ["a,b"]\ndirection_weights = [2]').settings
+    assert (loaded.load_directions, loaded.direction_weights) == (["a,b"], [2])
+
+
+def test_what_loaded_directions_rule_out_names_the_option_to_change(problems):
+    (sentence,) = problems("x", "--load-directions", "a", "--extractor", "pca")
+    assert "leave out --extractor or --load-directions" in sentence
+    (sentence,) = problems("x", "--load-directions", "a,b", "--direction-weights", "1,x")
+    assert sentence.startswith("direction_weights must be a list of numbers other than 0, e.g. 1,-0.5, but")
+    (sentence,) = problems("x", "--direction-weights", "1")
+    assert "add --load-directions" in sentence
