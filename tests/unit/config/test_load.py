@@ -99,6 +99,8 @@ def _sample(setting):
         "max_shard_size": ("1GB", "1GB"),
         "storage": ("sqlite:///other.db", "sqlite:///other.db"),
         "refusal_markers": (["i cannot", "sorry"], '["i cannot", "sorry"]'),
+        "load_directions": (["a.safetensors", "b.safetensors"], "a.safetensors,b.safetensors"),
+        "direction_weights": ([1.0, -0.5], "1,-0.5"),
         "transforms": (["projected", "sacred"], '["projected", "sacred"]'),
     }
     if setting.name in special:
@@ -117,8 +119,8 @@ def _toml(value):
 @pytest.mark.parametrize("setting", SETTINGS.values(), ids=lambda setting: setting.name)
 def test_every_setting_can_be_given_in_every_source(load, setting):
     value, text = _sample(setting)
-    alone = {"auto_select": "hf_upload=x"}.get(setting.name)
-    extra = ["--hf-upload", "x"] if alone else []
+    needed = {"auto_select": ["--hf-upload", "x"], "direction_weights": ["--load-directions", "a,b"]}
+    extra = needed.get(setting.name, [])
     path = setting.path
     results = [
         load(setting.flag, text, *extra),
