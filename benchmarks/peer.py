@@ -20,6 +20,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from heretic.config.sections import PromptSpecification
 from heretic.prompts.sources import load_prompt_set
+from heretic.search.pareto import hypervolume
 
 SETS = {
     "good_prompts": ("baseline", "train"),
@@ -36,7 +37,7 @@ def write_inputs(folder: Path, options: argparse.Namespace) -> None:
         f"model = {json.dumps(str(Path(options.model).resolve()))}",
         f"dtypes = {json.dumps([options.dtype])}",
         f"n_trials = {options.trials}",
-        f"n_startup_trials = {min(options.trials, 20)}",
+        f"n_startup_trials = {options.startup_trials}",
         f"batch_size = {options.batch_size}",
         f"max_response_length = {options.tokens}",
         f"seed = {options.seed}",
@@ -58,6 +59,7 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--trials", type=int, default=4)
+    parser.add_argument("--startup-trials", type=int, default=8, help="random ones of these")
     parser.add_argument("--tokens", type=int, default=30)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--seed", type=int, default=1)
@@ -87,6 +89,9 @@ def main() -> None:
     for trial in trials:
         attributes = trial.user_attrs
         print(f"refusals {attributes['refusals']:3d}   KL {attributes['kl_divergence']:.4f}   {trial.duration}")
+    points = [(trial.user_attrs["refusals"], trial.user_attrs["kl_divergence"]) for trial in trials]
+    baseline = trials[0].user_attrs["base_refusals"]
+    print(f"hypervolume {hypervolume(points, baseline):.4f} (KL <= 0.5, refusals <= {baseline})")
     ends = [trial.datetime_complete for trial in trials if trial.datetime_complete]
     starts = [trial.datetime_start for trial in trials if trial.datetime_start]
     seconds = (max(ends) - min(starts)).total_seconds() / len(trials)

@@ -29,7 +29,7 @@ from heretic.evaluation.evaluators.kl import KlEvaluator
 from heretic.evaluation.evaluators.markers import MarkerEvaluator
 from heretic.search.gates import Gate
 from heretic.search.loop import make_sampler
-from heretic.search.pareto import pareto_front
+from heretic.search.pareto import hypervolume, pareto_front
 from heretic.search.record import TrialRecord, TrialState
 from heretic.search.space import SearchSpace
 from heretic.workbench import (
@@ -133,18 +133,6 @@ def timed(owner: object, name: str, step: str, steps: Counter[str]) -> None:
     setattr(owner, name, wrapped)
 
 
-def hypervolume(records: list[TrialRecord], baseline: float) -> float:
-    """Share of the box up to (KL_LIMIT, the unedited model's refusals) that the front dominates."""
-    volume, kl_before = 0.0, KL_LIMIT
-    for record in pareto_front(records):
-        refusals, kl = record.values
-        if kl < kl_before and refusals < baseline:
-            volume += (baseline - refusals) / baseline * (kl_before - kl) / KL_LIMIT
-            # Further points of the front have less divergence and more refusals.
-            kl_before = kl
-    return volume
-
-
 def row(name: str, records: list[TrialRecord], steps: Counter[str], plain: float, candidates: int) -> str:
     """One line of the table."""
     mean = sum(record.seconds for record in records) / len(records)
@@ -174,7 +162,9 @@ def main() -> None:
         engine = bench.engine(EngineOptions())
         records, steps = bench.study(engine, settings.n_trials, settings.n_startup_trials, True)
         print(row(f"study of {len(records)} trials", records, steps, plain, engine.candidates))
-        print(f"hypervolume {hypervolume(records, baseline):.4f} (KL <= {KL_LIMIT}, refusals <= {baseline:.0f})")
+        points = [(own.values[0], own.values[1]) for own in pareto_front(records)]
+        volume = hypervolume(points, baseline, KL_LIMIT)
+        print(f"hypervolume {volume:.4f} (KL <= {KL_LIMIT}, refusals <= {baseline:.0f})")
         front = ", ".join(f"{int(own.values[0])} at {own.values[1]:.4f}" for own in pareto_front(records))
         print(f"front: {front}", flush=True)
     for name, (own, gated) in PARTS.items() if options.parts else ():

@@ -30,7 +30,7 @@ from heretic.models.runner import ModelRunner
 from heretic.observability.events import DirectionsFound, DirectionsSaved, Warned, emit
 from heretic.prompts.types import PromptSet
 
-_NOT_OPTIONS = ("extractor", "save_directions", "load_directions", "direction_weights")
+_NOT_OPTIONS = ("extractor", "save_directions", "load_directions", "load_directions_weights")
 
 
 def obtain_directions(
@@ -78,7 +78,7 @@ def read_sources(settings: Settings) -> DirectionFile:
         UserError: A file cannot be used, or the files do not go together.
     """
     files = [read_direction_file(Path(name).expanduser()) for name in settings.load_directions]
-    directions = summed(files, settings.direction_weights)
+    directions = summed(files, settings.load_directions_weights)
     name = " and ".join(file.name for file in files)
     return DirectionFile(name, directions, files[0].projections if len(files) == 1 else None)
 

@@ -219,6 +219,7 @@ class Session:
             settings=self.bench.settings.model_dump(mode="json"),
             direction_method=bench.directions.method,
             direction_provenance=bench.directions.provenance,
+            adjustments=bench.adjustments.notes,
             trial=record.number,
             search_quantization=quantization,
             search_scores=() if quantization == "none" else scores,

@@ -10,7 +10,10 @@ import time
 from dataclasses import dataclass, replace
 
 import torch
+from transformers import PreTrainedModel
 
+from heretic.adjusting.caa import shifting_writers
+from heretic.adjusting.prepare import adjustments_identity, edited_components, make_adjustments
 from heretic.config import Settings
 from heretic.direction_sources import loaded_identity, obtain_directions
 from heretic.directions.extractor import EXTRACTORS, ExtractorOptions
@@ -18,7 +21,7 @@ from heretic.directions.statistics import ResidualMoments
 from heretic.directions.transform import TRANSFORMS, TransformContext, TransformOptions
 from heretic.directions.types import DirectionSet, ResidualStatistics
 from heretic.edits.algebra import Edit
-from heretic.edits.build import build_edits
+from heretic.edits.build import UNADJUSTED, Adjustments, build_edits
 from heretic.edits.cache import DiskSource, PristineSource, WeightCache
 from heretic.edits.editor import Editor
 from heretic.edits.inplace import InplaceEditor
@@ -32,6 +35,7 @@ from heretic.evaluation.evaluator import EVALUATORS, Evaluator, EvaluatorOptions
 from heretic.evaluation.evaluators.kl import KlEvaluator
 from heretic.evaluation.evaluators.markers import MarkerEvaluator
 from heretic.models.access import post_norm_gain
+from heretic.models.biases import hold_biases, match_biases
 from heretic.models.calibration import backing_off, find_batch_size, find_response_prefix
 from heretic.models.chat_template import ChatFormatter
 from heretic.models.layout import find_layout, layout_summary
@@ -48,11 +52,14 @@ from heretic.observability.events import (
     emit,
 )
 from heretic.prompts.sources import load_prompt_set, overlap
+from heretic.prompts.stand_ins import load_compared_texts
 from heretic.prompts.types import PromptSet
 from heretic.search.space import SearchSpace
 
 PREFIX_PROMPTS = 32
 """Prompts of each set whose answers are compared when a common prefix is looked for."""
+COMPARED_TEXTS = "compared_texts"
+"""Key of the provenance of directions: fingerprints of the texts that transforms asked for, by setting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +80,7 @@ class Workbench:
     prompts: PromptSets
     runner: ModelRunner
     directions: DirectionSet
+    adjustments: Adjustments
     editor: Editor
     refusals: Evaluator
     kl: Evaluator
@@ -87,7 +95,7 @@ class Workbench:
 
     def edits(self, plan: EditPlan) -> tuple[Edit, ...]:
         """The edits that a plan stands for on this model."""
-        return edit_builder(self.runner, self.directions, self.editor)(plan)
+        return edit_builder(self.runner, self.directions, self.editor, self.adjustments)(plan)
 
 
 def prepare(settings: Settings) -> Workbench:
@@ -97,7 +105,10 @@ def prepare(settings: Settings) -> Workbench:
         HereticError: Something the user gave cannot be used; the message says what to do.
     """
     prompts = load_prompts(settings)
+    check_method(settings, prompts)
     runner = load_runner(settings, settings.model or "", prompts)
+    # First, so that a model that cannot hold biases is refused at once, and so that the editor knows them.
+    runner, shifting = shifting_writers(runner, prompts.bad.prompts[0]) if settings.use_caa else (runner, {})
     editor = make_editor(settings, runner)
     directions = obtain_directions(
         settings,
@@ -107,6 +118,7 @@ def prepare(settings: Settings) -> Workbench:
         model_fingerprint(runner.loaded),
         lambda: extract_directions(settings, runner, prompts),
     )
+    adjustments = make_adjustments(settings, runner, prompts.bad, prompts.good, directions, editor, shifting)
     if settings.compile:
         # After the extraction: its hooks on every layer would break the compiled graph apart.
         # Batches differ in length: without `dynamic` every length would be compiled for itself.
@@ -120,19 +132,22 @@ def prepare(settings: Settings) -> Workbench:
     )
     if refusals.baseline.value == 0:
         emit(Warned("The unedited model refuses nothing in the evaluation prompts, so there is nothing to remove."))
-    space = SearchSpace(runner.layout.components, Normalization(settings.normalization))
-    identity = study_identity(settings, runner, prompts, space, directions)
-    engine = make_engine(settings, runner, edit_builder(runner, directions, editor), editor, refusals, kl)
-    return Workbench(settings, prompts, runner, directions, editor, refusals, kl, engine, space, identity)
+    space = SearchSpace(edited_components(settings, runner.layout), Normalization(settings.normalization))
+    identity = study_identity(settings, runner, prompts, directions, space)
+    build = edit_builder(runner, directions, editor, adjustments)
+    engine = make_engine(settings, runner, build, editor, refusals, kl)
+    return Workbench(settings, prompts, runner, directions, adjustments, editor, refusals, kl, engine, space, identity)
 
 
-def edit_builder(runner: ModelRunner, directions: DirectionSet, editor: Editor) -> BuildEdits:
+def edit_builder(
+    runner: ModelRunner, directions: DirectionSet, editor: Editor, adjustments: Adjustments = UNADJUSTED
+) -> BuildEdits:
     """From plans to edits of one model, while it is unedited or the editor remembers what it was."""
     model, layout = runner.loaded.model, runner.layout
 
     def build(plan: EditPlan) -> tuple[Edit, ...]:
         return build_edits(
-            plan, directions, layout, editor.pristine_weight, lambda writer: post_norm_gain(model, writer)
+            plan, directions, layout, editor.pristine_weight, lambda writer: post_norm_gain(model, writer), adjustments
         )
 
     return build
@@ -219,7 +234,13 @@ def make_editor(settings: Settings, runner: ModelRunner) -> Editor:
 def disk_source(settings: Settings, loaded: LoadedModel) -> PristineSource:
     """Unedited weights from the place that the model came from, loaded into host memory with the accepted dtype."""
     again = settings.model_copy(update={"device": "cpu", "device_map": "cpu", "dtypes": [loaded.dtype]})
-    return DiskSource(lambda: load_model(loaded.name, again).model)
+
+    def load() -> PreTrainedModel:
+        fresh = load_model(loaded.name, again).model
+        match_biases(fresh, loaded.model)
+        return fresh
+
+    return DiskSource(load)
 
 
 def collect_statistics(
@@ -236,24 +257,71 @@ def collect_statistics(
     return backing_off(runner, collect, "collecting residuals")
 
 
+def check_method(settings: Settings, prompts: PromptSets) -> None:
+    """Refuse, before a model is loaded, a way of finding directions that cannot work.
+
+    Raises:
+        PluginError: There is no such extractor or transform.
+        ConfigurationError: There are too few prompts for it, or its options do not fit; the message names the option.
+    """
+    method = EXTRACTORS.get(settings.extractor)
+    method.check(settings.extractor, len(prompts.bad), len(prompts.good), extractor_options(settings))
+    for name in settings.transforms:
+        TRANSFORMS.get(name)
+
+
+def extractor_options(settings: Settings) -> ExtractorOptions:
+    """The extractors' part of the settings."""
+    probe_share, pca_share = settings.ensemble_weights
+    return ExtractorOptions(
+        n_directions=settings.n_directions,
+        pca_alpha=settings.pca_alpha,
+        use_eigenvalue_weights=settings.use_eigenvalue_weights,
+        eigenvalue_weight_method=settings.eigenvalue_weight_method,
+        eigenvalue_weight_temperature=settings.eigenvalue_weight_temperature,
+        direction_weights=tuple(settings.direction_weights),
+        min_probe_accuracy=settings.min_probe_accuracy,
+        ensemble_weights=(probe_share, pca_share),
+        n_concept_cones=settings.n_concept_cones,
+        min_cone_size=settings.min_cone_size,
+        directions_per_cone=settings.directions_per_cone,
+        leace_regularization=settings.leace_regularization,
+    )
+
+
+def transform_options(settings: Settings) -> TransformOptions:
+    """The transforms' part of the settings."""
+    return TransformOptions(
+        n_sacred_directions=settings.n_sacred_directions,
+        sacred_regularization=settings.sacred_regularization,
+        sacred_overlap_threshold=settings.sacred_overlap_threshold,
+    )
+
+
 def extract_directions(settings: Settings, runner: ModelRunner, prompts: PromptSets) -> DirectionSet:
-    """Statistics of both classes, the extractor, and the transforms."""
+    """Statistics of both classes, the extractor, and the transforms.
+
+    The provenance also holds the fingerprints of the texts that transforms asked for, by setting.
+    """
     started = time.perf_counter()
+    check_method(settings, prompts)
     method = EXTRACTORS.get(settings.extractor)
     needs = (method.needs_second_moment, method.needs_residuals)
     target, runner = collect_statistics(runner, prompts.bad, *needs)
     baseline, runner = collect_statistics(runner, prompts.good, *needs)
-    options = ExtractorOptions(
-        settings.n_directions,
-        settings.pca_alpha,
-        settings.use_eigenvalue_weights,
-        settings.eigenvalue_weight_method,
-        settings.eigenvalue_weight_temperature,
-    )
-    directions = method.extract(target, baseline, options)
-    context = TransformContext(target, baseline, lambda role: _other_statistics(settings, runner, role))
+    directions = method.extract(target, baseline, extractor_options(settings))
+    compared: dict[str, str] = {}
+
+    def statistics(role: str) -> ResidualStatistics:
+        default = Settings.model_fields[role].default
+        texts = load_compared_texts(role, getattr(settings, role), default, settings.system_prompt)
+        compared[role] = texts.fingerprint
+        return collect_statistics(runner, texts, with_residuals=True)[0]
+
+    context = TransformContext(target, baseline, statistics)
     for name in settings.transforms:
-        directions = TRANSFORMS.get(name)(directions, context, TransformOptions())
+        directions = TRANSFORMS.get(name)(directions, context, transform_options(settings))
+    directions = replace(directions, provenance={**directions.provenance, COMPARED_TEXTS: compared})
     emit(
         DirectionsFound(
             directions.method,
@@ -263,12 +331,6 @@ def extract_directions(settings: Settings, runner: ModelRunner, prompts: PromptS
         )
     )
     return directions
-
-
-def _other_statistics(settings: Settings, runner: ModelRunner, role: str) -> ResidualStatistics:
-    """Statistics of a prompt set that a transform asks for."""
-    prompts = load_prompt_set(role, getattr(settings, role), settings.system_prompt)
-    return collect_statistics(runner, prompts, with_second_moment=True, with_residuals=True)[0]
 
 
 def evaluator_options(settings: Settings) -> EvaluatorOptions:
@@ -305,14 +367,14 @@ def make_evaluators(settings: Settings, runner: ModelRunner, prompts: PromptSets
 
 
 def study_identity(
-    settings: Settings, runner: ModelRunner, prompts: PromptSets, space: SearchSpace, found: DirectionSet
+    settings: Settings, runner: ModelRunner, prompts: PromptSets, directions: DirectionSet, space: SearchSpace
 ) -> dict[str, str]:
     """What a stored study has to have in common with this run to be continued, by aspect."""
     calibration = runner.calibration
-    directions = (
-        f"{settings.extractor} {','.join(settings.transforms)} {settings.n_directions} {settings.pca_alpha} "
-        f"{settings.use_eigenvalue_weights} {settings.eigenvalue_weight_method} "
-        f"{settings.eigenvalue_weight_temperature}"
+    compared = directions.provenance.get(COMPARED_TEXTS) or {}
+    method = (
+        f"{settings.extractor} {extractor_options(settings)} {','.join(settings.transforms)} "
+        f"{transform_options(settings)} {' '.join(f'{role} {texts}' for role, texts in sorted(compared.items()))}"
     )
     return {
         "model": model_fingerprint(runner.loaded),
@@ -320,9 +382,10 @@ def study_identity(
         "set of training prompts": f"{prompts.good.fingerprint} {prompts.bad.fingerprint}",
         "set of evaluation prompts": f"{prompts.good_evaluation.fingerprint} {prompts.bad_evaluation.fingerprint}",
         "response prefix": calibration.response_prefix,
-        "way of finding directions": loaded_identity(settings, found) or directions,
+        "way of finding directions": loaded_identity(settings, directions) or method,
         "way of measuring": repr(evaluator_options(settings)),
         "search space": space.identity(),
+        **adjustments_identity(settings),
     }
 
 
@@ -344,7 +407,8 @@ def full_precision(bench: Workbench) -> Workbench:
         return bench
     settings = bench.settings.model_copy(update={"quantization": "none", "device": "cpu", "device_map": "cpu"})
     loaded = load_model(bench.loaded.name, settings)
-    layout = find_layout(loaded.model)
+    paths = [shift.path for shift in bench.adjustments.shifts.values()]
+    layout = hold_biases(loaded.model, find_layout(loaded.model), paths)
     runner = ModelRunner(loaded, layout, ChatFormatter(loaded.tokenizer), bench.runner.calibration)
     gc.collect()
     editor = InplaceEditor(loaded.model, layout, WeightCache.capture(loaded.model, layout))

@@ -6,6 +6,7 @@ from pathlib import Path
 import optuna
 
 import heretic
+from heretic.adjusting.prepare import check_adjustments
 from heretic.comparison import compare
 from heretic.config import LoadedSettings, Settings
 from heretic.direction_sources import read_sources
@@ -73,6 +74,7 @@ def check_destinations(settings: Settings) -> None:
             f"An adapter cannot hold edits that keep the {settings.normalization} norms of weights; add "
             "--normalization none or choose --save-format merged."
         )
+    check_adjustments(settings)
     if settings.auto_select and settings.auto_select_path is not None:
         check_target(Path(settings.auto_select_path))
     if settings.auto_select and settings.hf_upload is not None:

@@ -168,7 +168,7 @@ def test_several_files_become_one_set(runner: ModelRunner, tmp_path: Path) -> No
     for seed in (0, 1):
         paths.append(str(tmp_path / f"{seed}.safetensors"))
         write_direction_file(Path(paths[-1]), fitting(runner, seed))
-    found, seen = obtain(runner, load_directions=paths, direction_weights=[1.0, -0.5])
+    found, seen = obtain(runner, load_directions=paths, load_directions_weights=[1.0, -0.5])
     assert found.weights[1].tolist() == [1, -0.5]
     # The sum of two files of this model is of this model.
     assert [type(event) for event in seen] == [DirectionsFound]

@@ -63,17 +63,38 @@ def with_text_keys(value: Any) -> Any:
 
 
 def with_numbers(value: Any) -> Any:
-    """Read the entries of a list that came as text, e.g. from the command line, as numbers other than 0."""
-    requirement = "must be a list of numbers other than 0, e.g. 1,-0.5"
-    if not isinstance(value, list):
-        raise ValueError(requirement)
-    numbers: list[float] = []
-    for entry in value:
-        try:
-            number = float(entry) if isinstance(entry, (str, int, float)) and not isinstance(entry, bool) else 0.0
-        except (ValueError, OverflowError) as error:
-            raise ValueError(requirement) from error
-        if number == 0 or not isfinite(number):
-            raise ValueError(requirement)
-        numbers.append(number)
-    return numbers
+    """Read the entries of a list as numbers where they are written as text, as on the command line."""
+    return [_number(entry) for entry in value] if isinstance(value, list) else value
+
+
+def _number(entry: Any) -> Any:
+    if isinstance(entry, int) and not isinstance(entry, bool):
+        return float(entry)
+    if not isinstance(entry, str):
+        return entry
+    try:
+        return float(entry)
+    except ValueError:
+        # Refused as it stands, together with the wrong values of the other sources.
+        return entry
+
+
+def check_weights(value: list[float]) -> list[float]:
+    """Refuse weights that strengthen, or that leave the first direction out."""
+    if any(not 0 <= weight <= 1 for weight in value) or (value and value[0] == 0):
+        raise ValueError("must be a list of numbers from 0 to 1, the first above 0, e.g. 1,0.5")
+    return value
+
+
+def check_shares(value: list[float]) -> list[float]:
+    """Refuse what does not say how two directions are mixed."""
+    if len(value) != 2 or any(not 0 <= share <= 1 for share in value) or sum(value) == 0:
+        raise ValueError("must be two numbers from 0 to 1, not both 0, e.g. 0.7,0.3")
+    return value
+
+
+def check_factors(value: list[float]) -> list[float]:
+    """Refuse factors that are no numbers or leave something out."""
+    if any(factor == 0 or not isfinite(factor) for factor in value):
+        raise ValueError("must be a list of numbers other than 0, e.g. 1,-0.5")
+    return value

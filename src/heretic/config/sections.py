@@ -12,9 +12,12 @@ from heretic.config.checks import (
     check_database_url,
     check_device,
     check_dtype,
+    check_factors,
     check_repository,
+    check_shares,
     check_size,
     check_text,
+    check_weights,
     with_numbers,
     with_text_keys,
 )
@@ -76,6 +79,13 @@ _GOOD = PromptSpecification(dataset="mlabonne/harmless_alpaca", split="train[:40
 _BAD = PromptSpecification(dataset="mlabonne/harmful_behaviors", split="train[:400]", column="text")
 _GOOD_EVALUATION = PromptSpecification(dataset="mlabonne/harmless_alpaca", split="test[:100]", column="text")
 _BAD_EVALUATION = PromptSpecification(dataset="mlabonne/harmful_behaviors", split="test[:100]", column="text")
+_HELPFUL = PromptSpecification(dataset="mlabonne/harmless_alpaca", split="train[400:600]", column="text")
+_UNHELPFUL = PromptSpecification(dataset="allenai/c4", config="en", split="train[:200]", column="text", streaming=True)
+# Five questions of each of its 57 subjects.
+_SACRED = PromptSpecification(dataset="cais/mmlu", config="all", split="dev", column="question", streaming=True)
+_SACRED_BASELINE = PromptSpecification(
+    dataset="allenai/c4", config="en", split="validation[:285]", column="text", streaming=True
+)
 
 
 class ModelSection(Section):
@@ -141,6 +151,18 @@ class PromptSection(Section):
     bad_evaluation_prompts: Annotated[PromptSpecification, _defaults_under(_BAD_EVALUATION)] = Field(
         default=_BAD_EVALUATION, strict=False, description="Prompts that show the behaviour, to count refusals."
     )
+    helpful_prompts: Annotated[PromptSpecification, _defaults_under(_HELPFUL)] = Field(
+        default=_HELPFUL, strict=False, description="Requests that are answered helpfully, for helpfulness."
+    )
+    unhelpful_prompts: Annotated[PromptSpecification, _defaults_under(_UNHELPFUL)] = Field(
+        default=_UNHELPFUL, strict=False, description="Web text that asks for nothing, for helpfulness."
+    )
+    sacred_prompts: Annotated[PromptSpecification, _defaults_under(_SACRED)] = Field(
+        default=_SACRED, strict=False, description="Questions of knowledge and reasoning, for sacred."
+    )
+    sacred_baseline_prompts: Annotated[PromptSpecification, _defaults_under(_SACRED_BASELINE)] = Field(
+        default=_SACRED_BASELINE, strict=False, description="Plain text that asks for nothing, for sacred."
+    )
 
 
 class GenerationSection(Section):
@@ -166,24 +188,68 @@ class DirectionSection(Section):
 
     title = "Direction"
 
-    extractor: Text = Field(default="mean", description="Method that finds the direction: mean, pca, or a plug-in.")
+    extractor: Text = Field(
+        default="mean",
+        description="Method that finds the direction: mean, pca, probe, ensemble (probe and pca), cones, leace, or a "
+        "plug-in.",
+    )
     transforms: list[Text] = Field(
         default=["projected"],
         description="What is taken out of the directions, in this order: projected (their part along the mean of the "
-        "good prompts), or a plug-in.",
+        "good prompts), helpfulness (along the difference of unhelpful and helpful text), sacred (along directions of "
+        "knowledge and reasoning), or a plug-in.",
     )
     n_directions: int = Field(default=1, ge=1, le=64, description="How many directions per layer pca extracts.")
     pca_alpha: float = Field(
-        default=1.0, ge=0, le=1000, description="How strongly pca discounts variation that good prompts show as well."
+        default=1.0,
+        ge=0,
+        le=1000,
+        description="How strongly pca and cones discount variation that good prompts show as well.",
     )
     use_eigenvalue_weights: bool = Field(
-        default=True, description="Weaken the further directions of pca according to their eigenvalues."
+        default=True, description="Weaken the further directions of pca and cones according to their eigenvalues."
     )
     eigenvalue_weight_method: Literal["softmax", "proportional", "log"] = Field(
         default="softmax", description="How eigenvalues become weights."
     )
     eigenvalue_weight_temperature: float = Field(
         default=1.0, gt=0, le=1000, description="Temperature of the softmax weights; higher is more even."
+    )
+    direction_weights: Annotated[list[float], AfterValidator(check_weights), BeforeValidator(with_numbers)] = Field(
+        default=[],
+        description="Strengths of pca's directions relative to the edit's, first to last, instead of eigenvalue "
+        "weights; empty for none.",
+    )
+    min_probe_accuracy: float = Field(
+        default=0.65,
+        ge=0,
+        le=1,
+        description="Share of held-out prompts that a layer's probe has to tell apart; layers below are left alone.",
+    )
+    ensemble_weights: Annotated[list[float], AfterValidator(check_shares), BeforeValidator(with_numbers)] = Field(
+        default=[0.7, 0.3], description="Shares of the probe and of pca in ensemble."
+    )
+    n_concept_cones: int = Field(
+        default=5, ge=1, le=64, description="Largest number of groups that cones divides the bad prompts into."
+    )
+    min_cone_size: int = Field(default=10, ge=1, le=1_000_000, description="Fewest prompts of such a group.")
+    directions_per_cone: int = Field(default=2, ge=1, le=64, description="Directions of each group.")
+    leace_regularization: float | None = Field(
+        default=None,
+        gt=0,
+        le=1_000_000,
+        description="What leace adds to the covariance, relative to its mean variance; large values give mean. Not "
+        "set: each layer gets what separates held-out prompts best.",
+        examples=[1.0],
+    )
+    n_sacred_directions: int = Field(
+        default=5, ge=1, le=64, description="Directions of knowledge and reasoning that sacred takes out in a layer."
+    )
+    sacred_regularization: float = Field(
+        default=0.1, ge=0, le=1000, description="How much of them sacred leaves in; 0 takes them out wholly."
+    )
+    sacred_overlap_threshold: float = Field(
+        default=0.3, ge=0, le=1, description="Overlap of a direction with them above which sacred warns."
     )
     save_directions: Text | None = Field(
         default=None, description="Also write the directions to this safetensors file.", examples=["out.safetensors"]
@@ -192,9 +258,11 @@ class DirectionSection(Section):
         default=[],
         description="Use the directions in this file instead of finding them; of several files, what all of them span.",
     )
-    direction_weights: Annotated[list[float], BeforeValidator(with_numbers)] = Field(
-        default=[],
-        description="Strength of each file of load_directions relative to the others; empty means the same for all.",
+    load_directions_weights: Annotated[list[float], AfterValidator(check_factors), BeforeValidator(with_numbers)] = (
+        Field(
+            default=[],
+            description="Strength of each file of load_directions relative to the others; empty for the same.",
+        )
     )
 
 
@@ -210,6 +278,39 @@ class EditSection(Section):
         default=True,
         description="Keep a copy of the editable weights in memory to undo edits; false reloads them from disk.",
     )
+    use_activation_calibration: bool = Field(
+        default=False, description="Edit layers more strongly the more active they are along their direction."
+    )
+    activation_percentile: float = Field(
+        default=0.75,
+        ge=0,
+        le=1,
+        description="Which share of the bad prompts stays below a layer's activation in that calibration.",
+    )
+    activation_factor_min: float = Field(
+        default=0.5, ge=0, le=100, description="Smallest factor of the activation calibration."
+    )
+    activation_factor_max: float = Field(
+        default=2.0, gt=0, le=100, description="Largest factor of the activation calibration."
+    )
+    use_caa: bool = Field(
+        default=False,
+        description="Also move edited layers towards what the model answers instead of refuses; saved as biases, which "
+        "not every model class has.",
+    )
+    caa_strength: float = Field(
+        default=0.3, gt=0, le=100, description="How far, in mean differences between answered and refused bad prompts."
+    )
+    caa_overlap_threshold: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Leave out layers where that direction's cosine with the removed one is larger (either sign).",
+    )
+    use_circuit_ablation: bool = Field(
+        default=False, description="Edit only the attention heads that carry the behaviour, and nothing else."
+    )
+    n_refusal_circuits: int = Field(default=20, ge=1, le=100_000, description="How many attention heads at most.")
 
 
 class EvaluationSection(Section):

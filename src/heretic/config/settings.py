@@ -24,7 +24,7 @@ from heretic.config.sections import (
     SearchSection,
 )
 
-_DIRECTION_FILES = ("save_directions", "load_directions", "direction_weights")
+_DIRECTION_FILES = ("save_directions", "load_directions", "load_directions_weights")
 """The settings of their section that say nothing about how directions are found."""
 
 _layers: ContextVar[Sequence[Mapping[str, Any]]] = ContextVar("heretic_settings_layers", default=())
@@ -72,15 +72,15 @@ class Settings(
 
     @model_validator(mode="after")
     def _loaded_directions_are_not_found_as_well(self) -> "Settings":
-        if not self.load_directions and self.direction_weights:
+        if not self.load_directions and self.load_directions_weights:
             raise ValueError(
-                "direction_weights weighs the files of load_directions, but none is given; add --load-directions or "
-                "leave out --direction-weights."
+                "load_directions_weights weighs the files of load_directions, but none is given; add "
+                "--load-directions or leave out --load-directions-weights."
             )
-        if self.direction_weights and len(self.direction_weights) != len(self.load_directions):
+        if self.load_directions_weights and len(self.load_directions_weights) != len(self.load_directions):
             raise ValueError(
-                f"direction_weights has {len(self.direction_weights)} numbers for {len(self.load_directions)} files of "
-                "load_directions; give one for each."
+                f"load_directions_weights has {len(self.load_directions_weights)} numbers for "
+                f"{len(self.load_directions)} files of load_directions; give one for each."
             )
         fields = type(self).model_fields
         finding = [name for name in DirectionSection.model_fields if name not in _DIRECTION_FILES]
@@ -91,6 +91,12 @@ class Settings(
                 f"load_directions takes the directions from a file, so {changed[0]} would have no effect; leave out "
                 f"{flag} or --load-directions."
             )
+        return self
+
+    @model_validator(mode="after")
+    def _activation_factors_are_a_range(self) -> "Settings":
+        if self.activation_factor_min > self.activation_factor_max:
+            raise ValueError("activation_factor_min is above activation_factor_max; exchange them.")
         return self
 
     @classmethod

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from heretic.directions.types import DirectionSet, ResidualStatistics
+from heretic.errors import ConfigurationError
 from heretic.registry import Registry
 
 
@@ -18,6 +19,14 @@ class ExtractorOptions:
         use_eigenvalue_weights: Weight several directions by their eigenvalues instead of equally.
         eigenvalue_weight_method: ``softmax``, ``proportional`` or ``log``.
         eigenvalue_weight_temperature: Temperature of ``softmax``.
+        direction_weights: Weights of several directions, first to last, instead of eigenvalue weights; empty for none.
+        min_probe_accuracy: Held-out accuracy below which a layer's probe counts as unable to read the behaviour.
+        ensemble_weights: Shares of the probe and of PCA in ``ensemble``.
+        n_concept_cones: Largest number of clusters of target prompts.
+        min_cone_size: Fewest target prompts of a cluster.
+        directions_per_cone: Directions of each cluster.
+        leace_regularization: What is added to the covariance, relative to its mean variance; None chooses by
+            cross-validation.
     """
 
     n_directions: int = 1
@@ -25,6 +34,13 @@ class ExtractorOptions:
     use_eigenvalue_weights: bool = True
     eigenvalue_weight_method: str = "softmax"
     eigenvalue_weight_temperature: float = 1.0
+    direction_weights: tuple[float, ...] = ()
+    min_probe_accuracy: float = 0.65
+    ensemble_weights: tuple[float, float] = (0.7, 0.3)
+    n_concept_cones: int = 5
+    min_cone_size: int = 10
+    directions_per_cone: int = 2
+    leace_regularization: float | None = None
 
 
 class ExtractorFunction(Protocol):
@@ -44,23 +60,63 @@ class Extractor:
         extract: The method.
         needs_second_moment: Whether the statistics have to hold [L+1, D, D] centred second moments (covariances).
         needs_residuals: Whether the statistics have to hold the residuals of every prompt.
+        minimum_prompts: Fewest prompts of a class that it can work with.
+        takes_weights: Whether it reads `ExtractorOptions.direction_weights`.
     """
 
     extract: ExtractorFunction
     needs_second_moment: bool = False
     needs_residuals: bool = False
+    minimum_prompts: int = 1
+    takes_weights: bool = False
+
+    def check(self, name: str, target_count: int, baseline_count: int, options: ExtractorOptions) -> None:
+        """Refuse what can be told to be impossible from the number of prompts alone.
+
+        Args:
+            name: The extractor's name, for messages.
+            target_count: Number of prompts that show the behaviour.
+            baseline_count: Number of prompts that do not.
+            options: What the extractor will be given.
+
+        Raises:
+            ConfigurationError: Too few prompts, or weights that do not fit; the message names the option to change.
+        """
+        if min(target_count, baseline_count) < self.minimum_prompts:
+            raise ConfigurationError(
+                f"The extractor {name} needs at least {self.minimum_prompts} prompts of each class in every layer, but "
+                f"bad_prompts holds {target_count} and good_prompts {baseline_count}; give more prompts, or choose "
+                "another --extractor such as mean."
+            )
+        weights = options.direction_weights
+        if weights and not self.takes_weights:
+            raise ConfigurationError(
+                f"The extractor {name} cannot be given weights; leave --direction-weights out or choose --extractor "
+                "pca."
+            )
+        if weights and len(weights) != options.n_directions:
+            raise ConfigurationError(
+                f"direction_weights has {len(weights)} entries, but there are {options.n_directions} directions; give "
+                "one weight for each, or change --n-directions."
+            )
 
 
 EXTRACTORS: Registry[Extractor] = Registry("extractor", "heretic.directions.extractors")
 
 
 def extractor(
-    name: str, needs_second_moment: bool = False, needs_residuals: bool = False
+    name: str,
+    needs_second_moment: bool = False,
+    needs_residuals: bool = False,
+    minimum_prompts: int = 1,
+    takes_weights: bool = False,
 ) -> Callable[[ExtractorFunction], ExtractorFunction]:
     """Register a function as the extractor of that name."""
 
     def decorate(function: ExtractorFunction) -> ExtractorFunction:
-        EXTRACTORS.register(name, Extractor(function, needs_second_moment, needs_residuals))
+        EXTRACTORS.register(
+            name, Extractor(function, needs_second_moment, needs_residuals, minimum_prompts, takes_weights)
+        )
         return function
 
     return decorate

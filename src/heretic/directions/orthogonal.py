@@ -1,5 +1,6 @@
 """Taking other directions out of directions: pure functions of tensors and of DirectionSets."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -96,14 +97,51 @@ def without_components(directions: DirectionSet, removed: Tensor, name: str) -> 
     Returns:
         Orthonormal vectors, and reads scaled to match where there are any.
     """
-    vectors = orthonormal_rows(outside_span(directions.vectors, removed))
+    return on_both_sides(directions, lambda side: outside_span(side, removed), name)
+
+
+def on_both_sides(directions: DirectionSet, change: Callable[[Tensor], Tensor], name: str) -> DirectionSet:
+    """The same change of what directions write and of what they read.
+
+    Args:
+        directions: Vectors [L+1, k, D].
+        change: From rows [L+1, k, D] of about unit length to rows of that shape.
+        name: Of the transform, for the method.
+
+    Returns:
+        Orthonormal vectors, and reads scaled to match where there are any.
+    """
+    vectors = orthonormal_rows(change(directions.vectors))
     reads = directions.reads
     if reads is not None:
         lengths = reads.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(reads.dtype).tiny)
-        reads = scaled_reads(outside_span(reads / lengths, removed), vectors).float().to(directions.vectors.device)
+        reads = scaled_reads(change(reads / lengths), vectors).float().to(directions.vectors.device)
     return replace(
         directions,
         vectors=vectors.float().to(directions.vectors.device),
         reads=reads,
         method=f"{directions.method}, {name}",
     )
+
+
+def ridge_outside(vectors: Tensor, removed: Tensor, regularization: float) -> Tensor:
+    """Vectors less their ridge regression on others: r - C^T (C C^T + a I)^-1 C r (DESIGN section 4).
+
+    A row of C of length s that is orthogonal to the others loses s^2 / (s^2 + a) of its component, so short rows are
+    spared.
+
+    Args:
+        vectors: [..., k, D].
+        removed: C, [..., r, D], rows of any length; zero rows remove nothing.
+        regularization: a, at least 0; with 0 this is `outside_span`.
+
+    Returns:
+        [..., k, D] fp64 on the CPU.
+    """
+    rows = vectors.cpu().double()
+    axes = removed.cpu().double()
+    gram = axes @ axes.mT + regularization * torch.eye(axes.shape[-2], dtype=torch.float64)
+    # The pseudo-inverse, because without regularisation a zero row makes the matrix singular.
+    coefficients = rows @ axes.mT @ torch.linalg.pinv(gram, hermitian=True)
+    result: Tensor = rows - coefficients @ axes
+    return result

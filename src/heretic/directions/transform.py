@@ -15,7 +15,7 @@ class TransformContext:
     Attributes:
         target: Statistics of the prompts that show the behaviour.
         baseline: Statistics of the prompts that do not.
-        statistics: Statistics, with covariance and single residuals, of another prompt set, by the name of its setting;
+        statistics: Statistics, with the residuals of single prompts, of another prompt set, by the name of its setting;
             collected when asked for.
     """
 
@@ -26,7 +26,17 @@ class TransformContext:
 
 @dataclass(frozen=True, slots=True)
 class TransformOptions:
-    """Options that transforms read."""
+    """Options that transforms read.
+
+    Attributes:
+        n_sacred_directions: How many capability directions a layer has.
+        sacred_regularization: Of the ridge projection that takes them out; 0 takes them out wholly.
+        sacred_overlap_threshold: Share (cosine) of a direction within them above which the user is told.
+    """
+
+    n_sacred_directions: int = 5
+    sacred_regularization: float = 0.1
+    sacred_overlap_threshold: float = 0.3
 
 
 class Transform(Protocol):

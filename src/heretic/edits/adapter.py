@@ -14,6 +14,8 @@ def adapter_obstacle(edits: Sequence[Edit]) -> str | None:
     for edit in edits:
         if edit.writer.kind is WriterKind.FUSED_EXPERTS:
             return f"{edit.writer.path} holds all experts in one tensor, which an adapter file cannot address"
+        if edit.offset is not None:
+            return "an edit that adds a compliance direction needs biases; run with --use-caa false"
         if not edit.is_low_rank:
             return "an edit that keeps weight norms is not low rank; run with --normalization none"
     return None

@@ -25,6 +25,10 @@ _NEARLY_NOTHING = 1e-12
 class Edit:
     """One change of one writer: y' = output_scale * (y0 - write (read^T y0)) + bias + offset, y0 = W (input_scale * x).
 
+    With a mask the same is done to the chosen columns of the weight alone, as if they were a weight of their own; what
+    the other columns put out is added unchanged: y' = (the edit of W M) x + W (I - M) x + bias + offset with
+    M = diag(mask).
+
     Attributes:
         writer: Which weight.
         write: [..., D, k], strengths folded in; leading axis only where experts differ.
@@ -32,6 +36,7 @@ class Edit:
         input_scale: [..., m] or None.
         output_scale: [..., D] or None.
         offset: [D] or None: added to the bias.
+        input_mask: [m] bool or None: the columns that are edited. The input scale is 1 outside.
     """
 
     writer: ResidualWriter
@@ -40,6 +45,7 @@ class Edit:
     input_scale: Tensor | None = None
     output_scale: Tensor | None = None
     offset: Tensor | None = None
+    input_mask: Tensor | None = None
 
     @property
     def is_low_rank(self) -> bool:
@@ -142,9 +148,14 @@ def edited_weight(weight: Tensor, edit: Edit) -> Tensor:
     weight = weight.to(computation_dtype(weight))
     if edit.input_scale is not None:
         weight = weight * edit.input_scale.to(weight)[..., None, :]
-    result = weight - edit.write.to(weight) @ (edit.read.to(weight).mT @ weight)
+    response = edit.read.to(weight).mT @ weight
+    if edit.input_mask is not None:
+        response = response * edit.input_mask.to(weight)
+    result = weight - edit.write.to(weight) @ response
     if edit.output_scale is not None:
-        result = result * edit.output_scale.to(weight)[..., None]
+        scaled = result * edit.output_scale.to(weight)[..., None]
+        # The other columns are not rescaled: their norms are part of the rows' norms as they are.
+        result = scaled if edit.input_mask is None else torch.where(edit.input_mask.to(weight.device), scaled, result)
     return result.to(original_dtype)
 
 
@@ -165,6 +176,8 @@ def low_rank_factors(weight: Tensor, edit: Edit) -> tuple[Tensor, Tensor]:
         raise ValueError("an edit with a scale or an offset has no low-rank factors")
     weight = weight.to(computation_dtype(weight))
     factor_a = edit.read.to(weight).mT @ weight
+    if edit.input_mask is not None:
+        factor_a = factor_a * edit.input_mask.to(weight)
     return factor_a, -edit.write.to(weight).expand(*factor_a.shape[:-2], *edit.write.shape[-2:])
 
 

@@ -1,7 +1,8 @@
 """From a plan to edits: which direction each writer loses, how strongly, and with which norms kept. Pure."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -19,14 +20,37 @@ GainOf = Callable[[ResidualWriter], Tensor | None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Shift:
+    """By how much the residual stream behind a layer is moved, and which writer moves it.
+
+    Attributes:
+        path: Of the writer, whose bias takes the offset up.
+        vector: [D], the whole move behind this layer, what earlier layers moved it by included.
+        share: What is left of a constant that the writer puts out when it arrives in the residual stream (the residual
+            multiplier of Granite, else 1).
+    """
+
+    path: str
+    vector: Tensor
+    share: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Adjustments:
     """What every plan of a run is changed by before it becomes edits.
 
     Attributes:
         layer_factors: By layer, what its strength is multiplied by; 0 leaves the layer alone. None changes nothing.
+        input_masks: [m] bool by path of a writer: only these columns of it are edited, and writers that are not named
+            are left alone. None edits all writers whole.
+        shifts: By layer, for the layers that a plan edits.
+        notes: The same in sentences, for people.
     """
 
     layer_factors: tuple[float, ...] | None = None
+    input_masks: Mapping[str, Tensor] | None = None
+    shifts: Mapping[int, Shift] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def factor(self, layer: int) -> float:
         """What the strengths of one layer are multiplied by."""
@@ -34,6 +58,12 @@ class Adjustments:
 
 
 UNADJUSTED = Adjustments()
+
+
+def combined_factors(*sources: Sequence[float] | None) -> tuple[float, ...] | None:
+    """The product, layer by layer, of the factors of several sources; None where no source gives any."""
+    given = [source for source in sources if source is not None]
+    return tuple(math.prod(factors) for factors in zip(*given, strict=True)) if given else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,20 +114,41 @@ def build_edits(
     gain_of: GainOf,
     adjustments: Adjustments = UNADJUSTED,
 ) -> tuple[Edit, ...]:
-    """The edits that a plan stands for; writers with strength 0 get none."""
+    """The edits that a plan stands for; writers with strength 0 get none, unless they shift an edited layer."""
     shared = (
         _interpolated(directions, plan.direction_position)
         if plan.scope is Scope.GLOBAL and plan.direction_position is not None
         else None
     )
     edits = []
+    masks = adjustments.input_masks
     for writer in layout.writers:
+        if masks is not None and writer.path not in masks:
+            continue
         strength = plan.strength(writer.component, writer.layer, layout.layer_count) * adjustments.factor(writer.layer)
         if strength == 0.0:
             continue
         sides = shared or _at_position(directions, writer.layer + 1)
-        edits.append(_build_edit(writer, sides, strength, plan.normalization, weight_of, gain_of))
-    return tuple(edits)
+        mask = None if masks is None else masks[writer.path]
+        edits.append(_build_edit(writer, sides, strength, plan.normalization, weight_of, gain_of, mask))
+    return _with_shifts(edits, layout, adjustments.shifts)
+
+
+def _with_shifts(edits: Sequence[Edit], layout: ModelLayout, shifts: Mapping[int, Shift]) -> tuple[Edit, ...]:
+    """The edits, with an offset in every edited layer that has a shift.
+
+    The residual stream carries on what earlier layers moved it by, so each layer adds the difference only.
+    """
+    by_writer = {edit.writer: edit for edit in edits}
+    writers = {writer.path: writer for writer in layout.writers}
+    moved: Tensor | None = None
+    for layer in sorted({edit.writer.layer for edit in edits} & shifts.keys()):
+        shift = shifts[layer]
+        offset = (shift.vector if moved is None else shift.vector - moved) / shift.share
+        moved = shift.vector
+        writer, nothing = writers[shift.path], offset.new_zeros(len(offset), 1)
+        by_writer[writer] = replace(by_writer.get(writer) or Edit(writer, nothing, nothing), offset=offset)
+    return tuple(by_writer[writer] for writer in layout.writers if writer in by_writer)
 
 
 def _at_position(directions: DirectionSet, position: int) -> _Sides:
@@ -114,6 +165,7 @@ def _build_edit(
     normalization: Normalization,
     weight_of: WeightOf,
     gain_of: GainOf,
+    mask: Tensor | None,
 ) -> Edit:
     gain = gain_of(writer)
     weight = None if normalization is Normalization.NONE else weight_of(writer)
@@ -125,8 +177,11 @@ def _build_edit(
         None if sides.reads is None else sides.reads.to(device),
     )
     if weight is None:
-        return Edit(writer, write, read)
+        return Edit(writer, write, read, input_mask=mask)
+    if mask is not None:
+        # Norms are kept within the columns that are edited, which keeps those of the whole weight, too.
+        weight = weight * mask.to(weight)
     if normalization is Normalization.ROW:
         write, read, output_scale = keep_row_norms(weight, write, read)
-        return Edit(writer, write, read, output_scale=output_scale)
-    return Edit(writer, write, read, input_scale=keep_column_norms(weight, write, read))
+        return Edit(writer, write, read, output_scale=output_scale, input_mask=mask)
+    return Edit(writer, write, read, input_scale=keep_column_norms(weight, write, read), input_mask=mask)

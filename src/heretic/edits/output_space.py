@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from heretic.edits.algebra import Edit, edited_output
 from heretic.edits.writer import ModelLayout, ResidualWriter, WriterKind
 from heretic.errors import ModelError
-from heretic.models.access import oriented, writer_bias, writer_weight
+from heretic.models.access import is_listed_expert, oriented, writer_bias, writer_weight
 from heretic.models.forwards import override_forward
 from heretic.models.quantized import dequantized_weight, is_quantized
 
@@ -75,12 +75,14 @@ class OutputSpaceEditor:
     def _attach(self, writer: ResidualWriter, stacked: "_StackedEdit") -> None:
         module = self._model.get_submodule(writer.path)
         if stacked.per_expert:
+            if stacked.masks_input:
+                raise ModelError(f"{writer.path} is a tensor of all experts, whose columns cannot be edited in part.")
             # Experts of the experts interface say how they work; Llama 4's run every expert on its own block of rows.
             routed = hasattr(module, "has_gate")
             forward = _edited_experts_forward if routed else _edited_dense_experts_forward
             self._undo.append(override_forward(module, partial(forward, module, writer, stacked)))
             return
-        if stacked.count > 1 and self._is_listed_expert(writer):
+        if stacked.count > 1 and is_listed_expert(self._model, writer):
             raise ModelError(
                 f"{writer.path} is one expert of a list, where the rows of several candidates cannot be told apart; "
                 "evaluate one candidate at a time on this model."
@@ -91,10 +93,6 @@ class OutputSpaceEditor:
             handles.append(module.register_forward_pre_hook(partial(_scale_input, stacked)))
         handles.append(module.register_forward_hook(partial(_edit_output, stacked, bias)))
         self._undo.extend(handle.remove for handle in handles)
-
-    def _is_listed_expert(self, writer: ResidualWriter) -> bool:
-        parent = writer.path.rpartition(".")[0].rpartition(".")[0]
-        return isinstance(self._model.get_submodule(parent), nn.ModuleList) and parent.endswith("experts")
 
     def restore(self) -> None:
         """See Editor."""
@@ -134,6 +132,7 @@ class _Sides:
     output_scale: Tensor | None
     input_scale: Tensor | None
     offset: Tensor | None
+    input_mask: Tensor | None
 
     @property
     def groups(self) -> int:
@@ -164,6 +163,7 @@ class _StackedEdit:
             _stacked([None if e is None else e.output_scale for e in edits], like.new_ones(*zeros.shape[:-1])),
             _stacked([None if e is None else e.input_scale for e in edits], like.new_ones(*experts, writer.input_size)),
             _stacked([None if e is None else e.offset for e in edits], like.new_zeros(writer.output_size)),
+            _stacked([None if e is None else e.input_mask for e in edits], like.new_ones(writer.input_size)),
         )
         self._rows = rows
         self._cast: _Sides | None = None
@@ -174,6 +174,11 @@ class _StackedEdit:
     def scales_input(self) -> bool:
         """Whether any candidate scales what the writer reads."""
         return self._all.input_scale is not None
+
+    @property
+    def masks_input(self) -> bool:
+        """Whether any candidate edits some columns only."""
+        return self._all.input_mask is not None
 
     def of_candidates(self, like: Tensor) -> _Sides:
         """The sides of the K candidates, in the dtype and on the device of `like`."""
@@ -209,6 +214,7 @@ def _map_sides(sides: _Sides, change: Callable[[Tensor], Tensor]) -> _Sides:
         optional(sides.output_scale),
         optional(sides.input_scale),
         optional(sides.offset),
+        optional(sides.input_mask),
     )
 
 
@@ -219,7 +225,10 @@ def _edits_sum(module: Any, writer: ResidualWriter, edits: Sequence[Edit | None]
     """
     if writer.bias is not None or not hasattr(module, "has_gate") or module.has_post_expert_norm:
         return False
-    return all(edit is None or (edit.is_low_rank and edit.write.dim() == edit.read.dim() == 2) for edit in edits)
+    return all(
+        edit is None or (edit.is_low_rank and edit.input_mask is None and edit.write.dim() == edit.read.dim() == 2)
+        for edit in edits
+    )
 
 
 def _padded(side: Tensor, zeros: Tensor) -> Tensor:
@@ -244,16 +253,31 @@ def _scale_input(stacked: _StackedEdit, _module: nn.Module, arguments: tuple[Any
 
 
 def _edit_output(
-    stacked: _StackedEdit, bias: Tensor | None, _module: nn.Module, _inputs: Any, output: Tensor
+    stacked: _StackedEdit, bias: Tensor | None, module: nn.Module, inputs: tuple[Any, ...], output: Tensor
 ) -> Tensor:
     product = output if bias is None else output - bias
     sides = stacked.sides(output)
     blocks = product.reshape(sides.groups, -1, output.shape[-1])
-    blocks = edited_output(blocks, sides.write, sides.read, sides.output_scale)
+    if sides.input_mask is None:
+        blocks = edited_output(blocks, sides.write, sides.read, sides.output_scale)
+    else:
+        part = _masked_product(module, inputs[0], sides.input_mask, bias).reshape(blocks.shape)
+        # The difference is small, so that little is lost to rounding where it is added.
+        blocks = blocks + (edited_output(part, sides.write, sides.read, sides.output_scale) - part)
     if sides.offset is not None:
         blocks = blocks + sides.offset[:, None, :]
     result = blocks.reshape(output.shape)
     return result if bias is None else result + bias
+
+
+def _masked_product(module: nn.Module, inputs: Tensor, mask: Tensor, bias: Tensor | None) -> Tensor:
+    """What the masked columns put out, without the bias; `inputs` are scaled already where the edit scales them.
+
+    By the module's own forward, which runs no hooks, so that packed and quantised weights serve as well.
+    """
+    chosen = inputs.reshape(len(mask), -1, inputs.shape[-1]) * mask[:, None, :].to(inputs)
+    product: Tensor = module.forward(chosen.reshape(inputs.shape))
+    return product if bias is None else product - bias
 
 
 def _edited_experts_forward(

@@ -33,6 +33,7 @@ class ExportContent:
         trial: Optuna's number of the trial (from 0), or None where the plan comes from elsewhere.
         search_quantization: How the weights were quantised that the search ran on, or ``none``.
         search_scores: The scores of the edit on those weights, where they are not the weights that are saved.
+        adjustments: What every plan of the run was changed by, in sentences.
     """
 
     behavior: str
@@ -44,6 +45,7 @@ class ExportContent:
     trial: int | None = None
     search_quantization: str = "none"
     search_scores: tuple[Score, ...] = ()
+    adjustments: tuple[str, ...] = ()
 
     @property
     def shown_trial(self) -> int | None:

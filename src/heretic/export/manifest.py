@@ -49,6 +49,7 @@ class Manifest:
         scores: Scores of the saved weights as JSON; counts carry a 95 % interval.
         search: How the weights that the search ran on were quantised, and the scores there if they are other weights.
         directions: Method and provenance of the directions.
+        adjustments: What every plan of the run was changed by, in sentences.
         settings: The run's settings, secrets masked.
         verification: How the folder was checked before it got its name.
         versions: Package name -> version.
@@ -70,6 +71,7 @@ class Manifest:
     versions: Mapping[str, str]
     created: str
     files: Mapping[str, FileEntry]
+    adjustments: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The manifest as plain JSON values."""
@@ -84,6 +86,7 @@ class Manifest:
             "scores": [dict(score) for score in self.scores],
             "search": dict(self.search),
             "directions": dict(self.directions),
+            "adjustments": list(self.adjustments),
             "settings": dict(self.settings),
             "verification": dict(self.verification),
             "versions": dict(self.versions),
@@ -117,6 +120,8 @@ class Manifest:
             versions=data["versions"],
             created=data["created"],
             files={name: FileEntry(entry["sha256"], entry["size"]) for name, entry in dict(data["files"]).items()},
+            # Folders of earlier versions say nothing about it.
+            adjustments=tuple(data.get("adjustments", ())),
         )
 
 
@@ -232,6 +237,7 @@ def write_manifest(
         },
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         files={name: FileEntry(sha256_of_file(path), path.stat().st_size) for name, path in _files(folder)},
+        adjustments=content.adjustments,
     )
     text = json.dumps(manifest.to_json(), indent=2, ensure_ascii=True) + "\n"
     (folder / MANIFEST_NAME).write_text(text, encoding="ascii")

@@ -129,6 +129,11 @@ def _(event: events.WeightsCached) -> list[Row]:
 
 
 @rows.register
+def _(event: events.PlansAdjusted) -> list[Row]:
+    return [Row(event.name, f"{clean_line(event.note)} ({duration(event.seconds)})")]
+
+
+@rows.register
 def _(event: events.DirectionsFound) -> list[Row]:
     count = plural(event.count_per_layer, "direction") + " per layer"
     result = [Row("Directions", f"{clean_line(event.method)}; {count}; {duration(event.seconds)}")]
@@ -138,6 +143,21 @@ def _(event: events.DirectionsFound) -> list[Row]:
         where = f"after layer {position} of {len(event.quality) - 1}" if position else "at the embeddings"
         result.append(Row("", f"they separate best {where} (quality {value:.2f})"))
     return result
+
+
+@rows.register
+def _(event: events.RoundFinished) -> list[Row]:
+    text = f"{100 * event.magnitude:.0f} % of the class difference was left"
+    if event.divergence is not None:
+        text += f"; taking it out as well costs KL {event.divergence:.4f}"
+    return [Row(f"Round {event.number}", text + (f"; not kept: {event.reason}" if event.reason else ""))]
+
+
+@rows.register
+def _(event: events.PositionChosen) -> list[Row]:
+    best = sorted(event.scores.items(), key=lambda pair: -pair[1])[:3]
+    scores = ", ".join(f"{score:.3f} after layer {layer + 1}" for layer, score in best)
+    return [Row("Best layer", f"{scores}; {duration(event.seconds)}")]
 
 
 @rows.register

@@ -20,6 +20,12 @@ def writer_weight(model: PreTrainedModel, writer: ResidualWriter) -> nn.Paramete
     return weight
 
 
+def is_listed_expert(model: nn.Module, writer: ResidualWriter) -> bool:
+    """Whether a writer belongs to one expert of a list of modules."""
+    parent = writer.path.rpartition(".")[0].rpartition(".")[0]
+    return parent.endswith("experts") and isinstance(model.get_submodule(parent), nn.ModuleList)
+
+
 def oriented(writer: ResidualWriter, stored: Tensor) -> Tensor:
     """A stored weight as [..., D, m] (a view)."""
     return stored.mT if writer.orientation is Orientation.IN_OUT else stored

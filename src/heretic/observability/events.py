@@ -108,6 +108,29 @@ class WeightsCached(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class RoundFinished(Event):
+    """Directions were extracted again from the edited model; with a `reason` they were not kept.
+
+    `magnitude` is the class difference that was left, relative to the first round's. `divergence` is what taking them
+    out as well changes, in nats; None where it was not measured.
+    """
+
+    number: int
+    magnitude: float
+    divergence: float | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PositionChosen(Event):
+    """COSMIC chose the layer whose direction all layers lose; scores by candidate layer, higher is better."""
+
+    layer: int
+    scores: Mapping[int, float]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class DirectionsFound(Event):
     """Directions were extracted. `quality` has one value per residual position (layers + 1)."""
 
@@ -124,6 +147,15 @@ class DirectionsSaved(Event):
     path: str
     target_prompts: int
     baseline_prompts: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlansAdjusted(Event):
+    """Something that changes every plan of the run was found; `note` is a sentence."""
+
+    name: str
+    note: str
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)

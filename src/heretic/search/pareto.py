@@ -41,3 +41,23 @@ def knee(records: Sequence[TrialRecord]) -> TrialRecord:
         return math.hypot(refusals.value / max(refusals.baseline, 1.0), record.score("kl").value)
 
     return min(front, key=distance)
+
+
+def hypervolume(points: Sequence[tuple[float, float]], baseline: float, divergence_limit: float = 0.5) -> float:
+    """How good a set of results is: the share of a box that its front dominates.
+
+    Args:
+        points: (refusals, KL in nats) of each trial.
+        baseline: Refusals of the unedited model: the box's far end.
+        divergence_limit: The other far end, in nats.
+
+    Returns:
+        0 (nothing inside the box) to 1 (no refusals without any divergence).
+    """
+    volume, divergence_before = 0.0, divergence_limit
+    for refusals, divergence in sorted(points):
+        if divergence < divergence_before and refusals < baseline:
+            volume += (baseline - refusals) / baseline * (divergence_before - divergence) / divergence_limit
+            # Further points of the front have more refusals and less divergence.
+            divergence_before = divergence
+    return volume

@@ -167,6 +167,72 @@ def test_output_space_and_factors_equal_the_edited_weight(shape: tuple[int, int,
         low_rank_factors(weight, row)
 
 
+def mask_of(seed: int, size: int) -> Tensor:
+    return torch.rand(size, generator=torch.Generator().manual_seed(seed)) < 0.6
+
+
+@given(shapes, strengths)
+@settings(max_examples=60, deadline=None)
+def test_a_masked_edit_is_the_edit_of_the_chosen_columns_as_a_weight_of_their_own(
+    shape: tuple[int, int, int, int], strength: float
+) -> None:
+    """All three kinds of norms, in the weight and in output space, on the whole matrix."""
+    weight, vectors = problem(*shape)
+    mask = mask_of(shape[0], shape[2])
+    write, read = projection(vectors, torch.full((shape[3],), strength, dtype=torch.float64))
+    masked, block = weight * mask, weight[:, mask]
+    row, column = keep_row_norms(masked, write, read), keep_column_norms(masked, write, read)
+    block_row = keep_row_norms(block, write, read)
+    kinds = [
+        (
+            Edit(writer(*weight.shape), write, read, input_mask=mask),
+            Edit(writer(*block.shape), write, read),
+        ),
+        (
+            Edit(writer(*weight.shape), *row[:2], output_scale=row[2], input_mask=mask),
+            Edit(writer(*block.shape), *block_row[:2], output_scale=block_row[2]),
+        ),
+        (
+            Edit(writer(*weight.shape), write, read, input_scale=column, input_mask=mask),
+            Edit(writer(*block.shape), write, read, input_scale=keep_column_norms(block, write, read)),
+        ),
+    ]
+    inputs = torch.randn(7, shape[2], dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+    for edit, alone in kinds:
+        result = edited_weight(weight, edit)
+        assert torch.equal(result[:, ~mask], weight[:, ~mask])
+        torch.testing.assert_close(result[:, mask], edited_weight(block, alone))
+        scaled = inputs if edit.input_scale is None else inputs * edit.input_scale
+        part = scaled * mask @ weight.T
+        outputs = scaled @ weight.T + edited_output(part, edit.write, edit.read, edit.output_scale) - part
+        torch.testing.assert_close(outputs, inputs @ result.T, rtol=1e-6, atol=1e-9)
+    plain = kinds[0][0]
+    factor_a, factor_b = low_rank_factors(weight, plain)
+    torch.testing.assert_close(weight + factor_b @ factor_a, edited_weight(weight, plain))
+
+
+@given(shapes, st.floats(-1.5, 0.9, allow_nan=False))
+@settings(max_examples=40, deadline=None)
+def test_masked_edits_keep_the_norms_of_the_whole_matrix(shape: tuple[int, int, int, int], strength: float) -> None:
+    weight, vectors = problem(*shape)
+    mask = mask_of(shape[0], shape[2])
+    write, read = projection(vectors, torch.full((shape[3],), strength, dtype=torch.float64))
+    row_write, row_read, scale = keep_row_norms(weight * mask, write, read)
+    rows = edited_weight(weight, Edit(writer(*weight.shape), row_write, row_read, output_scale=scale, input_mask=mask))
+    columns = edited_weight(
+        weight,
+        Edit(
+            writer(*weight.shape),
+            write,
+            read,
+            input_scale=keep_column_norms(weight * mask, write, read),
+            input_mask=mask,
+        ),
+    )
+    torch.testing.assert_close(rows.norm(dim=1), weight.norm(dim=1))
+    torch.testing.assert_close(columns.norm(dim=0), weight.norm(dim=0))
+
+
 def test_experts_are_edited_each_by_itself() -> None:
     generator = torch.Generator().manual_seed(0)
     experts = torch.randn(3, 6, 4, generator=generator, dtype=torch.float64)

@@ -13,7 +13,7 @@ from torch import Tensor
 from heretic.directions.orthogonal import scaled_reads
 from heretic.directions.types import DirectionSet
 from heretic.edits.algebra import Edit, edited_weight
-from heretic.edits.build import Adjustments, build_edits, interpolated_vectors
+from heretic.edits.build import Adjustments, Shift, build_edits, combined_factors, interpolated_vectors
 from heretic.edits.plan import EditPlan, Normalization, Schedule, Scope
 from heretic.edits.writer import ATTENTION, MLP, ModelLayout, Orientation, ResidualWriter, WriterKind
 
@@ -190,6 +190,62 @@ def test_layers_with_factor_zero_are_left_alone() -> None:
     for edit in adjusted:
         factor = {1: 1.0, 2: 0.5, 4: 2.0}[edit.writer.layer]
         torch.testing.assert_close(edit.write, plain[edit.writer].write * factor)
+
+
+def test_factors_of_several_sources_multiply() -> None:
+    assert combined_factors(None, None) is None
+    assert combined_factors(None, (0.5, 2.0)) == (0.5, 2.0)
+    assert combined_factors((0.0, 3.0), None, (0.5, 2.0)) == (0.0, 6.0)
+    with pytest.raises(ValueError, match="shorter|longer"):
+        combined_factors((1.0,), (1.0, 2.0))
+
+
+def adjusted(plan: EditPlan, adjustments: Adjustments) -> tuple[Edit, ...]:
+    return build_edits(plan, directions(), LAYOUT, weight_of, lambda _writer: None, adjustments)
+
+
+@pytest.mark.parametrize("normalization", list(Normalization))
+def test_with_masks_only_the_named_columns_of_the_named_writers_are_edited(normalization: Normalization) -> None:
+    named = [writer for writer in LAYOUT.writers if writer.component == ATTENTION and writer.layer in (1, 3)]
+    masks = {writer.path: torch.arange(writer.input_size) % 2 == 0 for writer in named}
+    edits = adjusted(EditPlan(Scope.LAYER, None, FULL, normalization), Adjustments(input_masks=masks))
+    assert [edit.writer for edit in edits] == named
+    for edit in edits:
+        weight = weight_of(edit.writer)
+        changed = (edited_weight(weight, edit) - weight).abs().amax(0) > 0
+        assert torch.equal(changed, masks[edit.writer.path])
+
+
+def test_edited_layers_move_the_stream_and_later_ones_add_only_what_is_missing() -> None:
+    vectors = torch.randn(LAYERS, D, generator=torch.Generator().manual_seed(4))
+    by_layer = {writer.layer: writer for writer in LAYOUT.writers if writer.component == MLP}
+    shifts = {layer: Shift(by_layer[layer].path, vectors[layer], 0.5) for layer in (0, 1, 3, 4)}
+    # Layer 0 is not edited, so nothing moves there; the MLP of layer 1 has no other edit than its offset.
+    plan = EditPlan(
+        Scope.LAYER,
+        None,
+        (),
+        strengths=((ATTENTION, (0.0, 1.0, 1.0, 1.0, 0.0)), (MLP, (0.0, 0.0, 1.0, 1.0, 1.0))),
+    )
+    edits = adjusted(plan, Adjustments(shifts=shifts))
+    assert [edit.writer for edit in edits] == [
+        writer
+        for writer in LAYOUT.writers
+        if writer.layer in (1, 2, 3) or (writer.layer == 4 and writer.component == MLP)
+    ]
+    found = {edit.writer.layer: edit for edit in edits if edit.offset is not None}
+    assert set(found) == {1, 3, 4}
+    assert all(edit.writer.component == MLP for edit in found.values())
+    moved = torch.zeros(D)
+    for layer in (1, 3, 4):
+        offset = found[layer].offset
+        assert offset is not None
+        moved = moved + 0.5 * offset
+        torch.testing.assert_close(moved, vectors[layer])
+    weight = weight_of(found[1].writer)
+    assert torch.equal(edited_weight(weight, found[1]), weight)
+    plain = {edit.writer: edit for edit in built(plan, directions())}
+    assert torch.equal(found[3].write, plain[found[3].writer].write)
 
 
 @pytest.mark.parametrize(("position", "index"), [(0.0, 1), (0.25, 2), (1.0, LAYERS)])

@@ -13,7 +13,7 @@ from tests.unit.search.studies import PLAN, SPACE, failed, record
 from heretic.edits.plan import EditPlan, Normalization, Scope
 from heretic.edits.writer import ATTENTION, MLP
 from heretic.errors import SelectionError
-from heretic.search.pareto import dominates, knee, pareto_front
+from heretic.search.pareto import dominates, hypervolume, knee, pareto_front
 from heretic.search.record import TrialRecord
 from heretic.search.space import Range, SearchSpace, readable_parameters
 
@@ -152,3 +152,17 @@ def test_nothing_to_choose_from(records: list[TrialRecord]) -> None:
     assert pareto_front(records) == []
     with pytest.raises(SelectionError, match="No trial was finished"):
         knee(records)
+
+
+def test_hypervolume_by_hand() -> None:
+    # Of a box of 10 refusals by 0.5 nats: (0, 0.25) takes half of it, (5, 0.1) adds 0.5 * 0.15 / 0.5.
+    assert hypervolume([(0, 0.25), (5, 0.1), (6, 0.1), (10, 0.0), (0, 0.9)], 10) == pytest.approx(0.5 + 0.15)
+    assert hypervolume([], 10) == 0
+    assert hypervolume([(0, 0.0)], 10) == 1
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=12))
+def test_hypervolume_counts_the_cells_that_some_point_dominates(points: list[tuple[int, int]]) -> None:
+    cells = sum(any(p[0] <= row and p[1] <= column for p in points) for row in range(8) for column in range(8))
+    assert hypervolume([(float(a), float(b)) for a, b in points], 8, 8.0) == pytest.approx(cells / 64)

@@ -48,12 +48,13 @@ def _shares_of_first(values: Tensor) -> Tensor:
     return torch.cat([torch.ones_like(first), shares[..., 1:]], dim=-1)
 
 
-@extractor("pca", needs_second_moment=True)
+@extractor("pca", needs_second_moment=True, takes_weights=True)
 def pca(target: ResidualStatistics, baseline: ResidualStatistics, options: ExtractorOptions) -> DirectionSet:
     """Top eigenvectors of E_t[(x - mu_b)(x - mu_b)^T] - alpha * covariance of the baseline.
 
     The target is centred on the baseline's mean, so that the mean difference itself is part of what varies. Signs point
-    from baseline to target. The quality is the largest eigenvalue relative to the baseline's mean variance.
+    from baseline to target. Weights are those given, or follow from the eigenvalues. The quality is the largest
+    eigenvalue relative to the baseline's mean variance.
     """
     target_covariance, baseline_covariance = required_covariance(target), required_covariance(baseline)
     shift = target.mean - baseline.mean
@@ -67,7 +68,11 @@ def pca(target: ResidualStatistics, baseline: ResidualStatistics, options: Extra
     towards_target = (vectors @ shift[:, :, None]).squeeze(-1)
     vectors = vectors * torch.where(towards_target < 0, -1.0, 1.0)[..., None]
     weights = torch.ones_like(eigenvalues)
-    if options.use_eigenvalue_weights:
+    if options.direction_weights:
+        # A model may have fewer dimensions than directions were asked for.
+        given = torch.tensor(options.direction_weights[: weights.shape[-1]])
+        weights = given.to(weights).expand_as(weights).contiguous()
+    elif options.use_eigenvalue_weights:
         weights = eigenvalue_weights(
             eigenvalues, options.eigenvalue_weight_method, options.eigenvalue_weight_temperature
         )

@@ -1,0 +1,1 @@
+"""What every plan of a run is changed by: calibrated strengths, a compliance direction, and chosen heads."""

@@ -1,0 +1,164 @@
+"""`use_caa`: edited layers also move the residual stream from what the model refuses to what it answers.
+
+Before anything is measured it is made sure that a saved model can hold the biases that this takes.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from heretic.config import Settings
+from heretic.directions.compliance import compliance_directions, overlaps
+from heretic.directions.statistics import ResidualMoments
+from heretic.directions.types import DirectionSet
+from heretic.edits.build import Shift
+from heretic.edits.writer import ModelLayout
+from heretic.errors import ModelError, UserError
+from heretic.evaluation.refusal_patterns import RefusalDetector
+from heretic.models.arrival import constant_shares
+from heretic.models.biases import BiasHolder, bias_holders, hold_biases
+from heretic.models.calibration import backing_off
+from heretic.models.runner import ModelRunner
+from heretic.observability.events import Warned, emit
+from heretic.prompts.types import Prompt, PromptSet
+
+MINIMUM_PROMPTS = 5
+"""Fewer prompts of a class give a mean that is mostly chance."""
+
+
+def shifting_writers(runner: ModelRunner, prompt: Prompt) -> tuple[ModelRunner, dict[int, Shift]]:
+    """By layer the writer that can move the residual stream; an unquantised model is made to hold these biases.
+
+    Args:
+        runner: The model.
+        prompt: Any; what the writers' outputs become is measured on it.
+
+    Returns:
+        The runner with the model's layout as it is then, and shifts by nothing.
+
+    Raises:
+        ModelError: No layer has such a writer.
+    """
+    model, layout = runner.loaded.model, runner.layout
+    found: dict[int, Shift] = {}
+    holders = bias_holders(model, layout)
+    for turn in range(max(map(len, holders.values()), default=0)):
+        open_layers = {layer: own[turn] for layer, own in holders.items() if layer not in found and len(own) > turn}
+        found |= _measured_shares(runner, layout, open_layers, prompt)
+    if not found:
+        raise ModelError(
+            f"use_caa saves its direction as biases, and {type(model).__name__} has none where they are needed, nor an "
+            "option for them; use --use-caa false."
+        )
+    missing = layout.layer_count - len(found)
+    if missing:
+        emit(Warned(f"{missing} of {layout.layer_count} layers can hold no bias, so use_caa leaves them out."))
+    if runner.loaded.quantization == "none":
+        layout = hold_biases(model, layout, [found[layer].path for layer in sorted(found)])
+        runner = ModelRunner(runner.loaded, layout, runner.formatter, runner.calibration)
+    return runner, found
+
+
+def _measured_shares(
+    runner: ModelRunner, layout: ModelLayout, holders: dict[int, BiasHolder], prompt: Prompt
+) -> dict[int, Shift]:
+    writers = [holder.writer for holder in holders.values()]
+    shares = constant_shares(runner.loaded.model, layout, writers, runner.encode(prompt)) if writers else {}
+    nowhere = torch.zeros(layout.hidden_size)
+    return {layer: Shift(holders[layer].writer.path, nowhere, share) for layer, share in shares.items()}
+
+
+def compliance_shifts(
+    settings: Settings,
+    runner: ModelRunner,
+    target: PromptSet,
+    directions: DirectionSet,
+    writers: dict[int, Shift],
+) -> dict[int, Shift]:
+    """By layer the move towards what the model answers: `caa_strength` times the compliance direction.
+
+    Args:
+        settings: Strength, threshold, and what counts as a refusal.
+        runner: The unedited model.
+        target: Training prompts that show the behaviour.
+        directions: What is removed.
+        writers: From `shifting_writers`.
+
+    Raises:
+        UserError: The model answers, or refuses, too few of the prompts, or all layers are left out.
+    """
+    compliance = _compliance(settings, runner, target)
+    overlap = overlaps(compliance, directions.vectors.to(compliance.device)).tolist()
+    threshold = settings.caa_overlap_threshold
+    kept = [layer for layer in sorted(writers) if overlap[layer + 1] <= threshold]
+    skipped = [layer for layer in sorted(writers) if layer not in kept]
+    if not kept:
+        lowest = min(overlap[layer + 1] for layer in skipped)
+        raise UserError(
+            f"In every layer the compliance direction overlaps with what is removed by {lowest:.2f} or more; raise "
+            "--caa-overlap-threshold or use --use-caa false."
+        )
+    if skipped:
+        emit(
+            Warned(
+                f"use_caa leaves out {len(skipped)} of {len(writers)} layers ({spans(skipped)}), where the compliance "
+                f"direction overlaps with what is removed by more than {threshold:g}."
+            )
+        )
+    return {
+        layer: Shift(writers[layer].path, settings.caa_strength * compliance[layer + 1].cpu(), writers[layer].share)
+        for layer in kept
+    }
+
+
+def _compliance(settings: Settings, runner: ModelRunner, target: PromptSet) -> Tensor:
+    """[L+1, D], from the unedited model's verdicts on the target's training prompts."""
+    responses, runner = backing_off(
+        runner,
+        lambda fitting: fitting.generate(target.prompts, settings.refusal_check_tokens),
+        "answering the training prompts",
+    )
+    detector = RefusalDetector(settings.refusal_detection_mode, settings.refusal_markers)
+    verdicts = [detector.is_refusal(response.text) for response in responses]
+    by_verdict = {
+        verdict: [prompt for prompt, own in zip(target.prompts, verdicts, strict=True) if own is verdict]
+        for verdict in (False, True)
+    }
+    answered, refused = by_verdict[False], by_verdict[True]
+    if min(len(answered), len(refused)) < MINIMUM_PROMPTS:
+        raise UserError(
+            f"Of {len(target)} bad_prompts the unedited model answers {len(answered)} and refuses {len(refused)}, and "
+            f"use_caa needs {MINIMUM_PROMPTS} of each; give other --bad-prompts or use --use-caa false."
+        )
+    means = []
+    for prompts in (answered, refused):
+        mean, runner = backing_off(runner, lambda fitting, own=prompts: _mean(fitting, own), "collecting residuals")  # type: ignore[misc]
+        means.append(mean)
+    return compliance_directions(*means)
+
+
+def _mean(runner: ModelRunner, prompts: Sequence[Prompt]) -> Tensor:
+    moments = ResidualMoments()
+    for residuals in runner.residuals(prompts):
+        moments.update(residuals)
+    return moments.finish("").mean
+
+
+def shifts_note(shifts: dict[int, Shift], strength: float) -> str:
+    """The shifts in a sentence."""
+    return (
+        f"In edited layers among {spans(sorted(shifts))} biases move the residual stream by {strength:g} times the "
+        "mean difference between target prompts that the unedited model answers and those that it refuses."
+    )
+
+
+def spans(layers: Sequence[int]) -> str:
+    """Sorted numbers as text, neighbours joined: ``0 to 3, 7``."""
+    parts: list[list[int]] = []
+    for layer in layers:
+        if parts and layer == parts[-1][-1] + 1:
+            parts[-1].append(layer)
+        else:
+            parts.append([layer])
+    return ", ".join(f"{part[0]} to {part[-1]}" if len(part) > 2 else ", ".join(map(str, part)) for part in parts)

@@ -1,0 +1,95 @@
+"""Making a run's adjustments once, before the search."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+
+from heretic.adjusting.activation import calibrated_factors, factors_note
+from heretic.adjusting.caa import compliance_shifts, shifts_note
+from heretic.adjusting.circuits import find_circuits, head_masks, heads_note
+from heretic.config import Settings
+from heretic.directions.types import DirectionSet
+from heretic.edits.build import UNADJUSTED, Adjustments, Shift, combined_factors
+from heretic.edits.editor import Editor
+from heretic.edits.writer import ATTENTION, ModelLayout
+from heretic.errors import UserError
+from heretic.models.runner import ModelRunner
+from heretic.observability.events import PlansAdjusted, emit
+from heretic.prompts.types import PromptSet
+
+
+def check_adjustments(settings: Settings) -> None:
+    """Refuse what cannot be saved as the settings ask, before a model is loaded.
+
+    Raises:
+        UserError: Names the option to change.
+    """
+    if settings.use_caa and settings.save_format == "adapter":
+        raise UserError(
+            "An adapter cannot hold the biases of use_caa; choose --save-format merged or use --use-caa false."
+        )
+
+
+def make_adjustments(
+    settings: Settings,
+    runner: ModelRunner,
+    target: PromptSet,
+    baseline: PromptSet,
+    directions: DirectionSet,
+    editor: Editor,
+    writers: Mapping[int, Shift],
+) -> Adjustments:
+    """What the settings ask for. Emits PlansAdjusted for each.
+
+    Args:
+        settings: Which adjustments, and their options.
+        runner: The unedited model.
+        target: Training prompts that show the behaviour.
+        baseline: Training prompts that do not.
+        directions: What is removed.
+        editor: Gives the unedited weights.
+        writers: From `adjusting.caa.shifting_writers`; used with `use_caa`.
+
+    Raises:
+        UserError: An adjustment is impossible on this model or these prompts; names the option.
+    """
+    adjustments = UNADJUSTED
+    if settings.use_activation_calibration:
+        started = time.perf_counter()
+        factors = calibrated_factors(settings, runner, target, directions)
+        adjustments = replace(adjustments, layer_factors=combined_factors(adjustments.layer_factors, factors))
+        adjustments = _noted(adjustments, "Strengths", factors_note(factors), started)
+    if settings.use_circuit_ablation:
+        started = time.perf_counter()
+        heads = find_circuits(runner, target, baseline, directions, editor, settings.n_refusal_circuits)
+        adjustments = replace(adjustments, input_masks=head_masks(heads))
+        adjustments = _noted(adjustments, "Heads", heads_note(heads), started)
+    if settings.use_caa:
+        started = time.perf_counter()
+        shifts = compliance_shifts(settings, runner, target, directions, dict(writers))
+        adjustments = replace(adjustments, shifts=shifts)
+        adjustments = _noted(adjustments, "Compliance", shifts_note(shifts, settings.caa_strength), started)
+    return adjustments
+
+
+def _noted(adjustments: Adjustments, name: str, note: str, started: float) -> Adjustments:
+    emit(PlansAdjusted(name, note, time.perf_counter() - started))
+    return replace(adjustments, notes=(*adjustments.notes, note))
+
+
+def edited_components(settings: Settings, layout: ModelLayout) -> tuple[str, ...]:
+    """The components that plans need strengths for: heads are attention alone."""
+    return (ATTENTION,) if settings.use_circuit_ablation else layout.components
+
+
+def adjustments_identity(settings: Settings) -> dict[str, str]:
+    """What a study that is continued must have in common, by aspect; nothing where nothing is adjusted."""
+    parts = []
+    if settings.use_activation_calibration:
+        bounds = (settings.activation_percentile, settings.activation_factor_min, settings.activation_factor_max)
+        parts.append(f"activation calibration {bounds}")
+    if settings.use_circuit_ablation:
+        parts.append(f"circuits {settings.n_refusal_circuits}")
+    if settings.use_caa:
+        parts.append(f"compliance direction {settings.caa_strength} {settings.caa_overlap_threshold}")
+    return {"set of adjustments": "; ".join(parts)} if parts else {}

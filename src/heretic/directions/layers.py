@@ -1,0 +1,115 @@
+"""Which layers are edited, and how strongly against each other: pure functions that give one factor a layer."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import Tensor
+
+from heretic.directions.types import DirectionSet, ResidualStatistics
+from heretic.errors import ConfigurationError
+
+LayerRange = tuple[float, float, float]
+"""Relative depth from, relative depth to, and the factor in between."""
+
+
+def discriminative_layers(
+    directions: DirectionSet, target: ResidualStatistics, baseline: ResidualStatistics
+) -> tuple[float, ...]:
+    """1 for layers where both classes' means project on the direction with opposite signs, else 0.
+
+    The projections are not centred: where both means lie on one side, the direction is mostly something that both
+    classes share (Selective Steering, issue 4). Layer l is judged at its output, residual position l + 1.
+
+    Args:
+        directions: As extracted, before any transform: one that was projected against the baseline's mean no longer
+            knows on which side of zero the baseline lies.
+        target: Statistics of the prompts that show the behaviour.
+        baseline: Statistics of the prompts that do not.
+
+    Raises:
+        ConfigurationError: No layer is discriminative.
+    """
+    first = directions.vectors[1:, 0].float()
+    signs = [(first * own.mean[1:].to(first)).sum(-1).sign() for own in (target, baseline)]
+    chosen = (signs[0] * signs[1]) < 0
+    if not bool(chosen.any()):
+        raise ConfigurationError(
+            "At no layer do the two classes project on the direction with opposite signs; use --layers all."
+        )
+    return tuple(chosen.float().tolist())
+
+
+def check_ranges(ranges: Sequence[LayerRange]) -> None:
+    """Refuse ranges that are empty, out of order or overlap.
+
+    Raises:
+        ValueError: With a sentence that names the range.
+    """
+    for start, end, _factor in ranges:
+        if not 0.0 <= start < end <= 1.0:
+            raise ValueError(f"the range {start:g} to {end:g} is not part of the depth 0 to 1.")
+    for (_start, end, _factor), (start, _end, _next) in pairwise(ranges):
+        if start < end:
+            raise ValueError(f"the range that starts at {start:g} begins before the one before it ends at {end:g}.")
+
+
+def range_factors(ranges: Sequence[LayerRange], layer_count: int) -> tuple[float, ...]:
+    """The factor of each layer by its relative depth; 1 outside all ranges.
+
+    A border belongs to the deeper range, the end of the depth to the last one.
+
+    Args:
+        ranges: Ascending, see `check_ranges`.
+        layer_count: L.
+    """
+
+    def factor(depth: float) -> float:
+        for start, end, value in reversed(ranges):
+            if start <= depth < end or depth == end == 1.0:
+                return value
+        return 1.0
+
+    return tuple(factor(layer / max(layer_count - 1, 1)) for layer in range(layer_count))
+
+
+def lowest_similarity_positions(target: Tensor, baseline: Tensor, share: float) -> list[int]:
+    """Residual positions where both classes' means differ most in direction.
+
+    Args:
+        target: Mean residuals [L+1, D].
+        baseline: Mean residuals [L+1, D].
+        share: Of the L layers, at least one is returned. Position 0, the embeddings, is left out: the last prompt
+            token is mostly the same in both classes.
+
+    Returns:
+        Positions, ascending.
+    """
+    similarity = _cosine(target, baseline)[1:]
+    count = max(1, round(share * len(similarity)))
+    return sorted((similarity.argsort()[:count] + 1).tolist())
+
+
+def cosmic_score(ablated: Tensor, steered: Tensor, target: Tensor, baseline: Tensor, positions: Sequence[int]) -> float:
+    """How well a direction turns each class into the other, judged by residuals alone (COSMIC, arXiv 2506.00085).
+
+    Args:
+        ablated: Mean residuals [L+1, D] of the target prompts without the direction.
+        steered: Mean residuals [L+1, D] of the baseline prompts with the direction added.
+        target: Mean residuals [L+1, D] of the target prompts in the unedited model.
+        baseline: The same of the baseline prompts.
+        positions: Residual positions that are compared.
+
+    Returns:
+        The mean cosine of (ablated target, baseline) plus that of (steered baseline, target), -2 to 2.
+    """
+    chosen = list(positions)
+    towards_baseline = _cosine(ablated[chosen], baseline[chosen])
+    towards_target = _cosine(steered[chosen], target[chosen])
+    return float((towards_baseline + towards_target).mean())
+
+
+def _cosine(first: Tensor, second: Tensor) -> Tensor:
+    first, second = first.float(), second.to(first.device).float()
+    norms = first.norm(dim=-1) * second.norm(dim=-1)
+    cosine: Tensor = (first * second).sum(-1) / norms.clamp_min(1e-12)
+    return cosine

@@ -1,0 +1,131 @@
+"""Extracting again from the edited model: directions that the first ones hid (issue 4, iterative rounds).
+
+After each round the model is edited with all directions found so far, in output space, and the extraction is repeated.
+What the rounds found is one set of directions, so the edit that is searched, measured and saved is the composed one.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from heretic.directions.orthogonal import orthonormal_rows, scaled_reads
+from heretic.directions.types import DirectionSet, ResidualStatistics
+from heretic.edits.editor import Editor, applied
+from heretic.evaluation.divergence import kl_divergence
+from heretic.extraction.cosmic import full_removal
+from heretic.models.runner import ModelRunner
+from heretic.observability.events import RoundFinished, emit
+from heretic.prompts.types import Prompt
+
+DIVERGENCE_PROMPTS = 32
+"""Baseline training prompts that a round's divergence is measured on."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoundOptions:
+    """When further rounds end.
+
+    Attributes:
+        rounds: How many extractions there are at most; 1 extracts once.
+        min_magnitude: Smallest length of a round's mean class difference relative to the first round's, mean over
+            layers; what is shorter is noise.
+        max_kl: Largest divergence in nats that taking out one round's directions may cause; a round that causes more
+            is not kept.
+    """
+
+    rounds: int
+    min_magnitude: float
+    max_kl: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Extraction:
+    """What one extraction found.
+
+    Attributes:
+        directions: After the transforms.
+        extracted: As the extractor gave them.
+        target: Statistics of the prompts that show the behaviour.
+        baseline: Statistics of the prompts that do not.
+    """
+
+    directions: DirectionSet
+    extracted: DirectionSet
+    target: ResidualStatistics
+    baseline: ResidualStatistics
+
+
+def joined(first: DirectionSet, second: DirectionSet) -> DirectionSet:
+    """Both sets' directions at every position, the second's without what the first already spans.
+
+    Args:
+        first: Vectors [L+1, j, D].
+        second: Vectors [L+1, k, D].
+
+    Returns:
+        Vectors [L+1, j+k, D], orthonormal; zero where the second adds nothing.
+    """
+    device = first.vectors.device
+    vectors = orthonormal_rows(torch.cat([first.vectors, second.vectors.to(device)], dim=1)).float().to(device)
+    reads = None
+    if first.reads is not None or second.reads is not None:
+        sides = [own.vectors if own.reads is None else own.reads for own in (first, second)]
+        reads = scaled_reads(torch.cat([side.to(device) for side in sides], dim=1), vectors)
+    weights = torch.cat([first.weights, second.weights.to(device)], dim=1)
+    return replace(first, vectors=vectors, weights=weights, reads=reads)
+
+
+def further_rounds(
+    runner: ModelRunner,
+    first: Extraction,
+    extract_again: Callable[[], Extraction],
+    editor: Editor,
+    baseline_prompts: Sequence[Prompt],
+    options: RoundOptions,
+) -> DirectionSet:
+    """The directions of all rounds, the first one's included.
+
+    Args:
+        runner: The model.
+        first: The first round, found in the unedited model.
+        extract_again: Extracts from the model as it is edited now.
+        editor: Applies the edits; they are taken back at the end.
+        baseline_prompts: Training prompts without the behaviour, to measure each round's divergence.
+        options: When to stop.
+    """
+    prompts = baseline_prompts[:DIVERGENCE_PROMPTS]
+    found = first.directions
+    for number in range(2, options.rounds + 1):
+        with applied(editor, full_removal(runner, found, editor)):
+            before = first_token_logits(runner, prompts)
+            again = extract_again()
+        magnitude = relative_magnitude(first, again)
+        if magnitude < options.min_magnitude:
+            emit(RoundFinished(number, magnitude, None, "little is left (--min-direction-magnitude)"))
+            break
+        longer = joined(found, again.directions)
+        with applied(editor, full_removal(runner, longer, editor)):
+            divergence = float(kl_divergence(before, first_token_logits(runner, prompts)).mean())
+        if divergence > options.max_kl:
+            emit(RoundFinished(number, magnitude, divergence, "it changes too much (--max-kl-per-round)"))
+            break
+        found = longer
+        emit(RoundFinished(number, magnitude, divergence, ""))
+    rounds = found.count_per_layer // first.directions.count_per_layer
+    return replace(found, provenance={**found.provenance, "rounds": rounds})
+
+
+def relative_magnitude(first: Extraction, again: Extraction) -> float:
+    """Length of the mean class difference against the first round's, mean over the layers' outputs."""
+    lengths = [(own.target.mean[1:] - own.baseline.mean[1:]).norm(dim=-1) for own in (first, again)]
+    return float((lengths[1].to(lengths[0]) / lengths[0].clamp_min(1e-12)).mean())
+
+
+def first_token_logits(runner: ModelRunner, prompts: Sequence[Prompt]) -> Tensor:
+    """Logits [n, V] fp32 of the first response token, in host memory."""
+    logits: dict[int, Tensor] = {}
+    for rows, batch in runner.teacher_forced(prompts, [[0]] * len(prompts)):
+        logits.update(zip(rows, [own[0].float().cpu() for own in batch], strict=True))
+    return torch.stack([logits[row] for row in range(len(prompts))])

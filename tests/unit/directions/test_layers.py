@@ -1,0 +1,72 @@
+"""Which layers are chosen, and by what they are multiplied."""
+
+import pytest
+import torch
+
+from heretic.directions.layers import (
+    check_ranges,
+    cosmic_score,
+    discriminative_layers,
+    lowest_similarity_positions,
+    range_factors,
+)
+from heretic.directions.types import DirectionSet, ResidualStatistics
+from heretic.errors import ConfigurationError
+
+
+def statistics(mean: list[list[float]]) -> ResidualStatistics:
+    return ResidualStatistics(torch.tensor(mean), 4, None, "")
+
+
+def axis_directions(positions: int) -> DirectionSet:
+    vectors = torch.tensor([1.0, 0.0]).repeat(positions, 1, 1)
+    return DirectionSet(vectors, torch.ones(positions, 1), torch.ones(positions), "mean")
+
+
+def test_layers_are_discriminative_where_the_means_lie_on_both_sides() -> None:
+    target = statistics([[1.0, 0.0], [2.0, 5.0], [3.0, 1.0], [0.5, 0.0]])
+    baseline = statistics([[-1.0, 0.0], [-1.0, 5.0], [1.0, 0.0], [0.0, 3.0]])
+    # Position 0 is the embeddings; the last layer's baseline has no side at all.
+    assert discriminative_layers(axis_directions(4), target, baseline) == (1.0, 0.0, 0.0)
+
+
+def test_no_discriminative_layer_names_the_option() -> None:
+    same = statistics([[1.0, 0.0], [2.0, 0.0]])
+    with pytest.raises(ConfigurationError, match="use --layers all"):
+        discriminative_layers(axis_directions(2), same, same)
+
+
+def test_range_factors_by_hand() -> None:
+    ranges = [(0.0, 0.4, 0.5), (0.4, 0.7, 1.0), (0.7, 1.0, 0.8)]
+    # Depths 0, 0.2, 0.4, 0.6, 0.8, 1: a border belongs to the deeper range.
+    assert range_factors(ranges, 6) == (0.5, 0.5, 1.0, 1.0, 0.8, 0.8)
+    assert range_factors([(0.5, 0.75, 0.0)], 5) == (1.0, 1.0, 0.0, 1.0, 1.0)
+    assert range_factors(ranges, 1) == (0.5,)
+    assert range_factors([], 3) == (1.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("ranges", "message"),
+    [
+        ([(0.5, 0.5, 1.0)], "0.5 to 0.5 is not part"),
+        ([(0.0, 1.5, 1.0)], "0 to 1.5 is not part"),
+        ([(0.0, 0.5, 1.0), (0.4, 0.8, 1.0)], "starts at 0.4 begins before"),
+    ],
+)
+def test_ranges_that_make_no_sense_are_named(ranges: list[tuple[float, float, float]], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_ranges(ranges)
+
+
+def test_the_least_alike_layers_are_compared_and_the_embeddings_never() -> None:
+    target = torch.tensor([[1.0, 0.0], [1.0, 0.0], [1.0, 1.0], [1.0, 0.0]])
+    baseline = torch.tensor([[-1.0, 0.0], [1.0, 0.1], [-1.0, 1.0], [0.9, 0.8]])
+    assert lowest_similarity_positions(target, baseline, 0.1) == [2]
+    assert lowest_similarity_positions(target, baseline, 0.67) == [2, 3]
+
+
+def test_a_direction_that_turns_the_classes_round_scores_two() -> None:
+    target, baseline = torch.eye(3), torch.eye(3).roll(1, 0)
+    assert cosmic_score(baseline * 7, target * 3, target, baseline, [0, 1, 2]) == pytest.approx(2.0)
+    assert cosmic_score(target, baseline, target, baseline, [0, 1, 2]) == pytest.approx(0.0)
+    assert cosmic_score(baseline, baseline, target, baseline, [1]) == pytest.approx(1.0)
