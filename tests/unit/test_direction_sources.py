@@ -179,7 +179,7 @@ def test_a_study_is_another_one_with_other_loaded_directions(runner: ModelRunner
     first, second = fitting(runner, 0), fitting(runner, 1)
 
     def aspect(settings: Settings, found: DirectionSet) -> str:
-        return study_identity(settings, runner, SETS, space, found)["way of finding directions"]
+        return study_identity(settings, runner, SETS, found, space)["way of finding directions"]
 
     here, moved = (Settings(model="pico", load_directions=[name]) for name in ("a", "elsewhere/a"))
     assert aspect(here, first) == aspect(moved, first)

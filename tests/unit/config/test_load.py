@@ -100,7 +100,8 @@ def _sample(setting):
         "storage": ("sqlite:///other.db", "sqlite:///other.db"),
         "refusal_markers": (["i cannot", "sorry"], '["i cannot", "sorry"]'),
         "load_directions": (["a.safetensors", "b.safetensors"], "a.safetensors,b.safetensors"),
-        "direction_weights": ([1.0, -0.5], "1,-0.5"),
+        "direction_weights": ([1.0, 0.5], "1,0.5"),
+        "load_directions_weights": ([1.0, -0.5], "1,-0.5"),
         "transforms": (["projected", "sacred"], '["projected", "sacred"]'),
     }
     if setting.name in special:
@@ -119,7 +120,7 @@ def _toml(value):
 @pytest.mark.parametrize("setting", SETTINGS.values(), ids=lambda setting: setting.name)
 def test_every_setting_can_be_given_in_every_source(load, setting):
     value, text = _sample(setting)
-    needed = {"auto_select": ["--hf-upload", "x"], "direction_weights": ["--load-directions", "a,b"]}
+    needed = {"auto_select": ["--hf-upload", "x"], "load_directions_weights": ["--load-directions", "a,b"]}
     extra = needed.get(setting.name, [])
     path = setting.path
     results = [
@@ -368,16 +369,18 @@ def test_a_long_value_is_not_quoted_in_full(problems):
 
 
 def test_direction_files_and_their_weights_come_as_lists(load):
-    loaded = load("x", "--load-directions", "a.safetensors,b.safetensors", "--direction-weights", "-1,0.5").settings
-    assert (loaded.load_directions, loaded.direction_weights) == (["a.safetensors", "b.safetensors"], [-1, 0.5])
-    loaded = load("x", file='load_directions = ["a,b"]\ndirection_weights = [2]').settings
-    assert (loaded.load_directions, loaded.direction_weights) == (["a,b"], [2])
+    loaded = load(
+        "x", "--load-directions", "a.safetensors,b.safetensors", "--load-directions-weights", "-1,0.5"
+    ).settings
+    assert (loaded.load_directions, loaded.load_directions_weights) == (["a.safetensors", "b.safetensors"], [-1, 0.5])
+    loaded = load("x", file='load_directions = ["a,b"]\nload_directions_weights = [2]').settings
+    assert (loaded.load_directions, loaded.load_directions_weights) == (["a,b"], [2])
 
 
 def test_what_loaded_directions_rule_out_names_the_option_to_change(problems):
     (sentence,) = problems("x", "--load-directions", "a", "--extractor", "pca")
     assert "leave out --extractor or --load-directions" in sentence
-    (sentence,) = problems("x", "--load-directions", "a,b", "--direction-weights", "1,x")
-    assert sentence.startswith("direction_weights must be a list of numbers other than 0, e.g. 1,-0.5, but")
-    (sentence,) = problems("x", "--direction-weights", "1")
+    (sentence,) = problems("x", "--load-directions", "a,b", "--load-directions-weights", "1,0")
+    assert sentence.startswith("load_directions_weights must be a list of numbers other than 0, e.g. 1,-0.5, but")
+    (sentence,) = problems("x", "--load-directions-weights", "1")
     assert "add --load-directions" in sentence
