@@ -28,6 +28,8 @@ def nothing_is_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"save_directions": "missing/d.safetensors"}, "there is no folder"),
         ({"save_directions": "."}, "is a folder"),
         ({"save_directions": "notes.txt"}, "is no direction file"),
+        ({"load_directions": ["gone.safetensors"]}, "There is no file gone.safetensors"),
+        ({"load_directions": ["notes.txt"]}, "is not a direction file"),
         ({"auto_select": True, "auto_select_path": "full"}, "not empty"),
         ({"auto_select": True, "auto_select_path": "out", "save_format": "adapter"}, "--normalization none"),
         ({"auto_select": True, "hf_upload": "a/b"}, "needs a login"),

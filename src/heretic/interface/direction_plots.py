@@ -113,9 +113,7 @@ def curve_figure(entries: Sequence[LabelledFile]) -> "Figure":
     ]
     if measured:
         panels.append(("Separation\n(standard deviations)", measured))
-    panels.append(
-        ("Quality\n(extractor's measure)", [(entry, _name(entry), entry.file.directions.quality) for entry in entries])
-    )
+    panels.append(_quality(entries))
     below = [(entry, _name(entry), cosines_to_layer_below(entry.file.directions)) for entry in entries]
     panels.append(("Cosine to\nlayer below", below))
     if len(entries) > 1:
@@ -138,6 +136,16 @@ def curve_figure(entries: Sequence[LabelledFile]) -> "Figure":
     axes[0].set_title(_name(entries[0]) if len(entries) == 1 else "", fontsize=10)
     axes[-1].set_xlabel("Layer (0: embeddings)", fontsize=11)
     return figure
+
+
+def _quality(entries: Sequence[LabelledFile]) -> tuple[str, list[tuple[LabelledFile, str, Tensor]]]:
+    """Panel of the qualities; of several files as shares, since each extractor measures in a way of its own."""
+    curves = [(entry, _name(entry), entry.file.directions.quality) for entry in entries]
+    if len(entries) == 1:
+        return "Quality\n(extractor's measure)", curves
+    largest = [max(float(values.nan_to_num().abs().max()), torch.finfo(torch.float32).tiny) for _, _, values in curves]
+    shares = [(entry, name, values / top) for (entry, name, values), top in zip(curves, largest, strict=True)]
+    return "Quality (share of\nthe file's best)", shares
 
 
 def _curve(panel: "Axes", values: Tensor, name: str, index: int) -> None:
@@ -204,7 +212,10 @@ def _bands(panel: "Axes", projections: Projections) -> None:
     _finish(panel, "Projection (standard deviations,\n0: halfway between the means)", len(middle), is_cosine=False)
     panel.set_xlabel("Layer (0: embeddings)", fontsize=11)
     panel.axhline(0, color="black", linewidth=0.8)
-    panel.legend(fontsize=8, ncols=2, loc="best", framealpha=0.8)
+    # Room for the legend, which would hide part of a band anywhere else.
+    low, high = panel.get_ylim()
+    panel.set_ylim(low, high + 0.3 * (high - low))
+    panel.legend(fontsize=8, ncols=2, loc="upper left", framealpha=0.8)
 
 
 def _histogram(panel: "Axes", projections: Projections, position: int) -> None:

@@ -151,6 +151,9 @@ def test_curves_have_labelled_axes_and_hold_the_numbers(folder: Path) -> None:
     labels = [panel.get_ylabel().replace("\n", " ") for panel in panels]
     assert [label.split(" ")[0] for label in labels] == ["Separation", "Quality", "Cosine", "Cosine"]
     assert "standard deviations" in labels[0]
+    # Extractors measure quality in ways of their own, so each file's curve is relative to its best layer.
+    assert labels[1] == "Quality (share of the file's best)"
+    assert [max(line.get_ydata()) for line in panels[1].lines] == [1, 1]
     assert panels[-1].get_xlabel() == "Layer (0: embeddings)"
     assert list(panels[0].lines[0].get_ydata())[1:] == [2, 5, 2]
     assert [text.get_text() for text in panels[1].get_legend().get_texts()] == ["a.safetensors", "b.safetensors"]
