@@ -35,9 +35,7 @@ def for_gradients(runner: ModelRunner) -> ModelRunner:
         weight = weight[0]
     if product_seconds(weight) < WORTHWHILE_GAIN * product_seconds(weight.float()):
         return runner
-    widened = copy.deepcopy(model)
-    torch.nn.Module.float(widened)
-    loaded = replace(runner.loaded, model=widened, dtype="float32")
+    loaded = replace(runner.loaded, model=copy.deepcopy(model).to(dtype=torch.float32), dtype="float32")
     calibration = replace(runner.calibration, dtype="float32")
     return ModelRunner(loaded, runner.layout, runner.formatter, calibration)
 
