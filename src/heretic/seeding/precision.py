@@ -35,7 +35,9 @@ def for_gradients(runner: ModelRunner) -> ModelRunner:
         weight = weight[0]
     if product_seconds(weight) < WORTHWHILE_GAIN * product_seconds(weight.float()):
         return runner
-    loaded = replace(runner.loaded, model=copy.deepcopy(model).to(dtype=torch.float32), dtype="float32")
+    widened = copy.deepcopy(model)
+    torch.nn.Module.float(widened)
+    loaded = replace(runner.loaded, model=widened, dtype="float32")
     calibration = replace(runner.calibration, dtype="float32")
     return ModelRunner(loaded, runner.layout, runner.formatter, calibration)
 
