@@ -83,6 +83,7 @@ def make_bench(
     markers: Sequence[str] | None = None,
     kl_mode: str = "sequence",
     batch_size: int = 20,
+    goal: str = "remove",
 ) -> PicoBench:
     """A bench whose markers, unless given, are single characters that the model's answers have at different places."""
     runner = runner or make_runner(family, batch_size=batch_size)
@@ -97,7 +98,9 @@ def make_bench(
 
     if markers is None:
         markers = telling_markers(runner, bad, tokens)
-    options = EvaluatorOptions(kl_mode=kl_mode, kl_tokens=4, response_tokens=tokens, refusal_markers=tuple(markers))
+    options = EvaluatorOptions(
+        kl_mode=kl_mode, kl_tokens=4, response_tokens=tokens, refusal_markers=tuple(markers), goal=goal
+    )
     return PicoBench(runner, editor, build, MarkerEvaluator(runner, bad, options), KlEvaluator(runner, GOOD, options))
 
 
