@@ -14,6 +14,8 @@ QUICK_DEMO = (
     *("--model", "demo", "--batch-size", "6", "--seed", "3", "--n-trials", "2", "--max-response-length", "30"),
     *("--good-prompts.limit", "12", "--bad-prompts.limit", "12"),
     *("--good-evaluation-prompts.limit", "4", "--bad-evaluation-prompts.limit", "6"),
+    # One command's plans would be the next one's start.
+    *("--use-warm-start-params", "false"),
 )
 """A search on the demo model in about two seconds."""
 
@@ -21,7 +23,7 @@ QUICK_PICO = (
     *("--good-prompts", "good.txt", "--bad-prompts", "bad.txt"),
     *("--good-evaluation-prompts", "good evaluation.txt", "--bad-evaluation-prompts", "bad evaluation.txt"),
     *("--batch-size", "3", "--seed", "3", "--n-trials", "1", "--max-response-length", "8"),
-    *("--kl-tokens", "4", "--refusal-check-tokens", "8"),
+    *("--kl-tokens", "4", "--refusal-check-tokens", "8", "--use-warm-start-params", "false"),
 )
 """A search on a pico model, whose prompts are those of `write_prompts`."""
 

@@ -182,3 +182,59 @@ def test_gradient_seeding_says_what_rules_it_out(heretic: Command, tmp_path: Pat
     result = heretic(tmp_path, *QUICK_DEMO, *saving_to("out"), "--gradient-seeding", *other)
     result.assert_one_sentence(other[0].removeprefix("--"), "gradient-seeding false")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_strengthened_behaviour_is_counted_and_described_as_such(heretic: Command, tmp_path: Path) -> None:
+    """Plain requests, which the demo model answers: now the answers without refusal are to become few."""
+    asked = ("--bad-evaluation-prompts", "bundled:demo/baseline", "--bad-evaluation-prompts.split", "evaluation[:6]")
+    run = heretic(tmp_path, *QUICK_DEMO, *asked, *saving_to("out"), "--goal", "strengthen")
+    run.assert_done()
+    assert "Baseline       refuses 0 of 6 prompts" in run.output
+    assert re.search(r"trial 1/2 +without refusal [0-6-]/6 ", run.output), run.output
+    assert "nothing to remove" not in run.output
+    metadata = json.loads((tmp_path / "out" / "heretic_metadata.json").read_text(encoding="utf-8"))
+    assert metadata["scores"][0]["name"] == "without_refusal"
+    assert metadata["scores"][0]["baseline"] == 6
+    assert metadata["settings"]["goal"] == "strengthen"
+    assert all(own["peak_weight"] <= 0 for own in metadata["plan"]["schedules"].values())
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert "| Answers without refusal | 6/6 |" in card
+    # The opposite goal is another study.
+    other = heretic(tmp_path, *QUICK_DEMO, *asked, *saving_to("other"))
+    other.assert_done()
+    assert "way of measuring" in other.output
+    assert "nothing to remove" in other.output
+
+
+def test_one_number_is_minimised_resumed_and_never_mixed_with_two(heretic: Command, tmp_path: Path) -> None:
+    one = (*QUICK_DEMO, "--optimization-mode", "single", "--n-trials")
+    heretic(tmp_path, *one, "8", *saving_to("out")).assert_done()
+    resumed = heretic(tmp_path, *one, "9", *saving_to("more"))
+    resumed.assert_done()
+    assert "1 trial to do" in resumed.output
+    two = heretic(tmp_path, *QUICK_DEMO, *saving_to("two"))
+    two.assert_done()
+    assert "was made with another objective" in two.output
+
+
+def test_a_search_starts_from_the_plans_of_an_earlier_one(heretic: Command, tmp_path: Path) -> None:
+    warm = (*QUICK_DEMO, "--use-warm-start-params", "true", "--profile-store", "mine.toml")
+    first = heretic(tmp_path, *warm, *saving_to("first"))
+    first.assert_done()
+    assert "2 of the shipped profiles" in first.output
+    assert "kept in mine.toml for the next demo model" in first.output
+    kept = (tmp_path / "mine.toml").read_text(encoding="utf-8")
+    assert str(tmp_path) not in kept
+    second = heretic(tmp_path, *warm, *saving_to("second"), "--storage", "sqlite:///second.db")
+    second.assert_done()
+    assert "of your own searches" in second.output
+    assert (tmp_path / "mine.toml").read_text(encoding="utf-8").startswith(kept.rstrip())
+    # A resumed study is given nothing again.
+    resumed = heretic(tmp_path, *warm, "--n-trials", "3", *saving_to("third"))
+    resumed.assert_done()
+    assert "Warm start" not in resumed.output
+    (tmp_path / "mine.toml").write_text("[[profile", encoding="utf-8")
+    damaged = heretic(tmp_path, *warm, *saving_to("fourth"), "--storage", "sqlite:///third.db")
+    damaged.assert_done()
+    assert damaged.output.count("Warning: The profile store mine.toml is left alone, because it is not valid TOML") == 2
+    assert (tmp_path / "mine.toml").read_text(encoding="utf-8") == "[[profile"

@@ -36,6 +36,8 @@ def run(folder: str, arguments: list[str], before: str, outputs: list[str]) -> N
     for number, path in enumerate((os.devnull, *outputs)):
         os.dup2(os.open(path, write if number else os.O_RDONLY), number)
     os.chdir(folder)
+    # Beside the folder, whose content tests look at: profiles are kept there, and not in the user's own folder.
+    os.environ["XDG_CONFIG_HOME"] = f"{folder}.configuration"
     code = 1
     try:
         exec(before, {})  # noqa: S102 - what the test wants to be different in this process

@@ -85,6 +85,7 @@ def make_bench(
     kl_mode: str = "sequence",
     batch_size: int = 20,
     adjusted: bool = False,
+    goal: str = "remove",
 ) -> PicoBench:
     """A bench whose markers, unless given, are single characters that the model's answers have at different places.
 
@@ -107,7 +108,9 @@ def make_bench(
 
     if markers is None:
         markers = telling_markers(runner, bad, tokens)
-    options = EvaluatorOptions(kl_mode=kl_mode, kl_tokens=4, response_tokens=tokens, refusal_markers=tuple(markers))
+    options = EvaluatorOptions(
+        kl_mode=kl_mode, kl_tokens=4, response_tokens=tokens, refusal_markers=tuple(markers), goal=goal
+    )
     return PicoBench(runner, editor, build, MarkerEvaluator(runner, bad, options), KlEvaluator(runner, GOOD, options))
 
 

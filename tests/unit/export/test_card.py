@@ -145,3 +145,14 @@ def test_damaged_card_is_reported(loaded: LoadedModel, base_folder: Path, events
     assert origin.license is None
     assert len(origin.legal_files) == 2
     assert any(isinstance(event, Warned) and "README.md" in event.message for event in events)
+
+
+def test_a_strengthened_behaviour_is_not_called_removed(loaded: LoadedModel, content: ExportContent) -> None:
+    scores = (Score("without_refusal", 3.0, 100, 40.0, {"tokens": 30}), content.scores[1])
+    text = card(loaded, replace(content, goal="strengthen", scores=scores, search_quantization="bnb_4bit"))
+    assert "was strengthened in the weights" in text
+    assert "| Answers without refusal | 40/100 | 3/100 (95 % interval 1.0 to 8.5) | 100 |" in text
+    assert "match no pattern of refusal" in text
+    assert "declines more requests than the base model" in text
+    for word in ("reduced", "removes or weakens", "| Refusals"):
+        assert word not in text

@@ -40,11 +40,13 @@ ALL_EVENTS: list[events.Event] = [
     events.SeedingStep(1, 48, 0.01, 0.0123, 0.7),
     events.SeedFound(0.01, 24, 0.0123, 0.071),
     events.SeedingFinished(3, 62.0, False),
+    events.WarmStarted("mistral", 2, 1),
     events.SearchStarted(0, 40),
     events.ResponseMeasured(11, "Is a hotdog a sandwich?", "I have no opinion.", True),
     trial(),
     events.SearchFinished(40, 80.0, False),
     events.FrontChecked(11, 100, 100, 12.3456, 98, 11.9876),
+    events.ProfilesKept("/home/me/.config/heretic/profiles.toml", "mistral", 3),
     events.TrialApplied(11, 3, 100, 0.0123, 3, 0.0123),
     events.FullPrecisionNeeded("bnb_4bit", False),
     events.FullPrecisionMeasured("bnb_4bit", 4, 100, 97, 0.0234, 3, 0.0123),
@@ -379,3 +381,41 @@ def test_events_of_unknown_kinds_are_let_pass() -> None:
 
     assert rows(Extra()) == []
     assert report(Extra()) == ""
+
+
+WITHOUT = {"counted": "without refusal"}
+
+
+def test_what_a_strengthening_search_counts_is_said_everywhere() -> None:
+    output = report(
+        events.SearchStarted(3, 40, 20, 0.5, 100, **WITHOUT),
+        trial(**WITHOUT),
+        events.SearchFinished(40, 80.0, False),
+        events.FrontChecked(11, 3, 100, 0.0123, 4, 0.0123, **WITHOUT),
+        events.TrialApplied(11, 3, 100, 0.0123, 2, 0.0123, **WITHOUT),
+        events.FullPrecisionMeasured("bnb_4bit", 4, 100, 60, 0.0234, 3, 0.0123, **WITHOUT),
+    )
+
+    assert "refusals" not in output
+    assert "without refusal   3/100   KL  0.0123" in output
+    assert "best 3/100 without refusal at KL 0.0123: the fewest answers without refusal" in output
+    assert "in the search: without refusal 4" in output
+    assert "+1 without refusal" in output
+    assert "it refuses 60 of 100" in output
+
+
+def test_a_comparison_speaks_of_refusals_whatever_is_counted() -> None:
+    counted = {"name": "without_refusal", "value": 5.0, "n": 100, "baseline": 40.0, "details": {}}
+    kl = {"name": "kl", "value": 0.0123, "n": 80, "baseline": 0.0, "details": {}}
+
+    assert "refuses 95 of 100 prompts; the base refuses 60" in report(events.ModelCompared("a", "b", counted, kl))
+
+
+@pytest.mark.parametrize(
+    ("own", "shipped", "words"),
+    [(2, 1, "plans, 2 of your own searches and 1 of the shipped profiles"), (0, 3, "plans, 3 of the shipped profiles")],
+)
+def test_a_warm_start_says_whose_plans_are_tried(own: int, shipped: int, words: str) -> None:
+    output = report(events.WarmStarted("qwen", own, shipped))
+
+    assert f"the first 3 trials for qwen models: {words}" in output
