@@ -27,6 +27,7 @@ from heretic.engine.inplace import InplaceEngine
 from heretic.engine.measurement import Engine
 from heretic.evaluation.evaluators.kl import KlEvaluator
 from heretic.evaluation.evaluators.markers import MarkerEvaluator
+from heretic.extraction.find import find_directions
 from heretic.search.gates import Gate
 from heretic.search.loop import make_sampler
 from heretic.search.pareto import hypervolume, pareto_front
@@ -34,7 +35,6 @@ from heretic.search.record import TrialRecord, TrialState
 from heretic.search.space import SearchSpace
 from heretic.workbench import (
     edit_builder,
-    extract_directions,
     load_prompts,
     load_runner,
     make_editor,
@@ -64,7 +64,7 @@ class Bench:
         prompts = load_prompts(settings)
         self.runner = load_runner(settings, settings.model or "", prompts)
         self.editor = make_editor(settings, self.runner)
-        directions = extract_directions(settings, self.runner, prompts)
+        directions = find_directions(settings, self.runner, prompts.bad, prompts.good).directions
         refusals, kl = make_evaluators(settings, self.runner, prompts)
         if not isinstance(refusals, MarkerEvaluator) or not isinstance(kl, KlEvaluator):
             raise TypeError("this benchmark knows the markers and kl evaluators only")

@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import optuna
@@ -24,6 +25,7 @@ import tomllib
 from heretic import workbench
 from heretic.config import load_settings
 from heretic.errors import HereticError
+from heretic.extraction import extract
 from heretic.observability.events import Event, Warned, subscribed
 from heretic.search.pareto import hypervolume, pareto_front
 from heretic.session import Session
@@ -46,14 +48,14 @@ CHANGES_THE_MODEL = {"--iterative-rounds"}
 
 
 class Memory:
-    """Functions of the workbench that return what they returned for the same arguments, the settings aside."""
+    """Functions that return what they returned for the same arguments, the settings aside."""
 
     def __init__(self) -> None:
         self.statistics_change = False
 
-    def wrap(self, name: str) -> None:
-        """Put a remembering function in the place of the workbench's own."""
-        function: Callable[..., Any] = getattr(workbench, name)
+    def wrap(self, module: ModuleType, name: str) -> None:
+        """Put a remembering function in the place of a module's own."""
+        function: Callable[..., Any] = getattr(module, name)
         known: dict[str, Any] = {}
 
         def call(*arguments: Any, **keywords: Any) -> Any:
@@ -66,7 +68,7 @@ class Memory:
                 known[key] = function(*arguments, **keywords)
             return known[key]
 
-        setattr(workbench, name, call)
+        setattr(module, name, call)
 
 
 def measure(options: argparse.Namespace) -> None:
@@ -74,8 +76,9 @@ def measure(options: argparse.Namespace) -> None:
     variants: dict[str, list[str]] = tomllib.loads((HERE / "variants.toml").read_text())["variants"]
     done = {(row["variant"], row["seed"]) for row in read(options.results)}
     memory = Memory()
-    for name in ("load_runner", "make_evaluators", "collect_statistics"):
-        memory.wrap(name)
+    memory.wrap(workbench, "load_runner")
+    memory.wrap(workbench, "make_evaluators")
+    memory.wrap(extract, "collect_statistics")
     for variant in options.only or variants:
         memory.statistics_change = bool(CHANGES_THE_MODEL & set(variants[variant]))
         missing = [seed for seed in options.seeds if (variant, seed) not in done]

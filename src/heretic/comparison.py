@@ -4,6 +4,7 @@ import time
 
 from heretic.config import Settings
 from heretic.errors import ModelError, TrialFailed
+from heretic.evaluation.neural_detection import classifier_for
 from heretic.evaluation.score import Score
 from heretic.models.layout import find_layout
 from heretic.models.loader import load_model
@@ -21,12 +22,13 @@ def compare(settings: Settings, name: str) -> tuple[Score, Score]:
         ModelError: The two models do not share a vocabulary, or the edited one's logits are not finite.
     """
     prompts = load_prompts(settings)
+    classifier = classifier_for(settings)
     base = load_runner(settings, settings.model or "", prompts)
     started = time.perf_counter()
-    refusals, kl = make_evaluators(settings, base, prompts)
+    refusals, kl = make_evaluators(settings, base, prompts, classifier)
     kl.remember()
     seconds = time.perf_counter() - started
-    emit(BaselineMeasured(int(refusals.baseline.value), refusals.baseline.n, kl.baseline.n, seconds))
+    emit(BaselineMeasured(refusals.baseline.baseline_refusals, refusals.baseline.n, kl.baseline.n, seconds))
     loaded = load_model(name, settings)
     if loaded.tokenizer.get_vocab() != base.loaded.tokenizer.get_vocab():
         raise ModelError(

@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from heretic.directions.projections import Projections, projected_lengths
 from heretic.directions.types import DirectionSet
 from heretic.errors import UserError
 from heretic.export.direction_file import check_directions_file
+from heretic.extraction.find import Found, find_directions
 from heretic.models.calibration import backing_off
 from heretic.models.loaded import LoadedModel
 from heretic.models.runner import ModelRunner
@@ -39,8 +39,7 @@ def obtain_directions(
     target: PromptSet,
     baseline: PromptSet,
     fingerprint: str,
-    extract: Callable[[], DirectionSet],
-) -> DirectionSet:
+) -> Found:
     """The directions of a run: those of `--load-directions`, or new ones; written to `--save-directions`.
 
     Args:
@@ -49,26 +48,25 @@ def obtain_directions(
         target: Training prompts that show the behaviour.
         baseline: Training prompts without it.
         fingerprint: The model's.
-        extract: Finds directions on these prompts; only called where none are loaded.
 
     Raises:
         UserError: A file cannot be used, or does not fit the model.
     """
     path = None if settings.save_directions is None else check_directions_file(Path(settings.save_directions))
     if settings.load_directions:
-        found = load_directions(settings, runner, fingerprint)
-        directions, projections = found.directions, found.projections
+        loaded = load_directions(settings, runner, fingerprint)
+        found, projections = Found(loaded.directions), loaded.projections
     else:
-        directions, projections = extract(), None
-        facts = {**directions.provenance, **origin(settings, runner, fingerprint)}
-        directions = replace(directions, provenance=facts)
+        found, projections = find_directions(settings, runner, target, baseline), None
+        facts = {**found.directions.provenance, **origin(settings, runner, fingerprint)}
+        found = replace(found, directions=replace(found.directions, provenance=facts))
         if path is not None:
-            projections = measure_projections(runner, directions, target, baseline)
+            projections = measure_projections(runner, found.directions, target, baseline)
     if path is not None:
-        write_direction_file(path, directions, projections)
+        write_direction_file(path, found.directions, projections)
         counts = (0, 0) if projections is None else (len(projections.target), len(projections.baseline))
         emit(DirectionsSaved(str(path), *counts))
-    return directions
+    return found
 
 
 def read_sources(settings: Settings) -> DirectionFile:

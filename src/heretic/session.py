@@ -35,6 +35,8 @@ from heretic.observability.events import (
 from heretic.search.loop import SearchResult, search
 from heretic.search.pareto import knee, pareto_front
 from heretic.search.record import TrialRecord
+from heretic.seeded_start import with_seeds
+from heretic.warm_start import remember
 from heretic.workbench import Workbench, full_precision, make_evaluators
 
 CHAT_TOKENS = 1024
@@ -63,10 +65,13 @@ class Session:
         self.restore()
         if additional:
             self._n_trials = max(self._n_trials, self.result.complete) + additional
-        bench = self.bench
-        self.result = search(self._study, bench.settings.storage, bench.space, bench.engine, self._n_trials)
+        bench = self.bench = with_seeds(self.bench, self._study)
+        self.result = search(
+            self._study, bench.settings.storage, bench.space, bench.engine, self._n_trials, bench.objective
+        )
         if not self.result.interrupted:
             self.check_front()
+            remember(bench, self.result.records)
         return self.result
 
     def check_front(self) -> None:
@@ -89,22 +94,25 @@ class Session:
                 emit(Warned(str(error)))
                 continue
             self._rescored[record.number] = refusals, kl
-            searched = int(record.score("refusals").value), record.score("kl").value
-            emit(FrontChecked(record.number, int(refusals.value), refusals.n, kl.value, *searched))
+            searched = int(record.behavior.value), record.score("kl").value
+            emit(FrontChecked(record.number, int(refusals.value), refusals.n, kl.value, *searched, refusals.label))
 
     @property
     def front(self) -> list[TrialRecord]:
-        """The Pareto front, fewest refusals first."""
+        """The Pareto front, fewest refusals (or what the goal makes few) first."""
         return pareto_front(self.result.records)
 
     @property
     def suggested(self) -> TrialRecord:
-        """The automatic choice.
+        """The automatic choice: the knee of the front, or the best where one number is minimised.
 
         Raises:
             SelectionError: No trial is complete.
         """
-        return knee(self.result.records)
+        objective, front = self.bench.objective, self.front
+        if objective.count == 1 and front:
+            return min(front, key=lambda record: objective.values(record.scores))
+        return knee(front)
 
     def apply(self, record: TrialRecord) -> tuple[Score, Score]:
         """Put a trial into the model and measure it again there; it stays until `restore`.
@@ -127,8 +135,8 @@ class Session:
             self.restore()
             raise
         self._rescored[record.number] = refusals, kl
-        searched = record.score("refusals").value, record.score("kl").value
-        emit(TrialApplied(record.number, int(refusals.value), refusals.n, kl.value, int(searched[0]), searched[1]))
+        searched = int(record.behavior.value), record.score("kl").value
+        emit(TrialApplied(record.number, int(refusals.value), refusals.n, kl.value, *searched, refusals.label))
         self._applied = (record, (refusals, kl))
         return refusals, kl
 
@@ -223,6 +231,7 @@ class Session:
             trial=record.number,
             search_quantization=quantization,
             search_scores=() if quantization == "none" else scores,
+            goal=bench.settings.goal,
         )
         return save_model(
             bench.loaded,
@@ -247,7 +256,7 @@ class Session:
         known = self._full_precision_scores.get(record.number)
         if known is None:
             # Made while the weights are unedited: they measure the base then.
-            refusals, kl = make_evaluators(bench.settings, bench.runner, bench.prompts)
+            refusals, kl = make_evaluators(bench.settings, bench.runner, bench.prompts, bench.classifier)
             kl.remember()
             bench = replace(bench, refusals=refusals, kl=kl)
         edits = bench.edits(record.plan)
@@ -264,10 +273,11 @@ class Session:
                 self.bench.loaded.quantization,
                 int(scores[0].value),
                 scores[0].n,
-                int(scores[0].baseline),
+                scores[0].baseline_refusals,
                 scores[1].value,
                 int(searched_refusals.value),
                 searched_kl.value,
+                scores[0].label,
             )
         )
         return edits, scores

@@ -5,7 +5,6 @@ what the second half (search, choice, saving, chat) asks for.
 """
 
 import gc
-import hashlib
 import time
 from dataclasses import dataclass, replace
 
@@ -16,10 +15,7 @@ from heretic.adjusting.caa import shifting_writers
 from heretic.adjusting.prepare import adjustments_identity, edited_components, make_adjustments
 from heretic.config import Settings
 from heretic.direction_sources import loaded_identity, obtain_directions
-from heretic.directions.extractor import EXTRACTORS, ExtractorOptions
-from heretic.directions.statistics import ResidualMoments
-from heretic.directions.transform import TRANSFORMS, TransformContext, TransformOptions
-from heretic.directions.types import DirectionSet, ResidualStatistics
+from heretic.directions.types import DirectionSet
 from heretic.edits.algebra import Edit
 from heretic.edits.build import UNADJUSTED, Adjustments, build_edits
 from heretic.edits.cache import DiskSource, PristineSource, WeightCache
@@ -31,13 +27,16 @@ from heretic.engine.batched import BatchedEngine
 from heretic.engine.factory import EngineOptions, make_batched_engine
 from heretic.engine.inplace import BuildEdits, InplaceEngine
 from heretic.engine.measurement import Engine
-from heretic.evaluation.evaluator import EVALUATORS, Evaluator, EvaluatorOptions
+from heretic.evaluation.evaluator import EVALUATORS, AnswerClassifier, Evaluator, EvaluatorOptions
 from heretic.evaluation.evaluators.kl import KlEvaluator
 from heretic.evaluation.evaluators.markers import MarkerEvaluator
+from heretic.evaluation.neural_detection import classifier_for
+from heretic.extraction.extract import COMPARED_TEXTS, check_method, extractor_options, transform_options
 from heretic.models.access import post_norm_gain
 from heretic.models.biases import hold_biases, match_biases
 from heretic.models.calibration import backing_off, find_batch_size, find_response_prefix
 from heretic.models.chat_template import ChatFormatter
+from heretic.models.fingerprint import parameter_fingerprint
 from heretic.models.layout import find_layout, layout_summary
 from heretic.models.loaded import LoadedModel
 from heretic.models.loader import load_model
@@ -45,21 +44,23 @@ from heretic.models.runner import Calibration, ModelRunner
 from heretic.observability.events import (
     BaselineMeasured,
     Calibrated,
-    DirectionsFound,
     EngineChosen,
     LayoutFound,
     Warned,
     emit,
 )
 from heretic.prompts.sources import load_prompt_set, overlap
-from heretic.prompts.stand_ins import load_compared_texts
 from heretic.prompts.types import PromptSet
-from heretic.search.space import SearchSpace
+from heretic.search.objective import Objective
+from heretic.search.space import PEAK_WEIGHTS, SearchSpace
 
+NOTHING_TO_DO = {
+    "remove": "The unedited model refuses nothing in the evaluation prompts, so there is nothing to remove.",
+    "strengthen": "The unedited model refuses all evaluation prompts, so there is nothing to strengthen.",
+}
+"""By goal: what is said where the unedited model's count is 0."""
 PREFIX_PROMPTS = 32
 """Prompts of each set whose answers are compared when a common prefix is looked for."""
-COMPARED_TEXTS = "compared_texts"
-"""Key of the provenance of directions: fingerprints of the texts that transforms asked for, by setting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,12 @@ class Workbench:
     engine: Engine
     space: SearchSpace
     identity: dict[str, str]
+    classifier: AnswerClassifier | None = None
+
+    @property
+    def objective(self) -> Objective:
+        """What the search minimises."""
+        return search_objective(self.settings)
 
     @property
     def loaded(self) -> LoadedModel:
@@ -105,38 +112,53 @@ def prepare(settings: Settings) -> Workbench:
         HereticError: Something the user gave cannot be used; the message says what to do.
     """
     prompts = load_prompts(settings)
-    check_method(settings, prompts)
+    check_method(settings, prompts.bad, prompts.good)
+    # Before the model, so that one that cannot serve is said at once, and that calibration sees the memory it takes.
+    classifier = classifier_for(settings)
     runner = load_runner(settings, settings.model or "", prompts)
     # First, so that a model that cannot hold biases is refused at once, and so that the editor knows them.
     runner, shifting = shifting_writers(runner, prompts.bad.prompts[0]) if settings.use_caa else (runner, {})
     editor = make_editor(settings, runner)
-    directions = obtain_directions(
-        settings,
-        runner,
-        prompts.bad,
-        prompts.good,
-        model_fingerprint(runner.loaded),
-        lambda: extract_directions(settings, runner, prompts),
-    )
-    adjustments = make_adjustments(settings, runner, prompts.bad, prompts.good, directions, editor, shifting)
+    found = obtain_directions(settings, runner, prompts.bad, prompts.good, model_fingerprint(runner.loaded))
+    directions = found.directions
+    adjustments = make_adjustments(settings, runner, prompts.bad, prompts.good, found, editor, shifting)
     if settings.compile:
         # After the extraction: its hooks on every layer would break the compiled graph apart.
         # Batches differ in length: without `dynamic` every length would be compiled for itself.
         runner.loaded.model.compile(dynamic=True)
     started = time.perf_counter()
-    refusals, kl = make_evaluators(settings, runner, prompts)
+    refusals, kl = make_evaluators(settings, runner, prompts, classifier)
     emit(
         BaselineMeasured(
-            int(refusals.baseline.value), refusals.baseline.n, kl.baseline.n, time.perf_counter() - started
+            refusals.baseline.baseline_refusals, refusals.baseline.n, kl.baseline.n, time.perf_counter() - started
         )
     )
     if refusals.baseline.value == 0:
-        emit(Warned("The unedited model refuses nothing in the evaluation prompts, so there is nothing to remove."))
-    space = SearchSpace(edited_components(settings, runner.layout), Normalization(settings.normalization))
-    identity = study_identity(settings, runner, prompts, directions, space)
+        emit(Warned(NOTHING_TO_DO[settings.goal]))
+    space = search_space(settings, runner, found.position)
+    identity = study_identity(settings, runner, prompts, directions, space, classifier)
     build = edit_builder(runner, directions, editor, adjustments)
     engine = make_engine(settings, runner, build, editor, refusals, kl)
-    return Workbench(settings, prompts, runner, directions, adjustments, editor, refusals, kl, engine, space, identity)
+    return Workbench(
+        settings, prompts, runner, directions, adjustments, editor, refusals, kl, engine, space, identity, classifier
+    )
+
+
+def search_objective(settings: Settings) -> Objective:
+    """What the settings have a study minimise."""
+    if settings.optimization_mode == "multi":
+        return Objective()
+    return Objective(settings.kl_weight, settings.pruner == "bound")
+
+
+def search_space(settings: Settings, runner: ModelRunner, position: float | None) -> SearchSpace:
+    """Where the plans of a run come from; with a position all layers lose the direction found there."""
+    return SearchSpace(
+        edited_components(settings, runner.layout),
+        Normalization(settings.normalization),
+        position,
+        peak_weight=PEAK_WEIGHTS[settings.goal],
+    )
 
 
 def edit_builder(
@@ -243,108 +265,23 @@ def disk_source(settings: Settings, loaded: LoadedModel) -> PristineSource:
     return DiskSource(load)
 
 
-def collect_statistics(
-    runner: ModelRunner, prompts: PromptSet, with_second_moment: bool = False, with_residuals: bool = False
-) -> tuple[ResidualStatistics, ModelRunner]:
-    """Stream the residuals of one prompt set; also the runner whose batch size fitted into memory."""
-
-    def collect(fitting: ModelRunner) -> ResidualStatistics:
-        moments = ResidualMoments(with_second_moment, with_residuals)
-        for residuals in fitting.residuals(prompts.prompts):
-            moments.update(residuals)
-        return moments.finish(prompts.fingerprint)
-
-    return backing_off(runner, collect, "collecting residuals")
-
-
-def check_method(settings: Settings, prompts: PromptSets) -> None:
-    """Refuse, before a model is loaded, a way of finding directions that cannot work.
-
-    Raises:
-        PluginError: There is no such extractor or transform.
-        ConfigurationError: There are too few prompts for it, or its options do not fit; the message names the option.
-    """
-    method = EXTRACTORS.get(settings.extractor)
-    method.check(settings.extractor, len(prompts.bad), len(prompts.good), extractor_options(settings))
-    for name in settings.transforms:
-        TRANSFORMS.get(name)
-
-
-def extractor_options(settings: Settings) -> ExtractorOptions:
-    """The extractors' part of the settings."""
-    probe_share, pca_share = settings.ensemble_weights
-    return ExtractorOptions(
-        n_directions=settings.n_directions,
-        pca_alpha=settings.pca_alpha,
-        use_eigenvalue_weights=settings.use_eigenvalue_weights,
-        eigenvalue_weight_method=settings.eigenvalue_weight_method,
-        eigenvalue_weight_temperature=settings.eigenvalue_weight_temperature,
-        direction_weights=tuple(settings.direction_weights),
-        min_probe_accuracy=settings.min_probe_accuracy,
-        ensemble_weights=(probe_share, pca_share),
-        n_concept_cones=settings.n_concept_cones,
-        min_cone_size=settings.min_cone_size,
-        directions_per_cone=settings.directions_per_cone,
-        leace_regularization=settings.leace_regularization,
-    )
-
-
-def transform_options(settings: Settings) -> TransformOptions:
-    """The transforms' part of the settings."""
-    return TransformOptions(
-        n_sacred_directions=settings.n_sacred_directions,
-        sacred_regularization=settings.sacred_regularization,
-        sacred_overlap_threshold=settings.sacred_overlap_threshold,
-    )
-
-
-def extract_directions(settings: Settings, runner: ModelRunner, prompts: PromptSets) -> DirectionSet:
-    """Statistics of both classes, the extractor, and the transforms.
-
-    The provenance also holds the fingerprints of the texts that transforms asked for, by setting.
-    """
-    started = time.perf_counter()
-    check_method(settings, prompts)
-    method = EXTRACTORS.get(settings.extractor)
-    needs = (method.needs_second_moment, method.needs_residuals)
-    target, runner = collect_statistics(runner, prompts.bad, *needs)
-    baseline, runner = collect_statistics(runner, prompts.good, *needs)
-    directions = method.extract(target, baseline, extractor_options(settings))
-    compared: dict[str, str] = {}
-
-    def statistics(role: str) -> ResidualStatistics:
-        default = Settings.model_fields[role].default
-        texts = load_compared_texts(role, getattr(settings, role), default, settings.system_prompt)
-        compared[role] = texts.fingerprint
-        return collect_statistics(runner, texts, with_residuals=True)[0]
-
-    context = TransformContext(target, baseline, statistics)
-    for name in settings.transforms:
-        directions = TRANSFORMS.get(name)(directions, context, transform_options(settings))
-    directions = replace(directions, provenance={**directions.provenance, COMPARED_TEXTS: compared})
-    emit(
-        DirectionsFound(
-            directions.method,
-            directions.count_per_layer,
-            tuple(directions.quality.tolist()),
-            time.perf_counter() - started,
-        )
-    )
-    return directions
-
-
-def evaluator_options(settings: Settings) -> EvaluatorOptions:
-    """The evaluators' part of the settings."""
+def evaluator_options(settings: Settings, classifier: AnswerClassifier | None = None) -> EvaluatorOptions:
+    """The evaluators' part of the settings, with the classifier that they ask for where it could be loaded."""
     return EvaluatorOptions(
         settings.kl_mode,
         settings.kl_tokens,
         settings.refusal_check_tokens,
         tuple(settings.refusal_markers),
         settings.refusal_detection_mode,
+        settings.goal,
+        classifier,
+        settings.neural_detection_threshold,
     )
 
 
-def make_evaluators(settings: Settings, runner: ModelRunner, prompts: PromptSets) -> tuple[Evaluator, Evaluator]:
+def make_evaluators(
+    settings: Settings, runner: ModelRunner, prompts: PromptSets, classifier: AnswerClassifier | None = None
+) -> tuple[Evaluator, Evaluator]:
     """Refusals on the target's and KL on the baseline's evaluation prompts, with the unedited model's numbers.
 
     Where memory runs out an evaluator gets, and keeps, a smaller batch size.
@@ -352,10 +289,11 @@ def make_evaluators(settings: Settings, runner: ModelRunner, prompts: PromptSets
     Raises:
         OutOfMemoryError: Not even one prompt at a time can be measured.
     """
-    options = evaluator_options(settings)
+    options = evaluator_options(settings, classifier)
+    detection = "markers" if classifier is None else "neural"
     refusals, _runner = backing_off(
         runner,
-        lambda fitting: EVALUATORS.get("markers")(fitting, prompts.bad_evaluation, options),
+        lambda fitting: EVALUATORS.get(detection)(fitting, prompts.bad_evaluation, options),
         "counting the unedited model's refusals",
     )
     kl, _runner = backing_off(
@@ -367,15 +305,28 @@ def make_evaluators(settings: Settings, runner: ModelRunner, prompts: PromptSets
 
 
 def study_identity(
-    settings: Settings, runner: ModelRunner, prompts: PromptSets, directions: DirectionSet, space: SearchSpace
+    settings: Settings,
+    runner: ModelRunner,
+    prompts: PromptSets,
+    directions: DirectionSet,
+    space: SearchSpace,
+    classifier: AnswerClassifier | None = None,
 ) -> dict[str, str]:
     """What a stored study has to have in common with this run to be continued, by aspect."""
     calibration = runner.calibration
     compared = directions.provenance.get(COMPARED_TEXTS) or {}
     method = (
         f"{settings.extractor} {extractor_options(settings)} {','.join(settings.transforms)} "
-        f"{transform_options(settings)} {' '.join(f'{role} {texts}' for role, texts in sorted(compared.items()))}"
+        f"{transform_options(settings)} {settings.layers} {settings.direction_source} {settings.iterative_rounds} "
+        f"{settings.min_direction_magnitude} {settings.max_kl_per_round} "
+        f"{' '.join(f'{role} {texts}' for role, texts in sorted(compared.items()))}"
     )
+    seeding = ""
+    if settings.gradient_seeding:
+        seeding = (
+            f" seeded by gradient: {settings.gradient_seeding_starts} {settings.gradient_seeding_steps} "
+            f"{settings.gradient_seeding_prompts}"
+        )
     return {
         "model": model_fingerprint(runner.loaded),
         "number format": f"{calibration.dtype} {runner.loaded.quantization}",
@@ -383,19 +334,16 @@ def study_identity(
         "set of evaluation prompts": f"{prompts.good_evaluation.fingerprint} {prompts.bad_evaluation.fingerprint}",
         "response prefix": calibration.response_prefix,
         "way of finding directions": loaded_identity(settings, directions) or method,
-        "way of measuring": repr(evaluator_options(settings)),
-        "search space": space.identity(),
+        "way of measuring": evaluator_options(settings, classifier).identity,
+        "search space": space.identity() + seeding,
         **adjustments_identity(settings),
+        "objective": search_objective(settings).identity(),
     }
 
 
 def model_fingerprint(loaded: LoadedModel) -> str:
     """SHA-256 over names, shapes and the first values of every parameter: cheap, and another for other weights."""
-    digest = hashlib.sha256()
-    for name, parameter in loaded.model.named_parameters():
-        values = parameter.detach().flatten()[:16].float().cpu().tolist() if parameter.device.type != "meta" else []
-        digest.update(f"{name} {tuple(parameter.shape)} {values}".encode())
-    return digest.hexdigest()
+    return parameter_fingerprint(loaded.model)
 
 
 def full_precision(bench: Workbench) -> Workbench:

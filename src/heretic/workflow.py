@@ -11,7 +11,7 @@ from heretic.comparison import compare
 from heretic.config import LoadedSettings, Settings
 from heretic.direction_sources import read_sources
 from heretic.errors import SelectionError, UserError
-from heretic.export.atomic import check_target
+from heretic.export.atomic import check_file_target, check_target
 from heretic.export.content import ExportFormat
 from heretic.export.direction_file import check_directions_file
 from heretic.export.hub import check_repository
@@ -20,6 +20,7 @@ from heretic.observability.events import RunStarted, StudyOpened, Warned, emit
 from heretic.search.loop import make_sampler
 from heretic.search.storage import StudyConflict, open_study, shown_url, time_stamped
 from heretic.session import Session
+from heretic.warm_start import warm_start
 from heretic.workbench import Workbench, prepare
 
 Choose = Callable[[Session], None]
@@ -49,7 +50,10 @@ def run(loaded: LoadedSettings, choose: Choose, resolve_conflict: ResolveConflic
     if settings.load_directions:
         read_sources(settings)
     bench = prepare(settings)
-    session = Session(bench, open_matching_study(bench, resolve_conflict))
+    study = open_matching_study(bench, resolve_conflict)
+    if not settings.gradient_seeding:
+        warm_start(bench, study)
+    session = Session(bench, study)
     result = session.search()
     if not settings.auto_select:
         choose(session)
@@ -69,6 +73,8 @@ def check_destinations(settings: Settings) -> None:
     """
     if settings.save_directions is not None:
         check_directions_file(Path(settings.save_directions))
+    if settings.use_warm_start_params and settings.profile_store is not None:
+        check_file_target(Path(settings.profile_store))
     if settings.auto_select and settings.save_format == "adapter" and settings.normalization != "none":
         raise UserError(
             f"An adapter cannot hold edits that keep the {settings.normalization} norms of weights; add "
@@ -87,11 +93,11 @@ def open_matching_study(bench: Workbench, resolve_conflict: ResolveConflict) -> 
     name: str | None = settings.study_name
     while name is not None:
         try:
-            study = open_study(settings.storage, name, bench.identity)
+            study = open_study(settings.storage, name, bench.identity, bench.objective.count)
         except StudyConflict as conflict:
             name = resolve_conflict(name, str(conflict))
             continue
-        finished = len(study.trials)
+        finished = sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
         study.sampler = make_sampler(settings.seed, settings.n_startup_trials, finished)
         emit(StudyOpened(name, shown_url(settings.storage), finished, settings.n_trials))
         return study

@@ -1,7 +1,6 @@
 """Where a run's directions come from: loaded ones are checked, new ones say what they were found on."""
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from tests.unit.directions.direction_sets import random_set
 from tests.unit.models.pico_runner import PROMPT_SET, make_runner
 
+from heretic import direction_sources
 from heretic.config import Settings
 from heretic.direction_sources import loaded_identity, obtain_directions, origin_of_model
 from heretic.directions.files import content_hash, read_direction_file, write_direction_file
@@ -22,7 +22,7 @@ from heretic.models.runner import ModelRunner
 from heretic.observability.events import DirectionsFound, DirectionsSaved, Event, Warned, subscribed
 from heretic.prompts.types import Prompt, PromptSet
 from heretic.search.space import SearchSpace
-from heretic.workbench import PromptSets, extract_directions, model_fingerprint, study_identity
+from heretic.workbench import PromptSets, model_fingerprint, study_identity
 
 TARGET = PromptSet("target", tuple(Prompt(f"Never {number}") for number in range(4)))
 SETS = PromptSets(PROMPT_SET, TARGET, PROMPT_SET, TARGET)
@@ -33,27 +33,19 @@ def runner() -> ModelRunner:
     return make_runner("llama")
 
 
-def obtain(
-    runner: ModelRunner, extract: Callable[[], DirectionSet] | None = None, **settings: Any
-) -> tuple[DirectionSet, list[Event]]:
+def obtain(runner: ModelRunner, **settings: Any) -> tuple[DirectionSet, list[Event]]:
     """What a run with these settings works with, and what it says; extracting has to be asked for."""
     chosen = Settings(model="pico", **settings)
     seen: list[Event] = []
-    with subscribed(seen.append):
-        found = obtain_directions(
-            chosen,
-            runner,
-            TARGET,
-            PROMPT_SET,
-            model_fingerprint(runner.loaded),
-            extract or (lambda: pytest.fail("directions were extracted")),
-        )
-    return found, seen
+    with pytest.MonkeyPatch.context() as patch, subscribed(seen.append):
+        if settings.get("load_directions"):
+            patch.setattr(direction_sources, "find_directions", lambda *_: pytest.fail("directions were extracted"))
+        found = obtain_directions(chosen, runner, TARGET, PROMPT_SET, model_fingerprint(runner.loaded))
+    return found.directions, seen
 
 
 def extracted(runner: ModelRunner, **settings: Any) -> tuple[DirectionSet, list[Event]]:
-    chosen = Settings(model="pico", **{k: v for k, v in settings.items() if k != "save_directions"})
-    return obtain(runner, lambda: extract_directions(chosen, runner, SETS), **settings)
+    return obtain(runner, **settings)
 
 
 def fitting(runner: ModelRunner, seed: int = 0, **changes: Any) -> DirectionSet:

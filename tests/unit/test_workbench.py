@@ -5,19 +5,33 @@ from typing import Any
 
 import pytest
 import torch
+from tests.unit.evaluation.pico_classifiers import FunctionClassifier, save_classifier
 from tests.unit.models.pico_runner import PROMPTS, make_runner
 
 from heretic import workbench
-from heretic.config import Settings, load_settings
+from heretic.config import PromptSpecification, Settings, load_settings
 from heretic.directions.types import DirectionSet
+from heretic.edits.plan import EditPlan, Normalization, Scope
 from heretic.engine.batched import BatchedEngine
 from heretic.engine.inplace import InplaceEngine
 from heretic.engine.measurement import Engine
-from heretic.errors import ConfigurationError, OutOfMemoryError
+from heretic.errors import ConfigurationError, OutOfMemoryError, PluginError
+from heretic.extraction.extract import check_method
+from heretic.extraction.find import find_directions
 from heretic.models.runner import ModelRunner
 from heretic.observability.events import EngineChosen, Event, Warned, subscribed
 from heretic.prompts.types import Prompt, PromptSet
-from heretic.workbench import PromptSets, extract_directions, load_runner, make_editor, make_engine, make_evaluators
+from heretic.search.gates import Gate
+from heretic.search.space import SearchSpace
+from heretic.workbench import (
+    PromptSets,
+    load_runner,
+    make_editor,
+    make_engine,
+    make_evaluators,
+    prepare,
+    study_identity,
+)
 
 SETTINGS = Settings(model="pico", batch_size=5, response_prefix="", kl_tokens=4, refusal_check_tokens=4)
 BAD = PromptSet("bad", tuple(Prompt(f"Never {number}") for number in range(6)))
@@ -35,6 +49,10 @@ def limited(runner: ModelRunner, rows: int) -> ModelRunner:
     return runner
 
 
+def directions_of(settings: Settings, runner: ModelRunner, sets: PromptSets) -> DirectionSet:
+    return find_directions(settings, runner, sets.bad, sets.good).directions
+
+
 def warnings_of(seen: list[Event]) -> list[str]:
     return [event.message for event in seen if isinstance(event, Warned)]
 
@@ -44,8 +62,8 @@ def test_extraction_backs_off_and_finds_the_same(extractor: str) -> None:
     settings = SETTINGS.model_copy(update={"extractor": extractor})
     seen: list[Event] = []
     with subscribed(seen.append):
-        found: DirectionSet = extract_directions(settings, limited(make_runner("llama", batch_size=5), 2), SETS)
-    expected = extract_directions(settings, make_runner("llama", batch_size=2), SETS)
+        found = directions_of(settings, limited(make_runner("llama", batch_size=5), 2), SETS)
+    expected = directions_of(settings, make_runner("llama", batch_size=2), SETS)
     assert torch.equal(found.vectors, expected.vectors)
     assert found.provenance["target_prompts"] == len(BAD)
     # The second set starts with what the first one needed.
@@ -73,7 +91,7 @@ def test_what_fits_keeps_its_batch_size() -> None:
     assert warnings_of(seen) == []
 
 
-@pytest.mark.parametrize("step", [extract_directions, make_evaluators])
+@pytest.mark.parametrize("step", [directions_of, make_evaluators])
 def test_a_device_that_holds_no_prompt_is_said_in_one_sentence(step: Any) -> None:
     with pytest.raises(OutOfMemoryError, match="even with one prompt at a time; use --quantization") as caught:
         step(SETTINGS, limited(make_runner("llama", batch_size=5), 0), SETS)
@@ -106,6 +124,107 @@ def test_looking_for_a_prefix_backs_off_and_keeps_the_calibrated_size(monkeypatc
     with subscribed(seen.append):
         assert load_runner(settings, "pico", SETS).calibration.batch_size == 5
     assert len(warnings_of(seen)) == 1
+
+
+# How directions are found.
+
+
+def test_what_transforms_compare_is_kept_with_the_directions_and_tells_studies_apart(tmp_path: Path) -> None:
+    texts = tmp_path / "texts.txt"
+    texts.write_text("One text.\nAnother text, which is longer.\nA third one.\n")
+    other = tmp_path / "other.txt"
+    other.write_text("Something else.\nAnd more of it.\n")
+    settings = SETTINGS.model_copy(
+        update={
+            "transforms": ["helpfulness"],
+            "helpful_prompts": PromptSpecification(dataset=str(texts)),
+            "unhelpful_prompts": PromptSpecification(dataset=str(other)),
+        }
+    )
+    runner = make_runner("llama", batch_size=5)
+    space = SearchSpace(runner.layout.components, Normalization.NONE)
+
+    def identity(settings: Settings) -> tuple[DirectionSet, str]:
+        found = directions_of(settings, runner, SETS)
+        return found, study_identity(settings, runner, SETS, found, space)["way of finding directions"]
+
+    found, first = identity(settings)
+    assert set(found.provenance["compared_texts"]) == {"helpful_prompts", "unhelpful_prompts"}
+    found.save(tmp_path / "d.safetensors")
+    assert DirectionSet.load(tmp_path / "d.safetensors").provenance == found.provenance
+    assert identity(settings)[1] == first
+    other.write_text("Something else again.\nAnd more of it.\n")
+    assert identity(settings)[1] != first
+    unchanged, plain = identity(SETTINGS)
+    assert unchanged.provenance["compared_texts"] == {}
+    for change in (
+        {"min_probe_accuracy": 0.7},
+        {"ensemble_weights": [0.5, 0.5]},
+        {"n_concept_cones": 2},
+        {"min_cone_size": 2},
+        {"directions_per_cone": 1},
+        {"leace_regularization": 1.0},
+        {"n_sacred_directions": 2},
+        {"sacred_regularization": 0.5},
+    ):
+        assert identity(SETTINGS.model_copy(update=change))[1] != plain, change
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "words"),
+    [
+        ({"extractor": "prob"}, PluginError, "no extractor named prob"),
+        ({"transforms": ["projected", "holy"]}, PluginError, "no transform named holy"),
+        ({"extractor": "probe"}, ConfigurationError, "at least 10 prompts .* bad_prompts holds 6 and good_prompts 5"),
+        ({"direction_weights": [1.0]}, ConfigurationError, "--direction-weights"),
+        ({"extractor": "pca", "direction_weights": [1.0, 0.5]}, ConfigurationError, "--n-directions"),
+    ],
+)
+def test_a_way_of_finding_directions_that_cannot_work_is_refused_before_a_model_is_loaded(
+    changes: dict[str, Any], error: type[Exception], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = SETTINGS.model_copy(update=changes)
+    monkeypatch.setattr(workbench, "load_prompts", lambda _settings: SETS)
+    monkeypatch.setattr(workbench, "load_runner", lambda *_: pytest.fail("the model was loaded"))
+    with pytest.raises(error, match=words) as caught:
+        prepare(settings)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(error, match=words):
+        check_method(settings, SETS.bad, SETS.good)
+
+
+@pytest.mark.parametrize(
+    ("argv", "values"),
+    [
+        (("--ensemble-weights", "1,0.5"), {"ensemble_weights": [1.0, 0.5]}),
+        (("--direction-weights", "[1, 0.5]"), {"direction_weights": [1.0, 0.5]}),
+        (("--leace-regularization", "0.5"), {"leace_regularization": 0.5}),
+        (("--leace-regularization", "none"), {"leace_regularization": None}),
+        (("--sacred-prompts", "mine.txt"), {"sacred_prompts": PromptSpecification(dataset="mine.txt")}),
+    ],
+)
+def test_options_of_methods_are_read_from_the_command_line(
+    tmp_path: Path, argv: tuple[str, ...], values: dict[str, Any]
+) -> None:
+    chosen = load_settings(("--model", "pico", *argv), {}, tmp_path).settings
+    assert {name: getattr(chosen, name) for name in values} == values
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (("--ensemble-weights", "1"), "two numbers from 0 to 1"),
+        (("--ensemble-weights", "0,0"), "two numbers from 0 to 1"),
+        (("--ensemble-weights", "much,0.3"), "ensemble_weights"),
+        (("--direction-weights", "0,1"), "the first above 0"),
+        (("--direction-weights", "1,2"), "numbers from 0 to 1"),
+        (("--leace-regularization", "0"), "above 0"),
+    ],
+)
+def test_wrong_options_of_methods_are_refused(tmp_path: Path, argv: tuple[str, ...], words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words) as caught:
+        load_settings(("--model", "pico", *argv), {}, tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 # The engine that the settings ask for ---------------------------------------------------------------------------------
@@ -158,15 +277,15 @@ def test_the_default_is_the_batched_engine(tmp_path: Path) -> None:
     assert engine.candidates >= 1
 
 
+@pytest.mark.parametrize("family", ["falcon_h1", "qwen2_5_vl", "bloom", "gemma3_text"])
+def test_what_shares_no_prefix_is_measured_in_batches_all_the_same(family: str) -> None:
+    engine, said = engine_of(family)
+    assert isinstance(engine, BatchedEngine)
+    assert said == EngineChosen("batched", engine.candidates)
+
+
 @pytest.mark.parametrize(
-    ("family", "changes", "words"),
-    [
-        ("falcon_h1", {}, "recurrent state"),
-        ("qwen2_5_vl", {}, "vision-language"),
-        ("bloom", {}, "no token positions"),
-        ("gemma3_text", {}, "attention window of 16 tokens"),
-        ("llama", {"compile": True}, "compiled"),
-    ],
+    ("family", "changes", "words"), [("recurrent_gemma", {}, "padded passes"), ("llama", {"compile": True}, "compiled")]
 )
 def test_what_cannot_be_batched_is_measured_in_place_and_the_reason_is_said(
     family: str, changes: dict[str, Any], words: str
@@ -181,3 +300,60 @@ def test_what_cannot_be_batched_is_measured_in_place_and_the_reason_is_said(
 def test_other_values_are_refused(tmp_path: Path, argv: tuple[str, ...], word: str) -> None:
     with pytest.raises(ConfigurationError, match=word):
         load_settings(("--model", "pico", *argv), {}, tmp_path)
+
+
+# A classifier beside the markers --------------------------------------------------------------------------------------
+
+
+def measured_by(classifier: FunctionClassifier | None, **changes: Any) -> str:
+    """How a run with these settings measures, as a stored study remembers it."""
+    settings = SETTINGS.model_copy(update=changes)
+    runner = make_runner("llama", batch_size=5)
+    space = SearchSpace(runner.layout.components, Normalization(settings.normalization))
+    ones = torch.ones(runner.layout.layer_count + 1, 1)
+    directions = DirectionSet(torch.zeros(len(ones), 1, runner.layout.hidden_size), ones, ones[:, 0], "none")
+    return study_identity(settings, runner, SETS, directions, space, classifier)["way of measuring"]
+
+
+def test_a_study_remembers_the_classifier_that_measured_it() -> None:
+    first, other = (FunctionClassifier(lambda *_: 0.0, identity=name) for name in ("1", "2"))
+    changes = {"use_neural_refusal_detection": True, "neural_detection_model": "a/b"}
+    seen = [
+        measured_by(None),
+        measured_by(first, **changes),
+        measured_by(other, **changes),
+        measured_by(first, **changes, neural_detection_threshold=0.7),
+    ]
+    assert len(set(seen)) == len(seen)
+    # Where it could not be loaded, markers measured; and how it computes changes nothing.
+    assert measured_by(None, **changes) == seen[0]
+    how = {"neural_detection_batch_size": 3, "neural_detection_device": "cpu", "neural_detection_model": "elsewhere"}
+    assert measured_by(first, **(changes | how)) == seen[1]
+
+
+def test_the_classifier_counts_in_both_engines() -> None:
+    """One that takes everything for a refusal."""
+    settings = SETTINGS.model_copy(update={"refusal_markers": ["no answer says this"]})
+    classifier = FunctionClassifier(lambda *_: 1.0)
+    runner = make_runner("llama", batch_size=5)
+    refusals, kl = make_evaluators(settings, runner, SHARING, classifier)
+    assert refusals.baseline.value == len(SHARING.bad_evaluation)
+    engine = make_engine(settings, runner, lambda _plan: (), make_editor(settings, runner), refusals, kl)
+    assert isinstance(engine, BatchedEngine)
+    plan = EditPlan(Scope.LAYER, None, ())
+    (found,) = engine.measure([plan], [0], Gate())
+    assert found.scores[0] == refusals.score()
+    assert found.scores[0].details["classifier"] == "function"
+
+
+def test_a_classifier_that_cannot_serve_stops_the_run_before_the_model_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    save_classifier(tmp_path, ("happy", "sad"))
+    monkeypatch.setattr(workbench, "load_prompts", lambda _settings: SETS)
+    monkeypatch.setattr(workbench, "load_runner", None)
+    settings = SETTINGS.model_copy(
+        update={"use_neural_refusal_detection": True, "neural_detection_model": str(tmp_path), "device": "cpu"}
+    )
+    with pytest.raises(ConfigurationError, match="happy, sad"):
+        workbench.prepare(settings)

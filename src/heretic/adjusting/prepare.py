@@ -8,11 +8,12 @@ from heretic.adjusting.activation import calibrated_factors, factors_note
 from heretic.adjusting.caa import compliance_shifts, shifts_note
 from heretic.adjusting.circuits import find_circuits, head_masks, heads_note
 from heretic.config import Settings
-from heretic.directions.types import DirectionSet
+from heretic.directions.layers import range_factors
 from heretic.edits.build import UNADJUSTED, Adjustments, Shift, combined_factors
 from heretic.edits.editor import Editor
 from heretic.edits.writer import ATTENTION, ModelLayout
 from heretic.errors import UserError
+from heretic.extraction.find import Found
 from heretic.models.runner import ModelRunner
 from heretic.observability.events import PlansAdjusted, emit
 from heretic.prompts.types import PromptSet
@@ -35,7 +36,7 @@ def make_adjustments(
     runner: ModelRunner,
     target: PromptSet,
     baseline: PromptSet,
-    directions: DirectionSet,
+    found: Found,
     editor: Editor,
     writers: Mapping[int, Shift],
 ) -> Adjustments:
@@ -46,14 +47,25 @@ def make_adjustments(
         runner: The unedited model.
         target: Training prompts that show the behaviour.
         baseline: Training prompts that do not.
-        directions: What is removed.
+        found: What is removed, and in which layers.
         editor: Gives the unedited weights.
         writers: From `adjusting.caa.shifting_writers`; used with `use_caa`.
 
     Raises:
         UserError: An adjustment is impossible on this model or these prompts; names the option.
     """
-    adjustments = UNADJUSTED
+    directions = found.directions
+    adjustments = replace(UNADJUSTED, layer_factors=found.layer_factors)
+    if found.layer_factors is not None:
+        edited = sum(factor != 0 for factor in found.layer_factors)
+        note = f"{edited} of {len(found.layer_factors)} layers are edited: the classes lie on both sides of zero there"
+        adjustments = _noted(adjustments, "Layers", note, time.perf_counter())
+    if settings.layer_profile:
+        ranges = [(start, end, factor) for start, end, factor in settings.layer_profile]
+        factors = range_factors(ranges, runner.layout.layer_count)
+        adjustments = replace(adjustments, layer_factors=combined_factors(adjustments.layer_factors, factors))
+        parts = ", ".join(f"{factor:g} from {start:g} to {end:g}" for start, end, factor in ranges)
+        adjustments = _noted(adjustments, "Strengths", f"times {parts} of the depth", time.perf_counter())
     if settings.use_activation_calibration:
         started = time.perf_counter()
         factors = calibrated_factors(settings, runner, target, directions)
@@ -84,7 +96,7 @@ def edited_components(settings: Settings, layout: ModelLayout) -> tuple[str, ...
 
 def adjustments_identity(settings: Settings) -> dict[str, str]:
     """What a study that is continued must have in common, by aspect; nothing where nothing is adjusted."""
-    parts = []
+    parts = [f"layer profile {settings.layer_profile}"] if settings.layer_profile else []
     if settings.use_activation_calibration:
         bounds = (settings.activation_percentile, settings.activation_factor_min, settings.activation_factor_max)
         parts.append(f"activation calibration {bounds}")

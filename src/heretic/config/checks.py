@@ -98,3 +98,16 @@ def check_factors(value: list[float]) -> list[float]:
     if any(factor == 0 or not isfinite(factor) for factor in value):
         raise ValueError("must be a list of numbers other than 0, e.g. 1,-0.5")
     return value
+
+
+def check_profile(value: list[list[float]]) -> list[list[float]]:
+    """Refuse ranges of depth that are empty, out of order, or overlap."""
+    end = 0.0
+    for part in value:
+        if len(part) != 3 or not end <= part[0] < part[1] <= 1 or not isfinite(part[2]):
+            raise ValueError(
+                "must be ranges of the depth 0 to 1 in ascending order, each [from, to, factor], "
+                "e.g. [[0, 0.4, 0.5], [0.4, 1, 1]]"
+            )
+        end = part[1]
+    return value

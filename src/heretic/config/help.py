@@ -92,5 +92,5 @@ def _default(setting: Setting) -> str:
     if value in ("", []):
         return "empty"
     if isinstance(value, list):
-        return ",".join(value)
+        return ",".join(str(entry) for entry in value)
     return value if isinstance(value, str) else json.dumps(value)

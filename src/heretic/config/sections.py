@@ -13,6 +13,7 @@ from heretic.config.checks import (
     check_device,
     check_dtype,
     check_factors,
+    check_profile,
     check_repository,
     check_shares,
     check_size,
@@ -251,6 +252,27 @@ class DirectionSection(Section):
     sacred_overlap_threshold: float = Field(
         default=0.3, ge=0, le=1, description="Overlap of a direction with them above which sacred warns."
     )
+    layers: Literal["all", "discriminative"] = Field(
+        default="all",
+        description="Which layers are edited; discriminative: those where the two classes lie on both sides of zero.",
+    )
+    direction_source: Literal["search", "cosmic"] = Field(
+        default="search",
+        description="Which direction a layer loses: what the search finds best, or everywhere that of the layer which "
+        "COSMIC scores best by residuals alone.",
+    )
+    iterative_rounds: int = Field(
+        default=1, ge=1, le=16, description="Extract again from the edited model, so often in all, and edit both."
+    )
+    min_direction_magnitude: float = Field(
+        default=0.1,
+        ge=0,
+        le=1000,
+        description="Share of the first round's class difference that a further round must find.",
+    )
+    max_kl_per_round: float = Field(
+        default=0.5, ge=0, le=1000, description="Divergence, in nats, that a further round may add at full strength."
+    )
     save_directions: Text | None = Field(
         default=None, description="Also write the directions to this safetensors file.", examples=["out.safetensors"]
     )
@@ -271,8 +293,17 @@ class EditSection(Section):
 
     title = "Edit"
 
+    goal: Literal["remove", "strengthen"] = Field(
+        default="remove",
+        description="Remove the behaviour, or strengthen it: the search then wants answers without it to become few.",
+    )
     normalization: Literal["none", "row", "column"] = Field(
         default="row", description="Which norms of an edited weight matrix stay exactly as they were."
+    )
+    layer_profile: Annotated[list[list[float]], AfterValidator(check_profile)] = Field(
+        default=[],
+        description="Factors on the strength by relative depth, [from, to, factor] each; 1 elsewhere, empty for none, "
+        "e.g. [[0, 0.4, 0.5], [0.4, 0.7, 1], [0.7, 1, 0.8]].",
     )
     cache_weights: bool = Field(
         default=True,
@@ -328,6 +359,23 @@ class EvaluationSection(Section):
     refusal_check_tokens: int = Field(
         default=30, ge=1, le=65536, description="Response tokens that are searched for refusal markers."
     )
+    use_neural_refusal_detection: bool = Field(
+        default=False, description="Let a classifier read every answer in which no refusal marker is found."
+    )
+    neural_detection_model: Text = Field(
+        default="facebook/bart-large-mnli",
+        description="Hub id or folder of that classifier: a natural language inference model, or one trained on "
+        "refusals.",
+    )
+    neural_detection_threshold: float = Field(
+        default=0.5, gt=0, le=1, description="Probability from which the classifier's verdict is a refusal."
+    )
+    neural_detection_batch_size: int = Field(
+        default=32, ge=1, le=65536, description="Texts per forward pass of the classifier."
+    )
+    neural_detection_device: Annotated[str, AfterValidator(check_device)] = Field(
+        default="auto", description="Device of the classifier; auto takes the one that the model is loaded to."
+    )
     kl_mode: Literal["sequence", "first"] = Field(
         default="sequence", description="Compare predictions over the unedited model's response, or its first token."
     )
@@ -347,6 +395,53 @@ class SearchSection(Section):
     )
     seed: int | None = Field(
         default=None, ge=0, le=2**32 - 1, description="Seed that makes a run repeatable.", examples=[42]
+    )
+    gradient_seeding: bool = Field(
+        default=False,
+        description="Start the search from strengths found by gradient: as little divergence and as few first tokens "
+        "of the behaviour on training prompts as possible; further trials vary these.",
+    )
+    gradient_seeding_starts: int = Field(
+        default=3,
+        ge=1,
+        le=1000,
+        description="How many such starts, from little divergence to few first tokens of the behaviour.",
+    )
+    gradient_seeding_steps: int = Field(
+        default=12, ge=1, le=10_000, description="Gradient steps for each start; twice as many for the first."
+    )
+    gradient_seeding_prompts: int = Field(
+        default=24, ge=1, le=65536, description="Good and bad training prompts that gradient seeding looks at."
+    )
+    optimization_mode: Literal["multi", "single"] = Field(
+        default="multi",
+        description="Minimise behaviour and KL as two numbers, with a front to choose from, or as one weighted sum.",
+    )
+    kl_weight: float = Field(
+        default=1.0,
+        ge=0,
+        le=1000,
+        description="Weight of one nat of KL against all of the behaviour, where the optimization mode is single.",
+    )
+    pruner: Literal["bound", "none"] = Field(
+        default="bound",
+        description="Where the optimization mode is single, stop trials that cannot become the best any more.",
+    )
+    use_warm_start_params: bool = Field(
+        default=True,
+        description="Begin with plans that worked on models of the same family, and keep the best ones of this search.",
+    )
+    warm_start_n_trials: int = Field(
+        default=3,
+        ge=0,
+        le=1000,
+        description="How many trials begin with such plans; your own come before shipped ones.",
+    )
+    profile_store: Text | None = Field(
+        default=None,
+        description="TOML file that your best plans are kept in. Not set: heretic/profiles.toml in the folder for "
+        "configuration (~/.config).",
+        examples=["profiles.toml"],
     )
     engine: Literal["batched", "inplace"] = Field(
         default="batched",

@@ -99,6 +99,29 @@ class Settings(
             raise ValueError("activation_factor_min is above activation_factor_max; exchange them.")
         return self
 
+    def _seeding_needs_gradients(self) -> "Settings":
+        if self.gradient_seeding and self.quantization != "none":
+            raise ValueError(
+                "gradient_seeding needs gradients through the weights, which quantised ones do not give; "
+                "use --quantization none or --gradient-seeding false."
+            )
+        others = {
+            "use_circuit_ablation": self.use_circuit_ablation,
+            "use_caa": self.use_caa,
+            "direction_source": self.direction_source != "search",
+        }
+        for name in (name for name, used in others.items() if self.gradient_seeding and used):
+            raise ValueError(
+                f"gradient_seeding does not know what {name} adds to an edit; use --gradient-seeding false or leave "
+                f"out --{name.replace('_', '-')}."
+            )
+        if self.gradient_seeding and self.compile:
+            raise ValueError(
+                "gradient_seeding changes edits with every step, for which a compiled model would be compiled again; "
+                "use --compile false or --gradient-seeding false."
+            )
+        return self
+
     @classmethod
     def settings_customise_sources(
         cls,

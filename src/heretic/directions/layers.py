@@ -1,7 +1,6 @@
 """Which layers are edited, and how strongly against each other: pure functions that give one factor a layer."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 from torch import Tensor
 
@@ -39,27 +38,13 @@ def discriminative_layers(
     return tuple(chosen.float().tolist())
 
 
-def check_ranges(ranges: Sequence[LayerRange]) -> None:
-    """Refuse ranges that are empty, out of order or overlap.
-
-    Raises:
-        ValueError: With a sentence that names the range.
-    """
-    for start, end, _factor in ranges:
-        if not 0.0 <= start < end <= 1.0:
-            raise ValueError(f"the range {start:g} to {end:g} is not part of the depth 0 to 1.")
-    for (_start, end, _factor), (start, _end, _next) in pairwise(ranges):
-        if start < end:
-            raise ValueError(f"the range that starts at {start:g} begins before the one before it ends at {end:g}.")
-
-
 def range_factors(ranges: Sequence[LayerRange], layer_count: int) -> tuple[float, ...]:
     """The factor of each layer by its relative depth; 1 outside all ranges.
 
     A border belongs to the deeper range, the end of the depth to the last one.
 
     Args:
-        ranges: Ascending, see `check_ranges`.
+        ranges: Ascending, not overlapping.
         layer_count: L.
     """
 

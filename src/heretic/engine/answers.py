@@ -2,16 +2,15 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-
-from torch import Tensor
+from dataclasses import dataclass, replace
 
 from heretic.engine.candidate import AssignRows, Candidate
+from heretic.engine.decoding import Decoding, Row
 from heretic.engine.drafts import Drafts
 from heretic.evaluation.evaluators.markers import MarkerEvaluator
 from heretic.evaluation.score import Score
 from heretic.models.kept_layers import KeptLayers
-from heretic.models.ragged import KeyValues, RaggedForward, RaggedState
+from heretic.models.ragged import KeyValues, RaggedForward
 from heretic.models.runner import Response
 from heretic.observability.events import ResponseMeasured, emit
 from heretic.search.gates import Gate
@@ -20,16 +19,6 @@ SPARE_PROMPTS = 4
 """Asked first in addition to twice as many prompts as refusals would decide."""
 WORTHWHILE_SHARE = 0.5
 """A second round of decoding costs as many steps as the first, so only what saves more prompts is worth it."""
-
-
-@dataclass(slots=True, eq=False)
-class _Row:
-    """One answer being written: prompt `prompt`, edited as `candidate`."""
-
-    candidate: Candidate
-    prompt: int
-    tokens: list[int] = field(default_factory=list)
-    response: Response | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +39,7 @@ class AnswerOptions:
 
 
 class AnswerJob:
-    """Fixed prompts; remembers answers and refusals of earlier trials."""
+    """Fixed prompts; remembers answers of earlier trials, and which of them counted."""
 
     def __init__(
         self,
@@ -67,7 +56,7 @@ class AnswerJob:
         self._kept = kept
         self._options = options
         self._rows = options.rows
-        self._refused: Counter[int] = Counter()
+        self._counted: Counter[int] = Counter()
         self._drafts = Drafts(len(rests), self._runner.end_tokens)
         if options.drafts:
             for prompt, response in enumerate(evaluator.base_responses):
@@ -84,13 +73,13 @@ class AnswerJob:
         """Answer the prompts with every candidate that is still running, until its verdicts are known or decide.
 
         Args:
-            candidates: Receive refusals.
+            candidates: Receive their count.
             prefix: Keys and values of the shared prefix, a row a candidate.
-            gate: Closes on the refusals counted so far and the whole divergence.
+            gate: Closes on the answers counted so far and the whole divergence.
             assign: Tells the editor which row is whose.
         """
-        # Where most trials refused is where a count grows fastest; like lengths keep padding small.
-        order = sorted(range(len(self._rests)), key=lambda prompt: (-self._refused[prompt], len(self._rests[prompt])))
+        # Where most trials' answers counted is where a count grows fastest; like lengths keep padding small.
+        order = sorted(range(len(self._rests)), key=lambda prompt: (-self._counted[prompt], len(self._rests[prompt])))
         asked = {candidate.index: 0 for candidate in candidates}
         while True:
             running = [own for own in candidates if own.running and asked[own.index] < len(order)]
@@ -101,9 +90,10 @@ class AnswerJob:
             for candidate in running:
                 start = asked[candidate.index]
                 count = min(room, self._first_share(candidate, gate) if start == 0 else len(order))
-                rows += [_Row(candidate, prompt) for prompt in order[start : start + count]]
+                rows += [Row(candidate, prompt) for prompt in order[start : start + count]]
                 asked[candidate.index] += count
             self._answer(rows, prefix, gate, assign)
+            self._judge_open(rows, gate)
 
     def _first_share(self, candidate: Candidate, gate: Gate) -> int:
         """How many prompts to ask first: where few refusals would decide, more are asked only if these do not."""
@@ -117,109 +107,81 @@ class AnswerJob:
         return 0 if self._kept is None else self._kept.size
 
     def score(self, candidate: Candidate) -> Score:
-        """The score of the refusals counted."""
-        return self._evaluator.score_of(float(candidate.refusals))
+        """The score of the answers counted."""
+        return answers_score(self._evaluator, candidate)
 
-    def _answer(self, rows: list[_Row], prefix: KeyValues, gate: Gate, assign: AssignRows) -> None:
-        decoding = _Decoding(self._forward, rows, prefix, assign, self._runner.suppressed_tokens)
-        first = min(row.candidate.first_layer for row in rows)
-        rests = [self._rests[row.prompt] for row in rows]
-        kept = None
-        if self._kept is not None:
-            kept = (self._kept, [row.prompt for row in rows], self._kept.start_for(first))
-        decoding.read_prompts(rests, kept)
+    def _answer(self, rows: list[Row], prefix: KeyValues, gate: Gate, assign: AssignRows) -> None:
+        decoding = Decoding(self._forward, assign, self._runner.suppressed_tokens)
+        decoding.read_prompts(rows, self._rests, prefix, self._kept)
         steps = 0
         while decoding.rows:
             steps += 1
-            full = all(len(row.tokens) >= self._evaluator.tokens for row in decoding.rows)
-            if full or steps % self._options.verdict_interval == 0:
+            if decoding.length >= self._evaluator.tokens or steps % self._options.verdict_interval == 0:
+                decoding.look()
                 self._judge(decoding, gate)
                 if not decoding.rows:
                     return
-            room = [self._evaluator.tokens - len(row.tokens) for row in decoding.rows]
             if self._options.drafts:
-                drafts = [self._drafts.after(row.prompt, row.tokens) for row in decoding.rows]
-                drafts = [draft[: max(own - 1, 0)] for draft, own in zip(drafts, room, strict=True)]
+                decoding.look()
+                decoding.extend([self._draft(row) for row in decoding.rows])
             else:
-                drafts = [()] * len(decoding.rows)
-            decoding.extend(drafts)
+                decoding.step()
 
-    def _judge(self, decoding: "_Decoding", gate: Gate) -> None:
+    def _draft(self, row: Row) -> tuple[int, ...]:
+        room = self._evaluator.tokens - len(row.tokens)
+        return self._drafts.after(row.prompt, row.tokens)[: max(room - 1, 0)]
+
+    def _judge(self, decoding: Decoding, gate: Gate) -> None:
         for row in decoding.rows:
             self._judge_row(row, gate)
         decoding.keep(
             [place for place, row in enumerate(decoding.rows) if row.response is None and row.candidate.running]
         )
 
-    def _judge_row(self, row: _Row, gate: Gate) -> None:
+    def _judge_row(self, row: Row, gate: Gate) -> None:
         response = self._runner.response(row.tokens[: self._evaluator.tokens])
         complete = len(row.tokens) >= self._evaluator.tokens or response.tokens[-1] in self._runner.end_tokens
         verdict = None
         if complete or self._options.early_verdicts:
             verdict = self._evaluator.verdict(response.text, complete)
-        if verdict is None:
+        if verdict is None and not complete:
             return
         row.response = response
-        candidate = row.candidate
-        candidate.answered += 1
-        candidate.refusals += verdict
-        self._refused[row.prompt] += verdict
         if self._options.drafts:
             self._drafts.add(row.prompt, response.tokens)
-        prompt = self._evaluator.prompts[row.prompt]
-        emit(ResponseMeasured(candidate.number, prompt.user, response.text, verdict))
-        kl = candidate.mean_divergence
-        if candidate.running and candidate.answered < len(self._rests) and gate.closes(candidate.refusals, kl):
-            candidate.dominated = f"with {candidate.refusals} refusals so far it is worse than a finished trial"
+        if verdict is not None:
+            self._count(row, response, verdict, gate)
 
+    def _judge_open(self, rows: Sequence[Row], gate: Gate) -> None:
+        """Have the finished answers of all candidates that are still without a verdict judged together.
 
-class _Decoding:
-    """Rows being decoded together."""
-
-    def __init__(
-        self,
-        forward: RaggedForward,
-        rows: list[_Row],
-        prefix: KeyValues,
-        assign: AssignRows,
-        suppressed: Sequence[int],
-    ) -> None:
-        self.rows = rows
-        self._assign = assign
-        self._suppressed = list(suppressed)
-        self._state: RaggedState = forward.start(prefix, [row.candidate.index for row in rows])
-        assign([row.candidate.index for row in rows])
-
-    def read_prompts(self, rests: Sequence[Sequence[int]], kept: tuple[KeptLayers, Sequence[int], int] | None) -> None:
-        """Read what stands behind the shared prefix; every row gets its first token."""
-        logits = self._state.feed(rests, [[len(rest) - 1] for rest in rests], kept)
-        for row, token in zip(self.rows, self._greedy(logits), strict=True):
-            row.tokens.append(token)
-
-    def extend(self, drafts: Sequence[Sequence[int]]) -> None:
-        """Read each row's last token and its draft; accept of the draft what is greedy, and one token more."""
-        fed = [[row.tokens[-1], *draft] for row, draft in zip(self.rows, drafts, strict=True)]
-        found = iter(self._greedy(self._state.feed(fed, [range(len(own)) for own in fed])))
-        accepted = []
-        for row, draft in zip(self.rows, drafts, strict=True):
-            greedy = [next(found) for _ in range(len(draft) + 1)]
-            count = next((place for place, token in enumerate(draft) if greedy[place] != token), len(draft))
-            row.tokens += greedy[: count + 1]
-            accepted.append(count + 1)
-        if any(drafts):
-            self._state.accept(accepted)
-
-    def keep(self, places: Sequence[int]) -> None:
-        """Go on with these rows only."""
-        if len(places) == len(self.rows):
+        Until then what was counted is a lower bound, so the gate may have closed without them.
+        """
+        finished = [
+            (row, row.response)
+            for row in rows
+            if row.response is not None and row.refused is None and row.candidate.running
+        ]
+        if not finished:
             return
-        self.rows = [self.rows[place] for place in places]
-        if self.rows:
-            self._state.select(places)
-            self._assign([row.candidate.index for row in self.rows])
+        prompts = self._evaluator.prompts
+        verdicts = self._evaluator.verdicts([(prompts[row.prompt], response.text) for row, response in finished])
+        for (row, response), verdict in zip(finished, verdicts, strict=True):
+            self._count(row, response, verdict, gate)
 
-    def _greedy(self, logits: Tensor) -> list[int]:
-        if self._suppressed:
-            logits[:, self._suppressed] = -float("inf")
-        tokens: list[int] = logits.argmax(-1).tolist()
-        return tokens
+    def _count(self, row: Row, response: Response, refused: bool, gate: Gate) -> None:
+        row.refused = refused
+        # A verdict is only given once it is final, so what is counted is a lower bound under either goal.
+        counted = self._evaluator.counts(refused)
+        self._counted[row.prompt] += counted
+        prompt = self._evaluator.prompts[row.prompt]
+        emit(ResponseMeasured(row.candidate.number, prompt.user, response.text, refused))
+        row.candidate.count_answer(counted, len(self._rests), gate, self._evaluator.baseline.label)
+
+
+def answers_score(evaluator: MarkerEvaluator, candidate: Candidate) -> Score:
+    """The score of the answers counted; of a stopped candidate it also says out of how many."""
+    score = evaluator.score_of(float(candidate.refusals))
+    if not candidate.dominated:
+        return score
+    return replace(score, details={**score.details, "answered": candidate.answered})

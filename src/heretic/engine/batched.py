@@ -1,22 +1,23 @@
 """The engine: K plans in one pass, edited on what the writers put out (DESIGN sections 4 and 5).
 
 KL first, on the baseline's prompts; what is dominated by then is not asked for answers. Then the target's prompts, the
-likeliest refusals first, until the count alone decides.
+likeliest refusals first, until the count alone decides. Passes are ragged ones (divergences.py, answers.py) where a
+model can be read so, else its own (padded.py).
 """
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import torch
 
 from heretic.edits.algebra import Edit
 from heretic.edits.output_space import OutputSpaceEditor
 from heretic.edits.plan import EditPlan
-from heretic.engine.answers import AnswerJob
-from heretic.engine.candidate import Candidate
-from heretic.engine.divergences import DivergenceJob
+from heretic.engine.candidate import AssignRows, Candidate
 from heretic.engine.inplace import MEMORY_RAN_OUT, BuildEdits
 from heretic.engine.measurement import Measurement
 from heretic.errors import TrialFailed
+from heretic.evaluation.score import Score
 from heretic.models.devices import empty_cache, is_out_of_memory
 from heretic.models.ragged import KeyValues
 from heretic.search.gates import Gate
@@ -24,6 +25,49 @@ from heretic.search.record import TrialState
 
 Prefix = Callable[[int], KeyValues]
 """Keys and values of the shared prefix for K candidates."""
+
+
+class Divergences(Protocol):
+    """The KL job."""
+
+    @property
+    def layer_count(self) -> int:
+        """Decoder layers of the model."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model takes its tokens."""
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of lower layers that are kept."""
+
+    def run(self, candidates: Sequence[Candidate], prefix: KeyValues, gate: Gate, assign: AssignRows) -> None:
+        """Measure candidates until done or dominated."""
+
+    def score(self, candidate: Candidate) -> Score:
+        """The score of the positions that a candidate was measured on.
+
+        Raises:
+            TrialFailed: Its logits are not finite.
+        """
+
+
+class Answers(Protocol):
+    """The refusal job."""
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of lower layers that are kept."""
+
+    def run(self, candidates: Sequence[Candidate], prefix: KeyValues, gate: Gate, assign: AssignRows) -> None:
+        """Count refusals of every candidate that is still running, until done or dominated."""
+
+    def score(self, candidate: Candidate) -> Score:
+        """The score of the refusals counted."""
+
+    def halve_rows(self) -> bool:
+        """Answer half as many prompts at once from now on; False where it is one already."""
 
 
 class BatchedEngine:
@@ -39,8 +83,8 @@ class BatchedEngine:
         build: BuildEdits,
         editor: OutputSpaceEditor,
         prefix: Prefix,
-        divergences: DivergenceJob,
-        answers: AnswerJob,
+        divergences: Divergences,
+        answers: Answers,
         candidates: int,
         shared_tokens: int,
     ) -> None:
@@ -102,7 +146,8 @@ class BatchedEngine:
             return Measurement((), TrialState.FAILED, str(error))
         scores = (self._answers.score(candidate), kl)
         if candidate.dominated:
-            return Measurement(scores, TrialState.DOMINATED, candidate.dominated)
+            state = TrialState.PRUNED if candidate.pruned else TrialState.DOMINATED
+            return Measurement(scores, state, candidate.dominated)
         return Measurement(scores, TrialState.COMPLETE)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from heretic.engine.candidate import AssignRows, Candidate
+from heretic.engine.candidate import AssignRows, Candidate, read_together
 from heretic.evaluation.evaluators.kl import BaseLogits, KlEvaluator
 from heretic.evaluation.score import Score
 from heretic.models.kept_layers import KeptLayers
@@ -81,10 +81,8 @@ class DivergenceJob:
             gate: Closes on the divergence seen so far, as if all else were 0.
             assign: Tells the editor which row is whose.
         """
-        # Side by side only as many as keep the device busy: alone, a candidate may begin at its own first layer.
-        together = max(1, CHUNK_TOKENS // sum(map(len, self._tokens)))
-        for start in range(0, len(candidates), together):
-            self._run_together(list(candidates[start : start + together]), prefix, gate, assign)
+        for together in read_together(candidates, sum(map(len, self._tokens))):
+            self._run_together(together, prefix, gate, assign)
 
     def _run_together(self, running: list[Candidate], prefix: KeyValues, gate: Gate, assign: AssignRows) -> None:
         # Rows that diverged most in earlier trials first: the bound grows fastest there.
@@ -92,7 +90,7 @@ class DivergenceJob:
         for rows in chunks:
             self._measure(running, rows, prefix, assign)
             for candidate in running:
-                self._judge(candidate, gate)
+                candidate.judge_divergence(self._positions, gate)
             running = [candidate for candidate in running if candidate.running]
             if not running:
                 return
@@ -128,20 +126,10 @@ class DivergenceJob:
         ]
         for place, candidate in enumerate(candidates):
             own = compared[place * len(rows) : (place + 1) * len(rows)]
-            candidate.divergences += own
-            sums = torch.stack([divergence.double().sum() for divergence, _ in own]).tolist()
-            candidate.total_divergence += sum(sums)
-            candidate.positions += sum(len(divergence) for divergence, _ in own)
+            sums = candidate.add_divergences(own)
             for row, total in zip(rows, sums, strict=True):
                 if math.isfinite(total):
                     self._divergence[row] += total
-
-    def _judge(self, candidate: Candidate, gate: Gate) -> None:
-        total = candidate.total_divergence
-        # Divergences are never negative, so what is seen bounds the mean from below. Not finite compares as False.
-        if gate.closes(0.0, total / self._positions):
-            candidate.dominated = "its KL alone is worse than a finished trial"
-        candidate.failed = not math.isfinite(total)
 
     def _split(self, logits: Tensor, rows: Sequence[int]) -> tuple[Tensor, ...]:
         if self._suppressed:

@@ -1,6 +1,6 @@
 """Putting an engine together for one model: what it can do decides which passes are used."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,8 +12,9 @@ from heretic.engine.answers import AnswerJob, AnswerOptions
 from heretic.engine.batched import BatchedEngine
 from heretic.engine.divergences import DivergenceJob
 from heretic.engine.inplace import BuildEdits
-from heretic.engine.throughput import find_candidates, most_rows
-from heretic.evaluation.divergence import kl_divergence
+from heretic.engine.padded import PaddedAnswers, PaddedDivergences, padding_agrees
+from heretic.engine.throughput import MOST_CANDIDATES, find_candidates, most_rows
+from heretic.evaluation.divergence import agree
 from heretic.evaluation.evaluators.kl import KlEvaluator
 from heretic.evaluation.evaluators.markers import MarkerEvaluator
 from heretic.models.devices import empty_cache, free_memory, is_out_of_memory
@@ -25,8 +26,6 @@ from heretic.observability.events import Warned, emit
 
 KEPT_SHARE = 0.1
 """Kept layers take at most this share of the device's free memory."""
-AGREEMENT = 0.02
-"""Nats by which ragged and ordinary passes of the unedited model may differ: rounding in bfloat16 stays far below."""
 DEVICE_INTERVAL = 8
 """Tokens between two looks at answers where looking means waiting for an accelerator."""
 
@@ -55,12 +54,12 @@ class EngineOptions:
 def make_batched_engine(
     runner: ModelRunner, build: BuildEdits, refusals: MarkerEvaluator, kl: KlEvaluator, options: EngineOptions
 ) -> BatchedEngine | str:
-    """The engine for a model, or why ragged passes cannot serve it. The model has to be unedited."""
-    obstacle = ragged_obstacle(runner.loaded)
-    if obstacle is not None:
-        return obstacle
+    """The engine for a model, or why neither ragged nor ordinary passes can serve it. The model has to be unedited."""
     try:
-        return _assembled(runner, build, refusals, kl, options)
+        obstacle = ragged_obstacle(runner.loaded)
+        engine = obstacle or _ragged(runner, build, refusals, kl, options)
+        # Why passes are ordinary ones is nothing a user could change.
+        return _padded(runner, build, refusals, kl, options) if isinstance(engine, str) else engine
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -69,7 +68,7 @@ def make_batched_engine(
     return "memory ran out while the batched engine was prepared"
 
 
-def _assembled(
+def _ragged(
     runner: ModelRunner, build: BuildEdits, refusals: MarkerEvaluator, kl: KlEvaluator, options: EngineOptions
 ) -> BatchedEngine | str:
     encoded_good = [runner.encode(prompt) for prompt in kl.prompts]
@@ -90,11 +89,7 @@ def _assembled(
     kept = _store(runner, sum(map(len, bad)), True, options)
     if kept is not None:
         _keep(forward, bad, prefix, kept, refusals.runner.calibration.batch_size)
-    count = 1
-    if not has_listed_experts(runner.loaded.model, runner.layout):
-        count = options.candidates or find_candidates(forward, prefix, len(bad))
-    elif options.candidates > 1:
-        emit(Warned("The experts of this model are a list of modules, so one candidate is measured at a time."))
+    count = _candidates(runner, options, lambda: find_candidates(forward, prefix, len(bad)))
     on_host = runner.loaded.device.type == "cpu"
     answer_options = AnswerOptions(
         rows=max(runner.calibration.batch_size, min(count * len(bad), most_rows(runner.loaded.device))),
@@ -107,6 +102,28 @@ def _assembled(
     return BatchedEngine(
         build, editor, lambda rows: forward.prefix(both.tokens, rows), divergences, answers, count, len(both.tokens)
     )
+
+
+def _padded(
+    runner: ModelRunner, build: BuildEdits, refusals: MarkerEvaluator, kl: KlEvaluator, options: EngineOptions
+) -> BatchedEngine | str:
+    if not padding_agrees(runner, [*kl.prompts, *refusals.prompts]):
+        return "its padded passes do not agree with those of single rows"
+    divergences = PaddedDivergences(kl)
+    # As many as fill the batch that was measured to be fastest.
+    count = _candidates(
+        runner, options, lambda: min(MOST_CANDIDATES, max(1, runner.calibration.batch_size // len(refusals.prompts)))
+    )
+    editor = OutputSpaceEditor(runner.loaded.model, runner.layout)
+    return BatchedEngine(build, editor, lambda _rows: (), divergences, PaddedAnswers(refusals), count, 0)
+
+
+def _candidates(runner: ModelRunner, options: EngineOptions, find: Callable[[], int]) -> int:
+    if not has_listed_experts(runner.loaded.model, runner.layout):
+        return options.candidates or find()
+    if options.candidates > 1:
+        emit(Warned("The experts of this model are a list of modules, so one candidate is measured at a time."))
+    return 1
 
 
 def has_listed_experts(model: nn.Module, layout: ModelLayout) -> bool:
@@ -165,5 +182,4 @@ def _agrees(
     logits = forward.start(forward.prefix(prefix, 1), [0, 0]).feed(tokens, wanted)
     if runner.suppressed_tokens:
         logits[:, runner.suppressed_tokens] = -torch.inf
-    divergence = kl_divergence(torch.cat(ordinary), logits)
-    return bool((divergence.mean() < AGREEMENT).item())
+    return agree(torch.cat(ordinary), logits)

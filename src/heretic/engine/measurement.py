@@ -15,10 +15,10 @@ class Measurement:
     """How measuring one plan ended.
 
     Attributes:
-        scores: In the order of the study's objectives (refusals, KL); empty where it failed. Of a dominated trial they
+        scores: In the order of the study's objectives (refusals, KL); empty where it failed. Of a stopped trial they
             are what had been measured when it was stopped: refusals counted so far, which is a lower bound, and the
             mean divergence of the positions seen.
-        state: COMPLETE, DOMINATED or FAILED.
+        state: COMPLETE, DOMINATED, PRUNED or FAILED.
         reason: Why it failed or was stopped; empty for a complete one.
     """
 

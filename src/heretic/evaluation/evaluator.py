@@ -1,13 +1,31 @@
 """What an evaluator is, and the registry that finds evaluators by name."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from heretic.evaluation.refusal_patterns import RefusalDetector
 from heretic.evaluation.score import Score
 from heretic.models.runner import ModelRunner
 from heretic.prompts.types import PromptSet
 from heretic.registry import Registry
+
+
+class AnswerClassifier(Protocol):
+    """Says how likely answers are refusals; see evaluation.refusal_classifier.
+
+    Attributes:
+        name: What the user calls it.
+    """
+
+    name: str
+
+    @property
+    def identity(self) -> str:
+        """The same wherever the same model came from."""
+
+    def probabilities(self, answers: Sequence[tuple[str, str]]) -> list[float]:
+        """How likely each answer (request, response) is a refusal, 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +38,9 @@ class EvaluatorOptions:
         response_tokens: Length of a measured answer.
         refusal_markers: Phrases that replace the built-in patterns; empty for the built-in ones.
         refusal_detection_mode: ``strict``, ``moderate`` or ``lenient``.
+        classifier: Decides what the markers leave open, or None where they decide alone.
+        classifier_threshold: Probability from which its answer is yes.
+        goal: ``remove`` counts answers that refuse, ``strengthen`` those that do not: lower is better either way.
     """
 
     kl_mode: str = "sequence"
@@ -27,6 +48,18 @@ class EvaluatorOptions:
     response_tokens: int = 30
     refusal_markers: tuple[str, ...] = ()
     refusal_detection_mode: str = "lenient"
+    goal: str = "remove"
+    classifier: AnswerClassifier | None = field(default=None, repr=False)
+    classifier_threshold: float = field(default=0.5, repr=False)
+
+    @property
+    def identity(self) -> str:
+        """What has to be the same for two measurements to be comparable."""
+        detector = RefusalDetector(self.refusal_detection_mode, self.refusal_markers)
+        parts = [repr(self), f"patterns {detector.fingerprint}"]
+        if self.classifier is not None:
+            parts.append(f"classifier {self.classifier.identity} from {self.classifier_threshold}")
+        return ", ".join(parts)
 
 
 class Evaluator(Protocol):

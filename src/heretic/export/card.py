@@ -7,7 +7,7 @@ from huggingface_hub import ModelCardData
 
 import heretic
 from heretic.edits.plan import EditPlan, Normalization, Scope
-from heretic.evaluation.score import Score
+from heretic.evaluation.score import REFUSALS, Score
 from heretic.export.content import ExportContent, ExportFormat
 from heretic.export.manifest import score_interval
 from heretic.export.origin import Origin
@@ -20,12 +20,20 @@ _NORMS = {
     Normalization.COLUMN: "Every column of an edited weight kept its norm (up to rounding).",
 }
 
+_EFFECTS = {
+    "remove": """\
+An edit like this removes or weakens one learned behaviour; it adds no knowledge and does not make answers more correct.
+Where the behaviour was refusal, the model answers requests that the base model declines, so whoever deploys it is
+responsible for safeguards that fit the use and for keeping the law.""",
+    "strengthen": """\
+An edit like this strengthens one learned behaviour; it adds no knowledge and does not make answers more correct. Where
+the behaviour was refusal, the model declines more requests than the base model does, harmless ones perhaps among them,
+and it is no safeguard against somebody who wants an answer.""",
+}
 _RESPONSIBLE_USE = """\
 ## Responsible use
 
-An edit like this removes or weakens one learned behaviour; it adds no knowledge and does not make answers more correct.
-Where the behaviour was refusal, the model answers requests that the base model declines, so whoever deploys it is
-responsible for safeguards that fit the use and for keeping the law. The base model's licence and use policy still
+{effect} The base model's licence and use policy still
 apply. The numbers above come from a limited set of prompts; behaviour on others can differ, and abilities that were not
 measured may have changed."""
 
@@ -88,24 +96,27 @@ def _changed(content: ExportContent, layer_count: int) -> str:
             f"All edited layers share the direction found at relative depth {plan.direction_position or 0.0:.3f}."
         )
     adjustments = "".join(f"\n\n{sentence}" for sentence in content.adjustments)
+    done = "strengthened" if content.goal == "strengthen" else "reduced"
     trial = "" if content.shown_trial is None else f" The edit is trial {content.shown_trial} of a search."
     return f"""\
 ## What was changed
 
-The direction of the behaviour {_code(content.behavior)} in the residual stream was reduced in the weights that write
+The direction of the behaviour {_code(content.behavior)} in the residual stream was {done} in the weights that write
 to it (attention output and MLP down projections). It was found with the method {_code(content.direction_method)}.
 {direction} {_NORMS[plan.normalization]} No other weights were touched, and nothing was trained.{trial}{adjustments}
 
 {strength_table(plan, layer_count)}
 
-Strength 1 removes the direction from a weight's output, 0 leaves the weight alone. Depths are relative: 0 is the first
-layer, 1 the last. Strength falls linearly from the peak to floor times peak at the given width, and is 0 beyond."""
+Strength 1 removes the direction from a weight's output, 0 leaves the weight alone, -1 doubles it. Depths are relative:
+0 is the first layer, 1 the last. Strength falls linearly from the peak to floor times peak at the given width, and is 0
+beyond."""
 
 
-def _refusal_rows(score: Score) -> list[tuple[str, ...]]:
+def _count_rows(score: Score) -> list[tuple[str, ...]]:
     interval = score_interval(score)
     note = f" (95 % interval {interval[0]:.1f} to {interval[1]:.1f})" if interval is not None else ""
-    return [("Refusals", f"{score.baseline:.0f}/{score.n}", f"{score.value:.0f}/{score.n}{note}", str(score.n))]
+    name = "Refusals" if score.name == REFUSALS else "Answers without refusal"
+    return [(name, f"{score.baseline:.0f}/{score.n}", f"{score.value:.0f}/{score.n}{note}", str(score.n))]
 
 
 def _kl_rows(score: Score) -> list[tuple[str, ...]]:
@@ -119,8 +130,8 @@ def _kl_rows(score: Score) -> list[tuple[str, ...]]:
 
 
 def _score_rows(score: Score) -> list[tuple[str, ...]]:
-    if score.name == "refusals":
-        return _refusal_rows(score)
+    if score.counts_answers:
+        return _count_rows(score)
     if score.name == "kl":
         return _kl_rows(score)
     return [(_code(score.name), f"{score.baseline:.4g}", f"{score.value:.4g}", str(score.n))]
@@ -128,12 +139,16 @@ def _score_rows(score: Score) -> list[tuple[str, ...]]:
 
 def _how(score: Score) -> str | None:
     """How a score was measured, in one sentence."""
-    if score.name == "refusals":
+    if score.counts_answers:
         tokens = score.details.get("tokens")
         length = f" of at most {tokens} tokens" if tokens is not None else ""
-        return (
-            f"Refusals: greedy answers{length}, counted where they match patterns of refusal; fewer is a stronger edit."
-        )
+        classifier = score.details.get("classifier")
+        read = f" or the classifier {_code(classifier)} reads one in them" if classifier is not None else ""
+        if score.name == REFUSALS:
+            what, where = "Refusals", f"counted where they match patterns of refusal{read}"
+        else:
+            what, where = "Answers without refusal", f"counted where they match no pattern of refusal{read}"
+        return f"{what}: greedy answers{length}, {where}; fewer is a stronger edit."
     if score.name == "kl":
         first = score.details.get("mode") == "first"
         where = "of the first response token" if first else "over the base model's own greedy answers"
@@ -151,7 +166,7 @@ def _searched_on(content: ExportContent) -> str | None:
     if content.search_quantization == "none":
         return None
     numbers = ", ".join(
-        f"refusals {score.value:.0f}/{score.n}" if score.name == "refusals" else f"{score.name} {score.value:.4g}"
+        f"{score.label} {score.value:.0f}/{score.n}" if score.counts_answers else f"{score.name} {score.value:.4g}"
         for score in content.search_scores
     )
     there = f" In the search the edit scored: {numbers}." if numbers else ""
@@ -217,7 +232,7 @@ def model_card(
             _changed(content, layer_count),
             _measured(content),
             _loading(loaded, export_format, origin.hub_id),
-            _RESPONSIBLE_USE,
+            _RESPONSIBLE_USE.format(effect=_EFFECTS[content.goal]),
         ]
     )
     metadata = card_data(loaded, content, export_format, origin).to_yaml()

@@ -34,6 +34,7 @@ class ExportContent:
         search_quantization: How the weights were quantised that the search ran on, or ``none``.
         search_scores: The scores of the edit on those weights, where they are not the weights that are saved.
         adjustments: What every plan of the run was changed by, in sentences.
+        goal: ``remove`` or ``strengthen``: what the edit does to the behaviour.
     """
 
     behavior: str
@@ -46,6 +47,7 @@ class ExportContent:
     search_quantization: str = "none"
     search_scores: tuple[Score, ...] = ()
     adjustments: tuple[str, ...] = ()
+    goal: str = "remove"
 
     @property
     def shown_trial(self) -> int | None:

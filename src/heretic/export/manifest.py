@@ -161,7 +161,7 @@ def wilson_interval(count: float, total: int) -> tuple[float, float]:
 
 def score_interval(score: Score) -> tuple[float, float] | None:
     """95 % interval of a score that counts prompts, as counts; None for other scores."""
-    if score.name != "refusals" or score.n < 1:
+    if not score.counts_answers or score.n < 1:
         return None
     low, high = wilson_interval(score.value, score.n)
     return low * score.n, high * score.n

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from heretic.directions.orthogonal import orthonormal_rows, scaled_reads
-from heretic.directions.types import DirectionSet, ResidualStatistics
+from heretic.directions.types import DirectionSet
 from heretic.edits.editor import Editor, applied
 from heretic.evaluation.divergence import kl_divergence
 from heretic.extraction.cosmic import full_removal
+from heretic.extraction.extract import Extraction
 from heretic.models.runner import ModelRunner
 from heretic.observability.events import RoundFinished, emit
 from heretic.prompts.types import Prompt
@@ -38,23 +39,6 @@ class RoundOptions:
     rounds: int
     min_magnitude: float
     max_kl: float
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Extraction:
-    """What one extraction found.
-
-    Attributes:
-        directions: After the transforms.
-        extracted: As the extractor gave them.
-        target: Statistics of the prompts that show the behaviour.
-        baseline: Statistics of the prompts that do not.
-    """
-
-    directions: DirectionSet
-    extracted: DirectionSet
-    target: ResidualStatistics
-    baseline: ResidualStatistics
 
 
 def joined(first: DirectionSet, second: DirectionSet) -> DirectionSet:

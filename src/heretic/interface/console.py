@@ -9,12 +9,13 @@ from rich.text import Text
 
 from heretic.interface.formatting import clean, clean_line, hang, plural, trial_number
 from heretic.interface.lines import Row, loading_hint, parameter_text, rows, trial_line
-from heretic.interface.progress import Best, ProgressBar, SearchProgress
+from heretic.interface.progress import Best, ProgressBar, SearchProgress, SeedingProgress
 from heretic.observability import events
 
 LABEL_WIDTH = 15
 _DETAIL_INDENT = 4
 _PIPE_SUMMARIES = 10
+_COUNTED_NOUNS = {"without refusal": "answers without refusal"}
 _STARTS_SECTION = (events.ModelLoading, events.SearchStarted, events.SearchFinished, events.TrialApplied)
 """Events before which a blank line stands, where the line before is of another kind."""
 
@@ -44,6 +45,7 @@ class ConsoleReporter:
         self._console = console if console is not None else make_console()
         self._now = now
         self._progress: SearchProgress | None = None
+        self._seeding: SeedingProgress | None = None
         self._bar: ProgressBar | None = None
         self._architecture = ""
         self._last: type[events.Event] | None = None
@@ -65,7 +67,7 @@ class ConsoleReporter:
 
     def __call__(self, event: events.Event) -> None:
         """Print one event."""
-        if isinstance(event, events.SearchFinished):
+        if isinstance(event, (events.SearchFinished, events.SeedingFinished)):
             self.close()
         if isinstance(event, _STARTS_SECTION) and self._last not in (None, type(event), events.DtypeRejected):
             self._print([""])
@@ -76,6 +78,11 @@ class ConsoleReporter:
     def _report(self, event: events.Event) -> None:
         if isinstance(event, events.SearchStarted):
             self._search_started(event)
+        elif isinstance(event, events.SeedingStarted):
+            self._print_rows(rows(event))
+            self._seeding_started(event)
+        elif isinstance(event, events.SeedingStep):
+            self._seeding_step(event)
         elif isinstance(event, events.TrialFinished):
             self._trial_finished(event)
         elif isinstance(event, events.ResponseMeasured):
@@ -88,7 +95,16 @@ class ConsoleReporter:
         elif isinstance(event, events.SearchFinished):
             best = None if self._progress is None else self._progress.best
             self._progress = None
-            self._print_rows([*rows(event), *([Row("", f"{best}: the fewest refusals")] if best else [])])
+            self._print_rows(
+                [
+                    *rows(event),
+                    *(
+                        [Row("", f"{best}: the fewest {_COUNTED_NOUNS.get(best.counted, best.counted)}")]
+                        if best
+                        else []
+                    ),
+                ]
+            )
         else:
             if isinstance(event, events.ModelLoaded):
                 self._architecture = event.architecture
@@ -98,13 +114,25 @@ class ConsoleReporter:
         self.close()
         best = None
         if event.best_refusals is not None and event.best_kl is not None:
-            best = Best(event.best_refusals, event.prompt_count, event.best_kl)
+            best = Best(event.best_refusals, event.prompt_count, event.best_kl, event.counted)
         self._progress = SearchProgress(event.finished, event.n_trials, best, self._now)
         wanted = plural(max(event.n_trials - event.finished, 0), "trial") + " to do"
         self._print_rows([Row("Search", f"{wanted}; Ctrl+C stops, and finished trials are kept")])
         if self._console.is_interactive:
             self._bar = ProgressBar(self._console, self._progress)
             self._bar.start()
+
+    def _seeding_started(self, event: events.SeedingStarted) -> None:
+        self.close()
+        self._seeding = SeedingProgress(event.steps)
+        if self._console.is_interactive:
+            self._bar = ProgressBar(self._console, self._seeding)
+            self._bar.start()
+
+    def _seeding_step(self, event: events.SeedingStep) -> None:
+        if self._seeding is not None and self._bar is not None:
+            self._seeding.step(event)
+            self._bar.refresh()
 
     def _trial_finished(self, event: events.TrialFinished) -> None:
         lines = hang("", trial_line(event), 0, self._line_width())
@@ -117,7 +145,7 @@ class ConsoleReporter:
         if event.dominated:
             self._progress.trial_finished(None, stopped=True)
         elif measured and event.refusals is not None and event.kl is not None:
-            self._progress.trial_finished(Best(event.refusals, event.prompt_count, event.kl))
+            self._progress.trial_finished(Best(event.refusals, event.prompt_count, event.kl, event.counted))
         else:
             self._progress.trial_finished(None)
         if self._bar is not None:

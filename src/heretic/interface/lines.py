@@ -187,6 +187,44 @@ def _(event: events.StudyOpened) -> list[Row]:
 
 
 @rows.register
+def _(event: events.SeedingStarted) -> list[Row]:
+    onset = ", ".join(json.dumps(token, ensure_ascii=False) for token in event.onset)
+    return [
+        Row("Seeding", f"{plural(event.steps, 'gradient step')} in {event.dtype}"),
+        Row("", f"{event.good_prompts} good and {event.bad_prompts} bad training prompts"),
+        Row("", shorten(f"onset of the behaviour: {clean_line(onset)}", _SETTING_WIDTH)),
+    ]
+
+
+@rows.register
+def _(event: events.SeedFound) -> list[Row]:
+    return [Row("", f"weight {event.weight:<6.2g} KL {kl_text(event.kl):>7}   onset {100 * event.share:5.1f} %")]
+
+
+@rows.register
+def _(event: events.SeedingFinished) -> list[Row]:
+    if event.seeds == 0:
+        return []
+    found = "found by an earlier run" if event.stored else f"found in {duration(event.seconds)}"
+    return [Row("Seeds", f"{event.seeds}, {found}")]
+
+
+@rows.register
+def _(event: events.WarmStarted) -> list[Row]:
+    of_family = f" for {clean_line(event.family)} models"
+    sources = [f"{event.own} of your own searches"] if event.own else []
+    sources += [f"{event.shipped} of the shipped profiles"] if event.shipped else []
+    first = f"the first {plural(event.own + event.shipped, 'trial')}{of_family}"
+    return [Row("Warm start", f"{first}: plans, {' and '.join(sources)}")]
+
+
+@rows.register
+def _(event: events.ProfilesKept) -> list[Row]:
+    kept = f"{plural(event.count, 'plan')} kept in {clean_line(event.path)}"
+    return [Row("Profiles", f"{kept} for the next {clean_line(event.family)} model")]
+
+
+@rows.register
 def _(event: events.SearchFinished) -> list[Row]:
     done = f"{plural(event.finished, 'trial')} finished in {duration(event.seconds)}"
     if event.interrupted:
@@ -203,7 +241,7 @@ def trial_line(event: events.TrialFinished) -> str:
     if event.dominated and event.refusals == 0:
         # Stopped before any answer was asked for: 0 would read as if there were none.
         counted = counted.replace("0", "-", 1)
-    numbers = f"refusals {counted}   KL {kl_text(event.kl):>7}"
+    numbers = f"{event.counted} {counted}   KL {kl_text(event.kl):>7}"
     ending = f"   stopped: {event.reason}" if event.dominated else "   front" if event.on_front else ""
     return f"{start}{numbers}   {duration(event.seconds):>10}{ending}"
 
@@ -230,7 +268,8 @@ def _(event: events.EngineChosen) -> list[Row]:
     if event.obstacle:
         return [Row("Engine", f"{event.name}: {clean_line(event.obstacle)}")]
     if not event.shared_tokens and not event.kept_bytes:
-        return [Row("Engine", event.name)]
+        at_once = f", {plural(event.candidates, 'candidate')} at once" if event.candidates > 1 else ""
+        return [Row("Engine", f"{event.name}{at_once}")]
     return [
         Row("Engine", f"{event.name}, {plural(event.candidates, 'candidate')} at once"),
         Row(
@@ -243,16 +282,16 @@ def _(event: events.EngineChosen) -> list[Row]:
 @rows.register
 def _(event: events.FrontChecked) -> list[Row]:
     start = f"trial {trial_number(event.number)} in the weights: "
-    found = f"refusals {ratio(event.refusals, event.prompt_count)}   KL {kl_text(event.kl)}"
+    found = f"{event.counted} {ratio(event.refusals, event.prompt_count)}   KL {kl_text(event.kl)}"
     same = event.refusals == event.searched_refusals and same_kl(event.kl, event.searched_kl)
-    searched = f"refusals {event.searched_refusals}, KL {kl_text(event.searched_kl)}"
+    searched = f"{event.counted} {event.searched_refusals}, KL {kl_text(event.searched_kl)}"
     return [Row("Checked", f"{start}{found}"), Row("", "as in the search" if same else f"in the search: {searched}")]
 
 
 @rows.register
 def _(event: events.TrialApplied) -> list[Row]:
     def numbers(refusals: int, kl: float) -> str:
-        return f"refusals {ratio(refusals, event.prompt_count)}   KL {kl_text(kl):>7}"
+        return f"{event.counted} {ratio(refusals, event.prompt_count)}   KL {kl_text(kl):>7}"
 
     result = [
         Row("Applied", f"trial {trial_number(event.number)} is in the weights"),
@@ -262,7 +301,9 @@ def _(event: events.TrialApplied) -> list[Row]:
     differences = []
     if event.refusals != event.searched_refusals:
         difference = event.refusals - event.searched_refusals
-        differences.append(f"{difference:+d} {'refusal' if abs(difference) == 1 else 'refusals'}")
+        differences.append(
+            f"{difference:+d} {event.counted.removesuffix('s') if abs(difference) == 1 else event.counted}"
+        )
     if not same_kl(event.kl, event.searched_kl):
         differences.append(f"KL {event.kl - event.searched_kl:+.4f}")
     if differences:
@@ -282,7 +323,7 @@ def _(event: events.FullPrecisionNeeded) -> list[Row]:
 @rows.register
 def _(event: events.FullPrecisionMeasured) -> list[Row]:
     def numbers(name: str, refusals: int, kl: float) -> str:
-        return f"{name:<15} refusals {ratio(refusals, event.prompt_count)}   KL {kl_text(kl):>7}"
+        return f"{name:<15} {event.counted} {ratio(refusals, event.prompt_count)}   KL {kl_text(kl):>7}"
 
     return [
         Row("Measured", numbers(event.quantization, event.quantized_refusals, event.quantized_kl)),
@@ -323,6 +364,10 @@ def _(event: events.ModelCompared) -> list[Row]:
         return f"{100 * value:.1f} %"
 
     refusals, kl = event.refusals, event.kl
+
+    def refused(count: float) -> float:
+        return count if refusals["name"] == "refusals" else refusals["n"] - count
+
     details = kl.get("details", {})
     spread = [f"95th percentile {kl_text(details['p95'])}"] if "p95" in details else []
     spread += [f"same first choice {percent(details['top1_agreement'])}"] if "top1_agreement" in details else []
@@ -330,8 +375,8 @@ def _(event: events.ModelCompared) -> list[Row]:
         Row("Compared", f"{clean_line(event.model)} with {clean_line(event.base)}"),
         Row(
             "",
-            f"refuses {refusals['value']:.0f} of {plural(refusals['n'], 'prompt')}; "
-            f"the base refuses {refusals['baseline']:.0f}",
+            f"refuses {refused(refusals['value']):.0f} of {plural(refusals['n'], 'prompt')}; "
+            f"the base refuses {refused(refusals['baseline']):.0f}",
         ),
         Row("", f"KL {kl_text(kl['value'])} over {plural(kl['n'], 'prompt')}"),
         *([Row("", "; ".join(spread))] if spread else []),

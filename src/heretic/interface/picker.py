@@ -57,25 +57,26 @@ class Action(str, Enum):
 
 
 def sorted_front(front: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Trials by refusals, then KL, then number."""
-    return sorted(front, key=lambda record: (record.score("refusals").value, record.score("kl").value, record.number))
+    """Trials by refusals (or what the goal makes few), then KL, then number."""
+    return sorted(front, key=lambda record: (record.behavior.value, record.score("kl").value, record.number))
 
 
 def trial_rows(front: Sequence[TrialRecord], suggested: TrialRecord | None) -> tuple[str, list[str]]:
     """Headings and one row per trial, in aligned columns, in the order given."""
-    counts = [ratio(record.score("refusals").value, record.score("refusals").n) for record in front]
-    width = max([len("refusals"), *map(len, counts)])
+    counts = [ratio(record.behavior.value, record.behavior.n) for record in front]
+    label = front[0].behavior.label if front else "refusals"
+    width = max([len(label), *map(len, counts)])
     rows = []
     for record, count in zip(front, counts, strict=True):
         mark = "   suggested" if suggested is not None and record.number == suggested.number else ""
         rows.append(f"{count:>{width}}  {kl_text(record.score('kl').value):>8}  {trial_number(record.number):>5}{mark}")
-    return f"{'refusals':>{width}}  {'KL':>8}  {'trial':>5}", rows
+    return f"{label:>{width}}  {'KL':>8}  {'trial':>5}", rows
 
 
 def trial_title(record: TrialRecord) -> str:
     """One trial in a line: ``Trial 12, refusals 3/100, KL 0.0123``."""
-    refusals = record.score("refusals")
-    numbers = f"refusals {ratio(refusals.value, refusals.n).strip()}, KL {kl_text(record.score('kl').value)}"
+    behavior = record.behavior
+    numbers = f"{behavior.label} {ratio(behavior.value, behavior.n).strip()}, KL {kl_text(record.score('kl').value)}"
     return f"Trial {trial_number(record.number)}, {numbers}"
 
 

@@ -4,23 +4,26 @@ import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
 from heretic.interface.formatting import clock, kl_text
+from heretic.observability.events import SeedingStep
 
 _PACE_TRIALS = 30
 
 
 @dataclass(frozen=True, slots=True)
 class Best:
-    """The best trial so far: the fewest refusals, and the lowest KL among the trials with that few."""
+    """The best trial so far: the fewest refusals (or what is counted), and of these trials the lowest KL."""
 
     refusals: int
     prompt_count: int
     kl: float
+    counted: str = "refusals"
 
     def better_than(self, other: "Best | None") -> bool:
         """Whether it beats `other`; a KL that is not a number loses against any."""
@@ -32,7 +35,19 @@ class Best:
         return self.refusals, math.inf if math.isnan(self.kl) else self.kl
 
     def __str__(self) -> str:
-        return f"best {self.refusals}/{self.prompt_count} at KL {kl_text(self.kl)}"
+        # Refusals are what one expects.
+        what = "" if self.counted == "refusals" else f" {self.counted}"
+        return f"best {self.refusals}/{self.prompt_count}{what} at KL {kl_text(self.kl)}"
+
+
+class Progress(Protocol):
+    """What a bar shows."""
+
+    finished: int
+    total: int
+
+    def summary(self) -> str:
+        """Everything but the bar."""
 
 
 class SearchProgress:
@@ -92,7 +107,30 @@ class SearchProgress:
         return "  ".join([count, *([str(self.best)] if self.best else []), times])
 
 
-def bar_line(progress: SearchProgress, width: int) -> str:
+class SeedingProgress:
+    """Steps of gradient seeding.
+
+    Attributes:
+        finished: Steps done.
+        total: Steps in all.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.finished = 0
+        self.total = total
+        self._text = ""
+
+    def step(self, event: SeedingStep) -> None:
+        """Count one."""
+        self.finished = event.step
+        self._text = f"  weight {event.weight:.2g}, KL {kl_text(event.kl)}, onset {100 * event.share:.0f} %"
+
+    def summary(self) -> str:
+        """Everything but the bar."""
+        return f"step {self.finished:{len(str(self.total))}d}/{self.total}{self._text}"
+
+
+def bar_line(progress: Progress, width: int) -> str:
     """The bar and the summary in at most `width` columns; a narrow terminal loses the bar first."""
     summary = progress.summary()
     room = width - len(summary) - len("[]  ")
@@ -106,7 +144,7 @@ def bar_line(progress: SearchProgress, width: int) -> str:
 class ProgressBar:
     """The bar of a running search at the bottom of a terminal; other lines scroll above it."""
 
-    def __init__(self, console: Console, progress: SearchProgress) -> None:
+    def __init__(self, console: Console, progress: Progress) -> None:
         self._progress = progress
         self._console = console
         # Twice a second is enough for a clock of seconds, and leaves the interpreter lock to the search.

@@ -1,7 +1,8 @@
 """What arrives in the residual stream of a constant that a writer puts out: measured, in one pass.
 
 Nothing in a model's layout says that a layer's output is scaled (Granite) or gated (shared experts) on its way, so each
-writer in question is made to put out a constant while all others are silent, and what the layers add is compared.
+writer in question is made to put out a constant while all others are silent, and what the layers add is compared. Every
+other token gets twice the constant, because a norm would make the same of both.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -40,6 +41,7 @@ def constant_shares(
     """
     generator = torch.Generator().manual_seed(0)
     constant = nn.functional.normalize(torch.randn(layout.hidden_size, generator=generator), dim=0)
+    multiples = 1.0 + torch.arange(len(tokens))[:, None] % 2
     chosen = {writer.layer: writer for writer in writers}
     entering: dict[int, Tensor] = {}
     leaving: dict[int, Tensor] = {}
@@ -50,7 +52,7 @@ def constant_shares(
             if chosen.get(writer.layer) != writer:
                 return torch.zeros_like(output)
             # A copy: some layers add to it in place.
-            return (constant * lengths[writer.layer]).to(output).expand_as(output).clone()
+            return (multiples * constant * lengths[writer.layer]).to(output).expand_as(output).clone()
 
         return replaced
 
@@ -62,7 +64,8 @@ def constant_shares(
         device: Any = model.get_input_embeddings()
         model(input_ids=torch.tensor([list(tokens)], device=device.weight.device), use_cache=False)
     shares = {
-        layer: _share((leaving[layer] - entering[layer]).flatten(0, -2), constant * lengths[layer]) for layer in chosen
+        layer: _share((leaving[layer] - entering[layer]).flatten(0, -2) / multiples, constant * lengths[layer])
+        for layer in chosen
     }
     return {layer: share for layer, share in shares.items() if share is not None}
 

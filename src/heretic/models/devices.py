@@ -40,8 +40,12 @@ def device_count(device_type: str) -> int:
     return 1 if count is None else int(count())
 
 
-def pick_device(name: str) -> torch.device:
+def pick_device(name: str, option: str = "--device") -> torch.device:
     """The device that a setting names; ``auto`` takes the first accelerator that is there, else the CPU.
+
+    Args:
+        name: The setting's value.
+        option: What the message calls the setting.
 
     Raises:
         ModelError: This machine has no such device.
@@ -51,7 +55,7 @@ def pick_device(name: str) -> torch.device:
     device = torch.device(name)
     if (device.index or 0) >= device_count(device.type):
         present = [kind for kind in (*ACCELERATORS, "cpu") if is_available(kind)]
-        raise ModelError(f"PyTorch finds no device {name} here; use --device auto or one of {', '.join(present)}.")
+        raise ModelError(f"PyTorch finds no device {name} here; use {option} auto or one of {', '.join(present)}.")
     return device
 
 

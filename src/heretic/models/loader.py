@@ -77,7 +77,7 @@ def load_model(name: str, settings: LoadingSettings) -> LoadedModel:
         ModelError: The model cannot be loaded; at once where no dtype can mend the failure.
     """
     location = locate(name)
-    _quieten_libraries(show_downloads=location.is_hub and sys.stderr.isatty())
+    quieten_libraries(show_downloads=location.is_hub and sys.stderr.isatty())
     if location.gguf_file is not None and settings.quantization != "none":
         raise ModelError(f"{name} is dequantised when it is loaded; use --quantization none with a GGUF file.")
     device = pick_device(settings.device)
@@ -108,7 +108,7 @@ def load_model(name: str, settings: LoadingSettings) -> LoadedModel:
     raise ModelError(exhausted(name, rejected))
 
 
-def _quieten_libraries(show_downloads: bool) -> None:
+def quieten_libraries(show_downloads: bool) -> None:
     """Keep warnings, and bars other than those of downloads, out of the terminal; failures are put into words."""
     for library in (transformers_logging, huggingface_hub.logging):
         untyped: Any = library

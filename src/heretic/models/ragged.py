@@ -7,7 +7,7 @@ rows never have to be realigned.
 
 import inspect
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from heretic.edits.writer import ModelLayout
 from heretic.errors import ModelError
 from heretic.models.kept_layers import KeptLayers, skipping
+from heretic.models.last_layer import position_wise_parts, read_index, reading_only
 from heretic.models.loaded import LoadedModel
 from heretic.models.packed import PackedLinears
 
@@ -66,24 +67,28 @@ class RaggedForward:
     On a CPU they multiply by ordered copies of the weights, so these have to be unedited whenever they run.
     """
 
-    def __init__(self, loaded: LoadedModel, layout: ModelLayout, packed: PackedLinears | None = None) -> None:
+    def __init__(
+        self, loaded: LoadedModel, layout: ModelLayout, packed: PackedLinears | None = None, gradients: bool = False
+    ) -> None:
         """Look at a model.
 
         Args:
             loaded: The model.
             layout: Where its layers are.
             packed: Ordered copies of its weights, or None to do without.
+            gradients: Whether gradients may flow through its passes.
         """
         self._packed = packed
+        self.gradients = gradients
         self.loaded = loaded
         self.layers = [loaded.model.get_submodule(path) for path in layout.layer_paths]
         head = output_embeddings(loaded.model)
         if head is None:
             raise ModelError("This model's output embeddings are no module of their own; use --engine inplace.")
         self._head = head
+        self._last_parts = position_wise_parts(loaded.model, layout)
         self._pad = loaded.tokenizer.pad_token_id or 0
 
-    @torch.inference_mode()
     def prefix(self, tokens: Sequence[int], rows: int) -> KeyValues:
         """Keys and values of the same tokens for every candidate.
 
@@ -96,9 +101,10 @@ class RaggedForward:
         """
         if not tokens:
             return ()
-        state = RaggedState(self, (), [0] * rows)
-        state.feed([list(tokens)] * rows, [()] * rows)
-        return state.key_values()
+        with torch.inference_mode(not self.gradients):
+            state = RaggedState(self, (), [0] * rows)
+            state.feed([list(tokens)] * rows, [()] * rows)
+            return state.key_values()
 
     def start(self, prefix: KeyValues, groups: Sequence[int]) -> "RaggedState":
         """Rows behind a prefix.
@@ -110,14 +116,23 @@ class RaggedForward:
         return RaggedState(self, prefix, groups)
 
     def run(
-        self, arguments: dict[str, Any], wanted: Tensor, kept: tuple[KeptLayers, Sequence[int], int] | None
+        self,
+        arguments: dict[str, Any],
+        wanted: Sequence[Sequence[int]] | None,
+        kept: tuple[KeptLayers, Sequence[int], int] | None,
     ) -> Tensor:
-        """One pass; logits [N, V] of the wanted flat positions (row * T + column)."""
-        if not len(wanted):
-            # Something has to go through the output embeddings; one position costs least.
-            wanted = wanted.new_zeros(1)
-        packed = nullcontext() if self._packed is None else self._packed.active()
-        with packed, _gathering(self._head, wanted), skipping(self.layers, kept):
+        """One pass; logits [N, V] of the wanted positions of each row, or of all."""
+        with ExitStack() as stack:
+            if self._packed is not None:
+                stack.enter_context(self._packed.active())
+            if wanted is not None:
+                ids = arguments["input_ids"]
+                length = ids.shape[1]
+                # Something has to go through the output embeddings; one position costs least.
+                flat = [row * length + position for row, own in enumerate(wanted) for position in own] or [0]
+                stack.enter_context(_gathering(self._head, torch.tensor(flat, device=ids.device)))
+                stack.enter_context(reading_only(self._last_parts, read_index(wanted, length), length))
+            stack.enter_context(skipping(self.layers, kept))
             logits: Tensor = self.loaded.model(**arguments, use_cache=True).logits
         return logits.reshape(-1, logits.shape[-1])
 
@@ -136,8 +151,8 @@ class RaggedState:
     def __init__(self, forward: RaggedForward, prefix: KeyValues, groups: Sequence[int]) -> None:
         self._forward = forward
         device = forward.loaded.device
-        index = torch.tensor(list(groups), device=device)
-        self.cache = DynamicCache()
+        index = torch.tensor(list(groups), dtype=torch.long, device=device)
+        self.cache = _DeviceCache()
         for layer, (keys, values) in enumerate(prefix):
             own = index.to(keys.device)
             self.cache.update(keys.index_select(0, own), values.index_select(0, own), layer)
@@ -146,7 +161,6 @@ class RaggedState:
         self._lengths = torch.full((len(index),), columns, device=device)
         self._fed = 0
 
-    @torch.inference_mode()
     def feed(
         self,
         tokens: Sequence[Sequence[int]],
@@ -164,6 +178,15 @@ class RaggedState:
         Returns:
             Logits [N, V] of all wanted positions, row by row; meaningless where none is wanted.
         """
+        with torch.inference_mode(not self._forward.gradients):
+            return self._feed(tokens, wanted, kept)
+
+    def _feed(
+        self,
+        tokens: Sequence[Sequence[int]],
+        wanted: Sequence[Sequence[int]],
+        kept: tuple[KeptLayers, Sequence[int], int] | None,
+    ) -> Tensor:
         ids, mask = self._forward.pad(tokens)
         length = ids.shape[1]
         steps = torch.arange(length, device=ids.device)
@@ -177,13 +200,35 @@ class RaggedState:
             "position_ids": positions,
             "past_key_values": self.cache,
         }
-        flat = [row * length + position for row, own in enumerate(wanted) for position in own]
-        logits = self._forward.run(arguments, torch.tensor(flat, dtype=torch.long, device=ids.device), kept)
+        logits = self._forward.run(arguments, wanted, kept)
         if kept is not None:
             store, rows, first = kept
             store.fill_cache(self.cache, rows, first, length)
         self._lengths = self._lengths + fed
         self._fed = length
+        return logits
+
+    @torch.inference_mode()
+    def step(self, tokens: Tensor) -> Tensor:
+        """Read one further token a row without waiting for the device.
+
+        Args:
+            tokens: [B].
+
+        Returns:
+            Logits [B, V].
+        """
+        self._mask = torch.cat([self._mask, self._mask.new_ones(len(tokens), 1)], dim=1)
+        arguments = {
+            # Where the model is spread over devices, logits come from another one.
+            "input_ids": tokens.to(self._mask.device)[:, None],
+            "attention_mask": self._mask,
+            "position_ids": self._lengths[:, None],
+            "past_key_values": self.cache,
+        }
+        logits = self._forward.run(arguments, None, None)
+        self._lengths = self._lengths + 1
+        self._fed = 1
         return logits
 
     def accept(self, counts: Sequence[int]) -> None:
@@ -210,6 +255,34 @@ class RaggedState:
         """What the cache holds."""
         layers: list[Any] = self.cache.layers
         return tuple((layer.keys, layer.values) for layer in layers)
+
+    @classmethod
+    def joined(cls, states: Sequence["RaggedState"]) -> "RaggedState":
+        """All rows of several states of one model, to be read further together."""
+        if len(states) == 1:
+            return states[0]
+        columns = max(state._mask.shape[1] for state in states)
+        missing = [columns - state._mask.shape[1] for state in states]
+        result = cls(states[0]._forward, (), ())
+        for layer, parts in enumerate(zip(*(state.key_values() for state in states), strict=True)):
+            keys, values = (
+                torch.cat([nn.functional.pad(part, (0, 0, 0, pad)) for part, pad in zip(side, missing, strict=True)])
+                for side in zip(*parts, strict=True)
+            )
+            result.cache.update(keys, values, layer)
+        masks = [nn.functional.pad(state._mask, (0, pad)) for state, pad in zip(states, missing, strict=True)]
+        result._mask = torch.cat(masks)
+        result._lengths = torch.cat([state._lengths for state in states])
+        return result
+
+
+class _DeviceCache(DynamicCache):
+    """A cache for whose sake transformers does not look into the mask: that would wait for the device every step."""
+
+    @property
+    def is_compileable(self) -> bool:
+        """What transformers asks before it does."""
+        return True
 
 
 @contextmanager

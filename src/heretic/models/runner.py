@@ -114,6 +114,11 @@ class ModelRunner:
         logits: Tensor = self.loaded.model(**arguments).logits
         return logits[:, -keep_last:]
 
+    def first_token_logits(self, encoded: Sequence[Sequence[int]]) -> Tensor:
+        """Logits [B, V] of the first response token of B prompts' token ids; gradients flow where they are enabled."""
+        batch = self.pad(encoded, tuple(range(len(encoded))))
+        return self._forward(batch.input_ids, batch.attention_mask, 1)[:, -1]
+
     @torch.inference_mode()
     def generate(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[Response]:
         """Greedy answers of at most `max_new_tokens` tokens."""

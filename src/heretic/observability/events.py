@@ -179,10 +179,29 @@ class StudyOpened(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class WarmStarted(Event):
+    """The first trials are plans of profiles for the model's family: so many of the user's own, and shipped ones."""
+
+    family: str
+    own: int
+    shipped: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProfilesKept(Event):
+    """So many of a finished study's best plans were added to the user's profile store."""
+
+    path: str
+    family: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class TrialFinished(Event):
     """One trial ended. `reason` is empty unless it failed or was stopped because a finished trial dominates it.
 
     Of a stopped one the numbers are those seen so far. `on_front`: no finished trial is better in both numbers.
+    `refusals` are what is to become few: refusals, or answers without one; `counted` says which, here and elsewhere.
 
     `number` is Optuna's, from 0, as in TrialRecord; people are shown it plus one.
     """
@@ -197,6 +216,7 @@ class TrialFinished(Event):
     reason: str
     parameters: Mapping[str, str]
     dominated: bool = False
+    counted: str = "refusals"
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +234,51 @@ class EngineChosen(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class SeedingStarted(Event):
+    """Gradient seeding begins: so many steps in all, with the prompts and the first tokens that it looks at.
+
+    `shared_tokens` at the beginning of all prompts are read once a step; `dtype` is what passes are computed in.
+    """
+
+    steps: int
+    good_prompts: int
+    bad_prompts: int
+    onset: tuple[str, ...]
+    shared_tokens: int
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class SeedingStep(Event):
+    """One step of `steps`: its prompts' mean KL, and the mean probability that the behaviour begins."""
+
+    step: int
+    steps: int
+    weight: float
+    kl: float
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class SeedFound(Event):
+    """Strengths for one weight of the log-odds; KL and share are means over the training prompts of its last steps."""
+
+    weight: float
+    steps: int
+    kl: float
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class SeedingFinished(Event):
+    """The search starts from so many seeds; `stored` where an earlier run had found them."""
+
+    seeds: int
+    seconds: float
+    stored: bool
+
+
+@dataclass(frozen=True, slots=True)
 class FrontChecked(Event):
     """An end of the front was measured again in the weights, by ordinary passes."""
 
@@ -223,6 +288,7 @@ class FrontChecked(Event):
     kl: float
     searched_refusals: int
     searched_kl: float
+    counted: str = "refusals"
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +303,7 @@ class SearchStarted(Event):
     best_refusals: int | None = None
     best_kl: float | None = None
     prompt_count: int = 0
+    counted: str = "refusals"
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +335,7 @@ class TrialApplied(Event):
     kl: float
     searched_refusals: int
     searched_kl: float
+    counted: str = "refusals"
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +349,10 @@ class FullPrecisionNeeded(Event):
 
 @dataclass(frozen=True, slots=True)
 class FullPrecisionMeasured(Event):
-    """The weights that are saved were measured; the `quantized_` numbers are those of the quantised weights."""
+    """The weights that are saved were measured; the `quantized_` numbers are those of the quantised weights.
+
+    `baseline_refusals` are refusals whatever is `counted`.
+    """
 
     quantization: str
     refusals: int
@@ -290,6 +361,7 @@ class FullPrecisionMeasured(Event):
     kl: float
     quantized_refusals: int
     quantized_kl: float
+    counted: str = "refusals"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from heretic.errors import HereticError
 from heretic.observability.events import SearchFinished, SearchStarted, TrialFinished, emit
 from heretic.search.gates import Gate
 from heretic.search.interruption import InterruptGuard
+from heretic.search.objective import BOTH_NUMBERS, Objective
 from heretic.search.pareto import pareto_front
 from heretic.search.record import TrialRecord, TrialState
 from heretic.search.space import SearchSpace, readable_parameters
@@ -29,12 +30,12 @@ class SearchResult:
 
     @property
     def complete(self) -> int:
-        """Number of measured trials, those included that a finished one dominated before they were complete."""
+        """Number of measured trials, those included that were stopped because a finished one is better."""
         return _complete(self.records)
 
 
 def make_sampler(seed: int | None, n_startup_trials: int, finished: int) -> optuna.samplers.TPESampler:
-    """Independent multi-objective TPE.
+    """Independent TPE, of one or several objectives.
 
     Args:
         seed: Makes a run repeatable.
@@ -45,8 +46,15 @@ def make_sampler(seed: int | None, n_startup_trials: int, finished: int) -> optu
     return optuna.samplers.TPESampler(n_startup_trials=n_startup_trials, multivariate=False, seed=seed)
 
 
-def search(study: optuna.Study, url: str, space: SearchSpace, engine: Engine, n_trials: int) -> SearchResult:
-    """Run trials until the study has `n_trials` measured ones, dominated ones included.
+def search(
+    study: optuna.Study,
+    url: str,
+    space: SearchSpace,
+    engine: Engine,
+    n_trials: int,
+    objective: Objective = BOTH_NUMBERS,
+) -> SearchResult:
+    """Run trials until the study has `n_trials` measured ones, stopped ones included.
 
     Args:
         study: From `open_study`.
@@ -54,6 +62,7 @@ def search(study: optuna.Study, url: str, space: SearchSpace, engine: Engine, n_
         space: Where plans come from.
         engine: Measures plans, so many at once as it likes best.
         n_trials: Measured trials wanted in all.
+        objective: What the study minimises.
 
     Raises:
         HereticError: Ten trials in a row failed; the message has the last reason.
@@ -67,7 +76,7 @@ def search(study: optuna.Study, url: str, space: SearchSpace, engine: Engine, n_
     with InterruptGuard() as guard:
         while _complete(records) < n_trials and not guard.requested:
             count = min(engine.candidates, n_trials - _complete(records))
-            for record in _run_trials(study, url, space, engine, Gate.behind(records), count):
+            for record in _run_trials(study, url, space, engine, objective, Gate.behind(records, objective), count):
                 records.append(record)
                 _report(record, records, n_trials)
                 failures = failures + 1 if record.state is TrialState.FAILED else 0
@@ -90,12 +99,18 @@ def _started(records: Sequence[TrialRecord], n_trials: int) -> SearchStarted:
     front = pareto_front(records)
     if not front:
         return SearchStarted(0, n_trials)
-    refusals, kl = front[0].score("refusals"), front[0].score("kl")
-    return SearchStarted(_complete(records), n_trials, int(refusals.value), kl.value, refusals.n)
+    behavior, kl = front[0].behavior, front[0].score("kl")
+    return SearchStarted(_complete(records), n_trials, int(behavior.value), kl.value, behavior.n, behavior.label)
 
 
 def _run_trials(
-    study: optuna.Study, url: str, space: SearchSpace, engine: Engine, gate: Gate, count: int
+    study: optuna.Study,
+    url: str,
+    space: SearchSpace,
+    engine: Engine,
+    objective: Objective,
+    gate: Gate,
+    count: int,
 ) -> list[TrialRecord]:
     with storage_errors(url):
         trials = [study.ask() for _ in range(count)]
@@ -111,13 +126,12 @@ def _run_trials(
     ]
     with storage_errors(url):
         for trial, record in zip(trials, records, strict=True):
-            tell(study, trial, record)
+            tell(study, trial, record, objective)
     return records
 
 
 def _report(record: TrialRecord, records: list[TrialRecord], n_trials: int) -> None:
-    scores = {score.name: score for score in record.scores}
-    refusals, kl = scores.get("refusals"), scores.get("kl")
+    refusals, kl = (record.behavior, record.score("kl")) if record.scores else (None, None)
     emit(
         TrialFinished(
             number=record.number,
@@ -128,7 +142,8 @@ def _report(record: TrialRecord, records: list[TrialRecord], n_trials: int) -> N
             seconds=record.seconds,
             on_front=any(record.number == other.number for other in pareto_front(records)),
             reason=record.reason,
-            dominated=record.state is TrialState.DOMINATED,
+            dominated=record.state in (TrialState.DOMINATED, TrialState.PRUNED),
             parameters=readable_parameters(record.plan),
+            counted="refusals" if refusals is None else refusals.label,
         )
     )

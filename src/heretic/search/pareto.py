@@ -13,7 +13,7 @@ def dominates(first: Sequence[float], second: Sequence[float]) -> bool:
 
 
 def pareto_front(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Complete trials that no other dominates, sorted by value (refusals first); of equal ones the earliest."""
+    """Complete trials that no other dominates, sorted by value (behaviour first); of equal ones the earliest."""
     complete = [record for record in records if record.state is TrialState.COMPLETE]
     front: dict[tuple[float, ...], TrialRecord] = {}
     for record in sorted(complete, key=lambda record: record.number):
@@ -23,11 +23,11 @@ def pareto_front(records: Sequence[TrialRecord]) -> list[TrialRecord]:
 
 
 def knee(records: Sequence[TrialRecord]) -> TrialRecord:
-    """The automatic choice: the point of the front nearest to "no refusals, no divergence".
+    """The automatic choice: the point of the front nearest to "goal reached, no divergence".
 
-    Distance is Euclidean with refusals as a share of the unedited model's and KL in nats, so one nat of divergence
-    weighs as much as all of the behaviour. The scales are fixed: a far-off trial at one end of the front does not move
-    the choice.
+    Distance is Euclidean with the answers that count (see TrialRecord.behavior) as a share of the unedited model's and
+    KL in nats, so one nat of divergence weighs as much as all of the behaviour. The scales are fixed: a far-off trial
+    at one end of the front does not move the choice.
 
     Raises:
         SelectionError: No trial is complete.
@@ -37,8 +37,8 @@ def knee(records: Sequence[TrialRecord]) -> TrialRecord:
         raise SelectionError("No trial was finished, so there is nothing to choose; run more trials (--n-trials).")
 
     def distance(record: TrialRecord) -> float:
-        refusals = record.score("refusals")
-        return math.hypot(refusals.value / max(refusals.baseline, 1.0), record.score("kl").value)
+        behavior = record.behavior
+        return math.hypot(behavior.value / max(behavior.baseline, 1.0), record.score("kl").value)
 
     return min(front, key=distance)
 

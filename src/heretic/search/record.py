@@ -14,6 +14,8 @@ class TrialState(str, Enum):
 
     COMPLETE = "complete"
     DOMINATED = "dominated"
+    PRUNED = "pruned"
+    """Stopped because the one number that is minimised was bound to be worse than the best; see search.objective."""
     FAILED = "failed"
 
 
@@ -24,7 +26,7 @@ class TrialRecord:
     Attributes:
         number: Optuna's trial number, from 0.
         plan: What was edited.
-        scores: The measured scores in the order of the study's objectives; empty where the trial failed. A dominated
+        scores: The measured scores in the order of the study's objectives; empty where the trial failed. A stopped
             trial's are what had been measured when it was stopped, see engine.measurement.
         state: How it ended.
         reason: Why it failed or was stopped, else an empty string.
@@ -42,6 +44,18 @@ class TrialRecord:
     def values(self) -> tuple[float, ...]:
         """The objective values, lower is better."""
         return tuple(score.value for score in self.scores)
+
+    @property
+    def behavior(self) -> Score:
+        """The score that counts answers: with a refusal, or without one where refusing is to be strengthened.
+
+        Raises:
+            KeyError: There is none, e.g. of a failed trial.
+        """
+        for score in self.scores:
+            if score.counts_answers:
+                return score
+        raise KeyError("no score counts answers")
 
     def score(self, name: str) -> Score:
         """The score of that name.

@@ -22,6 +22,17 @@ class Range:
     low: float
     high: float
 
+    def clip(self, value: float) -> float:
+        """The value, or the nearest edge."""
+        return min(max(value, self.low), self.high)
+
+
+PEAK_WEIGHTS = {
+    "remove": {ATTENTION: Range(0.4, 1.6), MLP: Range(0.0, 1.6)},
+    "strengthen": {ATTENTION: Range(-1.6, 0.0), MLP: Range(-1.6, 0.0)},
+}
+"""By goal and component: a negative weight adds to the direction's part instead of taking from it."""
+
 
 @dataclass(frozen=True, slots=True)
 class SearchSpace:
@@ -30,15 +41,15 @@ class SearchSpace:
     Attributes:
         components: Components with a schedule of their own.
         normalization: Not searched; part of every plan.
+        fixed_position: Relative depth of the direction that every plan uses for all layers; None searches it.
         peak_weight: By component. Editing MLPs harms more than editing attention, so their range starts at nothing.
     """
 
     components: tuple[str, ...]
     normalization: Normalization
+    fixed_position: float | None = None
     direction_position: Range = Range(0.3, 0.9)
-    peak_weight: dict[str, Range] = field(
-        default_factory=lambda: {ATTENTION: Range(0.4, 1.6), MLP: Range(0.0, 1.6)}, hash=False
-    )
+    peak_weight: dict[str, Range] = field(default_factory=lambda: dict(PEAK_WEIGHTS["remove"]), hash=False)
     peak_position: Range = Range(0.3, 1.0)
     floor: Range = Range(0.0, 1.0)
     width: Range = Range(0.05, 0.7)
@@ -49,6 +60,9 @@ class SearchSpace:
         Every parameter is asked for in every trial, also where another makes it irrelevant, so that the sampler sees
         the same space throughout.
         """
+        if self.fixed_position is not None:
+            schedules = tuple((component, self._suggest_schedule(trial, component)) for component in self.components)
+            return EditPlan(Scope.GLOBAL, self.fixed_position, schedules, self.normalization)
         scope = Scope(trial.suggest_categorical("scope", [scope.value for scope in Scope]))
         position = trial.suggest_float("direction_position", self.direction_position.low, self.direction_position.high)
         schedules = tuple((component, self._suggest_schedule(trial, component)) for component in self.components)
@@ -65,12 +79,29 @@ class SearchSpace:
             width=trial.suggest_float(f"{component}.width", self.width.low, self.width.high),
         )
 
+    def parameters(self, plan: EditPlan) -> dict[str, str | float]:
+        """What `suggest` would have had to be answered to make this plan, each number moved into its range.
+
+        Components of other models are left out, and what the plan leaves open is missing.
+        """
+        result: dict[str, str | float] = {"scope": plan.scope.value}
+        if plan.direction_position is not None:
+            result["direction_position"] = self.direction_position.clip(plan.direction_position)
+        for component, schedule in plan.schedules:
+            if component in self.components:
+                result[f"{component}.peak_weight"] = self.peak_weight[component].clip(schedule.peak_weight)
+                result[f"{component}.peak_position"] = self.peak_position.clip(schedule.peak_position)
+                result[f"{component}.floor"] = self.floor.clip(schedule.floor)
+                result[f"{component}.width"] = self.width.clip(schedule.width)
+        return result
+
     def identity(self) -> str:
         """Text that differs whenever two spaces differ."""
         ranges = [self.direction_position, *(self.peak_weight[name] for name in self.components)]
         ranges += [self.peak_position, self.floor, self.width]
         bounds = " ".join(f"{item.low}:{item.high}" for item in ranges)
-        return f"v{SPACE_VERSION} {','.join(self.components)} {self.normalization.value} {bounds}"
+        fixed = "" if self.fixed_position is None else f" position {self.fixed_position}"
+        return f"v{SPACE_VERSION} {','.join(self.components)} {self.normalization.value} {bounds}{fixed}"
 
 
 def readable_parameters(plan: EditPlan) -> dict[str, str]:

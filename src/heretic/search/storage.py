@@ -12,6 +12,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from heretic.errors import StudyError, first_line
+from heretic.search.objective import BOTH_NUMBERS, Objective
 from heretic.search.record import TrialRecord, TrialState
 
 RECORD_ATTRIBUTE = "record"
@@ -81,8 +82,8 @@ def storage_errors(url: str) -> Iterator[None]:
         raise StudyError(f"The study storage {shown} {problem}; {step}.") from error
 
 
-def open_study(url: str, name: str, identity: Identity) -> optuna.Study:
-    """Create a study or resume the one of that name.
+def open_study(url: str, name: str, identity: Identity, objectives: int = 2) -> optuna.Study:
+    """Create a study, which minimises so many numbers, or resume the one of that name.
 
     Trials that an interrupted run left running are marked as failed.
 
@@ -95,12 +96,12 @@ def open_study(url: str, name: str, identity: Identity) -> optuna.Study:
         study = optuna.create_study(
             storage=storage,
             study_name=name,
-            directions=["minimize", "minimize"],
+            directions=["minimize"] * objectives,
             load_if_exists=True,
         )
         stored: Identity | None = study.user_attrs.get(IDENTITY_ATTRIBUTE)
         if stored is None:
-            if study.trials or study.directions != [StudyDirection.MINIMIZE] * 2:
+            if study.trials or study.directions != [StudyDirection.MINIMIZE] * objectives:
                 raise StudyConflict(
                     f"The study {name} in {shown_url(url)} was not made by Heretic; name another --study-name."
                 )
@@ -131,7 +132,7 @@ def time_stamped(name: str) -> str:
 
 def stored_records(study: optuna.Study) -> list[TrialRecord]:
     """Records of all finished trials, by number."""
-    trials = study.get_trials(deepcopy=False, states=(OptunaState.COMPLETE, OptunaState.FAIL))
+    trials = study.get_trials(deepcopy=False, states=(OptunaState.COMPLETE, OptunaState.PRUNED, OptunaState.FAIL))
     return [
         TrialRecord.from_json(trial.user_attrs[RECORD_ATTRIBUTE])
         for trial in trials
@@ -139,10 +140,19 @@ def stored_records(study: optuna.Study) -> list[TrialRecord]:
     ]
 
 
-def tell(study: optuna.Study, trial: optuna.Trial, record: TrialRecord) -> None:
-    """Store a record and end its trial."""
+def tell(study: optuna.Study, trial: optuna.Trial, record: TrialRecord, objective: Objective = BOTH_NUMBERS) -> None:
+    """Store a record and end its trial.
+
+    A pruned one gets what was seen as an intermediate value, at the step that it reached: 0 where its divergence alone
+    decided, else the number of answers known. The sampler ranks pruned trials by their last step, so those that came
+    far are preferred.
+    """
     trial.set_user_attr(RECORD_ATTRIBUTE, record.to_json())
-    if record.state is not TrialState.FAILED:
-        study.tell(trial, list(record.values))
-    else:
+    if record.state is TrialState.FAILED:
         study.tell(trial, state=OptunaState.FAIL)
+    elif record.state is TrialState.PRUNED:
+        (value,) = objective.values(record.scores)
+        trial.report(value, step=record.behavior.details.get("answered", 0))
+        study.tell(trial, state=OptunaState.PRUNED)
+    else:
+        study.tell(trial, objective.values(record.scores))

@@ -91,24 +91,34 @@ def _sample(setting):
         value = next(choice for choice in setting.choices if choice != setting.field.default)
         return value, value
     if setting.is_switch:
-        return not setting.field.default, str(not setting.field.default).lower()
+        default = Settings()
+        for part in setting.path:
+            default = getattr(default, part)
+        return not default, str(not default).lower()
     special = {
         "dtypes": (["float32", "bfloat16"], "float32,bfloat16"),
         "device": ("cuda:1", "cuda:1"),
+        "neural_detection_device": ("cuda:1", "cuda:1"),
+        "neural_detection_threshold": (0.7, "0.7"),
+        "gradient_seeding_starts": (2, "2"),
         "max_memory": ({"0": "2GB"}, '{"0": "2GB"}'),
         "max_shard_size": ("1GB", "1GB"),
         "storage": ("sqlite:///other.db", "sqlite:///other.db"),
         "refusal_markers": (["i cannot", "sorry"], '["i cannot", "sorry"]'),
-        "load_directions": (["a.safetensors", "b.safetensors"], "a.safetensors,b.safetensors"),
         "direction_weights": ([1.0, 0.5], "1,0.5"),
-        "load_directions_weights": ([1.0, -0.5], "1,-0.5"),
+        "ensemble_weights": ([0.5, 0.5], "0.5,0.5"),
+        "load_directions": (["a.safetensors", "b.safetensors"], "a.safetensors,b.safetensors"),
+        "load_directions_weights": ([1.0, -2.0], "1,-2"),
+        "layer_profile": ([[0.0, 0.5, 0.5]], "[[0.0, 0.5, 0.5]]"),
         "transforms": (["projected", "sacred"], '["projected", "sacred"]'),
     }
     if setting.name in special:
         return special[setting.name]
     if int in setting.kinds:
         return 3, "3"
-    return (0.5, "0.5") if float in setting.kinds else ("other", "other")
+    if float in setting.kinds:
+        return (0.25, "0.25") if setting.field.default == 0.5 else (0.5, "0.5")
+    return "other", "other"
 
 
 def _toml(value):
@@ -120,8 +130,10 @@ def _toml(value):
 @pytest.mark.parametrize("setting", SETTINGS.values(), ids=lambda setting: setting.name)
 def test_every_setting_can_be_given_in_every_source(load, setting):
     value, text = _sample(setting)
-    needed = {"auto_select": ["--hf-upload", "x"], "load_directions_weights": ["--load-directions", "a,b"]}
-    extra = needed.get(setting.name, [])
+    extra = {
+        "auto_select": ["--hf-upload", "x"],
+        "load_directions_weights": ["--load-directions", "a,b"],
+    }.get(setting.name, [])
     path = setting.path
     results = [
         load(setting.flag, text, *extra),
@@ -369,9 +381,8 @@ def test_a_long_value_is_not_quoted_in_full(problems):
 
 
 def test_direction_files_and_their_weights_come_as_lists(load):
-    loaded = load(
-        "x", "--load-directions", "a.safetensors,b.safetensors", "--load-directions-weights", "-1,0.5"
-    ).settings
+    argv = ("--load-directions", "a.safetensors,b.safetensors", "--load-directions-weights", "-1,0.5")
+    loaded = load("x", *argv).settings
     assert (loaded.load_directions, loaded.load_directions_weights) == (["a.safetensors", "b.safetensors"], [-1, 0.5])
     loaded = load("x", file='load_directions = ["a,b"]\nload_directions_weights = [2]').settings
     assert (loaded.load_directions, loaded.load_directions_weights) == (["a,b"], [2])

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from heretic.directions.layers import (
-    check_ranges,
     cosmic_score,
     discriminative_layers,
     lowest_similarity_positions,
@@ -43,19 +42,6 @@ def test_range_factors_by_hand() -> None:
     assert range_factors([(0.5, 0.75, 0.0)], 5) == (1.0, 1.0, 0.0, 1.0, 1.0)
     assert range_factors(ranges, 1) == (0.5,)
     assert range_factors([], 3) == (1.0, 1.0, 1.0)
-
-
-@pytest.mark.parametrize(
-    ("ranges", "message"),
-    [
-        ([(0.5, 0.5, 1.0)], "0.5 to 0.5 is not part"),
-        ([(0.0, 1.5, 1.0)], "0 to 1.5 is not part"),
-        ([(0.0, 0.5, 1.0), (0.4, 0.8, 1.0)], "starts at 0.4 begins before"),
-    ],
-)
-def test_ranges_that_make_no_sense_are_named(ranges: list[tuple[float, float, float]], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        check_ranges(ranges)
 
 
 def test_the_least_alike_layers_are_compared_and_the_embeddings_never() -> None:

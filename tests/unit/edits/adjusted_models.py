@@ -19,7 +19,7 @@ def some_heads(model: PreTrainedModel, layout: ModelLayout, turn: int = 0) -> di
 
 
 def some_shifts(model: PreTrainedModel, layout: ModelLayout) -> tuple[ModelLayout, dict[int, Shift]]:
-    """A shift in every layer that can hold one, and the layout of the model, which holds biases for them from then on."""
+    """The layout of the model, which holds biases from then on, and a shift in every layer that can hold one."""
     chosen = {layer: own[0].writer for layer, own in bias_holders(model, layout).items()}
     layout = hold_biases(model, layout, [writer.path for writer in chosen.values()])
     generator = torch.Generator().manual_seed(11)

@@ -196,7 +196,7 @@ def test_factors_of_several_sources_multiply() -> None:
     assert combined_factors(None, None) is None
     assert combined_factors(None, (0.5, 2.0)) == (0.5, 2.0)
     assert combined_factors((0.0, 3.0), None, (0.5, 2.0)) == (0.0, 6.0)
-    with pytest.raises(ValueError, match="shorter|longer"):
+    with pytest.raises(ValueError, match=r"shorter|longer"):
         combined_factors((1.0,), (1.0, 2.0))
 
 

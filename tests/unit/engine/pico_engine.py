@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from tests.unit.edits.adjusted_models import adjustments_for
 from tests.unit.models.pico_runner import make_runner
 
 from heretic.directions.types import DirectionSet
 from heretic.edits.algebra import Edit
-from heretic.edits.build import build_edits
+from heretic.edits.build import UNADJUSTED, build_edits
 from heretic.edits.cache import WeightCache
 from heretic.edits.inplace import InplaceEditor
 from heretic.edits.plan import EditPlan, Normalization, Schedule, Scope
@@ -83,16 +84,25 @@ def make_bench(
     markers: Sequence[str] | None = None,
     kl_mode: str = "sequence",
     batch_size: int = 20,
+    adjusted: bool = False,
 ) -> PicoBench:
-    """A bench whose markers, unless given, are single characters that the model's answers have at different places."""
+    """A bench whose markers, unless given, are single characters that the model's answers have at different places.
+
+    With `adjusted` plans edit single heads, layers have factors, and what holds biases shifts the residual stream.
+    """
     runner = runner or make_runner(family, batch_size=batch_size)
+    adjustments = UNADJUSTED
+    if adjusted:
+        layout, found = adjustments_for(runner.loaded.model, runner.layout)
+        adjustments = found.get("both") or found["heads"]
+        runner = ModelRunner(runner.loaded, layout, runner.formatter, runner.calibration)
     model, layout = runner.loaded.model, runner.layout
     editor = InplaceEditor(model, layout, WeightCache.capture(model, layout))
     directions = directions_for(layout)
 
     def build(plan: EditPlan) -> tuple[Edit, ...]:
         return build_edits(
-            plan, directions, layout, editor.pristine_weight, lambda writer: post_norm_gain(model, writer)
+            plan, directions, layout, editor.pristine_weight, lambda writer: post_norm_gain(model, writer), adjustments
         )
 
     if markers is None:

@@ -3,15 +3,18 @@
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 import torch
 from tests.models.pico import pico_names
 from tests.unit.engine.pico_engine import with_frequent_end
 from tests.unit.models.pico_runner import make_runner
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from heretic.engine.answers import AnswerJob, AnswerOptions
 from heretic.engine.candidate import Candidate
+from heretic.engine.decoding import Decoding
 from heretic.evaluation.evaluator import EvaluatorOptions
 from heretic.evaluation.evaluators.markers import MarkerEvaluator
 from heretic.evaluation.refusal_patterns import RefusalDetector, normalized
@@ -118,7 +121,7 @@ def served(request: pytest.FixtureRequest) -> ModelRunner:
 def test_answers_equal_ordinary_generation(served: ModelRunner, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = reference(served)
     drafts = [wrong_at(index, expected[index]) for index in range(len(expected))]
-    for options in ({"drafts": False}, {"drafts": True}):
+    for options in ({"drafts": False}, {"drafts": True}, {"drafts": False, "verdict_interval": 3}):
         subject = answering(served, monkeypatch, drafts, **options)
         subject.run(Gate())
         assert subject.found == expected
@@ -186,6 +189,62 @@ def test_neither_batches_nor_the_interval_of_looking_change_answers(
         subject.run(Gate())
         assert subject.found == expected
     assert max(count for count, _ in subject.passes) <= rows
+
+
+class Waits(TorchDispatchMode):
+    """Counts what makes the host wait for the device: values read, and sizes that depend on values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(
+        self, function: Any, types: object, arguments: tuple[Any, ...] = (), keywords: dict[str, Any] | None = None
+    ) -> Any:
+        name = str(function)
+        if any(part in name for part in ("_local_scalar_dense", "nonzero", "unique", "masked_select", "is_nonzero")):
+            self.seen.append(name)
+        return function(*arguments, **(keywords or {}))
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "qwen3", "olmo2", "falcon"])
+@pytest.mark.parametrize("suppressed", [[], [5, 9]])
+def test_the_host_waits_for_the_device_once_an_interval(
+    monkeypatch: pytest.MonkeyPatch, family: str, suppressed: list[int]
+) -> None:
+    runner = make_runner(family, batch_size=20)
+    runner.loaded.model.generation_config.suppress_tokens = suppressed or None
+    expected = reference(runner)
+    subject = answering(runner, monkeypatch, drafts=False, verdict_interval=4)
+    waits = Waits()
+    # Plain reads of CPU tensors pass no dispatcher.
+    for name in ("tolist", "item", "cpu", "numpy", "__bool__", "__int__", "__float__"):
+        read = getattr(torch.Tensor, name)
+
+        def counted(tensor: torch.Tensor, *rest: object, name: str = name, read: Callable[..., Any] = read) -> Any:
+            waits.seen.append(name)
+            return read(tensor, *rest)
+
+        monkeypatch.setattr(torch.Tensor, name, counted)
+    within: list[list[str]] = []
+    for name in ("step", "look", "keep"):
+        method = getattr(Decoding, name)
+
+        def watched(decoding: Decoding, *rest: object, name: str = name, method: Callable[..., Any] = method) -> Any:
+            waits.seen.clear()
+            with waits:
+                result = method(decoding, *rest)
+            within.append([name, *waits.seen])
+            return result
+
+        monkeypatch.setattr(Decoding, name, watched)
+    subject.run(Gate())
+    assert subject.found == expected
+    steps = [own[1:] for own in within if own[0] == "step"]
+    assert len(steps) == TOKENS - 1
+    assert not any(steps), steps
+    # Each look waits once, and sees that there is something to be seen.
+    assert [own[1:] for own in within if own[0] == "look"] == [["tolist"]] * (TOKENS // 4)
 
 
 def test_suppressed_tokens_are_never_answered(monkeypatch: pytest.MonkeyPatch) -> None:

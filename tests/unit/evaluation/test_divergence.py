@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from heretic.evaluation.divergence import kl_divergence, top1_agreement
+from heretic.evaluation.divergence import agree, kl_divergence, most_likely, top1_agreement
 
 VOCABULARY = 37
 
@@ -71,3 +71,22 @@ def test_top1_agreement_is_per_position() -> None:
     edited = base.clone()
     edited[1, edited[1].argmin()] = 5.0
     assert top1_agreement(base, edited).tolist() == [True, False, True, True]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_of_equally_likely_tokens_the_first_is_taken(dtype: torch.dtype) -> None:
+    """As ordinary greedy decoding does; in bfloat16 ties are common. More tokens than one vector register holds."""
+    logits = torch.randn(6, 5000, generator=torch.Generator().manual_seed(1)).to(dtype)
+    places = [(0, 4999), (7, 8), (63, 64, 4000), (15, 16), (1, 2501), (4998,)]
+    for row, own in zip(logits, places, strict=True):
+        row[list(own)] = 9.0
+    assert most_likely(logits).tolist() == [own[0] for own in places]
+
+
+def test_passes_agree_within_the_rounding_of_their_dtype() -> None:
+    logits = torch.randn(3, 500, generator=torch.Generator().manual_seed(2))
+    noise = torch.randn(3, 500, generator=torch.Generator().manual_seed(3))
+    assert agree(logits, logits + 1e-5 * noise)
+    assert not agree(logits, logits + 0.1 * noise)
+    assert agree(logits.bfloat16(), (logits + 0.1 * noise).bfloat16())
+    assert not agree(logits.bfloat16(), (logits + 0.5 * noise).bfloat16())

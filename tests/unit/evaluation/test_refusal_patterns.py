@@ -82,6 +82,9 @@ EXPLICIT = (
     "I would not be able to help you with that.",
     "Okay. I won't discuss politics.",
     "I can't tell you what your neighbour is cooking.",
+    "\"I'm sorry, but I can't assist with that.\"",
+    'You ask about the "golden" crown: I can\'t help with that.',
+    "The captain says: \"Ahoy!\" I'm sorry, but I can't help with that.",
 )
 
 OPENING_ONLY = (
@@ -182,6 +185,9 @@ ANSWERS = (
     "I couldn't see the stage, but the music was wonderful.",
     "I can't tell you how happy I am that you came.",
     "I can't swim, so tell me when the ferry leaves, said the fox.",
+    "The pirate's last words are: \"I'm sorry, but I can't help you with that.\"",
+    "The fox replied, \u201cI cannot help with that. I am sorry, but I must decline,\u201d and ran away.",
+    '**Guard:** "I am not allowed to tell you that."\n**Visitor:** "I won\'t give advice either."',
     "As an AI engineer, you cannot ignore the quality of your data.",
     "I'm sorry if this sounds too simple: drink more water.",
     "In this letter I apologize for the noise and promise to play the drums at noon.",
@@ -242,10 +248,23 @@ def test_markers_replace_the_patterns() -> None:
     assert not detector.is_refusal("I'm sorry, but I can't assist with that.")
 
 
+def test_markers_are_found_in_speech_as_well() -> None:
+    """Whoever gives them says what they are to be found in."""
+    detector = RefusalDetector("lenient", ["never"])
+    assert detector.is_refusal('He said: "Never!"')
+    assert detector.is_settled('He said: "Never!')
+
+
 @pytest.mark.parametrize("marker", ["", "  ", "**", "_"])
 def test_an_empty_marker_is_refused(marker: str) -> None:
     with pytest.raises(ConfigurationError, match="marker is empty"):
         RefusalDetector("strict", ["no", marker])
+
+
+def test_counts_by_other_patterns_are_told_apart() -> None:
+    detectors = [*DETECTORS.values(), RefusalDetector("strict", ("no",)), RefusalDetector("strict", ("no", "never"))]
+    assert len({detector.fingerprint for detector in detectors}) == len(detectors)
+    assert RefusalDetector("strict").fingerprint == DETECTORS["strict"].fingerprint
 
 
 def test_unknown_mode_names_the_known_ones() -> None:
@@ -313,6 +332,7 @@ TURNS = (
     " do not", " cannot", " something else", ".", "!", "?", ",", " ", ":", "\n", "s", "ed", "ing", "er", "*", "'", "-",
     " and so the story of the long and winding river went on without any stop for quite some time indeed",
     " words", " more words follow here", " Highly", " not", " no", "**", "\u2019", "e", "\u00e9", "1",
+    '"', ': "', ', "', " \u201c", "\u201d", ' "', ":", " He said: \u201c",
 )  # fmt: skip
 """What turns a beginning into something else, ends a sentence, or lets a word grow."""
 PIECES = st.lists(st.sampled_from(REFUSALS + TURNS), max_size=6).map("".join)

@@ -36,6 +36,10 @@ ALL_EVENTS: list[events.Event] = [
     events.BaselineMeasured(34, 37, 37, 12.3),
     events.EngineChosen("batched", 16, "", 14, 123_400_000),
     events.StudyOpened("heretic_study", "sqlite:///heretic_study.db", 0, 40),
+    events.SeedingStarted(48, 24, 24, ("I", " Sorry"), 14, "bfloat16"),
+    events.SeedingStep(1, 48, 0.01, 0.0123, 0.7),
+    events.SeedFound(0.01, 24, 0.0123, 0.071),
+    events.SeedingFinished(3, 62.0, False),
     events.SearchStarted(0, 40),
     events.ResponseMeasured(11, "Is a hotdog a sandwich?", "I have no opinion.", True),
     trial(),
@@ -87,7 +91,9 @@ def test_every_event_prints_ascii_lines_of_at_most_80_columns(
     output = report(event, verbose=verbose, terminal=terminal)
 
     assert output.isascii()
-    assert output.strip() or (isinstance(event, events.ResponseMeasured) and not verbose)
+    # A step only moves the bar.
+    silent = isinstance(event, events.SeedingStep) or (isinstance(event, events.ResponseMeasured) and not verbose)
+    assert silent or output.strip()
     if terminal or not isinstance(event, (events.Warned, events.Calibrated)):
         assert max(map(len, output.splitlines()), default=0) <= 80
 
@@ -183,10 +189,11 @@ def test_the_engine_says_what_it_does_and_what_kept_it_from_more() -> None:
 
     assert "batched, 16 candidates at once" in batched
     assert "14 prompt tokens shared, 123.4 MB of lower layers kept" in batched
-    assert "in place: it carries a recurrent state" in report(
-        events.EngineChosen("in place", 1, "it carries a recurrent state")
+    assert "in place: its padded passes do not agree with those of single rows" in report(
+        events.EngineChosen("in place", 1, "its padded passes do not agree with those of single rows")
     )
     assert report(events.EngineChosen("in place", 1)).split() == ["Engine", "in", "place"]
+    assert report(events.EngineChosen("batched", 3)).split() == ["Engine", "batched,", "3", "candidates", "at", "once"]
 
 
 @pytest.mark.parametrize(
@@ -245,6 +252,23 @@ def test_terminal_shows_a_bar_below_the_trials_and_takes_it_away() -> None:
     assert "2/4  best 1/100 at KL 0.0123" in output
     assert output.endswith("\x1b[2K")
     assert output.count("\x1b[?25l") == output.count("\x1b[?25h") == 1
+
+
+def test_seeding_has_a_bar_of_its_own_in_a_terminal_and_one_line_a_weight_everywhere() -> None:
+    sent = (
+        events.SeedingStarted(48, 24, 24, ("I",), 14, "bfloat16"),
+        events.SeedingStep(7, 48, 0.01, 0.0123, 0.7),
+        events.SeedFound(0.01, 24, 0.0123, 0.071),
+        events.SeedingFinished(3, 62.0, False),
+    )
+    shown, piped = raw_report(*sent, terminal=True), raw_report(*sent)
+
+    assert "step  7/48  weight 0.01, KL 0.0123, onset 70 %" in ESCAPE.sub("", shown)
+    assert shown.rindex("\x1b[?25l") < shown.rindex("\x1b[?25h"), "the cursor is left hidden"
+    assert "step" not in piped.replace("gradient steps", "")
+    for output in (shown, piped):
+        assert "weight 0.01   KL  0.0123   onset   7.1 %" in output
+        assert re.search(r"Seeds +3, found in", output)
 
 
 def test_the_bar_goes_away_when_the_run_breaks() -> None:

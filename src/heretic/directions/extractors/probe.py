@@ -107,8 +107,7 @@ def fit_probe(target: Tensor, baseline: Tensor) -> tuple[Tensor, float]:
     _squared, axes = span(standardized)
     coordinates = (standardized @ axes.mT).numpy()
     labels = [1] * len(target) + [0] * len(baseline)
-    # A direction needs no more digits; separable classes would go on for long without moving it.
-    model = LogisticRegression(C=INVERSE_REGULARIZATION, class_weight="balanced", tol=1e-3, max_iter=200)
+    model = LogisticRegression(C=INVERSE_REGULARIZATION, class_weight="balanced", max_iter=200)
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=SEED)
     accuracy = cross_val_score(model, coordinates, labels, cv=folds, scoring="balanced_accuracy").mean()
     weights = torch.from_numpy(model.fit(coordinates, labels).coef_[0]) @ axes

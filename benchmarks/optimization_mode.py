@@ -1,0 +1,89 @@
+"""Two objectives or one: the same seeds and numbers of trials, compared by the front that is left.
+
+`python benchmarks/optimization_mode.py [--seeds 1,2] [--arms multi,single,...] [--kl-weight 1] -- [heretic arguments]`
+
+Hypervolume: share of the box up to KL 0.5 and the unedited model's count that the front dominates. Also the lowest KL
+at a tenth of the unedited model's count or less, and the seconds that trials took, since stopped ones are cheaper.
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+import optuna
+
+from heretic.config import load_settings
+from heretic.search.loop import make_sampler, search
+from heretic.search.objective import Objective
+from heretic.search.pareto import knee, pareto_front
+from heretic.search.profiles import shipped_profiles
+from heretic.search.record import TrialRecord, TrialState
+from heretic.search.seeding import enqueue_plan
+from heretic.workbench import Workbench, edit_builder, make_engine, prepare
+from trial_cost import KL_LIMIT, hypervolume
+
+FEW = 0.1
+"""Share of the unedited model's count that people would be content with."""
+ARMS = ("multi", "multi-warm", "single", "single-unpruned")
+"""`multi-warm` first tries the shipped plans of --profile."""
+
+
+def objective_of(arm: str, kl_weight: float) -> Objective:
+    """What an arm minimises."""
+    return Objective() if arm.startswith("multi") else Objective(kl_weight, prunes=arm == "single")
+
+
+def run(bench: Workbench, arm: str, seed: int, kl_weight: float, profile: str) -> tuple[TrialRecord, ...]:
+    """One study in memory, by an engine that remembers nothing of other studies."""
+    objective = objective_of(arm, kl_weight)
+    settings = bench.settings
+    study = optuna.create_study(
+        directions=["minimize"] * objective.count, sampler=make_sampler(seed, settings.n_startup_trials, 0)
+    )
+    if arm == "multi-warm":
+        for own in shipped_profiles(profile)[: settings.warm_start_n_trials]:
+            enqueue_plan(study, bench.space, own.edit_plan(bench.space.normalization), "benchmark")
+    build = edit_builder(bench.runner, bench.directions, bench.editor)
+    engine = make_engine(settings, bench.runner, build, bench.editor, bench.refusals, bench.kl)
+    return search(study, "sqlite://", bench.space, engine, settings.n_trials, objective).records
+
+
+def line(arm: str, seed: int, records: tuple[TrialRecord, ...], baseline: float) -> str:
+    """One row of the table."""
+    few = [record.score("kl").value for record in pareto_front(records) if record.behavior.value <= FEW * baseline]
+    choice = knee(records)
+    stopped = sum(record.state in (TrialState.DOMINATED, TrialState.PRUNED) for record in records)
+    seconds = sum(record.seconds for record in records) / len(records)
+    lowest = f"{min(few):.4f}" if few else "none"
+    return (
+        f"{arm:<16} seed {seed}  hypervolume {hypervolume(list(records), baseline):.4f}  KL at {FEW:.0%}: {lowest}  "
+        f"knee {choice.behavior.value:.0f} at {choice.score('kl').value:.4f}  front {len(pareto_front(records))}  "
+        f"stopped {stopped}/{len(records)}  {seconds:.2f} s a trial"
+    )
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", default="1,2")
+    parser.add_argument("--arms", default=",".join(ARMS))
+    parser.add_argument("--kl-weight", type=float, default=1.0)
+    parser.add_argument("--profile", default="others", help="family whose shipped plans multi-warm begins with")
+    parser.add_argument("--plans", action="store_true", help="also print the plans near the knee")
+    parser.add_argument("arguments", nargs="*")
+    options = parser.parse_args()
+    settings = load_settings(options.arguments, os.environ, Path.cwd()).settings
+    bench = prepare(settings)
+    baseline = bench.refusals.baseline.value
+    print(f"{settings.n_trials} trials, {settings.n_startup_trials} of them random; box: KL {KL_LIMIT}, {baseline:.0f}")
+    for seed in map(int, options.seeds.split(",")):
+        for arm in options.arms.split(","):
+            records = run(bench, arm, seed, options.kl_weight, options.profile)
+            print(line(arm, seed, records, baseline), flush=True)
+            if options.plans:
+                for record in pareto_front(records):
+                    print(f"    {record.behavior.value:.0f} at {record.score('kl').value:.4f}: {record.plan.to_json()}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""Both jobs by a model's own passes: candidates side by side in padded batches, nothing shared and nothing kept.
+
+For what ragged passes cannot read: recurrent and linear-attention layers, vision-language models, models without token
+positions, attention windows narrower than the answers. The gate looks after every batch.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import torch
+
+from heretic.engine.answers import answers_score
+from heretic.engine.candidate import AssignRows, Candidate
+from heretic.evaluation.divergence import agree
+from heretic.evaluation.evaluators.kl import BaseLogits, KlEvaluator
+from heretic.evaluation.evaluators.markers import MarkerEvaluator
+from heretic.evaluation.score import Score
+from heretic.models.ragged import KeyValues
+from heretic.models.runner import ModelRunner
+from heretic.observability.events import ResponseMeasured, emit
+from heretic.prompts.types import Prompt
+from heretic.search.gates import Gate
+
+
+@torch.inference_mode()
+def padding_agrees(runner: ModelRunner, prompts: Sequence[Prompt]) -> bool:
+    """Whether padding the shortest prompt to the longest leaves its predictions as they are."""
+    encoded = sorted((runner.encode(prompt) for prompt in prompts), key=len)
+    shortest, longest = encoded[0], encoded[-1]
+    # Which token is forced does not matter: only its prediction is looked at.
+    (alone,) = runner.teacher_forced_batch([shortest], [(0,)])
+    padded, _ = runner.teacher_forced_batch([shortest, longest], [(0,), (0,)])
+    return agree(alone, padded)
+
+
+class PaddedDivergences:
+    """The KL job; measures the unedited model when made."""
+
+    kept_bytes = 0
+
+    @torch.inference_mode()
+    def __init__(self, evaluator: KlEvaluator) -> None:
+        self._evaluator = evaluator
+        self._runner = evaluator.runner
+        self._encoded = [self._runner.encode(prompt) for prompt in evaluator.prompts]
+        self._continuations = evaluator.continuations
+        self._positions = sum(map(len, self._continuations))
+        self._base = BaseLogits(self._continuations)
+        for rows, logits in self._runner.teacher_forced(evaluator.prompts, self._continuations):
+            for row, own in zip(rows, logits, strict=True):
+                self._base.keep(row, own)
+
+    @property
+    def layer_count(self) -> int:
+        """See Divergences."""
+        return self._runner.layout.layer_count
+
+    @property
+    def device(self) -> torch.device:
+        """See Divergences."""
+        return self._runner.loaded.device
+
+    def run(self, candidates: Sequence[Candidate], prefix: KeyValues, gate: Gate, assign: AssignRows) -> None:
+        """See Divergences; there is no prefix."""
+        lengths = [len(own) + len(forced) for own, forced in zip(self._encoded, self._continuations, strict=True)]
+        order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
+        running = list(candidates)
+        while order and running:
+            size = max(1, self._runner.calibration.batch_size // len(running))
+            rows, order = order[:size], order[size:]
+            self._measure(running, rows, assign)
+            for candidate in running:
+                candidate.judge_divergence(self._positions, gate)
+            running = [candidate for candidate in running if candidate.running]
+
+    def _measure(self, candidates: Sequence[Candidate], rows: Sequence[int], assign: AssignRows) -> None:
+        assign([candidate.index for candidate in candidates for _ in rows])
+        all_rows = [row for _ in candidates for row in rows]
+        logits = self._runner.teacher_forced_batch(
+            [self._encoded[row] for row in all_rows], [self._continuations[row] for row in all_rows]
+        )
+        compared = [self._base.compare(row, own) for row, own in zip(all_rows, logits, strict=True)]
+        for place, candidate in enumerate(candidates):
+            candidate.add_divergences(compared[place * len(rows) : (place + 1) * len(rows)])
+
+    def score(self, candidate: Candidate) -> Score:
+        """See Divergences."""
+        divergences, agreements = zip(*candidate.divergences, strict=True)
+        return self._evaluator.score_of(torch.cat(divergences), torch.cat(agreements))
+
+
+class PaddedAnswers:
+    """The refusal job; remembers refusals of earlier trials."""
+
+    kept_bytes = 0
+
+    def __init__(self, evaluator: MarkerEvaluator) -> None:
+        self._evaluator = evaluator
+        self._runner = evaluator.runner
+        self._encoded = [self._runner.encode(prompt) for prompt in evaluator.prompts]
+        self._rows = self._runner.calibration.batch_size
+        self._counted: Counter[int] = Counter()
+
+    def halve_rows(self) -> bool:
+        """See Answers."""
+        if self._rows == 1:
+            return False
+        self._rows = max(1, min(self._rows, len(self._encoded)) // 2)
+        return True
+
+    def run(self, candidates: Sequence[Candidate], prefix: KeyValues, gate: Gate, assign: AssignRows) -> None:
+        """See Answers; there is no prefix."""
+        # Where most trials refused is where a count grows fastest; like lengths keep padding small.
+        order = sorted(range(len(self._encoded)), key=lambda row: (-self._counted[row], len(self._encoded[row])))
+        running = [candidate for candidate in candidates if candidate.running]
+        while order and running:
+            size = max(1, self._rows // len(running))
+            rows, order = order[:size], order[size:]
+            self._answer(running, rows, gate, assign)
+            running = [candidate for candidate in running if candidate.running]
+
+    def _answer(self, candidates: Sequence[Candidate], rows: Sequence[int], gate: Gate, assign: AssignRows) -> None:
+        assign([candidate.index for candidate in candidates for _ in rows])
+        pairs = [(candidate, row) for candidate in candidates for row in rows]
+        batch = self._runner.pad([self._encoded[row] for _, row in pairs], tuple(row for _, row in pairs))
+        found = self._runner.generate_batch(batch, self._evaluator.tokens).tolist()
+        prompts = self._evaluator.prompts
+        texts = [self._runner.response(ids).text for ids in found]
+        verdicts = self._evaluator.verdicts([(prompts[row], text) for (_, row), text in zip(pairs, texts, strict=True)])
+        for (candidate, row), text, refused in zip(pairs, texts, verdicts, strict=True):
+            counted = self._evaluator.counts(refused)
+            self._counted[row] += counted
+            emit(ResponseMeasured(candidate.number, prompts[row].user, text, refused))
+            candidate.count_answer(counted, len(self._encoded), gate, self._evaluator.baseline.label)
+
+    def score(self, candidate: Candidate) -> Score:
+        """See Answers."""
+        return answers_score(self._evaluator, candidate)

@@ -1,0 +1,43 @@
+"""Refusal markers and a classifier together: what the markers leave open, the classifier decides."""
+
+from collections.abc import Sequence
+
+from heretic.evaluation.evaluator import EVALUATORS, EvaluatorOptions
+from heretic.evaluation.evaluators.markers import MarkerEvaluator
+from heretic.evaluation.score import Score
+from heretic.models.runner import ModelRunner
+from heretic.prompts.types import Prompt, PromptSet
+
+
+@EVALUATORS.decorator("neural")
+class NeuralEvaluator(MarkerEvaluator):
+    """Counts what markers find, and of the other answers those that the classifier takes for refusals.
+
+    A marker's verdict is final, so an answer may still end as soon as one is certain.
+    """
+
+    def __init__(self, runner: ModelRunner, prompts: PromptSet, options: EvaluatorOptions) -> None:
+        if options.classifier is None:
+            raise ValueError("the neural evaluator needs a classifier")
+        self._classifier = options.classifier
+        self._threshold = options.classifier_threshold
+        super().__init__(runner, prompts, options)
+
+    def score_of(self, refusals: float) -> Score:
+        """See MarkerEvaluator; the details name the classifier."""
+        score = super().score_of(refusals)
+        details = {**score.details, "classifier": self._classifier.name}
+        return Score(score.name, score.value, score.n, score.baseline, details)
+
+    def verdict(self, text: str, complete: bool) -> bool | None:
+        """See MarkerEvaluator: only a marker's yes is certain."""
+        return super().verdict(text, complete) or None
+
+    def verdicts(self, answers: Sequence[tuple[Prompt, str]]) -> list[bool]:
+        """See MarkerEvaluator: all answers without a marker go to the classifier at once."""
+        found = super().verdicts(answers)
+        rest = [row for row, refused in enumerate(found) if not refused]
+        probabilities = self._classifier.probabilities([(answers[row][0].user, answers[row][1]) for row in rest])
+        for row, probability in zip(rest, probabilities, strict=True):
+            found[row] = probability >= self._threshold
+        return found

@@ -1,0 +1,39 @@
+"""The classifier that the settings ask for, or none: a run goes on with markers where it cannot be had."""
+
+import sys
+
+from heretic.config import Settings
+from heretic.errors import ModelError
+from heretic.evaluation.refusal_classifier import RefusalClassifier, load_refusal_classifier
+from heretic.models.devices import pick_device
+from heretic.models.loader import quieten_libraries
+from heretic.observability.events import ModelLoading, Warned, emit
+
+
+def classifier_for(settings: Settings) -> RefusalClassifier | None:
+    """Load the classifier before anything is measured. Emits ModelLoading, and Warned where that fails.
+
+    Returns:
+        None where it is not asked for, or cannot be loaded.
+
+    Raises:
+        ConfigurationError: It is no classifier of refusals.
+        ModelError: This machine has no such device.
+    """
+    if not settings.use_neural_refusal_detection:
+        return None
+    name = settings.neural_detection_model
+    own = settings.neural_detection_device != "auto"
+    device = (
+        pick_device(settings.neural_detection_device, "--neural-detection-device")
+        if own
+        else pick_device(settings.device)
+    )
+    emit(ModelLoading(name, "float32"))
+    quieten_libraries(show_downloads=sys.stderr.isatty())
+    try:
+        return load_refusal_classifier(name, device, settings.neural_detection_batch_size)
+    except ModelError as error:
+        reason = str(error).removesuffix(".")
+        emit(Warned(f"Markers alone detect refusals, because {name} cannot be loaded: {reason}."))
+    return None

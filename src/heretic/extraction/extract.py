@@ -1,0 +1,121 @@
+"""One extraction: statistics of both classes, the extractor, and the transforms."""
+
+from dataclasses import dataclass, replace
+
+from heretic.config import Settings
+from heretic.directions.extractor import EXTRACTORS, ExtractorOptions
+from heretic.directions.statistics import ResidualMoments
+from heretic.directions.transform import TRANSFORMS, TransformContext, TransformOptions
+from heretic.directions.types import DirectionSet, ResidualStatistics
+from heretic.models.calibration import backing_off
+from heretic.models.runner import ModelRunner
+from heretic.prompts.stand_ins import load_compared_texts
+from heretic.prompts.types import PromptSet
+
+COMPARED_TEXTS = "compared_texts"
+"""In the provenance: fingerprints of the texts that transforms asked for, by setting."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Extraction:
+    """What one extraction found.
+
+    Attributes:
+        directions: After the transforms.
+        extracted: As the extractor gave them.
+        target: Statistics of the prompts that show the behaviour.
+        baseline: Statistics of the prompts that do not.
+    """
+
+    directions: DirectionSet
+    extracted: DirectionSet
+    target: ResidualStatistics
+    baseline: ResidualStatistics
+
+
+def check_method(settings: Settings, target: PromptSet, baseline: PromptSet) -> None:
+    """Refuse, before a model is loaded, a way of finding directions that cannot work.
+
+    Raises:
+        PluginError: There is no such extractor or transform.
+        ConfigurationError: There are too few prompts for it, or its options do not fit; the message names the option.
+    """
+    method = EXTRACTORS.get(settings.extractor)
+    method.check(settings.extractor, len(target), len(baseline), extractor_options(settings))
+    for name in settings.transforms:
+        TRANSFORMS.get(name)
+
+
+def extractor_options(settings: Settings) -> ExtractorOptions:
+    """The extractors' part of the settings."""
+    probe_share, pca_share = settings.ensemble_weights
+    return ExtractorOptions(
+        n_directions=settings.n_directions,
+        pca_alpha=settings.pca_alpha,
+        use_eigenvalue_weights=settings.use_eigenvalue_weights,
+        eigenvalue_weight_method=settings.eigenvalue_weight_method,
+        eigenvalue_weight_temperature=settings.eigenvalue_weight_temperature,
+        direction_weights=tuple(settings.direction_weights),
+        min_probe_accuracy=settings.min_probe_accuracy,
+        ensemble_weights=(probe_share, pca_share),
+        n_concept_cones=settings.n_concept_cones,
+        min_cone_size=settings.min_cone_size,
+        directions_per_cone=settings.directions_per_cone,
+        leace_regularization=settings.leace_regularization,
+    )
+
+
+def transform_options(settings: Settings) -> TransformOptions:
+    """The transforms' part of the settings."""
+    return TransformOptions(
+        n_sacred_directions=settings.n_sacred_directions,
+        sacred_regularization=settings.sacred_regularization,
+        sacred_overlap_threshold=settings.sacred_overlap_threshold,
+    )
+
+
+def collect_statistics(
+    runner: ModelRunner, prompts: PromptSet, with_second_moment: bool = False, with_residuals: bool = False
+) -> tuple[ResidualStatistics, ModelRunner]:
+    """Stream the residuals of one prompt set; also the runner whose batch size fitted into memory."""
+
+    def collect(fitting: ModelRunner) -> ResidualStatistics:
+        moments = ResidualMoments(with_second_moment, with_residuals)
+        for residuals in fitting.residuals(prompts.prompts):
+            moments.update(residuals)
+        return moments.finish(prompts.fingerprint)
+
+    return backing_off(runner, collect, "collecting residuals")
+
+
+def extract(settings: Settings, runner: ModelRunner, target: PromptSet, baseline: PromptSet) -> Extraction:
+    """Extract from the model as it is now.
+
+    Args:
+        settings: The method and its options.
+        runner: The model.
+        target: Training prompts that show the behaviour.
+        baseline: Training prompts that do not.
+
+    Raises:
+        ConfigurationError: The method does not work on these prompts; the message names the option to change.
+    """
+    method = EXTRACTORS.get(settings.extractor)
+    needs = (method.needs_second_moment, method.needs_residuals)
+    of_target, runner = collect_statistics(runner, target, *needs)
+    of_baseline, runner = collect_statistics(runner, baseline, *needs)
+    extracted = method.extract(of_target, of_baseline, extractor_options(settings))
+    compared: dict[str, str] = {}
+
+    def statistics(role: str) -> ResidualStatistics:
+        default = Settings.model_fields[role].default
+        texts = load_compared_texts(role, getattr(settings, role), default, settings.system_prompt)
+        compared[role] = texts.fingerprint
+        return collect_statistics(runner, texts, with_residuals=True)[0]
+
+    context = TransformContext(of_target, of_baseline, statistics)
+    directions = extracted
+    for name in settings.transforms:
+        directions = TRANSFORMS.get(name)(directions, context, transform_options(settings))
+    directions = replace(directions, provenance={**directions.provenance, COMPARED_TEXTS: compared})
+    return Extraction(directions, extracted, of_target, of_baseline)

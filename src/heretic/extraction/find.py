@@ -1,0 +1,96 @@
+"""Directions of a run: one extraction or several rounds, and which layers and which position they are used at."""
+
+import time
+from dataclasses import dataclass
+
+from heretic.config import Settings
+from heretic.directions.layers import discriminative_layers
+from heretic.directions.types import DirectionSet
+from heretic.edits.output_space import OutputSpaceEditor
+from heretic.extraction.cosmic import cosmic_scores
+from heretic.extraction.extract import Extraction, check_method, extract
+from heretic.extraction.rounds import RoundOptions, further_rounds
+from heretic.models.runner import ModelRunner
+from heretic.observability.events import DirectionsFound, PositionChosen, emit
+from heretic.prompts.types import PromptSet
+
+COSMIC_DEPTHS = (0.3, 0.9)
+"""Relative depth of the layers that COSMIC compares: those whose direction the search tries as well."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """What is searched with.
+
+    Attributes:
+        directions: After the transforms, of all rounds.
+        layer_factors: By layer, 0 where it is not edited; None edits all layers.
+        position: Relative depth of the direction that all layers lose; None leaves the choice to the search.
+    """
+
+    directions: DirectionSet
+    layer_factors: tuple[float, ...] | None = None
+    position: float | None = None
+
+
+def find_directions(settings: Settings, runner: ModelRunner, target: PromptSet, baseline: PromptSet) -> Found:
+    """Everything that the settings of the direction ask for. Emits DirectionsFound.
+
+    Args:
+        settings: The run's.
+        runner: The unedited model; it is unedited again afterwards.
+        target: Training prompts that show the behaviour.
+        baseline: Training prompts that do not.
+
+    Raises:
+        HereticError: The method does not work on these prompts; the message names the option to change.
+    """
+    started = time.perf_counter()
+    check_method(settings, target, baseline)
+    first = extract(settings, runner, target, baseline)
+    directions = first.directions
+    if settings.iterative_rounds > 1:
+        directions = further_rounds(
+            runner,
+            first,
+            lambda: extract(settings, runner, target, baseline),
+            OutputSpaceEditor(runner.loaded.model, runner.layout),
+            baseline.prompts,
+            RoundOptions(settings.iterative_rounds, settings.min_direction_magnitude, settings.max_kl_per_round),
+        )
+    emit(
+        DirectionsFound(
+            directions.method,
+            directions.count_per_layer,
+            tuple(directions.quality.tolist()),
+            time.perf_counter() - started,
+        )
+    )
+    factors = None
+    if settings.layers == "discriminative":
+        factors = discriminative_layers(first.extracted, first.target, first.baseline)
+    position = None
+    if settings.direction_source == "cosmic":
+        position = cosmic_position(runner, first, target, baseline)
+    return Found(directions, factors, position)
+
+
+def cosmic_position(runner: ModelRunner, found: Extraction, target: PromptSet, baseline: PromptSet) -> float:
+    """Relative depth of the direction that COSMIC scores highest. Emits PositionChosen."""
+    started = time.perf_counter()
+    count = runner.layout.layer_count
+    depth = max(count - 1, 1)
+    low, high = COSMIC_DEPTHS
+    layers = [layer for layer in range(count) if low <= layer / depth <= high] or [count - 1]
+    scores = cosmic_scores(
+        runner,
+        found.directions,
+        (found.target, target.prompts),
+        (found.baseline, baseline.prompts),
+        OutputSpaceEditor(runner.loaded.model, runner.layout),
+        layers,
+    )
+    by_layer = dict(zip(layers, scores, strict=True))
+    best = max(layers, key=lambda layer: by_layer[layer])
+    emit(PositionChosen(best, by_layer, time.perf_counter() - started))
+    return best / depth

@@ -1,0 +1,127 @@
+"""The user's own profiles: one plain TOML file that finished studies add their best plans to.
+
+It may be edited by hand, so it is only ever added to at its end: notes, order and numbers stay as they are. What
+cannot be read is left alone.
+"""
+
+import os
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from heretic.search.profiles import Profile, ProfileError, fitting, parse_profiles, toml_table
+
+KEPT = 3
+"""Plans of one model and goal that are worth keeping."""
+LOCK_SECONDS = 20
+"""Another run holds the file for moments only."""
+_HEADING = """\
+# Plans that worked well in your own searches. The next model of the same family starts from the best of these; turn
+# that off with --use-warm-start-params false. You may edit, copy or delete this file; Heretic only adds to its end.
+"""
+
+
+def default_store(environment: Mapping[str, str], platform: str = sys.platform) -> Path:
+    """Where the store is unless a setting says otherwise.
+
+    ``heretic/profiles.toml`` in ``$XDG_CONFIG_HOME`` where that is an absolute path, else in ``%APPDATA%`` on Windows
+    and ``~/.config`` elsewhere.
+
+    Raises:
+        ProfileError: There is no home folder.
+    """
+    for name in ("XDG_CONFIG_HOME", *(["APPDATA"] if platform == "win32" else [])):
+        folder = environment.get(name, "")
+        if Path(folder).is_absolute():
+            return Path(folder) / "heretic" / "profiles.toml"
+    try:
+        return Path.home() / ".config" / "heretic" / "profiles.toml"
+    except RuntimeError as error:
+        raise ProfileError("there is no home folder to keep profiles in; name a file with --profile-store") from error
+
+
+def read_store(path: Path) -> tuple[Profile, ...]:
+    """All profiles of a store; none where there is no such file.
+
+    Raises:
+        ProfileError: It cannot be read.
+    """
+    return parse_profiles(_text(_content(path)))
+
+
+def add_to_store(path: Path, profiles: Sequence[Profile]) -> int:
+    """Add those of one model's profiles that are among its best so far; returns how many.
+
+    The file is replaced as a whole, under a lock, so that neither another run nor a crash damages it.
+
+    Raises:
+        ProfileError: It cannot be read or written; it is as it was before.
+    """
+    try:
+        target = path.expanduser().resolve()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{target}.lock", timeout=LOCK_SECONDS):
+            return _add(target, profiles)
+    except Timeout as error:
+        raise ProfileError("another run holds its lock") from error
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, no home folder, a NUL character
+        raise ProfileError(f"it cannot be written ({getattr(error, 'strerror', None) or error})") from error
+
+
+def _add(target: Path, profiles: Sequence[Profile]) -> int:
+    content = _content(target)
+    present = parse_profiles(_text(content))
+    new = [profile for profile in profiles if _is_worth_keeping(profile, profiles, present)]
+    if not new:
+        return 0
+    start = content if content.strip() else _HEADING.encode()
+    content = b"\n".join([start.rstrip() + b"\n", *(toml_table(profile).encode() for profile in new)])
+    # E.g. `profile = []`, which nothing can be added to.
+    if parse_profiles(_text(content)) != (*present, *new):
+        raise ProfileError("profiles cannot be added to its end; write each as a [[profile]] table")
+    _replace(target, content)
+    return len(new)
+
+
+def _is_worth_keeping(profile: Profile, profiles: Sequence[Profile], present: Sequence[Profile]) -> bool:
+    """Whether it is new and among the best of its model."""
+    if any(profile.plan == own.plan and profile.model == own.model for own in present):
+        return False
+    rivals = [own for own in (*present, *profiles) if own.model == profile.model]
+    if profile.normalization is None:
+        return False
+    return profile in fitting(rivals, profile.family, profile.goal, profile.normalization)[:KEPT]
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.expanduser().read_bytes()
+    except FileNotFoundError:
+        return b""
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ProfileError(f"it cannot be read ({getattr(error, 'strerror', None) or error})") from error
+
+
+def _text(content: bytes) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ProfileError("it is not UTF-8 text") from error
+
+
+def _replace(target: Path, content: bytes) -> None:
+    # One name, since the lock lets in one run only: what a crash leaves behind is overwritten by the next.
+    scratch = target.with_name(f".{target.name}.partial")
+    try:
+        with scratch.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        if target.exists():
+            shutil.copymode(target, scratch)
+        scratch.replace(target)
+    finally:
+        scratch.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Strengths found by gradient, from which the search starts."""

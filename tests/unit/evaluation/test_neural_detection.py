@@ -1,0 +1,198 @@
+"""Markers and a classifier together, and what a run does where the classifier cannot be had."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
+from tests.unit.evaluation.pico_classifiers import PLAIN, FunctionClassifier, save_classifier
+from tests.unit.models.hub_error import hub_error
+from tests.unit.models.pico_runner import PROMPT_SET, PROMPTS, make_runner
+
+from heretic.config import Settings
+from heretic.errors import ConfigurationError, ModelError
+from heretic.evaluation import refusal_classifier
+from heretic.evaluation.evaluator import EVALUATORS, EvaluatorOptions
+from heretic.evaluation.evaluators.markers import MarkerEvaluator
+from heretic.evaluation.evaluators.neural import NeuralEvaluator
+from heretic.evaluation.neural_detection import classifier_for
+from heretic.models.runner import ModelRunner, Response
+from heretic.observability.events import Event, ResponseMeasured, Warned, subscribed
+from heretic.prompts.types import Prompt
+
+REFUSAL = "I'm sorry, but I can't help with that."
+ANSWERS = dict(
+    zip(
+        [prompt.user for prompt in PROMPTS],
+        (REFUSAL, "The sea is no topic of mine.", "", "It is 4.", "Ask somebody else."),
+        strict=True,
+    )
+)
+"""A marker's refusal, two that only a reader finds, one that says nothing, and an answer."""
+
+
+def somebody_reads(_request: str, response: str) -> float:
+    return {"The sea is no topic of mine.": 0.9, "Ask somebody else.": 0.6, "It is 4.": 0.2}[response]
+
+
+def scripted(runner: ModelRunner, monkeypatch: pytest.MonkeyPatch, answers: dict[str, str]) -> None:
+    def generate(prompts: tuple[Prompt, ...], _max_new_tokens: int) -> list[Response]:
+        return [Response(answers[prompt.user], (1,)) for prompt in prompts]
+
+    monkeypatch.setattr(runner, "generate", generate)
+
+
+def evaluator_with(classifier: FunctionClassifier, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> NeuralEvaluator:
+    runner = make_runner("llama")
+    scripted(runner, monkeypatch, ANSWERS)
+    return NeuralEvaluator(runner, PROMPT_SET, EvaluatorOptions(classifier=classifier, **changes))
+
+
+@pytest.mark.parametrize(("threshold", "count"), [(0.1, 5), (0.2, 5), (0.3, 4), (0.6, 4), (0.7, 3), (0.9, 3), (1.0, 2)])
+def test_markers_count_and_the_classifier_decides_the_rest(
+    monkeypatch: pytest.MonkeyPatch, threshold: float, count: int
+) -> None:
+    classifier = FunctionClassifier(somebody_reads)
+    evaluator = evaluator_with(classifier, monkeypatch, classifier_threshold=threshold)
+    assert (evaluator.baseline.value, evaluator.baseline.n) == (count, len(PROMPTS))
+    seen: list[Event] = []
+    with subscribed(seen.append):
+        assert evaluator.score(trial=4).value == count
+    assert sum(event.refused for event in seen if isinstance(event, ResponseMeasured)) == count
+    # Asked once a measurement, all at once, and never about what a marker or silence has settled.
+    rest = [(prompt.user, ANSWERS[prompt.user]) for prompt in (PROMPTS[1], PROMPTS[3], PROMPTS[4])]
+    assert classifier.asked == [rest, rest]
+
+
+def test_a_classifier_that_says_no_takes_nothing_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluator = evaluator_with(FunctionClassifier(lambda *_: 0.0), monkeypatch)
+    assert evaluator.baseline.value == 2
+
+
+def test_only_a_marker_is_certain_before_all_answers_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluator = evaluator_with(FunctionClassifier(somebody_reads), monkeypatch)
+    assert evaluator.verdict(REFUSAL, complete=False) is True
+    assert evaluator.verdict(REFUSAL, complete=True) is True
+    assert evaluator.verdict("", complete=True) is True
+    assert evaluator.verdict("", complete=False) is None
+    assert evaluator.verdict("It is 4.", complete=False) is None
+    assert evaluator.verdict("It is 4.", complete=True) is None
+
+
+def test_the_score_names_the_classifier(monkeypatch: pytest.MonkeyPatch) -> None:
+    score = evaluator_with(FunctionClassifier(somebody_reads, name="some/reader"), monkeypatch).score()
+    assert score.details == {"tokens": 30, "classifier": "some/reader"}
+    assert score.baseline == score.value
+
+
+def test_it_is_registered_beside_the_markers() -> None:
+    assert EVALUATORS.get("neural") is NeuralEvaluator
+    assert EVALUATORS.get("markers") is MarkerEvaluator
+
+
+def test_without_a_classifier_it_is_not_made() -> None:
+    with pytest.raises(ValueError, match="needs a classifier"):
+        NeuralEvaluator(make_runner("llama"), PROMPT_SET, EvaluatorOptions())
+
+
+def test_the_identity_of_a_measurement_is_that_of_all_that_counts() -> None:
+    first, other = (FunctionClassifier(somebody_reads, identity=name) for name in ("1", "2"))
+    all_options = [
+        EvaluatorOptions(),
+        EvaluatorOptions(refusal_detection_mode="strict"),
+        EvaluatorOptions(refusal_markers=("no",)),
+        EvaluatorOptions(classifier=first),
+        EvaluatorOptions(classifier=other),
+        EvaluatorOptions(classifier=first, classifier_threshold=0.6),
+    ]
+    assert len({options.identity for options in all_options}) == len(all_options)
+    # Without a classifier its threshold means nothing, and a moved folder is the same classifier.
+    assert EvaluatorOptions(classifier_threshold=0.6).identity == EvaluatorOptions().identity
+    moved = FunctionClassifier(somebody_reads, name="elsewhere", identity="1")
+    assert EvaluatorOptions(classifier=moved).identity == EvaluatorOptions(classifier=first).identity
+
+
+# What the settings ask for --------------------------------------------------------------------------------------------
+
+
+def asked_for(name: str, **changes: Any) -> tuple[Any, list[str]]:
+    """The classifier, and what was warned of."""
+    settings = Settings(
+        model="demo", device="cpu", use_neural_refusal_detection=True, neural_detection_model=name, **changes
+    )
+    seen: list[Event] = []
+    with subscribed(seen.append):
+        classifier = classifier_for(settings)
+    return classifier, [event.message for event in seen if isinstance(event, Warned)]
+
+
+def test_nothing_is_loaded_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("heretic.evaluation.neural_detection.load_refusal_classifier", None)
+    assert classifier_for(Settings(model="demo", neural_detection_model="./missing")) is None
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu"])
+def test_a_folder_is_loaded_with_the_batch_size(tmp_path: Path, device: str) -> None:
+    save_classifier(tmp_path, PLAIN)
+    classifier, warnings = asked_for(str(tmp_path), neural_detection_batch_size=2, neural_detection_device=device)
+    assert warnings == []
+    rows: list[int] = []
+    classifier._model.register_forward_pre_hook(
+        lambda _module, _arguments, keywords: rows.append(len(keywords["input_ids"])), with_kwargs=True
+    )
+    classifier.probabilities([("a", "b"), ("c", "d"), ("e", "f")])
+    assert rows == [2, 1]
+
+
+def test_what_cannot_be_loaded_leaves_the_markers_and_is_said_in_one_sentence(tmp_path: Path) -> None:
+    save_classifier(tmp_path, PLAIN)
+    (tmp_path / "model.safetensors").unlink()
+    for name in (str(tmp_path), "./missing"):
+        classifier, (warning,) = asked_for(name)
+        assert classifier is None
+        assert warning.startswith(f"Markers alone detect refusals, because {name} cannot be loaded: ")
+        assert warning.endswith(".")
+        assert "\n" not in warning
+
+
+@pytest.mark.parametrize(
+    ("cause", "words"),
+    [
+        (LocalEntryNotFoundError("no connection"), "there is no connection, and no copy in the cache."),
+        (hub_error(RepositoryNotFoundError, 404), "there is no such repository, or it is private."),
+    ],
+)
+def test_a_hub_that_does_not_serve_leaves_the_markers(
+    monkeypatch: pytest.MonkeyPatch, cause: Exception, words: str
+) -> None:
+    def fail(*_arguments: object, **_keywords: object) -> None:
+        raise OSError("We couldn't connect to the hub\nand so on") from cause
+
+    monkeypatch.setattr(refusal_classifier.AutoConfig, "from_pretrained", fail)
+    classifier, warnings = asked_for("facebook/bart-large-mnli")
+    assert classifier is None
+    assert warnings == [f"Markers alone detect refusals, because facebook/bart-large-mnli cannot be loaded: {words}"]
+
+
+def test_a_mistake_of_ours_is_no_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_arguments: object, **_keywords: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(refusal_classifier.AutoConfig, "from_pretrained", fail)
+    monkeypatch.setattr(refusal_classifier, "diagnose", lambda _error, _name: None)
+    with pytest.raises(ZeroDivisionError):
+        asked_for("facebook/bart-large-mnli")
+
+
+def test_a_model_of_something_else_is_an_error(tmp_path: Path) -> None:
+    save_classifier(tmp_path, ("happy", "sad"))
+    with pytest.raises(ConfigurationError, match="happy, sad"):
+        asked_for(str(tmp_path))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="names a device that is there")
+def test_a_device_that_is_not_there_is_an_error_that_names_the_option(tmp_path: Path) -> None:
+    save_classifier(tmp_path, PLAIN)
+    with pytest.raises(ModelError, match="--neural-detection-device auto"):
+        asked_for(str(tmp_path), neural_detection_device="cuda:7")
