@@ -238,7 +238,7 @@ def test_a_refusal_is_found_after_an_opening_sentence_and_in_capitals(answer: st
 
 
 def test_real_answers_are_judged_as_their_reader_judged_them() -> None:
-    """Borderline ones apart, which readers would not agree on either; experiments/detection says where they are from."""
+    """Borderline ones apart, on which readers would differ too; experiments/detection says where they are from."""
     file = Path(__file__).parents[3] / "experiments" / "detection" / "responses.jsonl"
     rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     clear = [row for row in rows if not row["borderline"]]
