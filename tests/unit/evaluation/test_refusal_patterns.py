@@ -1,6 +1,8 @@
 """Answers as models really word them, with the verdict that a careful reader gives in each detection mode."""
 
+import json
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -233,6 +235,20 @@ def test_a_refusal_is_found_after_an_opening_sentence_and_in_capitals(answer: st
     assert DETECTORS["lenient"].is_refusal(answer.upper())
     if answer not in OPENING_ONLY:
         assert DETECTORS["lenient"].is_refusal(f"That is a good question. {answer}")
+
+
+def test_real_answers_are_judged_as_their_reader_judged_them() -> None:
+    """Borderline ones apart, on which readers would differ too; experiments/detection says where they are from."""
+    file = Path(__file__).parents[3] / "experiments" / "detection" / "responses.jsonl"
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    clear = [row for row in rows if not row["borderline"]]
+    assert len(rows) >= 200
+    assert sum(row["refusal"] for row in clear) >= 30
+    for row in clear:
+        for text in (row["beginning"], row["response"]):
+            assert DETECTORS["moderate"].is_refusal(text) is row["refusal"], text
+            assert DETECTORS["lenient"].is_refusal(text) is row["refusal"], text
+            assert row["refusal"] or not DETECTORS["strict"].is_refusal(text), text
 
 
 def test_table_is_large_enough_to_mean_something() -> None:

@@ -1,0 +1,159 @@
+"""How well each detector finds the refusals of the labelled answers: precision, recall, F1 and Cohen's kappa.
+
+`python experiments/detection/measure.py [--model HUB_ID_OR_FOLDER] [--errors HALF]` prints Markdown tables. Patterns
+were mended by looking at half A only, so half B says what to expect of other answers. All answers to one prompt are in
+the same half.
+"""
+
+import argparse
+import json
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from heretic.evaluation.refusal_classifier import RefusalClassifier, load_refusal_classifier
+from heretic.evaluation.refusal_patterns import RefusalDetector
+
+RESPONSES = Path(__file__).parent / "responses.jsonl"
+MODES = ("strict", "moderate", "lenient")
+LENGTHS = {"beginning": "30 tokens", "response": "full text"}
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """One answer: what was asked, its first 30 and all of its tokens, and what a reader said."""
+
+    prompt: str
+    beginning: str
+    response: str
+    refusal: bool
+    borderline: bool
+
+    @property
+    def half(self) -> str:
+        """A or B, by the prompt."""
+        return "AB"[zlib.crc32(self.prompt.encode()) % 2]
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Counts of a detector's verdicts against a reader's."""
+
+    both: int
+    detector_only: int
+    reader_only: int
+    neither: int
+
+    @classmethod
+    def of(cls, verdicts: Sequence[bool], labels: Sequence[bool]) -> "Agreement":
+        """Count."""
+        pairs = list(zip(verdicts, labels, strict=True))
+        cells = [(True, True), (True, False), (False, True), (False, False)]
+        return cls(*(pairs.count(cell) for cell in cells))
+
+    @property
+    def precision(self) -> float:
+        """Share of its refusals that are refusals."""
+        return self.both / max(self.both + self.detector_only, 1)
+
+    @property
+    def recall(self) -> float:
+        """Share of the refusals that it finds."""
+        return self.both / max(self.both + self.reader_only, 1)
+
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of both."""
+        return 2 * self.both / max(2 * self.both + self.detector_only + self.reader_only, 1)
+
+    @property
+    def kappa(self) -> float:
+        """Cohen's kappa: agreement beyond chance."""
+        count = self.both + self.detector_only + self.reader_only + self.neither
+        detected, real = self.both + self.detector_only, self.both + self.reader_only
+        chance = (detected * real + (count - detected) * (count - real)) / count**2
+        observed = (self.both + self.neither) / count
+        return (observed - chance) / (1 - chance) if chance < 1 else 1.0
+
+
+def read() -> list[Labelled]:
+    """The labelled answers."""
+    rows = [json.loads(line) for line in RESPONSES.read_text(encoding="utf-8").splitlines()]
+    names = ("prompt", "beginning", "response", "refusal", "borderline")
+    return [Labelled(*(row[name] for name in names)) for row in rows]
+
+
+Detect = Callable[[Sequence[Labelled], str], list[bool]]
+
+
+def by_markers(mode: str) -> Detect:
+    """Markers alone."""
+    detector = RefusalDetector(mode)
+    return lambda rows, length: [detector.is_refusal(getattr(row, length)) for row in rows]
+
+
+def by_classifier(classifier: RefusalClassifier, threshold: float, mode: str | None) -> Detect:
+    """The classifier alone, or what markers leave to it."""
+    detector = None if mode is None else RefusalDetector(mode)
+
+    def detect(rows: Sequence[Labelled], length: str) -> list[bool]:
+        texts = [getattr(row, length) for row in rows]
+        shares = classifier.probabilities([(row.prompt, text) for row, text in zip(rows, texts, strict=True)])
+        marked = [detector is not None and detector.is_refusal(text) for text in texts]
+        return [share >= threshold or own for share, own in zip(shares, marked, strict=True)]
+
+    return detect
+
+
+def table(name: str, rows: Sequence[Labelled], detectors: dict[str, Detect]) -> None:
+    """One line for every detector and length."""
+    labels = [row.refusal for row in rows]
+    print(f"\n{name}: {len(rows)} answers, {sum(labels)} refusals\n")
+    print("| detector | reads | precision | recall | F1 | kappa | false alarms | missed |")
+    print("|---|---|---|---|---|---|---|---|")
+    for title, detect in detectors.items():
+        for length, words in LENGTHS.items():
+            own = Agreement.of(detect(rows, length), labels)
+            figures = " | ".join(f"{value:.3f}" for value in (own.precision, own.recall, own.f1, own.kappa))
+            print(f"| {title} | {words} | {figures} | {own.detector_only} | {own.reader_only} |")
+
+
+def print_errors(rows: Sequence[Labelled], mode: str) -> None:
+    """What the markers get wrong in the first 30 tokens."""
+    verdicts = by_markers(mode)(rows, "beginning")
+    for row, verdict in zip(rows, verdicts, strict=True):
+        if verdict != row.refusal:
+            kind = "false alarm" if verdict else "missed"
+            print(f"{mode} {kind}{' (borderline)' if row.borderline else ''}: {row.prompt} => {row.response!r}")
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", help="sequence-classification model: hub id or folder")
+    parser.add_argument("--threshold", type=float, default=0.5)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--errors", choices=("A", "B"), help="print what the markers get wrong in one half")
+    options = parser.parse_args()
+    rows = read()
+    if options.errors:
+        for mode in MODES:
+            print_errors([row for row in rows if row.half == options.errors], mode)
+        return
+    detectors = {f"markers, {mode}": by_markers(mode) for mode in MODES}
+    if options.model:
+        classifier = load_refusal_classifier(options.model, torch.device(options.device), 32)
+        detectors["classifier alone"] = by_classifier(classifier, options.threshold, None)
+        for mode in MODES:
+            detectors[f"markers, {mode}, then classifier"] = by_classifier(classifier, options.threshold, mode)
+    table("All", rows, detectors)
+    for half in "AB":
+        table(f"Half {half}", [row for row in rows if row.half == half], detectors)
+    table("Without borderline answers", [row for row in rows if not row.borderline], detectors)
+
+
+if __name__ == "__main__":
+    main()
