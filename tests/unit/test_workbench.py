@@ -10,6 +10,7 @@ from tests.unit.models.pico_runner import PROMPTS, make_runner
 from heretic import workbench
 from heretic.config import PromptSpecification, Settings, load_settings
 from heretic.directions.types import DirectionSet
+from heretic.edits.plan import Normalization
 from heretic.engine.batched import BatchedEngine
 from heretic.engine.inplace import InplaceEngine
 from heretic.engine.measurement import Engine
@@ -17,7 +18,6 @@ from heretic.errors import ConfigurationError, OutOfMemoryError, PluginError
 from heretic.models.runner import ModelRunner
 from heretic.observability.events import EngineChosen, Event, Warned, subscribed
 from heretic.prompts.types import Prompt, PromptSet
-from heretic.edits.plan import Normalization
 from heretic.search.space import SearchSpace
 from heretic.workbench import (
     PromptSets,
@@ -120,7 +120,7 @@ def test_looking_for_a_prefix_backs_off_and_keeps_the_calibrated_size(monkeypatc
     assert len(warnings_of(seen)) == 1
 
 
-# How directions are found ----------------------------------------------------------------------------------------------
+# How directions are found ---------------------------------------------------------------------------------------------
 
 
 def test_what_transforms_compare_is_kept_with_the_directions_and_tells_studies_apart(tmp_path: Path) -> None:

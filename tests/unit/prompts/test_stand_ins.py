@@ -48,7 +48,7 @@ def test_what_the_user_named_is_not_replaced(monkeypatch, changes):
     refusing(monkeypatch, UNREACHABLE[0])
     default = default_of("sacred_prompts")
     mine = default.model_copy(update=changes)
-    with pytest.raises(PromptError, match="^sacred_prompts: .* the hub cannot be reached"):
+    with pytest.raises(PromptError, match=r"^sacred_prompts: .* the hub cannot be reached"):
         load_compared_texts("sacred_prompts", mine, default, None)
 
 
