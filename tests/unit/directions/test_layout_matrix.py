@@ -1,55 +1,52 @@
 """Every extractor and transform on every pico family, from prompts to edits in the weights and on outputs."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from tests.models.pico import pico_names, pico_token_ids
 from tests.unit.models.pico_runner import make_runner
 from torch import Tensor
 
-from heretic.config import PromptSpecification, Settings
-from heretic.directions.extractor import EXTRACTORS
-from heretic.directions.transform import TRANSFORMS
-from heretic.directions.types import DirectionSet
+from heretic.directions.extractor import EXTRACTORS, ExtractorOptions
+from heretic.directions.extractors import probe
+from heretic.directions.transform import TRANSFORMS, TransformContext, TransformOptions
+from heretic.directions.types import DirectionSet, ResidualStatistics
 from heretic.edits.cache import WeightCache
 from heretic.edits.inplace import InplaceEditor
 from heretic.edits.output_space import OutputSpaceEditor
 from heretic.edits.plan import EditPlan, Normalization, Schedule, Scope
-from heretic.extraction.find import find_directions
+from heretic.extraction.extract import collect_statistics
 from heretic.models.runner import ModelRunner
 from heretic.prompts.types import Prompt, PromptSet
-from heretic.workbench import PromptSets, edit_builder
+from heretic.workbench import edit_builder
 
-COUNT = 12
-GOOD = PromptSet("good", tuple(Prompt(f"Name {number} rivers.") for number in range(COUNT)))
-BAD = PromptSet("bad", tuple(Prompt(f"Zorb {number}, now!") for number in range(COUNT)))
-SETS = PromptSets(GOOD, BAD, GOOD, BAD)
+GOOD = tuple(Prompt(f"Name {number} rivers.") for number in range(10))
+BAD = tuple(Prompt(f"Zorb {number}, now!") for number in range(10))
 TEXTS = {
-    "helpful_prompts": "What is rain?\nHow do I bake bread?\nWho wrote it?\n",
-    "unhelpful_prompts": "Click here.\nSale ends soon!\nPage 3 of 9.\n",
-    "sacred_prompts": "What is 2 + 2?\nIs 7 prime?\nWhat boils at 100 degrees?\n",
-    "sacred_baseline_prompts": "It rained.\nThe cat slept.\nA bell rang.\n",
+    "helpful_prompts": ("What is rain?", "How do I bake bread?", "Who wrote it?"),
+    "unhelpful_prompts": ("Click here.", "Sale ends soon!", "Page 3 of 9."),
+    "sacred_prompts": ("What is 2 + 2?", "Is 7 prime?", "What boils at 100 degrees?"),
+    "sacred_baseline_prompts": ("It rained.", "The cat slept.", "A bell rang."),
 }
+# No probe of a random model is accurate, and its residuals form no clusters; that is not what is tested here.
+OPTIONS = ExtractorOptions(n_directions=2, min_probe_accuracy=0.0, n_concept_cones=2, min_cone_size=3)
 
 
-@pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """No probe of a random model is accurate; that is not what is tested here."""
-    folder: Path = tmp_path_factory.mktemp("texts")
-    for role, text in TEXTS.items():
-        (folder / f"{role}.txt").write_text(text)
-    sets = {role: PromptSpecification(dataset=str(folder / f"{role}.txt")) for role in TEXTS}
-    return Settings(
-        model="pico",
-        transforms=list(TRANSFORMS.names()),
-        min_probe_accuracy=0.0,
-        n_directions=2,
-        n_concept_cones=2,
-        min_cone_size=3,
-        n_sacred_directions=2,
-        **sets,
-    )
+def statistics_of(runner: ModelRunner, prompts: tuple[Prompt, ...]) -> ResidualStatistics:
+    return collect_statistics(runner, PromptSet("pico", prompts), with_second_moment=True, with_residuals=True)[0]
+
+
+def directions_of(runner: ModelRunner) -> dict[str, DirectionSet]:
+    """What every extractor finds, and all transforms leave; residuals are collected once for all."""
+    target, baseline = statistics_of(runner, BAD), statistics_of(runner, GOOD)
+    others = {role: statistics_of(runner, tuple(map(Prompt, texts))) for role, texts in TEXTS.items()}
+    context = TransformContext(target, baseline, others.__getitem__)
+    result = {}
+    for extractor in EXTRACTORS.names():
+        found = EXTRACTORS.get(extractor).extract(target, baseline, OPTIONS)
+        for transform in TRANSFORMS.names():
+            found = TRANSFORMS.get(transform)(found, context, TransformOptions(n_sacred_directions=2))
+        result[extractor] = found
+    return result
 
 
 @torch.no_grad()
@@ -80,33 +77,33 @@ def assert_well_formed(found: DirectionSet) -> None:
 
 @pytest.mark.parametrize("family", pico_names())
 def test_every_extractor_under_all_transforms_gives_edits_that_agree_in_weights_and_on_outputs(
-    family: str, settings: Settings
+    family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runner = make_runner(family, batch_size=COUNT, dtype=torch.float64)
+    # Folds give nothing but the accuracy, and take most of the time.
+    monkeypatch.setattr(probe, "FOLDS", 2)
+    runner = make_runner(family, batch_size=10)
     model, layout = runner.loaded.model, runner.layout
-    # The grouped matrix product of fused experts knows no float64.
+    directions = directions_of(runner)
+    # In float64 both realisations agree closely; the grouped matrix product of fused experts knows no float64.
+    model.double()
     model.set_experts_implementation("eager")
     ids = pico_token_ids()
     before = stream_after_the_last_layer(runner, ids)
     inplace = InplaceEditor(model, layout, WeightCache.capture(model, layout))
+    on_outputs = OutputSpaceEditor(model, layout)
     schedule = Schedule(peak_weight=0.9, peak_position=0.4, floor=0.5, width=1.0)
     plan = EditPlan(Scope.LAYER, None, tuple((name, schedule) for name in layout.components), Normalization.ROW)
-    for extractor in EXTRACTORS.names():
-        chosen = settings.model_copy(update={"extractor": extractor})
-        found = find_directions(chosen, runner, SETS.bad, SETS.good).directions
+    for extractor, found in directions.items():
         assert found.method.startswith(extractor)
         assert_well_formed(found)
         edits = edit_builder(runner, found, inplace)(plan)
         inplace.apply(edits)
         in_weights = stream_after_the_last_layer(runner, ids)
         inplace.restore()
-        on_outputs = OutputSpaceEditor(model, layout)
         on_outputs.apply(edits)
         in_outputs = stream_after_the_last_layer(runner, ids)
         on_outputs.restore()
         assert bool(torch.isfinite(in_weights).all()), extractor
         assert float((in_weights - before).abs().max()) > 1e-4, extractor
-        torch.testing.assert_close(
-            in_outputs, in_weights, rtol=2e-4, atol=2e-5, msg=lambda text, name=extractor: f"{name}: {text}"
-        )
+        torch.testing.assert_close(in_outputs, in_weights, rtol=2e-4, atol=2e-5)
     assert torch.equal(stream_after_the_last_layer(runner, ids), before)
