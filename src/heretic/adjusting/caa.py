@@ -4,6 +4,7 @@ Before anything is measured it is made sure that a saved model can hold the bias
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -133,7 +134,7 @@ def _compliance(settings: Settings, runner: ModelRunner, target: PromptSet) -> T
         )
     means = []
     for prompts in (answered, refused):
-        mean, runner = backing_off(runner, lambda fitting, own=prompts: _mean(fitting, own), "collecting residuals")  # type: ignore[misc]
+        mean, runner = backing_off(runner, partial(_mean, prompts=prompts), "collecting residuals")
         means.append(mean)
     return compliance_directions(*means)
 

@@ -20,10 +20,6 @@ TARGET = PromptSet("target", tuple(Prompt(f"zorble {number}") for number in rang
 BASELINE = PromptSet("baseline", tuple(Prompt(f"How is {number}?") for number in range(6)))
 
 
-NOTHING_LOWERS: tuple[str, ...] = ()
-"""Random models in which, by chance, no head does."""
-
-
 def editor_of(runner: ModelRunner) -> InplaceEditor:
     model, layout = runner.loaded.model, runner.layout
     return InplaceEditor(model, layout, WeightCache.capture(model, layout))
@@ -65,10 +61,6 @@ def test_effects_are_what_editing_the_heads_in_the_weights_does(family: str) -> 
     """On every family: confirmed heads come strongest first, and the effect is measured the other way, too."""
     runner = make_runner(family, batch_size=4)
     directions, editor = mean_directions(runner), editor_of(runner)
-    if family in NOTHING_LOWERS:
-        with pytest.raises(UserError, match="No attention head lowers"):
-            find_circuits(runner, TARGET, BASELINE, directions, editor, 3)
-        return
     found = find_circuits(runner, TARGET, BASELINE, directions, editor, 3)
     effects = [head.effect or 0.0 for head in found]
     assert effects == sorted(effects, reverse=True)
