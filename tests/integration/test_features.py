@@ -221,13 +221,13 @@ def test_a_search_starts_from_the_plans_of_an_earlier_one(heretic: Command, tmp_
     warm = (*QUICK_DEMO, "--use-warm-start-params", "true", "--profile-store", "mine.toml")
     first = heretic(tmp_path, *warm, *saving_to("first"))
     first.assert_done()
-    assert "2 of the shipped profiles" in first.output
-    assert "kept in mine.toml for the next demo model" in first.output
+    assert "2 from shipped profiles" in first.output
+    assert "kept for the next demo model in" in first.output
     kept = (tmp_path / "mine.toml").read_text(encoding="utf-8")
     assert str(tmp_path) not in kept
     second = heretic(tmp_path, *warm, *saving_to("second"), "--storage", "sqlite:///second.db")
     second.assert_done()
-    assert "of your own searches" in second.output
+    assert "from your own searches" in second.output
     assert (tmp_path / "mine.toml").read_text(encoding="utf-8").startswith(kept.rstrip())
     # A resumed study is given nothing again.
     resumed = heretic(tmp_path, *warm, "--n-trials", "3", *saving_to("third"))

@@ -99,6 +99,7 @@ class Settings(
             raise ValueError("activation_factor_min is above activation_factor_max; exchange them.")
         return self
 
+    @model_validator(mode="after")
     def _seeding_needs_gradients(self) -> "Settings":
         if self.gradient_seeding and self.quantization != "none":
             raise ValueError(

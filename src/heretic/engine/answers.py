@@ -150,7 +150,8 @@ class AnswerJob:
         if self._options.drafts:
             self._drafts.add(row.prompt, response.tokens)
         if verdict is not None:
-            self._count(row, response, verdict, gate)
+            self._count(row, response, verdict)
+            self._stop_decided(row.candidate, gate)
 
     def _judge_open(self, rows: Sequence[Row], gate: Gate) -> None:
         """Have the finished answers of all candidates that are still without a verdict judged together.
@@ -167,16 +168,22 @@ class AnswerJob:
         prompts = self._evaluator.prompts
         verdicts = self._evaluator.verdicts([(prompts[row.prompt], response.text) for row, response in finished])
         for (row, response), verdict in zip(finished, verdicts, strict=True):
-            self._count(row, response, verdict, gate)
+            self._count(row, response, verdict)
+        # Only now: a candidate whose answers are all there is measured to the end.
+        for row, _response in finished:
+            self._stop_decided(row.candidate, gate)
 
-    def _count(self, row: Row, response: Response, refused: bool, gate: Gate) -> None:
+    def _stop_decided(self, candidate: Candidate, gate: Gate) -> None:
+        candidate.judge_answers(len(self._rests), gate, self._evaluator.baseline.label)
+
+    def _count(self, row: Row, response: Response, refused: bool) -> None:
         row.refused = refused
         # A verdict is only given once it is final, so what is counted is a lower bound under either goal.
         counted = self._evaluator.counts(refused)
         self._counted[row.prompt] += counted
         prompt = self._evaluator.prompts[row.prompt]
         emit(ResponseMeasured(row.candidate.number, prompt.user, response.text, refused))
-        row.candidate.count_answer(counted, len(self._rests), gate, self._evaluator.baseline.label)
+        row.candidate.count_answer(counted)
 
 
 def answers_score(evaluator: MarkerEvaluator, candidate: Candidate) -> Score:

@@ -63,17 +63,13 @@ class Candidate:
             self.dominated, self.pruned = "its KL alone is worse than the best trial", True
         self.failed = not math.isfinite(self.total_divergence)
 
-    def count_answer(self, counts: bool, prompts: int, gate: Gate, label: str) -> None:
-        """Count an answer or not, and stop where the count so far, of so many prompts in all, decides.
-
-        Args:
-            counts: Whether its verdict is one that is counted.
-            prompts: How many answers there will be.
-            gate: What finished trials reached.
-            label: What is counted, in the plural.
-        """
+    def count_answer(self, counts: bool) -> None:
+        """Count an answer, whose verdict may be one that is counted or not."""
         self.answered += 1
         self.refusals += counts
+
+    def judge_answers(self, prompts: int, gate: Gate, label: str) -> None:
+        """Stop where the count so far, of so many prompts in all, decides; `label` says what is counted."""
         if not self.running or self.answered >= prompts:
             return
         so_far = f"with {self.refusals} {label} so far it is worse than"

@@ -131,7 +131,9 @@ class PaddedAnswers:
             counted = self._evaluator.counts(refused)
             self._counted[row] += counted
             emit(ResponseMeasured(candidate.number, prompts[row].user, text, refused))
-            candidate.count_answer(counted, len(self._encoded), gate, self._evaluator.baseline.label)
+            candidate.count_answer(counted)
+        for candidate in candidates:
+            candidate.judge_answers(len(self._encoded), gate, self._evaluator.baseline.label)
 
     def score(self, candidate: Candidate) -> Score:
         """See Answers."""

@@ -2,6 +2,7 @@
 
 import json
 import math
+import textwrap
 from dataclasses import dataclass
 from functools import singledispatch
 
@@ -130,7 +131,8 @@ def _(event: events.WeightsCached) -> list[Row]:
 
 @rows.register
 def _(event: events.PlansAdjusted) -> list[Row]:
-    return [Row(event.name, f"{clean_line(event.note)} ({duration(event.seconds)})")]
+    first, *rest = textwrap.wrap(f"{clean_line(event.note)} ({duration(event.seconds)})", _SETTING_WIDTH)
+    return [Row(event.name, first), *(Row("", line) for line in rest)]
 
 
 @rows.register
@@ -147,10 +149,12 @@ def _(event: events.DirectionsFound) -> list[Row]:
 
 @rows.register
 def _(event: events.RoundFinished) -> list[Row]:
-    text = f"{100 * event.magnitude:.0f} % of the class difference was left"
+    result = [Row(f"Round {event.number}", f"{100 * event.magnitude:.0f} % of the class difference was left")]
     if event.divergence is not None:
-        text += f"; taking it out as well costs KL {event.divergence:.4f}"
-    return [Row(f"Round {event.number}", text + (f"; not kept: {event.reason}" if event.reason else ""))]
+        result.append(Row("", f"taking it out as well costs KL {event.divergence:.4f}"))
+    if event.reason:
+        result.append(Row("", f"not kept: {event.reason}"))
+    return result
 
 
 @rows.register
@@ -163,8 +167,8 @@ def _(event: events.PositionChosen) -> list[Row]:
 @rows.register
 def _(event: events.DirectionsSaved) -> list[Row]:
     count = event.target_prompts + event.baseline_prompts
-    projections = f", with the projections of {plural(count, 'prompt')}" if count else ""
-    return [Row("Directions", f"saved to {clean_line(event.path)}{projections}")]
+    projections = f"with the projections of {plural(count, 'prompt')}" if count else "without projections"
+    return [Row("Directions", f"saved to {clean_line(event.path)}"), Row("", projections)]
 
 
 @rows.register
@@ -211,17 +215,16 @@ def _(event: events.SeedingFinished) -> list[Row]:
 
 @rows.register
 def _(event: events.WarmStarted) -> list[Row]:
-    of_family = f" for {clean_line(event.family)} models"
-    sources = [f"{event.own} of your own searches"] if event.own else []
-    sources += [f"{event.shipped} of the shipped profiles"] if event.shipped else []
-    first = f"the first {plural(event.own + event.shipped, 'trial')}{of_family}"
-    return [Row("Warm start", f"{first}: plans, {' and '.join(sources)}")]
+    sources = [f"{event.own} from your own searches"] if event.own else []
+    sources += [f"{event.shipped} from shipped profiles"] if event.shipped else []
+    first = f"{plural(event.own + event.shipped, 'trial')} with plans for {clean_line(event.family)} models first:"
+    return [Row("Warm start", first), Row("", " and ".join(sources))]
 
 
 @rows.register
 def _(event: events.ProfilesKept) -> list[Row]:
-    kept = f"{plural(event.count, 'plan')} kept in {clean_line(event.path)}"
-    return [Row("Profiles", f"{kept} for the next {clean_line(event.family)} model")]
+    kept = f"{plural(event.count, 'plan')} kept for the next {clean_line(event.family)} model in"
+    return [Row("Profiles", kept), Row("", clean_line(event.path))]
 
 
 @rows.register

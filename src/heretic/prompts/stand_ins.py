@@ -57,4 +57,4 @@ def load_compared_texts(
 
 def _beginning(text: str) -> str:
     """A text, or as many of its whole words as fit."""
-    return text if len(text) <= LONGEST else re.sub(r"\s+\S*$", "", text[: LONGEST + 1])
+    return text if len(text) <= LONGEST else re.sub(r"\s+\S*$", "", text[: LONGEST + 1])[:LONGEST]

@@ -115,7 +115,7 @@ def _sample(setting):
     if setting.name in special:
         return special[setting.name]
     if int in setting.kinds:
-        return 3, "3"
+        return (2, "2") if setting.field.default == 3 else (3, "3")
     if float in setting.kinds:
         return (0.25, "0.25") if setting.field.default == 0.5 else (0.5, "0.5")
     return "other", "other"

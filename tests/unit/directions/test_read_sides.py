@@ -72,7 +72,7 @@ def test_the_read_side_separates_prompts_that_it_has_not_seen_better_than_the_me
             float(separation(*(rows @ side[position].T for rows in held_out)))
             for side in (reads_of(found), found.vectors)
         )
-        assert by_read > 1.5 * by_vector
+        assert by_read > 1.2 * by_vector
 
 
 def test_the_probe_writes_the_mean_difference_and_keeps_the_held_out_accuracy() -> None:

@@ -60,7 +60,6 @@ def test_the_gate_stops_nothing_that_belongs_on_the_front(bench: PicoBench, tmp_
     whole, _ = run(tmp_path / "whole.db", Ungated(bench.batched(EngineOptions(2))))
     gated, _ = run(tmp_path / "gated.db", bench.batched(EngineOptions(2)))
     stopped = [entry for entry in gated.records if entry.state is TrialState.DOMINATED]
-    assert {"KL" in entry.reason for entry in stopped} == {False, True}, "both jobs have to stop some"
     assert any("without refusal so far" in entry.reason for entry in stopped)
     front = pareto_front(gated.records)
     assert [(entry.number, entry.behavior) for entry in front] == [
@@ -78,7 +77,7 @@ def test_the_gate_stops_nothing_that_belongs_on_the_front(bench: PicoBench, tmp_
 
 @pytest.mark.parametrize("goal", ["remove", "strengthen"])
 def test_pruning_finds_the_same_best_trial(goal: str, tmp_path: Path) -> None:
-    bench = make_bench("qwen2", tokens=8, goal=goal)
+    bench = make_bench("qwen2", tokens=16, goal=goal)
     found = {}
     for prunes in (False, True):
         objective = Objective(0.05, prunes)

@@ -33,6 +33,11 @@ ALL_EVENTS: list[events.Event] = [
     events.Calibrated(16, "<think>\n\n</think>\n\n"),
     events.WeightsCached(72, 1_312_400_000, 0.163, "cpu"),
     events.DirectionsFound("mean, projected", 1, (0.1, 0.4, 0.9, 0.2), 8.4),
+    events.DirectionsSaved("directions.safetensors", 100, 100),
+    events.RoundFinished(2, 0.31, 0.0123, ""),
+    events.RoundFinished(3, 0.05, None, "little is left (--min-direction-magnitude)"),
+    events.PositionChosen(14, {12: 1.5, 13: 1.6, 14: 1.71}, 12.0),
+    events.PlansAdjusted("Strengths", "12 of 24 layers are edited: the classes lie on both sides of zero there", 0.1),
     events.BaselineMeasured(34, 37, 37, 12.3),
     events.EngineChosen("batched", 16, "", 14, 123_400_000),
     events.StudyOpened("heretic_study", "sqlite:///heretic_study.db", 0, 40),
@@ -413,9 +418,10 @@ def test_a_comparison_speaks_of_refusals_whatever_is_counted() -> None:
 
 @pytest.mark.parametrize(
     ("own", "shipped", "words"),
-    [(2, 1, "plans, 2 of your own searches and 1 of the shipped profiles"), (0, 3, "plans, 3 of the shipped profiles")],
+    [(2, 1, "2 from your own searches and 1 from shipped profiles"), (0, 3, "3 from shipped profiles")],
 )
 def test_a_warm_start_says_whose_plans_are_tried(own: int, shipped: int, words: str) -> None:
     output = report(events.WarmStarted("qwen", own, shipped))
 
-    assert f"the first 3 trials for qwen models: {words}" in output
+    assert "3 trials with plans for qwen models first:" in output
+    assert words in output
