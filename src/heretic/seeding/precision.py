@@ -3,6 +3,7 @@
 import copy
 import time
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,7 +36,8 @@ def for_gradients(runner: ModelRunner) -> ModelRunner:
         weight = weight[0]
     if product_seconds(weight) < WORTHWHILE_GAIN * product_seconds(weight.float()):
         return runner
-    loaded = replace(runner.loaded, model=copy.deepcopy(model).to(dtype=torch.float32), dtype="float32")
+    widened: Any = copy.deepcopy(model)  # transformers leaves the conversion untyped
+    loaded = replace(runner.loaded, model=widened.float(), dtype="float32")
     calibration = replace(runner.calibration, dtype="float32")
     return ModelRunner(loaded, runner.layout, runner.formatter, calibration)
 
