@@ -89,7 +89,7 @@ def test_biases_are_no_adapter(heretic: Command, tmp_path: Path) -> None:
 
 def test_heads_are_an_adapter(heretic: Command, tmp_path: Path) -> None:
     options = ("--save-format", "adapter", "--normalization", "none", "--use-circuit-ablation")
-    result = heretic(tmp_path, *QUICK_DEMO, *saving_to("out"), *options, "--n-refusal-circuits", "2")
+    result = heretic(tmp_path, *QUICK_DEMO, *saving_to("out"), *options, "--n-refusal-circuits", "16")
     result.assert_done()
     assert "loaded again" in result.output
     assert (tmp_path / "out" / "adapter_model.safetensors").exists()

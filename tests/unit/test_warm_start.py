@@ -16,7 +16,7 @@ from heretic.errors import UserError
 from heretic.evaluation.score import Score
 from heretic.observability.events import Event, ProfilesKept, WarmStarted, Warned, subscribed
 from heretic.search.profile_store import read_store
-from heretic.search.profiles import plan_table, shipped_profiles
+from heretic.search.profiles import shipped_profiles
 from heretic.search.record import TrialRecord, TrialState
 from heretic.warm_start import model_family, remember, shown_model, warm_start
 from heretic.workflow import check_destinations
@@ -35,7 +35,7 @@ def bench_of(config: Any = None, name: str = HUB, layers: int = 24, **settings: 
 
 def good(number: int, refusals: float = 5, kl: float = 0.02, plan: EditPlan | None = None) -> TrialRecord:
     """A record with a plan of its own."""
-    return replace(record(number, refusals, kl), plan=plan or replace(PLAN, direction_position=0.4 + number / 100))
+    return replace(record(number, refusals, kl), plan=plan or replace(PLAN, direction_position=(40 + number) / 100))
 
 
 def started(bench: Any) -> tuple[list[EditPlan], list[Event]]:
@@ -91,7 +91,7 @@ def test_the_next_model_of_the_family_begins_with_the_users_own(configuration_fo
     another = bench_of(name="Qwen/Qwen2.5-7B-Instruct", layers=28)
     plans, seen = started(another)
     # The nearest to the goal first.
-    assert [plan_table(plan) for plan in plans[:2]] == [plan_table(good(1).plan), plan_table(good(0).plan)]
+    assert plans[:2] == [good(1).plan, good(0).plan]
     assert seen == [WarmStarted("qwen", 2, 1)]
     assert started(bench_of(Gemma3Config()))[1] == [WarmStarted("gemma", 0, 3)]
 

@@ -27,6 +27,8 @@ KL_RELATIVE_TOLERANCE = 0.02
 """A re-scored KL within either tolerance counts as the same: the weights' own precision causes as much."""
 
 _SETTING_WIDTH = 160
+_NOTE_WIDTH = 64
+"""Columns of a sentence beside its label, in a terminal of 80."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,7 @@ def _(event: events.WeightsCached) -> list[Row]:
 
 @rows.register
 def _(event: events.PlansAdjusted) -> list[Row]:
-    first, *rest = textwrap.wrap(f"{clean_line(event.note)} ({duration(event.seconds)})", _SETTING_WIDTH)
+    first, *rest = textwrap.wrap(f"{clean_line(event.note)} ({duration(event.seconds)})", _NOTE_WIDTH)
     return [Row(event.name, first), *(Row("", line) for line in rest)]
 
 
@@ -160,8 +162,8 @@ def _(event: events.RoundFinished) -> list[Row]:
 @rows.register
 def _(event: events.PositionChosen) -> list[Row]:
     best = sorted(event.scores.items(), key=lambda pair: -pair[1])[:3]
-    scores = ", ".join(f"{score:.3f} after layer {layer + 1}" for layer, score in best)
-    return [Row("Best layer", f"{scores}; {duration(event.seconds)}")]
+    scores = ", ".join(f"{layer + 1} (score {score:.3f})" for layer, score in best)
+    return [Row("Best layers", f"{scores}; {duration(event.seconds)}")]
 
 
 @rows.register

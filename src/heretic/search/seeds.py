@@ -20,10 +20,11 @@ _TILT_RANGE = Range(-0.5, 0.5)
 
 @dataclass(frozen=True, slots=True)
 class SeededSpace(SearchSpace):
-    """Position on the path of seeds, tilt over depth, and a scale for each component.
+    """Position on the path from no edit along the seeds, tilt over depth, and a scale for each component.
 
     Attributes:
         seeds: At least one plan with free strengths for every component, mild ones first; neighbours are interpolated.
+            The path begins at strengths of 0, so that milder edits than the mildest seed are found as well.
         scale: What a component's strengths are multiplied by.
         tilt: At the last layer strengths are multiplied by 1 + tilt, at the first by 1 - tilt.
     """
@@ -34,7 +35,7 @@ class SeededSpace(SearchSpace):
 
     def suggest(self, trial: optuna.Trial) -> EditPlan:
         """See SearchSpace."""
-        place = trial.suggest_float(_PATH, 0.0, 1.0) * (len(self.seeds) - 1)
+        place = trial.suggest_float(_PATH, 0.0, 1.0) * len(self.seeds)
         tilt = trial.suggest_float(_TILT, self.tilt.low, self.tilt.high)
         strengths = []
         for component in self.components:
@@ -46,15 +47,19 @@ class SeededSpace(SearchSpace):
         return EditPlan(Scope.LAYER, None, (), self.normalization, tuple(strengths))
 
     def _on_path(self, component: str, place: float) -> tuple[float, ...]:
-        lower = min(int(place), len(self.seeds) - 1)
-        upper = min(lower + 1, len(self.seeds) - 1)
+        path = [dict(seed.strengths)[component] for seed in self.seeds]
+        path.insert(0, (0.0,) * len(path[0]))
+        lower = min(int(place), len(path) - 1)
+        upper = min(lower + 1, len(path) - 1)
         share = place - lower
-        pair = (dict(self.seeds[lower].strengths)[component], dict(self.seeds[upper].strengths)[component])
-        return tuple(a * (1 - share) + b * share for a, b in zip(*pair, strict=True))
+        # Rounding of the place must not blend a neighbour into a seed.
+        if abs(place - round(place)) < 1e-9:
+            return path[round(place)]
+        return tuple(a * (1 - share) + b * share for a, b in zip(path[lower], path[upper], strict=True))
 
     def point(self, seed: int) -> dict[str, float]:
         """The point of the space that is exactly a seed."""
-        position = seed / max(len(self.seeds) - 1, 1)
+        position = (seed + 1) / len(self.seeds)
         return {_PATH: position, _TILT: 0.0, **{_scale(component): 1.0 for component in self.components}}
 
 

@@ -69,10 +69,13 @@ def assert_well_formed(found: DirectionSet) -> None:
         assert bool(torch.isfinite(tensor).all())
     # Of the last token's embedding, position 0, there is no direction: it is the same in every prompt.
     gram = (found.vectors @ found.vectors.mT)[1:]
-    torch.testing.assert_close(gram, torch.eye(found.count_per_layer).expand_as(gram), rtol=0, atol=1e-4)
+    # Nor has a short convolution in the first layer (LFM2) seen more than what all prompts end with.
+    there = (found.vectors[1:].norm(dim=-1) > 0.5).float()
+    assert bool(there[1:].all())
+    torch.testing.assert_close(gram, torch.diag_embed(there), rtol=0, atol=1e-4)
     if found.reads is not None:
         seen = (found.reads * found.vectors).sum(-1)[1:]
-        torch.testing.assert_close(seen, torch.ones_like(seen), rtol=0, atol=1e-3)
+        torch.testing.assert_close(seen, there, rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("family", pico_names())

@@ -52,11 +52,17 @@ def test_enqueued_points_are_the_seeds(tmp_path: Path, seeds: tuple[EditPlan, ..
 
 def test_between_seeds_strengths_are_interpolated_scaled_and_tilted() -> None:
     space = space_of(*SEEDS)
-    assert_same(suggested(space, **{"seed.position": 0.25}), seed(0.3, 0.3, 0.2))
+    assert_same(suggested(space, **{"seed.position": 0.5}), seed(0.3, 0.3, 0.2))
     scaled = suggested(space, **{"seed.mlp.scale": 1.4})
     assert dict(scaled.strengths)[ATTENTION] == pytest.approx((0.1, 0.2, -0.3))
     assert dict(scaled.strengths)[MLP] == pytest.approx((0.07, 0.14, -0.21))
     assert_same(suggested(space, **{"seed.tilt": 0.5}), seed(0.05, 0.2, -0.45))
+
+
+def test_the_path_begins_at_no_edit() -> None:
+    space = space_of(*SEEDS)
+    assert_same(suggested(space, **{"seed.position": 0.0}), seed(0.0, 0.0, 0.0))
+    assert_same(suggested(space, **{"seed.position": 1 / 6}), seed(0.05, 0.1, -0.15))
 
 
 def test_no_seeds_leave_the_space_as_it_is() -> None:
