@@ -194,7 +194,7 @@ def test_a_search_starts_from_the_plans_of_an_earlier_one(heretic: Command, tmp_
     first = heretic(tmp_path, *warm, *saving_to("first"))
     first.assert_done()
     assert "2 of the shipped profiles" in first.output
-    assert "kept in mine.toml for the next demo model" in first.output
+    assert "kept for the next demo model in\n               mine.toml" in first.output
     kept = (tmp_path / "mine.toml").read_text(encoding="utf-8")
     assert str(tmp_path) not in kept
     second = heretic(tmp_path, *warm, *saving_to("second"), "--storage", "sqlite:///second.db")

@@ -35,7 +35,7 @@ def bench_of(config: Any = None, name: str = HUB, layers: int = 24, **settings: 
 
 def good(number: int, refusals: float = 5, kl: float = 0.02, plan: EditPlan | None = None) -> TrialRecord:
     """A record with a plan of its own."""
-    return replace(record(number, refusals, kl), plan=plan or replace(PLAN, direction_position=0.4 + number / 100))
+    return replace(record(number, refusals, kl), plan=plan or replace(PLAN, direction_position=(40 + number) / 100))
 
 
 def started(bench: Any) -> tuple[list[EditPlan], list[Event]]:

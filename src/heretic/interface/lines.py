@@ -161,17 +161,16 @@ def _(event: events.StudyOpened) -> list[Row]:
 
 @rows.register
 def _(event: events.WarmStarted) -> list[Row]:
-    of_family = f" for {clean_line(event.family)} models"
+    first = f"the first {plural(event.own + event.shipped, 'trial')}: plans for {clean_line(event.family)} models,"
     sources = [f"{event.own} of your own searches"] if event.own else []
     sources += [f"{event.shipped} of the shipped profiles"] if event.shipped else []
-    first = f"the first {plural(event.own + event.shipped, 'trial')}{of_family}"
-    return [Row("Warm start", f"{first}: plans, {' and '.join(sources)}")]
+    return [Row("Warm start", first), Row("", " and ".join(sources))]
 
 
 @rows.register
 def _(event: events.ProfilesKept) -> list[Row]:
-    kept = f"{plural(event.count, 'plan')} kept in {clean_line(event.path)}"
-    return [Row("Profiles", f"{kept} for the next {clean_line(event.family)} model")]
+    kept = f"{plural(event.count, 'plan')} kept for the next {clean_line(event.family)} model in"
+    return [Row("Profiles", kept), Row("", clean_line(event.path))]
 
 
 @rows.register

@@ -389,9 +389,9 @@ def test_a_comparison_speaks_of_refusals_whatever_is_counted() -> None:
 
 @pytest.mark.parametrize(
     ("own", "shipped", "words"),
-    [(2, 1, "plans, 2 of your own searches and 1 of the shipped profiles"), (0, 3, "plans, 3 of the shipped profiles")],
+    [(2, 1, "2 of your own searches and 1 of the shipped profiles"), (0, 3, "3 of the shipped profiles")],
 )
 def test_a_warm_start_says_whose_plans_are_tried(own: int, shipped: int, words: str) -> None:
     output = report(events.WarmStarted("qwen", own, shipped))
 
-    assert f"the first 3 trials for qwen models: {words}" in output
+    assert f"the first 3 trials: plans for qwen models,\n{' ' * 15}{words}\n" in output
