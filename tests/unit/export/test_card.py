@@ -43,6 +43,13 @@ def test_local_base_model_is_not_claimed_to_be_on_the_hub(loaded: LoadedModel, c
     assert "license" not in data
 
 
+def test_adjustments_are_named(loaded: LoadedModel, content: ExportContent) -> None:
+    assert "No other weights were touched" in card(loaded, content)
+    text = card(loaded, replace(content, adjustments=("Only two heads were edited.", "Biases move the stream.")))
+    assert "Only two heads were edited.\n\nBiases move the stream." in text
+    assert "No other weights were touched" not in text
+
+
 def test_what_how_strongly_and_what_was_measured(loaded: LoadedModel, content: ExportContent) -> None:
     text = card(loaded, content)
     assert "| attention | 1.250 | 0.750 | 0.100 | 0.400 | 2 to 4 of 5 |" in text

@@ -1,5 +1,6 @@
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,18 @@ def test_checksums_are_those_of_the_files(folder: Path) -> None:
     expected = hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
     assert files["weights.safetensors"].sha256 == expected
     assert files["weights.safetensors"].size == 256 * 9000
+
+
+def test_adjustments_are_kept_and_may_be_missing_in_older_folders(
+    tmp_path: Path, loaded: LoadedModel, content: ExportContent
+) -> None:
+    write_manifest(tmp_path, loaded, replace(content, adjustments=("Two heads.",)), ExportFormat.MERGED, {})
+    assert read_manifest(tmp_path).adjustments == ("Two heads.",)
+    path = tmp_path / MANIFEST_NAME
+    stored = json.loads(path.read_text())
+    del stored["adjustments"]
+    path.write_text(json.dumps(stored))
+    assert read_manifest(tmp_path).adjustments == ()
 
 
 def test_file_larger_than_a_chunk(tmp_path: Path) -> None:
