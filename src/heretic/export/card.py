@@ -96,18 +96,16 @@ def _changed(content: ExportContent, layer_count: int) -> str:
             f"All edited layers share the direction found at relative depth {plan.direction_position or 0.0:.3f}."
         )
     adjustments = "".join(f"\n\n{sentence}" for sentence in content.adjustments)
-<<<<<<< ours
     done = "strengthened" if content.goal == "strengthen" else "reduced"
-=======
     others = "Apart from what the next sentences name, no" if adjustments else "No"
->>>>>>> theirs
     trial = "" if content.shown_trial is None else f" The edit is trial {content.shown_trial} of a search."
     return f"""\
 ## What was changed
 
 The direction of the behaviour {_code(content.behavior)} in the residual stream was {done} in the weights that write
 to it (attention output and MLP down projections). It was found with the method {_code(content.direction_method)}.
-{direction} {_NORMS[plan.normalization]} {others} other weights were touched, and nothing was trained.{trial}{adjustments}
+{direction} {_NORMS[plan.normalization]} {others} other weights were touched, and nothing was trained.{trial}\
+{adjustments}
 
 {strength_table(plan, layer_count)}
 
