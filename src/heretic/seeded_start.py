@@ -6,8 +6,11 @@ from dataclasses import replace
 import optuna
 
 from heretic.edits.plan import EditPlan
-from heretic.edits.scalable import scalable_edits
+from heretic.edits.scalable import edits_of_strengths, scalable_edits
 from heretic.evaluation.refusal_patterns import RefusalDetector
+from heretic.gradients.objective import Objective
+from heretic.gradients.onset import Onset, find_onset
+from heretic.gradients.precision import for_gradients
 from heretic.models.access import post_norm_gain
 from heretic.models.calibration import backing_off
 from heretic.models.runner import ModelRunner
@@ -15,9 +18,6 @@ from heretic.observability.events import SeedingFinished, SeedingStarted, Warned
 from heretic.search.seeds import SeededSpace, enqueue_seeds, seeded, store_seeds, stored_seeds
 from heretic.search.storage import storage_errors
 from heretic.seeding.descent import DescentOptions, descend, step_count, weights_for
-from heretic.seeding.objective import Objective
-from heretic.seeding.onset import Onset, find_onset
-from heretic.seeding.precision import for_gradients
 from heretic.workbench import Workbench
 
 
@@ -61,6 +61,7 @@ def find_seeds(bench: Workbench) -> tuple[EditPlan, ...]:
             settings.gradient_seeding_prompts,
             settings.refusal_check_tokens,
             detector.is_refusal,
+            wanted=settings.goal == "remove",
         ),
         "answering training prompts",
     )
@@ -84,7 +85,7 @@ def _descend(bench: Workbench, runner: ModelRunner, onset: Onset) -> tuple[EditP
         bench.adjustments,
     )
     sign = -1.0 if settings.goal == "strengthen" else 1.0
-    objective = Objective(runner, edits, layout.components, onset, sign=sign)
+    objective = Objective(runner, edits_of_strengths(edits, layout.components), onset, sign=sign)
     weights = weights_for(settings.gradient_seeding_starts)
     options = DescentOptions(weights, settings.gradient_seeding_steps, sign=sign)
     tokens = tuple(str(runner.loaded.tokenizer.decode([token])) for token in onset.tokens)

@@ -32,6 +32,7 @@ from heretic.evaluation.evaluators.kl import KlEvaluator
 from heretic.evaluation.evaluators.markers import MarkerEvaluator
 from heretic.evaluation.neural_detection import classifier_for
 from heretic.extraction.extract import COMPARED_TEXTS, check_method, extractor_options, transform_options
+from heretic.extraction.find import refinement_options
 from heretic.models.access import post_norm_gain
 from heretic.models.biases import hold_biases, match_biases
 from heretic.models.calibration import backing_off, find_batch_size, find_response_prefix
@@ -321,6 +322,9 @@ def study_identity(
         f"{settings.min_direction_magnitude} {settings.max_kl_per_round} "
         f"{' '.join(f'{role} {texts}' for role, texts in sorted(compared.items()))}"
     )
+    refinement = refinement_options(settings)
+    if refinement is not None:
+        method += f" {refinement}"
     seeding = ""
     if settings.gradient_seeding:
         seeding = (

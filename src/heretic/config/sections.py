@@ -191,8 +191,8 @@ class DirectionSection(Section):
 
     extractor: Text = Field(
         default="mean",
-        description="Method that finds the direction: mean, pca, probe, ensemble (probe and pca), cones, leace, or a "
-        "plug-in.",
+        description="Method that finds the direction: mean, pca, probe, ensemble (probe and pca), cones, leace, rdo "
+        "(mean, refined by gradient), or a plug-in.",
     )
     transforms: list[Text] = Field(
         default=["projected"],
@@ -242,6 +242,13 @@ class DirectionSection(Section):
         description="What leace adds to the covariance, relative to its mean variance; large values give mean. Not "
         "set: each layer gets what separates held-out prompts best.",
         examples=[1.0],
+    )
+    rdo_steps: int = Field(default=60, ge=1, le=10_000, description="Gradient steps by which rdo refines directions.")
+    rdo_prompts: int = Field(
+        default=64, ge=1, le=100_000, description="Training prompts of each class that rdo looks at, at most."
+    )
+    rdo_max_kl: float = Field(
+        default=0.05, gt=0, le=1000, description="Divergence, in nats, that rdo lets the edit it refines have."
     )
     n_sacred_directions: int = Field(
         default=5, ge=1, le=64, description="Directions of knowledge and reasoning that sacred takes out in a layer."

@@ -62,6 +62,7 @@ class Extractor:
         needs_residuals: Whether the statistics have to hold the residuals of every prompt.
         minimum_prompts: Fewest prompts of a class that it can work with.
         takes_weights: Whether it reads `ExtractorOptions.direction_weights`.
+        refined: Whether its directions, one at every position, are where a refinement by gradient starts.
     """
 
     extract: ExtractorFunction
@@ -69,6 +70,7 @@ class Extractor:
     needs_residuals: bool = False
     minimum_prompts: int = 1
     takes_weights: bool = False
+    refined: bool = False
 
     def check(self, name: str, target_count: int, baseline_count: int, options: ExtractorOptions) -> None:
         """Refuse what can be told to be impossible from the number of prompts alone.
@@ -110,12 +112,13 @@ def extractor(
     needs_residuals: bool = False,
     minimum_prompts: int = 1,
     takes_weights: bool = False,
+    refined: bool = False,
 ) -> Callable[[ExtractorFunction], ExtractorFunction]:
     """Register a function as the extractor of that name."""
 
     def decorate(function: ExtractorFunction) -> ExtractorFunction:
         EXTRACTORS.register(
-            name, Extractor(function, needs_second_moment, needs_residuals, minimum_prompts, takes_weights)
+            name, Extractor(function, needs_second_moment, needs_residuals, minimum_prompts, takes_weights, refined)
         )
         return function
 

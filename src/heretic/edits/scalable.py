@@ -1,5 +1,6 @@
 """Edits as functions of their strength, differentiable in it: what each needs to know of a weight is computed once."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -84,3 +85,15 @@ def _scalable_edit(
         return ScalableEdit(writer, rows.write, rows.read, rows=rows)
     dtype = computation_dtype(weight)
     return ScalableEdit(writer, write.to(dtype), read.to(dtype), columns=column_terms(weight, write, read))
+
+
+def edits_of_strengths(
+    edits: Sequence[ScalableEdit], components: Sequence[str]
+) -> Callable[[Tensor], tuple[Edit, ...]]:
+    """From strengths [C, L] of so many components and layers to the edits; further scaling is the plan's business."""
+    places = {component: index for index, component in enumerate(components)}
+
+    def at(strengths: Tensor) -> tuple[Edit, ...]:
+        return tuple(edit.at(strengths[places[edit.writer.component], edit.writer.layer]) for edit in edits)
+
+    return at

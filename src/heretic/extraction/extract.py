@@ -7,6 +7,7 @@ from heretic.directions.extractor import EXTRACTORS, ExtractorOptions
 from heretic.directions.statistics import ResidualMoments
 from heretic.directions.transform import TRANSFORMS, TransformContext, TransformOptions
 from heretic.directions.types import DirectionSet, ResidualStatistics
+from heretic.errors import ConfigurationError
 from heretic.models.calibration import backing_off
 from heretic.models.runner import ModelRunner
 from heretic.prompts.stand_ins import load_compared_texts
@@ -42,6 +43,16 @@ def check_method(settings: Settings, target: PromptSet, baseline: PromptSet) -> 
     """
     method = EXTRACTORS.get(settings.extractor)
     method.check(settings.extractor, len(target), len(baseline), extractor_options(settings))
+    if method.refined and settings.quantization != "none":
+        raise ConfigurationError(
+            f"The extractor {settings.extractor} needs gradients through the weights, which quantised ones do not "
+            "give; use --quantization none or choose another --extractor such as mean."
+        )
+    if method.refined and settings.iterative_rounds > 1:
+        raise ConfigurationError(
+            f"The extractor {settings.extractor} refines the directions of one extraction; use --iterative-rounds 1 or "
+            "choose another --extractor such as mean."
+        )
     for name in settings.transforms:
         TRANSFORMS.get(name)
 

@@ -1,14 +1,17 @@
 """Directions of a run: one extraction or several rounds, and which layers and which position they are used at."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from heretic.config import Settings
+from heretic.directions.extractor import EXTRACTORS
 from heretic.directions.layers import discriminative_layers
 from heretic.directions.types import DirectionSet
 from heretic.edits.output_space import OutputSpaceEditor
+from heretic.evaluation.refusal_patterns import RefusalDetector
 from heretic.extraction.cosmic import cosmic_scores
 from heretic.extraction.extract import Extraction, check_method, extract
+from heretic.extraction.refinement import RefinementOptions, refined
 from heretic.extraction.rounds import RoundOptions, further_rounds
 from heretic.models.runner import ModelRunner
 from heretic.observability.events import DirectionsFound, PositionChosen, emit
@@ -48,6 +51,12 @@ def find_directions(settings: Settings, runner: ModelRunner, target: PromptSet, 
     started = time.perf_counter()
     check_method(settings, target, baseline)
     first = extract(settings, runner, target, baseline)
+    options = refinement_options(settings)
+    if options is not None:
+        shows = RefusalDetector(settings.refusal_detection_mode, settings.refusal_markers).is_refusal
+        first = replace(
+            first, directions=refined(runner, first.directions, baseline.prompts, target.prompts, shows, options)
+        )
     directions = first.directions
     if settings.iterative_rounds > 1:
         directions = further_rounds(
@@ -73,6 +82,19 @@ def find_directions(settings: Settings, runner: ModelRunner, target: PromptSet, 
     if settings.direction_source == "cosmic":
         position = cosmic_position(runner, first, target, baseline)
     return Found(directions, factors, position)
+
+
+def refinement_options(settings: Settings) -> RefinementOptions | None:
+    """The refinement's part of the settings; None where the extractor's directions are used as they are."""
+    if not EXTRACTORS.get(settings.extractor).refined:
+        return None
+    return RefinementOptions(
+        settings.rdo_steps,
+        settings.rdo_prompts,
+        settings.rdo_max_kl,
+        settings.refusal_check_tokens,
+        settings.goal == "strengthen",
+    )
 
 
 def cosmic_position(runner: ModelRunner, found: Extraction, target: PromptSet, baseline: PromptSet) -> float:

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from heretic.interface.formatting import clean, clean_line, hang, plural, trial_number
 from heretic.interface.lines import Row, loading_hint, parameter_text, rows, trial_line
-from heretic.interface.progress import Best, ProgressBar, SearchProgress, SeedingProgress
+from heretic.interface.progress import Best, GradientProgress, ProgressBar, SearchProgress
 from heretic.observability import events
 
 LABEL_WIDTH = 15
@@ -45,7 +45,7 @@ class ConsoleReporter:
         self._console = console if console is not None else make_console()
         self._now = now
         self._progress: SearchProgress | None = None
-        self._seeding: SeedingProgress | None = None
+        self._descent: GradientProgress | None = None
         self._bar: ProgressBar | None = None
         self._architecture = ""
         self._last: type[events.Event] | None = None
@@ -67,7 +67,7 @@ class ConsoleReporter:
 
     def __call__(self, event: events.Event) -> None:
         """Print one event."""
-        if isinstance(event, (events.SearchFinished, events.SeedingFinished)):
+        if isinstance(event, (events.SearchFinished, events.SeedingFinished, events.RefinementFinished)):
             self.close()
         if isinstance(event, _STARTS_SECTION) and self._last not in (None, type(event), events.DtypeRejected):
             self._print([""])
@@ -78,11 +78,11 @@ class ConsoleReporter:
     def _report(self, event: events.Event) -> None:
         if isinstance(event, events.SearchStarted):
             self._search_started(event)
-        elif isinstance(event, events.SeedingStarted):
+        elif isinstance(event, (events.SeedingStarted, events.RefinementStarted)):
             self._print_rows(rows(event))
-            self._seeding_started(event)
-        elif isinstance(event, events.SeedingStep):
-            self._seeding_step(event)
+            self._descent_started(event)
+        elif isinstance(event, events.GradientStep):
+            self._gradient_step(event)
         elif isinstance(event, events.TrialFinished):
             self._trial_finished(event)
         elif isinstance(event, events.ResponseMeasured):
@@ -122,16 +122,16 @@ class ConsoleReporter:
             self._bar = ProgressBar(self._console, self._progress)
             self._bar.start()
 
-    def _seeding_started(self, event: events.SeedingStarted) -> None:
+    def _descent_started(self, event: events.SeedingStarted | events.RefinementStarted) -> None:
         self.close()
-        self._seeding = SeedingProgress(event.steps)
+        self._descent = GradientProgress(event.steps)
         if self._console.is_interactive:
-            self._bar = ProgressBar(self._console, self._seeding)
+            self._bar = ProgressBar(self._console, self._descent)
             self._bar.start()
 
-    def _seeding_step(self, event: events.SeedingStep) -> None:
-        if self._seeding is not None and self._bar is not None:
-            self._seeding.step(event)
+    def _gradient_step(self, event: events.GradientStep) -> None:
+        if self._descent is not None and self._bar is not None:
+            self._descent.step(event)
             self._bar.refresh()
 
     def _trial_finished(self, event: events.TrialFinished) -> None:

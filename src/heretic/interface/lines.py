@@ -194,11 +194,28 @@ def _(event: events.StudyOpened) -> list[Row]:
 
 @rows.register
 def _(event: events.SeedingStarted) -> list[Row]:
+    return _descent_rows("Seeding", event)
+
+
+@rows.register
+def _(event: events.RefinementStarted) -> list[Row]:
+    return _descent_rows("Refinement", event)
+
+
+def _descent_rows(label: str, event: events.SeedingStarted | events.RefinementStarted) -> list[Row]:
     onset = ", ".join(json.dumps(token, ensure_ascii=False) for token in event.onset)
     return [
-        Row("Seeding", f"{plural(event.steps, 'gradient step')} in {event.dtype}"),
+        Row(label, f"{plural(event.steps, 'gradient step')} in {event.dtype}"),
         Row("", f"{event.good_prompts} good and {event.bad_prompts} bad training prompts"),
         Row("", shorten(f"onset of the behaviour: {clean_line(onset)}", _SETTING_WIDTH)),
+    ]
+
+
+@rows.register
+def _(event: events.RefinementFinished) -> list[Row]:
+    return [
+        Row("", f"ended at KL {kl_text(event.kl)}, onset {100 * event.share:.0f} %; {event.seconds:.1f} s"),
+        Row("", f"cosine with the directions before: {event.cosine:.2f}"),
     ]
 
 

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.text import Text
 
 from heretic.interface.formatting import clock, kl_text
-from heretic.observability.events import SeedingStep
+from heretic.observability.events import GradientStep
 
 _PACE_TRIALS = 30
 
@@ -107,8 +107,8 @@ class SearchProgress:
         return "  ".join([count, *([str(self.best)] if self.best else []), times])
 
 
-class SeedingProgress:
-    """Steps of gradient seeding.
+class GradientProgress:
+    """Steps by gradient.
 
     Attributes:
         finished: Steps done.
@@ -120,7 +120,7 @@ class SeedingProgress:
         self.total = total
         self._text = ""
 
-    def step(self, event: SeedingStep) -> None:
+    def step(self, event: GradientStep) -> None:
         """Count one."""
         self.finished = event.step
         self._text = f"  weight {event.weight:.2g}, KL {kl_text(event.kl)}, onset {100 * event.share:.0f} %"

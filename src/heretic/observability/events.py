@@ -249,7 +249,7 @@ class SeedingStarted(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class SeedingStep(Event):
+class GradientStep(Event):
     """One step of `steps`: its prompts' mean KL, and the mean probability that the behaviour begins."""
 
     step: int
@@ -276,6 +276,27 @@ class SeedingFinished(Event):
     seeds: int
     seconds: float
     stored: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RefinementStarted(Event):
+    """Directions are refined by gradient: so many steps, with the prompts and the first tokens that are looked at."""
+
+    steps: int
+    good_prompts: int
+    bad_prompts: int
+    onset: tuple[str, ...]
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class RefinementFinished(Event):
+    """Means over the last steps' training prompts, and the mean cosine of the directions with those they were."""
+
+    kl: float
+    share: float
+    cosine: float
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,16 +6,15 @@ from dataclasses import dataclass
 import torch
 
 from heretic.edits.plan import EditPlan, Normalization, Scope
-from heretic.observability.events import SeedFound, SeedingStep, emit
-from heretic.seeding.objective import Loss, Objective
+from heretic.gradients.batches import Batches
+from heretic.gradients.objective import Objective, mean_loss
+from heretic.observability.events import GradientStep, SeedFound, emit
 
 LEARNING_RATE = 0.1
 WEIGHTS = (0.01, 0.1)
 """The mildest and the strongest weight of the log-odds."""
 START = 0.3
 """Strength of every layer and component to begin with."""
-BATCH = 8
-"""Good prompts of a step, and bad ones."""
 AVERAGED = 0.5
 """Share of a weight's steps, at its end, whose strengths are averaged: single steps follow few prompts."""
 
@@ -54,10 +53,10 @@ def descend(
     normalization: Normalization,
     options: DescentOptions,
 ) -> tuple[EditPlan, ...]:
-    """One plan with free strengths for each weight. Emits SeedingStep and SeedFound."""
+    """One plan with free strengths for each weight. Emits GradientStep and SeedFound."""
     strengths = torch.full((len(components), layer_count), START * options.sign, requires_grad=True)
     optimizer = torch.optim.Adam([strengths], lr=LEARNING_RATE, betas=(0.9, 0.95))
-    good, bad = _Batches(objective.good_rows), _Batches(objective.bad_rows)
+    good, bad = Batches(objective.good_rows), Batches(objective.bad_rows)
     counts = [options.steps * (2 if place == 0 else 1) for place in range(len(options.weights))]
     plans, done = [], 0
     for weight, count in zip(options.weights, counts, strict=True):
@@ -67,37 +66,17 @@ def descend(
             loss, strengths.grad = objective.gradient(strengths, weight, [*good.next(), *bad.next()])
             optimizer.step()
             done += 1
-            emit(SeedingStep(done, step_count(options), weight, loss.kl, loss.share))
+            emit(GradientStep(done, step_count(options), weight, loss.kl, loss.share))
             if step >= count - averaged:
                 total += strengths.detach()
                 losses.append(loss)
         plans.append(_plan(total / averaged, components, normalization))
-        mean = _mean(losses)
+        mean = mean_loss(losses)
         emit(SeedFound(weight, count, mean.kl, mean.share))
     return tuple(plans)
-
-
-class _Batches:
-    """Rows in turn, each as often as any other."""
-
-    def __init__(self, rows: Sequence[int]) -> None:
-        self._rows = list(rows)
-        self._place = 0
-
-    def next(self) -> list[int]:
-        """The next rows."""
-        size = min(BATCH, len(self._rows))
-        found = [self._rows[(self._place + offset) % len(self._rows)] for offset in range(size)]
-        self._place = (self._place + size) % len(self._rows)
-        return found
 
 
 def _plan(strengths: torch.Tensor, components: Sequence[str], normalization: Normalization) -> EditPlan:
     # Four digits are more than was found, and read well.
     rows = [tuple(round(value, 4) for value in row) for row in strengths.tolist()]
     return EditPlan(Scope.LAYER, None, (), normalization, tuple(zip(components, rows, strict=True)))
-
-
-def _mean(losses: Sequence[Loss]) -> Loss:
-    values = torch.tensor([[loss.kl, loss.log_odds, loss.share] for loss in losses], dtype=torch.float64)
-    return Loss(*values.mean(0).tolist())

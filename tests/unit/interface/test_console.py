@@ -36,13 +36,15 @@ ALL_EVENTS: list[events.Event] = [
     events.DirectionsSaved("directions.safetensors", 100, 100),
     events.RoundFinished(2, 0.31, 0.0123, ""),
     events.RoundFinished(3, 0.05, None, "little is left (--min-direction-magnitude)"),
+    events.RefinementStarted(60, 64, 64, ("I", " Sorry"), "bfloat16"),
+    events.RefinementFinished(0.0312, 0.071, 0.83, 62.0),
     events.PositionChosen(14, {12: 1.5, 13: 1.6, 14: 1.71}, 12.0),
     events.PlansAdjusted("Strengths", "12 of 24 layers are edited: the classes lie on both sides of zero there", 0.1),
     events.BaselineMeasured(34, 37, 37, 12.3),
     events.EngineChosen("batched", 16, "", 14, 123_400_000),
     events.StudyOpened("heretic_study", "sqlite:///heretic_study.db", 0, 40),
     events.SeedingStarted(48, 24, 24, ("I", " Sorry"), 14, "bfloat16"),
-    events.SeedingStep(1, 48, 0.01, 0.0123, 0.7),
+    events.GradientStep(1, 48, 0.01, 0.0123, 0.7),
     events.SeedFound(0.01, 24, 0.0123, 0.071),
     events.SeedingFinished(3, 62.0, False),
     events.WarmStarted("mistral", 2, 1),
@@ -99,7 +101,7 @@ def test_every_event_prints_ascii_lines_of_at_most_80_columns(
 
     assert output.isascii()
     # A step only moves the bar.
-    silent = isinstance(event, events.SeedingStep) or (isinstance(event, events.ResponseMeasured) and not verbose)
+    silent = isinstance(event, events.GradientStep) or (isinstance(event, events.ResponseMeasured) and not verbose)
     assert silent or output.strip()
     if terminal or not isinstance(event, (events.Warned, events.Calibrated)):
         assert max(map(len, output.splitlines()), default=0) <= 80
@@ -264,7 +266,7 @@ def test_terminal_shows_a_bar_below_the_trials_and_takes_it_away() -> None:
 def test_seeding_has_a_bar_of_its_own_in_a_terminal_and_one_line_a_weight_everywhere() -> None:
     sent = (
         events.SeedingStarted(48, 24, 24, ("I",), 14, "bfloat16"),
-        events.SeedingStep(7, 48, 0.01, 0.0123, 0.7),
+        events.GradientStep(7, 48, 0.01, 0.0123, 0.7),
         events.SeedFound(0.01, 24, 0.0123, 0.071),
         events.SeedingFinished(3, 62.0, False),
     )

@@ -9,14 +9,14 @@ from tests.unit.models.pico_runner import make_runner
 
 from heretic.edits.plan import Normalization, Scope
 from heretic.edits.writer import ATTENTION, MLP
+from heretic.gradients import precision
+from heretic.gradients.objective import Loss, Objective
+from heretic.gradients.onset import Onset, find_onset
+from heretic.gradients.precision import for_gradients
 from heretic.models.runner import ModelRunner, Response
-from heretic.observability.events import Event, SeedFound, SeedingStep, subscribed
+from heretic.observability.events import Event, GradientStep, SeedFound, subscribed
 from heretic.prompts.types import Prompt
-from heretic.seeding import precision
 from heretic.seeding.descent import DescentOptions, descend, step_count
-from heretic.seeding.objective import Loss, Objective
-from heretic.seeding.onset import Onset, find_onset
-from heretic.seeding.precision import for_gradients
 
 GOOD = [Prompt(f"good {number}") for number in range(30)]
 BAD = [Prompt(f"bad {number}") for number in range(30)]
@@ -99,7 +99,7 @@ def test_descent_goes_from_mild_to_strong_and_reports() -> None:
         assert (plan.scope, plan.normalization) == (Scope.LAYER, Normalization.ROW)
         for _component, strengths in plan.strengths:
             assert strengths == pytest.approx([optimum] * 3, abs=0.1)
-    steps = [event for event in seen if isinstance(event, SeedingStep)]
+    steps = [event for event in seen if isinstance(event, GradientStep)]
     assert [event.step for event in steps] == list(range(1, step_count(options) + 1))
     assert [event.weight for event in seen if isinstance(event, SeedFound)] == [0.2, 1.0, 2.0]
     # Every prompt has its turn.

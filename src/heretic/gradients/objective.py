@@ -1,26 +1,29 @@
-"""What gradient seeding minimises, and its gradient in the strengths; nothing else of the model gets one.
+"""What is minimised by gradient, and its gradient in the parameters of an edit; nothing else of the model gets one.
 
 Edits act on what the writers put out, so backward passes go through frozen products only. Predictions of the first
 response token are all that is looked at.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from heretic.edits.algebra import Edit
 from heretic.edits.output_space import OutputSpaceEditor
-from heretic.edits.scalable import ScalableEdit
 from heretic.evaluation.divergence import kl_divergence
+from heretic.gradients.onset import Onset
+from heretic.gradients.passes import make_passes
 from heretic.models.runner import ModelRunner
-from heretic.seeding.onset import Onset
-from heretic.seeding.passes import make_passes
 
 CHUNK_TOKENS = 1024
 """Tokens of one backward pass: their activations are what takes memory."""
 HALF_SCALE = 1024.0
 """What the loss is multiplied by where gradients are in float16."""
+
+EditsOf = Callable[[Tensor], Sequence[Edit]]
+"""From parameters to the edits they stand for, which carry the parameters' gradient."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +35,19 @@ class Loss:
     share: float
 
 
+def mean_loss(losses: Sequence[Loss]) -> Loss:
+    """Each part's mean."""
+    values = torch.tensor([[loss.kl, loss.log_odds, loss.share] for loss in losses], dtype=torch.float64)
+    return Loss(*values.mean(0).tolist())
+
+
 class Objective:
     """KL on good prompts plus a multiple of the log-odds of the behaviour's onset on bad ones."""
 
     def __init__(
         self,
         runner: ModelRunner,
-        edits: Sequence[ScalableEdit],
-        components: Sequence[str],
+        edits_of: EditsOf,
         onset: Onset,
         sign: float = 1.0,
     ) -> None:
@@ -47,14 +55,12 @@ class Objective:
 
         Args:
             runner: The model, unedited.
-            edits: One for each writer.
-            components: What the first axis of strengths stands for.
+            edits_of: What parameters stand for.
             onset: The prompts, and how the behaviour begins.
             sign: 1 to remove the behaviour, -1 to strengthen it.
         """
         self._runner = runner
-        self._edits = edits
-        self._components = {component: index for index, component in enumerate(components)}
+        self._edits_of = edits_of
         self._sign = sign
         self._editor = OutputSpaceEditor(runner.loaded.model, runner.layout)
         self._rows = (*onset.good, *onset.bad)
@@ -81,27 +87,27 @@ class Objective:
         """Tokens at the beginning of all prompts that are read once a step."""
         return self._passes.shared_tokens
 
-    def gradient(self, strengths: Tensor, weight: float, rows: Sequence[int]) -> tuple[Loss, Tensor]:
+    def gradient(self, parameters: Tensor, weight: float, rows: Sequence[int]) -> tuple[Loss, Tensor]:
         """KL + weight x log-odds, and its gradient.
 
         Args:
-            strengths: [C, L].
+            parameters: Of the edits, in any shape.
             weight: Of the log-odds.
             rows: Of good and bad prompts, some of each.
 
         Returns:
-            The loss's parts, means over the prompts, and [C, L].
+            The loss's parts, means over the prompts, and the gradient in the parameters' shape.
         """
         good = sum(row < self._good for row in rows)
         bad = len(rows) - good
-        leaf = strengths.detach().clone().requires_grad_()
+        leaf = parameters.detach().clone().requires_grad_()
         total = torch.zeros(3, dtype=torch.float64)
         try:
-            self._apply(leaf)
+            self._editor.apply(self._edits_of(leaf))
             with self._passes.step() as predict:
                 for chunk in self._chunks(rows):
-                    # Every backward pass frees the graph from the strengths to the edits.
-                    self._apply(leaf)
+                    # Every backward pass frees the graph from the parameters to the edits.
+                    self._editor.apply(self._edits_of(leaf))
                     logits = predict([self._rows[row] for row in chunk])
                     # Small gradients vanish in float16.
                     scale = HALF_SCALE if logits.dtype == torch.float16 else 1.0
@@ -113,13 +119,8 @@ class Objective:
         finally:
             self._editor.restore()
         if leaf.grad is None:
-            raise RuntimeError("no row depends on the strengths")
+            raise RuntimeError("no row depends on the parameters")
         return Loss(*total.tolist()), leaf.grad / scale
-
-    def _apply(self, strengths: Tensor) -> None:
-        # The adjusting of single layers is the plan's business, see edits.build.
-        edits = [edit.at(strengths[self._components[edit.writer.component], edit.writer.layer]) for edit in self._edits]
-        self._editor.apply(edits)
 
     def _logits(self, logits: Tensor) -> Tensor:
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))

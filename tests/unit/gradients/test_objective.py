@@ -10,13 +10,13 @@ from tests.unit.models.pico_runner import make_runner
 
 from heretic.edits.build import build_edits
 from heretic.edits.plan import EditPlan, Normalization, Scope
-from heretic.edits.scalable import scalable_edits
+from heretic.edits.scalable import edits_of_strengths, scalable_edits
+from heretic.gradients import objective, passes
+from heretic.gradients.objective import Objective, onset_log_odds
+from heretic.gradients.onset import Onset
 from heretic.models.access import oriented, post_norm_gain, writer_weight
 from heretic.models.runner import ModelRunner
 from heretic.prompts.types import Prompt
-from heretic.seeding import objective, passes
-from heretic.seeding.objective import Objective, onset_log_odds
-from heretic.seeding.onset import Onset
 
 FAMILIES = pico_names()
 GOOD = ("Hi", "2?", "abc")
@@ -44,7 +44,8 @@ def objective_for(
         lambda writer: post_norm_gain(model, writer),
     )
     rows = [tuple(tuple(runner.encode(Prompt(text, system="B"))) for text in texts) for texts in (GOOD, BAD)]
-    return Objective(runner, edits, runner.layout.components, Onset(rows[0], rows[1], (3, 11, 20)), sign)
+    edits_of = edits_of_strengths(edits, runner.layout.components)
+    return Objective(runner, edits_of, Onset(rows[0], rows[1], (3, 11, 20)), sign)
 
 
 def strengths_for(runner: ModelRunner) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""What gradient seeding looks at: training prompts, and the tokens that answers showing the behaviour begin with."""
+"""What gradients look at: training prompts, and the tokens that answers showing the behaviour begin with."""
 
 import random
 from collections import Counter
@@ -24,7 +24,7 @@ class Onset:
 
     Attributes:
         good: Prompts on which predictions shall stay what they are.
-        bad: Prompts whose answers by the unedited model show the behaviour.
+        bad: Prompts whose answers by the unedited model show the behaviour, or lack it where it is to be strengthened.
         tokens: First tokens of these answers, as far as they tell them from other answers; in ascending order.
     """
 
@@ -34,7 +34,13 @@ class Onset:
 
 
 def find_onset(
-    runner: ModelRunner, good: Sequence[Prompt], bad: Sequence[Prompt], count: int, length: int, shows: Shows
+    runner: ModelRunner,
+    good: Sequence[Prompt],
+    bad: Sequence[Prompt],
+    count: int,
+    length: int,
+    shows: Shows,
+    wanted: bool = True,
 ) -> Onset | str:
     """Answer training prompts by the unedited model and see how answers that show the behaviour begin.
 
@@ -45,6 +51,8 @@ def find_onset(
         count: How many of each are wanted.
         length: Tokens of an answer that are looked at.
         shows: The judgement.
+        wanted: Whether bad prompts are kept whose answers show the behaviour (to remove it), or those whose answers do
+            not (to strengthen it).
 
     Returns:
         The onset, or in words why there is none to be found.
@@ -53,18 +61,20 @@ def find_onset(
     shown: Counter[int] = Counter()
     others: Counter[int] = Counter(response.tokens[0] for response in runner.generate(good, 1))
     kept: list[Prompt] = []
+    enough = min(FEWEST, count)
     for start in range(0, min(BATCHES * count, len(bad)), count):
         prompts = bad[start : start + count]
         for prompt, response in zip(prompts, runner.generate(prompts, length), strict=True):
-            if shows(response.text):
-                shown[response.tokens[0]] += 1
+            showing = shows(response.text)
+            (shown if showing else others)[response.tokens[0]] += 1
+            if showing is wanted:
                 kept.append(prompt)
-            else:
-                others[response.tokens[0]] += 1
-        if len(kept) >= count:
+        if len(kept) >= count and shown.total() >= enough:
             break
-    if len(kept) < min(FEWEST, count):
-        return f"only {len(kept)} answers to the bad prompts show the behaviour"
+    if shown.total() < enough:
+        return f"only {shown.total()} answers to the bad prompts show the behaviour"
+    if len(kept) < enough:
+        return f"all answers to the bad prompts but {len(kept)} show the behaviour"
     tokens = sorted(
         token for token, times in shown.items() if times / shown.total() > others[token] / max(others.total(), 1)
     )

@@ -1,0 +1,180 @@
+"""Refining directions by gradient: as few first tokens of the behaviour as a bound on divergence allows.
+
+After arXiv 2502.17420 (refusal direction optimisation), which also optimises directions through the model that they
+are taken out of. There one direction is taken out of all layers and losses are added up; here every layer has its own,
+and the divergence of good prompts is a constraint, whose price follows from how far it is kept.
+"""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from heretic.directions.types import DirectionSet
+from heretic.edits.algebra import Edit, projection
+from heretic.gradients.batches import Batches
+from heretic.gradients.objective import EditsOf, Loss, Objective, mean_loss
+from heretic.gradients.onset import Onset, Shows, find_onset
+from heretic.gradients.precision import for_gradients
+from heretic.models.access import post_norm_gain
+from heretic.models.calibration import backing_off
+from heretic.models.runner import ModelRunner
+from heretic.observability.events import GradientStep, RefinementFinished, RefinementStarted, Warned, emit
+from heretic.prompts.types import Prompt
+
+START = 0.3
+"""Strength of every layer to begin with."""
+LEARNING_RATE = 0.05
+"""Relative to the mean entry of a unit vector, so that steps mean the same in models of every width."""
+FIRST_WEIGHT = 0.05
+"""Of the log-odds against KL, before the divergence has had its say."""
+PATIENCE = 0.15
+"""How fast the weight follows: the power of the bound's ratio to the divergence."""
+LARGEST_CHANGE = 1.25
+"""Of the weight in one step: single steps see few prompts."""
+REMEMBERED = 0.7
+"""Share of the past in the running mean of the divergence."""
+AVERAGED = 0.25
+"""Share of the steps, at the end, whose parameters are averaged."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefinementOptions:
+    """How long and within which bounds.
+
+    Attributes:
+        steps: Of Adam.
+        prompts: Of each class, at most.
+        max_kl: Mean divergence in nats that the edit may have.
+        check_tokens: Tokens of an answer that are looked at for the behaviour.
+        strengthens: Whether the behaviour shall become more instead of less.
+    """
+
+    steps: int
+    prompts: int
+    max_kl: float
+    check_tokens: int
+    strengthens: bool = False
+
+
+def refined(
+    runner: ModelRunner,
+    directions: DirectionSet,
+    good: Sequence[Prompt],
+    bad: Sequence[Prompt],
+    shows: Shows,
+    options: RefinementOptions,
+) -> DirectionSet:
+    """Directions that need less of an edit; as they were, with a warning, where the behaviour has no onset.
+
+    Args:
+        runner: The unedited model.
+        directions: One for every position.
+        good: Training prompts without the behaviour.
+        bad: Training prompts with it.
+        shows: Whether an answer shows the behaviour.
+        options: How long and within which bounds.
+
+    Raises:
+        OutOfMemoryError: Not even one prompt at a time goes through.
+    """
+    started = time.perf_counter()
+    onset, runner = backing_off(
+        runner,
+        lambda fitting: find_onset(
+            fitting, good, bad, options.prompts, options.check_tokens, shows, not options.strengthens
+        ),
+        "answering training prompts",
+    )
+    if isinstance(onset, str):
+        emit(Warned(f"The directions are not refined, because {onset}."))
+        return directions
+    found: Onset = onset
+    (scaled, loss), _runner = backing_off(
+        for_gradients(runner), lambda fitting: _descend(fitting, directions, found, options), "refining directions"
+    )
+    result = with_scaled(directions, scaled)
+    cosines = (result.vectors[1:, 0] * directions.vectors[1:, 0]).sum(-1)
+    emit(RefinementFinished(loss.kl, loss.share, float(cosines.mean()), time.perf_counter() - started))
+    return result
+
+
+def with_scaled(directions: DirectionSet, scaled: Tensor) -> DirectionSet:
+    """The set with other vectors for the layers' outputs.
+
+    The lengths that were refined along with the directions become their weights, relative to the largest: a layer that
+    was not needed has a direction that was refined into nothing in particular.
+
+    Args:
+        directions: One for every position; their side of each layer's direction is kept.
+        scaled: [L, D], the squared length of each the layer's strength.
+    """
+    device = directions.vectors.device
+    scaled = scaled.to(directions.vectors)
+    strengths = scaled.square().sum(-1)
+    unit = scaled / strengths.sqrt().clamp_min(torch.finfo(scaled.dtype).tiny)[:, None]
+    cosines = (unit * directions.vectors[1:, 0]).sum(-1)
+    unit = torch.where(cosines[:, None] < 0, -unit, unit)
+    weights = strengths / strengths.max().clamp_min(torch.finfo(scaled.dtype).tiny)
+    quality = directions.quality.clone()
+    quality[1:] *= cosines.abs().to(quality)
+    return replace(
+        directions,
+        vectors=torch.cat([directions.vectors[:1], unit[:, None]]),
+        weights=torch.cat([torch.ones(1, 1, device=device), weights[:, None]]),
+        quality=quality,
+    )
+
+
+def edits_of_scaled(runner: ModelRunner, sign: float) -> EditsOf:
+    """From vectors [L, D] to edits y' = y - sign v v^T y of every writer of the layer, norms aside."""
+    writers = runner.layout.writers
+    gains = [post_norm_gain(runner.loaded.model, writer) for writer in writers]
+
+    def edits(scaled: Tensor) -> list[Edit]:
+        vectors = scaled.to(runner.loaded.device)
+        strength = torch.full((1,), sign, device=vectors.device)
+        found = []
+        for writer, gain in zip(writers, gains, strict=True):
+            own = None if gain is None else gain.to(vectors)
+            write, read = projection(vectors[writer.layer : writer.layer + 1], strength, own)
+            found.append(Edit(writer, write, read))
+        return found
+
+    return edits
+
+
+def _descend(
+    runner: ModelRunner, directions: DirectionSet, onset: Onset, options: RefinementOptions
+) -> tuple[Tensor, Loss]:
+    """Scaled vectors [L, D] in host memory, and the mean loss of the last steps. Emits GradientStep."""
+    sign = -1.0 if options.strengthens else 1.0
+    objective = Objective(runner, edits_of_scaled(runner, sign), onset, sign)
+    decode = runner.loaded.tokenizer.decode
+    tokens = tuple(str(decode([token])) for token in onset.tokens)
+    emit(RefinementStarted(options.steps, len(onset.good), len(onset.bad), tokens, runner.calibration.dtype))
+    scaled = (directions.vectors[1:, 0].float().cpu() * START**0.5).requires_grad_()
+    optimizer = torch.optim.Adam([scaled], lr=LEARNING_RATE / scaled.shape[-1] ** 0.5, betas=(0.9, 0.95))
+    good, bad = Batches(objective.good_rows), Batches(objective.bad_rows)
+    averaged = max(1, round(AVERAGED * options.steps))
+    total, losses = torch.zeros_like(scaled), []
+    weight, divergence = FIRST_WEIGHT, options.max_kl
+    for step in range(1, options.steps + 1):
+        loss, scaled.grad = objective.gradient(scaled, weight, [*good.next(), *bad.next()])
+        optimizer.step()
+        emit(GradientStep(step, options.steps, weight, loss.kl, loss.share))
+        divergence = REMEMBERED * divergence + (1 - REMEMBERED) * loss.kl
+        weight *= _change(options.max_kl, divergence)
+        if step > options.steps - averaged:
+            total += scaled.detach()
+            losses.append(loss)
+    return total / averaged, mean_loss(losses)
+
+
+def _change(bound: float, divergence: float) -> float:
+    """What the log-odds' weight is multiplied by: more than 1 while the divergence is below its bound."""
+    change = math.pow(bound / max(divergence, 1e-9), PATIENCE)
+    return min(max(change, 1 / LARGEST_CHANGE), LARGEST_CHANGE)

@@ -1,0 +1,135 @@
+"""Directions refined by gradient: better on the loss they are refined for, on every pico family, and well formed."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from tests.models.pico import pico_names
+from tests.unit.engine.pico_engine import directions_for
+from tests.unit.models.pico_runner import make_runner
+
+from heretic.config import Settings
+from heretic.directions.extractor import EXTRACTORS
+from heretic.directions.types import DirectionSet
+from heretic.errors import ConfigurationError
+from heretic.extraction import refinement
+from heretic.extraction.extract import check_method
+from heretic.extraction.find import refinement_options
+from heretic.extraction.refinement import RefinementOptions, edits_of_scaled, refined, with_scaled
+from heretic.gradients.objective import Objective
+from heretic.gradients.onset import Onset
+from heretic.models.runner import ModelRunner
+from heretic.observability.events import Event, GradientStep, RefinementFinished, Warned, subscribed
+from heretic.prompts.types import Prompt, PromptSet
+
+GOOD = tuple(Prompt(text, system="B") for text in ("Hi", "2?", "abc", "oh"))
+BAD = tuple(Prompt(text, system="B") for text in ("No", "so?", "x", "why"))
+ONSET = (3, 11, 20)
+
+
+def frozen_runner(family: str) -> ModelRunner:
+    runner = make_runner(family, batch_size=4)
+    runner.loaded.model.requires_grad_(False)
+    return runner
+
+
+def onset_of(runner: ModelRunner) -> Onset:
+    rows = [tuple(tuple(runner.encode(prompt)) for prompt in prompts) for prompts in (GOOD, BAD)]
+    return Onset(rows[0], rows[1], ONSET)
+
+
+def one_direction(runner: ModelRunner) -> DirectionSet:
+    own = directions_for(runner.layout)
+    return replace(own, vectors=own.vectors[:, :1], weights=torch.ones_like(own.weights[:, :1]), reads=None)
+
+
+def scaled_of(directions: DirectionSet, strength: float) -> torch.Tensor:
+    lengths = (directions.weights[1:, 0] * strength).sqrt()
+    return directions.vectors[1:, 0] * lengths[:, None]
+
+
+def refine(
+    runner: ModelRunner, monkeypatch: pytest.MonkeyPatch, steps: int = 30, max_kl: float = 1.0, strengthens: bool = False
+) -> DirectionSet:
+    monkeypatch.setattr(refinement, "find_onset", lambda *_arguments: onset_of(runner))
+    options = RefinementOptions(steps, 4, max_kl, 4, strengthens)
+    return refined(runner, one_direction(runner), GOOD, BAD, lambda _text: True, options)
+
+
+def log_odds(runner: ModelRunner, directions: DirectionSet, sign: float = 1.0) -> float:
+    own = Objective(runner, edits_of_scaled(runner, sign), onset_of(runner), sign)
+    return own.gradient(scaled_of(directions, 0.3), 1.0, [*own.good_rows, *own.bad_rows])[0].log_odds
+
+
+@pytest.mark.parametrize("family", pico_names())
+def test_less_of_the_behaviour_is_left_with_refined_directions(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = frozen_runner(family)
+    before = one_direction(runner)
+    after = refine(runner, monkeypatch)
+    assert after.vectors.shape == before.vectors.shape
+    torch.testing.assert_close(after.vectors.norm(dim=-1), torch.ones_like(after.vectors[..., 0]))
+    assert bool(((after.weights >= 0) & (after.weights <= 1)).all())
+    assert bool(((after.vectors * before.vectors).sum(-1) >= 0).all())
+    assert log_odds(runner, after) < log_odds(runner, replace(before, weights=after.weights)) - 1e-4
+    assert runner.loaded.model.get_input_embeddings().weight.grad is None
+
+
+def test_strengthening_raises_the_odds(monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = frozen_runner("llama")
+    before = one_direction(runner)
+    after = refine(runner, monkeypatch, strengthens=True)
+    assert log_odds(runner, after, -1.0) > log_odds(runner, replace(before, weights=after.weights), -1.0)
+
+
+def test_the_divergence_is_held_below_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = []
+    for bound in (1e-5, 10.0):
+        seen: list[Event] = []
+        with subscribed(seen.append):
+            refine(frozen_runner("llama"), monkeypatch, steps=80, max_kl=bound)
+        assert sum(isinstance(event, GradientStep) for event in seen) == 80
+        ended.append(next(event for event in seen if isinstance(event, RefinementFinished)))
+    tight, loose = ended
+    assert tight.kl < loose.kl / 2
+    assert tight.share > loose.share
+
+
+def test_without_an_onset_the_directions_stay_as_they_are() -> None:
+    runner = frozen_runner("llama")
+    directions, seen = one_direction(runner), []
+    options = RefinementOptions(3, 4, 0.1, 4)
+    with subscribed(seen.append):
+        assert refined(runner, directions, GOOD, BAD, lambda _text: False, options) is directions
+    assert "only 0 answers" in next(event.message for event in seen if isinstance(event, Warned))
+
+
+def test_lengths_become_weights_and_sides_are_kept() -> None:
+    vectors = torch.eye(4)[:3, None]
+    directions = DirectionSet(vectors, torch.ones(3, 1), torch.tensor([1.0, 2.0, 3.0]), "rdo")
+    found = with_scaled(directions, torch.tensor([[0.0, -2.0, 0.0, 0.0], [0.0, 0.0, 0.6, 0.8]]))
+    torch.testing.assert_close(found.vectors[1, 0], torch.tensor([0.0, 1.0, 0.0, 0.0]))
+    torch.testing.assert_close(found.vectors[2, 0], torch.tensor([0.0, 0.0, 0.6, 0.8]))
+    torch.testing.assert_close(found.weights[:, 0], torch.tensor([1.0, 1.0, 0.25]))
+    torch.testing.assert_close(found.quality, torch.tensor([1.0, 2.0, 1.8]))
+
+
+def prompt_sets() -> tuple[PromptSet, PromptSet]:
+    return PromptSet("good", GOOD), PromptSet("bad", BAD)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [({"quantization": "bnb_4bit"}, "--quantization none"), ({"iterative_rounds": 2}, "--iterative-rounds 1")],
+)
+def test_what_cannot_be_refined_is_refused_first(options: dict[str, object], named: str) -> None:
+    good, bad = prompt_sets()
+    with pytest.raises(ConfigurationError, match=named):
+        check_method(Settings(model="demo", extractor="rdo", **options), bad, good)
+
+
+def test_only_refined_extractors_have_options_of_refinement() -> None:
+    assert EXTRACTORS.get("rdo").refined
+    assert refinement_options(Settings(model="demo")) is None
+    found = refinement_options(Settings(model="demo", extractor="rdo", rdo_max_kl=0.2, goal="strengthen"))
+    assert found is not None
+    assert (found.max_kl, found.strengthens) == (0.2, True)
