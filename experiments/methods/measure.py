@@ -28,6 +28,7 @@ from heretic.errors import HereticError
 from heretic.extraction import extract
 from heretic.observability.events import Event, Warned, subscribed
 from heretic.search.pareto import hypervolume, pareto_front
+from heretic.seeded_start import with_seeds
 from heretic.session import Session
 from heretic.workflow import open_matching_study, without_asking
 
@@ -111,7 +112,8 @@ def run_variant(
                 settings = load_settings([*common, "--storage", storage, *arguments], os.environ, HERE).settings
                 bench = workbench.prepare(settings)
                 prepared = time.perf_counter()
-                session = UncheckedSession(bench, open_matching_study(bench, without_asking))
+                study = open_matching_study(bench, without_asking)
+                session = UncheckedSession(with_seeds(bench, study), study)
                 records = session.search().records
             except HereticError as error:
                 rows.append({"variant": variant, "seed": seed, "error": str(error)})

@@ -35,7 +35,6 @@ from heretic.observability.events import (
 from heretic.search.loop import SearchResult, search
 from heretic.search.pareto import knee, pareto_front
 from heretic.search.record import TrialRecord
-from heretic.seeded_start import with_seeds
 from heretic.warm_start import remember
 from heretic.workbench import Workbench, full_precision, make_evaluators
 
@@ -65,7 +64,7 @@ class Session:
         self.restore()
         if additional:
             self._n_trials = max(self._n_trials, self.result.complete) + additional
-        bench = self.bench = with_seeds(self.bench, self._study)
+        bench = self.bench
         self.result = search(
             self._study, bench.settings.storage, bench.space, bench.engine, self._n_trials, bench.objective
         )

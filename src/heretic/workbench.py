@@ -326,7 +326,7 @@ def study_identity(
     if refinement is not None:
         method += f" {refinement}"
     seeding = ""
-    if settings.gradient_seeding:
+    if settings.seeds_by_gradient:
         seeding = (
             f" seeded by gradient: {settings.gradient_seeding_starts} {settings.gradient_seeding_steps} "
             f"{settings.gradient_seeding_prompts}"

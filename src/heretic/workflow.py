@@ -18,7 +18,9 @@ from heretic.export.hub import check_repository
 from heretic.models.location import locate
 from heretic.observability.events import RunStarted, StudyOpened, Warned, emit
 from heretic.search.loop import make_sampler
+from heretic.search.seeds import SeededSpace
 from heretic.search.storage import StudyConflict, open_study, shown_url, time_stamped
+from heretic.seeded_start import with_seeds
 from heretic.session import Session
 from heretic.warm_start import warm_start
 from heretic.workbench import Workbench, prepare
@@ -51,7 +53,8 @@ def run(loaded: LoadedSettings, choose: Choose, resolve_conflict: ResolveConflic
         read_sources(settings)
     bench = prepare(settings)
     study = open_matching_study(bench, resolve_conflict)
-    if not settings.gradient_seeding:
+    bench = with_seeds(bench, study)
+    if not isinstance(bench.space, SeededSpace):
         warm_start(bench, study)
     session = Session(bench, study)
     result = session.search()

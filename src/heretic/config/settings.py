@@ -101,8 +101,20 @@ class Settings(
 
     @model_validator(mode="after")
     def _seeding_needs_gradients(self) -> "Settings":
-        if self.gradient_seeding and self.quantization != "none":
-            raise ValueError(
+        obstacle = self._seeding_obstacle()
+        if self.gradient_seeding and obstacle is not None:
+            raise ValueError(obstacle)
+        return self
+
+    @property
+    def seeds_by_gradient(self) -> bool:
+        """Whether the search starts from strengths found by gradient: as asked for, else wherever that is possible."""
+        return self._seeding_obstacle() is None if self.gradient_seeding is None else self.gradient_seeding
+
+    def _seeding_obstacle(self) -> str | None:
+        """What rules gradient seeding out, as a sentence that names the option to change."""
+        if self.quantization != "none":
+            return (
                 "gradient_seeding needs gradients through the weights, which quantised ones do not give; "
                 "use --quantization none or --gradient-seeding false."
             )
@@ -111,17 +123,17 @@ class Settings(
             "use_caa": self.use_caa,
             "direction_source": self.direction_source != "search",
         }
-        for name in (name for name, used in others.items() if self.gradient_seeding and used):
-            raise ValueError(
+        for name in (name for name, used in others.items() if used):
+            return (
                 f"gradient_seeding does not know what {name} adds to an edit; use --gradient-seeding false or leave "
                 f"out --{name.replace('_', '-')}."
             )
-        if self.gradient_seeding and self.compile:
-            raise ValueError(
+        if self.compile:
+            return (
                 "gradient_seeding changes edits with every step, for which a compiled model would be compiled again; "
                 "use --compile false or --gradient-seeding false."
             )
-        return self
+        return None
 
     @classmethod
     def settings_customise_sources(

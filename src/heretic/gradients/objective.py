@@ -12,6 +12,7 @@ from torch import Tensor
 
 from heretic.edits.algebra import Edit
 from heretic.edits.output_space import OutputSpaceEditor
+from heretic.errors import ModelError
 from heretic.evaluation.divergence import kl_divergence
 from heretic.gradients.onset import Onset
 from heretic.gradients.passes import make_passes
@@ -97,6 +98,9 @@ class Objective:
 
         Returns:
             The loss's parts, means over the prompts, and the gradient in the parameters' shape.
+
+        Raises:
+            ModelError: The gradient is not finite.
         """
         good = sum(row < self._good for row in rows)
         bad = len(rows) - good
@@ -120,6 +124,8 @@ class Objective:
             self._editor.restore()
         if leaf.grad is None:
             raise RuntimeError("no row depends on the parameters")
+        if not bool(torch.isfinite(leaf.grad).all()):
+            raise ModelError("The model's gradients are not finite in this number format; --dtypes names another.")
         return Loss(*total.tolist()), leaf.grad / scale
 
     def _logits(self, logits: Tensor) -> Tensor:

@@ -56,6 +56,25 @@ PROMISED = {
 }
 
 
+@pytest.mark.parametrize(
+    "ruled_out_by",
+    [
+        {"quantization": "bnb_4bit"},
+        {"use_circuit_ablation": True},
+        {"use_caa": True},
+        {"direction_source": "cosmic"},
+        {"compile": True},
+    ],
+    ids=str,
+)
+def test_gradient_seeding_is_used_wherever_it_can_be(ruled_out_by: dict[str, object]) -> None:
+    assert Settings(model="x").seeds_by_gradient
+    assert not Settings(model="x", gradient_seeding=False).seeds_by_gradient
+    assert not Settings(model="x", **ruled_out_by).seeds_by_gradient
+    with pytest.raises(ValidationError, match="gradient-seeding false"):
+        Settings(model="x", gradient_seeding=True, **ruled_out_by)
+
+
 @pytest.mark.parametrize(("name", "value"), PROMISED.items())
 def test_promised_defaults_hold(name, value):
     assert getattr(Settings(), name) == value

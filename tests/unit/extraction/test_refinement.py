@@ -49,7 +49,11 @@ def scaled_of(directions: DirectionSet, strength: float) -> torch.Tensor:
 
 
 def refine(
-    runner: ModelRunner, monkeypatch: pytest.MonkeyPatch, steps: int = 30, max_kl: float = 1.0, strengthens: bool = False
+    runner: ModelRunner,
+    monkeypatch: pytest.MonkeyPatch,
+    steps: int = 30,
+    max_kl: float = 1.0,
+    strengthens: bool = False,
 ) -> DirectionSet:
     monkeypatch.setattr(refinement, "find_onset", lambda *_arguments: onset_of(runner))
     options = RefinementOptions(steps, 4, max_kl, 4, strengthens)
