@@ -28,9 +28,8 @@ from heretic.errors import HereticError
 from heretic.extraction import extract
 from heretic.observability.events import Event, Warned, subscribed
 from heretic.search.pareto import hypervolume, pareto_front
-from heretic.seeded_start import with_seeds
 from heretic.session import Session
-from heretic.workflow import open_matching_study, without_asking
+from heretic.workflow import open_matching_study, with_start, without_asking
 
 HERE = Path(__file__).parent
 FEW_REFUSALS = 0.1
@@ -106,14 +105,16 @@ def run_variant(
         with tempfile.TemporaryDirectory() as scratch, subscribed(listen):
             folder = scratch if options.studies is None else options.studies
             storage = f"sqlite:///{folder}/{re.sub('[^a-z0-9]+', '-', variant)}-{seed}.db"
-            common = ["--model", options.model, "--config", str(HERE / "config.toml"), "--seed", str(seed)]
+            # Warm starts begin with what comes with Heretic, whatever this machine's user has searched before.
+            store = ["--profile-store", f"{scratch}/profiles.toml"]
+            common = [*store, "--model", options.model, "--config", str(HERE / "config.toml"), "--seed", str(seed)]
             started = time.perf_counter()
             try:
                 settings = load_settings([*common, "--storage", storage, *arguments], os.environ, HERE).settings
                 bench = workbench.prepare(settings)
                 prepared = time.perf_counter()
                 study = open_matching_study(bench, without_asking)
-                session = UncheckedSession(with_seeds(bench, study), study)
+                session = UncheckedSession(with_start(bench, study), study)
                 records = session.search().records
             except HereticError as error:
                 rows.append({"variant": variant, "seed": seed, "error": str(error)})

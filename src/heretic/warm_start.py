@@ -55,7 +55,7 @@ def remember(bench: Workbench, records: Sequence[TrialRecord]) -> None:
         return
     family = model_family(bench)
     profiles = [_profile(bench, family, record) for record in pareto_front(records) if _is_good(record)]
-    best = fitting([own for own in profiles if own], family, bench.settings.goal, bench.space.normalization)[:KEPT]
+    best = fitting(profiles, family, bench.settings.goal, bench.space.normalization)[:KEPT]
     if not best:
         return
     try:
@@ -114,10 +114,8 @@ def _is_good(record: TrialRecord) -> bool:
     return behavior.value <= WORST_SHARE * behavior.baseline and record.score("kl").value <= WORST_KL
 
 
-def _profile(bench: Workbench, family: str, record: TrialRecord) -> Profile | None:
-    table = plan_table(record.plan)
-    if table is None:
-        return None
+def _profile(bench: Workbench, family: str, record: TrialRecord) -> Profile:
+    table, fit_error = plan_table(record.plan)
     behavior, kl = record.behavior, record.score("kl")
     return Profile(
         family=family,
@@ -132,5 +130,6 @@ def _profile(bench: Workbench, family: str, record: TrialRecord) -> Profile | No
         kl_mode=str(kl.details.get("mode", "")) or None,
         date=f"{datetime.now(timezone.utc):%Y-%m-%d}",
         heretic=heretic.__version__,
+        fit_error=fit_error,
         plan=table,
     )

@@ -53,10 +53,7 @@ def run(loaded: LoadedSettings, choose: Choose, resolve_conflict: ResolveConflic
         read_sources(settings)
     bench = prepare(settings)
     study = open_matching_study(bench, resolve_conflict)
-    bench = with_seeds(bench, study)
-    if not isinstance(bench.space, SeededSpace):
-        warm_start(bench, study)
-    session = Session(bench, study)
+    session = Session(with_start(bench, study), study)
     result = session.search()
     if not settings.auto_select:
         choose(session)
@@ -66,6 +63,14 @@ def run(loaded: LoadedSettings, choose: Choose, resolve_conflict: ResolveConflic
         return INTERRUPTED
     deliver(session)
     return 0
+
+
+def with_start(bench: Workbench, study: optuna.Study) -> Workbench:
+    """The workbench with what its study tries first: seeds found by gradient, else plans that suit the family."""
+    bench = with_seeds(bench, study)
+    if not isinstance(bench.space, SeededSpace):
+        warm_start(bench, study)
+    return bench
 
 
 def check_destinations(settings: Settings) -> None:
