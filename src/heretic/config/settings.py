@@ -22,6 +22,7 @@ from heretic.config.sections import (
     OutputSection,
     PromptSection,
     SearchSection,
+    WatchSection,
 )
 
 _DIRECTION_FILES = ("save_directions", "load_directions", "load_directions_weights")
@@ -42,6 +43,7 @@ def layered(layers: Sequence[Mapping[str, Any]]) -> Iterator[None]:
 
 # Pydantic collects the fields of the last base first, so the sections stand in reverse.
 class Settings(
+    WatchSection,
     OutputSection,
     SearchSection,
     EvaluationSection,
@@ -120,6 +122,14 @@ class Settings(
             raise ValueError(
                 "gradient_seeding changes edits with every step, for which a compiled model would be compiled again; "
                 "use --compile false or --gradient-seeding false."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _log_and_metrics_are_two_files(self) -> "Settings":
+        if self.log_file is not None and self.log_file == self.metrics_file:
+            raise ValueError(
+                "log_file and metrics_file name the same file, and metrics replace it; give another --metrics-file."
             )
         return self
 

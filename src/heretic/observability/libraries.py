@@ -1,0 +1,85 @@
+"""What libraries log and warn of becomes events, so that it reaches the log file and never garbles a progress bar."""
+
+import logging
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from heretic.observability.events import LibraryLogged, emit
+from heretic.observability.levels import LEVELS
+
+LIBRARIES = ("transformers", "datasets", "huggingface_hub", "optuna", "torch", "accelerate", "peft", "sqlalchemy")
+"""Libraries whose loggers may have handlers of their own, which write to the terminal."""
+
+PYTHON_WARNINGS = "py.warnings"
+
+
+def quieten(library: str) -> None:
+    """Keep a library's warnings out of the terminal, where it writes there itself; other handlers still get them."""
+    for handler in logging.getLogger(library).handlers:
+        if isinstance(handler, logging.StreamHandler) and handler.level < logging.ERROR:
+            handler.setLevel(logging.ERROR)
+
+
+@contextmanager
+def captured_libraries(level: str) -> Iterator[None]:
+    """Emit LibraryLogged for all that is logged and warned of in the with-block, instead of having it printed.
+
+    Warnings and worse; at the level debug also what libraries call information.
+    """
+    handler = _EventHandler()
+    root = logging.getLogger()
+    loggers = [logging.getLogger(name) for name in LIBRARIES]
+    before = [(logger, list(logger.handlers), logger.propagate, logger.level) for logger in loggers]
+    show = warnings.showwarning
+    for logger in loggers:
+        logger.handlers = [own for own in logger.handlers if not isinstance(own, logging.StreamHandler)]
+        logger.propagate = True
+        if LEVELS[level] <= logging.DEBUG:
+            logger.setLevel(logging.INFO)
+    root.addHandler(handler)
+    warnings.showwarning = _emit_warning
+    try:
+        yield
+    finally:
+        warnings.showwarning = show
+        root.removeHandler(handler)
+        for logger, handlers, propagate, own_level in before:
+            logger.handlers, logger.propagate = handlers, propagate
+            logger.setLevel(own_level)
+
+
+class _EventHandler(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self._busy = threading.local()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Emit the record as an event; what a subscriber logs meanwhile would come back here without end."""
+        if getattr(self._busy, "now", False):
+            return
+        self._busy.now = True
+        try:
+            emit(LibraryLogged(record.name, record.levelname.lower(), self._text(record)))
+        finally:
+            self._busy.now = False
+
+    def _text(self, record: logging.LogRecord) -> str:
+        try:
+            return self.format(record)
+        except (TypeError, ValueError):
+            # The library's own mistake: its arguments do not fit its text.
+            return str(record.msg)
+
+
+def _emit_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    _file: TextIO | None = None,
+    _line: str | None = None,
+) -> None:
+    emit(LibraryLogged(PYTHON_WARNINGS, "warning", f"{category.__name__}: {message} ({filename}:{lineno})"))
