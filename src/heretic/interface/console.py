@@ -50,7 +50,6 @@ class ConsoleReporter:
     ) -> None:
         self.verbose = verbose
         self.level = LEVELS[level]
-        self._library_texts: set[str] = set()
         self._console = console if console is not None else make_console()
         self._now = now
         self._progress: SearchProgress | None = None
@@ -128,9 +127,7 @@ class ConsoleReporter:
 
     def _library_logged(self, event: events.LibraryLogged) -> None:
         text = library_text(event, self.level)
-        # What a library says again and again is in the log file.
-        if text and text not in self._library_texts:
-            self._library_texts.add(text)
+        if text:
             self._print_rows([Row("", f"Warning: {text}")])
 
     def _search_started(self, event: events.SearchStarted) -> None:

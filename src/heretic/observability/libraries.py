@@ -10,8 +10,13 @@ from typing import TextIO
 from heretic.observability.events import LibraryLogged, emit
 from heretic.observability.levels import LEVELS
 
-LIBRARIES = ("transformers", "datasets", "huggingface_hub", "optuna", "torch", "accelerate", "peft", "sqlalchemy")
-"""Libraries whose loggers may have handlers of their own, which write to the terminal."""
+LIBRARIES = ("transformers", "datasets", "huggingface_hub", "optuna", "torch", "accelerate", "peft")
+"""Libraries whose loggers may have handlers of their own, which write to the terminal.
+
+Not SQLAlchemy: what it calls information are the values of every statement.
+"""
+
+_MOST_REMEMBERED = 10_000
 
 PYTHON_WARNINGS = "py.warnings"
 
@@ -27,9 +32,11 @@ def quieten(library: str) -> None:
 def captured_libraries(level: str) -> Iterator[None]:
     """Emit LibraryLogged for all that is logged and warned of in the with-block, instead of having it printed.
 
-    Warnings and worse; at the level debug also what libraries call information.
+    Warnings and worse; at the level debug also what libraries call information. What is said again is left out: some
+    warn in every call.
     """
-    handler = _EventHandler()
+    said = _Said()
+    handler = _EventHandler(said)
     root = logging.getLogger()
     loggers = [logging.getLogger(name) for name in LIBRARIES]
     before = [(logger, list(logger.handlers), logger.propagate, logger.level) for logger in loggers]
@@ -40,7 +47,7 @@ def captured_libraries(level: str) -> Iterator[None]:
         if LEVELS[level] <= logging.DEBUG:
             logger.setLevel(logging.INFO)
     root.addHandler(handler)
-    warnings.showwarning = _emit_warning
+    warnings.showwarning = said.warning
     try:
         yield
     finally:
@@ -51,35 +58,48 @@ def captured_libraries(level: str) -> Iterator[None]:
             logger.setLevel(own_level)
 
 
-class _EventHandler(logging.Handler):
+class _Said:
+    """Emits what was not said before."""
+
     def __init__(self) -> None:
-        super().__init__()
+        self._before: set[tuple[str, str]] = set()
         self._busy = threading.local()
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Emit the record as an event; what a subscriber logs meanwhile would come back here without end."""
-        if getattr(self._busy, "now", False):
+    def say(self, library: str, level: str, message: str) -> None:
+        """Emit it; what a subscriber logs or warns of meanwhile would come back here without end."""
+        if getattr(self._busy, "now", False) or (library, message) in self._before:
             return
+        if len(self._before) < _MOST_REMEMBERED:
+            self._before.add((library, message))
         self._busy.now = True
         try:
-            emit(LibraryLogged(record.name, record.levelname.lower(), self._text(record)))
+            emit(LibraryLogged(library, level, message))
         finally:
             self._busy.now = False
 
-    def _text(self, record: logging.LogRecord) -> str:
+    def warning(
+        self,
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        _file: TextIO | None = None,
+        _line: str | None = None,
+    ) -> None:
+        """Stands in for `warnings.showwarning`."""
+        self.say(PYTHON_WARNINGS, "warning", f"{category.__name__}: {message} ({filename}:{lineno})")
+
+
+class _EventHandler(logging.Handler):
+    def __init__(self, said: _Said) -> None:
+        super().__init__()
+        self._said = said
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Emit the record as an event."""
         try:
-            return self.format(record)
+            text = self.format(record)
         except (TypeError, ValueError):
             # The library's own mistake: its arguments do not fit its text.
-            return str(record.msg)
-
-
-def _emit_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    _file: TextIO | None = None,
-    _line: str | None = None,
-) -> None:
-    emit(LibraryLogged(PYTHON_WARNINGS, "warning", f"{category.__name__}: {message} ({filename}:{lineno})"))
+            text = str(record.msg)
+        self._said.say(record.name, record.levelname.lower(), text)

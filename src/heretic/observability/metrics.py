@@ -150,7 +150,8 @@ class _MemoryCollector(Collector):
             for place, amounts in use.items():
                 if place != "host" and name in amounts:
                     family.add_metric([place], amounts[name])
-            yield family
+            if family.samples:
+                yield family
 
 
 _AMOUNTS = {
