@@ -88,8 +88,8 @@ def find_batch_size(runner: ModelRunner, prompts: Sequence[Prompt], maximum: int
         size *= 2
     if best_size == 0:
         raise OutOfMemoryError(
-            f"Not even one prompt fits into memory ({memory_text(memory_use())}); use --quantization bnb_4bit, shorter "
-            "prompts, a smaller --kl-tokens, or a larger device."
+            "Not even one prompt fits into memory; use --quantization bnb_4bit, shorter prompts, a smaller "
+            f"--kl-tokens, or a larger device ({memory_text(memory_use())})."
         )
     return best_size
 
@@ -119,8 +119,8 @@ def backing_off(runner: ModelRunner, work: Callable[[ModelRunner], T], doing: st
         size = runner.calibration.batch_size
         if size == 1:
             raise OutOfMemoryError(
-                f"Memory ran out while {doing}, even with one prompt at a time ({used}); use --quantization bnb_4bit, "
-                "shorter prompts, or a larger device."
+                f"Memory ran out while {doing}, even with one prompt at a time; use --quantization bnb_4bit, shorter "
+                f"prompts, or a larger device ({used})."
             )
         emit(Warned(f"Memory ran out while {doing} with batches of {size}; trying again with {size // 2}."))
         runner = runner.calibrated(batch_size=size // 2)
