@@ -29,7 +29,19 @@ def _directions(argv: Sequence[str]) -> int:
     return run_directions(arguments)
 
 
-COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {"directions": _directions}
+def _status(argv: Sequence[str]) -> int:
+    from heretic.interface.status_arguments import HELP, read_status_arguments
+
+    arguments = read_status_arguments(argv, os.environ, Path.cwd())
+    if arguments.help:
+        sys.stdout.write(HELP)
+        return 0
+    from heretic.interface.status_command import run_status
+
+    return run_status(arguments)
+
+
+COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {"directions": _directions, "status": _status}
 """Further commands by name: ``heretic NAME ...`` calls the function with the arguments after the name."""
 
 

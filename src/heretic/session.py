@@ -21,7 +21,8 @@ from heretic.export.content import ExportContent, ExportFormat, SavedModel
 from heretic.export.hub import check_repository, upload_folder
 from heretic.export.verify import Verification
 from heretic.export.weights import model_bytes, save_model
-from heretic.models.devices import empty_cache, is_out_of_memory
+from heretic.models.devices import is_out_of_memory
+from heretic.models.memory import memory_ran_out
 from heretic.models.streaming import stream_answer
 from heretic.observability.events import (
     FrontChecked,
@@ -32,6 +33,7 @@ from heretic.observability.events import (
     Warned,
     emit,
 )
+from heretic.search.heartbeat import Heartbeat
 from heretic.search.loop import SearchResult, search
 from heretic.search.pareto import knee, pareto_front
 from heretic.search.record import TrialRecord
@@ -64,9 +66,12 @@ class Session:
         self.restore()
         if additional:
             self._n_trials = max(self._n_trials, self.result.complete) + additional
+        storage = self.bench.settings.storage
+        batch_size = self.bench.runner.calibration.batch_size
+        heartbeat = Heartbeat(self._study, self.bench.loaded.name, batch_size, self._n_trials)
         bench = self.bench
         self.result = search(
-            self._study, bench.settings.storage, bench.space, bench.engine, self._n_trials, bench.objective
+            self._study, storage, bench.space, bench.engine, self._n_trials, bench.objective, heartbeat
         )
         if not self.result.interrupted:
             self.check_front()
@@ -307,5 +312,5 @@ def _measured(bench: Workbench, record: TrialRecord) -> tuple[Score, Score]:
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-    empty_cache(bench.loaded.device)
-    raise TrialFailed(f"Memory ran out while trial {number} was measured; a smaller --batch-size needs less.")
+    used = memory_ran_out(bench.loaded.device, f"measuring trial {number} in the weights")
+    raise TrialFailed(f"Memory ran out while trial {number} was measured ({used}); a smaller --batch-size needs less.")

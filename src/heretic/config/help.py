@@ -25,6 +25,8 @@ Examples:
       Edit a local model, choose automatically, and save to the folder 'out'.
   heretic directions FILE [FILE ...]
       Show, compare, plot or add up direction files; see heretic directions -h.
+  heretic status
+      Show a study, also while it runs in another terminal; see heretic status -h.
 
 Every option is also a key of config.toml (n_trials = 60) and an environment
 variable (HERETIC_N_TRIALS=60). The command line wins over the environment, the

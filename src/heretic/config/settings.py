@@ -22,6 +22,7 @@ from heretic.config.sections import (
     OutputSection,
     PromptSection,
     SearchSection,
+    WatchSection,
 )
 
 _DIRECTION_FILES = ("save_directions", "load_directions", "load_directions_weights")
@@ -42,6 +43,7 @@ def layered(layers: Sequence[Mapping[str, Any]]) -> Iterator[None]:
 
 # Pydantic collects the fields of the last base first, so the sections stand in reverse.
 class Settings(
+    WatchSection,
     OutputSection,
     SearchSection,
     EvaluationSection,
@@ -134,6 +136,14 @@ class Settings(
                 "use --compile false or --gradient-seeding false."
             )
         return None
+
+    @model_validator(mode="after")
+    def _log_and_metrics_are_two_files(self) -> "Settings":
+        if self.log_file is not None and self.log_file == self.metrics_file:
+            raise ValueError(
+                "log_file and metrics_file name the same file, and metrics replace it; give another --metrics-file."
+            )
+        return self
 
     @classmethod
     def settings_customise_sources(

@@ -18,7 +18,8 @@ from heretic.engine.inplace import MEMORY_RAN_OUT, BuildEdits
 from heretic.engine.measurement import Measurement
 from heretic.errors import TrialFailed
 from heretic.evaluation.score import Score
-from heretic.models.devices import empty_cache, is_out_of_memory
+from heretic.models.devices import is_out_of_memory
+from heretic.models.memory import memory_ran_out
 from heretic.models.ragged import KeyValues
 from heretic.search.gates import Gate
 from heretic.search.record import TrialState
@@ -115,7 +116,8 @@ class BatchedEngine:
         finally:
             self._editor.restore()
         if ran_out:
-            empty_cache(self._divergences.device)
+            shown = ", ".join(str(number + 1) for number in numbers)
+            memory_ran_out(self._divergences.device, f"measuring trial {shown}")
             # Fewer at once need less.
             if len(plans) == 1:
                 if self._answers.halve_rows():

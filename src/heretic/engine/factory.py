@@ -17,8 +17,9 @@ from heretic.engine.throughput import MOST_CANDIDATES, find_candidates, most_row
 from heretic.evaluation.divergence import agree
 from heretic.evaluation.evaluators.kl import KlEvaluator
 from heretic.evaluation.evaluators.markers import MarkerEvaluator
-from heretic.models.devices import empty_cache, free_memory, is_out_of_memory
+from heretic.models.devices import free_memory, is_out_of_memory
 from heretic.models.kept_layers import KeptLayers
+from heretic.models.memory import memory_ran_out
 from heretic.models.packed import PackedLinears
 from heretic.models.ragged import RaggedForward, column_limit, ragged_obstacle, split_shared_prefix
 from heretic.models.runner import ModelRunner
@@ -64,7 +65,7 @@ def make_batched_engine(
         if not is_out_of_memory(error):
             raise
     # Outside the handler the traceback no longer holds the tensors of the failed pass.
-    empty_cache(runner.loaded.device)
+    memory_ran_out(runner.loaded.device, "preparing the batched engine")
     return "memory ran out while the batched engine was prepared"
 
 

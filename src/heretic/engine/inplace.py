@@ -8,7 +8,8 @@ from heretic.edits.plan import EditPlan
 from heretic.engine.measurement import Measurement
 from heretic.errors import TrialFailed
 from heretic.evaluation.evaluator import Evaluator
-from heretic.models.devices import empty_cache, is_out_of_memory
+from heretic.models.devices import is_out_of_memory
+from heretic.models.memory import memory_ran_out
 from heretic.search.gates import Gate
 from heretic.search.record import TrialState
 
@@ -43,5 +44,5 @@ class InplaceEngine:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-        empty_cache(self._refusals.runner.loaded.device)
+        memory_ran_out(self._refusals.runner.loaded.device, f"measuring trial {number + 1}")
         return Measurement((), TrialState.FAILED, MEMORY_RAN_OUT)

@@ -41,7 +41,9 @@ def find_candidates(forward: RaggedForward, prefix: KeyValues, prompts: int) -> 
     count = 1
     while count <= min(limit, MOST_CANDIDATES):
         seconds = or_none_when_out_of_memory(
-            _decoding(forward, prefix, max(1, int(ROWS_LEFT * count * prompts))), device
+            _decoding(forward, prefix, max(1, int(ROWS_LEFT * count * prompts))),
+            device,
+            f"measuring {count} candidates at once",
         )
         if seconds is None or seconds / count > best_seconds * WORTHWHILE:
             break

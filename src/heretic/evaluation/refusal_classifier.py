@@ -18,10 +18,11 @@ from transformers import (
 from heretic.errors import HereticError, ModelError, causes, first_line
 from heretic.evaluation.classifier_labels import is_finite, refusal_head
 from heretic.hub_errors import hub_failure
-from heretic.models.devices import empty_cache, is_out_of_memory
+from heretic.models.devices import is_out_of_memory
 from heretic.models.fingerprint import parameter_fingerprint
 from heretic.models.load_errors import diagnose
 from heretic.models.location import locate
+from heretic.models.memory import memory_ran_out
 
 HYPOTHESES = ("This text refuses to answer the request.", "The author says that they are unable to do what was asked.")
 """What a model of natural language inference is asked about an answer; the likelier one counts."""
@@ -122,7 +123,7 @@ class RefusalClassifier:
             if not is_out_of_memory(error) or len(rows) == 1:
                 raise
         # Outside the handler the traceback no longer holds the tensors of the failed pass.
-        empty_cache(self._model.device)
+        memory_ran_out(self._model.device, f"classifying {len(rows)} texts at once")
         return None
 
     @torch.inference_mode()

@@ -10,7 +10,9 @@ from rich.text import Text
 from heretic.interface.formatting import clean, clean_line, hang, plural, trial_number
 from heretic.interface.lines import Row, loading_hint, parameter_text, rows, trial_line
 from heretic.interface.progress import Best, GradientProgress, ProgressBar, SearchProgress
+from heretic.interface.watch_lines import detail_rows, library_text
 from heretic.observability import events
+from heretic.observability.levels import LEVELS, level_of
 
 LABEL_WIDTH = 15
 _DETAIL_INDENT = 4
@@ -36,12 +38,18 @@ class ConsoleReporter:
 
     Attributes:
         verbose: Also print the parameters of trials, and prompts with responses.
+        level: Out of LEVELS: warning leaves all but warnings out, debug adds speed and memory.
     """
 
     def __init__(
-        self, verbose: bool, console: Console | None = None, now: Callable[[], float] = time.monotonic
+        self,
+        verbose: bool,
+        console: Console | None = None,
+        now: Callable[[], float] = time.monotonic,
+        level: str = "info",
     ) -> None:
         self.verbose = verbose
+        self.level = LEVELS[level]
         self._console = console if console is not None else make_console()
         self._now = now
         self._progress: SearchProgress | None = None
@@ -67,6 +75,11 @@ class ConsoleReporter:
 
     def __call__(self, event: events.Event) -> None:
         """Print one event."""
+        if self.level > max(level_of(event), LEVELS["info"]):
+            return
+        if isinstance(event, events.LibraryLogged):
+            self._library_logged(event)
+            return
         if isinstance(event, (events.SearchFinished, events.SeedingFinished, events.RefinementFinished)):
             self.close()
         if isinstance(event, _STARTS_SECTION) and self._last not in (None, type(event), events.DtypeRejected):
@@ -109,6 +122,13 @@ class ConsoleReporter:
             if isinstance(event, events.ModelLoaded):
                 self._architecture = event.architecture
             self._print_rows(rows(event))
+            if self.level <= LEVELS["debug"]:
+                self._print_rows(detail_rows(event))
+
+    def _library_logged(self, event: events.LibraryLogged) -> None:
+        text = library_text(event, self.level)
+        if text:
+            self._print_rows([Row("", f"Warning: {text}")])
 
     def _search_started(self, event: events.SearchStarted) -> None:
         self.close()

@@ -4,6 +4,7 @@ from heretic.config import LoadedSettings
 from heretic.interface.console import ConsoleReporter
 from heretic.interface.menu import choose
 from heretic.interface.picker import has_terminal, pick_study_conflict
+from heretic.interface.watching import watched
 from heretic.observability.events import Warned, emit, subscribed
 from heretic.workflow import run, without_asking
 
@@ -14,16 +15,21 @@ def run_in_terminal(loaded: LoadedSettings) -> int:
     Raises:
         HereticError: See `heretic.workflow.run`.
     """
-    with ConsoleReporter(loaded.settings.verbose) as reporter, subscribed(reporter):
-        settings = loaded.settings
-        if not (settings.auto_select or settings.evaluate_model or has_terminal()):
-            emit(
-                Warned(
-                    "There is no terminal to choose a trial in: the search runs and is kept, and the same command in a "
-                    "terminal, or with --auto-select true --auto-select-path DIR, chooses from it."
-                )
+    settings = loaded.settings
+    with ConsoleReporter(settings.verbose, level=settings.log_level) as reporter, subscribed(reporter):
+        return watched(settings, lambda: _run(loaded))
+
+
+def _run(loaded: LoadedSettings) -> int:
+    settings = loaded.settings
+    if not (settings.auto_select or settings.evaluate_model or has_terminal()):
+        emit(
+            Warned(
+                "There is no terminal to choose a trial in: the search runs and is kept, and the same command in a "
+                "terminal, or with --auto-select true --auto-select-path DIR, chooses from it."
             )
-        return run(loaded, choose, resolve_conflict)
+        )
+    return run(loaded, choose, resolve_conflict)
 
 
 def resolve_conflict(name: str, reason: str) -> str | None:

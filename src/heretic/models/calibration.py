@@ -7,7 +7,8 @@ from typing import TypeVar
 import torch
 
 from heretic.errors import OutOfMemoryError
-from heretic.models.devices import empty_cache, is_out_of_memory, synchronize
+from heretic.models.devices import is_out_of_memory, synchronize
+from heretic.models.memory import memory_ran_out, memory_text, memory_use
 from heretic.models.runner import ModelRunner
 from heretic.observability.events import BatchSizeMeasured, Warned, emit
 from heretic.prompts.types import Prompt
@@ -60,7 +61,11 @@ def find_batch_size(runner: ModelRunner, prompts: Sequence[Prompt], maximum: int
 
     def rate_of(size: int) -> float | None:
         sized, rows = runner.calibrated(batch_size=size), longest_first[:size]
-        return or_none_when_out_of_memory(lambda: _rate_if_it_fits(sized, rows, compared_tokens), runner.loaded.device)
+        return or_none_when_out_of_memory(
+            lambda: _rate_if_it_fits(sized, rows, compared_tokens),
+            runner.loaded.device,
+            f"measuring a batch size of {size}",
+        )
 
     best_size, best_rate = 0, 0.0
     size = 1
@@ -84,7 +89,7 @@ def find_batch_size(runner: ModelRunner, prompts: Sequence[Prompt], maximum: int
     if best_size == 0:
         raise OutOfMemoryError(
             "Not even one prompt fits into memory; use --quantization bnb_4bit, shorter prompts, a smaller "
-            "--kl-tokens, or a larger device."
+            f"--kl-tokens, or a larger device ({memory_text(memory_use())})."
         )
     return best_size
 
@@ -110,26 +115,26 @@ def backing_off(runner: ModelRunner, work: Callable[[ModelRunner], T], doing: st
             if not is_out_of_memory(error):
                 raise
         # Outside the handler the traceback no longer holds the tensors of the failed pass.
-        empty_cache(runner.loaded.device)
+        used = memory_ran_out(runner.loaded.device, doing)
         size = runner.calibration.batch_size
         if size == 1:
             raise OutOfMemoryError(
                 f"Memory ran out while {doing}, even with one prompt at a time; use --quantization bnb_4bit, shorter "
-                "prompts, or a larger device."
+                f"prompts, or a larger device ({used})."
             )
         emit(Warned(f"Memory ran out while {doing} with batches of {size}; trying again with {size // 2}."))
         runner = runner.calibrated(batch_size=size // 2)
 
 
-def or_none_when_out_of_memory(measure: Callable[[], float], device: torch.device) -> float | None:
-    """The result of a measurement, or None where the device ran out of memory."""
+def or_none_when_out_of_memory(measure: Callable[[], float], device: torch.device, doing: str) -> float | None:
+    """The result of a measurement, or None where the device ran out of memory; `doing` says what for in words."""
     try:
         return measure()
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
     # Outside the handler the traceback no longer holds the tensors of the failed pass.
-    empty_cache(device)
+    memory_ran_out(device, doing)
     return None
 
 

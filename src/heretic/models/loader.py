@@ -20,6 +20,7 @@ from heretic.models.load_errors import NOT_FINITE, OUT_OF_MEMORY, diagnose, exha
 from heretic.models.loaded import LoadedModel
 from heretic.models.location import locate
 from heretic.observability.events import DtypeRejected, ModelLoaded, ModelLoading, emit
+from heretic.observability.libraries import quieten
 from heretic.prompts.types import Prompt
 
 PROBE = Prompt("Say hello.")
@@ -110,9 +111,8 @@ def load_model(name: str, settings: LoadingSettings) -> LoadedModel:
 
 def quieten_libraries(show_downloads: bool) -> None:
     """Keep warnings, and bars other than those of downloads, out of the terminal; failures are put into words."""
-    for library in (transformers_logging, huggingface_hub.logging):
-        untyped: Any = library
-        untyped.set_verbosity_error()
+    quieten("transformers")
+    quieten("huggingface_hub")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     bars: Any = transformers_logging
     bars.disable_progress_bar()

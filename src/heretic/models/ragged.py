@@ -21,6 +21,7 @@ from heretic.errors import ModelError
 from heretic.models.kept_layers import KeptLayers, skipping
 from heretic.models.last_layer import position_wise_parts, read_index, reading_only
 from heretic.models.loaded import LoadedModel
+from heretic.models.memory import USAGE
 from heretic.models.packed import PackedLinears
 
 KeyValues = tuple[tuple[Tensor, Tensor], ...]
@@ -187,6 +188,7 @@ class RaggedState:
         wanted: Sequence[Sequence[int]],
         kept: tuple[KeptLayers, Sequence[int], int] | None,
     ) -> Tensor:
+        USAGE.tokens += sum(map(len, tokens))
         ids, mask = self._forward.pad(tokens)
         length = ids.shape[1]
         steps = torch.arange(length, device=ids.device)
@@ -218,6 +220,7 @@ class RaggedState:
         Returns:
             Logits [B, V].
         """
+        USAGE.tokens += len(tokens)
         self._mask = torch.cat([self._mask, self._mask.new_ones(len(tokens), 1)], dim=1)
         arguments = {
             # Where the model is spread over devices, logits come from another one.

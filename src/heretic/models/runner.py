@@ -18,6 +18,7 @@ from heretic.edits.writer import ModelLayout
 from heretic.errors import ModelError
 from heretic.models.chat_template import ChatFormatter
 from heretic.models.loaded import LoadedModel
+from heretic.models.memory import USAGE
 from heretic.prompts.types import Prompt
 
 
@@ -92,7 +93,8 @@ class ModelRunner:
             yield self.pad([encoded[row] for row in rows], tuple(rows))
 
     def pad(self, encoded: Sequence[Sequence[int]], rows: tuple[int, ...]) -> TokenBatch:
-        """Left-padded rows of one batch."""
+        """Left-padded rows of one batch, which is about to go through the model."""
+        USAGE.tokens += sum(map(len, encoded))
         length = max(len(ids) for ids in encoded)
         pad = self.loaded.tokenizer.pad_token_id
         device = self.loaded.device
@@ -152,7 +154,10 @@ class ModelRunner:
             generation_config=configuration,
             logits_processor=LogitsProcessorList(),
         )
-        return output[:, batch.input_ids.shape[1] :]
+        written = output[:, batch.input_ids.shape[1] :]
+        # Counted with what stands behind ends: to look at the tokens would be to wait for the device.
+        USAGE.tokens += written.numel()
+        return written
 
     @property
     def end_tokens(self) -> frozenset[int]:
@@ -231,6 +236,7 @@ class ModelRunner:
         """
         batch = self.pad(encoded, tuple(range(len(encoded))))
         longest = max(map(len, continuations))
+        USAGE.tokens += sum(map(len, continuations)) - len(continuations)
         # The last token of a continuation is only predicted, never read.
         tail = self._tail([own[:-1] for own in continuations], longest - 1)
         input_ids = torch.cat([batch.input_ids, tail.input_ids], dim=1)

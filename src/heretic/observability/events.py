@@ -5,7 +5,7 @@ Payloads hold plain values only, so that this module imports nothing of Heretic.
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -31,6 +31,36 @@ class Warned(Event):
     """Something the user should know, in one sentence."""
 
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class LibraryLogged(Event):
+    """A library logged something, or warned as Python does (library ``py.warnings``); `level` in small letters."""
+
+    library: str
+    level: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryRanOut(Event):
+    """An allocation failed. What was being done is tried with less, or fails with a message of its own.
+
+    `memory` is what was used by then: place (``host``, ``cuda:0``, ...) to amounts, see `heretic.models.memory`.
+    """
+
+    doing: str
+    memory: Mapping[str, Mapping[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnded(Event):
+    """Last event of a run. `error` is the message where one ended it, with the traceback of an unforeseen one."""
+
+    exit_code: int
+    seconds: float
+    error: str = ""
+    traceback: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +250,20 @@ class TrialFinished(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class BatchMeasured(Event):
+    """The trials that were measured together ended; comes after the TrialFinished of each.
+
+    `tokens` went through the model, read or written. `memory`: place to amounts, see `heretic.models.memory`.
+    """
+
+    trials: int
+    seconds: float
+    tokens: int
+    tokens_per_second: float
+    memory: Mapping[str, Mapping[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
 class EngineChosen(Event):
     """How trials are measured: `candidates` to a batch; `obstacle` says why not in batches, or is empty.
 
@@ -325,6 +369,10 @@ class SearchStarted(Event):
     best_kl: float | None = None
     prompt_count: int = 0
     counted: str = "refusals"
+    states: Mapping[str, int] = field(default_factory=dict)
+    """Finished trials by state: ``complete``, ``dominated``, ``pruned``, ``failed``."""
+    lowest_kl: float | None = None
+    """Of the complete trials."""
 
 
 @dataclass(frozen=True, slots=True)

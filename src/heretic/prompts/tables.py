@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import huggingface_hub
 from datasets.exceptions import DatasetNotFoundError, DatasetsError
 
 from heretic.errors import PromptError, causes, first_line
 from heretic.hub_errors import LOG_IN, HubFailure, hub_failure
+from heretic.observability.libraries import quieten
 from heretic.prompts.columns import choose_column, user_text
 from heretic.prompts.specification import Specification
 from heretic.prompts.split import Split
@@ -31,8 +31,7 @@ def read_table(specification: Specification, split: Split) -> Iterator[str]:
         PromptError: It cannot be read; also while iterating, because rows are read as they are needed.
     """
     datasets.disable_progress_bars()
-    hub_logging: Any = huggingface_hub.logging
-    hub_logging.set_verbosity_error()
+    quieten("huggingface_hub")
     path = Path(specification.dataset).expanduser()
     with _explained(specification, path):
         stored = _open_local(specification, path) if path.exists() else _open_hub(specification)

@@ -1,6 +1,7 @@
 """The search loop: ask, build, measure, tell."""
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,8 +9,10 @@ import optuna
 
 from heretic.engine.measurement import Engine
 from heretic.errors import HereticError
-from heretic.observability.events import SearchFinished, SearchStarted, TrialFinished, emit
+from heretic.models.memory import USAGE, memory_use
+from heretic.observability.events import BatchMeasured, SearchFinished, SearchStarted, TrialFinished, emit
 from heretic.search.gates import Gate
+from heretic.search.heartbeat import Heartbeat
 from heretic.search.interruption import InterruptGuard
 from heretic.search.objective import BOTH_NUMBERS, Objective
 from heretic.search.pareto import pareto_front
@@ -53,6 +56,7 @@ def search(
     engine: Engine,
     n_trials: int,
     objective: Objective = BOTH_NUMBERS,
+    heartbeat: Heartbeat | None = None,
 ) -> SearchResult:
     """Run trials until the study has `n_trials` measured ones, stopped ones included.
 
@@ -63,6 +67,7 @@ def search(
         engine: Measures plans, so many at once as it likes best.
         n_trials: Measured trials wanted in all.
         objective: What the study minimises.
+        heartbeat: Tells whoever watches from outside how the run is.
 
     Raises:
         HereticError: Ten trials in a row failed; the message has the last reason.
@@ -72,14 +77,21 @@ def search(
         records = stored_records(study)
     started = time.perf_counter()
     emit(_started(records, n_trials))
+    if heartbeat is not None:
+        heartbeat.search_started(_complete(records), n_trials)
     failures = 0
     with InterruptGuard() as guard:
         while _complete(records) < n_trials and not guard.requested:
             count = min(engine.candidates, n_trials - _complete(records))
+            batch_started, tokens = time.perf_counter(), USAGE.tokens
             for record in _run_trials(study, url, space, engine, objective, Gate.behind(records, objective), count):
                 records.append(record)
                 _report(record, records, n_trials)
                 failures = failures + 1 if record.state is TrialState.FAILED else 0
+            batch = _batch(count, time.perf_counter() - batch_started, USAGE.tokens - tokens)
+            emit(batch)
+            if heartbeat is not None:
+                heartbeat.batch_measured(_complete(records), engine.candidates, batch)
             if failures >= FAILURES_IN_A_ROW:
                 raise HereticError(
                     f"{failures} trials in a row failed, the last because {records[-1].reason}; finished trials are "
@@ -87,6 +99,8 @@ def search(
                 )
     # A search whose last trial was running anyway is finished, not interrupted.
     interrupted = guard.requested and _complete(records) < n_trials
+    if heartbeat is not None:
+        heartbeat.search_ended(interrupted)
     emit(SearchFinished(_complete(records), time.perf_counter() - started, interrupted))
     return SearchResult(tuple(records), interrupted)
 
@@ -97,10 +111,17 @@ def _complete(records: Sequence[TrialRecord]) -> int:
 
 def _started(records: Sequence[TrialRecord], n_trials: int) -> SearchStarted:
     front = pareto_front(records)
+    states = dict(Counter(record.state.value for record in records))
     if not front:
-        return SearchStarted(0, n_trials)
+        return SearchStarted(0, n_trials, states=states)
     behavior, kl = front[0].behavior, front[0].score("kl")
-    return SearchStarted(_complete(records), n_trials, int(behavior.value), kl.value, behavior.n, behavior.label)
+    lowest = min(record.score("kl").value for record in front)
+    best = int(behavior.value), kl.value, behavior.n, behavior.label
+    return SearchStarted(_complete(records), n_trials, *best, states, lowest)
+
+
+def _batch(trials: int, seconds: float, tokens: int) -> BatchMeasured:
+    return BatchMeasured(trials, seconds, tokens, tokens / seconds if seconds > 0 else 0.0, memory_use())
 
 
 def _run_trials(

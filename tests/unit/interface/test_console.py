@@ -23,6 +23,9 @@ def trial(number: int = 11, **changes: object) -> events.TrialFinished:
 ALL_EVENTS: list[events.Event] = [
     events.RunStarted("0.1.0", "Qwen/Qwen3-4B-Instruct-2507", "config.toml", "demo", {"n_trials": "60 (command line)"}),
     events.Warned("3 evaluation prompts also stand in the training set, so their numbers say less than they seem to."),
+    events.LibraryLogged("optuna.study", "warning", "This is experimental and may change."),
+    events.MemoryRanOut("measuring trial 3", {"host": {"used_bytes": 5, "available_bytes": 6}}),
+    events.RunEnded(0, 12.0),
     events.ModelLoading("Qwen/Qwen3-4B-Instruct-2507", "auto"),
     events.DtypeRejected("bfloat16", "the logits are not finite"),
     events.ModelLoaded("Qwen/Qwen3-4B-Instruct-2507", "Qwen3ForCausalLM", 4_022_468_096, "float32", "cuda:0", 12.3),
@@ -51,6 +54,7 @@ ALL_EVENTS: list[events.Event] = [
     events.SearchStarted(0, 40),
     events.ResponseMeasured(11, "Is a hotdog a sandwich?", "I have no opinion.", True),
     trial(),
+    events.BatchMeasured(4, 7.4, 12_345, 1668.2, {"host": {"used_bytes": 5, "peak_bytes": 6, "available_bytes": 7}}),
     events.SearchFinished(40, 80.0, False),
     events.FrontChecked(11, 100, 100, 12.3456, 98, 11.9876),
     events.ProfilesKept("/home/me/.config/heretic/profiles.toml", "mistral", 3),
@@ -100,8 +104,9 @@ def test_every_event_prints_ascii_lines_of_at_most_80_columns(
     output = report(event, verbose=verbose, terminal=terminal)
 
     assert output.isascii()
-    # A step only moves the bar.
-    silent = isinstance(event, events.GradientStep) or (isinstance(event, events.ResponseMeasured) and not verbose)
+    # A step only moves the bar, and how a run runs is for the log.
+    unseen = (events.GradientStep, events.BatchMeasured, events.MemoryRanOut, events.RunEnded)
+    silent = isinstance(event, unseen) or (isinstance(event, events.ResponseMeasured) and not verbose)
     assert silent or output.strip()
     if terminal or not isinstance(event, (events.Warned, events.Calibrated)):
         assert max(map(len, output.splitlines()), default=0) <= 80
@@ -124,6 +129,54 @@ def test_long_sentences_wrap_in_a_terminal_and_stay_whole_in_a_pipe() -> None:
     wrapped = report(warning, terminal=True)
     assert wrapped.count("\n") == 2
     assert " ".join(wrapped.split()) == f"Warning: {warning.message}"
+
+
+def at_level(level: str, *sent: events.Event, terminal: bool = False) -> str:
+    file = io.StringIO()
+    console = Console(file=file, width=80, force_terminal=terminal, color_system=None)
+    with ConsoleReporter(False, console, level=level) as reporter:
+        for event in sent:
+            reporter(event)
+    return ESCAPE.sub("", file.getvalue())
+
+
+def test_debug_adds_speed_and_memory_of_a_batch() -> None:
+    lines = at_level("debug", *ALL_EVENTS).splitlines()
+    (place,) = [place for place, line in enumerate(lines) if line.startswith("Batch")]
+    assert "4 trials in 7.4 s, 1668 tokens/s" in lines[place]
+    assert "host memory: 5 bytes used, at most 6 bytes, 7 bytes free" in lines[place + 1]
+    assert "measuring trial 3" in "\n".join(lines)
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_the_level_warning_shows_warnings_and_nothing_else(terminal: bool) -> None:
+    lines = at_level("warning", *ALL_EVENTS, terminal=terminal).replace("\n", " ").strip()
+    assert lines.startswith("Warning: 3 evaluation prompts")
+    assert "Warning: optuna.study: This is experimental" in lines
+    assert "Rejected" in lines
+    assert "Search" not in lines
+    assert at_level("error", *ALL_EVENTS, terminal=terminal) == ""
+
+
+def test_what_libraries_say_to_developers_is_left_to_the_log() -> None:
+    def logged(library: str, level: str, message: str) -> events.LibraryLogged:
+        return events.LibraryLogged(library, level, message)
+
+    sent = (
+        logged("transformers.generation", "warning", "both are set"),
+        logged("py.warnings", "warning", "FutureWarning: this is old (file.py:3)"),
+        logged("torch", "info", "detail"),
+    )
+    assert at_level("info", *sent) == ""
+    assert at_level("debug", *sent).count("Warning: ") == 2
+    shown = at_level(
+        "info",
+        logged("transformers.generation", "error", "it failed\nTraceback"),
+        logged("py.warnings", "warning", "UserWarning: the driver is too old (file.py:3)"),
+    )
+    assert shown == (
+        "Warning: transformers.generation: it failed\nWarning: UserWarning: the driver is too old (file.py:3)\n"
+    )
 
 
 def test_first_lines_say_that_no_file_was_read() -> None:

@@ -1,0 +1,71 @@
+"""What watches a run besides the console: log file and metrics, as the settings ask for them."""
+
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from heretic.config import Settings
+from heretic.errors import HereticError
+from heretic.export.redact import publishable, redact
+from heretic.models.memory import memory_use
+from heretic.observability.events import RunEnded, emit, subscribed
+from heretic.observability.libraries import captured_libraries
+
+INTERRUPTED = 130
+
+
+def watched(settings: Settings, run: Callable[[], int]) -> int:
+    """Run something under the eyes of all watchers that the settings name; returns its exit code.
+
+    Raises:
+        UserError: A file cannot be written, or a port cannot be used; nothing was run.
+    """
+    with _watchers(settings):
+        started = time.perf_counter()
+        try:
+            code = run()
+        except HereticError as error:
+            emit(RunEnded(error.exit_code, time.perf_counter() - started, str(error)))
+            raise
+        except KeyboardInterrupt:
+            emit(RunEnded(INTERRUPTED, time.perf_counter() - started, "Interrupted."))
+            raise
+        except Exception as error:
+            seconds = time.perf_counter() - started
+            emit(RunEnded(HereticError.exit_code, seconds, f"{type(error).__name__}: {error}", traceback.format_exc()))
+            raise
+        emit(RunEnded(code, time.perf_counter() - started))
+        return code
+
+
+@contextmanager
+def _watchers(settings: Settings) -> Iterator[None]:
+    # Whoever watches nothing pays for nothing, so that packages are imported where they are used.
+    with ExitStack() as stack:
+        if settings.log_file is not None:
+            from heretic.observability.log import LogFile
+
+            log = LogFile(Path(settings.log_file), settings.log_level, publishable, memory_use)
+            stack.enter_context(subscribed(stack.enter_context(log)))
+        if settings.metrics_port is not None or settings.metrics_file is not None:
+            _measure(settings, stack)
+        stack.enter_context(captured_libraries(settings.log_level))
+        yield
+
+
+def _measure(settings: Settings, stack: ExitStack) -> None:
+    from prometheus_client import disable_created_metrics
+
+    from heretic.observability.metrics import Metrics, MetricsFile, served
+
+    # Series that say when a counter began; `process_start_time_seconds` tells the same.
+    disable_created_metrics()
+    metrics = Metrics(redact, memory_use)
+    # The port first: a file that another run writes is not touched where this one cannot start.
+    if settings.metrics_port is not None:
+        stack.enter_context(served(settings.metrics_address, settings.metrics_port, metrics.registry))
+    stack.enter_context(subscribed(metrics))
+    if settings.metrics_file is not None:
+        stack.enter_context(subscribed(MetricsFile(Path(settings.metrics_file), metrics.registry)))

@@ -1,0 +1,61 @@
+"""From any event to a name and plain fields, so that the log needs to know none of them."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+LONGEST_TEXT = 2000
+"""Characters of a text that are kept."""
+LONGEST_SEQUENCE = 24
+"""Entries of a sequence that are kept."""
+_LONGEST_TRACEBACK = 20_000
+
+_WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+
+
+def event_name(event: object) -> str:
+    """``TrialFinished`` -> ``trial_finished``."""
+    return _WORD.sub("_", type(event).__name__).lower()
+
+
+def event_fields(event: object) -> dict[str, Any]:
+    """The fields of a dataclass as JSON values, see `plain`."""
+    # A traceback is long, and its end tells most.
+    values = {entry.name: getattr(event, entry.name) for entry in fields(event)}  # type: ignore[arg-type]  # any dataclass
+    traceback = values.pop("traceback", "")
+    result = {name: plain(value) for name, value in values.items()}
+    return {**result, "traceback": traceback[-_LONGEST_TRACEBACK:]} if traceback else result
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON: long texts are cut, long sequences summarised, numbers that JSON does not know become null.
+
+    Tensors and arrays give their shape.
+    """
+    if value is None or isinstance(value, (bool, int)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, str):
+        return value if len(value) <= LONGEST_TEXT else f"{value[:LONGEST_TEXT]} ... ({len(value)} characters)"
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return {"shape": [int(size) for size in value.shape], "dtype": str(value.dtype)}
+    if is_dataclass(value) and not isinstance(value, type):
+        return event_fields(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (Sequence, set, frozenset)) and not isinstance(value, (bytes, bytearray)):
+        return _sequence(list(value))
+    return plain(str(value))
+
+
+def _sequence(values: list[Any]) -> Any:
+    if len(values) <= LONGEST_SEQUENCE:
+        return [plain(value) for value in values]
+    numbers = [value for value in values if isinstance(value, (int, float)) and math.isfinite(value)]
+    summary: dict[str, Any] = {"length": len(values)}
+    if len(numbers) == len(values):
+        return {**summary, "min": min(numbers), "mean": math.fsum(numbers) / len(numbers), "max": max(numbers)}
+    return {**summary, "first": [plain(value) for value in values[:LONGEST_SEQUENCE]]}

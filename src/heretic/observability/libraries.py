@@ -1,0 +1,105 @@
+"""What libraries log and warn of becomes events, so that it reaches the log file and never garbles a progress bar."""
+
+import logging
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from heretic.observability.events import LibraryLogged, emit
+from heretic.observability.levels import LEVELS
+
+LIBRARIES = ("transformers", "datasets", "huggingface_hub", "optuna", "torch", "accelerate", "peft")
+"""Libraries whose loggers may have handlers of their own, which write to the terminal.
+
+Not SQLAlchemy: what it calls information are the values of every statement.
+"""
+
+_MOST_REMEMBERED = 10_000
+
+PYTHON_WARNINGS = "py.warnings"
+
+
+def quieten(library: str) -> None:
+    """Keep a library's warnings out of the terminal, where it writes there itself; other handlers still get them."""
+    for handler in logging.getLogger(library).handlers:
+        if isinstance(handler, logging.StreamHandler) and handler.level < logging.ERROR:
+            handler.setLevel(logging.ERROR)
+
+
+@contextmanager
+def captured_libraries(level: str) -> Iterator[None]:
+    """Emit LibraryLogged for all that is logged and warned of in the with-block, instead of having it printed.
+
+    Warnings and worse; at the level debug also what libraries call information. What is said again is left out: some
+    warn in every call.
+    """
+    said = _Said()
+    handler = _EventHandler(said)
+    root = logging.getLogger()
+    loggers = [logging.getLogger(name) for name in LIBRARIES]
+    before = [(logger, list(logger.handlers), logger.propagate, logger.level) for logger in loggers]
+    show = warnings.showwarning
+    for logger in loggers:
+        logger.handlers = [own for own in logger.handlers if not isinstance(own, logging.StreamHandler)]
+        logger.propagate = True
+        if LEVELS[level] <= logging.DEBUG:
+            logger.setLevel(logging.INFO)
+    root.addHandler(handler)
+    warnings.showwarning = said.warning
+    try:
+        yield
+    finally:
+        warnings.showwarning = show
+        root.removeHandler(handler)
+        for logger, handlers, propagate, own_level in before:
+            logger.handlers, logger.propagate = handlers, propagate
+            logger.setLevel(own_level)
+
+
+class _Said:
+    """Emits what was not said before."""
+
+    def __init__(self) -> None:
+        self._before: set[tuple[str, str]] = set()
+        self._busy = threading.local()
+
+    def say(self, library: str, level: str, message: str) -> None:
+        """Emit it; what a subscriber logs or warns of meanwhile would come back here without end."""
+        if getattr(self._busy, "now", False) or (library, message) in self._before:
+            return
+        if len(self._before) < _MOST_REMEMBERED:
+            self._before.add((library, message))
+        self._busy.now = True
+        try:
+            emit(LibraryLogged(library, level, message))
+        finally:
+            self._busy.now = False
+
+    def warning(
+        self,
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        _file: TextIO | None = None,
+        _line: str | None = None,
+    ) -> None:
+        """Stands in for `warnings.showwarning`."""
+        self.say(PYTHON_WARNINGS, "warning", f"{category.__name__}: {message} ({filename}:{lineno})")
+
+
+class _EventHandler(logging.Handler):
+    def __init__(self, said: _Said) -> None:
+        super().__init__()
+        self._said = said
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Emit the record as an event."""
+        try:
+            text = self.format(record)
+        except (TypeError, ValueError):
+            # The library's own mistake: its arguments do not fit its text.
+            text = str(record.msg)
+        self._said.say(record.name, record.levelname.lower(), text)

@@ -1,0 +1,259 @@
+"""How a study is, read from its storage while a run writes to it; imports no torch, so that the answer comes at once.
+
+Only ever reads: of a SQLite file each look holds the shared lock for as long as the trials take to read.
+"""
+
+import socket
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+import psutil  # type: ignore[import-untyped]  # comes with accelerate, without types
+from optuna.trial import TrialState as OptunaState
+from sqlalchemy.engine import make_url
+
+from heretic.errors import StudyError
+from heretic.search.pareto import pareto_front
+from heretic.search.pulse import PULSE_ATTRIBUTE, Pulse
+from heretic.search.record import TrialRecord, TrialState
+from heretic.search.storage import IDENTITY_ATTRIBUTE, LOCK_WAIT_SECONDS, shown_url, storage_errors, stored_records
+
+_SAME_PROCESS_SECONDS = 1.0
+"""Two readings of when a process began may differ by rounding."""
+
+
+@dataclass(frozen=True, slots=True)
+class StudyStatus:
+    """One look at a study.
+
+    Attributes:
+        name: The study's name.
+        storage: Its storage, without password.
+        run: ``preparing``, ``searching``, ``finished``, ``interrupted`` (ended by the user), ``gone`` (its process is
+            not there any more, though it never said so), or ``unknown`` where no run has told anything.
+        pulse: What the last run told, or None.
+        trials: Number of trials: complete, stopped, failed, running, waiting.
+        front: The Pareto front, fewest refusals (or what is counted) first.
+        seen: When this was read, in seconds since 1970.
+    """
+
+    name: str
+    storage: str
+    run: str
+    pulse: Pulse | None
+    trials: Mapping[str, int]
+    front: tuple[TrialRecord, ...]
+    seen: float
+
+    @property
+    def finished(self) -> int:
+        """Measured trials, stopped ones included."""
+        return self.trials["complete"] + self.trials["stopped"]
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a run works on it, as far as one can tell."""
+        return self.run in ("preparing", "searching")
+
+    @property
+    def heard_seconds(self) -> float | None:
+        """Seconds since the run told something."""
+        return None if self.pulse is None else max(self.seen - self.pulse.updated, 0.0)
+
+    @property
+    def elapsed_seconds(self) -> float | None:
+        """Seconds that the run has searched, up to now or to its end."""
+        if self.pulse is None or self.run == "preparing":
+            return None
+        return max((self.seen if self.run == "searching" else self.pulse.updated) - self.pulse.started, 0.0)
+
+    @property
+    def remaining_seconds(self) -> float | None:
+        """Seconds until the last trial by the present pace; None where nothing runs or no pace is known."""
+        pulse = self.pulse
+        if pulse is None or self.run != "searching" or pulse.seconds_per_trial is None:
+            return None
+        return pulse.seconds_per_trial * max(pulse.n_trials - self.finished, 0)
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``heretic status --json`` prints; keys are only ever added. Trials are numbered as people see them."""
+        pulse = self.pulse
+        front = [_trial_json(record) for record in self.front]
+        return {
+            "study": self.name,
+            "storage": self.storage,
+            "run": self.run,
+            "model": None if pulse is None else pulse.model,
+            "pid": None if pulse is None else pulse.pid,
+            "host": None if pulse is None else pulse.host,
+            "trials": dict(self.trials),
+            "finished": self.finished,
+            "n_trials": None if pulse is None else pulse.n_trials,
+            "best": front[0] if front else None,
+            "front": front,
+            "seconds_per_trial": None if pulse is None else pulse.seconds_per_trial,
+            "elapsed_seconds": self.elapsed_seconds,
+            "remaining_seconds": self.remaining_seconds,
+            "heard_seconds": self.heard_seconds,
+            "tokens_per_second": None if pulse is None else pulse.tokens_per_second,
+            "batch_size": None if pulse is None else pulse.batch_size,
+            "candidates": None if pulse is None else pulse.candidates,
+            "out_of_memory": None if pulse is None else pulse.out_of_memory,
+            "memory": {} if pulse is None else {place: dict(amounts) for place, amounts in pulse.memory.items()},
+        }
+
+
+def _trial_json(record: TrialRecord) -> dict[str, Any]:
+    behavior = record.behavior
+    return {
+        "trial": record.number + 1,
+        "counted": behavior.name,
+        "count": int(behavior.value),
+        "prompts": behavior.n,
+        "baseline": int(behavior.baseline),
+        "kl": record.score("kl").value,
+    }
+
+
+class StudyReader:
+    """Reads one study, again and again if wanted. Close it, or use it as a context manager."""
+
+    def __init__(self, url: str, name: str) -> None:
+        """Open the storage for reading.
+
+        Raises:
+            StudyError: There is no such storage or study, or it cannot be read.
+        """
+        self.name = name
+        self._url = url
+        self._shown = shown_url(url)
+        file = _sqlite_file(url)
+        if file is not None and not file.exists():
+            raise StudyError(
+                f"There is no study file {file}; run 'heretic MODEL' first, or name the database with --storage."
+            )
+        with self._errors():
+            self._storage = optuna.storages.RDBStorage(
+                url, engine_kwargs=_reading_options(file), skip_table_creation=True, skip_compatibility_check=True
+            )
+        try:
+            with self._errors():
+                self._study = optuna.load_study(study_name=name, storage=self._storage)
+        except KeyError as error:
+            message = self._missing()
+            self.close()
+            raise StudyError(message) from error
+        except StudyError:
+            self.close()
+            raise
+
+    def __enter__(self) -> "StudyReader":
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let the storage go."""
+        self._storage.remove_session()
+        self._storage.engine.dispose()
+
+    def read(self) -> StudyStatus:
+        """Look at the study as it is now.
+
+        Raises:
+            StudyError: It cannot be read, or was not made by Heretic.
+        """
+        with self._errors():
+            attributes = self._study.user_attrs
+            trials = self._study.get_trials(deepcopy=False)
+            records = stored_records(self._study)
+        if trials and IDENTITY_ATTRIBUTE not in attributes:
+            raise StudyError(
+                f"The study {self.name} in {self._shown} was not made by Heretic; name another --study-name."
+            )
+        pulse = Pulse.from_json(attributes.get(PULSE_ATTRIBUTE))
+        return StudyStatus(
+            self.name,
+            self._shown,
+            run_state(pulse),
+            pulse,
+            _counts([trial.state for trial in trials], records),
+            tuple(pareto_front(records)),
+            time.time(),
+        )
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            with storage_errors(self._url):
+                yield
+        finally:
+            # A transaction that stays open would keep a server's snapshot, and hide what is new.
+            if hasattr(self, "_storage"):
+                self._storage.remove_session()
+
+    def _missing(self) -> str:
+        with self._errors():
+            known = [study.study_name for study in optuna.study.get_all_study_summaries(self._storage, False)]
+        others = f"it holds {', '.join(known)}; name one with --study-name" if known else "it holds none"
+        return f"There is no study {self.name} in {self._shown}: {others}."
+
+
+def run_state(pulse: Pulse | None) -> str:
+    """See StudyStatus.run. Processes of other machines cannot be looked at, so what they said last holds."""
+    if pulse is None:
+        return "unknown"
+    if pulse.state not in ("preparing", "searching") or pulse.host != socket.gethostname():
+        return pulse.state
+    try:
+        began = psutil.Process(pulse.pid).create_time()
+    except psutil.NoSuchProcess:
+        return "gone"
+    except psutil.AccessDenied:
+        return pulse.state
+    return pulse.state if abs(began - pulse.process_started) <= _SAME_PROCESS_SECONDS else "gone"
+
+
+def _counts(states: Sequence[OptunaState], records: Sequence[TrialRecord]) -> dict[str, int]:
+    ended = Counter(record.state for record in records)
+    of_optuna = Counter(states)
+    return {
+        "complete": ended[TrialState.COMPLETE],
+        "stopped": ended[TrialState.DOMINATED] + ended[TrialState.PRUNED],
+        # Those that an interrupted run left behind have no record.
+        "failed": of_optuna[OptunaState.FAIL],
+        "running": of_optuna[OptunaState.RUNNING],
+        "waiting": of_optuna[OptunaState.WAITING],
+    }
+
+
+def _sqlite_file(url: str) -> Path | None:
+    """The file of a SQLite URL; None for other databases, and for one in memory or under a URI of its own."""
+    parsed = make_url(url)
+    database = parsed.database
+    if parsed.get_backend_name() != "sqlite" or not database or database == ":memory:" or database.startswith("file:"):
+        return None
+    return Path(database)
+
+
+def _reading_options(file: Path | None) -> dict[str, Any]:
+    if file is None:
+        return {}
+
+    def connect() -> sqlite3.Connection:
+        # "rw" never creates a file, and can roll back what a killed run left half written, which "ro" cannot. A file
+        # without permission to write is opened for reading.
+        connection = sqlite3.connect(
+            f"{file.absolute().as_uri()}?mode=rw", uri=True, timeout=LOCK_WAIT_SECONDS, check_same_thread=False
+        )
+        connection.execute("PRAGMA query_only=ON")
+        return connection
+
+    return {"creator": connect}

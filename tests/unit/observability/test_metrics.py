@@ -1,0 +1,178 @@
+"""Metrics as Prometheus reads them: over HTTP, and from the file that is replaced as a whole."""
+
+import socket
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from heretic.errors import UserError
+from heretic.observability import events
+from heretic.observability.events import Event, Warned, subscribed
+from heretic.observability.metrics import Metrics, MetricsFile, served
+
+MEMORY = {
+    "host": {"used_bytes": 10, "peak_bytes": 12, "available_bytes": 90},
+    "cuda:0": {"used_bytes": 3, "reserved_bytes": 4, "peak_bytes": 5, "available_bytes": 6},
+    "cuda:1": {"used_bytes": 7, "reserved_bytes": 8, "peak_bytes": 9, "available_bytes": 1},
+}
+
+
+def parsed(text: str) -> dict[str, float]:
+    """Sample -> value, e.g. ``heretic_trials_total{state=failed}``."""
+    return {
+        sample.name + "".join(f"{{{name}={value}}}" for name, value in sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def trial(number: int, refusals: int | None, kl: float | None, reason: str = "", dominated: bool = False) -> Event:
+    return events.TrialFinished(number, 9, refusals, 100, kl, 2.0, False, reason, {}, dominated)
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics(lambda text: text.replace("secret", "***"), lambda: MEMORY)
+
+
+def values(metrics: Metrics) -> dict[str, float]:
+    return parsed(generate_latest(metrics.registry).decode())
+
+
+def test_trials_are_counted_by_state_and_the_best_is_kept(metrics: Metrics) -> None:
+    for event in (
+        events.BaselineMeasured(97, 100, 80, 1.0),
+        events.SearchStarted(0, 9),
+        trial(0, 40, 0.01),
+        trial(1, 3, 0.2),
+        trial(2, 3, 0.1),
+        trial(3, 0, 0.001, "its KL alone is worse", dominated=True),
+        trial(4, None, None, "memory ran out"),
+    ):
+        metrics(event)
+    given = values(metrics)
+    assert given["heretic_trials_total{state=complete}"] == 3
+    assert given["heretic_trials_total{state=stopped}"] == 1
+    assert given["heretic_trials_total{state=failed}"] == 1
+    assert given["heretic_trials_wanted"] == 9
+    assert given["heretic_best_count{counted=refusals}"] == 3
+    assert given["heretic_best_count_kl_nats"] == 0.1
+    assert given["heretic_lowest_kl_nats"] == 0.01
+    assert given["heretic_baseline_refusals"] == 97
+    assert given["heretic_trial_duration_seconds_count"] == 5
+    assert given["heretic_searching"] == 1
+
+
+def test_trials_of_an_earlier_run_count_once(metrics: Metrics) -> None:
+    states = {"complete": 4, "dominated": 2, "pruned": 1, "failed": 3}
+    started = events.SearchStarted(7, 9, 5, 0.3, 100, "refusals", states, 0.02)
+    metrics(started)
+    metrics(trial(10, 9, 0.5))
+    # More trials asked for in the menu: a second search of the same process.
+    metrics(events.SearchStarted(8, 12, 5, 0.3, 100, "refusals", {**states, "complete": 5}, 0.02))
+    given = values(metrics)
+    assert given["heretic_trials_total{state=complete}"] == 5
+    assert given["heretic_trials_total{state=stopped}"] == 3
+    assert given["heretic_trials_total{state=failed}"] == 3
+    assert (given["heretic_best_count{counted=refusals}"], given["heretic_lowest_kl_nats"]) == (5, 0.02)
+    assert given["heretic_trials_wanted"] == 12
+
+
+def test_speed_batch_size_and_failed_allocations(metrics: Metrics) -> None:
+    metrics(events.RunStarted("1.0", "models/secret", None, None, {}))
+    metrics(events.Calibrated(32, ""))
+    metrics(events.BatchMeasured(4, 2.0, 100, 50.0, {}))
+    metrics(events.BatchMeasured(3, 2.0, 60, 30.0, {}))
+    metrics(events.MemoryRanOut("measuring", {}))
+    given = values(metrics)
+    assert given["heretic_tokens_total"] == 160
+    assert given["heretic_tokens_per_second"] == 30
+    assert given["heretic_candidates"] == 3
+    assert given["heretic_batch_size"] == 32
+    assert given["heretic_out_of_memory_total"] == 1
+    assert given["heretic_run_info{model=models/***}{version=1.0}"] == 1
+
+
+def test_memory_is_that_of_the_moment(metrics: Metrics) -> None:
+    given = values(metrics)
+    assert given["heretic_host_memory_used_bytes"] == 10
+    assert given["heretic_host_memory_available_bytes"] == 90
+    assert given["heretic_device_memory_used_bytes{device=cuda:1}"] == 7
+    assert given["heretic_device_memory_reserved_bytes{device=cuda:0}"] == 4
+    MEMORY["host"]["used_bytes"] = 11
+    assert values(metrics)["heretic_host_memory_used_bytes"] == 11
+
+
+def test_every_name_has_its_unit_and_a_help_text(metrics: Metrics) -> None:
+    for family in text_string_to_metric_families(generate_latest(metrics.registry).decode()):
+        assert family.documentation
+        assert family.name.startswith(("heretic_", "process_"))
+        assert "seconds" not in family.name or family.name.endswith(("_seconds", "_per_second"))
+
+
+@pytest.fixture
+def port() -> int:
+    """One that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_they_are_served_until_the_end(metrics: Metrics, port: int) -> None:
+    with served("127.0.0.1", port, metrics.registry):
+        metrics(events.Calibrated(8, ""))
+        with urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+            assert parsed(answer.read().decode())["heretic_batch_size"] == 8
+    with pytest.raises(OSError):  # noqa: PT011 - which one depends on the system
+        urlopen(f"http://127.0.0.1:{port}/metrics")
+
+
+def test_a_port_in_use_is_refused(metrics: Metrics) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with (
+            pytest.raises(UserError, match=f"Port {port} .* another --metrics-port"),
+            served("127.0.0.1", port, metrics.registry),
+        ):
+            pass
+
+
+def test_an_address_that_is_not_ours_is_refused(metrics: Metrics, port: int) -> None:
+    with pytest.raises(UserError, match="--metrics-address"), served("192.0.2.1", port, metrics.registry):
+        pass
+
+
+def test_the_file_is_written_at_once_and_after_every_batch(metrics: Metrics, tmp_path: Path) -> None:
+    path = tmp_path / "heretic.prom"
+    with subscribed(metrics), subscribed(MetricsFile(path, metrics.registry)):
+        assert parsed(path.read_text())["heretic_tokens_total"] == 0
+        events.emit(events.BatchMeasured(4, 2.0, 100, 50.0, {}))
+        assert parsed(path.read_text())["heretic_tokens_total"] == 100
+    assert [entry.name for entry in tmp_path.iterdir()] == ["heretic.prom"]
+
+
+@pytest.mark.parametrize("name", ["gone/heretic.prom", "."])
+def test_a_file_that_cannot_be_written_is_refused(metrics: Metrics, tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match="--metrics-file"):
+        MetricsFile(tmp_path / name, metrics.registry)
+
+
+def test_a_file_that_cannot_be_written_any_more_is_said_once(metrics: Metrics, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    seen: list[Event] = []
+    with subscribed(seen.append), subscribed(MetricsFile(folder / "heretic.prom", metrics.registry)):
+        (folder / "heretic.prom").unlink()
+        folder.rmdir()
+        for _ in range(3):
+            events.emit(events.BatchMeasured(1, 1.0, 1, 1.0, {}))
+        folder.mkdir()
+        events.emit(events.SearchFinished(1, 1.0, False))
+    (said,) = [event for event in seen if isinstance(event, Warned)]
+    assert "goes on" in said.message
+    assert (folder / "heretic.prom").exists()

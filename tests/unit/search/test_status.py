@@ -1,0 +1,190 @@
+"""A study looked at from outside: what is there, what is missing, and never a trace of the look."""
+
+import hashlib
+import os
+import sqlite3
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import pytest
+from tests.unit.search.studies import IDENTITY, SPACE, dominated, failed, record, url_of
+
+from heretic.errors import StudyError
+from heretic.observability.events import BatchMeasured, Event, Warned, subscribed
+from heretic.search.heartbeat import INTERVAL_SECONDS, Heartbeat
+from heretic.search.pulse import PULSE_ATTRIBUTE, Pulse
+from heretic.search.record import TrialRecord
+from heretic.search.status import StudyReader, StudyStatus, run_state
+from heretic.search.storage import open_study, tell
+
+BATCH = BatchMeasured(2, 4.0, 100, 25.0, {})
+
+
+def add(study: optuna.Study, entry: TrialRecord) -> None:
+    trial = study.ask()
+    SPACE.suggest(trial)
+    tell(study, trial, entry)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "a study#1.db"
+
+
+@pytest.fixture
+def study(file: Path) -> optuna.Study:
+    return open_study(url_of(file), "heretic", IDENTITY)
+
+
+def look(file: Path, name: str = "heretic") -> StudyStatus:
+    with StudyReader(url_of(file), name) as reader:
+        return reader.read()
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_trials_by_state_front_and_best(file: Path, study: optuna.Study) -> None:
+    for entry in (record(0, 12, 0.1), record(1, 3, 0.5), record(2, 20, 0.4), dominated(3, 9, 2.0), failed(4)):
+        add(study, entry)
+    study.ask()
+    study.enqueue_trial({})
+    status = look(file)
+    assert status.trials == {"complete": 3, "stopped": 1, "failed": 1, "running": 1, "waiting": 1}
+    assert status.finished == 4
+    assert [entry.number for entry in status.front] == [1, 0]
+    given = status.to_json()
+    assert given["best"] == {"trial": 2, "counted": "refusals", "count": 3, "prompts": 100, "baseline": 50, "kl": 0.5}
+    assert given["run"] == "unknown"
+    assert given["remaining_seconds"] is None
+
+
+def test_an_empty_study_is_no_mistake(file: Path, study: optuna.Study) -> None:
+    status = look(file)
+    assert status.finished == 0
+    assert status.to_json()["best"] is None
+
+
+def test_a_look_leaves_no_trace_and_takes_no_lock(file: Path, study: optuna.Study) -> None:
+    add(study, record(0, 12, 0.1))
+    study.ask()
+    before = hashlib.sha256(file.read_bytes()).hexdigest(), sorted(file.parent.iterdir())
+    with StudyReader(url_of(file), "heretic") as reader:
+        reader.read()
+        # Between two looks a run can write, and the second look sees it.
+        with sqlite3.connect(file, timeout=0) as writer:
+            writer.execute("BEGIN EXCLUSIVE")
+            writer.rollback()
+        assert (hashlib.sha256(file.read_bytes()).hexdigest(), sorted(file.parent.iterdir())) == before
+        add(study, record(2, 3, 0.5))
+        assert reader.read().finished == 2
+
+
+def test_it_can_be_read_while_a_run_is_about_to_write(file: Path, study: optuna.Study) -> None:
+    add(study, record(0, 12, 0.1))
+    with sqlite3.connect(file) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        assert look(file).finished == 1
+        writer.rollback()
+
+
+def test_what_is_missing_is_named(file: Path, study: optuna.Study, tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"no study other in .*it holds heretic; name one with --study-name"):
+        look(file, "other")
+    with pytest.raises(StudyError, match=r"no study file .*gone.db; run 'heretic MODEL' first"):
+        look(tmp_path / "gone.db")
+    assert not (tmp_path / "gone.db").exists()
+
+
+def test_what_is_no_study_is_said(tmp_path: Path) -> None:
+    (tmp_path / "text.db").write_text("no database, but long enough to be looked at as one " * 20)
+    with pytest.raises(StudyError, match="is damaged or no study file"):
+        look(tmp_path / "text.db")
+    sqlite3.connect(tmp_path / "empty.db").execute("CREATE TABLE other (x)")
+    with pytest.raises(StudyError, match="is damaged or no study file"):
+        look(tmp_path / "empty.db")
+    foreign = optuna.create_study(storage=url_of(tmp_path / "foreign.db"), study_name="heretic")
+    foreign.tell(foreign.ask(), 1.0)
+    with pytest.raises(StudyError, match="not made by Heretic"):
+        look(tmp_path / "foreign.db")
+
+
+def test_the_pulse_of_a_run(file: Path, study: optuna.Study) -> None:
+    clock = Clock()
+    heartbeat = Heartbeat(study, "demo", 16, 10, clock)
+    assert look(file).run == "preparing"
+    heartbeat.search_started(0, 10)
+    add(study, record(0, 12, 0.1))
+    add(study, record(1, 13, 0.1))
+    clock.now += INTERVAL_SECONDS
+    heartbeat.batch_measured(2, 4, BATCH)
+    status = look(file)
+    pulse = status.pulse
+    assert pulse is not None
+    assert (status.run, pulse.pid, pulse.model, pulse.batch_size, pulse.candidates) == (
+        "searching",
+        os.getpid(),
+        "demo",
+        16,
+        4,
+    )
+    assert pulse.seconds_per_trial == INTERVAL_SECONDS / 2
+    assert status.remaining_seconds == 8 * INTERVAL_SECONDS / 2
+    assert pulse.memory["host"]["used_bytes"] > 0
+    heartbeat.search_ended(interrupted=True)
+    ended = look(file)
+    assert (ended.run, ended.remaining_seconds) == ("interrupted", None)
+    assert ended.elapsed_seconds == INTERVAL_SECONDS
+
+
+def test_the_pulse_is_written_once_in_some_seconds(study: optuna.Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, written = Clock(), []
+    heartbeat = Heartbeat(study, "demo", 16, 10, clock)
+    heartbeat.search_started(0, 10)
+    monkeypatch.setattr(study, "set_user_attr", lambda name, value: written.append(value))
+    for finished in range(1, 101):
+        clock.now += 0.1
+        heartbeat.batch_measured(finished, 1, BATCH)
+    assert len(written) == 10 / INTERVAL_SECONDS
+
+
+def test_a_storage_that_refuses_the_pulse_is_said_once(study: optuna.Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_name: str, _value: object) -> None:
+        raise optuna.exceptions.StorageInternalError("the disk is full")
+
+    monkeypatch.setattr(study, "set_user_attr", refuse)
+    seen: list[Event] = []
+    with subscribed(seen.append):
+        heartbeat = Heartbeat(study, "demo", 16, 10)
+        heartbeat.search_started(0, 10)
+    (said,) = seen
+    assert isinstance(said, Warned)
+    assert "the disk is full" in said.message
+
+
+def test_a_process_that_died_is_gone_and_one_elsewhere_is_believed(study: optuna.Study) -> None:
+    Heartbeat(study, "demo", 16, 10).search_started(0, 10)
+    pulse = Pulse.from_json(study.user_attrs[PULSE_ATTRIBUTE])
+    assert pulse is not None
+    assert run_state(pulse) == "searching"
+    # Its number belongs to another process now.
+    assert run_state(replace(pulse, process_started=pulse.process_started - 60)) == "gone"
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        ended.wait()
+    assert run_state(replace(pulse, pid=ended.pid)) == "gone"
+    assert run_state(replace(pulse, pid=ended.pid, host="elsewhere")) == "searching"
+    assert run_state(replace(pulse, state="finished", pid=ended.pid)) == "finished"
+
+
+def test_what_another_version_told_is_not_misread() -> None:
+    assert Pulse.from_json({"state": "searching"}) is None
+    assert Pulse.from_json("text") is None
+    assert Pulse.from_json(None) is None
