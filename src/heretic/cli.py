@@ -1,20 +1,25 @@
 """The command line: arguments -> workflow -> exit code.
 
-Exit codes: 0 done, 1 failed, 2 something the user gave cannot be used, 130 interrupted. Everything heavy is imported
-only once the arguments are known to be good, so that ``--help`` and a typo are answered at once.
+Exit codes: 0 done, 1 failed, 2 something the user gave cannot be used, 130 interrupted, 143 terminated. Everything heavy
+is imported only once the arguments are known to be good, so that ``--help`` and a typo are answered at once.
 """
 
 import os
+import shlex
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 
 from heretic import __version__
 from heretic.config.arguments import read_arguments
-from heretic.errors import ConfigurationError, HereticError
+from heretic.errors import ConfigurationError, HereticError, SearchOutOfMemoryError, Terminated
 
 INTERRUPTED = 130
+TERMINATED = 143
 
 
 def _directions(argv: Sequence[str]) -> int:
@@ -56,16 +61,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     command = COMMANDS.get(arguments[0]) if arguments else None
+    _end_cleanly_on_sigterm()
     try:
         code = command(arguments[1:]) if command else _run(arguments)
         sys.stdout.flush()
     except HereticError as error:
         for line in str(error).splitlines():
             sys.stderr.write(f"Error: {line}\n")
+        if isinstance(error, SearchOutOfMemoryError):
+            sys.stderr.write(f"Finished trials are kept; to go on, run: {_resuming(arguments)}\n")
         return error.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("Interrupted.\n")
         return INTERRUPTED
+    except Terminated:
+        sys.stderr.write("Terminated.\n")
+        return TERMINATED
     except Exception as error:  # noqa: BLE001 - the last place where an unforeseen error can be put into words
         if isinstance(error, BrokenPipeError) and _output_is_closed():
             return HereticError.exit_code
@@ -74,6 +85,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         traceback.print_exc()
         return HereticError.exit_code
     return code
+
+
+def _end_cleanly_on_sigterm() -> None:
+    """Unwind on SIGTERM, so that what is half written is removed; by default the process would vanish."""
+
+    def terminate(_number: int, _frame: FrameType | None) -> None:
+        raise Terminated
+
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    # A program that embeds Heretic, or that started it with the signal ignored, keeps its own way.
+    if in_main_thread and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, terminate)
+
+
+def _resuming(arguments: Sequence[str]) -> str:
+    """The command that goes on with least memory; in words where it would show a password or token."""
+    from heretic.export.redact import redact
+
+    command = shlex.join(["heretic", *arguments, "--batch-size", "1", "--candidates", "1"])
+    return command if redact(command) == command else "the same command with --batch-size 1 --candidates 1"
 
 
 def _run(argv: Sequence[str]) -> int:

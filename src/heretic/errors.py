@@ -1,7 +1,7 @@
 """Every error that Heretic raises on purpose.
 
 A message is one sentence (or two) that says what is wrong and what to do next; the command line prints it without a
-traceback and exits with the class's code (0 done, 1 failed, 2 user error, 130 interrupted).
+traceback and exits with the class's code (0 done, 1 failed, 2 user error, 130 interrupted, 143 terminated).
 """
 
 
@@ -57,8 +57,16 @@ class OutOfMemoryError(HereticError):
     """The device ran out of memory even at the smallest batch size."""
 
 
+class SearchOutOfMemoryError(OutOfMemoryError):
+    """The same, trial after trial: finished ones are kept, and the command goes on with them."""
+
+
 class TrialFailed(HereticError):
     """One trial could not be measured; the search records the reason and goes on."""
+
+
+class Terminated(BaseException):
+    """SIGTERM asked the process to end; like KeyboardInterrupt nothing but the outermost level catches it."""
 
 
 LONGEST_DETAIL = 200

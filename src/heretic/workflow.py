@@ -31,6 +31,7 @@ ResolveConflict = Callable[[str, str], str | None]
 """Study name and reason why it cannot be continued -> another name, or None to stop."""
 
 INTERRUPTED = 130
+TERMINATED = 143
 
 
 def run(loaded: LoadedSettings, choose: Choose, resolve_conflict: ResolveConflict) -> int:
@@ -55,6 +56,10 @@ def run(loaded: LoadedSettings, choose: Choose, resolve_conflict: ResolveConflic
     study = open_matching_study(bench, resolve_conflict)
     session = Session(with_start(bench, study), study)
     result = session.search()
+    if result.terminated:
+        # Whoever sent the signal will not wait for a choice.
+        emit(Warned("Ended by SIGTERM; run the same command again to go on with this study."))
+        return TERMINATED
     if not settings.auto_select:
         choose(session)
         return 0

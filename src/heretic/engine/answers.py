@@ -62,10 +62,11 @@ class AnswerJob:
             for prompt, response in enumerate(evaluator.base_responses):
                 self._drafts.add(prompt, response.tokens)
 
-    def halve_rows(self) -> bool:
-        """Decode half as many rows at once from now on; False where it is one already."""
-        if self._rows == 1:
+    def relieve(self) -> bool:
+        """See Answers: lower layers are no longer kept, and half as many rows are decoded at once."""
+        if self._rows == 1 and self._kept is None:
             return False
+        self._kept = None
         self._rows = max(1, min(self._rows, len(self._rests)) // 2)
         return True
 

@@ -14,9 +14,10 @@ from heretic.edits.algebra import Edit
 from heretic.edits.output_space import OutputSpaceEditor
 from heretic.edits.plan import EditPlan
 from heretic.engine.candidate import AssignRows, Candidate
-from heretic.engine.inplace import MEMORY_RAN_OUT, BuildEdits
-from heretic.engine.measurement import Measurement
-from heretic.errors import TrialFailed
+from heretic.engine.failures import failed_by
+from heretic.engine.inplace import BuildEdits
+from heretic.engine.measurement import MEMORY_RAN_OUT, Measurement
+from heretic.errors import HereticError, TrialFailed
 from heretic.evaluation.score import Score
 from heretic.models.devices import is_out_of_memory
 from heretic.models.memory import memory_ran_out
@@ -53,6 +54,9 @@ class Divergences(Protocol):
             TrialFailed: Its logits are not finite.
         """
 
+    def relieve(self) -> bool:
+        """Need less memory from now on: smaller passes, nothing kept; False where nothing is left to give."""
+
 
 class Answers(Protocol):
     """The refusal job."""
@@ -67,8 +71,8 @@ class Answers(Protocol):
     def score(self, candidate: Candidate) -> Score:
         """The score of the refusals counted."""
 
-    def halve_rows(self) -> bool:
-        """Answer half as many prompts at once from now on; False where it is one already."""
+    def relieve(self) -> bool:
+        """Need less memory from now on: fewer prompts at once, nothing kept; False where nothing is left to give."""
 
 
 class BatchedEngine:
@@ -99,7 +103,32 @@ class BatchedEngine:
 
     def measure(self, plans: Sequence[EditPlan], numbers: Sequence[int], gate: Gate) -> list[Measurement]:
         """See Engine."""
-        candidates: list[Candidate] = []
+        while True:
+            try:
+                return self._measure_together(plans, numbers, gate)
+            except HereticError:
+                raise
+            except Exception as error:  # noqa: BLE001 - see engine.failures
+                ran_out = is_out_of_memory(error)
+                if len(plans) == 1 and not ran_out:
+                    return failed_by(error, numbers)
+            # Outside the handler the traceback no longer holds the tensors of the failed pass.
+            if ran_out:
+                shown = ", ".join(str(number + 1) for number in numbers)
+                memory_ran_out(self._divergences.device, f"measuring trial {shown}")
+            if len(plans) > 1:
+                half = (len(plans) + 1) // 2
+                if ran_out:
+                    # Fewer at once need less.
+                    self.candidates = half
+                # Of an unforeseen error this finds out whose it is.
+                parts = [slice(0, half), slice(half, None)]
+                return [own for part in parts for own in self.measure(plans[part], numbers[part], gate)]
+            # Both, whichever of them ran out.
+            if not any([self._divergences.relieve(), self._answers.relieve()]):
+                return [Measurement((), TrialState.FAILED, MEMORY_RAN_OUT)]
+
+    def _measure_together(self, plans: Sequence[EditPlan], numbers: Sequence[int], gate: Gate) -> list[Measurement]:
         try:
             edits = [self._build(plan) for plan in plans]
             candidates = [
@@ -107,25 +136,8 @@ class BatchedEngine:
                 for index, (number, own) in enumerate(zip(numbers, edits, strict=True))
             ]
             self._run(candidates, edits, gate)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            ran_out = True
-        else:
-            ran_out = False
         finally:
             self._editor.restore()
-        if ran_out:
-            shown = ", ".join(str(number + 1) for number in numbers)
-            memory_ran_out(self._divergences.device, f"measuring trial {shown}")
-            # Fewer at once need less.
-            if len(plans) == 1:
-                if self._answers.halve_rows():
-                    return self.measure(plans, numbers, gate)
-                return [Measurement((), TrialState.FAILED, MEMORY_RAN_OUT)]
-            self.candidates = max(1, len(plans) // 2)
-            parts = [slice(0, self.candidates), slice(self.candidates, None)]
-            return [own for part in parts for own in self.measure(plans[part], numbers[part], gate)]
         return [self._measurement(candidate) for candidate in candidates]
 
     @property

@@ -49,6 +49,7 @@ class DivergenceJob:
         self._positions = sum(map(len, continuations))
         self._base = BaseLogits(continuations)
         self._kept = None
+        self._chunk_tokens = CHUNK_TOKENS
         self._divergence: defaultdict[int, float] = defaultdict(float)
         for rows in self._chunks(1):
             state = forward.start(prefix, [0] * len(rows))
@@ -109,6 +110,16 @@ class DivergenceJob:
         divergences, agreements = zip(*candidate.divergences, strict=True)
         return self._evaluator.score_of(torch.cat(divergences), torch.cat(agreements))
 
+    def relieve(self) -> bool:
+        """See Divergences: lower layers are no longer kept, logits go to host memory, and passes get half as long."""
+        shortest = min(map(len, self._tokens))
+        can_halve = self._chunk_tokens // 2 >= shortest
+        relieved = self._base.move_to_host() or self._kept is not None or can_halve
+        self._kept = None
+        if can_halve:
+            self._chunk_tokens //= 2
+        return relieved
+
     def _measure(
         self, candidates: Sequence[Candidate], rows: Sequence[int], prefix: KeyValues, assign: AssignRows
     ) -> None:
@@ -139,6 +150,6 @@ class DivergenceJob:
     def _chunks(self, candidates: int) -> Iterator[list[int]]:
         order = sorted(range(len(self._tokens)), key=lambda row: -len(self._tokens[row]))
         while order:
-            size = max(1, CHUNK_TOKENS // (len(self._tokens[order[0]]) * candidates))
+            size = max(1, self._chunk_tokens // (len(self._tokens[order[0]]) * candidates))
             yield order[:size]
             order = order[size:]

@@ -5,17 +5,17 @@ from collections.abc import Callable, Sequence
 from heretic.edits.algebra import Edit
 from heretic.edits.editor import Editor, applied
 from heretic.edits.plan import EditPlan
-from heretic.engine.measurement import Measurement
-from heretic.errors import TrialFailed
+from heretic.engine.failures import failed_by
+from heretic.engine.measurement import MEMORY_RAN_OUT, Measurement
+from heretic.errors import HereticError, TrialFailed
 from heretic.evaluation.evaluator import Evaluator
 from heretic.models.devices import is_out_of_memory
 from heretic.models.memory import memory_ran_out
+from heretic.observability.events import Warned, emit
 from heretic.search.gates import Gate
 from heretic.search.record import TrialState
 
 BuildEdits = Callable[[EditPlan], tuple[Edit, ...]]
-
-MEMORY_RAN_OUT = "memory ran out; a smaller --batch-size needs less"
 
 
 class InplaceEngine:
@@ -35,14 +35,29 @@ class InplaceEngine:
         return [self._measure_one(plan, number) for plan, number in zip(plans, numbers, strict=True)]
 
     def _measure_one(self, plan: EditPlan, number: int) -> Measurement:
-        try:
-            with applied(self._editor, self._build(plan)):
-                kl = self._kl.score(number)
-                return Measurement((self._refusals.score(number), kl), TrialState.COMPLETE)
-        except TrialFailed as error:
-            return Measurement((), TrialState.FAILED, str(error))
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
+        while True:
+            try:
+                with applied(self._editor, self._build(plan)):
+                    kl = self._kl.score(number)
+                    return Measurement((self._refusals.score(number), kl), TrialState.COMPLETE)
+            except TrialFailed as error:
+                return Measurement((), TrialState.FAILED, str(error))
+            except HereticError:
                 raise
-        memory_ran_out(self._refusals.runner.loaded.device, f"measuring trial {number + 1}")
-        return Measurement((), TrialState.FAILED, MEMORY_RAN_OUT)
+            except Exception as error:  # noqa: BLE001 - see engine.failures
+                if not is_out_of_memory(error):
+                    return failed_by(error, [number])[0]
+            # Outside the handler the traceback no longer holds the tensors of the failed pass.
+            memory_ran_out(self._refusals.runner.loaded.device, f"measuring trial {number + 1}")
+            if not self._halve_rows():
+                return Measurement((), TrialState.FAILED, MEMORY_RAN_OUT)
+
+    def _halve_rows(self) -> bool:
+        """Measure half as many prompts at once from now on; False where it is one already."""
+        size = max(own.runner.calibration.batch_size for own in (self._refusals, self._kl))
+        if size == 1:
+            return False
+        for own in (self._refusals, self._kl):
+            own.runner = own.runner.calibrated(batch_size=max(1, own.runner.calibration.batch_size // 2))
+        emit(Warned(f"Memory ran out with batches of {size}; going on with {size // 2}."))
+        return True

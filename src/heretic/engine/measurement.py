@@ -9,6 +9,8 @@ from heretic.evaluation.score import Score
 from heretic.search.gates import Gate
 from heretic.search.record import TrialState
 
+MEMORY_RAN_OUT = "memory ran out, also with one candidate and one prompt at a time"
+
 
 @dataclass(frozen=True, slots=True)
 class Measurement:

@@ -45,6 +45,7 @@ class PaddedDivergences:
         self._encoded = [self._runner.encode(prompt) for prompt in evaluator.prompts]
         self._continuations = evaluator.continuations
         self._positions = sum(map(len, self._continuations))
+        self._rows = self._runner.calibration.batch_size
         self._base = BaseLogits(self._continuations)
         for rows, logits in self._runner.teacher_forced(evaluator.prompts, self._continuations):
             for row, own in zip(rows, logits, strict=True):
@@ -66,7 +67,7 @@ class PaddedDivergences:
         order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
         running = list(candidates)
         while order and running:
-            size = max(1, self._runner.calibration.batch_size // len(running))
+            size = max(1, self._rows // len(running))
             rows, order = order[:size], order[size:]
             self._measure(running, rows, assign)
             for candidate in running:
@@ -88,6 +89,12 @@ class PaddedDivergences:
         divergences, agreements = zip(*candidate.divergences, strict=True)
         return self._evaluator.score_of(torch.cat(divergences), torch.cat(agreements))
 
+    def relieve(self) -> bool:
+        """See Divergences: the unedited model's logits go to host memory, and half as many rows are read at once."""
+        moved, size = self._base.move_to_host(), self._rows
+        self._rows = max(1, size // 2)
+        return moved or size > 1
+
 
 class PaddedAnswers:
     """The refusal job; remembers refusals of earlier trials."""
@@ -101,7 +108,7 @@ class PaddedAnswers:
         self._rows = self._runner.calibration.batch_size
         self._counted: Counter[int] = Counter()
 
-    def halve_rows(self) -> bool:
+    def relieve(self) -> bool:
         """See Answers."""
         if self._rows == 1:
             return False

@@ -344,6 +344,15 @@ class RefinementFinished(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class TrialRaised(Event):
+    """Measuring these trials failed in a way that nobody foresaw; `where` is the traceback, for the log."""
+
+    numbers: tuple[int, ...]
+    reason: str
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
 class FrontChecked(Event):
     """An end of the front was measured again in the weights, by ordinary passes."""
 

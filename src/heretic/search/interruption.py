@@ -1,4 +1,4 @@
-"""Ctrl+C once ends after the running trial; twice stops at once."""
+"""Ctrl+C or SIGTERM once ends after the running trials; twice stops at once."""
 
 import signal
 import threading
@@ -6,27 +6,33 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from types import FrameType
 
+from heretic.errors import Terminated
 from heretic.observability.events import Warned, emit
 
 _Previous = Callable[[int, FrameType | None], object] | int
 
 
 class InterruptGuard:
-    """While entered, the first SIGINT only sets `requested` and is acknowledged; the second raises KeyboardInterrupt.
+    """While entered, the first SIGINT or SIGTERM only sets `requested` and is acknowledged; the second stops at once.
+
+    It raises KeyboardInterrupt, or Terminated where it is a SIGTERM (which machines on spot markets get before they are
+    taken away).
 
     A signal handler runs in the middle of whatever the main thread does, e.g. of a subscriber that prints. So it never
     emits: a thread of its own does, at once, because a trial may go on for minutes.
 
-    Leaves SIGINT alone outside the main thread, where no handler can be set, and where a program that embeds Python
-    handles it: its handler could not be put back.
+    Leaves signals alone outside the main thread, where no handler can be set, and where a program that embeds Python
+    handles them: its handler could not be put back.
 
     Attributes:
-        requested: Whether Ctrl+C was pressed.
+        requested: Whether the search shall end.
+        terminated: Whether a SIGTERM asked for it.
     """
 
     def __init__(self) -> None:
         self.requested = False
-        self._previous: _Previous | None = None
+        self.terminated = False
+        self._previous: dict[signal.Signals, _Previous] = {}
         self._acknowledging: threading.Thread | None = None
         # The one queue that a signal handler may put into while the same thread uses it.
         self._presses: SimpleQueue[bool] = SimpleQueue()
@@ -34,27 +40,37 @@ class InterruptGuard:
     def __enter__(self) -> "InterruptGuard":
         if threading.current_thread() is not threading.main_thread():
             return self
-        # None: the handler was not installed from Python.
-        self._previous = signal.getsignal(signal.SIGINT)
-        if self._previous is not None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            previous = signal.getsignal(number)
+            # None: the handler was not installed from Python.
+            if previous is not None:
+                self._previous[number] = previous
+        if self._previous:
             self._acknowledging = threading.Thread(target=self._acknowledge, name="interrupt", daemon=True)
             self._acknowledging.start()
-            signal.signal(signal.SIGINT, self._handle)
+            for number in self._previous:
+                signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        if self._previous is None or self._acknowledging is None:
+        if self._acknowledging is None:
             return
-        signal.signal(signal.SIGINT, self._previous)
+        for number, previous in self._previous.items():
+            signal.signal(number, previous)
         self._presses.put(False)
         self._acknowledging.join()
 
-    def _handle(self, _signal_number: int, _frame: FrameType | None) -> None:
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        by_sigterm = number == signal.SIGTERM
         if self.requested:
-            raise KeyboardInterrupt
-        self.requested = True
+            raise Terminated if by_sigterm else KeyboardInterrupt
+        self.requested, self.terminated = True, by_sigterm
         self._presses.put(True)
 
     def _acknowledge(self) -> None:
-        if self._presses.get():
+        if not self._presses.get():
+            return
+        if self.terminated:
+            emit(Warned("SIGTERM: stopping after the running trials, which are kept."))
+        else:
             emit(Warned("Stopping after this trial; press Ctrl+C again to stop at once."))

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import optuna
 
-from heretic.engine.measurement import Engine
-from heretic.errors import HereticError
-from heretic.models.memory import USAGE, memory_use
+from heretic.engine.measurement import MEMORY_RAN_OUT, Engine
+from heretic.errors import HereticError, SearchOutOfMemoryError
+from heretic.models.memory import USAGE, memory_text, memory_use
 from heretic.observability.events import BatchMeasured, SearchFinished, SearchStarted, TrialFinished, emit
 from heretic.search.gates import Gate
 from heretic.search.heartbeat import Heartbeat
@@ -22,14 +22,17 @@ from heretic.search.storage import storage_errors, stored_records, tell
 
 FAILURES_IN_A_ROW = 10
 """After this many failed trials in a row something is wrong with more than the trials."""
+MEMORY_FAILURES_IN_A_ROW = 3
+"""Likewise, where each needed more memory than there is although batches were made as small as they can be."""
 
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """What the loop ended with: all records of the study, and whether the user stopped it."""
+    """What the loop ended with: all records of the study, whether it was stopped, and whether by SIGTERM."""
 
     records: tuple[TrialRecord, ...]
     interrupted: bool
+    terminated: bool = False
 
     @property
     def complete(self) -> int:
@@ -70,6 +73,7 @@ def search(
         heartbeat: Tells whoever watches from outside how the run is.
 
     Raises:
+        SearchOutOfMemoryError: Three trials in a row failed for lack of memory.
         HereticError: Ten trials in a row failed; the message has the last reason.
         StudyError: The storage failed.
     """
@@ -92,17 +96,28 @@ def search(
             emit(batch)
             if heartbeat is not None:
                 heartbeat.batch_measured(_complete(records), engine.candidates, batch)
-            if failures >= FAILURES_IN_A_ROW:
-                raise HereticError(
-                    f"{failures} trials in a row failed, the last because {records[-1].reason}; finished trials are "
-                    "kept, so run the same command again once that is mended."
-                )
+            _give_up_if_hopeless(records, failures)
     # A search whose last trial was running anyway is finished, not interrupted.
     interrupted = guard.requested and _complete(records) < n_trials
     if heartbeat is not None:
         heartbeat.search_ended(interrupted)
     emit(SearchFinished(_complete(records), time.perf_counter() - started, interrupted))
-    return SearchResult(tuple(records), interrupted)
+    return SearchResult(tuple(records), interrupted, guard.terminated)
+
+
+def _give_up_if_hopeless(records: Sequence[TrialRecord], failures: int) -> None:
+    """End a search whose last `failures` trials failed, once these are too many."""
+    last = records[-MEMORY_FAILURES_IN_A_ROW:]
+    if failures >= MEMORY_FAILURES_IN_A_ROW and all(record.reason == MEMORY_RAN_OUT for record in last):
+        raise SearchOutOfMemoryError(
+            f"Memory ran out in {len(last)} trials in a row, with one prompt at a time ({memory_text(memory_use())}); "
+            "end other programs that use it, use --quantization bnb_4bit, fewer --kl-tokens, or a larger device."
+        )
+    if failures >= FAILURES_IN_A_ROW:
+        raise HereticError(
+            f"{failures} trials in a row failed, the last because {records[-1].reason}; finished trials are kept, so "
+            "run the same command again once that is mended (--log-file FILE writes down where it happens)."
+        )
 
 
 def _complete(records: Sequence[TrialRecord]) -> int:

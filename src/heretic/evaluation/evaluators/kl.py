@@ -40,6 +40,13 @@ class BaseLogits:
         # A copy: a view would keep the logits of its whole batch.
         self._rows[row] = logits.clone() if self._on_device else logits.to("cpu", copy=True)
 
+    def move_to_host(self) -> bool:
+        """Keep logits in host memory from now on; False where they are there already."""
+        moved = any(logits.device.type != "cpu" for logits in self._rows.values())
+        self._on_device = False
+        self._rows = {row: logits.to("cpu") for row, logits in self._rows.items()}
+        return moved
+
     def compare(self, row: int, edited: Tensor) -> tuple[Tensor, Tensor]:
         """KL divergence and top-1 agreement [T] of one row."""
         base = self._rows[row].to(edited.device)

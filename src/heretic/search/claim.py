@@ -1,0 +1,97 @@
+"""Only one run works on a study at a time: two would end each other's trials and try the same plans.
+
+A study in a SQLite file is claimed by a lock of the operating system beside it, which ends with the process however that
+ends. On a database server the run that works on a study says so in the study itself (`search.pulse`).
+"""
+
+import hashlib
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from heretic.errors import StudyError
+from heretic.search.storage_url import shown_url, sqlite_file
+
+
+class DamagedStudyError(StudyError):
+    """A study file that SQLite cannot read any more.
+
+    Attributes:
+        path: The file.
+    """
+
+    def __init__(self, message: str, path: Path) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+@contextmanager
+def claimed(url: str, name: str) -> Iterator[None]:
+    """Have a study to oneself for as long as the with-block lasts; does nothing where it is in no local file.
+
+    Raises:
+        StudyError: Another run has it, or nothing can be written beside its file.
+    """
+    file = sqlite_file(url)
+    if file is None:
+        yield
+        return
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    path = file.with_name(f".{file.name}.{digest}.lock")
+    try:
+        path.touch()
+    except OSError as error:
+        raise StudyError(
+            f"The study storage {shown_url(url)} cannot be written ({error.strerror}); check the folder and its "
+            "permissions or name another --storage."
+        ) from error
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise StudyError(
+            f"Another run works on the study {name} in {shown_url(url)}; watch it with 'heretic status', wait until it "
+            "is over, or name another --study-name."
+        ) from None
+    try:
+        yield
+    finally:
+        # Windows cannot remove an open file, and after the release it may be another run's.
+        if os.name != "nt":
+            path.unlink(missing_ok=True)
+        lock.release()
+
+
+def check_study_file(url: str) -> None:
+    """Refuse a damaged SQLite file before minutes are spent on a model; changes nothing.
+
+    Raises:
+        DamagedStudyError: It is no database, or its pages contradict each other.
+        StudyError: It cannot be read.
+    """
+    file = sqlite_file(url)
+    if file is None or not file.exists():
+        return
+    try:
+        # "rw" can finish what a killed run left half written, which "ro" cannot.
+        connection = sqlite3.connect(f"{file.absolute().as_uri()}?mode=rw", uri=True, timeout=1)
+        try:
+            findings = [str(row[0]) for row in connection.execute("PRAGMA quick_check(1)")]
+        finally:
+            connection.close()
+    except sqlite3.OperationalError:
+        # Locked, or without permission to write: opening the study says so.
+        return
+    except sqlite3.DatabaseError as error:
+        findings = [str(error)]
+    if findings != ["ok"]:
+        aside = file.with_name(f"{file.name}.damaged")
+        raise DamagedStudyError(
+            f"The study file {file} is damaged ({findings[0] if findings else 'it is empty'}); keep it under another "
+            f"name, e.g. {aside.name}, to start a new study, or name another --storage.",
+            file,
+        )
