@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from rich.console import Console
 from rich.live import Live
@@ -103,7 +103,7 @@ def status_rows(status: StudyStatus) -> list[Row]:
     return [*result, *_speed_rows(status)]
 
 
-def _states(trials: dict[str, int]) -> str:
+def _states(trials: Mapping[str, int]) -> str:
     return ", ".join(f"{trials[name]} {name}" for name in ("complete", "stopped", "failed"))
 
 

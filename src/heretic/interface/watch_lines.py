@@ -28,7 +28,7 @@ def detail_rows(event: events.Event) -> list[Row]:
 
 def memory_rows(label: str, use: Mapping[str, Mapping[str, int]]) -> list[Row]:
     """A row a place, the first with the label."""
-    rows = []
+    rows: list[Row] = []
     for place, amounts in use.items():
         parts = [f"{size(amounts['used_bytes'])} used"]
         if "peak_bytes" in amounts:

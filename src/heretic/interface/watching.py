@@ -5,6 +5,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from heretic.config import Settings
 from heretic.errors import HereticError
@@ -61,7 +62,8 @@ def _measure(settings: Settings, stack: ExitStack) -> None:
     from heretic.observability.metrics import Metrics, MetricsFile, served
 
     # Series that say when a counter began; `process_start_time_seconds` tells the same.
-    disable_created_metrics()
+    untyped: Any = disable_created_metrics
+    untyped()
     metrics = Metrics(redact, memory_use)
     # The port first: a file that another run writes is not touched where this one cannot start.
     if settings.metrics_port is not None:

@@ -83,8 +83,8 @@ class _Said:
         category: type[Warning],
         filename: str,
         lineno: int,
-        _file: TextIO | None = None,
-        _line: str | None = None,
+        file: TextIO | None = None,
+        line: str | None = None,
     ) -> None:
         """Stands in for `warnings.showwarning`."""
         self.say(PYTHON_WARNINGS, "warning", f"{category.__name__}: {message} ({filename}:{lineno})")

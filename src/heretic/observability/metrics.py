@@ -1,6 +1,7 @@
 """Metrics: numbers of the run for Prometheus, served over HTTP or written for node_exporter's textfile collector."""
 
 import errno
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,6 +69,9 @@ class Metrics:
         self._out_of_memory = Counter("heretic_out_of_memory", "Allocations that failed.", registry=registry)
         self._warnings = Counter("heretic_warnings", "Warnings that were shown.", registry=registry)
         self._searching = Gauge("heretic_searching", "1 while trials run.", registry=registry)
+        for gauge in (self._kl_of_best, self._kl, self._baseline):
+            # 0 would read as the best there can be.
+            gauge.set(math.nan)
         registry.register(_MemoryCollector(memory))
         ProcessCollector(registry=registry)
 

@@ -1,5 +1,6 @@
 """Metrics as Prometheus reads them: over HTTP, and from the file that is replaced as a whole."""
 
+import math
 import socket
 from pathlib import Path
 from urllib.request import urlopen
@@ -40,6 +41,13 @@ def metrics() -> Metrics:
 
 def values(metrics: Metrics) -> dict[str, float]:
     return parsed(generate_latest(metrics.registry).decode())
+
+
+def test_before_the_first_trial_no_number_looks_like_a_good_one(metrics: Metrics) -> None:
+    given = values(metrics)
+    assert all(math.isnan(given[name]) for name in ("heretic_lowest_kl_nats", "heretic_best_count_kl_nats"))
+    assert "heretic_best_count{counted=refusals}" not in given
+    assert given["heretic_trials_total{state=failed}"] == 0
 
 
 def test_trials_are_counted_by_state_and_the_best_is_kept(metrics: Metrics) -> None:
@@ -110,7 +118,9 @@ def test_every_name_has_its_unit_and_a_help_text(metrics: Metrics) -> None:
     for family in text_string_to_metric_families(generate_latest(metrics.registry).decode()):
         assert family.documentation
         assert family.name.startswith(("heretic_", "process_"))
-        assert "seconds" not in family.name or family.name.endswith(("_seconds", "_per_second"))
+        # When a series began; the command leaves these out.
+        name = family.name.removesuffix("_created")
+        assert "second" not in name or name.endswith(("_seconds", "_seconds_total", "_per_second"))
 
 
 @pytest.fixture
