@@ -1,7 +1,7 @@
 """The command line: arguments -> workflow -> exit code.
 
-Exit codes: 0 done, 1 failed, 2 something the user gave cannot be used, 130 interrupted, 143 terminated. Everything heavy
-is imported only once the arguments are known to be good, so that ``--help`` and a typo are answered at once.
+Exit codes: 0 done, 1 failed, 2 something the user gave cannot be used, 130 interrupted, 143 terminated. Everything
+heavy is imported only once the arguments are known to be good, so that ``--help`` and a typo are answered at once.
 """
 
 import os

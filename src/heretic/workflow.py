@@ -1,6 +1,7 @@
 """The main path: settings in, an edited model out. Read this first."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import optuna
@@ -17,6 +18,7 @@ from heretic.export.direction_file import check_directions_file
 from heretic.export.hub import check_repository
 from heretic.models.location import locate
 from heretic.observability.events import RunStarted, StudyOpened, Warned, emit
+from heretic.search.claim import check_study_file, claimed
 from heretic.search.loop import make_sampler
 from heretic.search.seeds import SeededSpace
 from heretic.search.storage import StudyConflict, open_study, shown_url, time_stamped
@@ -50,11 +52,20 @@ def run(loaded: LoadedSettings, choose: Choose, resolve_conflict: ResolveConflic
         compare(settings, settings.evaluate_model)
         return 0
     check_destinations(settings)
+    check_study_file(settings.storage)
     if settings.load_directions:
         read_sources(settings)
-    bench = prepare(settings)
-    study = open_matching_study(bench, resolve_conflict)
-    session = Session(with_start(bench, study), study)
+    with ExitStack() as claims:
+        claims.enter_context(claimed(settings.storage, settings.study_name))
+        bench = prepare(settings)
+        study = open_matching_study(bench, resolve_conflict, claims)
+        return search_and_choose(with_start(bench, study), study, choose)
+
+
+def search_and_choose(bench: Workbench, study: optuna.Study, choose: Choose) -> int:
+    """The second half of the main path, from the first trial on; returns the exit code."""
+    settings = bench.settings
+    session = Session(bench, study)
     result = session.search()
     if result.terminated:
         # Whoever sent the signal will not wait for a choice.
@@ -100,8 +111,16 @@ def check_destinations(settings: Settings) -> None:
         check_repository(settings.hf_upload)
 
 
-def open_matching_study(bench: Workbench, resolve_conflict: ResolveConflict) -> optuna.Study:
-    """The study of this run; one that measured something else is never continued, but left as it is."""
+def open_matching_study(
+    bench: Workbench, resolve_conflict: ResolveConflict, claims: ExitStack | None = None
+) -> optuna.Study:
+    """The study of this run; one that measured something else is never continued, but left as it is.
+
+    Args:
+        bench: The prepared model.
+        resolve_conflict: Names another study.
+        claims: Gets the claim to a study of another name; the settings' one has been claimed before.
+    """
     settings = bench.settings
     name: str | None = settings.study_name
     while name is not None:
@@ -109,6 +128,8 @@ def open_matching_study(bench: Workbench, resolve_conflict: ResolveConflict) -> 
             study = open_study(settings.storage, name, bench.identity, bench.objective.count)
         except StudyConflict as conflict:
             name = resolve_conflict(name, str(conflict))
+            if claims is not None and name is not None:
+                claims.enter_context(claimed(settings.storage, name))
             continue
         finished = sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
         study.sampler = make_sampler(settings.seed, settings.n_startup_trials, finished)

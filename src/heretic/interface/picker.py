@@ -19,8 +19,9 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent, merge_key_bin
 from prompt_toolkit.keys import Keys
 from questionary import Choice, Question, Separator
 
-from heretic.errors import SelectionError
+from heretic.errors import SelectionError, StudyError
 from heretic.interface.formatting import clean_line, hang, kl_text, ratio, trial_number
+from heretic.search.claim import DamagedStudyError
 from heretic.search.record import TrialRecord
 
 SaveFormat = Literal["merged", "adapter"]
@@ -361,3 +362,30 @@ def pick_study_conflict(name: str, reason: str, now: datetime | None = None) -> 
         _QUIT_HINT,
     )
     return new_name if answer == "new" else None
+
+
+def set_aside(damage: DamagedStudyError) -> bool:
+    """Offer to keep a damaged study file under another name, so that a new study can take its place; whether it was.
+
+    Raises:
+        StudyError: It could not be renamed.
+    """
+    aside = damage.path.with_name(timestamped_name(f"{damage.path.name}.damaged", datetime.now()))
+    print(*hang("", clean_line(str(damage)), 0, shutil.get_terminal_size().columns - 1), sep="\n")
+    answer = _select(
+        "What now?",
+        [
+            Choice(f"Keep the file as {aside.name}, and start a new study", value="aside"),
+            Choice("Quit, and leave everything as it is", value="quit"),
+        ],
+        _QUIT_HINT,
+    )
+    if answer != "aside":
+        return False
+    try:
+        damage.path.rename(aside)
+    except OSError as error:
+        raise StudyError(
+            f"{damage.path} could not be renamed ({error.strerror}); move it away or name another --storage."
+        ) from error
+    return True

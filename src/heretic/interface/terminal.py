@@ -3,9 +3,10 @@
 from heretic.config import LoadedSettings
 from heretic.interface.console import ConsoleReporter
 from heretic.interface.menu import choose
-from heretic.interface.picker import has_terminal, pick_study_conflict
+from heretic.interface.picker import has_terminal, pick_study_conflict, set_aside
 from heretic.interface.watching import watched
 from heretic.observability.events import Warned, emit, subscribed
+from heretic.search.claim import DamagedStudyError
 from heretic.workflow import run, without_asking
 
 
@@ -29,6 +30,11 @@ def _run(loaded: LoadedSettings) -> int:
                 "terminal, or with --auto-select true --auto-select-path DIR, chooses from it."
             )
         )
+    try:
+        return run(loaded, choose, resolve_conflict)
+    except DamagedStudyError as damage:
+        if not (has_terminal() and set_aside(damage)):
+            raise
     return run(loaded, choose, resolve_conflict)
 
 

@@ -21,6 +21,9 @@ def detail_rows(event: events.Event) -> list[Row]:
         return [Row("Batch", first), *memory_rows("", event.memory)]
     if isinstance(event, events.MemoryRanOut):
         return [Row("Out of memory", clean_line(event.doing)), *memory_rows("", event.memory)]
+    if isinstance(event, events.TrialRaised):
+        shown = ", ".join(str(number + 1) for number in event.numbers)
+        return [Row("Raised", f"trial {shown}"), *(Row("", clean_line(line)) for line in event.where.splitlines())]
     if isinstance(event, events.RunEnded):
         return [Row("Ended", f"after {duration(event.seconds)} with exit code {event.exit_code}")]
     return []

@@ -8,7 +8,7 @@ LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNI
 """The values of ``--log-level``."""
 
 _DEBUG = (events.ResponseMeasured, events.GradientStep)
-_WARNING = (events.Warned, events.DtypeRejected, events.MemoryRanOut)
+_WARNING = (events.Warned, events.DtypeRejected, events.MemoryRanOut, events.TrialRaised)
 
 
 def level_of(event: events.Event) -> int:

@@ -1,7 +1,7 @@
 """Only one run works on a study at a time: two would end each other's trials and try the same plans.
 
-A study in a SQLite file is claimed by a lock of the operating system beside it, which ends with the process however that
-ends. On a database server the run that works on a study says so in the study itself (`search.pulse`).
+A study in a SQLite file is claimed by a lock of the operating system beside it, which ends with the process, however
+that ends. On a database server the run that works on a study says so in the study itself (`search.pulse`).
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from heretic.errors import StudyError
-from heretic.search.storage_url import shown_url, sqlite_file
+from heretic.search.storage import shown_url, sqlite_file
 
 
 class DamagedStudyError(StudyError):
@@ -89,9 +89,11 @@ def check_study_file(url: str) -> None:
     except sqlite3.DatabaseError as error:
         findings = [str(error)]
     if findings != ["ok"]:
+        # What SQLite finds may stand below a heading.
+        finding = findings[0].splitlines()[-1] if findings else "it is empty"
         aside = file.with_name(f"{file.name}.damaged")
         raise DamagedStudyError(
-            f"The study file {file} is damaged ({findings[0] if findings else 'it is empty'}); keep it under another "
+            f"The study file {file} is damaged ({finding}); keep it under another "
             f"name, e.g. {aside.name}, to start a new study, or name another --storage.",
             file,
         )

@@ -3,10 +3,19 @@
 Imports nothing heavy: it is read by a command that answers at once.
 """
 
+import os
+import socket
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]  # comes with accelerate, without types
+
+_SAME_PROCESS_SECONDS = 1.0
+"""Two readings of when a process began may differ by rounding."""
+SILENCE_SECONDS = 120.0
+SILENCE_BATCHES = 4
+"""A run on another machine that has been silent for so long, and for so many of its batches, is taken for dead."""
 PULSE_ATTRIBUTE = "pulse"
 """The study's user attribute that holds it."""
 
@@ -61,3 +70,33 @@ class Pulse:
         if not isinstance(data, Mapping) or set(data) != names:
             return None
         return cls(**data)
+
+
+def run_state(pulse: Pulse | None) -> str:
+    """See StudyStatus.run. Processes of other machines cannot be looked at, so what they said last holds."""
+    if pulse is None:
+        return "unknown"
+    if pulse.state not in ("preparing", "searching") or pulse.host != socket.gethostname():
+        return pulse.state
+    try:
+        began = psutil.Process(pulse.pid).create_time()
+    except psutil.NoSuchProcess:
+        return "gone"
+    except psutil.AccessDenied:
+        return pulse.state
+    return pulse.state if abs(began - pulse.process_started) <= _SAME_PROCESS_SECONDS else "gone"
+
+
+def still_works(pulse: Pulse | None, now: float) -> bool:
+    """Whether another process seems to work on the study.
+
+    Args:
+        pulse: What was heard last.
+        now: Seconds since 1970.
+    """
+    if pulse is None or run_state(pulse) not in ("preparing", "searching"):
+        return False
+    if pulse.host == socket.gethostname():
+        return pulse.pid != os.getpid()
+    batch = (pulse.seconds_per_trial or 0.0) * max(pulse.candidates, 1)
+    return now - pulse.updated < max(SILENCE_SECONDS, SILENCE_BATCHES * batch)

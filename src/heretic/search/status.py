@@ -3,7 +3,6 @@
 Only ever reads: of a SQLite file each look holds the shared lock for as long as the trials take to read.
 """
 
-import socket
 import sqlite3
 import time
 from collections import Counter
@@ -14,18 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import psutil  # type: ignore[import-untyped]  # comes with accelerate, without types
 from optuna.trial import TrialState as OptunaState
-from sqlalchemy.engine import make_url
 
 from heretic.errors import StudyError
 from heretic.search.pareto import pareto_front
-from heretic.search.pulse import PULSE_ATTRIBUTE, Pulse
+from heretic.search.pulse import PULSE_ATTRIBUTE, Pulse, run_state
 from heretic.search.record import TrialRecord, TrialState
-from heretic.search.storage import IDENTITY_ATTRIBUTE, LOCK_WAIT_SECONDS, shown_url, storage_errors, stored_records
-
-_SAME_PROCESS_SECONDS = 1.0
-"""Two readings of when a process began may differ by rounding."""
+from heretic.search.storage import (
+    IDENTITY_ATTRIBUTE,
+    LOCK_WAIT_SECONDS,
+    shown_url,
+    sqlite_file,
+    storage_errors,
+    stored_records,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,7 @@ class StudyReader:
         self.name = name
         self._url = url
         self._shown = shown_url(url)
-        file = _sqlite_file(url)
+        file = sqlite_file(url)
         if file is not None and not file.exists():
             raise StudyError(
                 f"There is no study file {file}; run 'heretic MODEL' first, or name the database with --storage."
@@ -206,21 +207,6 @@ class StudyReader:
         return f"There is no study {self.name} in {self._shown}: {others}."
 
 
-def run_state(pulse: Pulse | None) -> str:
-    """See StudyStatus.run. Processes of other machines cannot be looked at, so what they said last holds."""
-    if pulse is None:
-        return "unknown"
-    if pulse.state not in ("preparing", "searching") or pulse.host != socket.gethostname():
-        return pulse.state
-    try:
-        began = psutil.Process(pulse.pid).create_time()
-    except psutil.NoSuchProcess:
-        return "gone"
-    except psutil.AccessDenied:
-        return pulse.state
-    return pulse.state if abs(began - pulse.process_started) <= _SAME_PROCESS_SECONDS else "gone"
-
-
 def _counts(states: Sequence[OptunaState], records: Sequence[TrialRecord]) -> dict[str, int]:
     ended = Counter(record.state for record in records)
     of_optuna = Counter(states)
@@ -232,15 +218,6 @@ def _counts(states: Sequence[OptunaState], records: Sequence[TrialRecord]) -> di
         "running": of_optuna[OptunaState.RUNNING],
         "waiting": of_optuna[OptunaState.WAITING],
     }
-
-
-def _sqlite_file(url: str) -> Path | None:
-    """The file of a SQLite URL; None for other databases, and for one in memory or under a URI of its own."""
-    parsed = make_url(url)
-    database = parsed.database
-    if parsed.get_backend_name() != "sqlite" or not database or database == ":memory:" or database.startswith("file:"):
-        return None
-    return Path(database)
 
 
 def _reading_options(file: Path | None) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """The stored study: opened, checked against what this run would measure, never continued silently with other inputs."""
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -13,6 +15,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from heretic.errors import StudyError, first_line
 from heretic.search.objective import BOTH_NUMBERS, Objective
+from heretic.search.pulse import PULSE_ATTRIBUTE, Pulse, still_works
 from heretic.search.record import TrialRecord, TrialState
 
 RECORD_ATTRIBUTE = "record"
@@ -41,6 +44,15 @@ def shown_url(url: str) -> str:
         raise StudyError(
             "The study storage is no database URL; name one with --storage, e.g. sqlite:///heretic_study.db."
         ) from error
+
+
+def sqlite_file(url: str) -> Path | None:
+    """The file of a SQLite URL; None for other databases, and for one in memory or under a URI of its own."""
+    parsed = make_url(url)
+    database = parsed.database
+    if parsed.get_backend_name() != "sqlite" or not database or database == ":memory:" or database.startswith("file:"):
+        return None
+    return Path(database)
 
 
 # What it says is said by events; its own lines would garble the progress bar.
@@ -89,7 +101,7 @@ def open_study(url: str, name: str, identity: Identity, objectives: int = 2) -> 
 
     Raises:
         StudyConflict: The stored study has another identity; the message says in which aspects.
-        StudyError: The storage cannot be opened.
+        StudyError: The storage cannot be opened, or another run works on the study.
     """
     with storage_errors(url):
         storage = optuna.storages.RDBStorage(url, engine_kwargs=_engine_options(url))
@@ -111,6 +123,13 @@ def open_study(url: str, name: str, identity: Identity, objectives: int = 2) -> 
             raise StudyConflict(
                 f"The study {name} was made with another {', '.join(different)}; name another --study-name, or run "
                 "with the settings it was made with."
+            )
+        # A study in a file is claimed by a lock before, see search.claim.
+        pulse = Pulse.from_json(study.user_attrs.get(PULSE_ATTRIBUTE))
+        if pulse is not None and sqlite_file(url) is None and still_works(pulse, time.time()):
+            raise StudyError(
+                f"Another run (process {pulse.pid} on {pulse.host}) works on the study {name} in {shown_url(url)}; "
+                "watch it with 'heretic status', wait until it is over, or name another --study-name."
             )
         for trial in study.get_trials(deepcopy=False, states=(OptunaState.RUNNING,)):
             study.tell(trial.number, state=OptunaState.FAIL)

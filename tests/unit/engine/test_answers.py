@@ -314,7 +314,7 @@ def test_rows_are_halved_down_to_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Counted from the rows that there are, not from those that were allowed."""
     subject = answering(make_runner("llama", batch_size=20), monkeypatch, rows=200)
     sizes = []
-    while subject.job.halve_rows():
+    while subject.job.relieve():
         subject.run(Gate())
         sizes.append(max(rows for rows, _ in subject.passes))
     assert sizes == [3, 1]

@@ -56,6 +56,7 @@ ALL_EVENTS: list[events.Event] = [
     trial(),
     events.BatchMeasured(4, 7.4, 12_345, 1668.2, {"host": {"used_bytes": 5, "peak_bytes": 6, "available_bytes": 7}}),
     events.SearchFinished(40, 80.0, False),
+    events.TrialRaised((11,), "ValueError: no", "Traceback (most recent call last):\n"),
     events.FrontChecked(11, 100, 100, 12.3456, 98, 11.9876),
     events.ProfilesKept("/home/me/.config/heretic/profiles.toml", "mistral", 3),
     events.TrialApplied(11, 3, 100, 0.0123, 3, 0.0123),
@@ -105,7 +106,7 @@ def test_every_event_prints_ascii_lines_of_at_most_80_columns(
 
     assert output.isascii()
     # A step only moves the bar, and how a run runs is for the log.
-    unseen = (events.GradientStep, events.BatchMeasured, events.MemoryRanOut, events.RunEnded)
+    unseen = (events.GradientStep, events.BatchMeasured, events.MemoryRanOut, events.RunEnded, events.TrialRaised)
     silent = isinstance(event, unseen) or (isinstance(event, events.ResponseMeasured) and not verbose)
     assert silent or output.strip()
     if terminal or not isinstance(event, (events.Warned, events.Calibrated)):

@@ -11,8 +11,8 @@ from optuna.trial import TrialState as OptunaState
 from tests.unit.search.studies import IDENTITY, SPACE, url_of
 
 from heretic.edits.plan import EditPlan
-from heretic.engine.measurement import Engine, Measurement
-from heretic.errors import HereticError, TrialFailed
+from heretic.engine.measurement import MEMORY_RAN_OUT, Engine, Measurement
+from heretic.errors import HereticError, SearchOutOfMemoryError, Terminated, TrialFailed
 from heretic.evaluation.score import Score
 from heretic.observability.events import Event, SearchFinished, SearchStarted, TrialFinished, Warned, subscribed
 from heretic.search.gates import Gate
@@ -293,3 +293,59 @@ def test_the_gate_knows_what_earlier_batches_and_runs_finished(tmp_path: Path) -
     resumed = FakeEngine(Fake())
     run(tmp_path, resumed, 5)
     assert resumed.gates[0].finished == tuple(values)
+
+
+class Full(FakeEngine):
+    """Has no memory for the trials that are told."""
+
+    def __init__(self, without_memory: Callable[[int], bool]) -> None:
+        super().__init__(Fake())
+        self._without_memory = without_memory
+
+    def _measure_one(self, plan: EditPlan, number: int) -> Measurement:
+        if self._without_memory(number):
+            return Measurement((), TrialState.FAILED, MEMORY_RAN_OUT)
+        return super()._measure_one(plan, number)
+
+
+def test_three_trials_without_memory_end_the_search_and_keep_what_was_measured(tmp_path: Path) -> None:
+    with pytest.raises(SearchOutOfMemoryError, match=r"3 trials in a row, .*host .* free.*--quantization"):
+        run(tmp_path, Full(lambda number: number in (0, 1) or number >= 4), 20)
+    records = stored_records(open_study(url_of(tmp_path / "study.db"), "heretic", IDENTITY))
+    assert [entry.state is TrialState.COMPLETE for entry in records] == [False, False, True, True, False, False, False]
+
+
+def test_failures_for_several_reasons_are_not_blamed_on_memory(tmp_path: Path) -> None:
+    class Both(Full):
+        def _measure_one(self, plan: EditPlan, number: int) -> Measurement:
+            if number % 3 == 0:
+                return Measurement((), TrialState.FAILED, "a bug")
+            return super()._measure_one(plan, number)
+
+    with pytest.raises(HereticError, match="10 trials in a row") as caught:
+        run(tmp_path, Both(lambda _number: True), 20)
+    assert not isinstance(caught.value, SearchOutOfMemoryError)
+
+
+def test_sigterm_ends_after_the_running_batch_and_says_so(tmp_path: Path) -> None:
+    def measure(plan: EditPlan, trial: int) -> tuple[Score, ...]:
+        if trial == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return scores_of(plan)
+
+    result, study, seen = run(tmp_path, FakeEngine(measure, candidates=3), 10)
+    assert (result.complete, result.interrupted, result.terminated) == (3, True, True)
+    assert [trial.state for trial in study.trials] == [OptunaState.COMPLETE] * 3
+    assert any("SIGTERM" in event.message for event in seen if isinstance(event, Warned))
+
+
+def test_a_second_sigterm_stops_at_once(tmp_path: Path) -> None:
+    def measure(plan: EditPlan, _trial: int) -> tuple[Score, ...]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return scores_of(plan)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Terminated):
+        run(tmp_path, measure, 10)
+    assert signal.getsignal(signal.SIGTERM) == before

@@ -15,9 +15,9 @@ from tests.unit.search.studies import IDENTITY, SPACE, dominated, failed, record
 from heretic.errors import StudyError
 from heretic.observability.events import BatchMeasured, Event, Warned, subscribed
 from heretic.search.heartbeat import INTERVAL_SECONDS, Heartbeat
-from heretic.search.pulse import PULSE_ATTRIBUTE, Pulse
+from heretic.search.pulse import PULSE_ATTRIBUTE, Pulse, run_state
 from heretic.search.record import TrialRecord
-from heretic.search.status import StudyReader, StudyStatus, run_state
+from heretic.search.status import StudyReader, StudyStatus
 from heretic.search.storage import open_study, tell
 
 BATCH = BatchMeasured(2, 4.0, 100, 25.0, {})
