@@ -39,7 +39,7 @@ def test_another_process_is_refused_until_the_first_is_killed(tmp_path: Path) ->
     url = url_of(tmp_path / "study.db")
     with claiming_process(url) as other:
         with (
-            pytest.raises(StudyError, match="Another run works on the study mine .*--study-name"),
+            pytest.raises(StudyError, match=r"Another run works on the study mine .*--study-name"),
             claimed(url, "mine"),
         ):
             pytest.fail("both have it")
@@ -131,7 +131,7 @@ def test_a_locked_file_is_not_taken_for_a_damaged_one(tmp_path: Path) -> None:
         connection.close()
 
 
-# Studies on a server ----------------------------------------------------------------------------------------------------
+# Studies on a server --------------------------------------------------------------------------------------------------
 
 
 def pulse(**changes: object) -> Pulse:
@@ -172,7 +172,7 @@ def test_a_study_that_another_machine_works_on_is_refused(tmp_path: Path, monkey
     study = open_study(url, "heretic", IDENTITY)
     running = study.ask()
     study.set_user_attr(PULSE_ATTRIBUTE, pulse(updated=time.time()).to_json())
-    with pytest.raises(StudyError, match="Another run .process 1 on elsewhere. works on the study heretic"):
+    with pytest.raises(StudyError, match=r"Another run .process 1 on elsewhere. works on the study heretic"):
         open_study(url, "heretic", IDENTITY)
     assert study.trials[running.number].state is optuna.trial.TrialState.RUNNING
     study.set_user_attr(PULSE_ATTRIBUTE, pulse(updated=time.time() - 3600).to_json())
