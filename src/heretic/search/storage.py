@@ -20,6 +20,8 @@ from heretic.search.record import TrialRecord, TrialState
 
 RECORD_ATTRIBUTE = "record"
 IDENTITY_ATTRIBUTE = "identity"
+RETRIED_ATTRIBUTE = "retried"
+"""User attribute of a trial that repeats one whose run died: that one's number."""
 
 LOCK_WAIT_SECONDS = 30
 """How long a SQLite file may be locked: other runs that use it write for moments, but on a slow disk for long ones."""
@@ -97,7 +99,7 @@ def storage_errors(url: str) -> Iterator[None]:
 def open_study(url: str, name: str, identity: Identity, objectives: int = 2) -> optuna.Study:
     """Create a study, which minimises so many numbers, or resume the one of that name.
 
-    Trials that an interrupted run left running are marked as failed.
+    Trials that an interrupted run left running are marked as failed, and their plans are tried again, once.
 
     Raises:
         StudyConflict: The stored study has another identity; the message says in which aspects.
@@ -133,7 +135,15 @@ def open_study(url: str, name: str, identity: Identity, objectives: int = 2) -> 
             )
         for trial in study.get_trials(deepcopy=False, states=(OptunaState.RUNNING,)):
             study.tell(trial.number, state=OptunaState.FAIL)
+            _try_again(study, trial)
         return study
+
+
+def _try_again(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+    """Have a trial that died with its run measured next: once, as it may be what its run died of."""
+    parameters = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+    if parameters and RETRIED_ATTRIBUTE not in trial.user_attrs:
+        study.enqueue_trial(parameters, user_attrs={**trial.user_attrs, RETRIED_ATTRIBUTE: trial.number})
 
 
 def _engine_options(url: str) -> dict[str, Any]:

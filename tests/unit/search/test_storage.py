@@ -12,12 +12,14 @@ import pytest
 from optuna.trial import TrialState as OptunaState
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import OperationalError
-from tests.unit.search.studies import IDENTITY, SPACE, dominated, failed, record, url_of
+from tests.unit.search.studies import IDENTITY, PLAN, SPACE, dominated, failed, record, url_of
 
 from heretic.errors import StudyError
 from heretic.search.record import TrialRecord
+from heretic.search.seeding import SOURCE_ATTRIBUTE, enqueue_plan
 from heretic.search.storage import (
     LOCK_WAIT_SECONDS,
+    RETRIED_ATTRIBUTE,
     StudyConflict,
     open_study,
     storage_errors,
@@ -269,3 +271,35 @@ def test_other_errors_pass_through() -> None:
 def test_time_stamped_names_sort_by_time() -> None:
     assert time_stamped("heretic").startswith("heretic-20")
     assert len(time_stamped("heretic")) == len("heretic-20260101-000000")
+
+
+# What a dead run was measuring ----------------------------------------------------------------------------------------
+
+
+def test_plans_of_a_dead_run_are_tried_again_once(tmp_path: Path) -> None:
+    url = url_of(tmp_path / "study.db")
+    dead = open_study(url, "s", IDENTITY)
+    plans = [SPACE.suggest(dead.ask()) for _ in range(2)]
+    dead.ask()  # died before anything was suggested for it
+    resumed = open_study(url, "s", IDENTITY)
+    again = [resumed.ask() for _ in range(3)]
+    assert [SPACE.suggest(trial) for trial in again[:2]] == plans
+    assert [trial.user_attrs.get(RETRIED_ATTRIBUTE) for trial in again] == [0, 1, None]
+    # It may be what the run died of.
+    third = open_study(url, "s", IDENTITY)
+    assert SPACE.suggest(third.ask()) not in plans
+    states = [trial.state for trial in third.get_trials()]
+    assert states.count(OptunaState.RUNNING) == 1
+    assert states.count(OptunaState.FAIL) == 6
+
+
+def test_a_plan_that_was_to_be_tried_keeps_saying_where_it_comes_from(tmp_path: Path) -> None:
+    url = url_of(tmp_path / "study.db")
+    dead = open_study(url, "s", IDENTITY)
+    enqueue_plan(dead, SPACE, PLAN, "profiles")
+    # Died before the parameters were asked for.
+    dead.ask()
+    resumed = open_study(url, "s", IDENTITY)
+    trial = resumed.ask()
+    assert SPACE.suggest(trial).schedules == PLAN.schedules
+    assert trial.user_attrs[SOURCE_ATTRIBUTE] == "profiles"

@@ -1,0 +1,124 @@
+"""Runs that are killed at random moments lose nothing; `kill_study.py` does the same 100 times (nightly)."""
+
+import os
+import random
+import signal
+from pathlib import Path
+
+import pytest
+from tests.integration.command import QUICK_DEMO, Command, saving_to
+from tests.integration.kill_study import kill_study
+
+pytestmark = pytest.mark.integration
+
+
+def test_a_study_survives_kills(heretic: Command, tmp_path: Path) -> None:
+    counts = kill_study(heretic, tmp_path, kills=5, generator=random.Random(1), seconds=4.0)
+    assert counts["kills"] == 5
+    assert counts["finished trials"] >= 12
+
+
+def dying_at_write(number: int) -> str:
+    """Code that kills its process at the so many-th time that saving touches a file or folder."""
+    return (
+        "import os, signal, itertools\n"
+        "counter = itertools.count(1)\n"
+        "def counted(function):\n"
+        "    def call(*arguments, **keywords):\n"
+        f"        if next(counter) == {number}:\n"
+        "            os.kill(os.getpid(), signal.SIGKILL)\n"
+        "        return function(*arguments, **keywords)\n"
+        "    return call\n"
+        "for name in ('mkdir', 'replace', 'fsync', 'chmod', 'rmdir'):\n"
+        "    setattr(os, name, counted(getattr(os, name)))\n"
+    )
+
+
+@pytest.mark.parametrize("number", [1, 2, 5, 9, 14, 20])
+def test_a_folder_is_absent_or_whole_when_saving_is_killed(heretic: Command, tmp_path: Path, number: int) -> None:
+    result = heretic(tmp_path, *QUICK_DEMO, *saving_to("out"), before=dying_at_write(number))
+    assert result.code in (0, -signal.SIGKILL), result.errors
+    if (tmp_path / "out").exists():
+        heretic(tmp_path, "verify", "out").assert_done()
+    again = heretic(tmp_path, *QUICK_DEMO, *saving_to("second"))
+    again.assert_done()
+    heretic(tmp_path, "verify", "second").assert_done()
+    assert os.listdir(tmp_path / "second")
+
+
+def test_sigterm_keeps_finished_trials_and_exits_with_143(heretic: Command, tmp_path: Path) -> None:
+    """As spot machines send it, in the middle of a search."""
+    after_two_trials = (
+        "import os, signal\n"
+        "from heretic.observability import events\n"
+        "from heretic.search import loop\n"
+        "emit = loop.emit\n"
+        "def counted(event):\n"
+        "    emit(event)\n"
+        "    if isinstance(event, events.TrialFinished) and event.number == 1:\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "loop.emit = counted\n"
+    )
+    arguments = (*QUICK_DEMO, "--candidates", "1", "--n-trials", "6", *saving_to("out"))
+    result = heretic(tmp_path, *arguments, before=after_two_trials)
+    assert result.code == 143, result.errors + result.output
+    assert "SIGTERM" in result.output
+    assert not (tmp_path / "out").exists()
+    resumed = heretic(tmp_path, *arguments)
+    resumed.assert_done()
+    assert "2 of 6 trials are finished" in resumed.output
+
+
+def test_sigterm_while_loading_ends_at_once_and_leaves_nothing(heretic: Command, tmp_path: Path) -> None:
+    while_loading = (
+        "import os, signal\n"
+        "from heretic import workflow\n"
+        "workflow.prepare = lambda settings: os.kill(os.getpid(), signal.SIGTERM)\n"
+    )
+    result = heretic(tmp_path, *QUICK_DEMO, *saving_to("out"), before=while_loading)
+    assert (result.code, result.errors) == (143, "Terminated.\n")
+    assert os.listdir(tmp_path) == []
+
+
+def test_two_runs_of_one_study(heretic: Command, tmp_path: Path) -> None:
+    another = (
+        "import contextlib, sys\n"
+        "from heretic.search.claim import claimed\n"
+        "stack = contextlib.ExitStack()\n"
+        "stack.enter_context(claimed('sqlite:///heretic_study.db', 'heretic_study'))\n"
+    )
+    # The same process holds it, by another open file: as far as the lock goes, somebody else.
+    result = heretic(tmp_path, *QUICK_DEMO, *saving_to("out"), before=another)
+    result.assert_one_sentence("Another run works on the study heretic_study", "heretic status", "--study-name")
+    assert "Loading" not in result.output
+
+
+def test_a_damaged_study_is_named_before_anything_is_loaded(heretic: Command, tmp_path: Path) -> None:
+    heretic(tmp_path, *QUICK_DEMO, *saving_to("out")).assert_done()
+    study = tmp_path / "heretic_study.db"
+    content = study.read_bytes()
+    study.write_bytes(content[: len(content) // 2])
+    result = heretic(tmp_path, *QUICK_DEMO, *saving_to("second"))
+    result.assert_one_sentence("heretic_study.db is damaged", "heretic_study.db.damaged", "--storage")
+    assert "Loading" not in result.output
+    assert study.read_bytes() == content[: len(content) // 2]
+
+
+def test_memory_that_never_suffices_ends_with_the_command_that_goes_on(heretic: Command, tmp_path: Path) -> None:
+    no_room = (
+        "import torch\n"
+        "from heretic.search import loop\n"
+        "from heretic.engine.batched import BatchedEngine\n"
+        "run = BatchedEngine._run\n"
+        "def full(self, *arguments):\n"
+        "    raise torch.OutOfMemoryError('CUDA out of memory.')\n"
+        "BatchedEngine._run = full\n"
+    )
+    result = heretic(tmp_path, *QUICK_DEMO, "--n-trials", "20", *saving_to("my out"), before=no_room)
+    assert result.code == 1, result.errors + result.output
+    error, hint = result.errors.splitlines()
+    assert error.startswith("Error: Memory ran out in 3 trials in a row")
+    assert "to go on, run: heretic --model demo" in hint
+    assert hint.endswith("'my out' --batch-size 1 --candidates 1")
+    # The command that was printed.
+    heretic(tmp_path, *QUICK_DEMO, *saving_to("my out"), "--batch-size", "1", "--candidates", "1").assert_done()
