@@ -13,6 +13,7 @@ from pathlib import Path
 from heretic import __version__
 from heretic.config.arguments import read_arguments
 from heretic.errors import ConfigurationError, HereticError
+from heretic.redaction import mask_secrets
 
 INTERRUPTED = 130
 
@@ -29,7 +30,35 @@ def _directions(argv: Sequence[str]) -> int:
     return run_directions(arguments)
 
 
-COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {"directions": _directions}
+def _verify(argv: Sequence[str]) -> int:
+    from heretic.interface.folder_arguments import VERIFY_HELP, read_verify_arguments
+
+    arguments = read_verify_arguments(argv)
+    if arguments.help:
+        sys.stdout.write(VERIFY_HELP)
+        return 0
+    from heretic.interface.folder_command import run_verify
+
+    return run_verify(arguments)
+
+
+def _checksum(argv: Sequence[str]) -> int:
+    from heretic.interface.folder_arguments import CHECKSUM_HELP, read_checksum_arguments
+
+    arguments = read_checksum_arguments(argv)
+    if arguments.help:
+        sys.stdout.write(CHECKSUM_HELP)
+        return 0
+    from heretic.interface.folder_command import run_checksum
+
+    return run_checksum(arguments)
+
+
+COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
+    "directions": _directions,
+    "verify": _verify,
+    "checksum": _checksum,
+}
 """Further commands by name: ``heretic NAME ...`` calls the function with the arguments after the name."""
 
 
@@ -48,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = command(arguments[1:]) if command else _run(arguments)
         sys.stdout.flush()
     except HereticError as error:
-        for line in str(error).splitlines():
+        for line in mask_secrets(str(error)).splitlines():
             sys.stderr.write(f"Error: {line}\n")
         return error.exit_code
     except KeyboardInterrupt:
@@ -59,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return HereticError.exit_code
         name = type(error).__name__
         sys.stderr.write(f"Internal error: {name}. This is a mistake in Heretic; please report it with these lines:\n")
-        traceback.print_exc()
+        sys.stderr.write(mask_secrets(traceback.format_exc()))
         return HereticError.exit_code
     return code
 

@@ -25,6 +25,10 @@ Examples:
       Edit a local model, choose automatically, and save to the folder 'out'.
   heretic directions FILE [FILE ...]
       Show, compare, plot or add up direction files; see heretic directions -h.
+  heretic verify FOLDER
+      Compare a saved model with its manifest; see heretic verify -h.
+  heretic checksum FOLDER
+      Write a manifest for any model folder; see heretic checksum -h.
 
 Every option is also a key of config.toml (n_trials = 60) and an environment
 variable (HERETIC_N_TRIALS=60). The command line wins over the environment, the

@@ -14,6 +14,7 @@ from heretic.config.catalogue import SETTINGS, suggestion
 from heretic.config.settings import Settings, layered
 from heretic.config.sources import DEFAULT_FILE, TABLE, Layer, environment_layer, file_layer, profile_layer
 from heretic.errors import ConfigurationError
+from heretic.redaction import mask_secrets, remember_password
 
 _PROFILES = {"demo": "demo"}
 """Model -> profile with the defaults that suit it."""
@@ -59,6 +60,8 @@ def load_settings(argv: Sequence[str], environment: Mapping[str, str], working_d
     if file is not None:
         layers.append(file_layer(file, label))
     problems = [problem for layer in layers for problem in layer.problems]
+    for url in (layer.get("storage") for layer in layers if layer.has("storage")):
+        remember_password(str(url))
 
     model = next((layer.get("model") for layer in layers if layer.has("model")), None)
     profile = _PROFILES.get(model) if isinstance(model, str) else None
@@ -123,7 +126,8 @@ def _quoted(value: Any) -> str:
 
 
 def _without_password(text: str) -> str:
-    return re.sub(r":[^:@/\s]+@", ":***@", text)
+    # A misspelt address is no address that the general rules know: up to its last @, all but // may be a password.
+    return mask_secrets(re.sub(r":(?!//)[^\"]*@", ":***@", text))
 
 
 def _changed(settings: Settings, layers: Sequence[Layer]) -> dict[str, str]:
