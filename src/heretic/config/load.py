@@ -61,7 +61,8 @@ def load_settings(argv: Sequence[str], environment: Mapping[str, str], working_d
         layers.append(file_layer(file, label))
     problems = [problem for layer in layers for problem in layer.problems]
     for url in (layer.get("storage") for layer in layers if layer.has("storage")):
-        remember_password(str(url))
+        if isinstance(url, str):
+            remember_password(url)
 
     model = next((layer.get("model") for layer in layers if layer.has("model")), None)
     profile = _PROFILES.get(model) if isinstance(model, str) else None
@@ -121,7 +122,10 @@ def _sentences(error: ValidationError, layers: Sequence[Layer], *, only_single: 
 
 
 def _quoted(value: Any) -> str:
-    text = _without_password(json.dumps(value, default=str))
+    try:
+        text = _without_password(json.dumps(value, default=str))
+    except (ValueError, RecursionError):  # a number of thousands of digits, hundreds of nested lists
+        return "something too large to be shown"
     return text if len(text) <= _LONGEST_QUOTE else text[: _LONGEST_QUOTE - 3] + "..."
 
 
