@@ -45,7 +45,8 @@ def test_any_text_becomes_one_name_in_its_folder(tmp_path: Path, text: str) -> N
     assert 0 < len(name.encode()) <= LONGEST + 1
     assert not set(name) & set('/\\:*?"<>|\x00\u202e')
     assert name.partition(".")[0].upper() not in {"CON", "NUL", "COM1"}
-    assert not name.startswith((".", "-")) and not name.endswith((".", " "))
+    assert not name.startswith((".", "-"))
+    assert not name.endswith((".", " "))
     assert safe_name(name) == name
 
 

@@ -82,14 +82,17 @@ def test_pipes_and_links_neither_hang_nor_lead_outside(folder: Path, tmp_path: P
     os.mkfifo(folder / "config.json")
     found = {difference.path: difference.kind.value for difference in check_folder(folder)}
     assert found == {"linked": "extra", "loop": "extra", "pipe": "extra", "config.json": "changed"}
-    with pytest.raises(UserError, match="no ordinary file|cannot be read"):
+    with pytest.raises(UserError, match=r"no ordinary file|cannot be read"):
         checksums(files_of(folder))
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", '{"manifest_version": 1}', '{"manifest_version": 1, "files": []}', "[" * 100_000]
-    + ['{"manifest_version": 1, "files": {"a": {"sha256": 1, "size": 1}}}', '{"manifest_version": 99, "files": {}}'],
+    [
+        *("", "[]", '{"manifest_version": 1}', '{"manifest_version": 1, "files": []}', "[" * 100_000),
+        '{"manifest_version": 1, "files": {"a": {"sha256": 1, "size": 1}}}',
+        '{"manifest_version": 99, "files": {}}',
+    ],
     ids=range(7),
 )
 def test_manifests_that_cannot_be_understood(folder: Path, text: str) -> None:
