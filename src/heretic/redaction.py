@@ -56,6 +56,11 @@ def remember_password(url: str) -> None:
             _remembered.add(form)
 
 
+def without_password(url: str) -> str:
+    """A database URL with its password masked up to the last @, before a parser takes a part of it for the host."""
+    return _STORAGE_PASSWORD.sub(lambda match: f"://{match['user']}:{MASK}@{match['host']}", url)
+
+
 def _stored_tokens() -> Iterator[str]:
     """What `hf auth login` has stored; the hub's client is not asked, because importing it takes long."""
     home = Path(os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface")

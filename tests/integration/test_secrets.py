@@ -36,6 +36,13 @@ def assert_no_secret(folder: Path, *texts: str) -> None:
         assert not [secret for secret in EVERYTHING if secret.encode() in content], path
 
 
+def test_an_option_that_the_driver_ignores(heretic: Command, tmp_path: Path) -> None:
+    storage = f"sqlite:///x.db?password={PASSWORD}"
+    result = heretic(tmp_path, *QUICK_DEMO, *saving_to("out"), "--storage", storage, before=INDISCREET)
+    result.assert_done()
+    assert_no_secret(tmp_path, result.output, result.errors)
+
+
 def test_a_run_and_what_it_saves(heretic: Command, tmp_path: Path) -> None:
     result = heretic(
         tmp_path,
@@ -60,7 +67,6 @@ def test_a_run_and_what_it_saves(heretic: Command, tmp_path: Path) -> None:
         f"postgresql://jane:{PASSWORD}@localhost:1/db",
         f"postgresql+psycopg://jane:a@b/{PASSWORD}@localhost/db",
         f"mysql://localhost/db?user=jane&password={PASSWORD}",
-        f"sqlite:///x.db?password={PASSWORD}",
         f"postgresql:/jane:{PASSWORD}@localhost/db",
         f"nosuch://jane:{PASSWORD}@localhost/db",
     ],

@@ -8,6 +8,7 @@ from heretic.config import load_settings
 from heretic.errors import ConfigurationError
 from heretic.observability.events import Warned, emit, subscribed
 from heretic.redaction import mask_secrets, remember_password, without_secrets
+from heretic.search.storage import shown_url
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +45,11 @@ def test_variables_and_stored_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_storage_password_is_masked_in_whatever_words_a_driver_repeats_it() -> None:
     remember_password("postgresql://jane:pass%20word%21@host/db")
     assert mask_secrets("password 'pass word!' or pass%20word%21 is wrong") == "password '***' or *** is wrong"
+
+
+def test_a_password_with_an_unescaped_at_sign_is_hidden_to_its_end() -> None:
+    # SQLAlchemy takes b for the host, and escapes the last @, which then ends nothing any more.
+    assert shown_url("postgresql+psycopg://jane:a@b/tail of it@host/db") == "postgresql+psycopg://jane:***@host/db"
 
 
 def test_a_password_that_is_an_ordinary_word_of_its_address_stays_readable() -> None:

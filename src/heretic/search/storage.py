@@ -12,7 +12,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from heretic.errors import StudyError, first_line
-from heretic.redaction import mask_secrets, without_secrets
+from heretic.redaction import mask_secrets, without_password, without_secrets
 from heretic.search.objective import BOTH_NUMBERS, Objective
 from heretic.search.record import TrialRecord, TrialState
 
@@ -37,7 +37,7 @@ def shown_url(url: str) -> str:
         StudyError: It is no database URL.
     """
     try:
-        return make_url(url).set(query={}).render_as_string(hide_password=True)
+        return make_url(without_password(url)).set(query={}).render_as_string(hide_password=True)
     except (ArgumentError, ValueError) as error:
         raise StudyError(
             "The study storage is no database URL; name one with --storage, e.g. sqlite:///heretic_study.db."
