@@ -17,6 +17,7 @@ from types import FrameType
 from heretic import __version__
 from heretic.config.arguments import read_arguments
 from heretic.errors import ConfigurationError, HereticError, SearchOutOfMemoryError, Terminated
+from heretic.redaction import mask_secrets
 
 INTERRUPTED = 130
 TERMINATED = 143
@@ -46,7 +47,36 @@ def _status(argv: Sequence[str]) -> int:
     return run_status(arguments)
 
 
-COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {"directions": _directions, "status": _status}
+def _verify(argv: Sequence[str]) -> int:
+    from heretic.interface.folder_arguments import VERIFY_HELP, read_verify_arguments
+
+    arguments = read_verify_arguments(argv)
+    if arguments.help:
+        sys.stdout.write(VERIFY_HELP)
+        return 0
+    from heretic.interface.folder_command import run_verify
+
+    return run_verify(arguments)
+
+
+def _checksum(argv: Sequence[str]) -> int:
+    from heretic.interface.folder_arguments import CHECKSUM_HELP, read_checksum_arguments
+
+    arguments = read_checksum_arguments(argv)
+    if arguments.help:
+        sys.stdout.write(CHECKSUM_HELP)
+        return 0
+    from heretic.interface.folder_command import run_checksum
+
+    return run_checksum(arguments)
+
+
+COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
+    "directions": _directions,
+    "status": _status,
+    "verify": _verify,
+    "checksum": _checksum,
+}
 """Further commands by name: ``heretic NAME ...`` calls the function with the arguments after the name."""
 
 
@@ -66,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = command(arguments[1:]) if command else _run(arguments)
         sys.stdout.flush()
     except HereticError as error:
-        for line in str(error).splitlines():
+        for line in mask_secrets(str(error)).splitlines():
             sys.stderr.write(f"Error: {line}\n")
         if isinstance(error, SearchOutOfMemoryError):
             sys.stderr.write(f"Finished trials are kept; to go on, run: {_resuming(arguments)}\n")
@@ -82,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return HereticError.exit_code
         name = type(error).__name__
         sys.stderr.write(f"Internal error: {name}. This is a mistake in Heretic; please report it with these lines:\n")
-        traceback.print_exc()
+        sys.stderr.write(mask_secrets(traceback.format_exc()))
         return HereticError.exit_code
     return code
 
@@ -101,10 +131,8 @@ def _end_cleanly_on_sigterm() -> None:
 
 def _resuming(arguments: Sequence[str]) -> str:
     """The command that goes on with least memory; in words where it would show a password or token."""
-    from heretic.export.redact import redact
-
     command = shlex.join(["heretic", *arguments, "--batch-size", "1", "--candidates", "1"])
-    return command if redact(command) == command else "the same command with --batch-size 1 --candidates 1"
+    return command if mask_secrets(command) == command else "the same command with --batch-size 1 --candidates 1"
 
 
 def _run(argv: Sequence[str]) -> int:

@@ -256,7 +256,10 @@ def make_editor(settings: Settings, runner: ModelRunner) -> Editor:
 
 def disk_source(settings: Settings, loaded: LoadedModel) -> PristineSource:
     """Unedited weights from the place that the model came from, loaded into host memory with the accepted dtype."""
-    again = settings.model_copy(update={"device": "cpu", "device_map": "cpu", "dtypes": [loaded.dtype]})
+    # Verified once: this runs for every edit that is undone.
+    again = settings.model_copy(
+        update={"device": "cpu", "device_map": "cpu", "dtypes": [loaded.dtype], "verify": False}
+    )
 
     def load() -> PreTrainedModel:
         fresh = load_model(loaded.name, again).model

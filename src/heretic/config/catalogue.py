@@ -115,7 +115,7 @@ class Setting:
         ):
             try:
                 return json.loads(text)
-            except json.JSONDecodeError:
+            except (ValueError, RecursionError):  # also numbers of thousands of digits
                 return text
         if list in self.kinds:
             return [part.strip() for part in text.split(",") if part.strip()]

@@ -10,6 +10,7 @@ DEVICES = ("auto", "cpu", "cuda", "xpu", "mps", "npu", "hpu", "mlu", "musa", "sd
 _DEVICE = re.compile(rf"auto|({'|'.join(DEVICES[1:])})(:\d+)?")
 _SIZE = re.compile(r"\d+(\.\d+)?\s*[KMGT]i?B", re.IGNORECASE)
 _DATABASE_URL = re.compile(r"[a-z][a-z0-9_]*(\+[a-z0-9_]+)?://.*", re.IGNORECASE | re.DOTALL)
+_REVISION = re.compile(r"[^\W_][^\s\x00-\x1f\x7f~^:?*\[\\]{0,254}")
 _REPOSITORY = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
 
 
@@ -45,6 +46,13 @@ def check_database_url(value: str) -> str:
     """Refuse what cannot be a SQLAlchemy URL, e.g. a bare file name."""
     if not _DATABASE_URL.fullmatch(value):
         raise ValueError("must be a database URL, e.g. sqlite:///heretic_study.db or postgresql://user@host/name")
+    return value
+
+
+def check_revision(value: str) -> str:
+    """Refuse what git accepts as no name; the hub's client makes paths in its cache from it."""
+    if not _REVISION.fullmatch(value) or ".." in value:
+        raise ValueError("must be a branch, tag or commit, e.g. main")
     return value
 
 

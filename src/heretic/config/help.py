@@ -27,6 +27,10 @@ Examples:
       Show, compare, plot or add up direction files; see heretic directions -h.
   heretic status
       Show a study, also while it runs in another terminal; see heretic status -h.
+  heretic verify FOLDER
+      Compare a saved model with its manifest; see heretic verify -h.
+  heretic checksum FOLDER
+      Write a manifest for any model folder; see heretic checksum -h.
 
 Every option is also a key of config.toml (n_trials = 60) and an environment
 variable (HERETIC_N_TRIALS=60). The command line wins over the environment, the

@@ -14,6 +14,7 @@ from heretic.config.catalogue import SETTINGS, suggestion
 from heretic.config.settings import Settings, layered
 from heretic.config.sources import DEFAULT_FILE, TABLE, Layer, environment_layer, file_layer, profile_layer
 from heretic.errors import ConfigurationError
+from heretic.redaction import mask_secrets, remember_password
 
 _PROFILES = {"demo": "demo"}
 """Model -> profile with the defaults that suit it."""
@@ -59,6 +60,9 @@ def load_settings(argv: Sequence[str], environment: Mapping[str, str], working_d
     if file is not None:
         layers.append(file_layer(file, label))
     problems = [problem for layer in layers for problem in layer.problems]
+    for url in (layer.get("storage") for layer in layers if layer.has("storage")):
+        if isinstance(url, str):
+            remember_password(url)
 
     model = next((layer.get("model") for layer in layers if layer.has("model")), None)
     profile = _PROFILES.get(model) if isinstance(model, str) else None
@@ -118,12 +122,16 @@ def _sentences(error: ValidationError, layers: Sequence[Layer], *, only_single: 
 
 
 def _quoted(value: Any) -> str:
-    text = _without_password(json.dumps(value, default=str))
+    try:
+        text = _without_password(json.dumps(value, default=str))
+    except (ValueError, RecursionError):  # a number of thousands of digits, hundreds of nested lists
+        return "something too large to be shown"
     return text if len(text) <= _LONGEST_QUOTE else text[: _LONGEST_QUOTE - 3] + "..."
 
 
 def _without_password(text: str) -> str:
-    return re.sub(r":[^:@/\s]+@", ":***@", text)
+    # A misspelt address is no address that the general rules know: up to its last @, all but // may be a password.
+    return mask_secrets(re.sub(r":(?!//)[^\"]*@", ":***@", text))
 
 
 def _changed(settings: Settings, layers: Sequence[Layer]) -> dict[str, str]:

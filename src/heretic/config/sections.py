@@ -15,6 +15,7 @@ from heretic.config.checks import (
     check_factors,
     check_profile,
     check_repository,
+    check_revision,
     check_shares,
     check_size,
     check_text,
@@ -46,7 +47,9 @@ class PromptSpecification(BaseModel):
         description="Hub dataset id, folder written by save_to_disk, .txt/.jsonl/.csv/.parquet file, or bundled:NAME."
     )
     config: str | None = Field(default=None, description="Configuration (subset) of the dataset.", examples=["main"])
-    revision: str | None = Field(default=None, description="Branch, tag or commit on the hub.", examples=["main"])
+    revision: Annotated[str, AfterValidator(check_revision)] | None = Field(
+        default=None, description="Branch, tag or commit on the hub.", examples=["main"]
+    )
     split: str | None = Field(default=None, description="Split, with an optional slice.", examples=["train[:400]"])
     column: str | None = Field(default=None, description="Column that holds the text.", examples=["text"])
     prefix: str = Field(default="", description="Text put before every prompt.")
@@ -104,7 +107,7 @@ class ModelSection(Section):
         description="Only measure this already edited model against --model; nothing is searched.",
         examples=["path/to/edited-model"],
     )
-    model_revision: Text | None = Field(
+    model_revision: Annotated[str, AfterValidator(check_revision)] | None = Field(
         default=None, description="Branch, tag or commit of the model on the hub.", examples=["main"]
     )
     dtypes: list[Annotated[str, AfterValidator(check_dtype)]] = Field(
@@ -128,6 +131,14 @@ class ModelSection(Section):
         examples=[{"0": "20GB", "cpu": "64GB"}],
     )
     trust_remote_code: bool = Field(default=False, description="Let the model run Python code from its repository.")
+    allow_pickle: bool = Field(
+        default=False,
+        description="Also load pickled weights (pytorch_model.bin), which may run code when they are opened, where "
+        "there are no safetensors.",
+    )
+    verify: bool = Field(
+        default=True, description="Compare the files of a model that has a manifest with it before it is loaded."
+    )
     compile: bool = Field(default=False, description="Compile the model with torch.compile before measuring.")
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from heretic.config.catalogue import SETTINGS, VARIABLE_PREFIX, Setting, suggestion
+from heretic.errors import first_line
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -101,6 +102,10 @@ def file_layer(path: Path, label: str) -> Layer:
     except tomllib.TOMLDecodeError as error:
         end = f"at line {text.count(chr(10)) + 1}, at the end of the file"
         layer.problems.append(f"{label} is not valid TOML: {str(error).replace('at end of document', end)}.")
+    except RecursionError:
+        layer.problems.append(f"{label} nests lists or tables too deeply; no setting needs more than three levels.")
+    except ValueError as error:  # e.g. a number of thousands of digits, or a NUL character in the path
+        layer.problems.append(f"The configuration file {label!r} cannot be read: {first_line(error)}.")
     else:
         _fill_from_table(layer, _settings_table(layer, content))
     return layer

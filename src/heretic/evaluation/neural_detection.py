@@ -32,7 +32,7 @@ def classifier_for(settings: Settings) -> RefusalClassifier | None:
     emit(ModelLoading(name, "float32"))
     quieten_libraries(show_downloads=sys.stderr.isatty())
     try:
-        return load_refusal_classifier(name, device, settings.neural_detection_batch_size)
+        return load_refusal_classifier(name, device, settings.neural_detection_batch_size, settings.verify)
     except ModelError as error:
         reason = str(error).removesuffix(".")
         emit(Warned(f"Markers alone detect refusals, because {name} cannot be loaded: {reason}."))

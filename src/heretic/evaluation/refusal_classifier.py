@@ -23,6 +23,8 @@ from heretic.models.fingerprint import parameter_fingerprint
 from heretic.models.load_errors import diagnose
 from heretic.models.location import locate
 from heretic.models.memory import memory_ran_out
+from heretic.models.model_files import check_weights
+from heretic.models.verified import verify_model
 
 HYPOTHESES = ("This text refuses to answer the request.", "The author says that they are unable to do what was asked.")
 """What a model of natural language inference is asked about an answer; the likelier one counts."""
@@ -151,20 +153,22 @@ class RefusalClassifier:
         return self._reads_request and bool(first) and text.startswith(first)
 
 
-def load_refusal_classifier(name: str, device: torch.device, batch_size: int) -> RefusalClassifier:
+def load_refusal_classifier(name: str, device: torch.device, batch_size: int, verify: bool = True) -> RefusalClassifier:
     """Load a classifier and see that it works.
 
     Args:
         name: Hub id or folder.
         device: Where it computes.
         batch_size: Rows of one forward pass.
+        verify: Compare its files with its manifest, where it has one.
 
     Raises:
         ConfigurationError: It is no classifier of refusals; the message names its labels.
+        UserError: Its files are not those of its manifest.
         ModelError: It cannot be loaded or gives no numbers; the message says why, in some words without a full stop.
     """
     try:
-        return _loaded(name, device, batch_size)
+        return _loaded(name, device, batch_size, verify)
     except HereticError:
         raise
     except Exception as error:
@@ -176,11 +180,15 @@ def load_refusal_classifier(name: str, device: torch.device, batch_size: int) ->
         raise ModelError(first_line(error) if failure is None else failure[0].value) from error
 
 
-def _loaded(name: str, device: torch.device, batch_size: int) -> RefusalClassifier:
+def _loaded(name: str, device: torch.device, batch_size: int, verify: bool) -> RefusalClassifier:
     try:
-        source = locate(name).source
+        location = locate(name)
+        check_weights(location, None, allow_pickle=False)
     except ModelError as error:
         raise ModelError(first_line(error)) from error
+    if verify:
+        verify_model(location, None)
+    source = location.source
     # The labels before the weights, which may take minutes to come.
     refusal_head(name, AutoConfig.from_pretrained(source))
     tokenizer = AutoTokenizer.from_pretrained(source)

@@ -19,10 +19,8 @@ from rich.filesize import decimal
 from safetensors import SafetensorError
 
 from heretic.errors import ExportError, HereticError, UserError
+from heretic.integrity import MANIFEST_NAME, has_only_checksums
 from heretic.observability.events import Warned, emit
-
-MANIFEST_NAME = "heretic_metadata.json"
-"""Marks a folder as one that Heretic wrote; only such a folder is ever replaced."""
 
 DISK_MARGIN_FACTOR = 1.1
 DISK_MARGIN_BYTES = 64 * 1024**2
@@ -90,7 +88,8 @@ def check_target(folder: Path, overwrite: bool = False) -> Path:
             content = {entry.name for entry in target.iterdir()}
             if content and not overwrite:
                 raise UserError(f"{folder} exists and is not empty; choose another path.")
-            if content and MANIFEST_NAME not in content:
+            # Only what Heretic saved is ever replaced; checksums alone may be those of somebody else's model.
+            if content and (MANIFEST_NAME not in content or has_only_checksums(target / MANIFEST_NAME)):
                 raise UserError(f"{folder} was not written by Heretic and is not replaced; choose another path.")
         elif target.exists():
             raise UserError(f"{folder} is a file; choose the path of a folder.")

@@ -188,11 +188,18 @@ def _measured(content: ExportContent) -> str:
     return "\n\n".join(["## What was measured", table, *notes])
 
 
+def _trusting(loaded: LoadedModel) -> str:
+    """Arguments that let the model's own code run, as it was when the model was edited."""
+    if loaded.code is None:
+        return ""
+    return ", trust_remote_code=True" + "".join(f', {name}="{value}"' for name, value in loaded.code.pin.items())
+
+
 def _loading(loaded: LoadedModel, export_format: ExportFormat, hub_id: str | None) -> str:
     auto_class = "AutoModelForCausalLM" if loaded.processor is None else "AutoModelForImageTextToText"
     lines = [f"from transformers import {auto_class}, AutoTokenizer", ""]
     if export_format is ExportFormat.MERGED:
-        lines.append(f'model = {auto_class}.from_pretrained("path/to/this/folder", dtype="auto")')
+        lines.append(f'model = {auto_class}.from_pretrained("path/to/this/folder", dtype="auto"{_trusting(loaded)})')
         note = "The folder is a complete model: the edit is merged into the weights."
     else:
         revision = f', revision="{loaded.commit}"' if loaded.commit is not None else ""
@@ -200,11 +207,14 @@ def _loading(loaded: LoadedModel, export_format: ExportFormat, hub_id: str | Non
         # A folder of this machine is of no use to a reader elsewhere, and names such as `demo` are Heretic's own.
         base = _code(loaded.name)[1:-1] if hub_id is not None else "path/to/the/base/model"
         lines += [
-            f'base = {auto_class}.from_pretrained("{base}"{revision}, dtype="auto")',
+            f'base = {auto_class}.from_pretrained("{base}"{revision}, dtype="auto"{_trusting(loaded)})',
             'model = PeftModel.from_pretrained(base, "path/to/this/folder")',
         ]
         note = "The folder is a LoRA adapter: it is loaded together with the base model, and can be taken off again."
-    lines.append('tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")')
+    trusting = _trusting(loaded) if loaded.code is not None and "AutoTokenizer" in loaded.code.classes else ""
+    lines.append(f'tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder"{trusting})')
+    if loaded.code is not None:
+        note += " The base model runs Python code of its own: read it before you trust it."
     code = "\n".join(lines)
     return f"## How to load it\n\n{note}\n\n```python\n{code}\n```"
 

@@ -12,8 +12,8 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # public, but not listed there
 
 from heretic.errors import ExportError, HereticError, UserError
-from heretic.export.manifest import check_manifest
 from heretic.export.redact import redact
+from heretic.integrity import check_folder
 from heretic.observability.events import ModelUploaded, UploadStarted, emit
 
 _CLIENT_ERROR: type[Exception] = HfHubHTTPError.__bases__[0]
@@ -73,7 +73,7 @@ def upload_folder(folder: Path, repository: str, private: bool) -> str:
         ExportError: The folder is damaged, the network or the hub failed.
     """
     check_repository(repository)
-    differences = check_manifest(folder)
+    differences = check_folder(folder)
     if differences:
         first = differences[0]
         raise ExportError(f"{first.path} in {folder} is {first.kind.value} since it was saved; save the model again.")

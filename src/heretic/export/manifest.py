@@ -1,13 +1,11 @@
 """The manifest: where a saved folder comes from, what was measured, and the checksum of every file in it."""
 
-import hashlib
 import json
 import math
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from enum import Enum
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,24 +13,22 @@ from typing import Any
 import heretic
 from heretic.errors import UserError
 from heretic.evaluation.score import Score
-from heretic.export.atomic import MANIFEST_NAME
 from heretic.export.content import ExportContent, ExportFormat
 from heretic.export.redact import publishable
+from heretic.integrity import (
+    CHECKSUMS_ONLY,
+    FORMAT_VERSION,
+    MANIFEST_NAME,
+    FileEntry,
+    checksums,
+    entries_of,
+    files_of,
+    read_manifest_file,
+)
 from heretic.models.loaded import LoadedModel
 
-FORMAT_VERSION = 1
-
 _PACKAGES = ("torch", "transformers", "optuna", "peft", "safetensors")
-_CHUNK_BYTES = 1024**2
 _NORMAL_QUANTILE_95 = 1.959963984540054
-
-
-@dataclass(frozen=True, slots=True)
-class FileEntry:
-    """Checksum (SHA-256, hex) and size in bytes of one file."""
-
-    sha256: str
-    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +36,8 @@ class Manifest:
     """What ``heretic_metadata.json`` holds (DESIGN section 3).
 
     Attributes:
-        source: Name, commit, dtype and quantisation of the base model.
+        source: Name, commit, dtype, quantisation and weight format of the base model, and the commit of the Python code
+            that it was loaded with.
         format: ``merged`` or ``adapter``.
         behavior: The behaviour that was edited.
         trial: Trial number as the console shows it, from 1, or None.
@@ -101,10 +98,10 @@ class Manifest:
         Raises:
             KeyError: A field is missing.
             TypeError: A field has the wrong type.
-            ValueError: It was written by a newer Heretic.
+            ValueError: It holds checksums only.
         """
-        if data["manifest_version"] > FORMAT_VERSION:
-            raise ValueError(f"manifest version {data['manifest_version']} is newer than this Heretic knows")
+        if data["format"] == CHECKSUMS_ONLY:
+            raise ValueError("it holds checksums only")
         return cls(
             source=data["source"],
             format=data["format"],
@@ -119,26 +116,10 @@ class Manifest:
             verification=data["verification"],
             versions=data["versions"],
             created=data["created"],
-            files={name: FileEntry(entry["sha256"], entry["size"]) for name, entry in dict(data["files"]).items()},
+            files=entries_of(data),
             # Folders of earlier versions say nothing about it.
             adjustments=tuple(data.get("adjustments", ())),
         )
-
-
-class DifferenceKind(str, Enum):
-    """How a folder deviates from its manifest."""
-
-    CHANGED = "changed"
-    MISSING = "missing"
-    EXTRA = "extra"
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """One file that is not as the manifest says."""
-
-    path: str
-    kind: DifferenceKind
 
 
 def wilson_interval(count: float, total: int) -> tuple[float, float]:
@@ -165,23 +146,6 @@ def score_interval(score: Score) -> tuple[float, float] | None:
         return None
     low, high = wilson_interval(score.value, score.n)
     return low * score.n, high * score.n
-
-
-def sha256_of_file(path: Path) -> str:
-    """SHA-256 (hex) of a file of any size, read in pieces."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _files(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Every file but the manifest, as (relative path with forward slashes, path)."""
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.is_file() and name != MANIFEST_NAME:
-            yield name, path
 
 
 def _score_json(score: Score) -> dict[str, Any]:
@@ -213,6 +177,10 @@ def write_manifest(
                 "architecture": type(loaded.model).__name__,
                 "dtype": str(loaded.model.dtype).removeprefix("torch."),
                 "quantization": loaded.quantization,
+                "weights": loaded.weights,
+                "code": None
+                if loaded.code is None
+                else {"repository": loaded.code.repository, "commit": loaded.code.commit},
             }
         ),
         format=export_format.value,
@@ -236,7 +204,7 @@ def write_manifest(
             **{package: version(package) for package in _PACKAGES},
         },
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        files={name: FileEntry(sha256_of_file(path), path.stat().st_size) for name, path in _files(folder)},
+        files=checksums(files_of(folder)),
         adjustments=content.adjustments,
     )
     text = json.dumps(manifest.to_json(), indent=2, ensure_ascii=True) + "\n"
@@ -251,31 +219,10 @@ def read_manifest(folder: Path) -> Manifest:
         UserError: There is none, or it cannot be understood.
     """
     path = folder / MANIFEST_NAME
+    if not path.is_file():
+        raise UserError(f"{folder} has no readable {MANIFEST_NAME}; give a folder that Heretic saved.")
+    data = read_manifest_file(path)
     try:
-        return Manifest.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise UserError(f"{folder} has no readable {MANIFEST_NAME}; give a folder that Heretic saved.") from error
+        return Manifest.from_json(data)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} is damaged or too new ({error}); save the model again.") from error
-
-
-def check_manifest(folder: Path) -> list[Difference]:
-    """Compare every file with the manifest.
-
-    Names in the manifest are only compared with the folder's own listing, so a forged one opens nothing elsewhere.
-
-    Returns:
-        Files that changed, are missing or were added, sorted by path; empty where all is well.
-
-    Raises:
-        UserError: The manifest cannot be read.
-    """
-    expected = read_manifest(folder).files
-    present = dict(_files(folder))
-    differences = [Difference(name, DifferenceKind.MISSING) for name in expected.keys() - present.keys()]
-    differences += [Difference(name, DifferenceKind.EXTRA) for name in present.keys() - expected.keys()]
-    for name in expected.keys() & present.keys():
-        entry, path = expected[name], present[name]
-        if path.stat().st_size != entry.size or sha256_of_file(path) != entry.sha256:
-            differences.append(Difference(name, DifferenceKind.CHANGED))
-    return sorted(differences, key=lambda difference: difference.path)

@@ -27,6 +27,8 @@ KL_RELATIVE_TOLERANCE = 0.02
 """A re-scored KL within either tolerance counts as the same: the weights' own precision causes as much."""
 
 _SETTING_WIDTH = 160
+_LONG_VERIFICATION = 500_000_000
+"""Bytes; about a second of hashing."""
 _NOTE_WIDTH = 64
 """Columns of a sentence beside its label, in a terminal of 80."""
 
@@ -65,6 +67,25 @@ def _(event: events.RunStarted) -> list[Row]:
 @rows.register
 def _(event: events.Warned) -> list[Row]:
     return [Row("", f"Warning: {clean_line(event.message)}")]
+
+
+@rows.register
+def _(event: events.VerificationStarted) -> list[Row]:
+    # Reading less takes no time that anybody would wonder about.
+    if event.bytes < _LONG_VERIFICATION:
+        return []
+    return [
+        Row(
+            "Verifying",
+            f"reading {size(event.bytes)} in {plural(event.file_count, 'file')} of {clean_line(event.model)}",
+        ),
+        Row("", "to compare them with the manifest; --verify false skips this"),
+    ]
+
+
+@rows.register
+def _(event: events.FilesVerified) -> list[Row]:
+    return [Row("Verified", f"{plural(event.file_count, 'file')} as in the manifest, {duration(event.seconds)}")]
 
 
 @rows.register

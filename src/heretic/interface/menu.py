@@ -7,6 +7,7 @@ from pathlib import Path
 from heretic.errors import HereticError, SelectionError, TrialFailed
 from heretic.export.content import ExportFormat
 from heretic.export.hub import check_repository
+from heretic.file_names import safe_name
 from heretic.interface import picker
 from heretic.interface.chat import chat_loop
 from heretic.interface.formatting import trial_number
@@ -89,7 +90,7 @@ def upload(session: Session) -> None:
 def default_name(session: Session) -> str:
     """What an edited model is called unless the person types something else."""
     path = Path(session.bench.loaded.name).expanduser().resolve()
-    return f"{path.stem if path.suffix.lower() == '.gguf' else path.name}-heretic"
+    return f"{safe_name(path.stem if path.suffix.lower() == '.gguf' else path.name)}-heretic"
 
 
 def free_name(name: str) -> str:

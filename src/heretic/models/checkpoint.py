@@ -1,7 +1,6 @@
 """What is read of a model once, before its weights are tried with one dtype after the other."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import transformers
@@ -16,8 +15,9 @@ from transformers.utils.import_utils import is_vision_available
 from heretic.errors import ModelError
 from heretic.models.gguf import gguf_arguments
 from heretic.models.location import Location
-
-_PICKLE_ENDINGS = (".bin", ".pt", ".pth")
+from heretic.models.model_files import check_weights, has_safetensors
+from heretic.models.remote_code import RemoteCode, find_remote_code
+from heretic.models.verified import verify_model
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,8 @@ class Checkpoint:
         tokenizer: Padding on the left, with a padding token and, where the model has one, its chat template.
         processor: The processor of a vision-language model, else None.
         is_vision_language: Whether it reads images as well.
+        code: Python code of its own that it runs, or None.
+        weights: Format of its weights: ``safetensors``, ``gguf`` or ``pickle``.
     """
 
     location: Location
@@ -41,6 +43,12 @@ class Checkpoint:
     tokenizer: PreTrainedTokenizerBase
     processor: Any | None
     is_vision_language: bool
+    code: RemoteCode | None = None
+    weights: str = "safetensors"
+
+    def arguments_of(self, auto_class: str) -> dict[str, Any]:
+        """Keyword arguments of one auto class's `from_pretrained`."""
+        return {**self.arguments, **({} if self.code is None else self.code.arguments(auto_class))}
 
     def dtype_of(self, entry: str) -> str:
         """What an entry of the dtype chain means for this model; ``auto`` stays where the configuration names none."""
@@ -48,11 +56,14 @@ class Checkpoint:
         return str(configured).removeprefix("torch.") if entry == "auto" and configured is not None else entry
 
 
-def read_checkpoint(location: Location, revision: str | None, trust_remote_code: bool) -> Checkpoint:
-    """Read configuration, tokenizer and processor.
+def read_checkpoint(
+    location: Location, revision: str | None, trust_remote_code: bool, *, allow_pickle: bool, verify: bool
+) -> Checkpoint:
+    """Verify the files, then read configuration, tokenizer and processor.
 
     Raises:
         ModelError: This kind of model cannot be edited, or has no weights that are safe to load.
+        UserError: The files are not those of the model's manifest.
         Exception: Whatever transformers raises where a file is missing or cannot be read; see `load_errors`.
     """
     arguments: dict[str, Any] = {"trust_remote_code": trust_remote_code, **gguf_arguments(location.gguf_file)}
@@ -61,25 +72,37 @@ def read_checkpoint(location: Location, revision: str | None, trust_remote_code:
         # From here on all files come from one commit, also if the repository changes between two dtypes.
         commit = _current_commit(location, revision)
         arguments["revision"] = commit or revision
-    elif location.gguf_file is None:
-        _refuse_pickle(location)
-    configuration: Any = AutoConfig.from_pretrained(location.source, **arguments)
+    # First the files as such, since what is read next may already run code of the model.
+    check_weights(location, commit, allow_pickle)
+    if verify:
+        verify_model(location, commit)
+    code = find_remote_code(location, commit) if trust_remote_code else None
+
+    def further(auto_class: str) -> dict[str, Any]:
+        return {**arguments, **({} if code is None else code.arguments(auto_class))}
+
+    configuration: Any = AutoConfig.from_pretrained(location.source, **further("AutoConfig"))
     if getattr(configuration, "is_encoder_decoder", False):
         raise ModelError(
             f"{location.name} is an encoder-decoder model; name a decoder-only one, which Heretic can edit."
         )
     is_vision_language = location.gguf_file is None and is_vision_language_model(configuration)
-    tokenizer = prepared_tokenizer(AutoTokenizer.from_pretrained(location.source, **arguments))
+    tokenizer = prepared_tokenizer(AutoTokenizer.from_pretrained(location.source, **further("AutoTokenizer")))
     processor: Any = None
     if is_vision_language:
         if not is_vision_available():
             raise ModelError(f"{location.name} reads images as well, which needs Pillow; run 'pip install pillow'.")
         auto_processor: Any = AutoProcessor
-        processor = auto_processor.from_pretrained(location.source, **arguments)
+        processor = auto_processor.from_pretrained(location.source, **further("AutoProcessor"))
         if not tokenizer.chat_template:
             # Older vision-language repositories keep the template in a file that only the processor reads.
             tokenizer.chat_template = getattr(processor, "chat_template", None)
-    return Checkpoint(location, arguments, commit, configuration, tokenizer, processor, is_vision_language)
+    weights = "gguf" if location.gguf_file is not None else "safetensors"
+    if allow_pickle and weights == "safetensors" and not has_safetensors(location, commit):
+        weights = "pickle"
+    return Checkpoint(
+        location, arguments, commit, configuration, tokenizer, processor, is_vision_language, code, weights
+    )
 
 
 def _current_commit(location: Location, revision: str | None) -> str | None:
@@ -91,17 +114,6 @@ def _current_commit(location: Location, revision: str | None) -> str | None:
             "download its .gguf file and name that."
         )
     return extract_commit_hash(file, None)
-
-
-def _refuse_pickle(location: Location) -> None:
-    """Say why a folder with nothing but pickled weights is not loaded."""
-    files = [file.name for file in sorted(Path(location.source).iterdir())]
-    pickled = [name for name in files if name.endswith(_PICKLE_ENDINGS) and not name.startswith("training_args")]
-    if pickled and not any(name.endswith(".safetensors") for name in files):
-        raise ModelError(
-            f"The weights of {location.name} are pickled ({pickled[0]}), and such files can run any code when they are "
-            "opened; convert the model to safetensors."
-        )
 
 
 def is_vision_language_model(configuration: Any) -> bool:

@@ -180,8 +180,8 @@ _BY_PHRASE: tuple[tuple[tuple[str, ...], str], ...] = (
     ),
     (
         ("cannot be loaded with `safetensors`",),
-        "{name} has no safetensors weights, and pickled ones can run any code when they are opened; convert the model "
-        "or name another one.",
+        "{name} has no safetensors weights, and pickled ones can run any code when they are opened; convert the model, "
+        "name another one, or, if you trust it, run again with --allow-pickle.",
     ),
     (
         ("no file named model", "does not appear to have a file named model", "does not appear to have files named"),

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from heretic.models.remote_code import RemoteCode
+
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
@@ -20,6 +22,8 @@ class LoadedModel:
         processor: The processor of a vision-language model, else None.
         dtype: The entry of the dtype chain that was accepted, e.g. ``bfloat16``.
         quantization: ``none``, ``bnb_4bit`` or ``bnb_8bit``.
+        weights: Format of the weight files: ``safetensors``, ``gguf`` or ``pickle``.
+        code: The model's own Python code that it runs, or None.
     """
 
     name: str
@@ -30,6 +34,8 @@ class LoadedModel:
     processor: Any | None
     dtype: str
     quantization: str
+    weights: str = "safetensors"
+    code: RemoteCode | None = None
 
     @property
     def device(self) -> torch.device:

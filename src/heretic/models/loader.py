@@ -1,6 +1,7 @@
 """Loading a model: the dtype chain, each entry proved by really generating with finite logits."""
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ import torch
 from transformers import BitsAndBytesConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from heretic.errors import ModelError
+from heretic.errors import ModelError, UserError
 from heretic.models.chat_template import ChatFormatter
 from heretic.models.checkpoint import Checkpoint, model_class, read_checkpoint
 from heretic.models.devices import device_count, empty_cache, pick_device
@@ -63,6 +64,14 @@ class LoadingSettings(Protocol):
     def trust_remote_code(self) -> bool:
         """Whether the model's own Python code may run."""
 
+    @property
+    def allow_pickle(self) -> bool:
+        """Whether weights may be pickled."""
+
+    @property
+    def verify(self) -> bool:
+        """Whether files are compared with the model's manifest."""
+
 
 def load_model(name: str, settings: LoadingSettings) -> LoadedModel:
     """Load a model with the first dtype of the chain that works.
@@ -76,6 +85,7 @@ def load_model(name: str, settings: LoadingSettings) -> LoadedModel:
 
     Raises:
         ModelError: The model cannot be loaded; at once where no dtype can mend the failure.
+        UserError: Its files are not those of its manifest.
     """
     location = locate(name)
     quieten_libraries(show_downloads=location.is_hub and sys.stderr.isatty())
@@ -84,10 +94,16 @@ def load_model(name: str, settings: LoadingSettings) -> LoadedModel:
     device = pick_device(settings.device)
     started = time.perf_counter()
     try:
-        checkpoint = read_checkpoint(location, settings.model_revision, settings.trust_remote_code)
+        checkpoint = read_checkpoint(
+            location,
+            settings.model_revision,
+            settings.trust_remote_code,
+            allow_pickle=settings.allow_pickle,
+            verify=settings.verify,
+        )
     except Exception as error:
         diagnosis = diagnose(error, name)
-        if isinstance(error, ModelError) or diagnosis is None:
+        if isinstance(error, UserError) or diagnosis is None:
             raise
         reason = diagnosis.reason
         raise ModelError(reason if diagnosis.is_final else f"{name} cannot be loaded: {reason}.") from error
@@ -141,14 +157,18 @@ def _attempt(checkpoint: Checkpoint, settings: LoadingSettings, dtype: str, devi
 
 def _load(checkpoint: Checkpoint, settings: LoadingSettings, dtype: str, device: torch.device) -> LoadedModel:
     location, tokenizer = checkpoint.location, checkpoint.tokenizer
-    model, information = model_class(checkpoint.is_vision_language).from_pretrained(
+    if settings.allow_pickle:
+        # transformers would have a service on the hub convert pickled weights, with this user's login.
+        os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
+    auto_class = model_class(checkpoint.is_vision_language)
+    model, information = auto_class.from_pretrained(
         location.source,
         dtype=dtype if dtype == "auto" else getattr(torch, dtype),
-        use_safetensors=None if location.gguf_file else True,
+        use_safetensors=None if checkpoint.weights != "safetensors" else True,
         output_loading_info=True,
         **placement(settings, device),
         **(dequantized() if location.gguf_file else _quantization(settings.quantization)),
-        **checkpoint.arguments,
+        **checkpoint.arguments_of(auto_class.__name__),
     )
     missing = sorted(information["missing_keys"])
     if missing:
@@ -171,6 +191,8 @@ def _load(checkpoint: Checkpoint, settings: LoadingSettings, dtype: str, device:
         processor=checkpoint.processor,
         dtype=str(model.dtype).removeprefix("torch."),
         quantization=settings.quantization,
+        weights=checkpoint.weights,
+        code=checkpoint.code,
     )
 
 

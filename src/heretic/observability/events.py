@@ -1,12 +1,14 @@
 """What happens during a run, as frozen payloads; everybody may emit, interface and observability subscribe.
 
-Payloads hold plain values only, so that this module imports nothing of Heretic.
+Payloads hold plain values only, so that this module imports nothing of Heretic but what keeps secrets out of them.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+
+from heretic.redaction import without_secrets
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,23 @@ class RunEnded(Event):
     seconds: float
     error: str = ""
     traceback: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class VerificationStarted(Event):
+    """The files of a model are about to be compared with its manifest, which reads all of them."""
+
+    model: str
+    file_count: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class FilesVerified(Event):
+    """Every file of a model is as its manifest says."""
+
+    file_count: int
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -486,7 +505,9 @@ _handlers: list[Handler] = []
 
 
 def emit(event: Event) -> None:
-    """Pass an event to every subscriber, in the order of subscription."""
+    """Pass an event to every subscriber, in the order of subscription; no secret gets that far."""
+    if _handlers:
+        event = without_secrets(event)
     for handler in tuple(_handlers):
         handler(event)
 

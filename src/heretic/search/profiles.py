@@ -188,6 +188,8 @@ def parse_profiles(text: str) -> tuple[Profile, ...]:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ProfileError(f"it is not valid TOML: {first_line(error)}") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, hundreds of nested lists
+        raise ProfileError(f"it cannot be read: {first_line(error)}") from error
     tables = content.get("profile", [])
     if not isinstance(tables, list):
         raise ProfileError("'profile' is not a list of tables; write [[profile]]")

@@ -14,6 +14,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from heretic.errors import StudyError, first_line
+from heretic.redaction import mask_secrets, without_password, without_secrets
 from heretic.search.objective import BOTH_NUMBERS, Objective
 from heretic.search.pulse import PULSE_ATTRIBUTE, Pulse, still_works
 from heretic.search.record import TrialRecord, TrialState
@@ -41,7 +42,7 @@ def shown_url(url: str) -> str:
         StudyError: It is no database URL.
     """
     try:
-        return make_url(url).set(query={}).render_as_string(hide_password=True)
+        return make_url(without_password(url)).set(query={}).render_as_string(hide_password=True)
     except (ArgumentError, ValueError) as error:
         raise StudyError(
             "The study storage is no database URL; name one with --storage, e.g. sqlite:///heretic_study.db."
@@ -72,9 +73,9 @@ def storage_errors(url: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
+        detail = mask_secrets(str(error.__cause__ or error))
         raise StudyError(
-            f"The study storage {shown} needs a database driver ({error.__cause__ or error}); install it or name "
-            "another --storage."
+            f"The study storage {shown} needs a database driver ({detail}); install it or name another --storage."
         ) from error
     except optuna.exceptions.UpdateFinishedTrialError as error:
         raise StudyError(
@@ -92,7 +93,7 @@ def storage_errors(url: str) -> Iterator[None]:
         elif "disk is full" in text or "disk i/o" in text:
             problem, step = "cannot be written because the disk is full", "free some space and run the command again"
         else:
-            problem, step = f"failed ({first_line(error)})", "check it or name another --storage"
+            problem, step = f"failed ({mask_secrets(first_line(error))})", "check it or name another --storage"
         raise StudyError(f"The study storage {shown} {problem}; {step}.") from error
 
 
@@ -176,7 +177,8 @@ def tell(study: optuna.Study, trial: optuna.Trial, record: TrialRecord, objectiv
     decided, else the number of answers known. The sampler ranks pruned trials by their last step, so those that came
     far are preferred.
     """
-    trial.set_user_attr(RECORD_ATTRIBUTE, record.to_json())
+    # A reason may quote what a plug-in or a driver said.
+    trial.set_user_attr(RECORD_ATTRIBUTE, without_secrets(record.to_json()))
     if record.state is TrialState.FAILED:
         study.tell(trial, state=OptunaState.FAIL)
     elif record.state is TrialState.PRUNED:

@@ -17,6 +17,8 @@ PROMISED = {
     "device_map": "auto",
     "max_memory": None,
     "trust_remote_code": False,
+    "allow_pickle": False,
+    "verify": True,
     "compile": False,
     "system_prompt": "You are a helpful assistant.",
     "batch_size": 0,

@@ -16,9 +16,9 @@ from heretic.errors import ExportError
 from heretic.export import verify
 from heretic.export.adapter import WEIGHTS_NAME, check_factors, factor_bytes, write_adapter
 from heretic.export.content import ExportContent, ExportFormat
-from heretic.export.manifest import check_manifest
 from heretic.export.verify import verify_adapter
 from heretic.export.weights import save_model
+from heretic.integrity import check_folder
 from heretic.models.loaded import LoadedModel
 from heretic.observability.events import Event, Warned
 
@@ -79,7 +79,7 @@ def test_base_with_adapter_is_the_edited_model(
         load_base=lambda: build_pico(name, dtype=dtype),
     )
     assert (saved.format, saved.verified_answers) == (ExportFormat.ADAPTER, 2)
-    assert check_manifest(saved.path) == []
+    assert check_folder(saved.path) == []
     base = build_pico(name, dtype=dtype)
     unedited = all_logits(base)
     adapted = all_logits(PeftModel.from_pretrained(base, str(saved.path)).eval())

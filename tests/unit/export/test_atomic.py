@@ -12,13 +12,13 @@ from tests.unit.export.conftest import names_in
 from heretic.errors import ExportError, UserError
 from heretic.export import atomic
 from heretic.export.atomic import (
-    MANIFEST_NAME,
     check_file_target,
     check_free_space,
     check_target,
     save_error,
     staged_folder,
 )
+from heretic.integrity import MANIFEST_NAME
 
 
 def write(folder: Path, text: str = "new") -> None:

@@ -7,18 +7,14 @@ import pytest
 
 from heretic.errors import UserError
 from heretic.evaluation.score import Score
-from heretic.export.atomic import MANIFEST_NAME
 from heretic.export.content import ExportContent, ExportFormat
 from heretic.export.manifest import (
-    Difference,
-    DifferenceKind,
-    check_manifest,
     read_manifest,
     score_interval,
-    sha256_of_file,
     wilson_interval,
     write_manifest,
 )
+from heretic.integrity import MANIFEST_NAME, Difference, DifferenceKind, check_folder, sha256_of_file
 from heretic.models.loaded import LoadedModel
 
 
@@ -85,7 +81,7 @@ def test_password_of_the_storage_is_masked(folder: Path) -> None:
 
 
 def test_unchanged_folder(folder: Path) -> None:
-    assert check_manifest(folder) == []
+    assert check_folder(folder) == []
 
 
 def test_every_kind_of_change_is_found(folder: Path) -> None:
@@ -95,7 +91,7 @@ def test_every_kind_of_change_is_found(folder: Path) -> None:
     path.write_bytes(data)
     (folder / "sub" / "a.txt").unlink()
     (folder / "sub" / "b.txt").write_text("b")
-    assert check_manifest(folder) == [
+    assert check_folder(folder) == [
         Difference("sub/a.txt", DifferenceKind.MISSING),
         Difference("sub/b.txt", DifferenceKind.EXTRA),
         Difference("weights.safetensors", DifferenceKind.CHANGED),
@@ -107,14 +103,14 @@ def test_forged_name_opens_nothing_outside(folder: Path, tmp_path: Path) -> None
     data = json.loads((folder / MANIFEST_NAME).read_text())
     data["files"]["../outside"] = {"sha256": sha256_of_file(tmp_path / "outside"), "size": 6}
     (folder / MANIFEST_NAME).write_text(json.dumps(data))
-    assert check_manifest(folder) == [Difference("../outside", DifferenceKind.MISSING)]
+    assert check_folder(folder) == [Difference("../outside", DifferenceKind.MISSING)]
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "not json", '{"manifest_version": 99}', '{"manifest_version": 1}'])
 def test_damaged_manifest(folder: Path, text: str) -> None:
     (folder / MANIFEST_NAME).write_text(text)
     with pytest.raises(UserError, match="damaged or too new"):
-        check_manifest(folder)
+        check_folder(folder)
 
 
 def test_missing_manifest(tmp_path: Path) -> None:

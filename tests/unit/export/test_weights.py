@@ -16,8 +16,9 @@ from transformers import AutoTokenizer, GenerationConfig, PreTrainedModel
 from heretic.errors import ExportError, UserError
 from heretic.export import atomic, weights
 from heretic.export.content import ExportContent, ExportFormat
-from heretic.export.manifest import check_manifest, read_manifest
+from heretic.export.manifest import read_manifest
 from heretic.export.weights import model_bytes, save_model
+from heretic.integrity import check_folder
 from heretic.models.loaded import LoadedModel
 
 
@@ -48,7 +49,7 @@ def test_saved_folder_is_the_model(loaded: LoadedModel, content: ExportContent, 
     sizes = [path.stat().st_size for path in saved.path.rglob("*") if path.is_file()]
     assert (saved.file_count, saved.bytes) == (len(sizes), sum(sizes))
     assert (saved.format, saved.verified_answers) == (ExportFormat.MERGED, 2)
-    assert check_manifest(saved.path) == []
+    assert check_folder(saved.path) == []
     assert read_manifest(saved.path).verification == {"answers_compared": 2}
 
 
@@ -173,7 +174,7 @@ def test_failing_step_leaves_nothing_and_the_next_save_succeeds(
             save_model(loaded, tmp_path / "out", content)
     assert names_in(tmp_path) == set()
     saved = save_model(loaded, tmp_path / "out", content)
-    assert check_manifest(saved.path) == []
+    assert check_folder(saved.path) == []
 
 
 def test_disk_that_fills_up_between_two_shards(
@@ -232,7 +233,7 @@ def test_existing_model_is_not_overwritten_silently(
     with pytest.raises(UserError, match="not empty"):
         save_model(loaded, tmp_path / "out", content)
     assert read_manifest(saved.path) == before
-    assert check_manifest(saved.path) == []
+    assert check_folder(saved.path) == []
     other = as_loaded(build_pico("llama", seed=5))
     save_model(other, tmp_path / "out", content, overwrite=True)
     assert torch.equal(all_logits(load_back(saved.path)), all_logits(other.model))

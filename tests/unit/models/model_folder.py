@@ -23,6 +23,8 @@ class LoadSettings:
     device_map: Any = "auto"
     max_memory: dict[str, str] | None = None
     trust_remote_code: bool = False
+    allow_pickle: bool = False
+    verify: bool = True
 
 
 def save_pico(

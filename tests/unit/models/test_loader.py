@@ -20,10 +20,14 @@ from tests.unit.models.model_folder import LoadSettings, save_pico
 from transformers import AutoModelForCausalLM, GenerationConfig, T5Config
 
 from heretic.errors import ModelError
+from heretic.integrity import MANIFEST_NAME, checksums, files_of, write_manifest_file
 from heretic.models import checkpoint as checkpoint_module
 from heretic.models import loader
 from heretic.models.loader import load_model, placement
-from heretic.observability.events import DtypeRejected, ModelLoaded, ModelLoading, subscribed
+from heretic.models.location import locate
+from heretic.models.remote_code import find_remote_code
+from heretic.models.verified import VerificationError
+from heretic.observability.events import DtypeRejected, FilesVerified, ModelLoaded, ModelLoading, subscribed
 
 
 def load_with_events(name, **settings):
@@ -205,6 +209,111 @@ def test_pickled_weights_are_refused(tmp_path):
     message, _ = refused(tmp_path)
     assert "pickled (pytorch_model.bin)" in message
     assert "convert the model to safetensors" in message
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "last.ckpt"])
+def test_pickled_weights_are_refused_by_any_ending(tmp_path, name):
+    model = save_pico(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(model.state_dict(), tmp_path / name)
+    message, events = refused(tmp_path)
+    assert f"pickled ({name})" in message
+    assert "--allow-pickle" in message
+    assert events == []
+
+
+def test_pickled_weights_are_loaded_on_request(tmp_path):
+    model = save_pico(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    loaded, _ = load_with_events(tmp_path, allow_pickle=True)
+    assert loaded.weights == "pickle"
+    assert torch.equal(loaded.model.model.embed_tokens.weight, model.model.embed_tokens.weight)
+
+
+@pytest.mark.parametrize(("shard", "word"), [("evil.bin", "pickled"), ("../evil.safetensors", "outside")])
+def test_an_index_leads_neither_to_pickled_weights_nor_outside(tmp_path, shard, word):
+    model = save_pico(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    # Files beside it that end in .safetensors do not make the index harmless.
+    save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
+    torch.save(model.state_dict(), tmp_path / "evil.bin")
+    index = {"metadata": {}, "weight_map": dict.fromkeys(model.state_dict(), shard)}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    message, events = refused(tmp_path)
+    assert word in message
+    assert events == []
+
+
+def test_an_adapter_beside_the_model_is_not_unpickled(tmp_path):
+    save_pico(tmp_path)
+    (tmp_path / "adapter_config.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "adapter_model.bin").write_bytes(b"")
+    message, _ = refused(tmp_path)
+    assert "adapter_model.bin" in message
+
+
+def sealed(folder):
+    entries = {name: {"sha256": e.sha256, "size": e.size} for name, e in checksums(files_of(folder)).items()}
+    write_manifest_file(folder / MANIFEST_NAME, {"manifest_version": 1, "format": "checksums", "files": entries})
+
+
+def test_a_model_is_compared_with_its_manifest_before_its_code_runs(tmp_path):
+    save_pico(tmp_path)
+    sealed(tmp_path)
+    _, events = load_with_events(tmp_path)
+    assert isinstance(events[1], FilesVerified)
+    marker = tmp_path.parent / "it ran"
+    (tmp_path / "own.py").write_text(f"open({str(marker)!r}, 'w').close()\n", encoding="utf-8")
+    change_json(tmp_path / "config.json", auto_map={"AutoConfig": "own.OwnConfig"}, model_type="own")
+    with pytest.raises(VerificationError, match=r"config\.json.*own\.py.*heretic verify.*--verify false"):
+        load_model(str(tmp_path), LoadSettings(trust_remote_code=True))
+    assert not marker.exists()
+
+
+def test_verification_can_be_left_out(tmp_path):
+    save_pico(tmp_path)
+    sealed(tmp_path)
+    (tmp_path / "notes.txt").write_text("x", encoding="utf-8")
+    with pytest.raises(VerificationError, match="notes"):
+        load_model(str(tmp_path), LoadSettings())
+    load_model(str(tmp_path), LoadSettings(verify=False))
+
+
+def test_a_hub_model_is_compared_with_its_manifest_except_for_its_card(hub_cache):
+    snapshot = cached_model(hub_cache)["main"]
+    (snapshot / "README.md").write_text("x", encoding="utf-8")
+    sealed(snapshot)
+    (snapshot / "README.md").write_text("edited on its page", encoding="utf-8")
+    load_with_events("owner/model")
+    with (snapshot / "model.safetensors").open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"\x01")
+    with pytest.raises(VerificationError, match=r"model\.safetensors.*cache"):
+        load_model("owner/model", LoadSettings())
+
+
+OTHER_COMMIT = "fedcba9876543210fedcba9876543210fedcba98"
+
+
+def test_code_of_another_repository_is_pinned(hub_cache, tmp_path):
+    folder = tmp_path / "model"
+    save_pico(folder)
+    change_json(folder / "config.json", auto_map={"AutoConfig": "coder/code--own.OwnConfig"})
+    repository = hub_cache / "models--coder--code"
+    for commit in (OTHER_COMMIT, COMMITS["main"]):
+        (repository / "snapshots" / commit).mkdir(parents=True)
+        (repository / "snapshots" / commit / "own.py").write_text("", encoding="utf-8")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(OTHER_COMMIT, encoding="utf-8")
+    code = find_remote_code(locate(str(folder)), None)
+    assert (code.repository, code.commit) == ("coder/code", OTHER_COMMIT)
+    assert code.arguments("AutoConfig") == {"code_revision": OTHER_COMMIT}
+    assert code.arguments("AutoTokenizer") == {}
+    # A saved folder says which commit it was made with.
+    source = {"code": {"repository": "coder/code", "commit": COMMITS["main"]}}
+    write_manifest_file(folder / MANIFEST_NAME, {"manifest_version": 1, "files": {}, "source": source})
+    assert find_remote_code(locate(str(folder)), None).commit == COMMITS["main"]
 
 
 def test_weights_that_are_missing_are_not_replaced_by_random_ones(tmp_path):

@@ -1,0 +1,56 @@
+"""Names of files that come from data (model ids, manifests, weight indexes): they never lead out of their folder."""
+
+import re
+import unicodedata
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from heretic.errors import UserError
+
+LONGEST = 120
+"""Bytes of a name; file systems take 255, and suffixes are added."""
+
+# Separators, what Windows forbids, control characters, and marks that reverse the direction of text.
+_FORBIDDEN = re.compile(r'[\x00-\x1f\x7f-\x9f<>:"/\\|?*\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]+')
+_RESERVED = re.compile(
+    r"(con|prn|aux|nul|com[0-9\u00b9\u00b2\u00b3]|lpt[0-9\u00b9\u00b2\u00b3]|conin\$|conout\$)\s*(\..*)?", re.I
+)
+
+
+def safe_name(text: str, fallback: str = "model") -> str:
+    """Any text as the name of one file or folder, on every common system.
+
+    Args:
+        text: Where the name comes from.
+        fallback: The name where nothing of the text is left.
+    """
+    name = _FORBIDDEN.sub("-", unicodedata.normalize("NFC", text))
+    name = name.encode()[:LONGEST].decode(errors="ignore")
+    # A leading dot hides a file, a leading minus looks like an option; Windows drops dots and spaces at the end.
+    name = name.lstrip(".- ").rstrip(". -")
+    if not name:
+        return fallback
+    return f"_{name}" if _RESERVED.fullmatch(name) else name
+
+
+def leads_outside(name: str) -> bool:
+    """Whether a relative name from data is absolute, climbs out of its folder, or is no name at all; on any system."""
+    if not name or "\x00" in name:
+        return True
+    windows = PureWindowsPath(name)
+    rooted = bool(windows.drive or windows.root) or PurePosixPath(name).is_absolute()
+    return rooted or ".." in windows.parts or ".." in PurePosixPath(name).parts
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The path of a file in a folder, by a name from data; links are followed to see where they lead.
+
+    Raises:
+        UserError: The name or a link leads out of the folder.
+    """
+    path = folder / name if not leads_outside(name) else None
+    try:
+        if path is not None and path.resolve().is_relative_to(folder.resolve()):
+            return path
+    except (OSError, RuntimeError, ValueError):  # a loop of links, a name that is too long
+        path = None
+    raise UserError(f"The name {name[:LONGEST]!r} leads out of the folder {folder}; remove it, or get the files again.")
