@@ -26,7 +26,7 @@ Examples:
   heretic directions FILE [FILE ...]
       Show, compare, plot or add up direction files; see heretic directions -h.
   heretic status
-      Show a study, also while it runs in another terminal; see heretic status -h.
+      Show a study, also while it runs elsewhere; see heretic status -h.
   heretic verify FOLDER
       Compare a saved model with its manifest; see heretic verify -h.
   heretic checksum FOLDER
@@ -46,7 +46,8 @@ General
 """
 
 _CONCLUSION = """\
-Exit codes: 0 done, 1 failed, 2 something given cannot be used, 130 interrupted.
+Exit codes: 0 done, 1 failed, 2 something given cannot be used,
+130 interrupted, 143 terminated (SIGTERM).
 """
 
 

@@ -56,6 +56,8 @@ ALL_EVENTS: list[events.Event] = [
     trial(),
     events.BatchMeasured(4, 7.4, 12_345, 1668.2, {"host": {"used_bytes": 5, "peak_bytes": 6, "available_bytes": 7}}),
     events.SearchFinished(40, 80.0, False),
+    events.VerificationStarted("out/edited", 9, 1_976_000_000),
+    events.FilesVerified(9, 1.2),
     events.TrialRaised((11,), "ValueError: no", "Traceback (most recent call last):\n"),
     events.FrontChecked(11, 100, 100, 12.3456, 98, 11.9876),
     events.ProfilesKept("/home/me/.config/heretic/profiles.toml", "mistral", 3),
