@@ -23,12 +23,13 @@ import optuna
 import tomllib
 
 from heretic import workbench
-from heretic.config import load_settings
+from heretic.config import Settings, load_settings
 from heretic.errors import HereticError
 from heretic.extraction import extract
 from heretic.observability.events import Event, Warned, subscribed
 from heretic.search.pareto import hypervolume, pareto_front
 from heretic.session import Session
+from heretic.workbench import evaluator_options
 from heretic.workflow import open_matching_study, with_start, without_asking
 
 HERE = Path(__file__).parent
@@ -48,7 +49,7 @@ CHANGES_THE_MODEL = {"--iterative-rounds"}
 
 
 class Memory:
-    """Functions that return what they returned for the same arguments, the settings aside."""
+    """Functions that return what they returned for the same arguments; of settings only those of measuring count."""
 
     def __init__(self) -> None:
         self.statistics_change = False
@@ -63,7 +64,8 @@ class Memory:
                 return function(*arguments, **keywords)
             prompts = [own.fingerprint for own in arguments if hasattr(own, "fingerprint")]
             plain = [own for own in arguments if isinstance(own, (bool, str))]
-            key = repr((prompts, plain, sorted(keywords.items())))
+            measured_by = [evaluator_options(own, None).identity for own in arguments if isinstance(own, Settings)]
+            key = repr((prompts, plain, measured_by, sorted(keywords.items())))
             if key not in known:
                 known[key] = function(*arguments, **keywords)
             return known[key]
