@@ -154,7 +154,7 @@ def origin(settings: Settings, runner: ModelRunner, fingerprint: str) -> dict[st
         "hidden_size": runner.layout.hidden_size,
         "layer_count": runner.layout.layer_count,
         "response_prefix": runner.calibration.response_prefix,
-        "extractor": settings.extractor,
+        "extractor": settings.direction_method,
         "options": {name: _without_folder(value) for name, value in options.items() if _is_plain(value)},
         **created_now(),
     }

@@ -320,7 +320,7 @@ def study_identity(
     calibration = runner.calibration
     compared = directions.provenance.get(COMPARED_TEXTS) or {}
     method = (
-        f"{settings.extractor} {extractor_options(settings)} {','.join(settings.transforms)} "
+        f"{settings.direction_method} {extractor_options(settings)} {','.join(settings.transforms)} "
         f"{transform_options(settings)} {settings.layers} {settings.direction_source} {settings.iterative_rounds} "
         f"{settings.min_direction_magnitude} {settings.max_kl_per_round} "
         f"{' '.join(f'{role} {texts}' for role, texts in sorted(compared.items()))}"

@@ -35,7 +35,7 @@ def runner() -> ModelRunner:
 
 def obtain(runner: ModelRunner, **settings: Any) -> tuple[DirectionSet, list[Event]]:
     """What a run with these settings works with, and what it says; extracting has to be asked for."""
-    chosen = Settings(model="pico", **settings)
+    chosen = Settings(model="pico", **{"extractor": "mean", **settings})
     seen: list[Event] = []
     with pytest.MonkeyPatch.context() as patch, subscribed(seen.append):
         if settings.get("load_directions"):

@@ -33,7 +33,9 @@ from heretic.workbench import (
     study_identity,
 )
 
-SETTINGS = Settings(model="pico", batch_size=5, response_prefix="", kl_tokens=4, refusal_check_tokens=4)
+SETTINGS = Settings(
+    model="pico", extractor="mean", batch_size=5, response_prefix="", kl_tokens=4, refusal_check_tokens=4
+)
 BAD = PromptSet("bad", tuple(Prompt(f"Never {number}") for number in range(6)))
 SETS = PromptSets(PromptSet("good", PROMPTS), BAD, PromptSet("good", PROMPTS), BAD)
 

@@ -200,10 +200,11 @@ class DirectionSection(Section):
 
     title = "Direction"
 
-    extractor: Text = Field(
-        default="mean",
+    extractor: Text | None = Field(
+        default=None,
         description="Method that finds the direction: mean, pca, probe, ensemble (probe and pca), cones, leace, rdo "
-        "(mean, refined by gradient), or a plug-in.",
+        "(mean, refined by gradient), or a plug-in. Not set: rdo wherever gradients can be had, else mean.",
+        examples=["mean"],
     )
     transforms: list[Text] = Field(
         default=["projected"],

@@ -86,7 +86,9 @@ class Settings(
             )
         fields = type(self).model_fields
         finding = [name for name in DirectionSection.model_fields if name not in _DIRECTION_FILES]
-        changed = [name for name in finding if getattr(self, name) != fields[name].default]
+        # Profiles name the plain method for models that need no other.
+        plain = {"extractor": "mean"}
+        changed = [name for name in finding if getattr(self, name) not in (fields[name].default, plain.get(name))]
         if self.load_directions and changed:
             flag = "--" + changed[0].replace("_", "-")
             raise ValueError(
@@ -112,6 +114,13 @@ class Settings(
     def seeds_by_gradient(self) -> bool:
         """Whether the search starts from strengths found by gradient: as asked for, else wherever that is possible."""
         return self._seeding_obstacle() is None if self.gradient_seeding is None else self.gradient_seeding
+
+    @property
+    def direction_method(self) -> str:
+        """The extractor: as asked for, else rdo where gradients can be had for one extraction, and mean elsewhere."""
+        if self.extractor is not None:
+            return self.extractor
+        return "rdo" if self._seeding_obstacle() is None and self.iterative_rounds == 1 else "mean"
 
     def _seeding_obstacle(self) -> str | None:
         """What rules gradient seeding out, as a sentence that names the option to change."""

@@ -41,17 +41,17 @@ def check_method(settings: Settings, target: PromptSet, baseline: PromptSet) -> 
         PluginError: There is no such extractor or transform.
         ConfigurationError: There are too few prompts for it, or its options do not fit; the message names the option.
     """
-    method = EXTRACTORS.get(settings.extractor)
-    method.check(settings.extractor, len(target), len(baseline), extractor_options(settings))
+    method = EXTRACTORS.get(settings.direction_method)
+    method.check(settings.direction_method, len(target), len(baseline), extractor_options(settings))
     if method.refined and settings.quantization != "none":
         raise ConfigurationError(
-            f"The extractor {settings.extractor} needs gradients through the weights, which quantised ones do not "
-            "give; use --quantization none or choose another --extractor such as mean."
+            f"The extractor {settings.direction_method} needs gradients through the weights, which quantised ones do "
+            "not give; use --quantization none or choose another --extractor such as mean."
         )
     if method.refined and settings.iterative_rounds > 1:
         raise ConfigurationError(
-            f"The extractor {settings.extractor} refines the directions of one extraction; use --iterative-rounds 1 or "
-            "choose another --extractor such as mean."
+            f"The extractor {settings.direction_method} refines the directions of one extraction; use "
+            "--iterative-rounds 1 or choose another --extractor such as mean."
         )
     for name in settings.transforms:
         TRANSFORMS.get(name)
@@ -111,7 +111,7 @@ def extract(settings: Settings, runner: ModelRunner, target: PromptSet, baseline
     Raises:
         ConfigurationError: The method does not work on these prompts; the message names the option to change.
     """
-    method = EXTRACTORS.get(settings.extractor)
+    method = EXTRACTORS.get(settings.direction_method)
     needs = (method.needs_second_moment, method.needs_residuals)
     of_target, runner = collect_statistics(runner, target, *needs)
     of_baseline, runner = collect_statistics(runner, baseline, *needs)

@@ -8,13 +8,14 @@ from heretic.directions.extractor import EXTRACTORS
 from heretic.directions.layers import discriminative_layers
 from heretic.directions.types import DirectionSet
 from heretic.edits.output_space import OutputSpaceEditor
+from heretic.errors import ModelError, OutOfMemoryError
 from heretic.evaluation.refusal_patterns import RefusalDetector
 from heretic.extraction.cosmic import cosmic_scores
 from heretic.extraction.extract import Extraction, check_method, extract
 from heretic.extraction.refinement import RefinementOptions, refined
 from heretic.extraction.rounds import RoundOptions, further_rounds
 from heretic.models.runner import ModelRunner
-from heretic.observability.events import DirectionsFound, PositionChosen, emit
+from heretic.observability.events import DirectionsFound, PositionChosen, Warned, emit
 from heretic.prompts.types import PromptSet
 
 COSMIC_DEPTHS = (0.3, 0.9)
@@ -53,10 +54,7 @@ def find_directions(settings: Settings, runner: ModelRunner, target: PromptSet, 
     first = extract(settings, runner, target, baseline)
     options = refinement_options(settings)
     if options is not None:
-        shows = RefusalDetector(settings.refusal_detection_mode, settings.refusal_markers).is_refusal
-        first = replace(
-            first, directions=refined(runner, first.directions, baseline.prompts, target.prompts, shows, options)
-        )
+        first = replace(first, directions=_refined(settings, runner, first.directions, target, baseline, options))
     directions = first.directions
     if settings.iterative_rounds > 1:
         directions = further_rounds(
@@ -84,9 +82,28 @@ def find_directions(settings: Settings, runner: ModelRunner, target: PromptSet, 
     return Found(directions, factors, position)
 
 
+def _refined(
+    settings: Settings,
+    runner: ModelRunner,
+    directions: DirectionSet,
+    target: PromptSet,
+    baseline: PromptSet,
+    options: RefinementOptions,
+) -> DirectionSet:
+    """The directions, refined; as they are, with a warning, where nobody asked for it and it cannot be done."""
+    shows = RefusalDetector(settings.refusal_detection_mode, settings.refusal_markers).is_refusal
+    try:
+        return refined(runner, directions, baseline.prompts, target.prompts, shows, options)
+    except (OutOfMemoryError, ModelError) as error:
+        if settings.extractor is not None:
+            raise
+        emit(Warned(f"The directions are not refined, because that failed: {error}"))
+        return directions
+
+
 def refinement_options(settings: Settings) -> RefinementOptions | None:
     """The refinement's part of the settings; None where the extractor's directions are used as they are."""
-    if not EXTRACTORS.get(settings.extractor).refined:
+    if not EXTRACTORS.get(settings.direction_method).refined:
         return None
     return RefinementOptions(
         settings.rdo_steps,

@@ -25,7 +25,7 @@ PROMISED = {
     "max_batch_size": 128,
     "max_response_length": 100,
     "response_prefix": None,
-    "extractor": "mean",
+    "extractor": None,
     "transforms": ["projected"],
     "n_directions": 1,
     "direction_weights": [],
@@ -73,6 +73,10 @@ def test_gradient_seeding_is_used_wherever_it_can_be(ruled_out_by: dict[str, obj
     assert Settings(model="x").seeds_by_gradient
     assert not Settings(model="x", gradient_seeding=False).seeds_by_gradient
     assert not Settings(model="x", **ruled_out_by).seeds_by_gradient
+    assert Settings(model="x").direction_method == "rdo"
+    assert Settings(model="x", **ruled_out_by).direction_method == "mean"
+    assert Settings(model="x", iterative_rounds=2).direction_method == "mean"
+    assert Settings(model="x", extractor="pca").direction_method == "pca"
     with pytest.raises(ValidationError, match="gradient-seeding false"):
         Settings(model="x", gradient_seeding=True, **ruled_out_by)
 

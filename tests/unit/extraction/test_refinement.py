@@ -11,8 +11,8 @@ from tests.unit.models.pico_runner import make_runner
 from heretic.config import Settings
 from heretic.directions.extractor import EXTRACTORS
 from heretic.directions.types import DirectionSet
-from heretic.errors import ConfigurationError
-from heretic.extraction import refinement
+from heretic.errors import ConfigurationError, HereticError, ModelError, OutOfMemoryError
+from heretic.extraction import find, refinement
 from heretic.extraction.extract import check_method
 from heretic.extraction.find import refinement_options
 from heretic.extraction.refinement import RefinementOptions, edits_of_scaled, refined, with_scaled
@@ -133,7 +133,23 @@ def test_what_cannot_be_refined_is_refused_first(options: dict[str, object], nam
 
 def test_only_refined_extractors_have_options_of_refinement() -> None:
     assert EXTRACTORS.get("rdo").refined
-    assert refinement_options(Settings(model="demo")) is None
+    assert refinement_options(Settings(model="demo", extractor="mean")) is None
     found = refinement_options(Settings(model="demo", extractor="rdo", rdo_max_kl=0.2, goal="strengthen"))
     assert found is not None
     assert (found.max_kl, found.strengthens) == (0.2, True)
+
+
+@pytest.mark.parametrize("error", [OutOfMemoryError("no room."), ModelError("not finite.")], ids=str)
+def test_a_refinement_that_nobody_asked_for_may_fail(error: HereticError, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_arguments: object) -> DirectionSet:
+        raise error
+
+    monkeypatch.setattr(find, "refined", fail)
+    runner, (good, bad), seen = frozen_runner("llama"), prompt_sets(), list[Event]()
+    with subscribed(seen.append):
+        found = find.find_directions(Settings(model="x", transforms=[]), runner, bad, good)
+    assert [str(error) in event.message for event in seen if isinstance(event, Warned)] == [True]
+    plain = find.find_directions(Settings(model="x", transforms=[], extractor="mean"), runner, bad, good)
+    torch.testing.assert_close(found.directions.vectors, plain.directions.vectors)
+    with pytest.raises(type(error)):
+        find.find_directions(Settings(model="x", transforms=[], extractor="rdo"), runner, bad, good)
