@@ -20,6 +20,8 @@ from heretic.models.runner import ModelRunner
 
 CHUNK_TOKENS = 1024
 """Tokens of one backward pass: their activations are what takes memory."""
+ENOUGH = 4.0
+"""Log-odds beyond which a prompt counts no more (a probability of 2 %): else some would be paid for without end."""
 HALF_SCALE = 1024.0
 """What the loss is multiplied by where gradients are in float16."""
 
@@ -89,7 +91,7 @@ class Objective:
         return self._passes.shared_tokens
 
     def gradient(self, parameters: Tensor, weight: float, rows: Sequence[int]) -> tuple[Loss, Tensor]:
-        """KL + weight x log-odds, and its gradient.
+        """KL + weight x log-odds (or their opposite) down to `ENOUGH`, and its gradient.
 
         Args:
             parameters: Of the edits, in any shape.
@@ -116,7 +118,7 @@ class Objective:
                     # Small gradients vanish in float16.
                     scale = HALF_SCALE if logits.dtype == torch.float16 else 1.0
                     kl, log_odds = self._parts(self._logits(logits), chunk)
-                    loss = kl.sum() / good + weight * self._sign * log_odds.sum() / bad
+                    loss = kl.sum() / good + weight * (self._sign * log_odds).clamp_min(-ENOUGH).sum() / bad
                     (loss * scale).backward()  # type: ignore[no-untyped-call]  # torch has no types for it
                     sums = [kl.sum() / good, log_odds.sum() / bad, log_odds.sigmoid().sum() / bad]
                     total += torch.stack(sums).detach().cpu().double()
