@@ -7,7 +7,6 @@ import optuna
 
 from heretic.edits.plan import EditPlan
 from heretic.edits.scalable import edits_of_strengths, scalable_edits
-from heretic.errors import ModelError, OutOfMemoryError
 from heretic.evaluation.refusal_patterns import RefusalDetector
 from heretic.gradients.objective import Objective
 from heretic.gradients.onset import Onset, find_onset
@@ -25,20 +24,20 @@ from heretic.workbench import Workbench
 def with_seeds(bench: Workbench, study: optuna.Study) -> Workbench:
     """The workbench with a search space around the study's seeds, and these enqueued; found first where they are not.
 
-    Without gradient seeding, and where no seeds can be found, the workbench as it is. Emits SeedingFinished.
+    Without --gradient-seeding, and where no seeds can be found, the workbench as it is. Emits SeedingFinished.
 
     Raises:
-        OutOfMemoryError: --gradient-seeding was asked for, and not even one prompt at a time goes through.
-        ModelError: It was asked for, and the model's gradients are not finite.
+        OutOfMemoryError: Not even one prompt at a time goes through.
+        ModelError: The model's gradients are not finite.
     """
     settings = bench.settings
-    if not settings.seeds_by_gradient or isinstance(bench.space, SeededSpace):
+    if not settings.gradient_seeding or isinstance(bench.space, SeededSpace):
         return bench
     with storage_errors(settings.storage):
         plans = stored_seeds(study)
     started, stored = time.perf_counter(), plans is not None
     if plans is None:
-        plans = _seeds_where_possible(bench)
+        plans = find_seeds(bench)
     with storage_errors(settings.storage):
         if not stored:
             store_seeds(study, plans)
@@ -47,17 +46,6 @@ def with_seeds(bench: Workbench, study: optuna.Study) -> Workbench:
             enqueue_seeds(study, space)
     emit(SeedingFinished(len(plans), time.perf_counter() - started, stored))
     return replace(bench, space=space)
-
-
-def _seeds_where_possible(bench: Workbench) -> tuple[EditPlan, ...]:
-    """Seeds; none, with a warning, where nobody asked for them and they cannot be had."""
-    try:
-        return find_seeds(bench)
-    except (OutOfMemoryError, ModelError) as error:
-        if bench.settings.gradient_seeding:
-            raise
-        emit(Warned(f"The search starts without gradient seeding, because that failed: {error}"))
-        return ()
 
 
 def find_seeds(bench: Workbench) -> tuple[EditPlan, ...]:

@@ -329,7 +329,7 @@ def study_identity(
     if refinement is not None:
         method += f" {refinement}"
     seeding = ""
-    if settings.seeds_by_gradient:
+    if settings.gradient_seeding:
         seeding = (
             f" seeded by gradient: {settings.gradient_seeding_starts} {settings.gradient_seeding_steps} "
             f"{settings.gradient_seeding_prompts}"

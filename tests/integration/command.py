@@ -24,7 +24,7 @@ QUICK_PICO = (
     *("--good-evaluation-prompts", "good evaluation.txt", "--bad-evaluation-prompts", "bad evaluation.txt"),
     *("--batch-size", "3", "--seed", "3", "--n-trials", "1", "--max-response-length", "8"),
     *("--kl-tokens", "4", "--refusal-check-tokens", "8", "--use-warm-start-params", "false"),
-    *("--gradient-seeding", "false", "--extractor", "mean"),
+    *("--extractor", "mean"),
 )
 """A search on a pico model, whose prompts are those of `write_prompts`."""
 

@@ -82,9 +82,9 @@ def test_sigterm_while_loading_ends_at_once_and_leaves_nothing(heretic: Command,
 
 def test_two_runs_of_one_study(heretic: Command, tmp_path: Path) -> None:
     another = (
-        "import contextlib, sys\n"
+        "import builtins, contextlib\n"
         "from heretic.search.claim import claimed\n"
-        "stack = contextlib.ExitStack()\n"
+        "stack = builtins.kept = contextlib.ExitStack()\n"
         "stack.enter_context(claimed('sqlite:///heretic_study.db', 'heretic_study'))\n"
     )
     # The same process holds it, by another open file: as far as the lock goes, somebody else.

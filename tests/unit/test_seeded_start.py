@@ -11,12 +11,9 @@ from tests.unit.search.studies import PLAN, SPACE
 from heretic import seeded_start, workflow
 from heretic.config import LoadedSettings, Settings
 from heretic.edits.plan import EditPlan
-from heretic.errors import HereticError, ModelError, OutOfMemoryError
-from heretic.observability.events import Event, SeedingFinished, Warned, subscribed
+from heretic.observability.events import Event, SeedingFinished, subscribed
 from heretic.search.seeds import SeededSpace, stored_seeds
 from heretic.seeded_start import with_seeds
-
-FAILURES = [OutOfMemoryError("no room."), ModelError("not finite.")]
 
 
 @dataclass(frozen=True)
@@ -27,7 +24,7 @@ class Bench:
 
 
 def bench_of(**settings: Any) -> Any:
-    return Bench(Settings(model="x", **settings))
+    return Bench(Settings(model="x", gradient_seeding=True, **settings))
 
 
 def new_study() -> optuna.Study:
@@ -39,31 +36,11 @@ def seed(strength: float) -> EditPlan:
     return replace(PLAN, direction_position=None, schedules=(), strengths=rows)
 
 
-def failing(error: HereticError) -> Any:
-    def fail(_bench: Any) -> tuple[EditPlan, ...]:
-        raise error
-
-    return fail
-
-
-@pytest.mark.parametrize("error", FAILURES, ids=lambda error: type(error).__name__)
-def test_what_nobody_asked_for_may_fail(error: HereticError, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seeded_start, "find_seeds", failing(error))
-    study, seen = new_study(), list[Event]()
-    with subscribed(seen.append):
-        bench = with_seeds(bench_of(), study)
-    assert bench.space is SPACE
-    assert [str(error) in event.message for event in seen if isinstance(event, Warned)] == [True]
-    # Not tried again by the run that resumes.
-    assert stored_seeds(study) == ()
-    assert not study.trials
-
-
-@pytest.mark.parametrize("error", FAILURES, ids=lambda error: type(error).__name__)
-def test_what_was_asked_for_fails_the_run(error: HereticError, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seeded_start, "find_seeds", failing(error))
-    with pytest.raises(type(error)):
-        with_seeds(bench_of(gradient_seeding=True), new_study())
+def test_without_the_option_nothing_is_sought(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seeded_start, "find_seeds", lambda _bench: pytest.fail("sought"))
+    study, bench = new_study(), Bench(Settings(model="x"))
+    assert with_seeds(bench, study) is bench
+    assert stored_seeds(study) is None
 
 
 def test_seeds_are_sought_once_a_study(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,7 +49,7 @@ def test_seeds_are_sought_once_a_study(monkeypatch: pytest.MonkeyPatch) -> None:
     first = with_seeds(bench_of(), study)
     assert isinstance(first.space, SeededSpace)
     assert len(study.trials) == 2
-    monkeypatch.setattr(seeded_start, "find_seeds", failing(ModelError("sought again")))
+    monkeypatch.setattr(seeded_start, "find_seeds", lambda _bench: pytest.fail("sought again"))
     with subscribed(seen.append):
         again = with_seeds(bench_of(), study)
     assert again.space == first.space
@@ -99,5 +76,9 @@ def test_profiles_start_a_search_that_has_no_seeds(
     monkeypatch.setattr(workflow, "warm_start", lambda *arguments: started.append(arguments))
     monkeypatch.setattr(workflow, "Session", stop)
     with pytest.raises(Searched):
-        workflow.run(LoadedSettings(Settings(model="x"), None, None, {}), lambda _: None, workflow.without_asking)
+        workflow.run(
+            LoadedSettings(Settings(model="x", gradient_seeding=True), None, None, {}),
+            lambda _: None,
+            workflow.without_asking,
+        )
     assert len(started) == warm_starts

@@ -59,7 +59,6 @@ def settings(**changes: Any) -> Settings:
     return Settings(
         model="demo",
         extractor="mean",
-        gradient_seeding=False,
         device="cpu",
         batch_size=12,
         response_prefix="",

@@ -415,12 +415,10 @@ class SearchSection(Section):
     seed: int | None = Field(
         default=None, ge=0, le=2**32 - 1, description="Seed that makes a run repeatable.", examples=[42]
     )
-    gradient_seeding: bool | None = Field(
-        default=None,
+    gradient_seeding: bool = Field(
+        default=False,
         description="Start the search from strengths found by gradient: as little divergence and as few first tokens "
-        "of the behaviour on training prompts as possible; further trials vary these. Not set: wherever gradients can "
-        "be had.",
-        examples=[False],
+        "of the behaviour on training prompts as possible; further trials vary these.",
     )
     gradient_seeding_starts: int = Field(
         default=3,

@@ -111,16 +111,13 @@ class Settings(
         return self
 
     @property
-    def seeds_by_gradient(self) -> bool:
-        """Whether the search starts from strengths found by gradient: as asked for, else wherever that is possible."""
-        return self._seeding_obstacle() is None if self.gradient_seeding is None else self.gradient_seeding
-
-    @property
     def direction_method(self) -> str:
         """The extractor: as asked for, else rdo where gradients can be had for one extraction, and mean elsewhere."""
         if self.extractor is not None:
             return self.extractor
-        return "rdo" if self._seeding_obstacle() is None and self.iterative_rounds == 1 else "mean"
+        # With what else changes edits or chooses directions the plain ones have been measured, see experiments/methods.
+        plain = self.use_circuit_ablation or self.use_caa or self.direction_source != "search"
+        return "mean" if plain or self.quantization != "none" or self.iterative_rounds > 1 else "rdo"
 
     def _seeding_obstacle(self) -> str | None:
         """What rules gradient seeding out, as a sentence that names the option to change."""

@@ -58,6 +58,20 @@ PROMISED = {
 }
 
 
+def test_directions_are_refined_unless_another_option_speaks_against_it() -> None:
+    assert Settings(model="x").direction_method == "rdo"
+    for changes in (
+        {"quantization": "bnb_4bit"},
+        {"iterative_rounds": 2},
+        {"use_circuit_ablation": True},
+        {"use_caa": True},
+        {"direction_source": "cosmic"},
+    ):
+        assert Settings(model="x", **changes).direction_method == "mean"
+        assert Settings(model="x", extractor="rdo", **changes).direction_method == "rdo"
+    assert Settings(model="x", compile=True).direction_method == "rdo"
+
+
 @pytest.mark.parametrize(
     "ruled_out_by",
     [
@@ -69,14 +83,7 @@ PROMISED = {
     ],
     ids=str,
 )
-def test_gradient_seeding_is_used_wherever_it_can_be(ruled_out_by: dict[str, object]) -> None:
-    assert Settings(model="x").seeds_by_gradient
-    assert not Settings(model="x", gradient_seeding=False).seeds_by_gradient
-    assert not Settings(model="x", **ruled_out_by).seeds_by_gradient
-    assert Settings(model="x").direction_method == "rdo"
-    assert Settings(model="x", **ruled_out_by).direction_method == "mean"
-    assert Settings(model="x", iterative_rounds=2).direction_method == "mean"
-    assert Settings(model="x", extractor="pca").direction_method == "pca"
+def test_gradients_are_used_only_where_they_can_be(ruled_out_by: dict[str, object]) -> None:
     with pytest.raises(ValidationError, match="gradient-seeding false"):
         Settings(model="x", gradient_seeding=True, **ruled_out_by)
 
