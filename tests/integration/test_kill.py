@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -122,3 +123,28 @@ def test_memory_that_never_suffices_ends_with_the_command_that_goes_on(heretic: 
     assert hint.endswith("'my out' --batch-size 1 --candidates 1")
     # The command that was printed.
     heretic(tmp_path, *QUICK_DEMO, *saving_to("my out"), "--batch-size", "1", "--candidates", "1").assert_done()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems limit memory in other ways")
+def test_a_real_memory_limit_is_told_from_other_faults(heretic: Command, tmp_path: Path) -> None:
+    """The operating system refuses what is more than a few megabytes above what the process has by then."""
+    limited = (
+        "import resource\n"
+        "from pathlib import Path\n"
+        "from heretic import workflow\n"
+        "start = workflow.with_start\n"
+        "def limited(*arguments):\n"
+        "    pages = int(Path('/proc/self/statm').read_text().split()[0])\n"
+        "    allowed = pages * resource.getpagesize() + 4 * 2**20\n"
+        "    resource.setrlimit(resource.RLIMIT_AS, (allowed, allowed))\n"
+        "    return start(*arguments)\n"
+        "workflow.with_start = limited\n"
+    )
+    arguments = (*QUICK_DEMO, "--candidates", "4", "--n-trials", "4", *saving_to("out"))
+    result = heretic(tmp_path, *arguments, before=limited)
+    assert result.code == 1, result.errors + result.output
+    assert "Memory ran out in 3 trials in a row" in result.errors
+    assert "to go on, run: heretic --model demo" in result.errors
+    resumed = heretic(tmp_path, *arguments)
+    resumed.assert_done()
+    assert "4 trials finished" in resumed.output

@@ -255,7 +255,7 @@ class DirectionSection(Section):
         "set: each layer gets what separates held-out prompts best.",
         examples=[1.0],
     )
-    rdo_steps: int = Field(default=60, ge=1, le=10_000, description="Gradient steps by which rdo refines directions.")
+    rdo_steps: int = Field(default=30, ge=1, le=10_000, description="Gradient steps by which rdo refines directions.")
     rdo_prompts: int = Field(
         default=64, ge=1, le=100_000, description="Training prompts of each class that rdo looks at, at most."
     )

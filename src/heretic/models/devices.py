@@ -13,7 +13,17 @@ from heretic.errors import ModelError
 ACCELERATORS = ("cuda", "xpu", "npu", "mps")
 """Device types in the order in which `auto` looks for them."""
 
-_OUT_OF_MEMORY_PHRASES = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
+_OUT_OF_MEMORY_PHRASES = (
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "not enough memory",
+    "std::bad_alloc",
+    # What oneDNN, which multiplies on CPUs, says under a limit of the operating system.
+    "could not create a primitive",
+    "could not create a memory object",
+    "could not initialize a memory",
+)
 
 
 def _backend(device_type: str) -> Any | None:

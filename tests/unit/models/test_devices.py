@@ -70,6 +70,8 @@ def test_a_container_limits_the_free_memory(tmp_path, monkeypatch):
         (OSError(errno.ENOMEM, "Cannot allocate memory"), True),
         (RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"), True),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"), True),
+        (RuntimeError("could not create a primitive"), True),
+        (RuntimeError("std::bad_alloc"), True),
         (OSError(errno.ENOENT, "out of memory"), False),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
         (ValueError("out of memory"), False),
