@@ -125,7 +125,7 @@ def open_matching_study(
     name: str | None = settings.study_name
     while name is not None:
         try:
-            study = open_study(settings.storage, name, bench.identity, bench.objective.count)
+            study = open_study(settings.storage, name, bench.identity, bench.objective)
         except StudyConflict as conflict:
             name = resolve_conflict(name, str(conflict))
             if claims is not None and name is not None:

@@ -97,10 +97,11 @@ def storage_errors(url: str) -> Iterator[None]:
         raise StudyError(f"The study storage {shown} {problem}; {step}.") from error
 
 
-def open_study(url: str, name: str, identity: Identity, objectives: int = 2) -> optuna.Study:
-    """Create a study, which minimises so many numbers, or resume the one of that name.
+def open_study(url: str, name: str, identity: Identity, objective: Objective = BOTH_NUMBERS) -> optuna.Study:
+    """Create a study, which minimises `objective`, or resume the one of that name.
 
-    Trials that an interrupted run left running are marked as failed, and their plans are tried again, once.
+    Trials that an interrupted run left running are marked as failed, and their plans are tried again, once; those that
+    had been measured by then are ended as they would have been.
 
     Raises:
         StudyConflict: The stored study has another identity; the message says in which aspects.
@@ -111,12 +112,12 @@ def open_study(url: str, name: str, identity: Identity, objectives: int = 2) -> 
         study = optuna.create_study(
             storage=storage,
             study_name=name,
-            directions=["minimize"] * objectives,
+            directions=["minimize"] * objective.count,
             load_if_exists=True,
         )
         stored: Identity | None = study.user_attrs.get(IDENTITY_ATTRIBUTE)
         if stored is None:
-            if study.trials or study.directions != [StudyDirection.MINIMIZE] * objectives:
+            if study.trials or study.directions != [StudyDirection.MINIMIZE] * objective.count:
                 raise StudyConflict(
                     f"The study {name} in {shown_url(url)} was not made by Heretic; name another --study-name."
                 )
@@ -135,13 +136,18 @@ def open_study(url: str, name: str, identity: Identity, objectives: int = 2) -> 
                 "watch it with 'heretic status', wait until it is over, or name another --study-name."
             )
         for trial in study.get_trials(deepcopy=False, states=(OptunaState.RUNNING,)):
-            study.tell(trial.number, state=OptunaState.FAIL)
-            _try_again(study, trial)
+            _end_left_over(study, trial, objective)
         return study
 
 
-def _try_again(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
-    """Have a trial that died with its run measured next: once, as it may be what its run died of."""
+def _end_left_over(study: optuna.Study, trial: optuna.trial.FrozenTrial, objective: Objective) -> None:
+    """End a trial whose run died; one that was being measured is enqueued again, once: the run may have died of it."""
+    record = trial.user_attrs.get(RECORD_ATTRIBUTE)
+    if record is not None:
+        # Killed between the two writes of `tell`.
+        tell(study, optuna.trial.Trial(study, trial._trial_id), TrialRecord.from_json(record), objective)
+        return
+    study.tell(trial.number, state=OptunaState.FAIL)
     parameters = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
     if parameters and RETRIED_ATTRIBUTE not in trial.user_attrs:
         study.enqueue_trial(parameters, user_attrs={**trial.user_attrs, RETRIED_ATTRIBUTE: trial.number})

@@ -82,7 +82,7 @@ def test_pruning_finds_the_same_best_trial(goal: str, tmp_path: Path) -> None:
     for prunes in (False, True):
         objective = Objective(0.05, prunes)
         url = url_of(tmp_path / f"{prunes}.db")
-        study = open_study(url, "heretic", IDENTITY, 1)
+        study = open_study(url, "heretic", IDENTITY, Objective(1.0))
         study.sampler = optuna.samplers.RandomSampler(seed=5)
         records = search(study, url, SPACE, bench.batched(EngineOptions(2)), 20, objective).records
         complete = [entry for entry in records if entry.state is TrialState.COMPLETE]

@@ -95,7 +95,7 @@ class Pruning:
 
 def run(path: Path, n_trials: int) -> tuple[SearchResult, optuna.Study, list[Event]]:
     url = url_of(path)
-    study = open_study(url, "heretic", IDENTITY, 1)
+    study = open_study(url, "heretic", IDENTITY, Objective(1.0))
     study.sampler = make_sampler(1, 5, len(study.trials))
     seen: list[Event] = []
     with subscribed(seen.append):
@@ -136,4 +136,4 @@ def test_a_study_of_another_number_of_objectives_is_not_mistaken_for_ours(tmp_pa
     url = url_of(tmp_path / "study.db")
     optuna.create_study(storage=url, study_name="heretic", directions=["minimize"] * 2)
     with pytest.raises(Exception, match="not made by Heretic"):
-        open_study(url, "heretic", IDENTITY, 1)
+        open_study(url, "heretic", IDENTITY, Objective(1.0))

@@ -15,10 +15,11 @@ from sqlalchemy.exc import OperationalError
 from tests.unit.search.studies import IDENTITY, PLAN, SPACE, dominated, failed, record, url_of
 
 from heretic.errors import StudyError
-from heretic.search.record import TrialRecord
+from heretic.search.record import TrialRecord, TrialState
 from heretic.search.seeding import SOURCE_ATTRIBUTE, enqueue_plan
 from heretic.search.storage import (
     LOCK_WAIT_SECONDS,
+    RECORD_ATTRIBUTE,
     RETRIED_ATTRIBUTE,
     StudyConflict,
     open_study,
@@ -291,6 +292,23 @@ def test_plans_of_a_dead_run_are_tried_again_once(tmp_path: Path) -> None:
     states = [trial.state for trial in third.get_trials()]
     assert states.count(OptunaState.RUNNING) == 1
     assert states.count(OptunaState.FAIL) == 6
+
+
+@pytest.mark.parametrize(
+    "entry", [record(0, 3, 0.1), dominated(0, 3, 0.1), failed(0)], ids=["complete", "stopped", "failed"]
+)
+def test_a_trial_that_was_measured_before_its_run_died_is_ended_and_not_repeated(tmp_path: Path, entry) -> None:
+    url = url_of(tmp_path / "study.db")
+    dead = open_study(url, "s", IDENTITY)
+    trial = dead.ask()
+    SPACE.suggest(trial)
+    trial.set_user_attr(RECORD_ATTRIBUTE, entry.to_json())  # and was killed before the values were told
+    resumed = open_study(url, "s", IDENTITY)
+    (told,) = resumed.get_trials()
+    expected = OptunaState.FAIL if entry.state is TrialState.FAILED else OptunaState.COMPLETE
+    assert told.state is expected
+    assert stored_records(resumed) == [entry]
+    assert told.values == (None if expected is OptunaState.FAIL else [3, 0.1])
 
 
 def test_a_plan_that_was_to_be_tried_keeps_saying_where_it_comes_from(tmp_path: Path) -> None:
