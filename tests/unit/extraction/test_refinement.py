@@ -24,7 +24,8 @@ from heretic.prompts.types import Prompt, PromptSet
 
 GOOD = tuple(Prompt(text, system="B") for text in ("Hi", "2?", "abc", "oh"))
 BAD = tuple(Prompt(text, system="B") for text in ("No", "so?", "x", "why"))
-ONSET = (3, 11, 20)
+ONSET = tuple(range(3, 203, 2))
+"""Many tokens, so that random models begin with one of them often enough for it to be worth less."""
 
 
 def frozen_runner(family: str) -> ModelRunner:

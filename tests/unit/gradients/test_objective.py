@@ -22,6 +22,8 @@ FAMILIES = pico_names()
 GOOD = ("Hi", "2?", "abc")
 BAD = ("No", "so?", "x")
 WEIGHT = 0.3
+OFTEN = tuple(range(3, 203, 2))
+"""So many tokens that random models begin with one of them often."""
 
 
 def double_runner(family: str) -> ModelRunner:
@@ -33,7 +35,10 @@ def double_runner(family: str) -> ModelRunner:
 
 
 def objective_for(
-    runner: ModelRunner, normalization: Normalization = Normalization.ROW, sign: float = 1.0
+    runner: ModelRunner,
+    normalization: Normalization = Normalization.ROW,
+    sign: float = 1.0,
+    tokens: tuple[int, ...] = OFTEN,
 ) -> Objective:
     model = runner.loaded.model
     edits = scalable_edits(
@@ -45,7 +50,7 @@ def objective_for(
     )
     rows = [tuple(tuple(runner.encode(Prompt(text, system="B"))) for text in texts) for texts in (GOOD, BAD)]
     edits_of = edits_of_strengths(edits, runner.layout.components)
-    return Objective(runner, edits_of, Onset(rows[0], rows[1], (3, 11, 20)), sign)
+    return Objective(runner, edits_of, Onset(rows[0], rows[1], tokens), sign)
 
 
 def strengths_for(runner: ModelRunner) -> torch.Tensor:
@@ -133,6 +138,18 @@ def test_the_sign_turns_the_odds_but_not_the_divergence() -> None:
     divergence = gradient(removing, strengths, weight=0.0)
     odds = gradient(removing, strengths) - divergence
     torch.testing.assert_close(gradient(strengthening, strengths), divergence - odds)
+
+
+def test_a_prompt_that_has_turned_far_enough_counts_no_more() -> None:
+    runner = double_runner("llama")
+    strengths, seldom = strengths_for(runner), (3, 11, 20)
+    rare = objective_for(runner, tokens=seldom)
+    loss, found = rare.gradient(strengths, WEIGHT, [*rare.good_rows, *rare.bad_rows])
+    assert loss.log_odds < -objective.ENOUGH
+    torch.testing.assert_close(found, gradient(rare, strengths, weight=0.0))
+    # Where the behaviour is to be strengthened, these are the ones that count.
+    strengthening = objective_for(runner, sign=-1.0, tokens=seldom)
+    assert float((gradient(strengthening, strengths) - found).norm()) > 1e-3
 
 
 def test_chunks_and_shared_beginnings_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
