@@ -87,7 +87,8 @@ def test_a_study_is_shown_in_labelled_lines(url: str, study: optuna.Study) -> No
     Heartbeat(study, "demo", 16, 10).search_started(2, 10)
     output = printed(StatusArguments(url, "heretic"), terminal=True)
     assert output.isascii()
-    assert max(map(len, output.splitlines())) <= 100
+    # The study's path may be as long as it likes.
+    assert max(len(line) for line in output.splitlines() if "sqlite" not in line) <= 80
     for fact in (
         "Model          demo",
         "2 of 10 finished: 2 complete",
