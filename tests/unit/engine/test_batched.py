@@ -14,7 +14,7 @@ from heretic.engine import candidate, factory
 from heretic.engine.answers import AnswerJob
 from heretic.engine.batched import BatchedEngine
 from heretic.engine.factory import EngineOptions, make_batched_engine
-from heretic.engine.measurement import Engine, Measurement
+from heretic.engine.measurement import MEMORY_RAN_OUT, Engine, Measurement
 from heretic.engine.padded import PaddedAnswers, PaddedDivergences
 from heretic.models.ragged import ragged_obstacle
 from heretic.models.runner import TokenBatch
