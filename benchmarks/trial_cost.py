@@ -28,18 +28,14 @@ from heretic.engine.measurement import Engine
 from heretic.evaluation.evaluators.kl import KlEvaluator
 from heretic.evaluation.evaluators.markers import MarkerEvaluator
 from heretic.extraction.find import find_directions
+from heretic.measuring import make_evaluators
+from heretic.prompts.sets import load_prompts
 from heretic.search.gates import Gate
 from heretic.search.loop import make_sampler
 from heretic.search.pareto import hypervolume, pareto_front
 from heretic.search.record import TrialRecord, TrialState
 from heretic.search.space import SearchSpace
-from heretic.workbench import (
-    edit_builder,
-    load_prompts,
-    load_runner,
-    make_editor,
-    make_evaluators,
-)
+from heretic.workbench import edit_builder, load_runner, make_editor
 
 PARTS: dict[str, tuple[EngineOptions, bool]] = {
     "all parts on": (EngineOptions(), True),

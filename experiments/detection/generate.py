@@ -15,9 +15,11 @@ from pathlib import Path
 from heretic.config import load_settings
 from heretic.edits.editor import applied
 from heretic.edits.plan import EditPlan, Normalization, Schedule, Scope
+from heretic.extraction.find import find_directions
 from heretic.models.runner import ModelRunner
+from heretic.prompts.sets import load_prompts
 from heretic.prompts.types import Prompt
-from heretic.workbench import edit_builder, extract_directions, load_prompts, load_runner, make_editor
+from heretic.workbench import edit_builder, load_runner, make_editor
 
 TOKENS = 60
 BEGINNING = 30
@@ -67,7 +69,7 @@ def main() -> None:
     prompts = load_prompts(settings)
     runner = load_runner(settings, settings.model or "", prompts)
     editor = make_editor(settings, runner)
-    build = edit_builder(runner, extract_directions(settings, runner, prompts), editor)
+    build = edit_builder(runner, find_directions(settings, runner, prompts.bad, prompts.good).directions, editor)
     target = (*prompts.bad_evaluation.prompts, *prompts.bad.prompts)
     baseline = (*prompts.good_evaluation.prompts, *prompts.good.prompts)
     generator = random.Random(7)

@@ -26,10 +26,10 @@ from heretic import workbench
 from heretic.config import Settings, load_settings
 from heretic.errors import HereticError
 from heretic.extraction import extract
+from heretic.measuring import evaluator_options
 from heretic.observability.events import Event, Warned, subscribed
 from heretic.search.pareto import hypervolume, pareto_front
 from heretic.session import Session
-from heretic.workbench import evaluator_options
 from heretic.workflow import open_matching_study, with_start, without_asking
 
 HERE = Path(__file__).parent

@@ -6,11 +6,13 @@ from heretic.config import Settings
 from heretic.errors import ModelError, TrialFailed
 from heretic.evaluation.neural_detection import classifier_for
 from heretic.evaluation.score import Score
+from heretic.measuring import make_evaluators
 from heretic.models.layout import find_layout
 from heretic.models.loader import load_model
 from heretic.models.runner import ModelRunner
 from heretic.observability.events import BaselineMeasured, ModelCompared, emit
-from heretic.workbench import load_prompts, load_runner, make_evaluators
+from heretic.prompts.sets import load_prompts
+from heretic.workbench import load_runner
 
 
 def compare(settings: Settings, name: str) -> tuple[Score, Score]:

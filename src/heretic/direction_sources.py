@@ -23,7 +23,7 @@ from heretic.directions.projections import Projections, projected_lengths
 from heretic.directions.types import DirectionSet
 from heretic.errors import UserError
 from heretic.export.direction_file import check_directions_file
-from heretic.extraction.find import Found, find_directions
+from heretic.extraction.find import Found, KnownRefinement, find_directions, nothing_known
 from heretic.models.calibration import backing_off
 from heretic.models.loaded import LoadedModel
 from heretic.models.runner import ModelRunner
@@ -39,6 +39,7 @@ def obtain_directions(
     target: PromptSet,
     baseline: PromptSet,
     fingerprint: str,
+    known: KnownRefinement = nothing_known,
 ) -> Found:
     """The directions of a run: those of `--load-directions`, or new ones; written to `--save-directions`.
 
@@ -48,6 +49,7 @@ def obtain_directions(
         target: Training prompts that show the behaviour.
         baseline: Training prompts without it.
         fingerprint: The model's.
+        known: See `find_directions`.
 
     Raises:
         UserError: A file cannot be used, or does not fit the model.
@@ -57,7 +59,7 @@ def obtain_directions(
         loaded = load_directions(settings, runner, fingerprint)
         found, projections = Found(loaded.directions), loaded.projections
     else:
-        found, projections = find_directions(settings, runner, target, baseline), None
+        found, projections = find_directions(settings, runner, target, baseline, known), None
         facts = {**found.directions.provenance, **origin(settings, runner, fingerprint)}
         found = replace(found, directions=replace(found.directions, provenance=facts))
         if path is not None:

@@ -21,6 +21,7 @@ from heretic.export.content import ExportContent, ExportFormat, SavedModel
 from heretic.export.hub import check_repository, upload_folder
 from heretic.export.verify import Verification
 from heretic.export.weights import model_bytes, save_model
+from heretic.measuring import make_evaluators
 from heretic.models.devices import is_out_of_memory
 from heretic.models.memory import memory_ran_out
 from heretic.models.streaming import stream_answer
@@ -38,7 +39,7 @@ from heretic.search.loop import SearchResult, search
 from heretic.search.pareto import knee, pareto_front
 from heretic.search.record import TrialRecord
 from heretic.warm_start import remember
-from heretic.workbench import Workbench, full_precision, make_evaluators
+from heretic.workbench import Workbench, full_precision
 
 CHAT_TOKENS = 1024
 """Longest answer in a chat."""

@@ -12,9 +12,9 @@ import torch
 from transformers import PreTrainedModel
 
 from heretic.adjusting.caa import shifting_writers
-from heretic.adjusting.prepare import adjustments_identity, edited_components, make_adjustments
+from heretic.adjusting.prepare import edited_components, make_adjustments
 from heretic.config import Settings
-from heretic.direction_sources import loaded_identity, obtain_directions
+from heretic.direction_sources import obtain_directions
 from heretic.directions.types import DirectionSet
 from heretic.edits.algebra import Edit
 from heretic.edits.build import UNADJUSTED, Adjustments, build_edits
@@ -27,12 +27,13 @@ from heretic.engine.batched import BatchedEngine
 from heretic.engine.factory import EngineOptions, make_batched_engine
 from heretic.engine.inplace import BuildEdits, InplaceEngine
 from heretic.engine.measurement import Engine
-from heretic.evaluation.evaluator import EVALUATORS, AnswerClassifier, Evaluator, EvaluatorOptions
+from heretic.evaluation.evaluator import AnswerClassifier, Evaluator
 from heretic.evaluation.evaluators.kl import KlEvaluator
 from heretic.evaluation.evaluators.markers import MarkerEvaluator
 from heretic.evaluation.neural_detection import classifier_for
-from heretic.extraction.extract import COMPARED_TEXTS, check_method, extractor_options, transform_options
-from heretic.extraction.find import refinement_options
+from heretic.extraction.extract import check_method
+from heretic.identity import kept_refinement, study_identity
+from heretic.measuring import make_evaluators, search_objective
 from heretic.models.access import post_norm_gain
 from heretic.models.biases import hold_biases, match_biases
 from heretic.models.calibration import backing_off, find_batch_size, find_response_prefix
@@ -50,8 +51,8 @@ from heretic.observability.events import (
     Warned,
     emit,
 )
-from heretic.prompts.sources import load_prompt_set, overlap
-from heretic.prompts.types import PromptSet
+from heretic.prompts.sets import PromptSets, load_prompts
+from heretic.search.kept_directions import KeptDirections
 from heretic.search.objective import Objective
 from heretic.search.space import PEAK_WEIGHTS, SearchSpace
 
@@ -62,16 +63,6 @@ NOTHING_TO_DO = {
 """By goal: what is said where the unedited model's count is 0."""
 PREFIX_PROMPTS = 32
 """Prompts of each set whose answers are compared when a common prefix is looked for."""
-
-
-@dataclass(frozen=True, slots=True)
-class PromptSets:
-    """The four prompt sets of a run: *good* is the baseline, *bad* the target of the behaviour."""
-
-    good: PromptSet
-    bad: PromptSet
-    good_evaluation: PromptSet
-    bad_evaluation: PromptSet
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,8 +97,12 @@ class Workbench:
         return edit_builder(self.runner, self.directions, self.editor, self.adjustments)(plan)
 
 
-def prepare(settings: Settings) -> Workbench:
+def prepare(settings: Settings, kept: KeptDirections | None = None) -> Workbench:
     """Load and measure everything that does not depend on a trial.
+
+    Args:
+        settings: The run's.
+        kept: Refined directions that the run's study keeps from an earlier run.
 
     Raises:
         HereticError: Something the user gave cannot be used; the message says what to do.
@@ -120,7 +115,9 @@ def prepare(settings: Settings) -> Workbench:
     # First, so that a model that cannot hold biases is refused at once, and so that the editor knows them.
     runner, shifting = shifting_writers(runner, prompts.bad.prompts[0]) if settings.use_caa else (runner, {})
     editor = make_editor(settings, runner)
-    found = obtain_directions(settings, runner, prompts.bad, prompts.good, model_fingerprint(runner.loaded))
+    known = kept_refinement(kept, settings, runner, prompts)
+    fingerprint = parameter_fingerprint(runner.loaded.model)
+    found = obtain_directions(settings, runner, prompts.bad, prompts.good, fingerprint, known)
     directions = found.directions
     adjustments = make_adjustments(settings, runner, prompts.bad, prompts.good, found, editor, shifting)
     if settings.compile:
@@ -143,13 +140,6 @@ def prepare(settings: Settings) -> Workbench:
     return Workbench(
         settings, prompts, runner, directions, adjustments, editor, refusals, kl, engine, space, identity, classifier
     )
-
-
-def search_objective(settings: Settings) -> Objective:
-    """What the settings have a study minimise."""
-    if settings.optimization_mode == "multi":
-        return Objective()
-    return Objective(settings.kl_weight, settings.pruner == "bound")
 
 
 def search_space(settings: Settings, runner: ModelRunner, position: float | None) -> SearchSpace:
@@ -191,27 +181,6 @@ def make_engine(
         obstacle = engine
     emit(EngineChosen("in place", 1, obstacle))
     return InplaceEngine(build, editor, refusals, kl)
-
-
-def load_prompts(settings: Settings) -> PromptSets:
-    """Read the four prompt sets and report evaluation prompts that also stand in a training set."""
-    sets = {
-        role: load_prompt_set(role, getattr(settings, role), settings.system_prompt)
-        for role in ("good_prompts", "bad_prompts", "good_evaluation_prompts", "bad_evaluation_prompts")
-    }
-    for training, evaluation in (
-        ("good_prompts", "good_evaluation_prompts"),
-        ("bad_prompts", "bad_evaluation_prompts"),
-    ):
-        shared = len(overlap(sets[training], sets[evaluation]))
-        if shared:
-            emit(
-                Warned(
-                    f"{shared} of {len(sets[evaluation])} {evaluation} also stand in {training}; results on them are "
-                    "too good."
-                )
-            )
-    return PromptSets(*sets.values())
 
 
 def load_runner(settings: Settings, name: str, prompts: PromptSets) -> ModelRunner:
@@ -267,90 +236,6 @@ def disk_source(settings: Settings, loaded: LoadedModel) -> PristineSource:
         return fresh
 
     return DiskSource(load)
-
-
-def evaluator_options(settings: Settings, classifier: AnswerClassifier | None = None) -> EvaluatorOptions:
-    """The evaluators' part of the settings, with the classifier that they ask for where it could be loaded."""
-    return EvaluatorOptions(
-        settings.kl_mode,
-        settings.kl_tokens,
-        settings.refusal_check_tokens,
-        tuple(settings.refusal_markers),
-        settings.refusal_detection_mode,
-        settings.goal,
-        classifier,
-        settings.neural_detection_threshold,
-    )
-
-
-def make_evaluators(
-    settings: Settings, runner: ModelRunner, prompts: PromptSets, classifier: AnswerClassifier | None = None
-) -> tuple[Evaluator, Evaluator]:
-    """Refusals on the target's and KL on the baseline's evaluation prompts, with the unedited model's numbers.
-
-    Where memory runs out an evaluator gets, and keeps, a smaller batch size.
-
-    Raises:
-        OutOfMemoryError: Not even one prompt at a time can be measured.
-    """
-    options = evaluator_options(settings, classifier)
-    detection = "markers" if classifier is None else "neural"
-    refusals, _runner = backing_off(
-        runner,
-        lambda fitting: EVALUATORS.get(detection)(fitting, prompts.bad_evaluation, options),
-        "counting the unedited model's refusals",
-    )
-    kl, _runner = backing_off(
-        runner,
-        lambda fitting: EVALUATORS.get("kl")(fitting, prompts.good_evaluation, options),
-        "recording the unedited model's predictions",
-    )
-    return refusals, kl
-
-
-def study_identity(
-    settings: Settings,
-    runner: ModelRunner,
-    prompts: PromptSets,
-    directions: DirectionSet,
-    space: SearchSpace,
-    classifier: AnswerClassifier | None = None,
-) -> dict[str, str]:
-    """What a stored study has to have in common with this run to be continued, by aspect."""
-    calibration = runner.calibration
-    compared = directions.provenance.get(COMPARED_TEXTS) or {}
-    method = (
-        f"{settings.direction_method} {extractor_options(settings)} {','.join(settings.transforms)} "
-        f"{transform_options(settings)} {settings.layers} {settings.direction_source} {settings.iterative_rounds} "
-        f"{settings.min_direction_magnitude} {settings.max_kl_per_round} "
-        f"{' '.join(f'{role} {texts}' for role, texts in sorted(compared.items()))}"
-    )
-    refinement = refinement_options(settings)
-    if refinement is not None:
-        method += f" {refinement}"
-    seeding = ""
-    if settings.gradient_seeding:
-        seeding = (
-            f" seeded by gradient: {settings.gradient_seeding_starts} {settings.gradient_seeding_steps} "
-            f"{settings.gradient_seeding_prompts}"
-        )
-    return {
-        "model": model_fingerprint(runner.loaded),
-        "number format": f"{calibration.dtype} {runner.loaded.quantization}",
-        "set of training prompts": f"{prompts.good.fingerprint} {prompts.bad.fingerprint}",
-        "set of evaluation prompts": f"{prompts.good_evaluation.fingerprint} {prompts.bad_evaluation.fingerprint}",
-        "response prefix": calibration.response_prefix,
-        "way of finding directions": loaded_identity(settings, directions) or method,
-        "way of measuring": evaluator_options(settings, classifier).identity,
-        "search space": space.identity() + seeding,
-        **adjustments_identity(settings),
-        "objective": search_objective(settings).identity(),
-    }
-
-
-def model_fingerprint(loaded: LoadedModel) -> str:
-    """SHA-256 over names, shapes and the first values of every parameter: cheap, and another for other weights."""
-    return parameter_fingerprint(loaded.model)
 
 
 def full_precision(bench: Workbench) -> Workbench:

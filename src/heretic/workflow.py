@@ -16,9 +16,12 @@ from heretic.export.atomic import check_file_target, check_target
 from heretic.export.content import ExportFormat
 from heretic.export.direction_file import check_directions_file
 from heretic.export.hub import check_repository
+from heretic.extraction.find import refinement_options
+from heretic.identity import direction_identity
 from heretic.models.location import locate
 from heretic.observability.events import RunStarted, StudyOpened, Warned, emit
 from heretic.search.claim import check_study_file, claimed
+from heretic.search.kept_directions import KeptDirections, keep_directions, kept_directions
 from heretic.search.loop import make_sampler
 from heretic.search.seeds import SeededSpace
 from heretic.search.storage import StudyConflict, open_study, shown_url, time_stamped
@@ -57,8 +60,9 @@ def run(loaded: LoadedSettings, choose: Choose, resolve_conflict: ResolveConflic
         read_sources(settings)
     with ExitStack() as claims:
         claims.enter_context(claimed(settings.storage, settings.study_name))
-        bench = prepare(settings)
+        bench = prepare(settings, kept_directions(settings.storage, settings.study_name))
         study = open_matching_study(bench, resolve_conflict, claims)
+        keep_refinement(bench, study)
         return search_and_choose(with_start(bench, study), study, choose)
 
 
@@ -87,6 +91,14 @@ def with_start(bench: Workbench, study: optuna.Study) -> Workbench:
     if not isinstance(bench.space, SeededSpace):
         warm_start(bench, study)
     return bench
+
+
+def keep_refinement(bench: Workbench, study: optuna.Study) -> None:
+    """Store refined directions with the study, so that all its trials rest on the same ones."""
+    settings = bench.settings
+    if refinement_options(settings) is not None and not settings.load_directions:
+        aspects = direction_identity(settings, bench.runner, bench.prompts, bench.directions)
+        keep_directions(study, settings.storage, KeptDirections(aspects, bench.directions))
 
 
 def check_destinations(settings: Settings) -> None:

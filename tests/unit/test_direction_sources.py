@@ -18,11 +18,15 @@ from heretic.directions.projections import Projections
 from heretic.directions.types import DirectionSet
 from heretic.edits.plan import Normalization
 from heretic.errors import UserError
+from heretic.extraction import find
+from heretic.identity import direction_identity, kept_refinement, study_identity
+from heretic.models.fingerprint import parameter_fingerprint
 from heretic.models.runner import ModelRunner
-from heretic.observability.events import DirectionsFound, DirectionsSaved, Event, Warned, subscribed
+from heretic.observability.events import DirectionsFound, DirectionsSaved, Event, RefinementKept, Warned, subscribed
+from heretic.prompts.sets import PromptSets
 from heretic.prompts.types import Prompt, PromptSet
+from heretic.search.kept_directions import KeptDirections
 from heretic.search.space import SearchSpace
-from heretic.workbench import PromptSets, model_fingerprint, study_identity
 
 TARGET = PromptSet("target", tuple(Prompt(f"Never {number}") for number in range(4)))
 SETS = PromptSets(PROMPT_SET, TARGET, PROMPT_SET, TARGET)
@@ -40,7 +44,7 @@ def obtain(runner: ModelRunner, **settings: Any) -> tuple[DirectionSet, list[Eve
     with pytest.MonkeyPatch.context() as patch, subscribed(seen.append):
         if settings.get("load_directions"):
             patch.setattr(direction_sources, "find_directions", lambda *_: pytest.fail("directions were extracted"))
-        found = obtain_directions(chosen, runner, TARGET, PROMPT_SET, model_fingerprint(runner.loaded))
+        found = obtain_directions(chosen, runner, TARGET, PROMPT_SET, parameter_fingerprint(runner.loaded.model))
     return found.directions, seen
 
 
@@ -49,7 +53,7 @@ def extracted(runner: ModelRunner, **settings: Any) -> tuple[DirectionSet, list[
 
 
 def fitting(runner: ModelRunner, seed: int = 0, **changes: Any) -> DirectionSet:
-    facts = {"model": "pico", "model_fingerprint": model_fingerprint(runner.loaded)}
+    facts = {"model": "pico", "model_fingerprint": parameter_fingerprint(runner.loaded.model)}
     layout = runner.layout
     return random_set(seed, layers=layout.layer_count, width=layout.hidden_size, provenance=facts, **changes)
 
@@ -78,7 +82,7 @@ def test_the_file_says_where_it_comes_from_and_no_path(runner: ModelRunner, tmp_
     facts = read_direction_file(path).directions.provenance
     expected = {
         "model": "my-model",
-        "model_fingerprint": model_fingerprint(runner.loaded),
+        "model_fingerprint": parameter_fingerprint(runner.loaded.model),
         "hidden_size": runner.layout.hidden_size,
         "layer_count": runner.layout.layer_count,
         "extractor": "pca",
@@ -185,3 +189,34 @@ def test_a_study_is_another_one_with_other_loaded_directions(runner: ModelRunner
 def test_provenance_is_plain_json(runner: ModelRunner) -> None:
     found, _ = extracted(runner)
     assert json.loads(json.dumps(dict(found.provenance))) == found.provenance
+
+
+def test_what_was_refined_is_not_refined_again(runner: ModelRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it would come out differently now: the refinement is changed between the two runs."""
+    settings = Settings(model="pico", extractor="rdo")
+    refined = []
+
+    def refine(_runner: ModelRunner, directions: DirectionSet, *_rest: object) -> DirectionSet:
+        refined.append(replace(directions, vectors=directions.vectors.roll(1 + len(refined), dims=-1)))
+        return refined[-1]
+
+    monkeypatch.setattr(find, "refined", refine)
+    fingerprint = parameter_fingerprint(runner.loaded.model)
+
+    def found(kept: KeptDirections | None, chosen: Settings = settings) -> tuple[DirectionSet, list[Event]]:
+        seen: list[Event] = []
+        with subscribed(seen.append):
+            known = kept_refinement(kept, chosen, runner, SETS)
+            return obtain_directions(chosen, runner, TARGET, PROMPT_SET, fingerprint, known).directions, seen
+
+    first, _seen = found(None)
+    kept = KeptDirections(direction_identity(settings, runner, SETS, first), first)
+    again, seen = found(kept)
+    assert len(refined) == 1
+    assert any(isinstance(event, RefinementKept) for event in seen)
+    assert torch.equal(again.vectors, first.vectors)
+    assert set(again.provenance) == set(first.provenance)
+    # Found in another way they are not the same directions.
+    other, seen = found(kept, settings.model_copy(update={"rdo_steps": 7}))
+    assert len(refined) == 2
+    assert not torch.equal(other.vectors, first.vectors)

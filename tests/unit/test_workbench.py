@@ -18,20 +18,15 @@ from heretic.engine.measurement import Engine
 from heretic.errors import ConfigurationError, OutOfMemoryError, PluginError
 from heretic.extraction.extract import check_method
 from heretic.extraction.find import find_directions
+from heretic.identity import study_identity
+from heretic.measuring import make_evaluators
 from heretic.models.runner import ModelRunner
 from heretic.observability.events import EngineChosen, Event, Warned, subscribed
+from heretic.prompts.sets import PromptSets
 from heretic.prompts.types import Prompt, PromptSet
 from heretic.search.gates import Gate
 from heretic.search.space import SearchSpace
-from heretic.workbench import (
-    PromptSets,
-    load_runner,
-    make_editor,
-    make_engine,
-    make_evaluators,
-    prepare,
-    study_identity,
-)
+from heretic.workbench import load_runner, make_editor, make_engine, prepare
 
 SETTINGS = Settings(
     model="pico", extractor="mean", batch_size=5, response_prefix="", kl_tokens=4, refusal_check_tokens=4

@@ -19,7 +19,7 @@ def run(**settings: Any) -> int:
 
 @pytest.fixture(autouse=True)
 def nothing_is_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workflow, "prepare", lambda _: pytest.fail("minutes were spent"))
+    monkeypatch.setattr(workflow, "prepare", lambda *_: pytest.fail("minutes were spent"))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Directions of a run: one extraction or several rounds, and which layers and which position they are used at."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from heretic.config import Settings
@@ -15,7 +16,7 @@ from heretic.extraction.extract import Extraction, check_method, extract
 from heretic.extraction.refinement import RefinementOptions, refined
 from heretic.extraction.rounds import RoundOptions, further_rounds
 from heretic.models.runner import ModelRunner
-from heretic.observability.events import DirectionsFound, PositionChosen, Warned, emit
+from heretic.observability.events import DirectionsFound, PositionChosen, RefinementKept, Warned, emit
 from heretic.prompts.types import PromptSet
 
 COSMIC_DEPTHS = (0.3, 0.9)
@@ -37,7 +38,22 @@ class Found:
     position: float | None = None
 
 
-def find_directions(settings: Settings, runner: ModelRunner, target: PromptSet, baseline: PromptSet) -> Found:
+KnownRefinement = Callable[[DirectionSet], DirectionSet | None]
+"""From directions before they are refined to what an earlier run made of them, or None."""
+
+
+def nothing_known(_directions: DirectionSet) -> DirectionSet | None:
+    """A KnownRefinement for a study that begins."""
+    return None
+
+
+def find_directions(
+    settings: Settings,
+    runner: ModelRunner,
+    target: PromptSet,
+    baseline: PromptSet,
+    known: KnownRefinement = nothing_known,
+) -> Found:
     """Everything that the settings of the direction ask for. Emits DirectionsFound.
 
     Args:
@@ -45,6 +61,7 @@ def find_directions(settings: Settings, runner: ModelRunner, target: PromptSet, 
         runner: The unedited model; it is unedited again afterwards.
         target: Training prompts that show the behaviour.
         baseline: Training prompts that do not.
+        known: Asked before directions are refined.
 
     Raises:
         HereticError: The method does not work on these prompts; the message names the option to change.
@@ -54,7 +71,11 @@ def find_directions(settings: Settings, runner: ModelRunner, target: PromptSet, 
     first = extract(settings, runner, target, baseline)
     options = refinement_options(settings)
     if options is not None:
-        first = replace(first, directions=_refined(settings, runner, first.directions, target, baseline, options))
+        kept = known(first.directions)
+        if kept is not None:
+            emit(RefinementKept())
+        refinement = kept or _refined(settings, runner, first.directions, target, baseline, options)
+        first = replace(first, directions=refinement)
     directions = first.directions
     if settings.iterative_rounds > 1:
         directions = further_rounds(

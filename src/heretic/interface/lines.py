@@ -241,6 +241,11 @@ def _(event: events.RefinementFinished) -> list[Row]:
 
 
 @rows.register
+def _(_event: events.RefinementKept) -> list[Row]:
+    return [Row("Refinement", "directions as an earlier run of this study refined them")]
+
+
+@rows.register
 def _(event: events.SeedFound) -> list[Row]:
     return [Row("", f"weight {event.weight:<6.2g} KL {kl_text(event.kl):>7}   onset {100 * event.share:5.1f} %")]
 

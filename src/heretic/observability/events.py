@@ -363,6 +363,11 @@ class RefinementFinished(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class RefinementKept(Event):
+    """The refined directions are those that the study keeps from an earlier run."""
+
+
+@dataclass(frozen=True, slots=True)
 class TrialRaised(Event):
     """Measuring these trials failed in a way that nobody foresaw; `where` is the traceback, for the log."""
 

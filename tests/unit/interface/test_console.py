@@ -41,6 +41,7 @@ ALL_EVENTS: list[events.Event] = [
     events.RoundFinished(3, 0.05, None, "little is left (--min-direction-magnitude)"),
     events.RefinementStarted(60, 64, 64, ("I", " Sorry"), "bfloat16"),
     events.RefinementFinished(0.0312, 0.071, 0.83, 62.0),
+    events.RefinementKept(),
     events.PositionChosen(14, {12: 1.5, 13: 1.6, 14: 1.71}, 12.0),
     events.PlansAdjusted("Strengths", "12 of 24 layers are edited: the classes lie on both sides of zero there", 0.1),
     events.BaselineMeasured(34, 37, 37, 12.3),

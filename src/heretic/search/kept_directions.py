@@ -1,0 +1,107 @@
+"""Refined directions, kept with the study whose trials rest on them.
+
+A refinement found anew need not be the same one: another number of threads, another device, or memory that did not run
+out this time are enough. The trials of one study would then rest on different directions, so a resumed one gets back
+those that it began with.
+"""
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+import safetensors.torch
+from safetensors import SafetensorError
+
+from heretic.directions.types import DirectionSet
+from heretic.errors import StudyError
+from heretic.search.storage import shown_url, sqlite_file, storage_errors
+
+DIRECTIONS_ATTRIBUTE = "directions"
+"""User attribute of a study: identity, method and checksum of its directions, and in how many further ones they are."""
+PART = 32 * 1024
+"""Characters of one attribute: what every database that Optuna writes to takes."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KeptDirections:
+    """Directions with what they depend on.
+
+    Attributes:
+        identity: Model, prompts and method, by aspect; others need other directions.
+        directions: In host memory, without their provenance.
+    """
+
+    identity: Mapping[str, str]
+    directions: DirectionSet
+
+
+def kept_directions(url: str, name: str) -> KeptDirections | None:
+    """What a stored study keeps, or None where there is no such study or it keeps nothing; creates nothing.
+
+    Raises:
+        StudyError: The storage failed, or what it keeps is damaged.
+    """
+    file = sqlite_file(url)
+    if file is not None and not file.exists():
+        return None
+    with storage_errors(url):
+        if name not in optuna.get_all_study_names(url):
+            return None
+        attributes = optuna.load_study(study_name=name, storage=url).user_attrs
+    return decoded(attributes, f"The study {name} in {shown_url(url)}")
+
+
+def decoded(attributes: Mapping[str, object], owner: str) -> KeptDirections | None:
+    """The inverse of `encoded`; None where nothing is kept.
+
+    Raises:
+        StudyError: What is kept is damaged; the message begins with `owner`.
+    """
+    kept = attributes.get(DIRECTIONS_ATTRIBUTE)
+    if not isinstance(kept, dict):
+        return None
+    parts = [str(attributes.get(_part(index), "")) for index in range(kept["parts"])]
+    try:
+        data = base64.b64decode("".join(parts), validate=True)
+        if hashlib.sha256(data).hexdigest() != kept["sha256"]:
+            raise ValueError("another checksum")
+        tensors: dict[str, Any] = safetensors.torch.load(data)
+    except (ValueError, SafetensorError) as error:
+        raise StudyError(f"{owner} keeps directions that are damaged; name another --study-name.") from error
+    return KeptDirections(kept["identity"], DirectionSet(**tensors, method=kept["method"]))
+
+
+def encoded(kept: KeptDirections) -> dict[str, object]:
+    """Attributes that hold the directions, the one that says that all are there last."""
+    tensors = {name: tensor.cpu().clone() for name, tensor in kept.directions.tensors().items()}
+    data = safetensors.torch.save(tensors)
+    text = base64.b64encode(data).decode("ascii")
+    parts = [text[start : start + PART] for start in range(0, len(text), PART)]
+    header = {
+        "identity": dict(kept.identity),
+        "method": kept.directions.method,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "parts": len(parts),
+    }
+    return {**{_part(index): part for index, part in enumerate(parts)}, DIRECTIONS_ATTRIBUTE: header}
+
+
+def keep_directions(study: optuna.Study, url: str, kept: KeptDirections) -> None:
+    """Store directions with a study; those that it has already stay.
+
+    Raises:
+        StudyError: The storage failed.
+    """
+    with storage_errors(url):
+        stored = study.user_attrs.get(DIRECTIONS_ATTRIBUTE)
+        if stored is not None:
+            return
+        for name, value in encoded(kept).items():
+            study.set_user_attr(name, value)
+
+
+def _part(index: int) -> str:
+    return f"{DIRECTIONS_ATTRIBUTE}.{index}"

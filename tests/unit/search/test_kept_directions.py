@@ -1,0 +1,70 @@
+"""Refined directions survive with their study, whole or not at all."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import pytest
+import torch
+from tests.unit.directions.direction_sets import random_set
+
+from heretic.errors import StudyError
+from heretic.search.kept_directions import (
+    PART,
+    KeptDirections,
+    decoded,
+    encoded,
+    keep_directions,
+    kept_directions,
+)
+
+
+def some(seed: int = 0, width: int = 700) -> KeptDirections:
+    directions = random_set(seed, layers=20, width=width)
+    return KeptDirections({"model": "a", "response prefix": ""}, replace(directions, reads=directions.vectors.clone()))
+
+
+def test_a_study_gives_back_what_it_keeps(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/study.db"
+    assert kept_directions(url, "own") is None
+    assert not (tmp_path / "study.db").exists()
+    study = optuna.create_study(storage=url, study_name="own")
+    assert kept_directions(url, "own") is None
+    assert kept_directions(url, "other") is None
+    kept = some()
+    keep_directions(study, url, kept)
+    found = kept_directions(url, "own")
+    assert found is not None
+    assert found.identity == kept.identity
+    assert found.directions.method == kept.directions.method
+    for name, tensor in kept.directions.tensors().items():
+        assert torch.equal(found.directions.tensors()[name], tensor)
+
+
+def test_the_first_directions_stay(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/study.db"
+    study = optuna.create_study(storage=url, study_name="own")
+    keep_directions(study, url, some(0))
+    keep_directions(study, url, some(1))
+    found = kept_directions(url, "own")
+    assert found is not None
+    assert torch.equal(found.directions.vectors, some(0).directions.vectors)
+
+
+def test_no_attribute_is_longer_than_databases_take() -> None:
+    attributes = encoded(some(width=3000))
+    texts = [value for value in attributes.values() if isinstance(value, str)]
+    assert len(texts) > 1
+    assert max(map(len, texts)) == PART
+
+
+@pytest.mark.parametrize("damage", ["missing", "changed"])
+def test_damaged_directions_are_named(damage: str) -> None:
+    attributes = encoded(some())
+    first = next(name for name, value in attributes.items() if isinstance(value, str))
+    if damage == "missing":
+        del attributes[first]
+    else:
+        attributes[first] = "AAAA" + str(attributes[first])[4:]
+    with pytest.raises(StudyError, match="The study keeps directions that are damaged; name another --study-name"):
+        decoded(attributes, "The study")
