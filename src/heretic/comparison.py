@@ -5,18 +5,18 @@ import time
 from heretic.config import Settings
 from heretic.errors import ModelError, TrialFailed
 from heretic.evaluation.neural_detection import classifier_for
-from heretic.evaluation.score import Score
 from heretic.measuring import make_evaluators
 from heretic.models.layout import find_layout
 from heretic.models.loader import load_model
 from heretic.models.runner import ModelRunner
 from heretic.observability.events import BaselineMeasured, ModelCompared, emit
 from heretic.prompts.sets import load_prompts
+from heretic.score import Scores
 from heretic.workbench import load_runner
 
 
-def compare(settings: Settings, name: str) -> tuple[Score, Score]:
-    """Refusals and KL of the model `name`, with `settings.model` as the base; emits ModelCompared.
+def compare(settings: Settings, name: str) -> Scores:
+    """Behaviours and KL of the model `name`, with `settings.model` as the base; emits ModelCompared.
 
     Both models are in memory while this runs.
 
@@ -27,20 +27,22 @@ def compare(settings: Settings, name: str) -> tuple[Score, Score]:
     classifier = classifier_for(settings)
     base = load_runner(settings, settings.model or "", prompts)
     started = time.perf_counter()
-    refusals, kl = make_evaluators(settings, base, prompts, classifier)
+    behaviors, kl = make_evaluators(settings, base, prompts, classifier)
     kl.remember()
     seconds = time.perf_counter() - started
-    emit(BaselineMeasured(refusals.baseline.baseline_refusals, refusals.baseline.n, kl.baseline.n, seconds))
+    emit(BaselineMeasured(tuple(own.baseline for own in behaviors), kl.baseline.n, seconds))
     loaded = load_model(name, settings)
     if loaded.tokenizer.get_vocab() != base.loaded.tokenizer.get_vocab():
         raise ModelError(
             f"{name} and {settings.model} have different vocabularies, so their predictions cannot be compared; name "
             "the model that it was made from with --model."
         )
-    refusals.runner = kl.runner = ModelRunner(loaded, find_layout(loaded.model), base.formatter, base.calibration)
+    edited = ModelRunner(loaded, find_layout(loaded.model), base.formatter, base.calibration)
+    for own in (*behaviors, kl):
+        own.runner = edited
     try:
-        scores = refusals.score(), kl.score()
+        scores = (*(own.score() for own in behaviors), kl.score())
     except TrialFailed as error:
         raise ModelError(f"{name} cannot be compared because {error}; try --dtypes float32.") from error
-    emit(ModelCompared(name, settings.model or "", *(dict(score.to_json()) for score in scores)))
+    emit(ModelCompared(name, settings.model or "", scores))
     return scores

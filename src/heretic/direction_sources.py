@@ -3,6 +3,7 @@
 import json
 import time
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from heretic.config import Settings
 from heretic.config.sections import DirectionSection
+from heretic.directions.addition import added
 from heretic.directions.comparison import shape_text
 from heretic.directions.files import (
     DirectionFile,
@@ -23,14 +25,58 @@ from heretic.directions.projections import Projections, projected_lengths
 from heretic.directions.types import DirectionSet
 from heretic.errors import UserError
 from heretic.export.direction_file import check_directions_file
+from heretic.extraction.extract import COMPARED_TEXTS
 from heretic.extraction.find import Found, KnownRefinement, find_directions, nothing_known
 from heretic.models.calibration import backing_off
+from heretic.models.fingerprint import parameter_fingerprint
 from heretic.models.loaded import LoadedModel
 from heretic.models.runner import ModelRunner
 from heretic.observability.events import DirectionsFound, DirectionsSaved, Warned, emit
+from heretic.prompts.sets import PromptSets
 from heretic.prompts.types import PromptSet
 
 _NOT_OPTIONS = ("extractor", "save_directions", "load_directions", "load_directions_weights")
+
+
+def obtain_all_directions(
+    settings: Settings, runner: ModelRunner, prompts: PromptSets, known: KnownRefinement = nothing_known
+) -> Found:
+    """The directions of every behaviour; those of a later one lose what lies in the span of earlier ones.
+
+    Args:
+        settings: The run's.
+        runner: The unedited model.
+        prompts: The run's behaviours.
+        known: See `find_directions`.
+
+    Raises:
+        UserError: A file cannot be used, or two behaviours have the same directions.
+    """
+    fingerprint = parameter_fingerprint(runner.loaded.model)
+    if len(prompts.behaviors) == 1:
+        return obtain_directions(settings, runner, prompts.bad, prompts.good, fingerprint, known)
+    found = [
+        find_directions(settings, runner, behavior.bad, behavior.good).directions for behavior in prompts.behaviors
+    ]
+    names = [behavior.pack.name for behavior in prompts.behaviors]
+    directions = added(found)
+    if directions.count_per_layer < sum(own.count_per_layer for own in found):
+        raise UserError(f"The directions of {' and '.join(names)} are the same on this model; name one behaviour only.")
+    compared = [own.provenance.get(COMPARED_TEXTS) or {} for own in found]
+    facts = {
+        "behaviors": [
+            {"behavior": name, "method": own.method, "provenance": dict(own.provenance)}
+            for name, own in zip(names, found, strict=True)
+        ],
+        COMPARED_TEXTS: dict(chain.from_iterable(own.items() for own in compared)),
+        **origin(settings, runner, fingerprint),
+    }
+    directions = replace(directions, provenance=facts).to(runner.loaded.device)
+    path = None if settings.save_directions is None else check_directions_file(Path(settings.save_directions))
+    if path is not None:
+        write_direction_file(path, directions)
+        emit(DirectionsSaved(str(path), 0, 0))
+    return Found(directions)
 
 
 def obtain_directions(

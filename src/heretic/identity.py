@@ -9,9 +9,10 @@ from heretic.directions.types import DirectionSet
 from heretic.evaluation.evaluator import AnswerClassifier
 from heretic.extraction.extract import COMPARED_TEXTS, extractor_options, transform_options
 from heretic.extraction.find import KnownRefinement, refinement_options
-from heretic.measuring import evaluator_options, search_objective
+from heretic.measuring import MARKERS, behavior_options, evaluator_options, search_objective
 from heretic.models.fingerprint import parameter_fingerprint
 from heretic.models.runner import ModelRunner
+from heretic.prompts.packs import PackOptions
 from heretic.prompts.sets import PromptSets
 from heretic.search.kept_directions import KeptDirections
 from heretic.search.space import SearchSpace
@@ -66,11 +67,19 @@ def study_identity(
     return {
         **direction_identity(settings, runner, prompts, directions),
         "set of evaluation prompts": f"{prompts.good_evaluation.fingerprint} {prompts.bad_evaluation.fingerprint}",
-        "way of measuring": evaluator_options(settings, classifier).identity,
+        "way of measuring": _way_of_measuring(settings, prompts, classifier),
         "search space": space.identity() + seeding,
         **adjustments_identity(settings),
         "objective": search_objective(settings).identity(),
     }
+
+
+def _way_of_measuring(settings: Settings, prompts: PromptSets, classifier: AnswerClassifier | None) -> str:
+    options = evaluator_options(settings, classifier)
+    packs = [behavior.pack for behavior in prompts.behaviors]
+    if [(pack.evaluator, pack.options) for pack in packs] == [(MARKERS, PackOptions())]:
+        return options.identity
+    return "; ".join(f"{pack.evaluator} {behavior_options(options, pack).identity}" for pack in packs)
 
 
 def kept_refinement(

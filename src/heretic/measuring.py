@@ -1,18 +1,74 @@
 """What a run measures, from its settings: the evaluators and what the search minimises of their scores."""
 
+from dataclasses import replace
+
 from heretic.config import Settings
+from heretic.directions.extractor import EXTRACTORS
+from heretic.errors import ConfigurationError
 from heretic.evaluation.evaluator import EVALUATORS, AnswerClassifier, Evaluator, EvaluatorOptions
+from heretic.evaluation.marks import Marks
 from heretic.models.calibration import backing_off
 from heretic.models.runner import ModelRunner
+from heretic.prompts.packs import Pack
 from heretic.prompts.sets import PromptSets
+from heretic.prompts.types import PromptSet
 from heretic.search.objective import Objective
+
+MARKERS = "markers"
+"""The evaluator of refusals, which a classifier may help."""
+
+
+_ONLY_REFUSAL = ("gradient_seeding", "use_caa", "use_neural_refusal_detection")
+"""Options that look for refusals in answers."""
+_ONLY_ONE: dict[str, object] = {
+    "load_directions": [],
+    "layers": "all",
+    "direction_source": "search",
+    "iterative_rounds": 1,
+    "use_activation_calibration": False,
+    "use_circuit_ablation": False,
+}
+"""Options that are made for the directions of one behaviour, with what they have to be for several."""
+
+
+def check_behaviors(settings: Settings, prompts: PromptSets) -> None:
+    """Refuse, before a model is loaded, behaviours that cannot be measured or edited as the settings ask.
+
+    Raises:
+        ConfigurationError: Names the option to change.
+        PluginError: There is no evaluator of the name that a pack gives.
+    """
+    packs = [behavior.pack for behavior in prompts.behaviors]
+    for pack in packs:
+        EVALUATORS.get(pack.evaluator)
+        if pack.evaluator == "density":
+            Marks(pack.options.patterns)
+    other = next((pack.name for pack in packs if pack.evaluator != MARKERS), None)
+    if other is not None:
+        for name in _ONLY_REFUSAL:
+            if getattr(settings, name):
+                raise ConfigurationError(
+                    f"{name} looks for refusals, but {other} is edited; use --{name.replace('_', '-')} false."
+                )
+        if EXTRACTORS.get(settings.direction_method).refined:
+            raise ConfigurationError(
+                f"The extractor {settings.direction_method} looks for first tokens of refusals, but {other} is edited; "
+                "choose another --extractor such as mean."
+            )
+    for name, needed in _ONLY_ONE.items() if len(packs) > 1 else ():
+        if getattr(settings, name) != needed:
+            raise ConfigurationError(
+                f"{name} works on one behaviour, but --direction names {len(packs)}; leave out "
+                f"--{name.replace('_', '-')} or name one."
+            )
 
 
 def search_objective(settings: Settings) -> Objective:
     """What the settings have a study minimise."""
+    behaviors = len(settings.direction)
     if settings.optimization_mode == "multi":
-        return Objective()
-    return Objective(settings.kl_weight, settings.pruner == "bound")
+        return Objective(behaviors=behaviors)
+    return Objective(settings.kl_weight, settings.pruner == "bound", behaviors)
 
 
 def evaluator_options(settings: Settings, classifier: AnswerClassifier | None = None) -> EvaluatorOptions:
@@ -24,15 +80,25 @@ def evaluator_options(settings: Settings, classifier: AnswerClassifier | None = 
         tuple(settings.refusal_markers),
         settings.refusal_detection_mode,
         settings.goal,
-        classifier,
-        settings.neural_detection_threshold,
+        classifier=classifier,
+        classifier_threshold=settings.neural_detection_threshold,
+    )
+
+
+def behavior_options(options: EvaluatorOptions, pack: Pack) -> EvaluatorOptions:
+    """The options for one behaviour: what its pack says comes first."""
+    return replace(
+        options,
+        response_tokens=pack.options.tokens or options.response_tokens,
+        patterns=pack.options.patterns,
+        behavior=pack.name,
     )
 
 
 def make_evaluators(
     settings: Settings, runner: ModelRunner, prompts: PromptSets, classifier: AnswerClassifier | None = None
-) -> tuple[Evaluator, Evaluator]:
-    """Refusals on the target's and KL on the baseline's evaluation prompts, with the unedited model's numbers.
+) -> tuple[tuple[Evaluator, ...], Evaluator]:
+    """The behaviours, each on its target's evaluation prompts, and KL on the baselines', with the unedited numbers.
 
     Where memory runs out an evaluator gets, and keeps, a smaller batch size.
 
@@ -40,15 +106,31 @@ def make_evaluators(
         OutOfMemoryError: Not even one prompt at a time can be measured.
     """
     options = evaluator_options(settings, classifier)
-    detection = "markers" if classifier is None else "neural"
-    refusals, _runner = backing_off(
-        runner,
-        lambda fitting: EVALUATORS.get(detection)(fitting, prompts.bad_evaluation, options),
-        "counting the unedited model's refusals",
+    behaviors = tuple(
+        make_behavior_evaluator(runner, own.pack, own.bad_evaluation, options) for own in prompts.behaviors
     )
     kl, _runner = backing_off(
         runner,
         lambda fitting: EVALUATORS.get("kl")(fitting, prompts.good_evaluation, options),
         "recording the unedited model's predictions",
     )
-    return refusals, kl
+    return behaviors, kl
+
+
+def make_behavior_evaluator(
+    runner: ModelRunner, pack: Pack, prompts: PromptSet, options: EvaluatorOptions
+) -> Evaluator:
+    """What measures one behaviour on these prompts, with the numbers of the model as it is.
+
+    Raises:
+        OutOfMemoryError: Not even one prompt at a time can be measured.
+        PluginError: There is no evaluator of the name that the pack gives.
+    """
+    name = "neural" if pack.evaluator == MARKERS and options.classifier is not None else pack.evaluator
+    own = behavior_options(options, pack)
+    evaluator, _runner = backing_off(
+        runner,
+        lambda fitting: EVALUATORS.get(name)(fitting, prompts, own),
+        f"measuring the unedited model's {pack.name}",
+    )
+    return evaluator

@@ -15,7 +15,6 @@ from heretic.edits.algebra import Edit
 from heretic.edits.editor import applied
 from heretic.engine.inplace import InplaceEngine
 from heretic.errors import ExportError, HereticError, TrialFailed, UserError
-from heretic.evaluation.score import Score
 from heretic.export.atomic import check_free_space, check_target
 from heretic.export.content import ExportContent, ExportFormat, SavedModel
 from heretic.export.hub import check_repository, upload_folder
@@ -34,6 +33,7 @@ from heretic.observability.events import (
     Warned,
     emit,
 )
+from heretic.score import Scores
 from heretic.search.heartbeat import Heartbeat
 from heretic.search.loop import SearchResult, search
 from heretic.search.pareto import knee, pareto_front
@@ -56,11 +56,11 @@ class Session:
         self._n_trials = bench.settings.n_trials
         self.result = SearchResult((), False)
         self._edits: tuple[Edit, ...] = ()
-        self._applied: tuple[TrialRecord, tuple[Score, Score]] | None = None
+        self._applied: tuple[TrialRecord, Scores] | None = None
         # By trial number: scores in the weights, by ordinary passes.
-        self._rescored: dict[int, tuple[Score, Score]] = {}
-        # By trial number: refusals and KL of the weights that are saved, where the search ran on quantised ones.
-        self._full_precision_scores: dict[int, tuple[Score, Score]] = {}
+        self._rescored: dict[int, Scores] = {}
+        # By trial number: scores of the weights that are saved, where the search ran on quantised ones.
+        self._full_precision_scores: dict[int, Scores] = {}
 
     def search(self, additional: int = 0) -> SearchResult:
         """Run the trials that are still missing, and so many more."""
@@ -94,17 +94,16 @@ class Session:
             bench.kl.remember()
             try:
                 with applied(bench.editor, bench.edits(record.plan)):
-                    refusals, kl = _measured(bench, record)
+                    scores = _measured(bench, record)
             except TrialFailed as error:
                 emit(Warned(str(error)))
                 continue
-            self._rescored[record.number] = refusals, kl
-            searched = int(record.behavior.value), record.score("kl").value
-            emit(FrontChecked(record.number, int(refusals.value), refusals.n, kl.value, *searched, refusals.label))
+            self._rescored[record.number] = scores
+            emit(FrontChecked(record.number, scores, record.scores))
 
     @property
     def front(self) -> list[TrialRecord]:
-        """The Pareto front, fewest refusals (or what the goal makes few) first."""
+        """The Pareto front, least of the (first) behaviour first."""
         return pareto_front(self.result.records)
 
     @property
@@ -119,7 +118,7 @@ class Session:
             return min(front, key=lambda record: objective.values(record.scores))
         return knee(front)
 
-    def apply(self, record: TrialRecord) -> tuple[Score, Score]:
+    def apply(self, record: TrialRecord) -> Scores:
         """Put a trial into the model and measure it again there; it stays until `restore`.
 
         Raises:
@@ -135,15 +134,14 @@ class Session:
         bench.editor.apply(edits)
         self._edits = edits
         try:
-            refusals, kl = known or _measured(bench, record)
+            scores = known or _measured(bench, record)
         except TrialFailed:
             self.restore()
             raise
-        self._rescored[record.number] = refusals, kl
-        searched = int(record.behavior.value), record.score("kl").value
-        emit(TrialApplied(record.number, int(refusals.value), refusals.n, kl.value, *searched, refusals.label))
-        self._applied = (record, (refusals, kl))
-        return refusals, kl
+        self._rescored[record.number] = scores
+        emit(TrialApplied(record.number, scores, record.scores))
+        self._applied = (record, scores)
+        return scores
 
     def restore(self) -> None:
         """Make the model unedited again."""
@@ -152,8 +150,8 @@ class Session:
         self._edits = ()
 
     @property
-    def applied(self) -> tuple[TrialRecord, tuple[Score, Score]]:
-        """The applied trial and its scores in the weights (refusals, KL).
+    def applied(self) -> tuple[TrialRecord, Scores]:
+        """The applied trial and its scores in the weights (behaviours, KL).
 
         Raises:
             RuntimeError: No trial is applied.
@@ -216,7 +214,7 @@ class Session:
         target = check_target(folder)
         bench, edits = self.bench, self._edits
         quantization = bench.loaded.quantization
-        saved_scores: tuple[Score, ...] = scores
+        saved_scores = scores
         if quantization != "none":
             emit(FullPrecisionNeeded(quantization, record.number in self._full_precision_scores))
             bench = full_precision(bench)
@@ -226,7 +224,7 @@ class Session:
         factors = adapter_factors(edits, bench.editor) if adapter else None
         texts = tuple(map(bench.runner.render, bench.prompts.bad_evaluation.prompts[:VERIFIED_PROMPTS]))
         content = ExportContent(
-            behavior="refusal",
+            behaviors=tuple(own.pack.name for own in bench.prompts.behaviors),
             plan=record.plan,
             scores=saved_scores,
             settings=self.bench.settings.model_dump(mode="json"),
@@ -237,6 +235,7 @@ class Session:
             search_quantization=quantization,
             search_scores=() if quantization == "none" else scores,
             goal=bench.settings.goal,
+            descriptions=tuple(own.pack.card for own in bench.prompts.behaviors),
         )
         return save_model(
             bench.loaded,
@@ -248,7 +247,7 @@ class Session:
             for_upload=for_upload,
         )
 
-    def _applied_in_full_precision(self, bench: Workbench) -> tuple[tuple[Edit, ...], tuple[Score, ...]]:
+    def _applied_in_full_precision(self, bench: Workbench) -> tuple[tuple[Edit, ...], Scores]:
         """Put the applied trial into the weights of a full-precision workbench, and measure it there.
 
         The model card speaks of the saved weights, so neither the scores nor the KL's base may come from the quantised
@@ -257,13 +256,13 @@ class Session:
         Raises:
             ExportError: The edited weights cannot be measured.
         """
-        record, (searched_refusals, searched_kl) = self.applied
+        record, searched = self.applied
         known = self._full_precision_scores.get(record.number)
         if known is None:
             # Made while the weights are unedited: they measure the base then.
-            refusals, kl = make_evaluators(bench.settings, bench.runner, bench.prompts, bench.classifier)
+            behaviors, kl = make_evaluators(bench.settings, bench.runner, bench.prompts, bench.classifier)
             kl.remember()
-            bench = replace(bench, refusals=refusals, kl=kl)
+            bench = replace(bench, behaviors=behaviors, kl=kl)
         edits = bench.edits(record.plan)
         bench.editor.apply(edits)
         if known is not None:
@@ -273,18 +272,7 @@ class Session:
         except TrialFailed as error:
             raise ExportError(f"{error} It was measured in full precision; nothing was saved.") from error
         self._full_precision_scores[record.number] = scores
-        emit(
-            FullPrecisionMeasured(
-                self.bench.loaded.quantization,
-                int(scores[0].value),
-                scores[0].n,
-                scores[0].baseline_refusals,
-                scores[1].value,
-                int(searched_refusals.value),
-                searched_kl.value,
-                scores[0].label,
-            )
-        )
+        emit(FullPrecisionMeasured(self.bench.loaded.quantization, scores, searched))
         return edits, scores
 
     def upload(self, folder: Path, repository: str, private: bool) -> str:
@@ -299,15 +287,15 @@ class Session:
         return stream_answer(loaded.model, loaded.tokenizer, text, CHAT_TOKENS, runner.formatter.add_special_tokens)
 
 
-def _measured(bench: Workbench, record: TrialRecord) -> tuple[Score, Score]:
-    """Refusals and KL of the trial that is applied.
+def _measured(bench: Workbench, record: TrialRecord) -> Scores:
+    """Behaviours and KL of the trial that is applied.
 
     Raises:
         TrialFailed: It cannot be measured; the message is a sentence.
     """
     number = record.number + 1  # as people are shown it
     try:
-        return bench.refusals.score(record.number), bench.kl.score(record.number)
+        return tuple(own.score(record.number) for own in (*bench.behaviors, bench.kl))
     except TrialFailed as error:
         raise TrialFailed(f"Trial {number} cannot be used because {error}; choose another one.") from error
     except (RuntimeError, MemoryError) as error:

@@ -10,6 +10,7 @@ import optuna
 import heretic
 from heretic.models.location import DEMO, locate
 from heretic.observability.events import ProfilesKept, WarmStarted, Warned, emit
+from heretic.score import REFUSALS, WITHOUT_REFUSAL
 from heretic.search.pareto import pareto_front
 from heretic.search.profile_store import KEPT, add_to_store, default_store, read_store
 from heretic.search.profiles import Profile, ProfileError, family_of, fitting, plan_table, shipped_profiles
@@ -34,7 +35,7 @@ def warm_start(bench: Workbench, study: optuna.Study) -> None:
     """
     settings = bench.settings
     wanted = min(settings.warm_start_n_trials, settings.n_trials)
-    if not settings.use_warm_start_params or not wanted:
+    if not settings.use_warm_start_params or not wanted or not counts_refusals(bench):
         return
     family, normalization = model_family(bench), bench.space.normalization
     own = fitting(_own_profiles(bench), family, settings.goal, normalization)[:wanted]
@@ -51,7 +52,7 @@ def remember(bench: Workbench, records: Sequence[TrialRecord]) -> None:
 
     A store that cannot be used is said, and costs nothing else.
     """
-    if not bench.settings.use_warm_start_params:
+    if not bench.settings.use_warm_start_params or not counts_refusals(bench):
         return
     family = model_family(bench)
     profiles = [_profile(bench, family, record) for record in pareto_front(records) if _is_good(record)]
@@ -66,6 +67,13 @@ def remember(bench: Workbench, records: Sequence[TrialRecord]) -> None:
         return
     if added:
         emit(ProfilesKept(str(path), family, added))
+
+
+def counts_refusals(bench: Workbench) -> bool:
+    """Whether refusal is the one behaviour: profiles are plans for it, and say nothing of others."""
+    return all(name in (REFUSALS, WITHOUT_REFUSAL) for name in (own.baseline.name for own in bench.behaviors)) and (
+        len(bench.behaviors) == 1
+    )
 
 
 def model_family(bench: Workbench) -> str:
@@ -110,13 +118,13 @@ def _left_alone(bench: Workbench, error: ProfileError) -> str:
 
 
 def _is_good(record: TrialRecord) -> bool:
-    behavior = record.behavior
-    return behavior.value <= WORST_SHARE * behavior.baseline and record.score("kl").value <= WORST_KL
+    (behavior,) = record.behaviors
+    return behavior.value <= WORST_SHARE * behavior.baseline and record.kl.value <= WORST_KL
 
 
 def _profile(bench: Workbench, family: str, record: TrialRecord) -> Profile:
     table, fit_error = plan_table(record.plan)
-    behavior, kl = record.behavior, record.score("kl")
+    (behavior,), kl = record.behaviors, record.kl
     return Profile(
         family=family,
         goal=bench.settings.goal,

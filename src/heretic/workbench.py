@@ -6,6 +6,7 @@ what the second half (search, choice, saving, chat) asks for.
 
 import gc
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,7 +15,7 @@ from transformers import PreTrainedModel
 from heretic.adjusting.caa import shifting_writers
 from heretic.adjusting.prepare import edited_components, make_adjustments
 from heretic.config import Settings
-from heretic.direction_sources import obtain_directions
+from heretic.direction_sources import obtain_all_directions
 from heretic.directions.types import DirectionSet
 from heretic.edits.algebra import Edit
 from heretic.edits.build import UNADJUSTED, Adjustments, build_edits
@@ -27,18 +28,16 @@ from heretic.engine.batched import BatchedEngine
 from heretic.engine.factory import EngineOptions, make_batched_engine
 from heretic.engine.inplace import BuildEdits, InplaceEngine
 from heretic.engine.measurement import Engine
-from heretic.evaluation.evaluator import AnswerClassifier, Evaluator
+from heretic.evaluation.evaluator import AnswerClassifier, AnswerEvaluator, Evaluator
 from heretic.evaluation.evaluators.kl import KlEvaluator
-from heretic.evaluation.evaluators.markers import MarkerEvaluator
 from heretic.evaluation.neural_detection import classifier_for
 from heretic.extraction.extract import check_method
 from heretic.identity import kept_refinement, study_identity
-from heretic.measuring import make_evaluators, search_objective
+from heretic.measuring import check_behaviors, make_evaluators, search_objective
 from heretic.models.access import post_norm_gain
 from heretic.models.biases import hold_biases, match_biases
 from heretic.models.calibration import backing_off, find_batch_size, find_response_prefix
 from heretic.models.chat_template import ChatFormatter
-from heretic.models.fingerprint import parameter_fingerprint
 from heretic.models.layout import find_layout, layout_summary
 from heretic.models.loaded import LoadedModel
 from heretic.models.loader import load_model
@@ -57,10 +56,10 @@ from heretic.search.objective import Objective
 from heretic.search.space import PEAK_WEIGHTS, SearchSpace
 
 NOTHING_TO_DO = {
-    "remove": "The unedited model refuses nothing in the evaluation prompts, so there is nothing to remove.",
-    "strengthen": "The unedited model refuses all evaluation prompts, so there is nothing to strengthen.",
+    "remove": "The unedited model shows no {} on the evaluation prompts, so there is nothing to remove.",
+    "strengthen": "The unedited model shows all the {} that is counted, so there is nothing to strengthen.",
 }
-"""By goal: what is said where the unedited model's count is 0."""
+"""By goal: what is said where the unedited model's value is 0."""
 PREFIX_PROMPTS = 32
 """Prompts of each set whose answers are compared when a common prefix is looked for."""
 
@@ -75,7 +74,7 @@ class Workbench:
     directions: DirectionSet
     adjustments: Adjustments
     editor: Editor
-    refusals: Evaluator
+    behaviors: tuple[Evaluator, ...]
     kl: Evaluator
     engine: Engine
     space: SearchSpace
@@ -108,16 +107,16 @@ def prepare(settings: Settings, kept: KeptDirections | None = None) -> Workbench
         HereticError: Something the user gave cannot be used; the message says what to do.
     """
     prompts = load_prompts(settings)
-    check_method(settings, prompts.bad, prompts.good)
+    check_behaviors(settings, prompts)
+    for behavior in prompts.behaviors:
+        check_method(settings, behavior.bad, behavior.good)
     # Before the model, so that one that cannot serve is said at once, and that calibration sees the memory it takes.
     classifier = classifier_for(settings)
     runner = load_runner(settings, settings.model or "", prompts)
     # First, so that a model that cannot hold biases is refused at once, and so that the editor knows them.
     runner, shifting = shifting_writers(runner, prompts.bad.prompts[0]) if settings.use_caa else (runner, {})
     editor = make_editor(settings, runner)
-    known = kept_refinement(kept, settings, runner, prompts)
-    fingerprint = parameter_fingerprint(runner.loaded.model)
-    found = obtain_directions(settings, runner, prompts.bad, prompts.good, fingerprint, known)
+    found = obtain_all_directions(settings, runner, prompts, kept_refinement(kept, settings, runner, prompts))
     directions = found.directions
     adjustments = make_adjustments(settings, runner, prompts.bad, prompts.good, found, editor, shifting)
     if settings.compile:
@@ -125,20 +124,18 @@ def prepare(settings: Settings, kept: KeptDirections | None = None) -> Workbench
         # Batches differ in length: without `dynamic` every length would be compiled for itself.
         runner.loaded.model.compile(dynamic=True)
     started = time.perf_counter()
-    refusals, kl = make_evaluators(settings, runner, prompts, classifier)
-    emit(
-        BaselineMeasured(
-            refusals.baseline.baseline_refusals, refusals.baseline.n, kl.baseline.n, time.perf_counter() - started
-        )
-    )
-    if refusals.baseline.value == 0:
-        emit(Warned(NOTHING_TO_DO[settings.goal]))
+    behaviors, kl = make_evaluators(settings, runner, prompts, classifier)
+    baselines = tuple(own.baseline for own in behaviors)
+    emit(BaselineMeasured(baselines, kl.baseline.n, time.perf_counter() - started))
+    for behavior, score in zip(prompts.behaviors, baselines, strict=True):
+        if score.value == 0:
+            emit(Warned(NOTHING_TO_DO[settings.goal].format(behavior.pack.name)))
     space = search_space(settings, runner, found.position)
     identity = study_identity(settings, runner, prompts, directions, space, classifier)
     build = edit_builder(runner, directions, editor, adjustments)
-    engine = make_engine(settings, runner, build, editor, refusals, kl)
+    engine = make_engine(settings, runner, build, editor, behaviors, kl)
     return Workbench(
-        settings, prompts, runner, directions, adjustments, editor, refusals, kl, engine, space, identity, classifier
+        settings, prompts, runner, directions, adjustments, editor, behaviors, kl, engine, space, identity, classifier
     )
 
 
@@ -149,6 +146,7 @@ def search_space(settings: Settings, runner: ModelRunner, position: float | None
         Normalization(settings.normalization),
         position,
         peak_weight=PEAK_WEIGHTS[settings.goal],
+        behaviors=len(settings.direction),
     )
 
 
@@ -167,20 +165,30 @@ def edit_builder(
 
 
 def make_engine(
-    settings: Settings, runner: ModelRunner, build: BuildEdits, editor: Editor, refusals: Evaluator, kl: Evaluator
+    settings: Settings,
+    runner: ModelRunner,
+    build: BuildEdits,
+    editor: Editor,
+    behaviors: Sequence[Evaluator],
+    kl: Evaluator,
 ) -> Engine:
     """The engine that the settings ask for, or the reference where a model needs it. Emits EngineChosen."""
     obstacle = ""
     if settings.compile:
         obstacle = "edits on outputs would break the compiled model apart"
-    elif settings.engine == "batched" and isinstance(refusals, MarkerEvaluator) and isinstance(kl, KlEvaluator):
-        engine = make_batched_engine(runner, build, refusals, kl, EngineOptions(settings.candidates))
+    elif settings.engine == "batched" and isinstance(kl, KlEvaluator):
+        one_by_one = [own for own in behaviors if isinstance(own, AnswerEvaluator)]
+        if len(one_by_one) < len(behaviors):
+            obstacle = "an evaluator does not judge answers one by one"
+            emit(EngineChosen("in place", 1, obstacle))
+            return InplaceEngine(build, editor, behaviors, kl)
+        engine = make_batched_engine(runner, build, one_by_one, kl, EngineOptions(settings.candidates))
         if isinstance(engine, BatchedEngine):
             emit(EngineChosen("batched", engine.candidates, "", engine.shared_tokens, engine.kept_bytes))
             return engine
         obstacle = engine
     emit(EngineChosen("in place", 1, obstacle))
-    return InplaceEngine(build, editor, refusals, kl)
+    return InplaceEngine(build, editor, behaviors, kl)
 
 
 def load_runner(settings: Settings, name: str, prompts: PromptSets) -> ModelRunner:

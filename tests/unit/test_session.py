@@ -21,7 +21,6 @@ from heretic.engine.inplace import InplaceEngine
 from heretic.engine.measurement import Engine, Measurement
 from heretic.errors import ExportError, ModelError, TrialFailed, UserError
 from heretic.evaluation.evaluators.kl import KlEvaluator
-from heretic.evaluation.score import Score
 from heretic.export import hub
 from heretic.export.content import ExportFormat
 from heretic.interface.console import ConsoleReporter
@@ -36,6 +35,7 @@ from heretic.observability.events import (
     Warned,
     subscribed,
 )
+from heretic.score import Score
 from heretic.search.gates import Gate
 from heretic.search.record import TrialRecord, TrialState
 from heretic.session import Session

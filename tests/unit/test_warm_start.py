@@ -13,8 +13,8 @@ from transformers import Gemma3Config, GPT2Config, Qwen2_5_VLConfig, Qwen2Config
 from heretic.config import Settings
 from heretic.edits.plan import EditPlan, Normalization, Scope
 from heretic.errors import UserError
-from heretic.evaluation.score import Score
 from heretic.observability.events import Event, ProfilesKept, WarmStarted, Warned, subscribed
+from heretic.score import Score
 from heretic.search.profile_store import read_store
 from heretic.search.profiles import shipped_profiles
 from heretic.search.record import TrialRecord, TrialState

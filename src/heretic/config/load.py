@@ -67,7 +67,7 @@ def load_settings(argv: Sequence[str], environment: Mapping[str, str], working_d
     model = next((layer.get("model") for layer in layers if layer.has("model")), None)
     profile = _PROFILES.get(model) if isinstance(model, str) else None
     if profile is not None:
-        layers.append(_kept_of_profile(profile_layer(profile), layers))
+        layers.append(profile_layer(profile))
 
     try:
         with layered([layer.values for layer in layers]):
@@ -86,16 +86,6 @@ def _configuration_file(arguments: Arguments, working_directory: Path) -> tuple[
     path = working_directory / DEFAULT_FILE
     # A dangling link is no absent file: whoever made it expects it to be read.
     return (path, DEFAULT_FILE) if path.exists() or path.is_symlink() else (None, DEFAULT_FILE)
-
-
-def _kept_of_profile(profile: Layer, above: Sequence[Layer]) -> Layer:
-    """Drop the prompt sets for which the user names another dataset."""
-    for name in [name for name in profile.values if SETTINGS[name].is_prompt_set]:
-        dataset = f"{name}.dataset"
-        chosen = next((layer.get(dataset) for layer in above if layer.has(dataset)), profile.get(dataset))
-        if chosen != profile.get(dataset):
-            del profile.values[name]
-    return profile
 
 
 def _sentences(error: ValidationError, layers: Sequence[Layer], *, only_single: bool) -> Iterator[str]:

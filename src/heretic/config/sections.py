@@ -80,9 +80,11 @@ def _defaults_under(default: PromptSpecification) -> BeforeValidator:
 
 
 _GOOD = PromptSpecification(dataset="mlabonne/harmless_alpaca", split="train[:400]", column="text")
-_BAD = PromptSpecification(dataset="mlabonne/harmful_behaviors", split="train[:400]", column="text")
+_BAD = PromptSpecification(dataset="mlabonne/harmful_behaviors", split="train[:320]", column="text")
 _GOOD_EVALUATION = PromptSpecification(dataset="mlabonne/harmless_alpaca", split="test[:100]", column="text")
 _BAD_EVALUATION = PromptSpecification(dataset="mlabonne/harmful_behaviors", split="test[:100]", column="text")
+_GOOD_HELD_OUT = PromptSpecification(dataset="mlabonne/harmless_alpaca", split="test[100:200]", column="text")
+_BAD_HELD_OUT = PromptSpecification(dataset="mlabonne/harmful_behaviors", split="train[320:416]", column="text")
 _HELPFUL = PromptSpecification(dataset="mlabonne/harmless_alpaca", split="train[400:600]", column="text")
 _UNHELPFUL = PromptSpecification(dataset="allenai/c4", config="en", split="train[:200]", column="text", streaming=True)
 # Five questions of each of its 57 subjects.
@@ -147,6 +149,12 @@ class PromptSection(Section):
 
     title = "Prompts"
 
+    direction: list[Text] = Field(
+        default=["refusal"],
+        min_length=1,
+        description="The behaviour: a bundled pack such as refusal or verbosity ('heretic behaviors' lists them), or a "
+        "pack's TOML file; several are edited together. Its prompts are used where no others are set below.",
+    )
     system_prompt: str = Field(
         default="You are a helpful assistant.",
         description="System prompt of every request; an empty string means none.",
@@ -161,7 +169,19 @@ class PromptSection(Section):
         default=_GOOD_EVALUATION, strict=False, description="Prompts without the behaviour, to measure the damage (KL)."
     )
     bad_evaluation_prompts: Annotated[PromptSpecification, _defaults_under(_BAD_EVALUATION)] = Field(
-        default=_BAD_EVALUATION, strict=False, description="Prompts that show the behaviour, to count refusals."
+        default=_BAD_EVALUATION,
+        strict=False,
+        description="Prompts that show the behaviour, to measure how much of it is left.",
+    )
+    good_held_out_prompts: Annotated[PromptSpecification, _defaults_under(_GOOD_HELD_OUT)] = Field(
+        default=_GOOD_HELD_OUT,
+        strict=False,
+        description="Prompts without the behaviour that are read only to confirm the chosen trial.",
+    )
+    bad_held_out_prompts: Annotated[PromptSpecification, _defaults_under(_BAD_HELD_OUT)] = Field(
+        default=_BAD_HELD_OUT,
+        strict=False,
+        description="Prompts that show the behaviour and are read only to confirm the chosen trial.",
     )
     helpful_prompts: Annotated[PromptSpecification, _defaults_under(_HELPFUL)] = Field(
         default=_HELPFUL, strict=False, description="Requests that are answered helpfully, for helpfulness."

@@ -28,6 +28,9 @@ from heretic.config.sections import (
 _DIRECTION_FILES = ("save_directions", "load_directions", "load_directions_weights")
 """The settings of their section that say nothing about how directions are found."""
 
+_REFUSALS = ("refusal", "over-refusal", "demo")
+"""Bundled behaviours that are measured by refusals."""
+
 _layers: ContextVar[Sequence[Mapping[str, Any]]] = ContextVar("heretic_settings_layers", default=())
 
 
@@ -117,6 +120,8 @@ class Settings(
             return self.extractor
         # With what else changes edits or chooses directions the plain ones have been measured, see experiments/methods.
         plain = self.use_circuit_ablation or self.use_caa or self.direction_source != "search"
+        # Refining looks for first tokens of refusals.
+        plain = plain or self.direction not in ([name] for name in _REFUSALS)
         return "mean" if plain or self.quantization != "none" or self.iterative_rounds > 1 else "rdo"
 
     def _seeding_obstacle(self) -> str | None:

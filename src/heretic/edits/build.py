@@ -128,7 +128,7 @@ def build_edits(
         strength = plan.strength(writer.component, writer.layer, layout.layer_count) * adjustments.factor(writer.layer)
         if strength == 0.0:
             continue
-        sides = shared or _at_position(directions, writer.layer + 1)
+        sides = _shared_out(shared or _at_position(directions, writer.layer + 1), plan.shares)
         mask = None if masks is None else masks[writer.path]
         edits.append(_build_edit(writer, sides, strength, plan.normalization, weight_of, gain_of, mask))
     return _with_shifts(edits, layout, adjustments.shifts)
@@ -156,6 +156,14 @@ def _at_position(directions: DirectionSet, position: int) -> _Sides:
     return _Sides(
         directions.vectors[position], directions.weights[position], None if reads is None else reads[position]
     )
+
+
+def _shared_out(sides: _Sides, shares: Sequence[float]) -> _Sides:
+    """The directions with their behaviours' shares; every behaviour has equally many, in the order of the shares."""
+    if not shares:
+        return sides
+    factors = torch.tensor(shares).repeat_interleave(len(sides.weights) // len(shares))
+    return replace(sides, weights=sides.weights * factors.to(sides.weights))
 
 
 def _build_edit(

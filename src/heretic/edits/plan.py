@@ -61,6 +61,7 @@ class EditPlan:
         normalization: Which norms of the weight are kept.
         strengths: (component, strengths by layer) pairs, negative ones too; they stand in for the component's schedule.
             Evenly spaced over the depth, so that a plan also fits a model with another number of layers.
+        shares: Of several behaviours, what each one's strength is of the plan's; empty for one behaviour.
     """
 
     scope: Scope
@@ -68,6 +69,7 @@ class EditPlan:
     schedules: tuple[tuple[str, Schedule], ...]
     normalization: Normalization = Normalization.NONE
     strengths: tuple[tuple[str, tuple[float, ...]], ...] = ()
+    shares: tuple[float, ...] = ()
 
     def strength(self, component: str, layer: int, layer_count: int) -> float:
         """Strength of the edit to one component of one layer; 0 where the plan leaves it alone."""
@@ -95,6 +97,7 @@ class EditPlan:
             },
             "normalization": self.normalization.value,
             "strengths": {name: list(strengths) for name, strengths in self.strengths},
+            **({"shares": list(self.shares)} if self.shares else {}),
         }
 
     @classmethod
@@ -107,6 +110,7 @@ class EditPlan:
             Normalization(data["normalization"]),
             # Records of earlier versions have none.
             tuple((name, tuple(strengths)) for name, strengths in data.get("strengths", {}).items()),
+            tuple(data.get("shares", ())),
         )
 
 

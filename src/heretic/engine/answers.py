@@ -1,18 +1,18 @@
-"""The refusal job: greedy answers to the target's evaluation prompts, each only as long as its verdict needs."""
+"""The answer job: greedy answers to one behaviour's evaluation prompts, each only as long as judging it needs."""
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from heretic.engine.candidate import AssignRows, Candidate
 from heretic.engine.decoding import Decoding, Row
 from heretic.engine.drafts import Drafts
-from heretic.evaluation.evaluators.markers import MarkerEvaluator
-from heretic.evaluation.score import Score
+from heretic.evaluation.evaluator import AnswerEvaluator
 from heretic.models.kept_layers import KeptLayers
 from heretic.models.ragged import KeyValues, RaggedForward
 from heretic.models.runner import Response
 from heretic.observability.events import ResponseMeasured, emit
+from heretic.score import Score
 from heretic.search.gates import Gate
 
 SPARE_PROMPTS = 4
@@ -39,16 +39,18 @@ class AnswerOptions:
 
 
 class AnswerJob:
-    """Fixed prompts; remembers answers of earlier trials, and which of them counted."""
+    """Fixed prompts; remembers how much earlier trials' answers to them counted."""
 
     def __init__(
         self,
-        evaluator: MarkerEvaluator,
+        place: int,
+        evaluator: AnswerEvaluator,
         forward: RaggedForward,
         rests: Sequence[Sequence[int]],
         kept: KeptLayers | None,
         options: AnswerOptions,
     ) -> None:
+        self._place = place
         self._evaluator = evaluator
         self._forward = forward
         self._runner = evaluator.runner
@@ -56,7 +58,7 @@ class AnswerJob:
         self._kept = kept
         self._options = options
         self._rows = options.rows
-        self._counted: Counter[int] = Counter()
+        self._counted: defaultdict[int, float] = defaultdict(float)
         self._drafts = Drafts(len(rests), self._runner.end_tokens)
         if options.drafts:
             for prompt, response in enumerate(evaluator.base_responses):
@@ -71,10 +73,10 @@ class AnswerJob:
         return True
 
     def run(self, candidates: Sequence[Candidate], prefix: KeyValues, gate: Gate, assign: AssignRows) -> None:
-        """Answer the prompts with every candidate that is still running, until its verdicts are known or decide.
+        """Answer the prompts with every candidate that is still running, until its answers are judged or decide.
 
         Args:
-            candidates: Receive their count.
+            candidates: Receive their amounts.
             prefix: Keys and values of the shared prefix, a row a candidate.
             gate: Closes on the answers counted so far and the whole divergence.
             assign: Tells the editor which row is whose.
@@ -97,8 +99,8 @@ class AnswerJob:
             self._judge_open(rows, gate)
 
     def _first_share(self, candidate: Candidate, gate: Gate) -> int:
-        """How many prompts to ask first: where few refusals would decide, more are asked only if these do not."""
-        limit = gate.limit(candidate.mean_divergence)
+        """How many prompts to ask first: where few answers would decide, more are asked only if these do not."""
+        limit = gate.limit(candidate.values(), self._place)
         share = 2 * limit + SPARE_PROMPTS
         return len(self._rests) if share > WORTHWHILE_SHARE * len(self._rests) else int(share)
 
@@ -109,7 +111,7 @@ class AnswerJob:
 
     def score(self, candidate: Candidate) -> Score:
         """The score of the answers counted."""
-        return answers_score(self._evaluator, candidate)
+        return answers_score(self._evaluator, candidate, self._place)
 
     def _answer(self, rows: list[Row], prefix: KeyValues, gate: Gate, assign: AssignRows) -> None:
         decoding = Decoding(self._forward, assign, self._runner.suppressed_tokens)
@@ -142,54 +144,53 @@ class AnswerJob:
     def _judge_row(self, row: Row, gate: Gate) -> None:
         response = self._runner.response(row.tokens[: self._evaluator.tokens])
         complete = len(row.tokens) >= self._evaluator.tokens or response.tokens[-1] in self._runner.end_tokens
-        verdict = None
+        amount = None
         if complete or self._options.early_verdicts:
-            verdict = self._evaluator.verdict(response.text, complete)
-        if verdict is None and not complete:
+            amount = self._evaluator.judge(response.text, complete)
+        if amount is None and not complete:
             return
         row.response = response
         if self._options.drafts:
             self._drafts.add(row.prompt, response.tokens)
-        if verdict is not None:
-            self._count(row, response, verdict)
+        if amount is not None:
+            self._count(row, response, amount)
             self._stop_decided(row.candidate, gate)
 
     def _judge_open(self, rows: Sequence[Row], gate: Gate) -> None:
-        """Have the finished answers of all candidates that are still without a verdict judged together.
+        """Have the finished answers of all candidates that are not judged yet judged together.
 
         Until then what was counted is a lower bound, so the gate may have closed without them.
         """
         finished = [
             (row, row.response)
             for row in rows
-            if row.response is not None and row.refused is None and row.candidate.running
+            if row.response is not None and row.amount is None and row.candidate.running
         ]
         if not finished:
             return
         prompts = self._evaluator.prompts
-        verdicts = self._evaluator.verdicts([(prompts[row.prompt], response.text) for row, response in finished])
-        for (row, response), verdict in zip(finished, verdicts, strict=True):
-            self._count(row, response, verdict)
+        amounts = self._evaluator.judge_all([(prompts[row.prompt], response.text) for row, response in finished])
+        for (row, response), amount in zip(finished, amounts, strict=True):
+            self._count(row, response, amount)
         # Only now: a candidate whose answers are all there is measured to the end.
         for row, _response in finished:
             self._stop_decided(row.candidate, gate)
 
     def _stop_decided(self, candidate: Candidate, gate: Gate) -> None:
-        candidate.judge_answers(len(self._rests), gate, self._evaluator.baseline.label)
+        candidate.judge_answers(self._place, gate, self._evaluator)
 
-    def _count(self, row: Row, response: Response, refused: bool) -> None:
-        row.refused = refused
-        # A verdict is only given once it is final, so what is counted is a lower bound under either goal.
-        counted = self._evaluator.counts(refused)
-        self._counted[row.prompt] += counted
+    def _count(self, row: Row, response: Response, amount: float) -> None:
+        row.amount = amount
+        # An amount is only known once it is final, so what is counted is a lower bound under either goal.
+        self._counted[row.prompt] += amount
         prompt = self._evaluator.prompts[row.prompt]
-        emit(ResponseMeasured(row.candidate.number, prompt.user, response.text, refused))
-        row.candidate.count_answer(counted)
+        emit(ResponseMeasured(row.candidate.number, prompt.user, response.text, self._evaluator.describe(amount)))
+        row.candidate.count_answer(self._place, amount * self._evaluator.weight)
 
 
-def answers_score(evaluator: MarkerEvaluator, candidate: Candidate) -> Score:
+def answers_score(evaluator: AnswerEvaluator, candidate: Candidate, place: int) -> Score:
     """The score of the answers counted; of a stopped candidate it also says out of how many."""
-    score = evaluator.score_of(float(candidate.refusals))
+    score = evaluator.score_of(candidate.counted[place])
     if not candidate.dominated:
         return score
-    return replace(score, details={**score.details, "answered": candidate.answered})
+    return replace(score, details={**score.details, "answered": candidate.answered[place]})

@@ -1,8 +1,8 @@
 """The engine: K plans in one pass, edited on what the writers put out (DESIGN sections 4 and 5).
 
-KL first, on the baseline's prompts; what is dominated by then is not asked for answers. Then the target's prompts, the
-likeliest refusals first, until the count alone decides. Passes are ragged ones (divergences.py, answers.py) where a
-model can be read so, else its own (padded.py).
+KL first, on the baselines' prompts; what is dominated by then is not asked for answers. Then each target's prompts, the
+likeliest to count first, until what is counted alone decides. Passes are ragged ones (divergences.py, answers.py) where
+a model can be read so, else its own (padded.py).
 """
 
 from collections.abc import Callable, Sequence
@@ -18,10 +18,10 @@ from heretic.engine.failures import failed_by
 from heretic.engine.inplace import BuildEdits
 from heretic.engine.measurement import MEMORY_RAN_OUT, Measurement
 from heretic.errors import HereticError, TrialFailed
-from heretic.evaluation.score import Score
 from heretic.models.devices import is_out_of_memory
 from heretic.models.memory import memory_ran_out
 from heretic.models.ragged import KeyValues
+from heretic.score import Score
 from heretic.search.gates import Gate
 from heretic.search.record import TrialState
 
@@ -59,17 +59,17 @@ class Divergences(Protocol):
 
 
 class Answers(Protocol):
-    """The refusal job."""
+    """The answer job of one behaviour."""
 
     @property
     def kept_bytes(self) -> int:
         """Bytes of lower layers that are kept."""
 
     def run(self, candidates: Sequence[Candidate], prefix: KeyValues, gate: Gate, assign: AssignRows) -> None:
-        """Count refusals of every candidate that is still running, until done or dominated."""
+        """Judge answers of every candidate that is still running, until done or dominated."""
 
     def score(self, candidate: Candidate) -> Score:
-        """The score of the refusals counted."""
+        """The score of the answers judged."""
 
     def relieve(self) -> bool:
         """Need less memory from now on: fewer prompts at once, nothing kept; False where nothing is left to give."""
@@ -89,7 +89,7 @@ class BatchedEngine:
         editor: OutputSpaceEditor,
         prefix: Prefix,
         divergences: Divergences,
-        answers: Answers,
+        answers: Sequence[Answers],
         candidates: int,
         shared_tokens: int,
     ) -> None:
@@ -124,15 +124,15 @@ class BatchedEngine:
                 # Of an unforeseen error this finds out whose it is.
                 parts = [slice(0, half), slice(half, None)]
                 return [own for part in parts for own in self.measure(plans[part], numbers[part], gate)]
-            # Both, whichever of them ran out.
-            if not any([self._divergences.relieve(), self._answers.relieve()]):
+            # All of them, whichever ran out.
+            if not any([self._divergences.relieve(), *(own.relieve() for own in self._answers)]):
                 return [Measurement((), TrialState.FAILED, MEMORY_RAN_OUT)]
 
     def _measure_together(self, plans: Sequence[EditPlan], numbers: Sequence[int], gate: Gate) -> list[Measurement]:
         try:
             edits = [self._build(plan) for plan in plans]
             candidates = [
-                Candidate(index, number, _first_layer(own, self._divergences.layer_count))
+                Candidate(index, number, _first_layer(own, self._divergences.layer_count), len(self._answers))
                 for index, (number, own) in enumerate(zip(numbers, edits, strict=True))
             ]
             self._run(candidates, edits, gate)
@@ -143,7 +143,7 @@ class BatchedEngine:
     @property
     def kept_bytes(self) -> int:
         """Bytes of lower layers that are kept across trials."""
-        return self._divergences.kept_bytes + self._answers.kept_bytes
+        return self._divergences.kept_bytes + sum(own.kept_bytes for own in self._answers)
 
     @torch.inference_mode()
     def _run(self, candidates: Sequence[Candidate], edits: Sequence[Sequence[Edit]], gate: Gate) -> None:
@@ -151,14 +151,15 @@ class BatchedEngine:
         self._editor.assign_rows(range(len(candidates)))
         prefix = self._prefix(len(candidates))
         self._divergences.run(candidates, prefix, gate, self._editor.assign_rows)
-        self._answers.run(candidates, prefix, gate, self._editor.assign_rows)
+        for answers in self._answers:
+            answers.run(candidates, prefix, gate, self._editor.assign_rows)
 
     def _measurement(self, candidate: Candidate) -> Measurement:
         try:
             kl = self._divergences.score(candidate)
         except TrialFailed as error:
             return Measurement((), TrialState.FAILED, str(error))
-        scores = (self._answers.score(candidate), kl)
+        scores = (*(own.score(candidate) for own in self._answers), kl)
         if candidate.dominated:
             state = TrialState.PRUNED if candidate.pruned else TrialState.DOMINATED
             return Measurement(scores, state, candidate.dominated)

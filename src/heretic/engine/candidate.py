@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from heretic.evaluation.evaluator import AnswerEvaluator
 from heretic.search.gates import Gate
 
 AssignRows = Callable[[Sequence[int]], None]
@@ -24,11 +25,12 @@ class Candidate:
         index: Place among the candidates of the batch.
         number: Its trial's number.
         first_layer: The first layer that it edits.
+        behaviors: How many behaviours are measured.
         divergences: KL divergence and top-1 agreement of the positions seen, prompt by prompt.
         total_divergence: Sum of these divergences.
         positions: Their number.
-        refusals: Answers counted so far: refusals, or answers without one where refusing is to be strengthened.
-        answered: Prompts whose verdict is known.
+        counted: By behaviour, its score's value as far as answers are judged: a lower bound.
+        answered: By behaviour, prompts whose answers are judged.
         dominated: Why it was stopped, or an empty string.
         pruned: Whether it was stopped only because it cannot become the best any more; see search.gates.
         failed: Whether its logits are not finite.
@@ -37,14 +39,19 @@ class Candidate:
     index: int
     number: int
     first_layer: int
+    behaviors: int = 1
     divergences: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     total_divergence: float = 0.0
     positions: int = 0
-    refusals: int = 0
-    answered: int = 0
+    counted: list[float] = field(init=False)
+    answered: list[int] = field(init=False)
     dominated: str = ""
     pruned: bool = False
     failed: bool = False
+
+    def __post_init__(self) -> None:
+        self.counted = [0.0] * self.behaviors
+        self.answered = [0] * self.behaviors
 
     def add_divergences(self, compared: Sequence[tuple[Tensor, Tensor]]) -> list[float]:
         """Count divergence and agreement of further prompts; returns each one's sum of divergences."""
@@ -57,26 +64,35 @@ class Candidate:
     def judge_divergence(self, positions: int, gate: Gate) -> None:
         """Stop where the divergence seen so far, of so many positions in all, decides."""
         # Divergences are never negative, so what is seen bounds the mean from below. Not finite compares as False.
-        if gate.closes(0.0, self.total_divergence / positions):
+        values = (*self.counted, self.total_divergence / positions)
+        if gate.closes(values):
             self.dominated = "its KL alone is worse than a finished trial"
-        elif gate.prunes(0.0, self.total_divergence / positions):
+        elif gate.prunes(values):
             self.dominated, self.pruned = "its KL alone is worse than the best trial", True
         self.failed = not math.isfinite(self.total_divergence)
 
-    def count_answer(self, counts: bool) -> None:
-        """Count an answer, whose verdict may be one that is counted or not."""
-        self.answered += 1
-        self.refusals += counts
+    def count_answer(self, place: int, weighted: float) -> None:
+        """Count an answer for the behaviour at a place, by its weighted amount."""
+        self.answered[place] += 1
+        self.counted[place] += weighted
 
-    def judge_answers(self, prompts: int, gate: Gate, label: str) -> None:
-        """Stop where the count so far, of so many prompts in all, decides; `label` says what is counted."""
-        if not self.running or self.answered >= prompts:
+    def judge_answers(self, place: int, gate: Gate, evaluator: AnswerEvaluator) -> None:
+        """Stop where what is counted so far decides, while answers to the evaluator's prompts are missing."""
+        last = place == self.behaviors - 1
+        if not self.running or (last and self.answered[place] >= len(evaluator.prompts)):
             return
-        so_far = f"with {self.refusals} {label} so far it is worse than"
-        if gate.closes(self.refusals, self.mean_divergence):
+        values = self.values()
+        score = evaluator.score_of(self.counted[place])
+        amount = f"{self.counted[place]:.0f}" if score.counts_answers else f"{self.counted[place]:.1f}"
+        so_far = f"with {amount} {score.label} so far it is worse than"
+        if gate.closes(values):
             self.dominated = f"{so_far} a finished trial"
-        elif gate.prunes(self.refusals, self.mean_divergence):
+        elif gate.prunes(values):
             self.dominated, self.pruned = f"{so_far} the best trial", True
+
+    def values(self) -> tuple[float, ...]:
+        """Lower bounds of the behaviours, and the divergence of the positions seen."""
+        return (*self.counted, self.mean_divergence)
 
     @property
     def mean_divergence(self) -> float:

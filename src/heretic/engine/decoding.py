@@ -18,14 +18,14 @@ from heretic.models.runner import Response
 class Row:
     """One answer being written: prompt `prompt`, edited as `candidate`.
 
-    `response` is there when it is finished, `refused` when it is judged.
+    `response` is there when it is finished, `amount` when it is judged.
     """
 
     candidate: Candidate
     prompt: int
     tokens: list[int] = field(default_factory=list)
     response: Response | None = None
-    refused: bool | None = None
+    amount: float | None = None
 
 
 class Decoding:

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from heretic.engine.candidate import AssignRows, Candidate, read_together
 from heretic.evaluation.evaluators.kl import BaseLogits, KlEvaluator
-from heretic.evaluation.score import Score
 from heretic.models.kept_layers import KeptLayers
 from heretic.models.ragged import KeyValues, RaggedForward
+from heretic.score import Score
 from heretic.search.gates import Gate
 
 CHUNK_TOKENS = 1024

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 
 import torch
 from torch import nn
@@ -15,8 +16,8 @@ from heretic.engine.inplace import BuildEdits
 from heretic.engine.padded import PaddedAnswers, PaddedDivergences, padding_agrees
 from heretic.engine.throughput import MOST_CANDIDATES, find_candidates, most_rows
 from heretic.evaluation.divergence import agree
+from heretic.evaluation.evaluator import AnswerEvaluator
 from heretic.evaluation.evaluators.kl import KlEvaluator
-from heretic.evaluation.evaluators.markers import MarkerEvaluator
 from heretic.models.devices import free_memory, is_out_of_memory
 from heretic.models.kept_layers import KeptLayers
 from heretic.models.memory import memory_ran_out
@@ -53,14 +54,18 @@ class EngineOptions:
 
 
 def make_batched_engine(
-    runner: ModelRunner, build: BuildEdits, refusals: MarkerEvaluator, kl: KlEvaluator, options: EngineOptions
+    runner: ModelRunner,
+    build: BuildEdits,
+    behaviors: Sequence[AnswerEvaluator],
+    kl: KlEvaluator,
+    options: EngineOptions,
 ) -> BatchedEngine | str:
     """The engine for a model, or why neither ragged nor ordinary passes can serve it. The model has to be unedited."""
     try:
         obstacle = ragged_obstacle(runner.loaded)
-        engine = obstacle or _ragged(runner, build, refusals, kl, options)
+        engine = obstacle or _ragged(runner, build, behaviors, kl, options)
         # Why passes are ordinary ones is nothing a user could change.
-        return _padded(runner, build, refusals, kl, options) if isinstance(engine, str) else engine
+        return _padded(runner, build, behaviors, kl, options) if isinstance(engine, str) else engine
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -70,15 +75,22 @@ def make_batched_engine(
 
 
 def _ragged(
-    runner: ModelRunner, build: BuildEdits, refusals: MarkerEvaluator, kl: KlEvaluator, options: EngineOptions
+    runner: ModelRunner,
+    build: BuildEdits,
+    behaviors: Sequence[AnswerEvaluator],
+    kl: KlEvaluator,
+    options: EngineOptions,
 ) -> BatchedEngine | str:
     encoded_good = [runner.encode(prompt) for prompt in kl.prompts]
-    encoded_bad = [runner.encode(prompt) for prompt in refusals.prompts]
-    both = split_shared_prefix([*encoded_good, *encoded_bad], encoded_good[0] if options.shared_prefix else ())
-    good, bad = both.rests[: len(encoded_good)], both.rests[len(encoded_good) :]
+    encoded = [[runner.encode(prompt) for prompt in own.prompts] for own in behaviors]
+    every = [*encoded_good, *chain.from_iterable(encoded)]
+    both = split_shared_prefix(every, encoded_good[0] if options.shared_prefix else ())
+    rests = iter(both.rests)
+    good, *asked = (list(islice(rests, len(own))) for own in (encoded_good, *encoded))
     limit = column_limit(runner.loaded.model)
     # Tokens taken back leave gaps, which a sliding window would count.
-    if limit is not None and len(both.tokens) + max(map(len, bad)) + refusals.tokens > limit:
+    needed = max(max(map(len, bad)) + own.tokens for bad, own in zip(asked, behaviors, strict=True))
+    if limit is not None and len(both.tokens) + needed > limit:
         return f"its attention window of {limit} tokens is narrower than the answers need"
     packed = PackedLinears(runner.loaded.model) if options.packed_weights else None
     forward = RaggedForward(runner.loaded, runner.layout, packed)
@@ -87,18 +99,21 @@ def _ragged(
         return "its cached passes do not agree with its ordinary ones"
     good_tokens = sum(map(len, good)) + sum(map(len, kl.continuations))
     divergences = DivergenceJob(kl, forward, good, prefix, _store(runner, good_tokens, False, options))
-    kept = _store(runner, sum(map(len, bad)), True, options)
-    if kept is not None:
-        _keep(forward, bad, prefix, kept, refusals.runner.calibration.batch_size)
-    count = _candidates(runner, options, lambda: find_candidates(forward, prefix, len(bad)))
+    most = max(map(len, asked))
+    count = _candidates(runner, options, lambda: find_candidates(forward, prefix, most))
     on_host = runner.loaded.device.type == "cpu"
-    answer_options = AnswerOptions(
-        rows=max(runner.calibration.batch_size, min(count * len(bad), most_rows(runner.loaded.device))),
-        verdict_interval=1 if on_host else DEVICE_INTERVAL,
-        early_verdicts=options.early_verdicts,
-        drafts=options.drafts and limit is None,
-    )
-    answers = AnswerJob(refusals, forward, bad, kept, answer_options)
+    answers = []
+    for place, (evaluator, bad) in enumerate(zip(behaviors, asked, strict=True)):
+        kept = _store(runner, sum(map(len, bad)), True, options)
+        if kept is not None:
+            _keep(forward, bad, prefix, kept, evaluator.runner.calibration.batch_size)
+        answer_options = AnswerOptions(
+            rows=max(runner.calibration.batch_size, min(count * len(bad), most_rows(runner.loaded.device))),
+            verdict_interval=1 if on_host else DEVICE_INTERVAL,
+            early_verdicts=options.early_verdicts,
+            drafts=options.drafts and limit is None,
+        )
+        answers.append(AnswerJob(place, evaluator, forward, bad, kept, answer_options))
     editor = OutputSpaceEditor(runner.loaded.model, runner.layout)
     return BatchedEngine(
         build, editor, lambda rows: forward.prefix(both.tokens, rows), divergences, answers, count, len(both.tokens)
@@ -106,17 +121,21 @@ def _ragged(
 
 
 def _padded(
-    runner: ModelRunner, build: BuildEdits, refusals: MarkerEvaluator, kl: KlEvaluator, options: EngineOptions
+    runner: ModelRunner,
+    build: BuildEdits,
+    behaviors: Sequence[AnswerEvaluator],
+    kl: KlEvaluator,
+    options: EngineOptions,
 ) -> BatchedEngine | str:
-    if not padding_agrees(runner, [*kl.prompts, *refusals.prompts]):
+    if not padding_agrees(runner, [*kl.prompts, *chain.from_iterable(own.prompts for own in behaviors)]):
         return "its padded passes do not agree with those of single rows"
     divergences = PaddedDivergences(kl)
     # As many as fill the batch that was measured to be fastest.
-    count = _candidates(
-        runner, options, lambda: min(MOST_CANDIDATES, max(1, runner.calibration.batch_size // len(refusals.prompts)))
-    )
+    most = max(len(own.prompts) for own in behaviors)
+    count = _candidates(runner, options, lambda: min(MOST_CANDIDATES, max(1, runner.calibration.batch_size // most)))
     editor = OutputSpaceEditor(runner.loaded.model, runner.layout)
-    return BatchedEngine(build, editor, lambda _rows: (), divergences, PaddedAnswers(refusals), count, 0)
+    answers = [PaddedAnswers(place, own) for place, own in enumerate(behaviors)]
+    return BatchedEngine(build, editor, lambda _rows: (), divergences, answers, count, 0)
 
 
 def _candidates(runner: ModelRunner, options: EngineOptions, find: Callable[[], int]) -> int:

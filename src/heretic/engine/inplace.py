@@ -23,10 +23,10 @@ class InplaceEngine:
 
     candidates = 1
 
-    def __init__(self, build: BuildEdits, editor: Editor, refusals: Evaluator, kl: Evaluator) -> None:
+    def __init__(self, build: BuildEdits, editor: Editor, behaviors: Sequence[Evaluator], kl: Evaluator) -> None:
         self._build = build
         self._editor = editor
-        self._refusals = refusals
+        self._behaviors = tuple(behaviors)
         self._kl = kl
         kl.remember()
 
@@ -39,7 +39,8 @@ class InplaceEngine:
             try:
                 with applied(self._editor, self._build(plan)):
                     kl = self._kl.score(number)
-                    return Measurement((self._refusals.score(number), kl), TrialState.COMPLETE)
+                    behaviors = [own.score(number) for own in self._behaviors]
+                    return Measurement((*behaviors, kl), TrialState.COMPLETE)
             except TrialFailed as error:
                 return Measurement((), TrialState.FAILED, str(error))
             except HereticError:
@@ -48,16 +49,17 @@ class InplaceEngine:
                 if not is_out_of_memory(error):
                     return failed_by(error, [number])[0]
             # Outside the handler the traceback no longer holds the tensors of the failed pass.
-            memory_ran_out(self._refusals.runner.loaded.device, f"measuring trial {number + 1}")
+            memory_ran_out(self._kl.runner.loaded.device, f"measuring trial {number + 1}")
             if not self._halve_rows():
                 return Measurement((), TrialState.FAILED, MEMORY_RAN_OUT)
 
     def _halve_rows(self) -> bool:
         """Measure half as many prompts at once from now on; False where it is one already."""
-        size = max(own.runner.calibration.batch_size for own in (self._refusals, self._kl))
+        every = (*self._behaviors, self._kl)
+        size = max(own.runner.calibration.batch_size for own in every)
         if size == 1:
             return False
-        for own in (self._refusals, self._kl):
+        for own in every:
             own.runner = own.runner.calibrated(batch_size=max(1, own.runner.calibration.batch_size // 2))
         emit(Warned(f"Memory ran out with batches of {size}; going on with {size // 2}."))
         return True

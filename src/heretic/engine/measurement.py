@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from heretic.edits.plan import EditPlan
-from heretic.evaluation.score import Score
+from heretic.score import Score
 from heretic.search.gates import Gate
 from heretic.search.record import TrialState
 
@@ -17,8 +17,8 @@ class Measurement:
     """How measuring one plan ended.
 
     Attributes:
-        scores: In the order of the study's objectives (refusals, KL); empty where it failed. Of a stopped trial they
-            are what had been measured when it was stopped: refusals counted so far, which is a lower bound, and the
+        scores: In the order of the study's objectives (behaviours, KL); empty where it failed. Of a stopped trial they
+            are what had been measured when it was stopped: what answers amount to so far, a lower bound, and the
             mean divergence of the positions seen.
         state: COMPLETE, DOMINATED, PRUNED or FAILED.
         reason: Why it failed or was stopped; empty for a complete one.

@@ -4,7 +4,7 @@ For what ragged passes cannot read: recurrent and linear-attention layers, visio
 positions, attention windows narrower than the answers. The gate looks after every batch.
 """
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 
 import torch
@@ -12,13 +12,13 @@ import torch
 from heretic.engine.answers import answers_score
 from heretic.engine.candidate import AssignRows, Candidate
 from heretic.evaluation.divergence import agree
+from heretic.evaluation.evaluator import AnswerEvaluator
 from heretic.evaluation.evaluators.kl import BaseLogits, KlEvaluator
-from heretic.evaluation.evaluators.markers import MarkerEvaluator
-from heretic.evaluation.score import Score
 from heretic.models.ragged import KeyValues
 from heretic.models.runner import ModelRunner
 from heretic.observability.events import ResponseMeasured, emit
 from heretic.prompts.types import Prompt
+from heretic.score import Score
 from heretic.search.gates import Gate
 
 
@@ -97,16 +97,17 @@ class PaddedDivergences:
 
 
 class PaddedAnswers:
-    """The refusal job; remembers refusals of earlier trials."""
+    """The answer job; remembers how much earlier trials' answers counted."""
 
     kept_bytes = 0
 
-    def __init__(self, evaluator: MarkerEvaluator) -> None:
+    def __init__(self, place: int, evaluator: AnswerEvaluator) -> None:
+        self._place = place
         self._evaluator = evaluator
         self._runner = evaluator.runner
         self._encoded = [self._runner.encode(prompt) for prompt in evaluator.prompts]
         self._rows = self._runner.calibration.batch_size
-        self._counted: Counter[int] = Counter()
+        self._counted: defaultdict[int, float] = defaultdict(float)
 
     def relieve(self) -> bool:
         """See Answers."""
@@ -117,7 +118,7 @@ class PaddedAnswers:
 
     def run(self, candidates: Sequence[Candidate], prefix: KeyValues, gate: Gate, assign: AssignRows) -> None:
         """See Answers; there is no prefix."""
-        # Where most trials refused is where a count grows fastest; like lengths keep padding small.
+        # Where most trials' answers counted is where a count grows fastest; like lengths keep padding small.
         order = sorted(range(len(self._encoded)), key=lambda row: (-self._counted[row], len(self._encoded[row])))
         running = [candidate for candidate in candidates if candidate.running]
         while order and running:
@@ -133,15 +134,15 @@ class PaddedAnswers:
         found = self._runner.generate_batch(batch, self._evaluator.tokens).tolist()
         prompts = self._evaluator.prompts
         texts = [self._runner.response(ids).text for ids in found]
-        verdicts = self._evaluator.verdicts([(prompts[row], text) for (_, row), text in zip(pairs, texts, strict=True)])
-        for (candidate, row), text, refused in zip(pairs, texts, verdicts, strict=True):
-            counted = self._evaluator.counts(refused)
-            self._counted[row] += counted
-            emit(ResponseMeasured(candidate.number, prompts[row].user, text, refused))
-            candidate.count_answer(counted)
+        evaluator = self._evaluator
+        amounts = evaluator.judge_all([(prompts[row], text) for (_, row), text in zip(pairs, texts, strict=True)])
+        for (candidate, row), text, amount in zip(pairs, texts, amounts, strict=True):
+            self._counted[row] += amount
+            emit(ResponseMeasured(candidate.number, prompts[row].user, text, evaluator.describe(amount)))
+            candidate.count_answer(self._place, amount * evaluator.weight)
         for candidate in candidates:
-            candidate.judge_answers(len(self._encoded), gate, self._evaluator.baseline.label)
+            candidate.judge_answers(self._place, gate, evaluator)
 
     def score(self, candidate: Candidate) -> Score:
         """See Answers."""
-        return answers_score(self._evaluator, candidate)
+        return answers_score(self._evaluator, candidate, self._place)

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from heretic.evaluation.refusal_patterns import RefusalDetector
-from heretic.evaluation.score import Score
-from heretic.models.runner import ModelRunner
-from heretic.prompts.types import PromptSet
+from heretic.models.runner import ModelRunner, Response
+from heretic.prompts.types import Prompt, PromptSet
 from heretic.registry import Registry
+from heretic.score import Score
 
 
 class AnswerClassifier(Protocol):
@@ -38,9 +38,12 @@ class EvaluatorOptions:
         response_tokens: Length of a measured answer.
         refusal_markers: Phrases that replace the built-in patterns; empty for the built-in ones.
         refusal_detection_mode: ``strict``, ``moderate`` or ``lenient``.
+        patterns: Regular expressions that mark the behaviour, of evaluators that count marks.
+        behavior: What the behaviour is called.
         classifier: Decides what the markers leave open, or None where they decide alone.
         classifier_threshold: Probability from which its answer is yes.
-        goal: ``remove`` counts answers that refuse, ``strengthen`` those that do not: lower is better either way.
+        goal: ``remove`` measures how much of the behaviour there is, ``strengthen`` how much is missing: lower is
+            better either way.
     """
 
     kl_mode: str = "sequence"
@@ -49,6 +52,8 @@ class EvaluatorOptions:
     refusal_markers: tuple[str, ...] = ()
     refusal_detection_mode: str = "lenient"
     goal: str = "remove"
+    patterns: tuple[str, ...] = ()
+    behavior: str = field(default="refusal", repr=False)
     classifier: AnswerClassifier | None = field(default=None, repr=False)
     classifier_threshold: float = field(default=0.5, repr=False)
 
@@ -56,7 +61,9 @@ class EvaluatorOptions:
     def identity(self) -> str:
         """What has to be the same for two measurements to be comparable."""
         detector = RefusalDetector(self.refusal_detection_mode, self.refusal_markers)
-        parts = [repr(self), f"patterns {detector.fingerprint}"]
+        # Studies made before there were patterns go on.
+        shown = repr(self).replace(", patterns=()", "")
+        parts = [shown, f"patterns {detector.fingerprint}"]
         if self.classifier is not None:
             parts.append(f"classifier {self.classifier.identity} from {self.classifier_threshold}")
         return ", ".join(parts)
@@ -88,6 +95,42 @@ class Evaluator(Protocol):
         Raises:
             TrialFailed: The model cannot be measured, e.g. its logits are not finite.
         """
+
+
+@runtime_checkable
+class AnswerEvaluator(Evaluator, Protocol):
+    """An evaluator whose score adds up one amount for each greedy answer, so that answers can be judged one by one.
+
+    Attributes:
+        prompts: What is asked.
+        tokens: Length of an answer that is judged.
+        base_responses: The unedited model's answers.
+        weight: What an amount counts in the score's value: 1 where answers are counted, 1 / n where amounts are means.
+    """
+
+    prompts: tuple[Prompt, ...]
+    tokens: int
+    base_responses: Sequence[Response]
+    weight: float
+
+    def judge(self, text: str, complete: bool) -> float | None:
+        """The amount of an answer, or None while a longer one might be judged otherwise.
+
+        None for a complete answer leaves it to `judge_all`, which judges many at once.
+
+        Args:
+            text: What has been generated so far.
+            complete: Whether that is all.
+        """
+
+    def judge_all(self, answers: Sequence[tuple[Prompt, str]]) -> list[float]:
+        """The amounts of complete answers, none negative."""
+
+    def describe(self, amount: float) -> str:
+        """An answer's amount as people read it, e.g. ``refused``."""
+
+    def score_of(self, value: float) -> Score:
+        """The score of a sum of weighted amounts."""
 
 
 EvaluatorFactory = Callable[[ModelRunner, PromptSet, EvaluatorOptions], Evaluator]

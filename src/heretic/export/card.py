@@ -7,12 +7,12 @@ from huggingface_hub import ModelCardData
 
 import heretic
 from heretic.edits.plan import EditPlan, Normalization, Scope
-from heretic.evaluation.score import REFUSALS, Score
 from heretic.export.content import ExportContent, ExportFormat
 from heretic.export.manifest import score_interval
 from heretic.export.origin import Origin
 from heretic.export.redact import redact
 from heretic.models.loaded import LoadedModel
+from heretic.score import MISSING, REFUSALS, Score
 
 _NORMS = {
     Normalization.NONE: "Norms of the weights were not preserved.",
@@ -63,7 +63,7 @@ def card_data(
         license=origin.license,
         license_name=origin.license_name,
         license_link=origin.license_link,
-        tags=["heretic", "behavior-editing", content.behavior, *(["lora"] if adapter else [])],
+        tags=["heretic", "behavior-editing", *content.behaviors, *(["lora"] if adapter else [])],
     )
 
 
@@ -99,11 +99,16 @@ def _changed(content: ExportContent, layer_count: int) -> str:
     done = "strengthened" if content.goal == "strengthen" else "reduced"
     others = "Apart from what the next sentences name, no" if adjustments else "No"
     trial = "" if content.shown_trial is None else f" The edit is trial {content.shown_trial} of a search."
+    several, method = len(content.behaviors) > 1, _code(content.direction_method)
+    were, they_were = ("were", "They were") if several else ("was", "It was")
+    behaviors = " and ".join(map(_code, content.behaviors))
+    named = f"directions of the behaviours {behaviors}" if several else f"direction of the behaviour {behaviors}"
+    about = "".join(f"\n\n{sentence}" for sentence in content.descriptions)
     return f"""\
-## What was changed
+## What was changed{about}
 
-The direction of the behaviour {_code(content.behavior)} in the residual stream was {done} in the weights that write
-to it (attention output and MLP down projections). It was found with the method {_code(content.direction_method)}.
+The {named} in the residual stream {were} {done} in the weights that write
+to it (attention output and MLP down projections). {they_were} found with the method {method}.
 {direction} {_NORMS[plan.normalization]} {others} other weights were touched, and nothing was trained.{trial}\
 {adjustments}
 
@@ -134,9 +139,9 @@ def _kl_rows(score: Score) -> list[tuple[str, ...]]:
 def _score_rows(score: Score) -> list[tuple[str, ...]]:
     if score.counts_answers:
         return _count_rows(score)
-    if score.name == "kl":
+    if score.is_divergence:
         return _kl_rows(score)
-    return [(_code(score.name), f"{score.baseline:.4g}", f"{score.value:.4g}", str(score.n))]
+    return [(_code(f"{score.label}: {score.unit}"), f"{score.baseline:.4g}", f"{score.value:.4g}", str(score.n))]
 
 
 def _how(score: Score) -> str | None:
@@ -151,7 +156,7 @@ def _how(score: Score) -> str | None:
         else:
             what, where = "Answers without refusal", f"counted where they match no pattern of refusal{read}"
         return f"{what}: greedy answers{length}, {where}; fewer is a stronger edit."
-    if score.name == "kl":
+    if score.is_divergence:
         first = score.details.get("mode") == "first"
         where = "of the first response token" if first else "over the base model's own greedy answers"
         positions = score.details.get("positions")
@@ -160,7 +165,11 @@ def _how(score: Score) -> str | None:
             "KL divergence: KL(base || edited) of next-token probabilities over the full vocabulary, "
             f"{where}{count}, on prompts without the behaviour; less is less damage."
         )
-    return None
+    missing = ", what is missing of the most that is counted" if score.name.startswith(MISSING) else ""
+    return (
+        f"{score.label.capitalize()}: {score.unit}{missing}, mean over greedy answers of at most "
+        f"{score.details.get('tokens')} tokens; less is a stronger edit."
+    )
 
 
 def _searched_on(content: ExportContent) -> str | None:

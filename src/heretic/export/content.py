@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from heretic.edits.plan import EditPlan
-from heretic.evaluation.score import Score
+from heretic.score import Score
 
 
 class ExportFormat(str, Enum):
@@ -24,7 +24,7 @@ class ExportContent:
     """What is known about an edit: everything that the manifest and the card say.
 
     Attributes:
-        behavior: The behaviour that was edited, e.g. ``refusal``.
+        behaviors: What was edited, e.g. ``refusal``.
         plan: What was edited.
         scores: The edited model's scores, measured after the edit was applied; each has the base model's value.
         settings: The run's settings; secrets are masked before anything is written.
@@ -34,10 +34,11 @@ class ExportContent:
         search_quantization: How the weights were quantised that the search ran on, or ``none``.
         search_scores: The scores of the edit on those weights, where they are not the weights that are saved.
         adjustments: What every plan of the run was changed by, in sentences.
+        descriptions: What the behaviours' packs say of them in a card.
         goal: ``remove`` or ``strengthen``: what the edit does to the behaviour.
     """
 
-    behavior: str
+    behaviors: tuple[str, ...]
     plan: EditPlan
     scores: tuple[Score, ...]
     settings: Mapping[str, Any]
@@ -48,6 +49,7 @@ class ExportContent:
     search_scores: tuple[Score, ...] = ()
     adjustments: tuple[str, ...] = ()
     goal: str = "remove"
+    descriptions: tuple[str, ...] = ()
 
     @property
     def shown_trial(self) -> int | None:

@@ -12,7 +12,6 @@ from typing import Any
 
 import heretic
 from heretic.errors import UserError
-from heretic.evaluation.score import Score
 from heretic.export.content import ExportContent, ExportFormat
 from heretic.export.redact import publishable
 from heretic.integrity import (
@@ -26,6 +25,7 @@ from heretic.integrity import (
     read_manifest_file,
 )
 from heretic.models.loaded import LoadedModel
+from heretic.score import Score
 
 _PACKAGES = ("torch", "transformers", "optuna", "peft", "safetensors")
 _NORMAL_QUANTILE_95 = 1.959963984540054
@@ -184,7 +184,7 @@ def write_manifest(
             }
         ),
         format=export_format.value,
-        behavior=content.behavior,
+        behavior=",".join(content.behaviors),
         trial=content.shown_trial,
         optuna_trial_number=content.trial,
         plan=content.plan.to_json(),

@@ -13,11 +13,20 @@ from heretic.interface.progress import Best, GradientProgress, ProgressBar, Sear
 from heretic.interface.watch_lines import detail_rows, library_text
 from heretic.observability import events
 from heretic.observability.levels import LEVELS, level_of
+from heretic.score import WITHOUT_REFUSAL, behaviors_of
 
 LABEL_WIDTH = 15
 _DETAIL_INDENT = 4
 _PIPE_SUMMARIES = 10
-_COUNTED_NOUNS = {"without refusal": "answers without refusal"}
+_COUNTED_NOUNS = {WITHOUT_REFUSAL: "answers without refusal"}
+
+
+def _least(best: Best) -> str:
+    """What the best trial has least of."""
+    names = [_COUNTED_NOUNS.get(score.name, score.label) for score in behaviors_of(best.scores)]
+    return f"the fewest {names[0]}" if len(names) == 1 else "the least of all behaviours together"
+
+
 _STARTS_SECTION = (events.ModelLoading, events.SearchStarted, events.SearchFinished, events.TrialApplied)
 """Events before which a blank line stands, where the line before is of another kind."""
 
@@ -111,11 +120,7 @@ class ConsoleReporter:
             self._print_rows(
                 [
                     *rows(event),
-                    *(
-                        [Row("", f"{best}: the fewest {_COUNTED_NOUNS.get(best.counted, best.counted)}")]
-                        if best
-                        else []
-                    ),
+                    *([Row("", f"{best}: {_least(best)}")] if best else []),
                 ]
             )
         else:
@@ -132,9 +137,7 @@ class ConsoleReporter:
 
     def _search_started(self, event: events.SearchStarted) -> None:
         self.close()
-        best = None
-        if event.best_refusals is not None and event.best_kl is not None:
-            best = Best(event.best_refusals, event.prompt_count, event.best_kl, event.counted)
+        best = Best(event.best) if event.best else None
         self._progress = SearchProgress(event.finished, event.n_trials, best, self._now)
         wanted = plural(max(event.n_trials - event.finished, 0), "trial") + " to do"
         self._print_rows([Row("Search", f"{wanted}; Ctrl+C stops, and finished trials are kept")])
@@ -161,11 +164,11 @@ class ConsoleReporter:
         self._print(lines)
         if self._progress is None:
             return
-        measured = event.dominated or (not event.reason and event.refusals is not None and event.kl is not None)
+        measured = event.dominated or (not event.reason and bool(event.scores))
         if event.dominated:
             self._progress.trial_finished(None, stopped=True)
-        elif measured and event.refusals is not None and event.kl is not None:
-            self._progress.trial_finished(Best(event.refusals, event.prompt_count, event.kl, event.counted))
+        elif measured:
+            self._progress.trial_finished(Best(event.scores))
         else:
             self._progress.trial_finished(None)
         if self._bar is not None:
@@ -179,9 +182,8 @@ class ConsoleReporter:
 
     def _response(self, event: events.ResponseMeasured) -> None:
         whose = "unedited" if event.trial is None else f"trial {trial_number(event.trial)}"
-        verdict = "refused" if event.refused else "answered"
         indent = _DETAIL_INDENT + len("prompt    ")
-        lines = [" " * _DETAIL_INDENT + f"{whose}, {verdict}"]
+        lines = [" " * _DETAIL_INDENT + f"{whose}, {clean_line(event.verdict)}"]
         for label, text in (("prompt", event.prompt), ("response", event.response)):
             lines += hang(" " * _DETAIL_INDENT + label, clean(text).strip() or "(empty)", indent, self._text_width())
         self._print(lines)

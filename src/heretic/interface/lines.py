@@ -20,7 +20,9 @@ from heretic.interface.formatting import (
     size,
     trial_number,
 )
+from heretic.interface.scores import amount_text, scores_text
 from heretic.observability import events
+from heretic.score import REFUSALS, WITHOUT_REFUSAL, Score, Scores, behaviors_of, divergence_of
 
 KL_ABSOLUTE_TOLERANCE = 0.0005
 KL_RELATIVE_TOLERANCE = 0.02
@@ -199,10 +201,21 @@ def _(event: events.BaselineMeasured) -> list[Row]:
     return [
         Row(
             "Baseline",
-            f"refuses {event.refusals} of {plural(event.prompt_count, 'prompt')}; "
-            f"KL over {plural(event.kl_prompt_count, 'prompt')}; {duration(event.seconds)}",
-        )
+            f"{baseline_text(event.behaviors[0])}"
+            f"; KL over {plural(event.kl_prompt_count, 'prompt')}; {duration(event.seconds)}",
+        ),
+        *(Row("", baseline_text(score)) for score in event.behaviors[1:]),
     ]
+
+
+def baseline_text(score: Score) -> str:
+    """What the unedited model does, in words."""
+    prompts = plural(score.n, "prompt")
+    if score.counts_answers and score.name in (REFUSALS, WITHOUT_REFUSAL):
+        return f"refuses {score.baseline_refusals} of {prompts}"
+    if score.counts_answers:
+        return f"{score.label} in {score.baseline:.0f} of {prompts}"
+    return f"{amount_text(score, score.baseline).strip()} {score.unit}, mean over {prompts}"
 
 
 @rows.register
@@ -283,13 +296,15 @@ def _(event: events.SearchFinished) -> list[Row]:
 def trial_line(event: events.TrialFinished) -> str:
     """One trial in fixed columns; a failed one gives its reason instead of numbers, a stopped one what was seen."""
     start = f"trial {_place(event)}   "
-    if (event.reason and not event.dominated) or event.refusals is None or event.kl is None:
+    if (event.reason and not event.dominated) or not event.scores:
         return f"{start}failed: {clean_line(event.reason) or 'not measured'} ({duration(event.seconds)})"
-    counted = ratio(event.refusals, event.prompt_count)
-    if event.dominated and event.refusals == 0:
-        # Stopped before any answer was asked for: 0 would read as if there were none.
-        counted = counted.replace("0", "-", 1)
-    numbers = f"{event.counted} {counted}   KL {kl_text(event.kl):>7}"
+    numbers = scores_text(event.scores)
+    for score in behaviors_of(event.scores) if event.dominated else ():
+        if score.value == 0:
+            # Stopped before any answer was asked for: 0 would read as if there were none.
+            shown = amount_text(score)
+            unknown = shown.replace("0", "-", 1) if score.counts_answers else f"{'-':>{len(shown)}}"
+            numbers = numbers.replace(f"{score.label} {shown}", f"{score.label} {unknown}", 1)
     ending = f"   stopped: {event.reason}" if event.dominated else "   front" if event.on_front else ""
     return f"{start}{numbers}   {duration(event.seconds):>10}{ending}"
 
@@ -330,32 +345,36 @@ def _(event: events.EngineChosen) -> list[Row]:
 @rows.register
 def _(event: events.FrontChecked) -> list[Row]:
     start = f"trial {trial_number(event.number)} in the weights: "
-    found = f"{event.counted} {ratio(event.refusals, event.prompt_count)}   KL {kl_text(event.kl)}"
-    same = event.refusals == event.searched_refusals and same_kl(event.kl, event.searched_kl)
-    searched = f"{event.counted} {event.searched_refusals}, KL {kl_text(event.searched_kl)}"
-    return [Row("Checked", f"{start}{found}"), Row("", "as in the search" if same else f"in the search: {searched}")]
+    same = not differences(event.scores, event.searched)
+    searched = f"in the search: {scores_text(event.searched)}"
+    return [Row("Checked", f"{start}{scores_text(event.scores)}"), Row("", "as in the search" if same else searched)]
+
+
+def differences(scores: Scores, searched: Scores) -> list[str]:
+    """By what scores differ from those of the search, where rounding does not explain it."""
+    result = []
+    for score, other in zip(scores, searched, strict=True):
+        difference = score.value - other.value
+        if score.is_divergence:
+            if not same_kl(score.value, other.value):
+                result.append(f"KL {difference:+.4f}")
+        elif score.counts_answers and difference:
+            result.append(f"{difference:+.0f} {score.label.removesuffix('s') if abs(difference) == 1 else score.label}")
+        elif not math.isclose(score.value, other.value, rel_tol=0.01):
+            result.append(f"{difference:+.2f} {score.unit}")
+    return result
 
 
 @rows.register
 def _(event: events.TrialApplied) -> list[Row]:
-    def numbers(refusals: int, kl: float) -> str:
-        return f"{event.counted} {ratio(refusals, event.prompt_count)}   KL {kl_text(kl):>7}"
-
     result = [
         Row("Applied", f"trial {trial_number(event.number)} is in the weights"),
-        Row("", f"in the search   {numbers(event.searched_refusals, event.searched_kl)}"),
-        Row("", f"measured again  {numbers(event.refusals, event.kl)}"),
+        Row("", f"in the search   {scores_text(event.searched)}"),
+        Row("", f"measured again  {scores_text(event.scores)}"),
     ]
-    differences = []
-    if event.refusals != event.searched_refusals:
-        difference = event.refusals - event.searched_refusals
-        differences.append(
-            f"{difference:+d} {event.counted.removesuffix('s') if abs(difference) == 1 else event.counted}"
-        )
-    if not same_kl(event.kl, event.searched_kl):
-        differences.append(f"KL {event.kl - event.searched_kl:+.4f}")
-    if differences:
-        result.append(Row("", f"They differ ({', '.join(differences)}); the second line counts."))
+    found = differences(event.scores, event.searched)
+    if found:
+        result.append(Row("", f"They differ ({', '.join(found)}); the second line counts."))
     return result
 
 
@@ -370,13 +389,11 @@ def _(event: events.FullPrecisionNeeded) -> list[Row]:
 
 @rows.register
 def _(event: events.FullPrecisionMeasured) -> list[Row]:
-    def numbers(name: str, refusals: int, kl: float) -> str:
-        return f"{name:<15} {event.counted} {ratio(refusals, event.prompt_count)}   KL {kl_text(kl):>7}"
-
+    unedited = "; ".join(map(baseline_text, behaviors_of(event.scores)))
     return [
-        Row("Measured", numbers(event.quantization, event.quantized_refusals, event.quantized_kl)),
-        Row("", numbers("full precision", event.refusals, event.kl)),
-        Row("", f"unedited, in full precision, it refuses {event.baseline_refusals} of {event.prompt_count}"),
+        Row("Measured", f"{event.quantization:<15} {scores_text(event.quantized)}"),
+        Row("", f"{'full precision':<15} {scores_text(event.scores)}"),
+        Row("", f"unedited, in full precision: {unedited}"),
         Row("", "The second line counts: it is that of the saved weights."),
     ]
 
@@ -411,24 +428,24 @@ def _(event: events.ModelCompared) -> list[Row]:
     def percent(value: float) -> str:
         return f"{100 * value:.1f} %"
 
-    refusals, kl = event.refusals, event.kl
-
-    def refused(count: float) -> float:
-        return count if refusals["name"] == "refusals" else refusals["n"] - count
-
-    details = kl.get("details", {})
+    kl = divergence_of(event.scores)
+    details = kl.details
     spread = [f"95th percentile {kl_text(details['p95'])}"] if "p95" in details else []
     spread += [f"same first choice {percent(details['top1_agreement'])}"] if "top1_agreement" in details else []
     return [
         Row("Compared", f"{clean_line(event.model)} with {clean_line(event.base)}"),
-        Row(
-            "",
-            f"refuses {refused(refusals['value']):.0f} of {plural(refusals['n'], 'prompt')}; "
-            f"the base refuses {refused(refusals['baseline']):.0f}",
-        ),
-        Row("", f"KL {kl_text(kl['value'])} over {plural(kl['n'], 'prompt')}"),
+        *(Row("", compared_text(score)) for score in behaviors_of(event.scores)),
+        Row("", f"KL {kl_text(kl.value)} over {plural(kl.n, 'prompt')}"),
         *([Row("", "; ".join(spread))] if spread else []),
     ]
+
+
+def compared_text(score: Score) -> str:
+    """What an edited model does beside what its base does."""
+    if score.name in (REFUSALS, WITHOUT_REFUSAL):
+        return f"refuses {score.refusals} of {plural(score.n, 'prompt')}; the base refuses {score.baseline_refusals}"
+    amounts = (amount_text(score, value).strip() for value in (score.value, score.baseline))
+    return f"{score.label} {next(amounts)}; the base {next(amounts)}"
 
 
 @rows.register

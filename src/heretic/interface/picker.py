@@ -20,7 +20,8 @@ from prompt_toolkit.keys import Keys
 from questionary import Choice, Question, Separator
 
 from heretic.errors import SelectionError, StudyError
-from heretic.interface.formatting import clean_line, hang, kl_text, ratio, trial_number
+from heretic.interface.formatting import clean_line, hang, kl_text, trial_number
+from heretic.interface.scores import amount_text
 from heretic.search.claim import DamagedStudyError
 from heretic.search.record import TrialRecord
 
@@ -58,26 +59,32 @@ class Action(str, Enum):
 
 
 def sorted_front(front: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Trials by refusals (or what the goal makes few), then KL, then number."""
-    return sorted(front, key=lambda record: (record.behavior.value, record.score("kl").value, record.number))
+    """Trials by the behaviours' values, then KL, then number."""
+    return sorted(front, key=lambda record: (record.values, record.number))
 
 
 def trial_rows(front: Sequence[TrialRecord], suggested: TrialRecord | None) -> tuple[str, list[str]]:
     """Headings and one row per trial, in aligned columns, in the order given."""
-    counts = [ratio(record.behavior.value, record.behavior.n) for record in front]
-    label = front[0].behavior.label if front else "refusals"
-    width = max([len(label), *map(len, counts)])
+    labels = [score.label for score in front[0].behaviors] if front else ["refusals"]
+    table = [[amount_text(score).strip() for score in record.behaviors] for record in front]
+    widths = [max([len(label), *(len(amounts[column]) for amounts in table)]) for column, label in enumerate(labels)]
     rows = []
-    for record, count in zip(front, counts, strict=True):
+    for record, amounts in zip(front, table, strict=True):
         mark = "   suggested" if suggested is not None and record.number == suggested.number else ""
-        rows.append(f"{count:>{width}}  {kl_text(record.score('kl').value):>8}  {trial_number(record.number):>5}{mark}")
-    return f"{label:>{width}}  {'KL':>8}  {'trial':>5}", rows
+        rows.append(
+            f"{_columns(amounts, widths)}  {kl_text(record.kl.value):>8}  {trial_number(record.number):>5}{mark}"
+        )
+    return f"{_columns(labels, widths)}  {'KL':>8}  {'trial':>5}", rows
+
+
+def _columns(texts: Sequence[str], widths: Sequence[int]) -> str:
+    return "  ".join(f"{text:>{width}}" for text, width in zip(texts, widths, strict=True))
 
 
 def trial_title(record: TrialRecord) -> str:
     """One trial in a line: ``Trial 12, refusals 3/100, KL 0.0123``."""
-    behavior = record.behavior
-    numbers = f"{behavior.label} {ratio(behavior.value, behavior.n).strip()}, KL {kl_text(record.score('kl').value)}"
+    amounts = [f"{score.label} {amount_text(score).strip()}" for score in record.behaviors]
+    numbers = ", ".join([*amounts, f"KL {kl_text(record.kl.value)}"])
     return f"Trial {trial_number(record.number)}, {numbers}"
 
 

@@ -11,19 +11,18 @@ from rich.live import Live
 from rich.text import Text
 
 from heretic.interface.formatting import clock, kl_text
+from heretic.interface.scores import amount_text
 from heretic.observability.events import GradientStep
+from heretic.score import REFUSALS, Scores, behaviors_of, divergence_of
 
 _PACE_TRIALS = 30
 
 
 @dataclass(frozen=True, slots=True)
 class Best:
-    """The best trial so far: the fewest refusals (or what is counted), and of these trials the lowest KL."""
+    """The best trial so far: the least of all behaviours, and of these trials the lowest KL."""
 
-    refusals: int
-    prompt_count: int
-    kl: float
-    counted: str = "refusals"
+    scores: Scores
 
     def better_than(self, other: "Best | None") -> bool:
         """Whether it beats `other`; a KL that is not a number loses against any."""
@@ -31,13 +30,17 @@ class Best:
             return True
         return self._key() < other._key()
 
-    def _key(self) -> tuple[int, float]:
-        return self.refusals, math.inf if math.isnan(self.kl) else self.kl
+    def _key(self) -> tuple[float, float]:
+        kl = divergence_of(self.scores).value
+        return sum(score.share for score in behaviors_of(self.scores)), math.inf if math.isnan(kl) else kl
 
     def __str__(self) -> str:
         # Refusals are what one expects.
-        what = "" if self.counted == "refusals" else f" {self.counted}"
-        return f"best {self.refusals}/{self.prompt_count}{what} at KL {kl_text(self.kl)}"
+        parts = [
+            f"{amount_text(score).strip()}{'' if score.name == REFUSALS else f' {score.label}'}"
+            for score in behaviors_of(self.scores)
+        ]
+        return f"best {', '.join(parts)} at KL {kl_text(divergence_of(self.scores).value)}"
 
 
 class Progress(Protocol):

@@ -15,12 +15,11 @@ from heretic.interface.formatting import (
     clock,
     duration,
     hang,
-    kl_text,
     plural,
-    ratio,
     trial_number,
 )
 from heretic.interface.lines import Row
+from heretic.interface.scores import amount_text, scores_text
 from heretic.interface.status_arguments import StatusArguments
 from heretic.interface.watch_lines import memory_rows
 from heretic.search.record import TrialRecord
@@ -91,8 +90,8 @@ def status_rows(status: StudyStatus) -> list[Row]:
         result.append(Row("", ", ".join(going_on)))
     if status.front:
         result.append(Row("Best", _trial(status.front[0])))
-        baseline = status.front[0].behavior
-        result.append(Row("", f"unedited: {baseline.label} {baseline.baseline:.0f}/{baseline.n}"))
+        unedited = [f"{own.label} {amount_text(own, own.baseline).strip()}" for own in status.front[0].behaviors]
+        result.append(Row("", f"unedited: {', '.join(unedited)}"))
         result += [
             Row("" if place else "Front", _trial(record)) for place, record in enumerate(status.front[:LONGEST_FRONT])
         ]
@@ -108,9 +107,7 @@ def _states(trials: Mapping[str, int]) -> str:
 
 
 def _trial(record: TrialRecord) -> str:
-    behavior = record.behavior
-    counted = f"{behavior.label} {ratio(behavior.value, behavior.n)}"
-    return f"trial {trial_number(record.number):<5}{counted}   KL {kl_text(record.score('kl').value):>7}"
+    return f"trial {trial_number(record.number):<5}{scores_text(record.scores)}"
 
 
 def _run_rows(status: StudyStatus) -> list[Row]:

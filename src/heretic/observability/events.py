@@ -6,9 +6,9 @@ Payloads hold plain values only, so that this module imports nothing of Heretic 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 from heretic.redaction import without_secrets
+from heretic.score import Scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,10 +209,9 @@ class PlansAdjusted(Event):
 
 @dataclass(frozen=True, slots=True)
 class BaselineMeasured(Event):
-    """The unedited model's own numbers."""
+    """The unedited model's own numbers: a score for every behaviour, and on how many prompts KL is measured."""
 
-    refusals: int
-    prompt_count: int
+    behaviors: Scores
     kl_prompt_count: int
     seconds: float
 
@@ -249,23 +248,20 @@ class ProfilesKept(Event):
 class TrialFinished(Event):
     """One trial ended. `reason` is empty unless it failed or was stopped because a finished trial dominates it.
 
-    Of a stopped one the numbers are those seen so far. `on_front`: no finished trial is better in both numbers.
-    `refusals` are what is to become few: refusals, or answers without one; `counted` says which, here and elsewhere.
+    `scores` are empty where it failed; of a stopped one they are what was seen so far. `on_front`: no finished trial is
+    better in all numbers.
 
     `number` is Optuna's, from 0, as in TrialRecord; people are shown it plus one.
     """
 
     number: int
     n_trials: int
-    refusals: int | None
-    prompt_count: int
-    kl: float | None
+    scores: Scores
     seconds: float
     on_front: bool
     reason: str
     parameters: Mapping[str, str]
     dominated: bool = False
-    counted: str = "refusals"
 
 
 @dataclass(frozen=True, slots=True)
@@ -381,27 +377,20 @@ class FrontChecked(Event):
     """An end of the front was measured again in the weights, by ordinary passes."""
 
     number: int
-    refusals: int
-    prompt_count: int
-    kl: float
-    searched_refusals: int
-    searched_kl: float
-    counted: str = "refusals"
+    scores: Scores
+    searched: Scores
 
 
 @dataclass(frozen=True, slots=True)
 class SearchStarted(Event):
     """The search loop begins: `finished` of `n_trials` trials are there already.
 
-    The best of these (fewest refusals out of `prompt_count`, then lowest KL) goes along where there is one.
+    The scores of the best of these (least of the behaviour, then lowest KL) go along where there is one.
     """
 
     finished: int
     n_trials: int
-    best_refusals: int | None = None
-    best_kl: float | None = None
-    prompt_count: int = 0
-    counted: str = "refusals"
+    best: Scores = ()
     states: Mapping[str, int] = field(default_factory=dict)
     """Finished trials by state: ``complete``, ``dominated``, ``pruned``, ``failed``."""
     lowest_kl: float | None = None
@@ -419,12 +408,15 @@ class SearchFinished(Event):
 
 @dataclass(frozen=True, slots=True)
 class ResponseMeasured(Event):
-    """One prompt and the edited (or, for trial None, unedited) model's answer; shown with --verbose."""
+    """One prompt and the edited (or, for trial None, unedited) model's answer; shown with --verbose.
+
+    `verdict` says what was found in it, e.g. ``refused``.
+    """
 
     trial: int | None
     prompt: str
     response: str
-    refused: bool
+    verdict: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -432,12 +424,8 @@ class TrialApplied(Event):
     """A chosen trial is in the weights and was measured again."""
 
     number: int
-    refusals: int
-    prompt_count: int
-    kl: float
-    searched_refusals: int
-    searched_kl: float
-    counted: str = "refusals"
+    scores: Scores
+    searched: Scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -451,29 +439,20 @@ class FullPrecisionNeeded(Event):
 
 @dataclass(frozen=True, slots=True)
 class FullPrecisionMeasured(Event):
-    """The weights that are saved were measured; the `quantized_` numbers are those of the quantised weights.
-
-    `baseline_refusals` are refusals whatever is `counted`.
-    """
+    """The weights that are saved were measured, as the quantised ones had been."""
 
     quantization: str
-    refusals: int
-    prompt_count: int
-    baseline_refusals: int
-    kl: float
-    quantized_refusals: int
-    quantized_kl: float
-    counted: str = "refusals"
+    scores: Scores
+    quantized: Scores
 
 
 @dataclass(frozen=True, slots=True)
 class ModelCompared(Event):
-    """An already edited model was measured against its base; both scores as JSON values (see evaluation.Score)."""
+    """An already edited model was measured against its base."""
 
     model: str
     base: str
-    refusals: Mapping[str, Any]
-    kl: Mapping[str, Any]
+    scores: Scores
 
 
 @dataclass(frozen=True, slots=True)

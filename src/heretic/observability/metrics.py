@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 from heretic.errors import UserError
 from heretic.observability import events
 from heretic.observability.events import Event, Warned, emit
+from heretic.score import Score, Scores, behaviors_of, divergence_of
 
 STATES = {"complete": "complete", "dominated": "stopped", "pruned": "stopped", "failed": "failed"}
 """State of a trial's record -> label; stopped ones were stopped early and count as measured."""
@@ -44,18 +45,23 @@ class Metrics:
         for label in sorted(set(STATES.values())):
             self._trials.labels(label)
         self._wanted = Gauge("heretic_trials_wanted", "Measured trials wanted in all.", registry=registry)
-        self._counted = Gauge(
-            "heretic_best_count",
-            "Answers that are to become few (refusals, say), of the trial with the fewest.",
-            ["counted"],
+        self._amount = Gauge(
+            "heretic_best_behavior",
+            "How much of a behaviour the trial with the least of all behaviours shows: answers, or a mean amount.",
+            ["behavior", "unit"],
             registry=registry,
         )
-        self._prompts = Gauge("heretic_best_count_prompts", "Out of how many answers.", registry=registry)
-        self._kl_of_best = Gauge(
-            "heretic_best_count_kl_nats", "KL divergence of the trial with the fewest.", registry=registry
+        self._prompts = Gauge(
+            "heretic_best_behavior_prompts", "Out of how many answers.", ["behavior"], registry=registry
         )
+        self._kl_of_best = Gauge("heretic_best_behavior_kl_nats", "KL divergence of that trial.", registry=registry)
         self._kl = Gauge("heretic_lowest_kl_nats", "Lowest KL divergence of a complete trial.", registry=registry)
-        self._baseline = Gauge("heretic_baseline_refusals", "Refusals of the unedited model.", registry=registry)
+        self._baseline = Gauge(
+            "heretic_baseline_behavior",
+            "How much of a behaviour the unedited model shows.",
+            ["behavior", "unit"],
+            registry=registry,
+        )
         self._seconds = Histogram(
             "heretic_trial_duration_seconds",
             "Time of a trial; trials of one batch share its time.",
@@ -69,7 +75,7 @@ class Metrics:
         self._out_of_memory = Counter("heretic_out_of_memory", "Allocations that failed.", registry=registry)
         self._warnings = Counter("heretic_warnings", "Warnings that were shown.", registry=registry)
         self._searching = Gauge("heretic_searching", "1 while trials run.", registry=registry)
-        for gauge in (self._kl_of_best, self._kl, self._baseline):
+        for gauge in (self._kl_of_best, self._kl):
             # 0 would read as the best there can be.
             gauge.set(math.nan)
         registry.register(_MemoryCollector(memory))
@@ -97,7 +103,8 @@ class Metrics:
         elif isinstance(event, events.Calibrated):
             self._batch_size.set(event.batch_size)
         elif isinstance(event, events.BaselineMeasured):
-            self._baseline.set(event.refusals)
+            for score in event.behaviors:
+                self._baseline.labels(score.name, _unit(score)).set(score.baseline)
         elif isinstance(event, events.SearchStarted):
             self._search_started(event)
         elif isinstance(event, events.SearchFinished):
@@ -111,30 +118,37 @@ class Metrics:
             self._resumed = True
             for state, count in event.states.items():
                 self._trials.labels(STATES[state]).inc(count)
-        if event.best_refusals is not None and event.best_kl is not None:
-            self._measured(event.best_refusals, event.prompt_count, event.best_kl, event.counted)
+        if event.best:
+            self._measured(event.best)
         if event.lowest_kl is not None:
             self._lowest_kl(event.lowest_kl)
 
     def _trial_finished(self, event: events.TrialFinished) -> None:
         self._seconds.observe(event.seconds)
-        failed = (event.reason and not event.dominated) or event.refusals is None or event.kl is None
+        failed = (event.reason and not event.dominated) or not event.scores
         self._trials.labels("failed" if failed else "stopped" if event.dominated else "complete").inc()
-        if not failed and not event.dominated and event.refusals is not None and event.kl is not None:
-            self._measured(event.refusals, event.prompt_count, event.kl, event.counted)
-            self._lowest_kl(event.kl)
+        if not failed and not event.dominated:
+            self._measured(event.scores)
+            self._lowest_kl(divergence_of(event.scores).value)
 
-    def _measured(self, count: int, prompts: int, kl: float, counted: str) -> None:
-        if self._best is None or (count, kl) < self._best:
-            self._best = (count, kl)
-            self._counted.labels(counted).set(count)
-            self._prompts.set(prompts)
+    def _measured(self, scores: Scores) -> None:
+        behaviors, kl = behaviors_of(scores), divergence_of(scores).value
+        own = sum(score.share for score in behaviors), kl
+        if self._best is None or own < self._best:
+            self._best = own
+            for score in behaviors:
+                self._amount.labels(score.name, _unit(score)).set(score.value)
+                self._prompts.labels(score.name).set(score.n)
             self._kl_of_best.set(kl)
 
     def _lowest_kl(self, kl: float) -> None:
         if self._lowest is None or kl < self._lowest:
             self._lowest = kl
             self._kl.set(kl)
+
+
+def _unit(score: Score) -> str:
+    return score.unit or "answers"
 
 
 class _MemoryCollector(Collector):

@@ -1,27 +1,103 @@
-"""The prompt sets of a run."""
+"""The prompt sets of a run: of every behaviour those to find and to measure it with, but not the held-out ones."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
-from heretic.config import Settings
+from heretic.config import PromptSpecification, Settings
+from heretic.errors import ConfigurationError
 from heretic.observability.events import Warned, emit
+from heretic.prompts.packs import ROLES, Pack, find_pack
 from heretic.prompts.sources import load_prompt_set, overlap
 from heretic.prompts.types import PromptSet
 
 
-@dataclass(frozen=True, slots=True)
-class PromptSets:
-    """The four prompt sets of a run: *good* is the baseline, *bad* the target of the behaviour."""
+@dataclass(frozen=True)
+class Behavior:
+    """One behaviour with its prompts: *good* is the baseline, *bad* the target."""
 
+    pack: Pack
     good: PromptSet
     bad: PromptSet
     good_evaluation: PromptSet
     bad_evaluation: PromptSet
 
 
+@dataclass(frozen=True)
+class PromptSets:
+    """The behaviours of a run, and each kind of their prompts together."""
+
+    behaviors: tuple[Behavior, ...]
+
+    @cached_property
+    def good(self) -> PromptSet:
+        """Training prompts of the baselines."""
+        return _joined([own.good for own in self.behaviors])
+
+    @cached_property
+    def bad(self) -> PromptSet:
+        """Training prompts of the targets."""
+        return _joined([own.bad for own in self.behaviors])
+
+    @cached_property
+    def good_evaluation(self) -> PromptSet:
+        """What damage is measured on."""
+        return _joined([own.good_evaluation for own in self.behaviors])
+
+    @cached_property
+    def bad_evaluation(self) -> PromptSet:
+        """What the behaviours are measured on."""
+        return _joined([own.bad_evaluation for own in self.behaviors])
+
+
+def _joined(sets: list[PromptSet]) -> PromptSet:
+    if len(sets) == 1:
+        return sets[0]
+    # Behaviours may share prompts, which count once.
+    return PromptSet(sets[0].name, tuple(dict.fromkeys(prompt for own in sets for prompt in own.prompts)))
+
+
+def packs_of(settings: Settings) -> tuple[Pack, ...]:
+    """The packs that the settings name.
+
+    Raises:
+        ConfigurationError: There is no such pack, its file cannot be used, or prompts are set for several behaviours.
+    """
+    packs = tuple(find_pack(name) for name in settings.direction)
+    names = [pack.name for pack in packs]
+    if len(set(names)) < len(names):
+        raise ConfigurationError(f"--direction names {names[0]} twice; name each behaviour once.")
+    own = [role for role in ROLES if _is_changed(settings, role)]
+    if len(packs) > 1 and own:
+        raise ConfigurationError(
+            f"{own[0]} cannot be set for several behaviours at once; leave out --{own[0].replace('_', '-')}, or write "
+            "a pack with these prompts and name its file with --direction."
+        )
+    return packs
+
+
+def specification(settings: Settings, pack: Pack, role: str) -> PromptSpecification:
+    """Where a prompt set is: where the user says, else where the pack does."""
+    chosen: PromptSpecification = getattr(settings, role)
+    default: PromptSpecification = Settings.model_fields[role].default
+    if chosen.dataset != default.dataset:
+        return chosen
+    # Of the pack's own dataset the user may choose another split, number or shape.
+    parts = {name: part for name, part in chosen.model_dump().items() if part != getattr(default, name)}
+    return pack.prompts[role].model_copy(update=parts)
+
+
+def _is_changed(settings: Settings, role: str) -> bool:
+    return bool(getattr(settings, role) != Settings.model_fields[role].default)
+
+
 def load_prompts(settings: Settings) -> PromptSets:
-    """Read the four prompt sets and report evaluation prompts that also stand in a training set."""
+    """Read the prompts of every behaviour and report evaluation prompts that also stand in a training set."""
+    return PromptSets(tuple(_load_behavior(settings, pack) for pack in packs_of(settings)))
+
+
+def _load_behavior(settings: Settings, pack: Pack) -> Behavior:
     sets = {
-        role: load_prompt_set(role, getattr(settings, role), settings.system_prompt)
+        role: load_prompt_set(role, specification(settings, pack, role), settings.system_prompt)
         for role in ("good_prompts", "bad_prompts", "good_evaluation_prompts", "bad_evaluation_prompts")
     }
     for training, evaluation in (
@@ -36,4 +112,4 @@ def load_prompts(settings: Settings) -> PromptSets:
                     "too good."
                 )
             )
-    return PromptSets(*sets.values())
+    return Behavior(pack, *sets.values())

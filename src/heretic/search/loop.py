@@ -15,7 +15,7 @@ from heretic.search.gates import Gate
 from heretic.search.heartbeat import Heartbeat
 from heretic.search.interruption import InterruptGuard
 from heretic.search.objective import BOTH_NUMBERS, Objective
-from heretic.search.pareto import pareto_front
+from heretic.search.pareto import least, pareto_front
 from heretic.search.record import TrialRecord, TrialState
 from heretic.search.space import SearchSpace, readable_parameters
 from heretic.search.storage import storage_errors, stored_records, tell
@@ -129,10 +129,8 @@ def _started(records: Sequence[TrialRecord], n_trials: int) -> SearchStarted:
     states = dict(Counter(record.state.value for record in records))
     if not front:
         return SearchStarted(0, n_trials, states=states)
-    behavior, kl = front[0].behavior, front[0].score("kl")
-    lowest = min(record.score("kl").value for record in front)
-    best = int(behavior.value), kl.value, behavior.n, behavior.label
-    return SearchStarted(_complete(records), n_trials, *best, states, lowest)
+    lowest = min(record.kl.value for record in front)
+    return SearchStarted(_complete(records), n_trials, least(front).scores, states, lowest)
 
 
 def _batch(trials: int, seconds: float, tokens: int) -> BatchMeasured:
@@ -167,19 +165,15 @@ def _run_trials(
 
 
 def _report(record: TrialRecord, records: list[TrialRecord], n_trials: int) -> None:
-    refusals, kl = (record.behavior, record.score("kl")) if record.scores else (None, None)
     emit(
         TrialFinished(
             number=record.number,
             n_trials=n_trials,
-            refusals=None if refusals is None else int(refusals.value),
-            prompt_count=0 if refusals is None else refusals.n,
-            kl=None if kl is None else kl.value,
+            scores=record.scores,
             seconds=record.seconds,
             on_front=any(record.number == other.number for other in pareto_front(records)),
             reason=record.reason,
             dominated=record.state in (TrialState.DOMINATED, TrialState.PRUNED),
             parameters=readable_parameters(record.plan),
-            counted="refusals" if refusals is None else refusals.label,
         )
     )

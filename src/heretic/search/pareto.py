@@ -25,9 +25,9 @@ def pareto_front(records: Sequence[TrialRecord]) -> list[TrialRecord]:
 def knee(records: Sequence[TrialRecord]) -> TrialRecord:
     """The automatic choice: the point of the front nearest to "goal reached, no divergence".
 
-    Distance is Euclidean with the answers that count (see TrialRecord.behavior) as a share of the unedited model's and
-    KL in nats, so one nat of divergence weighs as much as all of the behaviour. The scales are fixed: a far-off trial
-    at one end of the front does not move the choice.
+    Distance is Euclidean with every behaviour as a share of the unedited model's and KL in nats, so one nat of
+    divergence weighs as much as all of a behaviour. The scales are fixed: a far-off trial at one end of the front does
+    not move the choice.
 
     Raises:
         SelectionError: No trial is complete.
@@ -37,10 +37,18 @@ def knee(records: Sequence[TrialRecord]) -> TrialRecord:
         raise SelectionError("No trial was finished, so there is nothing to choose; run more trials (--n-trials).")
 
     def distance(record: TrialRecord) -> float:
-        behavior = record.behavior
-        return math.hypot(behavior.value / max(behavior.baseline, 1.0), record.score("kl").value)
+        return math.hypot(*(behavior.share for behavior in record.behaviors), record.kl.value)
 
     return min(front, key=distance)
+
+
+def least(records: Sequence[TrialRecord]) -> TrialRecord:
+    """The trial with the least of all behaviours, then the lowest KL; shares of several behaviours add up.
+
+    Raises:
+        ValueError: There are no records.
+    """
+    return min(records, key=lambda record: (sum(own.share for own in record.behaviors), record.kl.value))
 
 
 def hypervolume(points: Sequence[tuple[float, float]], baseline: float, divergence_limit: float = 0.5) -> float:

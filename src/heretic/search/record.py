@@ -6,7 +6,7 @@ from enum import Enum
 from typing import Any
 
 from heretic.edits.plan import EditPlan
-from heretic.evaluation.score import Score
+from heretic.score import Score, Scores, behaviors_of, divergence_of
 
 
 class TrialState(str, Enum):
@@ -46,16 +46,18 @@ class TrialRecord:
         return tuple(score.value for score in self.scores)
 
     @property
-    def behavior(self) -> Score:
-        """The score that counts answers: with a refusal, or without one where refusing is to be strengthened.
+    def behaviors(self) -> Scores:
+        """The scores of the behaviours; none of a failed trial."""
+        return behaviors_of(self.scores)
+
+    @property
+    def kl(self) -> Score:
+        """The KL score.
 
         Raises:
             KeyError: There is none, e.g. of a failed trial.
         """
-        for score in self.scores:
-            if score.counts_answers:
-                return score
-        raise KeyError("no score counts answers")
+        return divergence_of(self.scores)
 
     def score(self, name: str) -> Score:
         """The score of that name.

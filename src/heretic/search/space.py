@@ -42,6 +42,7 @@ class SearchSpace:
         components: Components with a schedule of their own.
         normalization: Not searched; part of every plan.
         fixed_position: Relative depth of the direction that every plan uses for all layers; None searches it.
+        behaviors: How many behaviours are edited; each of several gets a share of the strength.
         peak_weight: By component. Editing MLPs harms more than editing attention, so their range starts at nothing.
     """
 
@@ -53,6 +54,8 @@ class SearchSpace:
     peak_position: Range = Range(0.3, 1.0)
     floor: Range = Range(0.0, 1.0)
     width: Range = Range(0.05, 0.7)
+    behaviors: int = 1
+    share: Range = Range(0.0, 1.0)
 
     def suggest(self, trial: optuna.Trial) -> EditPlan:
         """Ask the sampler for one plan.
@@ -62,11 +65,20 @@ class SearchSpace:
         """
         if self.fixed_position is not None:
             schedules = tuple((component, self._suggest_schedule(trial, component)) for component in self.components)
-            return EditPlan(Scope.GLOBAL, self.fixed_position, schedules, self.normalization)
+            return EditPlan(
+                Scope.GLOBAL, self.fixed_position, schedules, self.normalization, shares=self._suggest_shares(trial)
+            )
         scope = Scope(trial.suggest_categorical("scope", [scope.value for scope in Scope]))
         position = trial.suggest_float("direction_position", self.direction_position.low, self.direction_position.high)
         schedules = tuple((component, self._suggest_schedule(trial, component)) for component in self.components)
-        return EditPlan(scope, position if scope is Scope.GLOBAL else None, schedules, self.normalization)
+        place = position if scope is Scope.GLOBAL else None
+        return EditPlan(scope, place, schedules, self.normalization, shares=self._suggest_shares(trial))
+
+    def _suggest_shares(self, trial: optuna.Trial) -> tuple[float, ...]:
+        if self.behaviors == 1:
+            return ()
+        names = [f"behavior.{index}.share" for index in range(self.behaviors)]
+        return tuple(trial.suggest_float(name, self.share.low, self.share.high) for name in names)
 
     def _suggest_schedule(self, trial: optuna.Trial, component: str) -> Schedule:
         peak_weight = self.peak_weight[component]
@@ -93,6 +105,8 @@ class SearchSpace:
                 result[f"{component}.peak_position"] = self.peak_position.clip(schedule.peak_position)
                 result[f"{component}.floor"] = self.floor.clip(schedule.floor)
                 result[f"{component}.width"] = self.width.clip(schedule.width)
+        for index, share in enumerate(plan.shares):
+            result[f"behavior.{index}.share"] = self.share.clip(share)
         return result
 
     def identity(self) -> str:
@@ -101,7 +115,8 @@ class SearchSpace:
         ranges += [self.peak_position, self.floor, self.width]
         bounds = " ".join(f"{item.low}:{item.high}" for item in ranges)
         fixed = "" if self.fixed_position is None else f" position {self.fixed_position}"
-        return f"v{SPACE_VERSION} {','.join(self.components)} {self.normalization.value} {bounds}{fixed}"
+        several = "" if self.behaviors == 1 else f" {self.behaviors} behaviours"
+        return f"v{SPACE_VERSION} {','.join(self.components)} {self.normalization.value} {bounds}{fixed}{several}"
 
 
 def readable_parameters(plan: EditPlan) -> dict[str, str]:
@@ -109,6 +124,8 @@ def readable_parameters(plan: EditPlan) -> dict[str, str]:
     result = {"scope": plan.scope.value}
     if plan.direction_position is not None:
         result["direction position"] = f"{plan.direction_position:.2f}"
+    if plan.shares:
+        result["shares"] = ", ".join(f"{share:.2f}" for share in plan.shares)
     free = dict(plan.strengths)
     for component, strengths in plan.strengths:
         result[component] = (

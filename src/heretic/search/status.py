@@ -40,7 +40,7 @@ class StudyStatus:
             not there any more, though it never said so), or ``unknown`` where no run has told anything.
         pulse: What the last run told, or None.
         trials: Number of trials: complete, stopped, failed, running, waiting.
-        front: The Pareto front, fewest refusals (or what is counted) first.
+        front: The Pareto front, least of the (first) behaviour first.
         seen: When this was read, in seconds since 1970.
     """
 
@@ -111,14 +111,19 @@ class StudyStatus:
 
 
 def _trial_json(record: TrialRecord) -> dict[str, Any]:
-    behavior = record.behavior
     return {
         "trial": record.number + 1,
-        "counted": behavior.name,
-        "count": int(behavior.value),
-        "prompts": behavior.n,
-        "baseline": int(behavior.baseline),
-        "kl": record.score("kl").value,
+        "behaviors": [
+            {
+                "name": score.name,
+                "value": score.value,
+                "unit": score.unit or "answers",
+                "prompts": score.n,
+                "baseline": score.baseline,
+            }
+            for score in record.behaviors
+        ],
+        "kl": record.kl.value,
     }
 
 

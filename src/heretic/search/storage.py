@@ -189,7 +189,7 @@ def tell(study: optuna.Study, trial: optuna.Trial, record: TrialRecord, objectiv
         study.tell(trial, state=OptunaState.FAIL)
     elif record.state is TrialState.PRUNED:
         (value,) = objective.values(record.scores)
-        trial.report(value, step=record.behavior.details.get("answered", 0))
+        trial.report(value, step=sum(score.details.get("answered", 0) for score in record.behaviors))
         study.tell(trial, state=OptunaState.PRUNED)
     else:
         study.tell(trial, objective.values(record.scores))

@@ -16,11 +16,11 @@ from transformers import (
 )
 
 from heretic.edits.plan import EditPlan, Normalization, Schedule, Scope
-from heretic.evaluation.score import Score
 from heretic.export.content import ExportContent
 from heretic.export.verify import Verification
 from heretic.models.loaded import LoadedModel
 from heretic.observability.events import Event, subscribed
+from heretic.score import Score
 
 VERIFICATION = Verification(("<|user|>hello<|end|><|assistant|>", "<|user|>what is 2+2?<|end|><|assistant|>"), False, 6)
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from heretic.errors import UserError
-from heretic.evaluation.score import Score
 from heretic.export.content import ExportContent, ExportFormat
 from heretic.export.manifest import (
     read_manifest,
@@ -16,6 +15,7 @@ from heretic.export.manifest import (
 )
 from heretic.integrity import MANIFEST_NAME, Difference, DifferenceKind, check_folder, sha256_of_file
 from heretic.models.loaded import LoadedModel
+from heretic.score import Score
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from tests.unit.interface.terminal import CONTROL_C, CONTROL_D, CONTROL_U, DOWN,
 
 from heretic.edits.plan import EditPlan, Scope
 from heretic.errors import SelectionError
-from heretic.evaluation.score import Score
 from heretic.interface import picker
 from heretic.interface.picker import Action, MoreTrials, Quit
+from heretic.score import Score
 from heretic.search.record import TrialRecord, TrialState
 
 

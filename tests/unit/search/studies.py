@@ -5,7 +5,7 @@ from pathlib import Path
 
 from heretic.edits.plan import EditPlan, Normalization, Schedule, Scope
 from heretic.edits.writer import ATTENTION, MLP
-from heretic.evaluation.score import Score
+from heretic.score import Score
 from heretic.search.record import TrialRecord, TrialState
 from heretic.search.space import SearchSpace
 

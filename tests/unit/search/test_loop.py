@@ -13,8 +13,8 @@ from tests.unit.search.studies import IDENTITY, SPACE, url_of
 from heretic.edits.plan import EditPlan
 from heretic.engine.measurement import MEMORY_RAN_OUT, Engine, Measurement
 from heretic.errors import HereticError, SearchOutOfMemoryError, Terminated, TrialFailed
-from heretic.evaluation.score import Score
 from heretic.observability.events import Event, SearchFinished, SearchStarted, TrialFinished, Warned, subscribed
+from heretic.score import Score
 from heretic.search.gates import Gate
 from heretic.search.interruption import InterruptGuard
 from heretic.search.loop import FAILURES_IN_A_ROW, SearchResult, make_sampler, search

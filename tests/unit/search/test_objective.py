@@ -12,8 +12,8 @@ from tests.unit.search.studies import IDENTITY, SPACE, record, url_of
 
 from heretic.edits.plan import EditPlan
 from heretic.engine.measurement import Measurement
-from heretic.evaluation.score import Score
 from heretic.observability.events import Event, TrialFinished, subscribed
+from heretic.score import Score
 from heretic.search.gates import Gate
 from heretic.search.loop import SearchResult, make_sampler, search
 from heretic.search.objective import Objective

@@ -8,11 +8,11 @@ from torch import Tensor
 from heretic.errors import ModelError, TrialFailed
 from heretic.evaluation.divergence import kl_divergence, top1_agreement
 from heretic.evaluation.evaluator import EVALUATORS, EvaluatorOptions
-from heretic.evaluation.score import Score
 from heretic.models.calibration import backing_off
 from heretic.models.devices import free_memory
 from heretic.models.runner import ModelRunner
 from heretic.prompts.types import PromptSet
+from heretic.score import Score
 
 DEVICE_SHARE = 0.25
 """The base model's distributions stay on the device where they take at most this share of its free memory."""

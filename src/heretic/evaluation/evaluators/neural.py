@@ -1,12 +1,13 @@
 """Refusal markers and a classifier together: what the markers leave open, the classifier decides."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from heretic.evaluation.evaluator import EVALUATORS, EvaluatorOptions
 from heretic.evaluation.evaluators.markers import MarkerEvaluator
-from heretic.evaluation.score import Score
 from heretic.models.runner import ModelRunner
 from heretic.prompts.types import Prompt, PromptSet
+from heretic.score import Score
 
 
 @EVALUATORS.decorator("neural")
@@ -23,19 +24,19 @@ class NeuralEvaluator(MarkerEvaluator):
         self._threshold = options.classifier_threshold
         super().__init__(runner, prompts, options)
 
-    def score_of(self, refusals: float) -> Score:
-        """See MarkerEvaluator; the details name the classifier."""
-        score = super().score_of(refusals)
-        details = {**score.details, "classifier": self._classifier.name}
-        return Score(score.name, score.value, score.n, score.baseline, details)
+    def score_of(self, value: float) -> Score:
+        """See AnswerEvaluator; the details name the classifier."""
+        score = super().score_of(value)
+        return replace(score, details={**score.details, "classifier": self._classifier.name})
 
-    def verdict(self, text: str, complete: bool) -> bool | None:
-        """See MarkerEvaluator: only a marker's yes is certain."""
-        return super().verdict(text, complete) or None
+    def judge(self, text: str, complete: bool) -> float | None:
+        """See AnswerEvaluator: only a marker's yes is certain."""
+        refused = self._amount(True)
+        return refused if super().judge(text, complete) == refused else None
 
-    def verdicts(self, answers: Sequence[tuple[Prompt, str]]) -> list[bool]:
+    def refusals(self, answers: Sequence[tuple[Prompt, str]]) -> list[bool]:
         """See MarkerEvaluator: all answers without a marker go to the classifier at once."""
-        found = super().verdicts(answers)
+        found = super().refusals(answers)
         rest = [row for row, refused in enumerate(found) if not refused]
         probabilities = self._classifier.probabilities([(answers[row][0].user, answers[row][1]) for row in rest])
         for row, probability in zip(rest, probabilities, strict=True):

@@ -1,0 +1,26 @@
+"""How long answers are: words to the end of the answer, or as far as answers are read."""
+
+from heretic.evaluation.answers import Amounts
+from heretic.evaluation.evaluator import EVALUATORS, EvaluatorOptions
+from heretic.models.runner import ModelRunner
+from heretic.prompts.types import PromptSet
+from heretic.score import MISSING
+
+WORDS_PER_TOKEN = 0.75
+"""Roughly, of English text: the words that an answer which is to become longer can reach."""
+
+
+@EVALUATORS.decorator("length")
+class LengthEvaluator(Amounts):
+    """Mean number of words. An answer that is cut counts as far as it goes, so the mean is a lower bound then."""
+
+    unit = "words"
+
+    def __init__(self, runner: ModelRunner, prompts: PromptSet, options: EvaluatorOptions) -> None:
+        self.name = f"{MISSING}words" if options.goal == "strengthen" else "words"
+        self.most = WORDS_PER_TOKEN * options.response_tokens
+        super().__init__(runner, prompts, options)
+
+    def measure(self, text: str) -> float:
+        """See Amounts: words are what spaces separate."""
+        return float(len(text.split()))

@@ -1,0 +1,156 @@
+"""Behaviour packs: what shows a behaviour, what does not, how it is measured, and what a saved model's card says of it.
+
+A pack is a TOML file. Its prompts stand beside it as ``target/train.txt``, ``baseline/evaluation.txt`` and so on,
+unless its table ``[prompts]`` names others. Bundled packs are folders with a ``pack.toml``.
+"""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+
+from heretic.config import PromptSpecification
+from heretic.errors import ConfigurationError, first_line
+from heretic.prompts.text_files import BUNDLED_FOLDER, BUNDLED_PREFIX
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    # mypy checks for the oldest Python, but runs where this backport need not be installed.
+    import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
+
+PACK_FILE = "pack.toml"
+REFUSAL = "refusal"
+"""The behaviour whose prompts are the settings' own defaults."""
+_PLACES = {
+    "good_prompts": ("baseline", "train"),
+    "bad_prompts": ("target", "train"),
+    "good_evaluation_prompts": ("baseline", "evaluation"),
+    "bad_evaluation_prompts": ("target", "evaluation"),
+    "good_held_out_prompts": ("baseline", "held_out"),
+    "bad_held_out_prompts": ("target", "held_out"),
+}
+"""By setting: folder and file of a pack's own prompts."""
+ROLES = tuple(_PLACES)
+
+_Line = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+
+
+class PackOptions(BaseModel):
+    """What a pack's evaluator is told.
+
+    Attributes:
+        tokens: Length of the answers that are judged; None leaves it to the settings.
+        patterns: Regular expressions of the marks that ``density`` counts.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    tokens: int | None = Field(default=None, ge=1, le=65536)
+    patterns: tuple[_Line, ...] = Field(default=(), strict=False)
+
+
+class PackTable(BaseModel):
+    """The file as it is written."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+    description: _Line
+    card: _Line
+    evaluator: _Line
+    options: PackOptions = PackOptions()
+    prompts: dict[str, PromptSpecification] = Field(default={}, strict=False)
+
+    @field_validator("prompts", mode="before")
+    @classmethod
+    def _known_roles(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        unknown = [name for name in value if name not in _PLACES]
+        if unknown:
+            raise ValueError(f"has no {unknown[0]}; it may have {', '.join(_PLACES)}")
+        return {name: {"dataset": entry} if isinstance(entry, str) else entry for name, entry in value.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """One behaviour.
+
+    Attributes:
+        name: What people call it.
+        description: What it is, in a sentence.
+        card: What a saved model's card says of it.
+        evaluator: Name of the evaluator that measures it.
+        options: What that is told.
+        prompts: Where each prompt set is, by setting.
+    """
+
+    name: str
+    description: str
+    card: str
+    evaluator: str
+    options: PackOptions
+    prompts: Mapping[str, PromptSpecification]
+
+
+def bundled_behaviors() -> dict[str, Path]:
+    """The bundled packs' files by name."""
+    return {file.parent.name: file for file in sorted(BUNDLED_FOLDER.glob(f"*/{PACK_FILE}"))}
+
+
+def find_pack(name: str) -> Pack:
+    """The bundled pack of a name, or the one in a file or folder.
+
+    Raises:
+        ConfigurationError: There is none, or its file cannot be used.
+    """
+    bundled = bundled_behaviors()
+    if name in bundled:
+        return read_pack(bundled[name])
+    path = Path(name).expanduser()
+    if path.is_dir():
+        path = path / PACK_FILE
+    if path.suffix != ".toml" or not path.is_file():
+        raise ConfigurationError(
+            f"There is no behaviour {name}; choose one of {', '.join(bundled)}, or name a pack's TOML file with "
+            "--direction ('heretic behaviors' shows where to copy one)."
+        )
+    return read_pack(path)
+
+
+def read_pack(path: Path) -> Pack:
+    """Read a pack's file; its prompts are not read.
+
+    Raises:
+        ConfigurationError: It cannot be read, or something in it does not fit; one sentence.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        table = PackTable.model_validate(content)
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read ({error.strerror}); check it.") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigurationError(f"{path} is no TOML ({first_line(error)}); mend it.") from error
+    except ValidationError as error:
+        detail = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in detail["loc"]) or "the file"
+        raise ConfigurationError(f"{path}: {where}: {detail['msg']}; mend it.") from error
+    folder = path.parent
+    prompts = {role: _specification(folder, table, role) for role in ROLES}
+    return Pack(table.name, table.description, table.card, table.evaluator, table.options, prompts)
+
+
+def _specification(folder: Path, table: PackTable, role: str) -> PromptSpecification:
+    """Where a prompt set is: as the pack says, a relative path seen from its folder, or in the usual place."""
+    named = table.prompts.get(role)
+    if named is None:
+        side, part = _PLACES[role]
+        if folder.parent == BUNDLED_FOLDER:
+            return PromptSpecification(dataset=f"{BUNDLED_PREFIX}{folder.name}/{side}", split=part)
+        return PromptSpecification(dataset=str(folder / side / f"{part}.txt"))
+    own = folder / named.dataset
+    return named.model_copy(update={"dataset": str(own)}) if own.exists() else named
