@@ -10,7 +10,9 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
 
@@ -23,61 +25,47 @@ INTERRUPTED = 130
 TERMINATED = 143
 
 
-def _directions(argv: Sequence[str]) -> int:
-    from heretic.interface.direction_arguments import HELP, read_direction_arguments
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A further command: ``heretic NAME ...``. Modules are imported when it is called, the runner's only if it runs.
 
-    arguments = read_direction_arguments(argv)
-    if arguments.help:
-        sys.stdout.write(HELP)
-        return 0
-    from heretic.interface.direction_command import run_directions
+    Attributes:
+        arguments: Module in `heretic.interface` that reads the arguments.
+        help: Name of its help text.
+        read: Name of its function that takes the arguments after the command's name.
+        command: Module with the runner.
+        run: Name of the runner, which takes what was read and returns the exit code.
+    """
 
-    return run_directions(arguments)
+    arguments: str
+    help: str
+    read: str
+    command: str
+    run: str
 
-
-def _status(argv: Sequence[str]) -> int:
-    from heretic.interface.status_arguments import HELP, read_status_arguments
-
-    arguments = read_status_arguments(argv, os.environ, Path.cwd())
-    if arguments.help:
-        sys.stdout.write(HELP)
-        return 0
-    from heretic.interface.status_command import run_status
-
-    return run_status(arguments)
-
-
-def _verify(argv: Sequence[str]) -> int:
-    from heretic.interface.folder_arguments import VERIFY_HELP, read_verify_arguments
-
-    arguments = read_verify_arguments(argv)
-    if arguments.help:
-        sys.stdout.write(VERIFY_HELP)
-        return 0
-    from heretic.interface.folder_command import run_verify
-
-    return run_verify(arguments)
+    def __call__(self, argv: Sequence[str]) -> int:
+        """Read the arguments; print the help, or run."""
+        reading = import_module(f"heretic.interface.{self.arguments}")
+        arguments = getattr(reading, self.read)(argv)
+        if arguments.help:
+            sys.stdout.write(getattr(reading, self.help))
+            return 0
+        code: int = getattr(import_module(f"heretic.interface.{self.command}"), self.run)(arguments)
+        return code
 
 
-def _checksum(argv: Sequence[str]) -> int:
-    from heretic.interface.folder_arguments import CHECKSUM_HELP, read_checksum_arguments
-
-    arguments = read_checksum_arguments(argv)
-    if arguments.help:
-        sys.stdout.write(CHECKSUM_HELP)
-        return 0
-    from heretic.interface.folder_command import run_checksum
-
-    return run_checksum(arguments)
-
-
-COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
-    "directions": _directions,
-    "status": _status,
-    "verify": _verify,
-    "checksum": _checksum,
+COMMANDS: Mapping[str, Command] = {
+    "behaviors": Command("behavior_arguments", "HELP", "read_behavior_arguments", "behavior_command", "run_behaviors"),
+    "checksum": Command(
+        "folder_arguments", "CHECKSUM_HELP", "read_checksum_arguments", "folder_command", "run_checksum"
+    ),
+    "directions": Command(
+        "direction_arguments", "HELP", "read_direction_arguments", "direction_command", "run_directions"
+    ),
+    "status": Command("status_arguments", "HELP", "read_status_arguments", "status_command", "run_status"),
+    "verify": Command("folder_arguments", "VERIFY_HELP", "read_verify_arguments", "folder_command", "run_verify"),
 }
-"""Further commands by name: ``heretic NAME ...`` calls the function with the arguments after the name."""
+"""Further commands by name."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -3,6 +3,7 @@
 The picker and the automatic choice both work through this, so that they do the same things.
 """
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,16 +11,26 @@ from tempfile import TemporaryDirectory, gettempdir
 
 import optuna
 
+from heretic.confirmation import Confirmation
 from heretic.edits.adapter import adapter_factors, adapter_obstacle
 from heretic.edits.algebra import Edit
 from heretic.edits.editor import applied
 from heretic.engine.inplace import InplaceEngine
-from heretic.errors import ExportError, HereticError, TrialFailed, UserError
+from heretic.errors import (
+    ConfigurationError,
+    ExportError,
+    HereticError,
+    OutOfMemoryError,
+    PromptError,
+    TrialFailed,
+    UserError,
+)
 from heretic.export.atomic import check_free_space, check_target
 from heretic.export.content import ExportContent, ExportFormat, SavedModel
 from heretic.export.hub import check_repository, upload_folder
 from heretic.export.verify import Verification
 from heretic.export.weights import model_bytes, save_model
+from heretic.held_out import HeldOut
 from heretic.measuring import make_evaluators
 from heretic.models.devices import is_out_of_memory
 from heretic.models.memory import memory_ran_out
@@ -28,6 +39,7 @@ from heretic.observability.events import (
     FrontChecked,
     FullPrecisionMeasured,
     FullPrecisionNeeded,
+    HeldOutMeasured,
     ModelSaved,
     TrialApplied,
     Warned,
@@ -59,6 +71,9 @@ class Session:
         self._applied: tuple[TrialRecord, Scores] | None = None
         # By trial number: scores in the weights, by ordinary passes.
         self._rescored: dict[int, Scores] = {}
+        self._confirmation: Confirmation | None = None
+        # By trial number: what held-out prompts showed.
+        self._held_out: dict[int, HeldOut] = {}
         # By trial number: scores of the weights that are saved, where the search ran on quantised ones.
         self._full_precision_scores: dict[int, Scores] = {}
 
@@ -142,6 +157,31 @@ class Session:
         emit(TrialApplied(record.number, scores, record.scores))
         self._applied = (record, scores)
         return scores
+
+    def confirm(self) -> HeldOut | None:
+        """Measure the applied trial on held-out prompts; each trial once. Emits HeldOutMeasured.
+
+        None where the settings turn it off, or, with a warning, where it cannot be done: the trial can be used all the
+        same.
+        """
+        record, scores = self.applied
+        if not self.bench.settings.confirm:
+            return None
+        if record.number not in self._held_out:
+            started = time.perf_counter()
+            self.bench.editor.restore()
+            try:
+                if self._confirmation is None:
+                    self._confirmation = Confirmation(self.bench)
+                found = self._confirmation.confirm(self._edits)
+            except (ConfigurationError, OutOfMemoryError, PromptError, TrialFailed) as error:
+                emit(Warned(f"The trial is not confirmed on held-out prompts: {str(error).removesuffix('.')}."))
+                return None
+            finally:
+                self.bench.editor.apply(self._edits)
+            self._held_out[record.number] = found
+            emit(HeldOutMeasured(record.number, found, scores, time.perf_counter() - started))
+        return self._held_out[record.number]
 
     def restore(self) -> None:
         """Make the model unedited again."""
@@ -235,6 +275,7 @@ class Session:
             search_quantization=quantization,
             search_scores=() if quantization == "none" else scores,
             goal=bench.settings.goal,
+            held_out=self._held_out.get(record.number),
             descriptions=tuple(own.pack.card for own in bench.prompts.behaviors),
         )
         return save_model(

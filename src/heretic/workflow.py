@@ -161,6 +161,7 @@ def deliver(session: Session) -> None:
     """Apply the automatic choice, save it, upload it."""
     settings = session.bench.settings
     session.apply(session.suggested)
+    session.confirm()
     export_format = ExportFormat(settings.save_format)
     folder = None
     if settings.auto_select_path is not None:

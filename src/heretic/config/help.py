@@ -23,6 +23,8 @@ Examples:
       Edit a model from the hub, and choose among the best edits in the end.
   heretic path/to/folder --n-trials 60 --auto-select --auto-select-path out
       Edit a local model, choose automatically, and save to the folder 'out'.
+  heretic behaviors [PACK ...]
+      List and check what --direction can name; see heretic behaviors -h.
   heretic directions FILE [FILE ...]
       Show, compare, plot or add up direction files; see heretic directions -h.
   heretic status

@@ -415,6 +415,13 @@ class EvaluationSection(Section):
     neural_detection_device: Annotated[str, AfterValidator(check_device)] = Field(
         default="auto", description="Device of the classifier; auto takes the one that the model is loaded to."
     )
+    confirm: bool = Field(
+        default=True,
+        description="Measure the chosen trial once more on held-out prompts, with longer answers, before it is saved.",
+    )
+    held_out_tokens: int = Field(
+        default=200, ge=1, le=65536, description="Response tokens of that confirmation, at most."
+    )
     kl_mode: Literal["sequence", "first"] = Field(
         default="sequence", description="Compare predictions over the unedited model's response, or its first token."
     )

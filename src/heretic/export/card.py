@@ -8,6 +8,7 @@ from huggingface_hub import ModelCardData
 import heretic
 from heretic.edits.plan import EditPlan, Normalization, Scope
 from heretic.export.content import ExportContent, ExportFormat
+from heretic.export.held_out_card import held_out_section
 from heretic.export.manifest import score_interval
 from heretic.export.origin import Origin
 from heretic.export.redact import redact
@@ -252,6 +253,7 @@ def model_card(
             "`heretic_metadata.json` holds all settings, versions and the checksum of every file.",
             _changed(content, layer_count),
             _measured(content),
+            *([held_out_section(content.held_out, content.search_quantization)] if content.held_out else []),
             _loading(loaded, export_format, origin.hub_id),
             _RESPONSIBLE_USE.format(effect=_EFFECTS[content.goal]),
         ]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from heretic.edits.plan import EditPlan
+from heretic.held_out import HeldOut
 from heretic.score import Score
 
 
@@ -34,6 +35,7 @@ class ExportContent:
         search_quantization: How the weights were quantised that the search ran on, or ``none``.
         search_scores: The scores of the edit on those weights, where they are not the weights that are saved.
         adjustments: What every plan of the run was changed by, in sentences.
+        held_out: What held-out prompts showed, on the weights that were searched; None where it was not measured.
         descriptions: What the behaviours' packs say of them in a card.
         goal: ``remove`` or ``strengthen``: what the edit does to the behaviour.
     """
@@ -50,6 +52,7 @@ class ExportContent:
     adjustments: tuple[str, ...] = ()
     goal: str = "remove"
     descriptions: tuple[str, ...] = ()
+    held_out: HeldOut | None = None
 
     @property
     def shown_trial(self) -> int | None:

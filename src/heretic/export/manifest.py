@@ -1,7 +1,6 @@
 """The manifest: where a saved folder comes from, what was measured, and the checksum of every file in it."""
 
 import json
-import math
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 
 import heretic
 from heretic.errors import UserError
+from heretic.evaluation.intervals import wilson_interval
 from heretic.export.content import ExportContent, ExportFormat
 from heretic.export.redact import publishable
 from heretic.integrity import (
@@ -28,7 +28,6 @@ from heretic.models.loaded import LoadedModel
 from heretic.score import Score
 
 _PACKAGES = ("torch", "transformers", "optuna", "peft", "safetensors")
-_NORMAL_QUANTILE_95 = 1.959963984540054
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +68,7 @@ class Manifest:
     created: str
     files: Mapping[str, FileEntry]
     adjustments: tuple[str, ...] = ()
+    held_out: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The manifest as plain JSON values."""
@@ -84,6 +84,7 @@ class Manifest:
             "search": dict(self.search),
             "directions": dict(self.directions),
             "adjustments": list(self.adjustments),
+            "held_out": None if self.held_out is None else dict(self.held_out),
             "settings": dict(self.settings),
             "verification": dict(self.verification),
             "versions": dict(self.versions),
@@ -119,25 +120,8 @@ class Manifest:
             files=entries_of(data),
             # Folders of earlier versions say nothing about it.
             adjustments=tuple(data.get("adjustments", ())),
+            held_out=data.get("held_out"),
         )
-
-
-def wilson_interval(count: float, total: int) -> tuple[float, float]:
-    """95 % interval of a proportion, by Wilson's score method (Wilson 1927), which holds at 0 and at small counts.
-
-    Args:
-        count: How many of them.
-        total: Of how many, at least 1.
-
-    Returns:
-        Lower and upper bound, 0 to 1.
-    """
-    z = _NORMAL_QUANTILE_95
-    share = count / total
-    center = share + z * z / (2 * total)
-    spread = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    scale = 1 + z * z / total
-    return max((center - spread) / scale, 0.0), min((center + spread) / scale, 1.0)
 
 
 def score_interval(score: Score) -> tuple[float, float] | None:
@@ -206,6 +190,7 @@ def write_manifest(
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         files=checksums(files_of(folder)),
         adjustments=content.adjustments,
+        held_out=None if content.held_out is None else publishable(content.held_out.to_json()),
     )
     text = json.dumps(manifest.to_json(), indent=2, ensure_ascii=True) + "\n"
     (folder / MANIFEST_NAME).write_text(text, encoding="ascii")

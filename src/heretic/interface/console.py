@@ -7,9 +7,11 @@ from types import TracebackType
 from rich.console import Console
 from rich.text import Text
 
+from heretic.interface import held_out_lines, lines
 from heretic.interface.formatting import clean, clean_line, hang, plural, trial_number
-from heretic.interface.lines import Row, loading_hint, parameter_text, rows, trial_line
+from heretic.interface.lines import loading_hint, parameter_text, trial_line
 from heretic.interface.progress import Best, GradientProgress, ProgressBar, SearchProgress
+from heretic.interface.rows import Row, rows
 from heretic.interface.watch_lines import detail_rows, library_text
 from heretic.observability import events
 from heretic.observability.levels import LEVELS, level_of
@@ -18,6 +20,8 @@ from heretic.score import WITHOUT_REFUSAL, behaviors_of
 LABEL_WIDTH = 15
 _DETAIL_INDENT = 4
 _PIPE_SUMMARIES = 10
+LINES = (lines, held_out_lines)
+"""Modules that register rows of events."""
 _COUNTED_NOUNS = {WITHOUT_REFUSAL: "answers without refusal"}
 
 

@@ -14,7 +14,7 @@ from heretic.directions.comparison import cosines_between, cosines_to_layer_belo
 from heretic.directions.files import DirectionFile
 from heretic.directions.projections import separation
 from heretic.interface.formatting import clean_line, plural
-from heretic.interface.lines import Row
+from heretic.interface.rows import Row
 
 BEST_LAYERS = 3
 """Layers that are marked as the best."""

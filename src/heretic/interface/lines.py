@@ -3,8 +3,6 @@
 import json
 import math
 import textwrap
-from dataclasses import dataclass
-from functools import singledispatch
 
 from heretic.interface.formatting import (
     clean_line,
@@ -20,6 +18,7 @@ from heretic.interface.formatting import (
     size,
     trial_number,
 )
+from heretic.interface.rows import Row, rows
 from heretic.interface.scores import amount_text, scores_text
 from heretic.observability import events
 from heretic.score import REFUSALS, WITHOUT_REFUSAL, Score, Scores, behaviors_of, divergence_of
@@ -33,20 +32,6 @@ _LONG_VERIFICATION = 500_000_000
 """Bytes; about a second of hashing."""
 _NOTE_WIDTH = 64
 """Columns of a sentence beside its label, in a terminal of 80."""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One fact: the label stands in the left column, empty where the row goes on with the label above."""
-
-    label: str
-    text: str
-
-
-@singledispatch
-def rows(event: events.Event) -> list[Row]:
-    """The rows of an event; empty for events that the console shows in another way or not at all."""
-    return []
 
 
 @rows.register

@@ -45,6 +45,7 @@ def use_trial(session: Session, record: TrialRecord) -> bool:
         emit(Warned(str(error)))
         return True
     try:
+        confirm(session)
         while True:
             action = picker.pick_action(record)
             if action is Action.BACK:
@@ -63,6 +64,14 @@ def use_trial(session: Session, record: TrialRecord) -> bool:
                 emit(Warned("Stopped with Ctrl+C; nothing was saved or uploaded."))
     finally:
         session.restore()
+
+
+def confirm(session: Session) -> None:
+    """Measure the trial on held-out prompts; Ctrl+C goes on without."""
+    try:
+        session.confirm()
+    except KeyboardInterrupt:
+        emit(Warned("Stopped with Ctrl+C; the trial is not confirmed on held-out prompts."))
 
 
 def save(session: Session) -> None:

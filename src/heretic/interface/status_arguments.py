@@ -1,6 +1,7 @@
 """The command line of ``heretic status``; imports nothing heavy, so that help and typos are answered at once."""
 
 import argparse
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -73,13 +74,15 @@ class _Parser(argparse.ArgumentParser):
 
 
 def read_status_arguments(
-    argv: Sequence[str], environment: Mapping[str, str], working_directory: Path
+    argv: Sequence[str], environment: Mapping[str, str] | None = None, working_directory: Path | None = None
 ) -> StatusArguments:
     """Read the arguments after ``heretic status``; what they leave open is what a run in this folder would use.
 
     Raises:
         ConfigurationError: They cannot be used; one sentence.
     """
+    environment = os.environ if environment is None else environment
+    working_directory = working_directory or Path.cwd()
     parser = _Parser(prog="heretic status", add_help=False, allow_abbrev=False)
     parser.add_argument("--storage")
     parser.add_argument("--study-name")

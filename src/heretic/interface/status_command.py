@@ -18,7 +18,7 @@ from heretic.interface.formatting import (
     plural,
     trial_number,
 )
-from heretic.interface.lines import Row
+from heretic.interface.rows import Row
 from heretic.interface.scores import amount_text, scores_text
 from heretic.interface.status_arguments import StatusArguments
 from heretic.interface.watch_lines import memory_rows

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from heretic.interface.formatting import clean_line, duration, plural, shorten, size
-from heretic.interface.lines import Row
+from heretic.interface.rows import Row
 from heretic.observability import events
 from heretic.observability.levels import LEVELS, level_of
 

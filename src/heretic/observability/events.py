@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from heretic.held_out import HeldOut
 from heretic.redaction import without_secrets
 from heretic.score import Scores
 
@@ -426,6 +427,16 @@ class TrialApplied(Event):
     number: int
     scores: Scores
     searched: Scores
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOutMeasured(Event):
+    """The applied trial was measured on held-out prompts; `searched` are its scores on the search's prompts."""
+
+    number: int
+    held_out: HeldOut
+    searched: Scores
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)

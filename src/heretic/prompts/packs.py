@@ -117,7 +117,7 @@ def find_pack(name: str) -> Pack:
     if path.suffix != ".toml" or not path.is_file():
         raise ConfigurationError(
             f"There is no behaviour {name}; choose one of {', '.join(bundled)}, or name a pack's TOML file with "
-            "--direction ('heretic behaviors' shows where to copy one)."
+            "--direction ('heretic behaviors verbosity --copy FOLDER' starts one)."
         )
     return read_pack(path)
 

@@ -86,6 +86,16 @@ def specification(settings: Settings, pack: Pack, role: str) -> PromptSpecificat
     return pack.prompts[role].model_copy(update=parts)
 
 
+def held_out_specification(settings: Settings, pack: Pack, role: str) -> PromptSpecification | None:
+    """Where a held-out set is; None where the user measures with other prompts and names no held-out ones."""
+    own = role.replace("held_out", "evaluation")
+    default: PromptSpecification = Settings.model_fields[own].default
+    measured: PromptSpecification = getattr(settings, own)
+    if measured.dataset != default.dataset and not _is_changed(settings, role):
+        return None
+    return specification(settings, pack, role)
+
+
 def _is_changed(settings: Settings, role: str) -> bool:
     return bool(getattr(settings, role) != Settings.model_fields[role].default)
 

@@ -1,0 +1,211 @@
+"""Confirming a chosen trial on prompts that neither directions nor search have seen, with longer answers.
+
+Only here are held-out prompts read. Of the unedited model everything is measured once; of every trial that is applied
+once as well.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from heretic.config import Settings
+from heretic.edits.algebra import Edit
+from heretic.edits.editor import applied
+from heretic.errors import ConfigurationError
+from heretic.evaluation.degenerate import is_empty, is_looping, is_other_script
+from heretic.evaluation.evaluator import EVALUATORS, AnswerEvaluator, Evaluator, EvaluatorOptions
+from heretic.evaluation.intervals import mean_interval, wilson_interval
+from heretic.held_out import Answers, AtLength, Estimate, HeldOut, HeldOutBehavior
+from heretic.measuring import evaluator_options, make_behavior_evaluator
+from heretic.models.calibration import backing_off
+from heretic.models.runner import ModelRunner, Response
+from heretic.observability.events import Warned, emit
+from heretic.prompts.packs import Pack
+from heretic.prompts.sets import Behavior, held_out_specification
+from heretic.prompts.sources import load_prompt_set, overlap
+from heretic.prompts.types import Prompt, PromptSet
+from heretic.score import Score
+from heretic.workbench import Workbench
+
+LENGTHS = (30, 100)
+"""Tokens after which answers are judged as well, besides their whole length: truncation is no success."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Base:
+    """One behaviour of the unedited model."""
+
+    pack: Pack
+    evaluator: AnswerEvaluator
+    answers: Sequence[Response]
+    perplexity: float
+
+
+class Confirmation:
+    """Held-out prompts with what the unedited model makes of them; made while it is unedited."""
+
+    def __init__(self, bench: Workbench) -> None:
+        """Read the held-out prompts and measure the unedited model.
+
+        Raises:
+            PromptError: Held-out prompts cannot be read.
+            OutOfMemoryError: Not even one prompt at a time can be measured.
+        """
+        settings = bench.settings
+        self.tokens = settings.held_out_tokens
+        self._bench = bench
+        options = evaluator_options(settings, bench.classifier)
+        long = replace(options, response_tokens=self.tokens)
+        self._bases, good = [], []
+        for behavior in bench.prompts.behaviors:
+            good_prompts, bad_prompts = load_held_out(settings, behavior)
+            good.append(good_prompts)
+            self._bases.append(_base(bench.runner, behavior.pack, bad_prompts, long))
+        joined = PromptSet("good_held_out_prompts", tuple(dict.fromkeys(p for own in good for p in own.prompts)))
+        self._kl = [_kl(bench.runner, joined, replace(options, kl_mode=mode)) for mode in ("first", "sequence")]
+
+    def confirm(self, edits: Sequence[Edit]) -> HeldOut:
+        """Measure an edit; the model is unedited before and after.
+
+        Raises:
+            TrialFailed: The edited model's logits are not finite.
+            OutOfMemoryError: Not even one prompt at a time can be measured.
+        """
+        runner = self._bench.runner
+        with applied(self._bench.editor, edits):
+            kl = tuple(own.score() for own in self._kl)
+            edited = [_answers(runner, base.evaluator.prompts, self.tokens) for base in self._bases]
+        return HeldOut(
+            self.tokens,
+            tuple(
+                self._behavior(base, answers, perplexity(runner, base.evaluator.prompts, answers))
+                for base, answers in zip(self._bases, edited, strict=True)
+            ),
+            kl,
+        )
+
+    def _behavior(self, base: _Base, edited: Sequence[Response], perplexity_edited: float) -> HeldOutBehavior:
+        runner, evaluator = self._bench.runner, base.evaluator
+        lengths = sorted({*(length for length in LENGTHS if length < self.tokens), self.tokens})
+        at = tuple(
+            AtLength(length, *(estimate(runner, evaluator, own, length) for own in (base.answers, edited)))
+            for length in lengths
+        )
+        score: Score = evaluator.baseline
+        return HeldOutBehavior(
+            base.pack.name,
+            score.name,
+            score.unit,
+            len(evaluator.prompts),
+            at,
+            described(runner, base.answers, base.answers, self.tokens, base.perplexity),
+            described(runner, edited, base.answers, self.tokens, perplexity_edited),
+        )
+
+
+def load_held_out(settings: Settings, behavior: Behavior) -> tuple[PromptSet, PromptSet]:
+    """The held-out prompts of a behaviour (good, bad); warns of those that are not held out.
+
+    Raises:
+        PromptError: They cannot be read.
+        ConfigurationError: The settings name other prompts to measure with, but none to confirm with.
+    """
+    result = []
+    for role, used in (
+        ("good_held_out_prompts", (behavior.good, behavior.good_evaluation)),
+        ("bad_held_out_prompts", (behavior.bad, behavior.bad_evaluation)),
+    ):
+        specification = held_out_specification(settings, behavior.pack, role)
+        if specification is None:
+            raise ConfigurationError(f"no {role} are named beside your own prompts")
+        prompts = load_prompt_set(role, specification, settings.system_prompt)
+        seen = len({user for own in used for user in overlap(own, prompts)})
+        if seen:
+            emit(Warned(f"{seen} of {len(prompts)} {role} were used before, so they confirm nothing."))
+        result.append(prompts)
+    good, bad = result
+    return good, bad
+
+
+def _base(runner: ModelRunner, pack: Pack, prompts: PromptSet, options: EvaluatorOptions) -> _Base:
+    # The pack's own length is that of the search.
+    longer = replace(pack, options=pack.options.model_copy(update={"tokens": None}))
+    evaluator = make_behavior_evaluator(runner, longer, prompts, options)
+    if not isinstance(evaluator, AnswerEvaluator):
+        raise ConfigurationError(f"the evaluator {pack.evaluator} does not judge answers one by one")
+    answers = evaluator.base_responses
+    return _Base(pack, evaluator, answers, perplexity(runner, prompts.prompts, answers))
+
+
+def _kl(runner: ModelRunner, prompts: PromptSet, options: EvaluatorOptions) -> Evaluator:
+    evaluator, _runner = backing_off(
+        runner, lambda fitting: EVALUATORS.get("kl")(fitting, prompts, options), "recording held-out predictions"
+    )
+    evaluator.remember()
+    return evaluator
+
+
+def _answers(runner: ModelRunner, prompts: Sequence[Prompt], tokens: int) -> list[Response]:
+    answers, _runner = backing_off(
+        runner, lambda fitting: fitting.generate(prompts, tokens), "answering held-out prompts"
+    )
+    return answers
+
+
+def perplexity(runner: ModelRunner, prompts: Sequence[Prompt], answers: Sequence[Response]) -> float:
+    """Perplexity of the model as it is on answers to prompts: exp of the mean negative log-probability of a token.
+
+    Raises:
+        OutOfMemoryError: Not even one answer at a time can be read.
+    """
+    continuations = [answer.tokens for answer in answers]
+
+    def total(fitting: ModelRunner) -> float:
+        result = 0.0
+        for rows, logits in fitting.teacher_forced(prompts, continuations):
+            for row, own in zip(rows, logits, strict=True):
+                tokens = torch.tensor(continuations[row], device=own.device)
+                chosen = own.float().log_softmax(-1).gather(-1, tokens[:, None])
+                result -= float(chosen.double().sum())
+        return result
+
+    negative, _runner = backing_off(runner, total, "reading held-out answers")
+    return float(torch.tensor(negative / sum(map(len, continuations)), dtype=torch.float64).exp())
+
+
+def estimate(runner: ModelRunner, evaluator: AnswerEvaluator, answers: Sequence[Response], tokens: int) -> Estimate:
+    """How much of the behaviour there is in answers cut after so many tokens."""
+    texts = [runner.response(list(answer.tokens[:tokens])).text for answer in answers]
+    amounts = evaluator.judge_all(list(zip(evaluator.prompts, texts, strict=True)))
+    value = sum(amounts) * evaluator.weight
+    if evaluator.score_of(value).counts_answers:
+        low, high = (len(amounts) * bound for bound in wilson_interval(value, len(amounts)))
+    else:
+        low, high = mean_interval(amounts)
+    return Estimate(value, low, high)
+
+
+def described(
+    runner: ModelRunner, answers: Sequence[Response], own: Sequence[Response], tokens: int, read: float
+) -> Answers:
+    """What else is true of answers; `own` are the unedited model's to the same prompts, `read` the perplexity."""
+    whole = [len(answer.tokens) < tokens or answer.tokens[-1] in runner.end_tokens for answer in answers]
+    kinds = [_kind(answer, other) for answer, other in zip(answers, own, strict=True)]
+    return Answers(
+        words=sum(len(answer.text.split()) for answer in answers) / len(answers),
+        cut=whole.count(False),
+        empty=kinds.count("empty"),
+        looping=kinds.count("looping"),
+        other_script=kinds.count("other script"),
+        perplexity=read,
+    )
+
+
+def _kind(answer: Response, own: Response) -> str:
+    """What is wrong with an answer, one thing at most."""
+    if is_empty(answer.text):
+        return "empty"
+    if is_looping(answer.tokens):
+        return "looping"
+    return "other script" if is_other_script(answer.text, own.text) else ""

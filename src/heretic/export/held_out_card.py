@@ -1,0 +1,20 @@
+"""The card's table of the confirmation on held-out prompts."""
+
+from heretic.held_out import HeldOut
+from heretic.held_out_text import HEADER, table
+
+
+def held_out_section(held_out: HeldOut, quantization: str) -> str:
+    """A section of the card, in markdown."""
+    lines = [HEADER, tuple("---" for _ in HEADER), *table(held_out)]
+    rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    where = "" if quantization == "none" else f" It was measured on the weights quantised with `{quantization}`."
+    return (
+        "## Confirmed on held-out prompts\n\n"
+        "The chosen edit was measured once on prompts that neither the directions nor the search had seen, with "
+        f"answers of up to {held_out.tokens} tokens. An edit that only delays a behaviour shows it at the larger lengths."
+        f"{where}\n\n"
+        "Degenerate answers are empty, looping, or in another script than the base model's (how many of each stands in "
+        "brackets). Perplexity is that of the base model reading the answers.\n\n"
+        f"{rows}"
+    )

@@ -1,0 +1,77 @@
+"""``heretic behaviors``: which behaviours there are, and whether their packs can be used."""
+
+import shutil
+from pathlib import Path
+
+from rich.console import Console
+
+from heretic.errors import ConfigurationError, UserError
+from heretic.interface.behavior_arguments import BehaviorArguments
+from heretic.interface.formatting import clean_line, hang
+from heretic.prompts.pack_check import PackState, check_pack
+from heretic.prompts.packs import PACK_FILE, ROLES, Pack, bundled_behaviors, find_pack
+
+_INDENT = 4
+
+
+def run_behaviors(arguments: BehaviorArguments) -> int:
+    """Copy a pack, or list packs with what is wrong with them; returns the exit code.
+
+    Raises:
+        ConfigurationError: A pack is not there or cannot be read.
+        UserError: The pack cannot be copied.
+    """
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    if arguments.copy is not None:
+        copy_pack(arguments.packs[0], Path(arguments.copy).expanduser())
+        file = Path(arguments.copy) / PACK_FILE
+        console.print(f"Copied. Change {file} and the prompts beside it, then: heretic MODEL --direction {file}")
+        return 0
+    good = True
+    for name in arguments.packs or tuple(bundled_behaviors()):
+        pack = find_pack(name)
+        state = check_pack(pack)
+        good = good and not state.problems
+        width = min(console.width, 100) if console.is_terminal else None
+        for line in pack_lines(name, pack, state, width):
+            console.print(line)
+    return 0 if good else ConfigurationError.exit_code
+
+
+def pack_lines(name: str, pack: Pack, state: PackState, width: int | None) -> list[str]:
+    """A pack in a few lines; pure."""
+    lines = [clean_line(name if name == pack.name else f"{name} ({pack.name})")]
+    texts = [clean_line(pack.description), f"measured by {clean_line(pack.evaluator)}; {counts_text(pack, state)}"]
+    texts += [f"PROBLEM: {clean_line(problem)}" for problem in state.problems]
+    for text in texts:
+        lines += hang("", text, _INDENT, width)
+    return lines
+
+
+def counts_text(pack: Pack, state: PackState) -> str:
+    """How many prompts there are: ``80 + 40 + 40 pairs (training, search, held out)``."""
+    bad = [state.counts[role] for role in ROLES if role.startswith("bad_")]
+    if all(count is None for count in bad):
+        return f"prompts from {clean_line(pack.prompts['bad_prompts'].dataset)}, not read"
+    noun = "pairs" if state.paired else "prompts that show it"
+    return f"{' + '.join('?' if count is None else str(count) for count in bad)} {noun} (training, search, held out)"
+
+
+def copy_pack(name: str, target: Path) -> None:
+    """Copy a bundled pack's folder.
+
+    Raises:
+        ConfigurationError: There is no bundled pack of that name with prompts of its own.
+        UserError: The folder exists, or cannot be written.
+    """
+    bundled = bundled_behaviors()
+    file = bundled.get(name)
+    if file is None or not (file.parent / "target").is_dir():
+        own = [pack for pack, path in bundled.items() if (path.parent / "target").is_dir()]
+        raise ConfigurationError(f"{name} is no bundled pack with prompts of its own; copy one of {', '.join(own)}.")
+    if target.exists():
+        raise UserError(f"{target} exists already; name a new folder with --copy.")
+    try:
+        shutil.copytree(file.parent, target)
+    except OSError as error:
+        raise UserError(f"{target} cannot be written ({error.strerror}); name another folder with --copy.") from error

@@ -1,0 +1,82 @@
+"""What is wrong with a behaviour pack: prompts that cannot be read or stand in two parts, no such evaluator."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from heretic.errors import HereticError, PromptError
+from heretic.evaluation.evaluator import EVALUATORS
+from heretic.evaluation.marks import Marks
+from heretic.prompts.packs import ROLES, Pack
+from heretic.prompts.sources import load_prompt_set, overlap
+from heretic.prompts.text_files import BUNDLED_PREFIX
+from heretic.prompts.types import PromptSet
+
+_PARTS = ("prompts", "evaluation_prompts", "held_out_prompts")
+
+
+@dataclass(frozen=True, slots=True)
+class PackState:
+    """What was found.
+
+    Attributes:
+        counts: Number of prompts by setting; None for those that are elsewhere (a hub, say) and were not read.
+        paired: Whether every part has as many target as baseline prompts, so that they may be pairs.
+        problems: Sentences; none where the pack can be used.
+    """
+
+    counts: dict[str, int | None]
+    paired: bool
+    problems: tuple[str, ...]
+
+
+def check_pack(pack: Pack) -> PackState:
+    """Read a pack's local prompts and hold them against each other."""
+    problems = _evaluator_problems(pack)
+    sets: dict[str, PromptSet | None] = {}
+    for role in ROLES:
+        sets[role] = None
+        if not _is_local(pack.prompts[role].dataset):
+            continue
+        try:
+            sets[role] = load_prompt_set(role, pack.prompts[role], None)
+        except PromptError as error:
+            problems.append(str(error))
+    for side in ("good", "bad"):
+        problems += _overlaps([sets[f"{side}_{part}"] for part in _PARTS])
+    counts = {role: None if found is None else len(found) for role, found in sets.items()}
+    paired = all(
+        counts[f"good_{part}"] is not None and counts[f"good_{part}"] == counts[f"bad_{part}"] for part in _PARTS
+    )
+    return PackState(counts, paired, tuple(problems))
+
+
+def _evaluator_problems(pack: Pack) -> list[str]:
+    try:
+        EVALUATORS.get(pack.evaluator)
+        if pack.evaluator == "density":
+            Marks(pack.options.patterns)
+    except HereticError as error:
+        return [str(error)]
+    if pack.options.patterns and pack.evaluator != "density":
+        return [f"patterns are only counted by the evaluator density, not by {pack.evaluator}."]
+    return []
+
+
+def _is_local(dataset: str) -> bool:
+    return dataset.startswith(BUNDLED_PREFIX) or dataset.startswith((".", "/", "~")) or Path(dataset).exists()
+
+
+def _overlaps(parts: Sequence[PromptSet | None]) -> list[str]:
+    found = [part for part in parts if part is not None]
+    result = []
+    for index, first in enumerate(found):
+        for second in found[index + 1 :]:
+            shared = len(overlap(first, second))
+            if shared:
+                result.append(f"{shared} of {len(second)} {second.name} also stand in {first.name}; use others.")
+        texts = [prompt.user for prompt in first.prompts]
+        twice = len(texts) - len(set(texts))
+        if twice:
+            result.append(f"{first.name}: {twice} of {len(texts)} prompts stand there twice.")
+    return result
