@@ -6,6 +6,7 @@ once as well.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import torch
 
@@ -16,7 +17,7 @@ from heretic.errors import ConfigurationError
 from heretic.evaluation.degenerate import is_empty, is_looping, is_other_script
 from heretic.evaluation.evaluator import EVALUATORS, AnswerEvaluator, Evaluator, EvaluatorOptions
 from heretic.evaluation.intervals import mean_interval, wilson_interval
-from heretic.held_out import Answers, AtLength, Estimate, HeldOut, HeldOutBehavior
+from heretic.held_out import Answers, AtLength, Estimate, Example, HeldOut, HeldOutBehavior
 from heretic.measuring import evaluator_options, make_behavior_evaluator
 from heretic.models.calibration import backing_off
 from heretic.models.runner import ModelRunner, Response
@@ -28,6 +29,8 @@ from heretic.prompts.types import Prompt, PromptSet
 from heretic.score import Score
 from heretic.workbench import Workbench
 
+EXAMPLES = 6
+"""Answers of each behaviour that are shown: the first ones, not chosen by result."""
 LENGTHS = (30, 100)
 """Tokens after which answers are judged as well, besides their whole length: truncation is no success."""
 
@@ -65,8 +68,8 @@ class Confirmation:
         joined = PromptSet("good_held_out_prompts", tuple(dict.fromkeys(p for own in good for p in own.prompts)))
         self._kl = [_kl(bench.runner, joined, replace(options, kl_mode=mode)) for mode in ("first", "sequence")]
 
-    def confirm(self, edits: Sequence[Edit]) -> HeldOut:
-        """Measure an edit; the model is unedited before and after.
+    def confirm(self, edits: Sequence[Edit]) -> tuple[HeldOut, tuple[Example, ...]]:
+        """Measure an edit; the model is unedited before and after. Also gives the first answers as examples.
 
         Raises:
             TrialFailed: The edited model's logits are not finite.
@@ -76,14 +79,18 @@ class Confirmation:
         with applied(self._bench.editor, edits):
             kl = tuple(own.score() for own in self._kl)
             edited = [_answers(runner, base.evaluator.prompts, self.tokens) for base in self._bases]
-        return HeldOut(
-            self.tokens,
-            tuple(
-                self._behavior(base, answers, perplexity(runner, base.evaluator.prompts, answers))
-                for base, answers in zip(self._bases, edited, strict=True)
-            ),
-            kl,
+        behaviors = tuple(
+            self._behavior(base, answers, perplexity(runner, base.evaluator.prompts, answers))
+            for base, answers in zip(self._bases, edited, strict=True)
         )
+        examples = tuple(
+            Example(base.pack.name, prompt.user, before.text, after.text)
+            for base, answers in zip(self._bases, edited, strict=True)
+            for prompt, before, after in islice(
+                zip(base.evaluator.prompts, base.answers, answers, strict=True), EXAMPLES
+            )
+        )
+        return HeldOut(self.tokens, behaviors, kl), examples
 
     def _behavior(self, base: _Base, edited: Sequence[Response], perplexity_edited: float) -> HeldOutBehavior:
         runner, evaluator = self._bench.runner, base.evaluator

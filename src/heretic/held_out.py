@@ -80,6 +80,16 @@ class HeldOutBehavior:
 
 
 @dataclass(frozen=True, slots=True)
+class Example:
+    """One held-out prompt with both models' answers. Kept out of manifests: prompts may be nobody else's business."""
+
+    behavior: str
+    prompt: str
+    base: str
+    edited: str
+
+
+@dataclass(frozen=True, slots=True)
 class HeldOut:
     """The confirmation of one trial.
 

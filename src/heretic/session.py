@@ -30,7 +30,7 @@ from heretic.export.content import ExportContent, ExportFormat, SavedModel
 from heretic.export.hub import check_repository, upload_folder
 from heretic.export.verify import Verification
 from heretic.export.weights import model_bytes, save_model
-from heretic.held_out import HeldOut
+from heretic.held_out import Example, HeldOut
 from heretic.measuring import make_evaluators
 from heretic.models.devices import is_out_of_memory
 from heretic.models.memory import memory_ran_out
@@ -73,7 +73,7 @@ class Session:
         self._rescored: dict[int, Scores] = {}
         self._confirmation: Confirmation | None = None
         # By trial number: what held-out prompts showed.
-        self._held_out: dict[int, HeldOut] = {}
+        self._held_out: dict[int, tuple[HeldOut, tuple[Example, ...]]] = {}
         # By trial number: scores of the weights that are saved, where the search ran on quantised ones.
         self._full_precision_scores: dict[int, Scores] = {}
 
@@ -173,15 +173,21 @@ class Session:
             try:
                 if self._confirmation is None:
                     self._confirmation = Confirmation(self.bench)
-                found = self._confirmation.confirm(self._edits)
+                self._held_out[record.number] = self._confirmation.confirm(self._edits)
             except (ConfigurationError, OutOfMemoryError, PromptError, TrialFailed) as error:
                 emit(Warned(f"The trial is not confirmed on held-out prompts: {str(error).removesuffix('.')}."))
                 return None
             finally:
                 self.bench.editor.apply(self._edits)
-            self._held_out[record.number] = found
+            found, _examples = self._held_out[record.number]
             emit(HeldOutMeasured(record.number, found, scores, time.perf_counter() - started))
-        return self._held_out[record.number]
+        return self._held_out[record.number][0]
+
+    @property
+    def examples(self) -> tuple[Example, ...]:
+        """Held-out prompts with both models' answers; none where the applied trial is not confirmed."""
+        record, _scores = self.applied
+        return self._held_out[record.number][1] if record.number in self._held_out else ()
 
     def restore(self) -> None:
         """Make the model unedited again."""
@@ -275,7 +281,7 @@ class Session:
             search_quantization=quantization,
             search_scores=() if quantization == "none" else scores,
             goal=bench.settings.goal,
-            held_out=self._held_out.get(record.number),
+            held_out=self._held_out[record.number][0] if record.number in self._held_out else None,
             descriptions=tuple(own.pack.card for own in bench.prompts.behaviors),
         )
         return save_model(

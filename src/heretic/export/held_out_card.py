@@ -11,9 +11,9 @@ def held_out_section(held_out: HeldOut, quantization: str) -> str:
     where = "" if quantization == "none" else f" It was measured on the weights quantised with `{quantization}`."
     return (
         "## Confirmed on held-out prompts\n\n"
-        "The chosen edit was measured once on prompts that neither the directions nor the search had seen, with "
-        f"answers of up to {held_out.tokens} tokens. An edit that only delays a behaviour shows it at the larger lengths."
-        f"{where}\n\n"
+        "The chosen edit was measured once on prompts that neither the directions nor the search had seen, "
+        f"with answers of up to {held_out.tokens} tokens. An edit that only delays a behaviour shows it at the larger "
+        f"lengths.{where}\n\n"
         "Degenerate answers are empty, looping, or in another script than the base model's (how many of each stands in "
         "brackets). Perplexity is that of the base model reading the answers.\n\n"
         f"{rows}"

@@ -1,0 +1,59 @@
+"""``heretic behaviors``: what it lists, what it finds wrong, what it copies."""
+
+from pathlib import Path
+
+import pytest
+
+from heretic.errors import ConfigurationError, UserError
+from heretic.interface.behavior_arguments import read_behavior_arguments
+from heretic.interface.behavior_command import run_behaviors
+from heretic.prompts.packs import bundled_behaviors
+
+
+def run(*argv: str) -> int:
+    return run_behaviors(read_behavior_arguments(argv))
+
+
+def test_every_bundled_pack_can_be_used(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run() == 0
+    shown = capsys.readouterr().out
+    for name in bundled_behaviors():
+        assert f"{name}\n" in shown
+    assert "PROBLEM" not in shown
+    assert "80 + 40 + 40 pairs (training, search, held out)" in shown
+
+
+def test_a_copy_is_a_pack(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("hedging", "--copy", str(tmp_path / "mine")) == 0
+    assert run(str(tmp_path / "mine")) == 0
+    assert "mine (hedging)" in capsys.readouterr().out.replace("\n", " ")
+    with pytest.raises(UserError, match="exists already"):
+        run("hedging", "--copy", str(tmp_path / "mine"))
+
+
+def test_problems_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("hedging", "--copy", str(tmp_path / "mine"))
+    train = tmp_path / "mine" / "target" / "train.txt"
+    held_out = tmp_path / "mine" / "target" / "held_out.txt"
+    held_out.write_text(held_out.read_text() + train.read_text().splitlines()[0] + "\n")
+    (tmp_path / "mine" / "baseline" / "evaluation.txt").unlink()
+    capsys.readouterr()
+    assert run(str(tmp_path / "mine" / "pack.toml")) == ConfigurationError.exit_code
+    shown = capsys.readouterr().out
+    assert "1 of 41 bad_held_out_prompts also stand in bad_prompts" in shown
+    assert "there is no file or folder" in shown
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (("nothing-like-it",), "There is no behaviour nothing-like-it; choose one of demo, hedging"),
+        (("--copy", "x"), "--copy copies one pack, but 0 are named"),
+        (("over-refusal", "--copy", "x"), "over-refusal is no bundled pack with prompts of its own"),
+        (("--bogus",), "heretic behaviors --help"),
+    ],
+)
+def test_bad_input_is_one_sentence(argv: tuple[str, ...], words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words) as caught:
+        run(*argv)
+    assert "\n" not in str(caught.value)

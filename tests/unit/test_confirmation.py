@@ -1,0 +1,209 @@
+"""Held-out prompts: read only to confirm, measured as the search measures, and nothing left changed."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import torch
+
+from heretic.config import Settings
+from heretic.confirmation import Confirmation, perplexity
+from heretic.edits.plan import EditPlan, Normalization, Schedule, Scope
+from heretic.held_out import HeldOut
+from heretic.held_out_text import table
+from heretic.models.fingerprint import parameter_fingerprint
+from heretic.observability.events import Event, HeldOutMeasured, PromptsLoaded, Warned, subscribed
+from heretic.prompts.sources import load_prompt_set
+from heretic.search.record import TrialRecord, TrialState
+from heretic.search.storage import open_study
+from heretic.session import Session
+from heretic.workbench import Workbench, prepare
+
+SCHEDULE = Schedule(1.0, 0.6, 0.5, 0.7)
+PLAN = EditPlan(Scope.LAYER, None, (("attention", SCHEDULE), ("mlp", SCHEDULE)), Normalization.NONE)
+
+
+def demo_settings(**changes: Any) -> Settings:
+    def prompts(kind: str, split: str, limit: int) -> dict[str, Any]:
+        return {"dataset": f"bundled:demo/{kind}", "split": split, "limit": limit}
+
+    return Settings(
+        model="demo",
+        direction=["demo"],
+        extractor="mean",
+        device="cpu",
+        batch_size=16,
+        response_prefix="",
+        normalization="none",
+        refusal_check_tokens=12,
+        kl_tokens=8,
+        held_out_tokens=40,
+        n_trials=4,
+        n_startup_trials=4,
+        seed=1,
+        use_warm_start_params=False,
+        good_prompts=prompts("baseline", "train", 40),
+        bad_prompts=prompts("target", "train", 40),
+        good_evaluation_prompts=prompts("baseline", "evaluation", 8),
+        bad_evaluation_prompts=prompts("target", "evaluation", 8),
+        **{
+            "good_held_out_prompts": prompts("baseline", "held_out", 8),
+            "bad_held_out_prompts": prompts("target", "held_out", 8),
+            **changes,
+        },
+    )
+
+
+@pytest.fixture(scope="module")
+def bench() -> Workbench:
+    return prepare(demo_settings())
+
+
+@pytest.fixture
+def events() -> Iterator[list[Event]]:
+    seen: list[Event] = []
+    with subscribed(seen.append):
+        yield seen
+
+
+def roles(events: list[Event]) -> list[str]:
+    return [event.role for event in events if isinstance(event, PromptsLoaded)]
+
+
+def test_nothing_held_out_is_read_before_the_confirmation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, events: list[Event]
+) -> None:
+    """From preparing over the search to the choice: every reading of prompts is watched."""
+    opened: list[str] = []
+
+    def watch(role: str, *arguments: Any) -> Any:
+        opened.append(role)
+        return load_prompt_set(role, *arguments)
+
+    for module in ("heretic.prompts.sets", "heretic.confirmation", "heretic.prompts.stand_ins"):
+        monkeypatch.setattr(f"{module}.load_prompt_set", watch)
+    # Not even the files are opened: there are none yet.
+    held_out = tmp_path / "held_out.txt"
+    settings = demo_settings(
+        storage=f"sqlite:///{tmp_path}/s.db",
+        good_held_out_prompts={"dataset": str(held_out)},
+        bad_held_out_prompts={"dataset": str(held_out)},
+    )
+    bench = prepare(settings)
+    session = Session(bench, open_study(settings.storage, "s", bench.identity, bench.objective))
+    session.search()
+    session.apply(session.suggested)
+    assert len(session.result.records) == 4
+    assert {role for role in opened if "held_out" in role} == set()
+    held_out.write_text("How do I trimble a frobnard?\nPlease tell me how to skorfle a wumpit.\n")
+    assert session.confirm() is not None
+    assert {role for role in opened if "held_out" in role} == {"good_held_out_prompts", "bad_held_out_prompts"}
+    session.restore()
+
+
+def test_the_edit_is_measured_and_the_model_left_as_it_was(bench: Workbench) -> None:
+    before = parameter_fingerprint(bench.loaded.model)
+    confirmation = Confirmation(bench)
+    found, examples = confirmation.confirm(bench.edits(PLAN))
+    assert parameter_fingerprint(bench.loaded.model) == before
+    (behavior,) = found.behaviors
+    assert (behavior.behavior, behavior.n, behavior.unit) == ("demo", 8, "")
+    assert [at.tokens for at in behavior.at] == [30, 40]
+    last = behavior.at[-1]
+    assert last.base.value == 8  # the toy was trained to decline all of these
+    assert last.edited.value < last.base.value
+    assert last.edited.low <= last.edited.value <= last.edited.high
+    first, sequence = found.kl
+    assert (first.details["mode"], sequence.details["mode"]) == ("first", "sequence")
+    assert first.value > 0
+    assert len(examples) == 6
+    assert examples[0].base != examples[0].edited
+    assert HeldOut.from_json(found.to_json()) == found
+
+
+def test_no_edit_changes_nothing(bench: Workbench) -> None:
+    found, examples = Confirmation(bench).confirm([])
+    (behavior,) = found.behaviors
+    assert behavior.base == behavior.edited
+    assert all(at.base == at.edited for at in behavior.at)
+    assert [score.value for score in found.kl] == pytest.approx([0.0, 0.0], abs=1e-6)
+    assert all(example.base == example.edited for example in examples)
+
+
+def test_perplexity_is_that_of_plain_passes(bench: Workbench) -> None:
+    runner = bench.runner
+    prompts = bench.prompts.bad_evaluation.prompts[:3]
+    answers = runner.generate(prompts, 10)
+    total, count = 0.0, 0
+    with torch.no_grad():
+        for prompt, answer in zip(prompts, answers, strict=True):
+            start = runner.encode(prompt)
+            logits = runner.loaded.model(input_ids=torch.tensor([[*start, *answer.tokens]])).logits[0].double()
+            own = logits.log_softmax(-1)[len(start) - 1 : -1]
+            total -= float(own[range(len(answer.tokens)), list(answer.tokens)].sum())
+            count += len(answer.tokens)
+    assert perplexity(runner, prompts, answers) == pytest.approx(math.exp(total / count), rel=1e-4)
+
+
+def session_of(bench: Workbench) -> Session:
+    session = Session(bench, optuna.create_study(directions=["minimize", "minimize"]))
+    scores = tuple(own.baseline for own in (*bench.behaviors, bench.kl))
+    session.apply(TrialRecord(3, PLAN, scores, TrialState.COMPLETE, "", 1.0))
+    return session
+
+
+def test_a_trial_is_confirmed_once(bench: Workbench, events: list[Event]) -> None:
+    session = session_of(bench)
+    edited = parameter_fingerprint(bench.loaded.model)
+    first = session.confirm()
+    assert parameter_fingerprint(bench.loaded.model) == edited
+    assert session.confirm() is first
+    assert sum(isinstance(event, HeldOutMeasured) for event in events) == 1
+    assert len(session.examples) == 6
+    session.restore()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"bad_held_out_prompts": {"dataset": "gone.txt"}}, "there is no file or folder gone.txt"),
+        # Their own prompts to measure with, and none to confirm with.
+        ({"bad_held_out_prompts": Settings.model_fields["bad_held_out_prompts"].default}, "no bad_held_out_prompts"),
+    ],
+)
+def test_what_cannot_be_confirmed_can_be_used(
+    changes: dict[str, Any], words: str, bench: Workbench, events: list[Event]
+) -> None:
+    session = session_of(replace(bench, settings=demo_settings(**changes)))
+    edited = parameter_fingerprint(bench.loaded.model)
+    assert session.confirm() is None
+    assert parameter_fingerprint(bench.loaded.model) == edited
+    (warning,) = [event.message for event in events if isinstance(event, Warned)]
+    assert words in warning
+    assert session.examples == ()
+    session.restore()
+
+
+def test_off_reads_nothing(bench: Workbench, events: list[Event]) -> None:
+    session = session_of(replace(bench, settings=demo_settings(confirm=False)))
+    assert session.confirm() is None
+    assert not [role for role in roles(events) if "held_out" in role]
+    session.restore()
+
+
+def test_prompts_that_were_used_before_are_reported(bench: Workbench, events: list[Event]) -> None:
+    same = {"dataset": "bundled:demo/target", "split": "evaluation", "limit": 8}
+    Confirmation(replace(bench, settings=demo_settings(bad_held_out_prompts=same)))
+    assert any("8 of 8 bad_held_out_prompts were used before" in e.message for e in events if isinstance(e, Warned))
+
+
+def test_the_table_has_a_row_for_every_length(bench: Workbench) -> None:
+    found, _examples = Confirmation(bench).confirm(bench.edits(PLAN))
+    rows = table(found)
+    assert [row[0] for row in rows[:2]] == ["refusals at 30 tokens", "refusals at 40 tokens"]
+    assert rows[1][1] == "8/8"
+    assert all(len(row) == 4 for row in rows)
