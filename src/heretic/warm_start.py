@@ -39,9 +39,9 @@ def warm_start(bench: Workbench, study: optuna.Study) -> None:
         return
     family, normalization = model_family(bench), bench.space.normalization
     own = fitting(_own_profiles(bench), family, settings.goal, normalization)[:wanted]
-    known = shipped_profiles(family)
+    known = shipped_profiles(family) if settings.use_shipped_profiles else ()
     # Those of a family without a profile of its own are filed under another name.
-    shipped = fitting(known, known[0].family, settings.goal, normalization)[: wanted - len(own)]
+    shipped = fitting(known, known[0].family, settings.goal, normalization)[: wanted - len(own)] if known else ()
     plans = [profile.edit_plan(normalization) for profile in (*own, *shipped)]
     if plans and enqueue_once(study, settings.storage, bench.space, plans, SOURCE):
         emit(WarmStarted(family, len(own), len(shipped)))

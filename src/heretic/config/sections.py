@@ -477,6 +477,11 @@ class SearchSection(Section):
         default=True,
         description="Begin with plans that worked on models of the same family, and keep the best ones of this search.",
     )
+    use_shipped_profiles: bool = Field(
+        default=False,
+        description="Fill up with shipped plans for the family where your own are too few; where this was measured, "
+        "searches were no better for it.",
+    )
     warm_start_n_trials: int = Field(
         default=3,
         ge=0,

@@ -111,8 +111,13 @@ class StudyStatus:
 
 
 def _trial_json(record: TrialRecord) -> dict[str, Any]:
+    first = record.behaviors[0]
     return {
         "trial": record.number + 1,
+        "counted": first.name,
+        "count": int(first.value) if first.counts_answers else first.value,
+        "prompts": first.n,
+        "baseline": int(first.baseline) if first.counts_answers else first.baseline,
         "behaviors": [
             {
                 "name": score.name,
