@@ -18,6 +18,8 @@ MARKERS = "markers"
 """The evaluator of refusals, which a classifier may help."""
 
 
+CLASSIFIER = "classifier"
+"""The evaluator that cannot do without a classifier."""
 _ONLY_REFUSAL = ("gradient_seeding", "use_caa", "use_neural_refusal_detection")
 """Options that look for refusals in answers."""
 _ONLY_ONE: dict[str, object] = {
@@ -43,6 +45,8 @@ def check_behaviors(settings: Settings, prompts: PromptSets) -> None:
         EVALUATORS.get(pack.evaluator)
         if pack.evaluator == "density":
             Marks(pack.options.patterns)
+        if pack.evaluator == CLASSIFIER and not pack.options.hypotheses:
+            raise ConfigurationError(f"The classifier of {pack.name} needs hypotheses; add some to its options.")
     other = next((pack.name for pack in packs if pack.evaluator != MARKERS), None)
     if other is not None:
         for name in _ONLY_REFUSAL:
@@ -63,6 +67,11 @@ def check_behaviors(settings: Settings, prompts: PromptSets) -> None:
             )
 
 
+def needs_classifier(prompts: PromptSets) -> str:
+    """The behaviour that is measured by a classifier alone, or an empty text where there is none."""
+    return next((own.pack.name for own in prompts.behaviors if own.pack.evaluator == CLASSIFIER), "")
+
+
 def search_objective(settings: Settings) -> Objective:
     """What the settings have a study minimise."""
     behaviors = len(settings.direction)
@@ -80,6 +89,7 @@ def evaluator_options(settings: Settings, classifier: AnswerClassifier | None = 
         tuple(settings.refusal_markers),
         settings.refusal_detection_mode,
         settings.goal,
+        reads_refusals=settings.use_neural_refusal_detection,
         classifier=classifier,
         classifier_threshold=settings.neural_detection_threshold,
     )
@@ -91,6 +101,7 @@ def behavior_options(options: EvaluatorOptions, pack: Pack) -> EvaluatorOptions:
         options,
         response_tokens=pack.options.tokens or options.response_tokens,
         patterns=pack.options.patterns,
+        hypotheses=pack.options.hypotheses,
         behavior=pack.name,
     )
 
@@ -126,7 +137,8 @@ def make_behavior_evaluator(
         OutOfMemoryError: Not even one prompt at a time can be measured.
         PluginError: There is no evaluator of the name that the pack gives.
     """
-    name = "neural" if pack.evaluator == MARKERS and options.classifier is not None else pack.evaluator
+    reads = options.reads_refusals and options.classifier is not None
+    name = "neural" if pack.evaluator == MARKERS and reads else pack.evaluator
     own = behavior_options(options, pack)
     evaluator, _runner = backing_off(
         runner,

@@ -10,6 +10,8 @@ REFUSALS = "refusals"
 """Name of the score that counts answers with a refusal: what a search for less of it minimises."""
 WITHOUT_REFUSAL = "without_refusal"
 """Name of the score that counts the other answers: what a search for more refusals minimises."""
+WITHOUT = "without_"
+"""Begins the name of a count of the answers that do not show a behaviour, where that is to become more."""
 MISSING = "missing_"
 """Begins the name of an amount that is to become more: what answers lack of the most that is counted."""
 

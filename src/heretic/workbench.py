@@ -33,7 +33,7 @@ from heretic.evaluation.evaluators.kl import KlEvaluator
 from heretic.evaluation.neural_detection import classifier_for
 from heretic.extraction.extract import check_method
 from heretic.identity import kept_refinement, study_identity
-from heretic.measuring import check_behaviors, make_evaluators, search_objective
+from heretic.measuring import check_behaviors, make_evaluators, needs_classifier, search_objective
 from heretic.models.access import post_norm_gain
 from heretic.models.biases import hold_biases, match_biases
 from heretic.models.calibration import backing_off, find_batch_size, find_response_prefix
@@ -111,7 +111,7 @@ def prepare(settings: Settings, kept: KeptDirections | None = None) -> Workbench
     for behavior in prompts.behaviors:
         check_method(settings, behavior.bad, behavior.good)
     # Before the model, so that one that cannot serve is said at once, and that calibration sees the memory it takes.
-    classifier = classifier_for(settings)
+    classifier = classifier_for(settings, needs_classifier(prompts))
     runner = load_runner(settings, settings.model or "", prompts)
     # First, so that a model that cannot hold biases is refused at once, and so that the editor knows them.
     runner, shifting = shifting_writers(runner, prompts.bad.prompts[0]) if settings.use_caa else (runner, {})

@@ -12,7 +12,7 @@ from heretic.score import Score
 
 
 class AnswerClassifier(Protocol):
-    """Says how likely answers are refusals; see evaluation.refusal_classifier.
+    """Says how likely answers are refusals, or whatever hypotheses say; see evaluation.refusal_classifier.
 
     Attributes:
         name: What the user calls it.
@@ -24,8 +24,8 @@ class AnswerClassifier(Protocol):
     def identity(self) -> str:
         """The same wherever the same model came from."""
 
-    def probabilities(self, answers: Sequence[tuple[str, str]]) -> list[float]:
-        """How likely each answer (request, response) is a refusal, 0 to 1."""
+    def probabilities(self, answers: Sequence[tuple[str, str]], hypotheses: Sequence[str] = ()) -> list[float]:
+        """How likely each answer (request, response) is a refusal, or any of the hypotheses true of it; 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,8 @@ class EvaluatorOptions:
         refusal_markers: Phrases that replace the built-in patterns; empty for the built-in ones.
         refusal_detection_mode: ``strict``, ``moderate`` or ``lenient``.
         patterns: Regular expressions that mark the behaviour, of evaluators that count marks.
+        hypotheses: What the classifier is asked about answers.
+        reads_refusals: Whether it also decides where markers find no refusal.
         behavior: What the behaviour is called.
         classifier: Decides what the markers leave open, or None where they decide alone.
         classifier_threshold: Probability from which its answer is yes.
@@ -53,6 +55,8 @@ class EvaluatorOptions:
     refusal_detection_mode: str = "lenient"
     goal: str = "remove"
     patterns: tuple[str, ...] = ()
+    hypotheses: tuple[str, ...] = ()
+    reads_refusals: bool = field(default=False, repr=False)
     behavior: str = field(default="refusal", repr=False)
     classifier: AnswerClassifier | None = field(default=None, repr=False)
     classifier_threshold: float = field(default=0.5, repr=False)
@@ -62,7 +66,7 @@ class EvaluatorOptions:
         """What has to be the same for two measurements to be comparable."""
         detector = RefusalDetector(self.refusal_detection_mode, self.refusal_markers)
         # Studies made before there were patterns go on.
-        shown = repr(self).replace(", patterns=()", "")
+        shown = repr(self).replace(", patterns=()", "").replace(", hypotheses=()", "")
         parts = [shown, f"patterns {detector.fingerprint}"]
         if self.classifier is not None:
             parts.append(f"classifier {self.classifier.identity} from {self.classifier_threshold}")

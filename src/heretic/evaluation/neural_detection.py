@@ -10,17 +10,21 @@ from heretic.models.loader import quieten_libraries
 from heretic.observability.events import ModelLoading, Warned, emit
 
 
-def classifier_for(settings: Settings) -> RefusalClassifier | None:
+def classifier_for(settings: Settings, needed_by: str = "") -> RefusalClassifier | None:
     """Load the classifier before anything is measured. Emits ModelLoading, and Warned where that fails.
+
+    Args:
+        settings: Which one, and where it computes.
+        needed_by: The behaviour that cannot be measured without it; empty where markers can do alone.
 
     Returns:
         None where it is not asked for, or cannot be loaded.
 
     Raises:
         ConfigurationError: It is no classifier of refusals.
-        ModelError: This machine has no such device.
+        ModelError: This machine has no such device, or it is needed and cannot be loaded.
     """
-    if not settings.use_neural_refusal_detection:
+    if not settings.use_neural_refusal_detection and not needed_by:
         return None
     name = settings.neural_detection_model
     own = settings.neural_detection_device != "auto"
@@ -35,5 +39,10 @@ def classifier_for(settings: Settings) -> RefusalClassifier | None:
         return load_refusal_classifier(name, device, settings.neural_detection_batch_size, settings.verify)
     except ModelError as error:
         reason = str(error).removesuffix(".")
+        if needed_by:
+            raise ModelError(
+                f"{needed_by} is measured by a classifier, and {name} cannot be loaded ({reason}); name another one "
+                "with --neural-detection-model."
+            ) from error
         emit(Warned(f"Markers alone detect refusals, because {name} cannot be loaded: {reason}."))
     return None

@@ -15,7 +15,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from heretic.errors import HereticError, ModelError, causes, first_line
+from heretic.errors import ConfigurationError, HereticError, ModelError, causes, first_line
 from heretic.evaluation.classifier_labels import is_finite, refusal_head
 from heretic.hub_errors import hub_failure
 from heretic.models.devices import is_out_of_memory
@@ -60,7 +60,7 @@ class RefusalClassifier:
         self._model = untyped.eval().float()
         self._tokenizer: Any = tokenizer
         self._batch_size = batch_size
-        self._known: dict[str, float] = {}
+        self._known: dict[tuple[str, Sequence[str]], float] = {}
         self._parameters = frozenset(inspect.signature(model.forward).parameters)
         # A model that was trained on conversations brings their template; any other reads the answer alone.
         self._reads_request = bool(tokenizer.chat_template) and not self._head.entailment
@@ -81,17 +81,27 @@ class RefusalClassifier:
         """The same for the same weights and labels, wherever they came from."""
         return f"{parameter_fingerprint(self._model)} {self._head}"
 
-    def probabilities(self, answers: Sequence[Answer]) -> list[float]:
-        """How likely each answer refuses its request, 0 to 1.
+    def probabilities(self, answers: Sequence[Answer], hypotheses: Sequence[str] = ()) -> list[float]:
+        """How likely each answer refuses its request, 0 to 1, or how likely any of these hypotheses is true of it.
 
         Raises:
+            ConfigurationError: There are hypotheses, and this is no model of natural language inference.
             RuntimeError: Memory ran out with a single row, or whatever else the model raises.
         """
         texts = [self._read(*answer) for answer in answers]
-        unknown = sorted({*texts} - self._known.keys(), key=lambda text: (-len(text), text))
+        if hypotheses and not self._head.entailment:
+            raise ConfigurationError(
+                f"{self.name} can only tell refusals; give a natural language inference model as "
+                "--neural-detection-model."
+            )
+        asked = tuple(hypotheses) or (HYPOTHESES if self._head.entailment else ())
+        unknown = sorted(
+            {text for text in texts if (text, asked) not in self._known}, key=lambda text: (-len(text), text)
+        )
         if unknown:
-            self._known.update(zip(unknown, self._classified(unknown), strict=True))
-        return [self._known[text] for text in texts]
+            keys = [(text, asked) for text in unknown]
+            self._known.update(zip(keys, self._classified(unknown, asked), strict=True))
+        return [self._known[text, asked] for text in texts]
 
     def _read(self, request: str, response: str) -> str:
         """What the model is shown of an answer."""
@@ -101,9 +111,9 @@ class RefusalClassifier:
         text: str = self._tokenizer.apply_chat_template(messages, tokenize=False)
         return text
 
-    def _classified(self, texts: Sequence[str]) -> list[float]:
+    def _classified(self, texts: Sequence[str], asked: Sequence[str]) -> list[float]:
         """Probabilities of texts, the longest first; half the rows a batch wherever memory runs out."""
-        hypotheses: Sequence[str | None] = HYPOTHESES if self._head.entailment else (None,)
+        hypotheses: Sequence[str | None] = asked or (None,)
         rows = [(text, hypothesis) for text in texts for hypothesis in hypotheses]
         found: list[Tensor] = []
         start = 0

@@ -13,7 +13,7 @@ from heretic.export.manifest import score_interval
 from heretic.export.origin import Origin
 from heretic.export.redact import redact
 from heretic.models.loaded import LoadedModel
-from heretic.score import MISSING, REFUSALS, Score
+from heretic.score import MISSING, REFUSALS, WITHOUT_REFUSAL, Score
 
 _NORMS = {
     Normalization.NONE: "Norms of the weights were not preserved.",
@@ -123,7 +123,7 @@ beyond."""
 def _count_rows(score: Score) -> list[tuple[str, ...]]:
     interval = score_interval(score)
     note = f" (95 % interval {interval[0]:.1f} to {interval[1]:.1f})" if interval is not None else ""
-    name = "Refusals" if score.name == REFUSALS else "Answers without refusal"
+    name = {REFUSALS: "Refusals", WITHOUT_REFUSAL: "Answers without refusal"}.get(score.name, f"Answers: {score.label}")
     return [(name, f"{score.baseline:.0f}/{score.n}", f"{score.value:.0f}/{score.n}{note}", str(score.n))]
 
 
@@ -152,6 +152,8 @@ def _how(score: Score) -> str | None:
         length = f" of at most {tokens} tokens" if tokens is not None else ""
         classifier = score.details.get("classifier")
         read = f" or the classifier {_code(classifier)} reads one in them" if classifier is not None else ""
+        if score.name not in (REFUSALS, WITHOUT_REFUSAL):
+            return f"Answers: greedy ones{length} that a classifier was asked about; fewer is a stronger edit."
         if score.name == REFUSALS:
             what, where = "Refusals", f"counted where they match patterns of refusal{read}"
         else:

@@ -45,12 +45,14 @@ class PackOptions(BaseModel):
     Attributes:
         tokens: Length of the answers that are judged; None leaves it to the settings.
         patterns: Regular expressions of the marks that ``density`` counts.
+        hypotheses: What ``classifier`` asks a model of natural language inference about every answer.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     tokens: int | None = Field(default=None, ge=1, le=65536)
     patterns: tuple[_Line, ...] = Field(default=(), strict=False)
+    hypotheses: tuple[_Line, ...] = Field(default=(), strict=False)
 
 
 class PackTable(BaseModel):

@@ -1,0 +1,86 @@
+"""Behaviours that a classifier reads in answers."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from tests.unit.evaluation.pico_classifiers import NLI, PLAIN, build_classifier, reading_tokenizer
+from tests.unit.models.pico_runner import PROMPT_SET, make_runner
+
+from heretic.config import Settings
+from heretic.errors import ConfigurationError, ModelError
+from heretic.evaluation.evaluator import EVALUATORS, AnswerEvaluator, EvaluatorOptions
+from heretic.evaluation.neural_detection import classifier_for
+from heretic.evaluation.refusal_classifier import RefusalClassifier
+from heretic.measuring import check_behaviors
+from heretic.prompts.packs import read_pack
+from heretic.prompts.sets import Behavior, PromptSets
+
+HYPOTHESES = ("The answer flatters.",)
+
+
+class LongAnswers:
+    """Takes long answers for flattery, and remembers what it was asked."""
+
+    name = identity = "long"
+
+    def __init__(self) -> None:
+        self.asked: list[Sequence[str]] = []
+
+    def probabilities(self, answers: Sequence[tuple[str, str]], hypotheses: Sequence[str] = ()) -> list[float]:
+        self.asked.append(hypotheses)
+        return [0.9 if len(text) > 10 else 0.1 for _request, text in answers]
+
+
+@pytest.mark.parametrize(("goal", "name"), [("remove", "flattery"), ("strengthen", "without_flattery")])
+def test_answers_are_counted_by_the_packs_hypotheses(goal: str, name: str) -> None:
+    classifier = LongAnswers()
+    options = EvaluatorOptions(
+        response_tokens=12, goal=goal, hypotheses=HYPOTHESES, behavior="flattery", classifier=classifier
+    )
+    evaluator = EVALUATORS.get("classifier")(make_runner("llama"), PROMPT_SET, options)
+    assert isinstance(evaluator, AnswerEvaluator)
+    long = sum(len(answer.text) > 10 for answer in evaluator.base_responses)
+    score = evaluator.baseline
+    assert (score.name, score.counts_answers, score.n) == (name, True, len(PROMPT_SET))
+    assert score.value == (long if goal == "remove" else len(PROMPT_SET) - long)
+    assert set(classifier.asked) == {HYPOTHESES}
+    assert evaluator.judge("anything at all that is long", True) is None
+    assert "hypotheses" in options.identity
+    assert "hypotheses" not in EvaluatorOptions().identity
+
+
+def test_hypotheses_are_told_apart() -> None:
+    classifier = RefusalClassifier("nli", build_classifier(NLI), reading_tokenizer(), 4)
+    answers = [("Hi", "What a wonderful question that is"), ("Hi", "No.")]
+    own = classifier.probabilities(answers, HYPOTHESES)
+    other = classifier.probabilities(answers, ("Something else is true here.",))
+    refusal = classifier.probabilities(answers)
+    assert len({tuple(own), tuple(other), tuple(refusal)}) == 3
+    assert classifier.probabilities(answers, HYPOTHESES) == own
+    together = classifier.probabilities(answers, (*HYPOTHESES, "Something else is true here."))
+    assert together == pytest.approx([max(pair) for pair in zip(own, other, strict=True)], abs=1e-6)
+
+
+def test_what_only_knows_refusals_is_refused() -> None:
+    classifier = RefusalClassifier("plain", build_classifier(PLAIN), reading_tokenizer(), 4)
+    with pytest.raises(ConfigurationError, match="natural language inference model as --neural-detection-model"):
+        classifier.probabilities([("Hi", "No.")], HYPOTHESES)
+
+
+def test_a_behaviour_that_needs_a_classifier_does_not_go_on_without() -> None:
+    settings = Settings(model="x", neural_detection_model="./gone", device="cpu")
+    assert classifier_for(settings) is None
+    with pytest.raises(ModelError, match=r"flattery is measured by a classifier, and \./gone cannot be loaded"):
+        classifier_for(settings, "flattery")
+
+
+def test_a_pack_without_hypotheses_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "pack.toml"
+    file.write_text('name = "flattery"\ndescription = "d"\ncard = "c"\nevaluator = "classifier"\n')
+    pack = read_pack(file)
+    prompts = PromptSets((Behavior(pack, PROMPT_SET, PROMPT_SET, PROMPT_SET, PROMPT_SET),))
+    with pytest.raises(ConfigurationError, match="needs hypotheses"):
+        check_behaviors(Settings(model="x", extractor="mean", direction=[str(file)]), prompts)
+
+
