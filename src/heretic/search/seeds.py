@@ -5,11 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import optuna
-from optuna.trial import TrialState as OptunaState
 
 from heretic.edits.plan import EditPlan, Scope
 from heretic.search.space import Range, SearchSpace
-from heretic.search.storage import RECORD_ATTRIBUTE
 
 SEEDS_ATTRIBUTE = "seeds"
 """User attribute of a study: its seeds' plans, so that they are looked for only once."""
@@ -86,12 +84,9 @@ def store_seeds(study: optuna.Study, seeds: Sequence[EditPlan]) -> None:
 
 
 def enqueue_seeds(study: optuna.Study, space: SeededSpace) -> int:
-    """Let the seeds be tried next, those left out that were or will be; returns their number."""
-    known = []
-    for trial in study.get_trials(deepcopy=False):
-        # A trial that an interruption ended has no record, and is tried again.
-        if trial.state in (OptunaState.WAITING, OptunaState.COMPLETE) or RECORD_ATTRIBUTE in trial.user_attrs:
-            known.append(trial.system_attrs.get("fixed_params", trial.params))
+    """Let the seeds be tried next, those left out that were, or will be; returns their number."""
+    # Those that an interruption ended are among them: `open_study` has them tried again, once.
+    known = [trial.system_attrs.get("fixed_params", trial.params) for trial in study.get_trials(deepcopy=False)]
     missing = [own for own in map(space.point, range(len(space.seeds))) if own not in known]
     for parameters in missing:
         study.enqueue_trial(parameters)
