@@ -124,8 +124,9 @@ def run_variant(
             finally:
                 if bench is not None:
                     bench.editor.restore()
-        baseline = bench.refusals.baseline.value
-        front = [(record.score("refusals").value, record.score("kl").value) for record in pareto_front(records)]
+        (behavior,) = bench.behaviors
+        baseline = behavior.baseline.value
+        front = [(record.behaviors[0].value, record.kl.value) for record in pareto_front(records)]
         few = [kl for refusals, kl in front if refusals <= FEW_REFUSALS * baseline]
         rows.append(
             {

@@ -32,7 +32,7 @@ from heretic.workbench import Workbench
 EXAMPLES = 6
 """Answers of each behaviour that are shown: the first ones, not chosen by result."""
 LENGTHS = (30, 100)
-"""Tokens after which answers are judged as well, besides their whole length: truncation is no success."""
+"""Tokens after which answers are judged, besides the search's and their whole length: truncation is no success."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,6 +40,7 @@ class _Base:
     """One behaviour of the unedited model."""
 
     pack: Pack
+    searched_tokens: int
     evaluator: AnswerEvaluator
     answers: Sequence[Response]
     perplexity: float
@@ -64,7 +65,7 @@ class Confirmation:
         for behavior in bench.prompts.behaviors:
             good_prompts, bad_prompts = load_held_out(settings, behavior)
             good.append(good_prompts)
-            self._bases.append(_base(bench.runner, behavior.pack, bad_prompts, long))
+            self._bases.append(_base(bench.runner, behavior.pack, bad_prompts, long, options.response_tokens))
         joined = PromptSet("good_held_out_prompts", tuple(dict.fromkeys(p for own in good for p in own.prompts)))
         self._kl = [_kl(bench.runner, joined, replace(options, kl_mode=mode)) for mode in ("first", "sequence")]
 
@@ -94,7 +95,8 @@ class Confirmation:
 
     def _behavior(self, base: _Base, edited: Sequence[Response], perplexity_edited: float) -> HeldOutBehavior:
         runner, evaluator = self._bench.runner, base.evaluator
-        lengths = sorted({*(length for length in LENGTHS if length < self.tokens), self.tokens})
+        wanted = (*LENGTHS, base.searched_tokens, self.tokens)
+        lengths = sorted({length for length in wanted if length <= self.tokens})
         at = tuple(
             AtLength(length, *(estimate(runner, evaluator, own, length) for own in (base.answers, edited)))
             for length in lengths
@@ -135,14 +137,17 @@ def load_held_out(settings: Settings, behavior: Behavior) -> tuple[PromptSet, Pr
     return good, bad
 
 
-def _base(runner: ModelRunner, pack: Pack, prompts: PromptSet, options: EvaluatorOptions) -> _Base:
+def _base(
+    runner: ModelRunner, pack: Pack, prompts: PromptSet, options: EvaluatorOptions, searched_tokens: int
+) -> _Base:
     # The pack's own length is that of the search.
     longer = replace(pack, options=pack.options.model_copy(update={"tokens": None}))
     evaluator = make_behavior_evaluator(runner, longer, prompts, options)
     if not isinstance(evaluator, AnswerEvaluator):
         raise ConfigurationError(f"the evaluator {pack.evaluator} does not judge answers one by one")
     answers = evaluator.base_responses
-    return _Base(pack, evaluator, answers, perplexity(runner, prompts.prompts, answers))
+    searched = pack.options.tokens or searched_tokens
+    return _Base(pack, searched, evaluator, answers, perplexity(runner, prompts.prompts, answers))
 
 
 def _kl(runner: ModelRunner, prompts: PromptSet, options: EvaluatorOptions) -> Evaluator:

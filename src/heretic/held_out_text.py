@@ -1,8 +1,10 @@
 """What a confirmation found as rows of a table; console, card and report show the same. Pure."""
 
 from heretic.held_out import AtLength, Estimate, HeldOut, HeldOutBehavior
+from heretic.score import Score, Scores
 
 HEADER = ("Measure", "Base model", "Edited model", "Prompts")
+HEADER_WITH_SEARCH = (*HEADER, "In the search")
 
 
 def table(held_out: HeldOut) -> list[tuple[str, str, str, str]]:
@@ -11,19 +13,37 @@ def table(held_out: HeldOut) -> list[tuple[str, str, str, str]]:
     for behavior in held_out.behaviors:
         rows += _behavior_rows(behavior, held_out.tokens)
     for score in held_out.kl:
-        first = score.details.get("mode") == "first"
-        where = "first token" if first else "over answers"
-        rows.append((f"KL in nats, {where}", "0", f"{score.value:.4f}", str(score.n)))
+        rows.append((_divergence_label(score), "0", f"{score.value:.4f}", str(score.n)))
         rows.append(("  its 95th percentile", "0", f"{score.details['p95']:.4f}", str(score.n)))
         agreement = f"{100 * score.details['top1_agreement']:.1f} %"
         rows.append(("  same most likely token", "100.0 %", agreement, str(score.n)))
     return rows
 
 
+def table_with_search(held_out: HeldOut, searched: Scores) -> list[tuple[str, ...]]:
+    """The same with what the edited model scored on the search's prompts, where that was measured just so."""
+    known: dict[str, str] = {}
+    for score in searched:
+        if score.is_divergence:
+            known[_divergence_label(score)] = f"{score.value:.4f} on {score.n}"
+        else:
+            value = f"{score.value:.2f} on {score.n}" if score.unit else f"{score.value:.0f}/{score.n}"
+            known[_length_label(score.label, score.details.get("tokens", 0))] = value
+    return [(*row, known.get(row[0], "")) for row in table(held_out)]
+
+
+def _divergence_label(score: Score) -> str:
+    return f"KL in nats, {'first token' if score.details.get('mode') == 'first' else 'over answers'}"
+
+
+def _length_label(label: str, tokens: int) -> str:
+    return f"{label} at {tokens} tokens"
+
+
 def _behavior_rows(behavior: HeldOutBehavior, tokens: int) -> list[tuple[str, str, str, str]]:
     n, base, edited = behavior.n, behavior.base, behavior.edited
     rows = [
-        (f"{behavior.label} at {at.tokens} tokens", number(behavior, at.base), with_interval(behavior, at), str(n))
+        (_length_label(behavior.label, at.tokens), number(behavior, at.base), with_interval(behavior, at), str(n))
         for at in behavior.at
     ]
     return [

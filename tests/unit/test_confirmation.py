@@ -14,7 +14,7 @@ from heretic.config import Settings
 from heretic.confirmation import Confirmation, perplexity
 from heretic.edits.plan import EditPlan, Normalization, Schedule, Scope
 from heretic.held_out import HeldOut
-from heretic.held_out_text import table
+from heretic.held_out_text import table, table_with_search
 from heretic.models.fingerprint import parameter_fingerprint
 from heretic.observability.events import Event, HeldOutMeasured, PromptsLoaded, Warned, subscribed
 from heretic.prompts.sources import load_prompt_set
@@ -112,7 +112,7 @@ def test_the_edit_is_measured_and_the_model_left_as_it_was(bench: Workbench) -> 
     assert parameter_fingerprint(bench.loaded.model) == before
     (behavior,) = found.behaviors
     assert (behavior.behavior, behavior.n, behavior.unit) == ("demo", 8, "")
-    assert [at.tokens for at in behavior.at] == [30, 40]
+    assert [at.tokens for at in behavior.at] == [12, 30, 40]
     last = behavior.at[-1]
     assert last.base.value == 8  # the toy was trained to decline all of these
     assert last.edited.value < last.base.value
@@ -204,6 +204,16 @@ def test_prompts_that_were_used_before_are_reported(bench: Workbench, events: li
 def test_the_table_has_a_row_for_every_length(bench: Workbench) -> None:
     found, _examples = Confirmation(bench).confirm(bench.edits(PLAN))
     rows = table(found)
-    assert [row[0] for row in rows[:2]] == ["refusals at 30 tokens", "refusals at 40 tokens"]
-    assert rows[1][1] == "8/8"
+    assert [row[0] for row in rows[:3]] == [f"refusals at {tokens} tokens" for tokens in (12, 30, 40)]
+    assert rows[2][1] == "8/8"
     assert all(len(row) == 4 for row in rows)
+
+
+def test_the_searchs_numbers_stand_beside_those_measured_alike(bench: Workbench) -> None:
+    found, _examples = Confirmation(bench).confirm(bench.edits(PLAN))
+    rows = table_with_search(found, tuple(own.baseline for own in (*bench.behaviors, bench.kl)))
+    shown = {row[0]: row[4] for row in rows}
+    assert shown["refusals at 12 tokens"] == "8/8"
+    assert shown["refusals at 40 tokens"] == ""
+    # KL's own baseline does not say how it is measured, which is over answers.
+    assert shown["KL in nats, over answers"] == "0.0000 on 8"

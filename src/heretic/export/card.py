@@ -255,7 +255,15 @@ def model_card(
             "`heretic_metadata.json` holds all settings, versions and the checksum of every file.",
             _changed(content, layer_count),
             _measured(content),
-            *([held_out_section(content.held_out, content.search_quantization)] if content.held_out else []),
+            *(
+                [
+                    held_out_section(
+                        content.held_out, content.search_scores or content.scores, content.search_quantization
+                    )
+                ]
+                if content.held_out
+                else []
+            ),
             _loading(loaded, export_format, origin.hub_id),
             _RESPONSIBLE_USE.format(effect=_EFFECTS[content.goal]),
         ]

@@ -1,12 +1,14 @@
 """The card's table of the confirmation on held-out prompts."""
 
 from heretic.held_out import HeldOut
-from heretic.held_out_text import HEADER, table
+from heretic.held_out_text import HEADER_WITH_SEARCH, table_with_search
+from heretic.score import Scores
 
 
-def held_out_section(held_out: HeldOut, quantization: str) -> str:
+def held_out_section(held_out: HeldOut, searched: Scores, quantization: str) -> str:
     """A section of the card, in markdown."""
-    lines = [HEADER, tuple("---" for _ in HEADER), *table(held_out)]
+    header = HEADER_WITH_SEARCH
+    lines = [header, tuple("---" for _ in header), *table_with_search(held_out, searched)]
     rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     where = "" if quantization == "none" else f" It was measured on the weights quantised with `{quantization}`."
     return (
