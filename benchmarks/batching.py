@@ -18,7 +18,7 @@ from sklearn.model_selection import cross_val_predict
 
 from heretic.edits.plan import EditPlan, Normalization, Scope
 from heretic.edits.writer import ATTENTION, MLP
-from heretic.evaluation.score import Score
+from heretic.score import Score
 from heretic.search.gates import Gate
 from heretic.search.loop import make_sampler
 from heretic.search.pareto import hypervolume
@@ -77,10 +77,10 @@ def run(surrogate: Surrogate, candidates: int, seed: int, trials: int, startup: 
         for trial, plan in zip(asked, plans, strict=True):
             refusals, divergence = surrogate.measure(plan)
             state = TrialState.COMPLETE
-            if gate.closes(0, divergence):
+            if gate.closes((0, divergence)):
                 refusals, state = 0, TrialState.DOMINATED
-            elif gate.limit(divergence) <= refusals:
-                refusals, state = int(gate.limit(divergence)), TrialState.DOMINATED
+            elif gate.limit((0, divergence)) <= refusals:
+                refusals, state = int(gate.limit((0, divergence))), TrialState.DOMINATED
             scores = (
                 Score("refusals", refusals, surrogate.prompts, surrogate.baseline),
                 Score("kl", divergence, surrogate.prompts, 0.0),

@@ -8,6 +8,7 @@ at a tenth of the unedited model's count or less, and the seconds that trials to
 
 import argparse
 import os
+import sys
 from pathlib import Path
 
 import optuna
@@ -15,12 +16,12 @@ import optuna
 from heretic.config import load_settings
 from heretic.search.loop import make_sampler, search
 from heretic.search.objective import Objective
-from heretic.search.pareto import knee, pareto_front
+from heretic.search.pareto import hypervolume, knee, pareto_front
 from heretic.search.profiles import shipped_profiles
 from heretic.search.record import TrialRecord, TrialState
 from heretic.search.seeding import enqueue_plan
 from heretic.workbench import Workbench, edit_builder, make_engine, prepare
-from trial_cost import KL_LIMIT, hypervolume
+from trial_cost import KL_LIMIT
 
 FEW = 0.1
 """Share of the unedited model's count that people would be content with."""
@@ -44,20 +45,21 @@ def run(bench: Workbench, arm: str, seed: int, kl_weight: float, profile: str) -
         for own in shipped_profiles(profile)[: settings.warm_start_n_trials]:
             enqueue_plan(study, bench.space, own.edit_plan(bench.space.normalization), "benchmark")
     build = edit_builder(bench.runner, bench.directions, bench.editor)
-    engine = make_engine(settings, bench.runner, build, bench.editor, bench.refusals, bench.kl)
+    engine = make_engine(settings, bench.runner, build, bench.editor, bench.behaviors, bench.kl)
     return search(study, "sqlite://", bench.space, engine, settings.n_trials, objective).records
 
 
 def line(arm: str, seed: int, records: tuple[TrialRecord, ...], baseline: float) -> str:
     """One row of the table."""
-    few = [record.score("kl").value for record in pareto_front(records) if record.behavior.value <= FEW * baseline]
+    front = [(record.behaviors[0].value, record.kl.value) for record in pareto_front(records)]
+    few = [kl for amount, kl in front if amount <= FEW * baseline]
     choice = knee(records)
     stopped = sum(record.state in (TrialState.DOMINATED, TrialState.PRUNED) for record in records)
     seconds = sum(record.seconds for record in records) / len(records)
     lowest = f"{min(few):.4f}" if few else "none"
     return (
-        f"{arm:<16} seed {seed}  hypervolume {hypervolume(list(records), baseline):.4f}  KL at {FEW:.0%}: {lowest}  "
-        f"knee {choice.behavior.value:.0f} at {choice.score('kl').value:.4f}  front {len(pareto_front(records))}  "
+        f"{arm:<16} seed {seed}  hypervolume {hypervolume(front, baseline, KL_LIMIT):.4f}  KL at {FEW:.0%}: {lowest}  "
+        f"knee {choice.behaviors[0].value:.4g} at {choice.kl.value:.4f}  front {len(front)}  "
         f"stopped {stopped}/{len(records)}  {seconds:.2f} s a trial"
     )
 
@@ -74,15 +76,18 @@ def main() -> None:
     options = parser.parse_args()
     settings = load_settings(options.arguments, os.environ, Path.cwd()).settings
     bench = prepare(settings)
-    baseline = bench.refusals.baseline.value
-    print(f"{settings.n_trials} trials, {settings.n_startup_trials} of them random; box: KL {KL_LIMIT}, {baseline:.0f}")
+    if len(bench.behaviors) > 1:
+        sys.exit("fronts are compared by one behaviour and KL; name one with --direction")
+    baseline = bench.behaviors[0].baseline.value
+    print(f"{settings.n_trials} trials, {settings.n_startup_trials} of them random; box: KL {KL_LIMIT}, {baseline:.4g}")
     for seed in map(int, options.seeds.split(",")):
         for arm in options.arms.split(","):
             records = run(bench, arm, seed, options.kl_weight, options.profile)
             print(line(arm, seed, records, baseline), flush=True)
             if options.plans:
                 for record in pareto_front(records):
-                    print(f"    {record.behavior.value:.0f} at {record.score('kl').value:.4f}: {record.plan.to_json()}")
+                    amount, kl = record.behaviors[0].value, record.kl.value
+                    print(f"    {amount:.4g} at {kl:.4f}: {record.plan.to_json()}")
 
 
 if __name__ == "__main__":

@@ -94,14 +94,14 @@ def main() -> None:
         setattr(owner, name, wrapped)
 
     watch(bench.kl, "score", "plain KL")
-    watch(bench.refusals, "score", "plain generation")
+    watch(bench.behavior, "score", "plain generation")
     bench.kl.remember()
     bench.kl.score()
-    bench.refusals.score()
+    bench.behavior.score()
     engine = bench.engine(EngineOptions(candidates=options.candidates))
     operations.step = "other"
     watch(engine._divergences, "run", "trial KL")
-    watch(engine._answers, "run", "trial answers")
+    watch(engine._answers[0], "run", "trial answers")
     records, _ = bench.study(engine, options.trials, options.trials, True)
     print(f"peak {peak:.0f} GFLOP/s, {torch.get_num_threads()} threads, K {engine.candidates}")
     for step in ("plain KL", "plain generation", "trial KL", "trial answers"):

@@ -22,7 +22,7 @@ REPETITIONS = 2
 def seconds_a_trial(prepared: Prepared, count: int) -> float:
     """The fastest of some measurements of `count` plans at once."""
     options = EngineOptions(candidates=count)
-    engine = make_batched_engine(prepared.runner, prepared.build, prepared.refusals, prepared.kl, options)
+    engine = make_batched_engine(prepared.runner, prepared.build, (prepared.refusals,), prepared.kl, options)
     if isinstance(engine, str):
         sys.exit(f"no batched engine: {engine}")
     best = float("inf")

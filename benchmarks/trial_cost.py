@@ -25,8 +25,8 @@ from heretic.engine.batched import BatchedEngine
 from heretic.engine.factory import EngineOptions, make_batched_engine
 from heretic.engine.inplace import InplaceEngine
 from heretic.engine.measurement import Engine
+from heretic.evaluation.evaluator import AnswerEvaluator
 from heretic.evaluation.evaluators.kl import KlEvaluator
-from heretic.evaluation.evaluators.markers import MarkerEvaluator
 from heretic.extraction.find import find_directions
 from heretic.measuring import make_evaluators
 from heretic.prompts.sets import load_prompts
@@ -49,7 +49,7 @@ PARTS: dict[str, tuple[EngineOptions, bool]] = {
 }
 """Engine options and whether the gate is on."""
 KL_LIMIT = 0.5
-"""Reference point of the hypervolume, in nats; the other is the unedited model's refusals."""
+"""Reference point of the hypervolume, in nats; the other is the unedited model's behaviour."""
 
 
 class Bench:
@@ -61,10 +61,10 @@ class Bench:
         self.runner = load_runner(settings, settings.model or "", prompts)
         self.editor = make_editor(settings, self.runner)
         directions = find_directions(settings, self.runner, prompts.bad, prompts.good).directions
-        refusals, kl = make_evaluators(settings, self.runner, prompts)
-        if not isinstance(refusals, MarkerEvaluator) or not isinstance(kl, KlEvaluator):
-            raise TypeError("this benchmark knows the markers and kl evaluators only")
-        self.refusals, self.kl = refusals, kl
+        (behavior, *others), kl = make_evaluators(settings, self.runner, prompts)
+        if others or not isinstance(behavior, AnswerEvaluator) or not isinstance(kl, KlEvaluator):
+            raise TypeError("this benchmark knows one behaviour whose answers are judged one by one, and KL")
+        self.behavior, self.kl = behavior, kl
         self.build = edit_builder(self.runner, directions, self.editor)
         self.space = SearchSpace(self.runner.layout.components, Normalization(settings.normalization))
 
@@ -72,11 +72,11 @@ class Bench:
         """Seconds of the KL pass and of generation, by ordinary passes of the unedited model."""
         self.kl.remember()
         kl = min(seconds_of(lambda: self.kl.score()) for _ in range(2))
-        return kl, min(seconds_of(lambda: self.refusals.score()) for _ in range(2))
+        return kl, min(seconds_of(lambda: self.behavior.score()) for _ in range(2))
 
     def engine(self, options: EngineOptions) -> BatchedEngine:
         """A batched engine with some parts off."""
-        engine = make_batched_engine(self.runner, self.build, self.refusals, self.kl, options)
+        engine = make_batched_engine(self.runner, self.build, (self.behavior,), self.kl, options)
         if isinstance(engine, str):
             sys.exit(f"no batched engine: {engine}")
         return engine
@@ -89,7 +89,7 @@ class Bench:
         if isinstance(engine, BatchedEngine):
             timed(engine, "_build", "build", steps)
             timed(engine._divergences, "run", "kl", steps)
-            timed(engine._answers, "run", "answers", steps)
+            timed(engine._answers[0], "run", "answers", steps)
         study = optuna.create_study(
             directions=["minimize"] * 2, sampler=make_sampler(self.settings.seed, random_trials, 0)
         )
@@ -153,22 +153,23 @@ def main() -> None:
     dtype = next(bench.runner.loaded.model.parameters()).dtype
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {dtype}, KL {settings.kl_mode}")
     print(f"plain: KL {kl:.2f} s + generation {generation:.2f} s = {plain:.2f} s", flush=True)
-    baseline = bench.refusals.baseline.value
+    unedited = bench.behavior.baseline
+    baseline = unedited.value
     if settings.n_trials > 1:
         engine = bench.engine(EngineOptions())
         records, steps = bench.study(engine, settings.n_trials, settings.n_startup_trials, True)
         print(row(f"study of {len(records)} trials", records, steps, plain, engine.candidates))
         points = [(own.values[0], own.values[1]) for own in pareto_front(records)]
         volume = hypervolume(points, baseline, KL_LIMIT)
-        print(f"hypervolume {volume:.4f} (KL <= {KL_LIMIT}, refusals <= {baseline:.0f})")
-        front = ", ".join(f"{int(own.values[0])} at {own.values[1]:.4f}" for own in pareto_front(records))
+        print(f"hypervolume {volume:.4f} (KL <= {KL_LIMIT}, {unedited.label} <= {baseline:.4g})")
+        front = ", ".join(f"{own.values[0]:.4g} at {own.values[1]:.4f}" for own in pareto_front(records))
         print(f"front: {front}", flush=True)
     for name, (own, gated) in PARTS.items() if options.parts else ():
         engine = bench.engine(own)
         records, steps = bench.study(engine, options.parts, options.parts, gated)
         print(row(name, records, steps, plain, engine.candidates), flush=True)
     if options.in_place:
-        reference = InplaceEngine(bench.build, bench.editor, bench.refusals, bench.kl)
+        reference = InplaceEngine(bench.build, bench.editor, (bench.behavior,), bench.kl)
         records, steps = bench.study(reference, options.in_place, options.in_place, False)
         print(row("in place", records, steps, plain, 1))
     print(f"peak memory {psutil.Process().memory_info().rss / 1e9:.1f} GB resident now")

@@ -14,6 +14,7 @@ QUICK_DEMO = (
     *("--model", "demo", "--batch-size", "6", "--seed", "3", "--n-trials", "2", "--max-response-length", "30"),
     *("--good-prompts.limit", "12", "--bad-prompts.limit", "12"),
     *("--good-evaluation-prompts.limit", "4", "--bad-evaluation-prompts.limit", "6"),
+    *("--good-held-out-prompts.limit", "3", "--bad-held-out-prompts.limit", "3", "--held-out-tokens", "40"),
     # One command's plans would be the next one's start.
     *("--use-warm-start-params", "false"),
 )

@@ -218,7 +218,10 @@ def test_one_number_is_minimised_resumed_and_never_mixed_with_two(heretic: Comma
 
 
 def test_a_search_starts_from_the_plans_of_an_earlier_one(heretic: Command, tmp_path: Path) -> None:
-    warm = (*QUICK_DEMO, "--use-warm-start-params", "true", "--profile-store", "mine.toml")
+    warm = (
+        *QUICK_DEMO,
+        *("--use-warm-start-params", "true", "--use-shipped-profiles", "true", "--profile-store", "mine.toml"),
+    )
     first = heretic(tmp_path, *warm, *saving_to("first"))
     first.assert_done()
     assert "2 from shipped profiles" in first.output

@@ -102,14 +102,17 @@ def test_a_study_is_watched_while_it_runs(heretic: Command, tmp_path: Path) -> N
     assert scraped["heretic_host_memory_used_bytes"] > 50e6
     assert scraped["heretic_batch_size"] == 6
     assert scraped["heretic_out_of_memory_total"] == 0
-    assert 0 <= scraped["heretic_best_count{counted=refusals}"] <= scraped["heretic_best_count_prompts"]
+    best = scraped["heretic_best_behavior{behavior=refusals}{unit=answers}"]
+    assert 0 <= best <= scraped["heretic_best_behavior_prompts{behavior=refusals}"] == 6
+    assert 0 <= scraped["heretic_baseline_behavior{behavior=refusals}{unit=answers}"] <= 6
     # The file is that of the batch before.
     assert in_file["heretic_tokens_total"] > 0
 
     assert (seen["run"], seen["model"], seen["finished"], seen["n_trials"]) == ("searching", "demo", 2, 2)
     assert seen["memory"]["host"]["used_bytes"] > 50e6
-    assert seen["best"]["count"] == scraped["heretic_best_count{counted=refusals}"]
-    assert seen["best"]["kl"] == pytest.approx(scraped["heretic_best_count_kl_nats"])
+    (behavior,) = seen["best"]["behaviors"]
+    assert (behavior["name"], behavior["value"], behavior["prompts"]) == ("refusals", best, 6)
+    assert seen["best"]["kl"] == pytest.approx(scraped["heretic_best_behavior_kl_nats"])
     assert status(tmp_path)["run"] == "finished"
 
     lines = [json.loads(line) for line in (tmp_path / "heretic.log").read_text(encoding="utf-8").splitlines()]

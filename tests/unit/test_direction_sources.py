@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.unit.behaviors import one_behavior
 from tests.unit.directions.direction_sets import random_set
 from tests.unit.models.pico_runner import PROMPT_SET, make_runner
 
@@ -23,13 +24,12 @@ from heretic.identity import direction_identity, kept_refinement, study_identity
 from heretic.models.fingerprint import parameter_fingerprint
 from heretic.models.runner import ModelRunner
 from heretic.observability.events import DirectionsFound, DirectionsSaved, Event, RefinementKept, Warned, subscribed
-from heretic.prompts.sets import PromptSets
 from heretic.prompts.types import Prompt, PromptSet
 from heretic.search.kept_directions import KeptDirections
 from heretic.search.space import SearchSpace
 
 TARGET = PromptSet("target", tuple(Prompt(f"Never {number}") for number in range(4)))
-SETS = PromptSets(PROMPT_SET, TARGET, PROMPT_SET, TARGET)
+SETS = one_behavior(PROMPT_SET, TARGET)
 
 
 @pytest.fixture(scope="module")

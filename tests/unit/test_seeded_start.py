@@ -70,14 +70,14 @@ def test_profiles_start_a_search_that_has_no_seeds(
         raise Searched
 
     monkeypatch.setattr(seeded_start, "find_seeds", lambda _bench: plans)
-    monkeypatch.setattr(workflow, "prepare", Bench)
+    monkeypatch.setattr(workflow, "prepare", lambda settings, _kept: Bench(settings))
     monkeypatch.setattr(workflow, "locate", lambda _name: None)
     monkeypatch.setattr(workflow, "open_matching_study", lambda *_arguments: new_study())
     monkeypatch.setattr(workflow, "warm_start", lambda *arguments: started.append(arguments))
     monkeypatch.setattr(workflow, "Session", stop)
     with pytest.raises(Searched):
         workflow.run(
-            LoadedSettings(Settings(model="x", gradient_seeding=True), None, None, {}),
+            LoadedSettings(Settings(model="x", gradient_seeding=True, extractor="mean"), None, None, {}),
             lambda _: None,
             workflow.without_asking,
         )

@@ -35,7 +35,7 @@ from heretic.observability.events import (
     Warned,
     subscribed,
 )
-from heretic.score import Score
+from heretic.score import Score, Scores
 from heretic.search.gates import Gate
 from heretic.search.record import TrialRecord, TrialState
 from heretic.session import Session
@@ -48,7 +48,7 @@ PLAN = EditPlan(
     (("attention", Schedule(1.0, 0.6, 0.2, 0.6)), ("mlp", Schedule(1.0, 0.6, 0.2, 0.6))),
     Normalization.NONE,
 )
-SEARCHED = (Score("kl", 0.02, 6, 0.0), Score("refusals", 1.0, 6, 6.0))
+SEARCHED = (Score("refusals", 1.0, 6, 6.0), Score("kl", 0.02, 6, 0.0))
 RECORD = TrialRecord(11, PLAN, SEARCHED, TrialState.COMPLETE, "", 1.0)
 
 
@@ -165,8 +165,11 @@ def test_scores_of_a_model_searched_quantised_are_those_of_the_saved_weights(
     assert f"kl {seen['kl']:.4g}" in card
 
     (measured,) = (event for event in events if isinstance(event, FullPrecisionMeasured))
-    assert (measured.kl, measured.quantized_kl) == (written["kl"]["value"], seen["kl"])
-    assert measured.baseline_refusals == refusals.baseline
+    assert {score.name: score.value for score in measured.scores} == {
+        name: written[name]["value"] for name in ("refusals", "kl")
+    }
+    assert {score.name: score.value for score in measured.quantized} == seen
+    assert measured.scores[0].baseline == refusals.baseline
 
 
 def test_saving_a_trial_twice_measures_it_once(quantised_bench: Workbench, tmp_path: Path, events: list[Event]) -> None:
@@ -350,6 +353,10 @@ class Claiming:
         return claimed
 
 
+def values_of(scores: Scores) -> tuple[float, ...]:
+    return tuple(score.value for score in scores)
+
+
 CLAIMS = ((0.0, 0.9), (3.0, 0.5), (5.0, 0.001), (6.0, 0.9))
 """The last is dominated; the front's ends are the first and the third."""
 
@@ -358,13 +365,14 @@ CLAIMS = ((0.0, 0.9), (3.0, 0.5), (5.0, 0.001), (6.0, 0.9))
 def measurements(monkeypatch: pytest.MonkeyPatch, bench: Workbench) -> list[int | None]:
     """Trials that were measured in the weights, by ordinary passes."""
     asked: list[int | None] = []
-    score = bench.refusals.score
+    (refusals,) = bench.behaviors
+    score = refusals.score
 
     def watched(trial: int | None = None) -> Score:
         asked.append(trial)
         return score(trial)
 
-    monkeypatch.setattr(bench.refusals, "score", watched)
+    monkeypatch.setattr(refusals, "score", watched)
     return asked
 
 
@@ -383,10 +391,11 @@ def test_a_search_ends_with_its_front_confirmed(bench: Workbench, events: list[E
     assert [event.number for event in checked] == list(ends)
     for event in checked:
         searched = ends[event.number]
-        assert (event.searched_refusals, event.searched_kl) == searched.values
-        assert event.refusals == event.searched_refusals
-        assert event.kl == pytest.approx(event.searched_kl, rel=1e-3, abs=1e-5)
-        assert event.prompt_count == 6
+        assert event.searched == searched.scores
+        (refusals, kl), (searched_refusals, searched_kl) = event.scores, event.searched
+        assert refusals == searched_refusals
+        assert kl.value == pytest.approx(searched_kl.value, rel=1e-3, abs=1e-5)
+        assert refusals.n == 6
     assert (all_logits(bench.loaded.model) == before).all()
 
 
@@ -398,15 +407,12 @@ def test_what_a_wrong_engine_claims_is_shown_beside_the_truth(
         session.search()
     assert measurements == [0, 2]
     checked = [event for event in events if isinstance(event, FrontChecked)]
-    assert [(event.number, event.searched_refusals, event.searched_kl) for event in checked] == [
-        (0, 0, 0.9),
-        (2, 5, 0.001),
-    ]
+    assert [(event.number, *values_of(event.searched)) for event in checked] == [(0, 0, 0.9), (2, 5, 0.001)]
     shown = capsys.readouterr().out
-    assert "in the search: refusals 0, KL 0.9" in shown
+    assert "in the search: refusals 0/6   KL  0.9" in shown
     for event in checked:
         with applied(bench.editor, bench.edits(session.result.records[event.number].plan)):
-            assert (event.refusals, event.kl) == (bench.refusals.score().value, bench.kl.score().value)
+            assert event.scores == (bench.behaviors[0].score(), bench.kl.score())
 
 
 def test_picking_a_checked_trial_measures_nothing_again(
@@ -415,16 +421,16 @@ def test_picking_a_checked_trial_measures_nothing_again(
     session = searching(bench, Claiming(*CLAIMS), 4)
     session.search()
     measurements.clear()
-    refusals, kl = session.apply(session.front[0])
+    scores = session.apply(session.front[0])
     assert measurements == []
     checked = next(event for event in events if isinstance(event, FrontChecked))
-    assert (refusals.value, kl.value) == (checked.refusals, checked.kl)
+    assert scores == checked.scores
     (shown,) = (event for event in events if isinstance(event, TrialApplied))
-    assert (shown.refusals, shown.kl) == (checked.refusals, checked.kl)
-    assert (shown.searched_refusals, shown.searched_kl) == (0, 0.9)
+    assert shown.scores == checked.scores
+    assert values_of(shown.searched) == (0, 0.9)
     # The edits are in the weights all the same.
-    assert session.applied == (session.front[0], (refusals, kl))
-    assert bench.kl.score().value == kl.value
+    assert session.applied == (session.front[0], scores)
+    assert bench.kl.score().value == scores[1].value
     session.apply(session.front[1])
     assert measurements == [1]
     session.apply(session.front[1])
@@ -447,7 +453,7 @@ def test_a_front_of_one_is_checked_once(bench: Workbench, measurements: list[int
 def test_the_reference_engine_is_not_checked_against_itself(
     bench: Workbench, events: list[Event], measurements: list[int | None]
 ) -> None:
-    engine = InplaceEngine(bench.edits, bench.editor, bench.refusals, bench.kl)
+    engine = InplaceEngine(bench.edits, bench.editor, bench.behaviors, bench.kl)
     searching(bench, engine, 2).search()
     assert measurements == [0, 1]
     assert not any(isinstance(event, FrontChecked) for event in events)
@@ -467,7 +473,8 @@ def test_an_interrupted_search_is_not_checked(bench: Workbench, measurements: li
 def test_an_end_that_cannot_be_measured_again_is_a_warning_and_the_search_goes_on(
     bench: Workbench, events: list[Event], measurements: list[int | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    watched = bench.refusals.score
+    (refusals,) = bench.behaviors
+    watched = refusals.score
 
     def fails_once(trial: int | None = None) -> Score:
         score = watched(trial)
@@ -475,7 +482,7 @@ def test_an_end_that_cannot_be_measured_again_is_a_warning_and_the_search_goes_o
             raise TrialFailed("the edited model's logits are not finite")
         return score
 
-    monkeypatch.setattr(bench.refusals, "score", fails_once)
+    monkeypatch.setattr(refusals, "score", fails_once)
     session = searching(bench, Claiming(*CLAIMS), 4)
     assert session.search().complete == 4
     assert [event.number for event in events if isinstance(event, FrontChecked)] == [2]

@@ -24,12 +24,19 @@ from heretic.workflow import check_destinations
 HUB = "Qwen/Qwen2.5-0.5B-Instruct"
 
 
-def bench_of(config: Any = None, name: str = HUB, layers: int = 24, **settings: Any) -> Any:
+def bench_of(
+    config: Any = None,
+    name: str = HUB,
+    layers: int = 24,
+    baselines: tuple[Score, ...] = (Score("refusals", 50, 100, 50),),
+    **settings: Any,
+) -> Any:
     return SimpleNamespace(
-        settings=Settings(model=name, **settings),
+        settings=Settings(model=name, **{"use_shipped_profiles": True, **settings}),
         loaded=SimpleNamespace(name=name, model=SimpleNamespace(config=config or Qwen2Config())),
         runner=SimpleNamespace(layout=SimpleNamespace(layer_count=layers)),
         space=SPACE,
+        behaviors=tuple(SimpleNamespace(baseline=baseline) for baseline in baselines),
     )
 
 
@@ -85,6 +92,13 @@ def test_the_first_search_begins_with_shipped_plans() -> None:
     assert seen == [WarmStarted("qwen", 0, 3)]
 
 
+def test_shipped_plans_are_only_used_where_they_are_asked_for() -> None:
+    assert not Settings(model=HUB).use_shipped_profiles
+    assert started(bench_of(use_shipped_profiles=False)) == ([], [])
+    remembered(bench_of(), good(0))
+    assert started(bench_of(use_shipped_profiles=False))[1] == [WarmStarted("qwen", 1, 0)]
+
+
 def test_the_next_model_of_the_family_begins_with_the_users_own(configuration_folder: Path) -> None:
     (kept,) = remembered(bench_of(), good(0, 5), good(1, 4, 0.03))
     assert kept == ProfilesKept(str(store_in(configuration_folder)), "qwen", 2)
@@ -120,12 +134,28 @@ def test_strengths_found_by_gradient_start_searches_without_gradients(configurat
 
 def test_refusals_are_refusals_also_where_they_are_strengthened(configuration_folder: Path) -> None:
     scores = Score("without_refusal", 4, 100, 30.0), Score("kl", 0.02, 100, 0.0)
-    bench = bench_of(goal="strengthen")
+    bench = bench_of(goal="strengthen", baselines=scores[:1])
     remembered(bench, replace(good(0), scores=scores))
     (own,) = read_store(store_in(configuration_folder))
     assert (own.goal, own.refusals_before, own.refusals_after) == ("strengthen", 70, 96)
     assert started(bench_of())[1] == [WarmStarted("qwen", 0, 3)], "it was for another goal"
     assert started(bench)[1] == [WarmStarted("qwen", 1, 0)]
+
+
+WORDS = Score("words", 40, 100, 60.0, {}, "words")
+
+
+@pytest.mark.parametrize("baselines", [(WORDS,), (Score("refusals", 50, 100, 50), WORDS)])
+def test_plans_against_refusals_are_no_start_for_other_behaviours(
+    baselines: tuple[Score, ...], configuration_folder: Path
+) -> None:
+    remembered(bench_of(), good(0))
+    before = store_in(configuration_folder).read_bytes()
+    bench = bench_of(baselines=baselines)
+    assert started(bench) == ([], [])
+    kl = Score("kl", 0.02, 100, 0.0)
+    assert remembered(bench, replace(good(1), scores=(*baselines, kl))) == []
+    assert store_in(configuration_folder).read_bytes() == before
 
 
 def test_only_the_plans_nearest_to_the_knee_are_kept_and_none_that_failed(configuration_folder: Path) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.unit.behaviors import one_behavior
 from tests.unit.evaluation.pico_classifiers import FunctionClassifier, save_classifier
 from tests.unit.models.pico_runner import PROMPTS, make_runner
 
@@ -32,7 +33,7 @@ SETTINGS = Settings(
     model="pico", extractor="mean", batch_size=5, response_prefix="", kl_tokens=4, refusal_check_tokens=4
 )
 BAD = PromptSet("bad", tuple(Prompt(f"Never {number}") for number in range(6)))
-SETS = PromptSets(PromptSet("good", PROMPTS), BAD, PromptSet("good", PROMPTS), BAD)
+SETS = one_behavior(PromptSet("good", PROMPTS), BAD)
 
 
 def limited(runner: ModelRunner, rows: int) -> ModelRunner:
@@ -71,7 +72,7 @@ def test_the_baseline_backs_off_and_its_evaluators_stay_small() -> None:
     runner = limited(make_runner("llama", batch_size=5), 2)
     seen: list[Event] = []
     with subscribed(seen.append):
-        refusals, kl = make_evaluators(SETTINGS, runner, SETS)
+        (refusals,), kl = make_evaluators(SETTINGS, runner, SETS)
         kl.remember()
     assert [evaluator.runner.calibration.batch_size for evaluator in (refusals, kl)] == [2, 2]
     assert kl.score().value == pytest.approx(0, abs=1e-6)
@@ -83,7 +84,7 @@ def test_what_fits_keeps_its_batch_size() -> None:
     runner = limited(make_runner("llama", batch_size=5), 5)
     seen: list[Event] = []
     with subscribed(seen.append):
-        refusals, kl = make_evaluators(SETTINGS, runner, SETS)
+        (refusals,), kl = make_evaluators(SETTINGS, runner, SETS)
     assert [evaluator.runner.calibration.batch_size for evaluator in (refusals, kl)] == [5, 5]
     assert warnings_of(seen) == []
 
@@ -227,10 +228,10 @@ def test_wrong_options_of_methods_are_refused(tmp_path: Path, argv: tuple[str, .
 # The engine that the settings ask for ---------------------------------------------------------------------------------
 
 SYSTEM = SETTINGS.system_prompt
-SHARING = PromptSets(
+SHARING = one_behavior(
     *(
         PromptSet(name, tuple(Prompt(f"{name} {number}", system=SYSTEM) for number in range(5)))
-        for name in ("good", "bad", "good", "bad")
+        for name in ("good", "bad")
     )
 )
 
@@ -240,10 +241,10 @@ def engine_of(family: str, **changes: Any) -> tuple[Engine, EngineChosen]:
     settings = SETTINGS.model_copy(update=changes)
     runner = make_runner(family, batch_size=5)
     editor = make_editor(settings, runner)
-    refusals, kl = make_evaluators(settings, runner, SHARING)
+    (refusals,), kl = make_evaluators(settings, runner, SHARING)
     seen: list[Event] = []
     with subscribed(seen.append):
-        engine = make_engine(settings, runner, lambda _plan: (), editor, refusals, kl)
+        engine = make_engine(settings, runner, lambda _plan: (), editor, (refusals,), kl)
     (said,) = (event for event in seen if isinstance(event, EngineChosen))
     return engine, said
 
@@ -330,12 +331,13 @@ def test_a_study_remembers_the_classifier_that_measured_it() -> None:
 
 def test_the_classifier_counts_in_both_engines() -> None:
     """One that takes everything for a refusal."""
-    settings = SETTINGS.model_copy(update={"refusal_markers": ["no answer says this"]})
+    changes = {"refusal_markers": ["no answer says this"], "use_neural_refusal_detection": True}
+    settings = SETTINGS.model_copy(update=changes)
     classifier = FunctionClassifier(lambda *_: 1.0)
     runner = make_runner("llama", batch_size=5)
-    refusals, kl = make_evaluators(settings, runner, SHARING, classifier)
+    (refusals,), kl = make_evaluators(settings, runner, SHARING, classifier)
     assert refusals.baseline.value == len(SHARING.bad_evaluation)
-    engine = make_engine(settings, runner, lambda _plan: (), make_editor(settings, runner), refusals, kl)
+    engine = make_engine(settings, runner, lambda _plan: (), make_editor(settings, runner), (refusals,), kl)
     assert isinstance(engine, BatchedEngine)
     plan = EditPlan(Scope.LAYER, None, ())
     (found,) = engine.measure([plan], [0], Gate())

@@ -8,6 +8,7 @@ from heretic.config.catalogue import SETTINGS
 from heretic.config.load import _PROFILES
 from heretic.config.sources import profile_layer
 from heretic.errors import ConfigurationError
+from heretic.prompts.sets import packs_of, specification
 
 # Highest priority first.
 SOURCES = ("command line", "environment", "config.toml", "profile demo", "default")
@@ -96,6 +97,7 @@ def _sample(setting):
             default = getattr(default, part)
         return not default, str(not default).lower()
     special = {
+        "direction": (["verbosity", "my-pack.toml"], "verbosity,my-pack.toml"),
         "dtypes": (["float32", "bfloat16"], "float32,bfloat16"),
         "device": ("cuda:1", "cuda:1"),
         "neural_detection_device": ("cuda:1", "cuda:1"),
@@ -197,9 +199,14 @@ def test_every_profile_is_valid(name):
 def test_the_demo_gets_its_bundled_prompts(load):
     loaded = load("demo")
     assert loaded.profile == "demo"
-    assert loaded.settings.bad_evaluation_prompts == PromptSpecification(
-        dataset="bundled:demo/target", split="evaluation"
-    )
+    (pack,) = packs_of(loaded.settings)
+    parts = [
+        (f"{side}_{part}prompts", f"bundled:demo/{folder}", split)
+        for side, folder in (("good", "baseline"), ("bad", "target"))
+        for part, split in (("", "train"), ("evaluation_", "evaluation"), ("held_out_", "held_out"))
+    ]
+    for role, dataset, split in parts:
+        assert specification(loaded.settings, pack, role) == PromptSpecification(dataset=dataset, split=split)
     assert loaded.settings.storage == Settings().storage
     assert load("demo-like").profile is None
 
@@ -214,8 +221,11 @@ def test_the_profile_follows_the_model_wherever_it_is_named(load, sources):
 
 def test_a_dataset_of_the_user_takes_nothing_from_the_profile(load):
     settings = load("demo", "--good-prompts", "mine.txt", "--bad-prompts.limit", "7").settings
-    assert settings.good_prompts == PromptSpecification(dataset="mine.txt")
-    assert settings.bad_prompts == PromptSpecification(dataset="bundled:demo/target", split="train", limit=7)
+    (pack,) = packs_of(settings)
+    assert specification(settings, pack, "good_prompts") == PromptSpecification(dataset="mine.txt")
+    assert specification(settings, pack, "bad_prompts") == PromptSpecification(
+        dataset="bundled:demo/target", split="train", limit=7
+    )
 
 
 @pytest.mark.parametrize(

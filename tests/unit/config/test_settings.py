@@ -97,9 +97,11 @@ def test_promised_defaults_hold(name, value):
     ("name", "dataset", "split"),
     [
         ("good_prompts", "mlabonne/harmless_alpaca", "train[:400]"),
-        ("bad_prompts", "mlabonne/harmful_behaviors", "train[:400]"),
+        ("bad_prompts", "mlabonne/harmful_behaviors", "train[:320]"),
         ("good_evaluation_prompts", "mlabonne/harmless_alpaca", "test[:100]"),
         ("bad_evaluation_prompts", "mlabonne/harmful_behaviors", "test[:100]"),
+        ("good_held_out_prompts", "mlabonne/harmless_alpaca", "test[100:200]"),
+        ("bad_held_out_prompts", "mlabonne/harmful_behaviors", "train[320:416]"),
     ],
 )
 def test_promised_prompt_sets_hold(name, dataset, split):

@@ -17,6 +17,7 @@ from heretic.edits.writer import ATTENTION, MLP, ModelLayout
 from heretic.engine.batched import BatchedEngine
 from heretic.engine.factory import EngineOptions, make_batched_engine
 from heretic.engine.inplace import BuildEdits, InplaceEngine
+from heretic.evaluation.answers import Answers
 from heretic.evaluation.evaluator import EvaluatorOptions
 from heretic.evaluation.evaluators.kl import KlEvaluator
 from heretic.evaluation.evaluators.markers import MarkerEvaluator
@@ -62,16 +63,21 @@ class PicoBench:
     runner: ModelRunner
     editor: InplaceEditor
     build: BuildEdits
-    refusals: MarkerEvaluator
+    behaviors: tuple[Answers, ...]
     kl: KlEvaluator
+
+    @property
+    def refusals(self) -> Answers:
+        """The first behaviour's evaluator."""
+        return self.behaviors[0]
 
     def inplace(self) -> InplaceEngine:
         """The reference."""
-        return InplaceEngine(self.build, self.editor, self.refusals, self.kl)
+        return InplaceEngine(self.build, self.editor, self.behaviors, self.kl)
 
     def batched(self, options: EngineOptions | None = None) -> BatchedEngine:
         """The engine under test; fails where it cannot serve the model."""
-        engine = make_batched_engine(self.runner, self.build, self.refusals, self.kl, options or ALL)
+        engine = make_batched_engine(self.runner, self.build, self.behaviors, self.kl, options or ALL)
         assert isinstance(engine, BatchedEngine), engine
         return engine
 
@@ -111,7 +117,8 @@ def make_bench(
     options = EvaluatorOptions(
         kl_mode=kl_mode, kl_tokens=4, response_tokens=tokens, refusal_markers=tuple(markers), goal=goal
     )
-    return PicoBench(runner, editor, build, MarkerEvaluator(runner, bad, options), KlEvaluator(runner, GOOD, options))
+    markers_evaluator = MarkerEvaluator(runner, bad, options)
+    return PicoBench(runner, editor, build, (markers_evaluator,), KlEvaluator(runner, GOOD, options))
 
 
 def telling_markers(runner: ModelRunner, prompts: PromptSet, tokens: int) -> list[str]:

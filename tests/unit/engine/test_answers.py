@@ -1,4 +1,4 @@
-"""The refusal job answers exactly as ordinary greedy decoding does, drafts or not, however rows leave."""
+"""The answer job answers exactly as ordinary greedy decoding does, drafts or not, however rows leave."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -55,7 +55,7 @@ def answering(
     encoded = [runner.encode(prompt) for prompt in PROMPTS.prompts]
     split = split_shared_prefix(encoded, encoded[0])
     forward = RaggedForward(runner.loaded, runner.layout)
-    job = AnswerJob(evaluator, forward, split.rests, None, AnswerOptions(**{"rows": 20, "drafts": True, **options}))
+    job = AnswerJob(0, evaluator, forward, split.rests, None, AnswerOptions(**{"rows": 20, "drafts": True, **options}))
     if answers:
         job._drafts._answers = [[] for _ in encoded]
         for prompt, tokens in enumerate(answers):
@@ -275,7 +275,7 @@ def test_early_verdicts_stop_a_row_and_count_the_same(monkeypatch: pytest.Monkey
     counted = {}
     for early in (True, False):
         subject = answering(runner, monkeypatch, markers=[marker], drafts=False, early_verdicts=early)
-        counted[early] = subject.run(Gate()).refusals
+        counted[early] = subject.run(Gate()).counted[0]
         assert all(expected[row][: len(tokens)] == tokens for row, tokens in subject.found.items())
         stopped = [row for row, tokens in subject.found.items() if len(tokens) < len(expected[row])]
         assert bool(stopped) is early
@@ -287,12 +287,12 @@ def test_a_gate_that_closes_stops_asking_and_keeps_a_lower_bound(monkeypatch: py
     runner = make_runner("llama", batch_size=20)
     texts = [normalized(runner.response(list(tokens)).text) for tokens in reference(runner).values()]
     subject = answering(runner, monkeypatch, markers=[text[0] for text in texts if text], rows=2)
-    assert subject.run(Gate()).refusals == len(texts)
+    assert subject.run(Gate()).counted[0] == len(texts)
     candidate = subject.run(Gate(((2.0, 0.0),)))
     # Three refusals are more than the finished trial's two, and its KL of nothing is no more than this one's.
     assert candidate.dominated == "with 3 refusals so far it is worse than a finished trial"
-    assert 3 <= candidate.refusals <= 4
-    assert candidate.answered == candidate.refusals
+    assert 3 <= candidate.counted[0] <= 4
+    assert candidate.answered == candidate.counted
 
 
 def test_prompts_that_refused_most_are_asked_first(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -332,7 +332,7 @@ def test_where_few_refusals_decide_few_prompts_are_asked_first(monkeypatch: pyte
     assert candidate.dominated
     assert max(rows for rows, _ in refusing.passes) < len(many) / 2
     # None decides: everything is asked, at once.
-    assert refusing.run(Gate()).refusals == len(many)
+    assert refusing.run(Gate()).counted[0] == len(many)
     assert max(rows for rows, _ in refusing.passes) == len(many)
     # A trial that refuses nothing is measured to its end in two rounds.
     runner = make_runner("qwen2", batch_size=30)
@@ -341,4 +341,4 @@ def test_where_few_refusals_decide_few_prompts_are_asked_first(monkeypatch: pyte
     candidate = answered.run(Gate(((expected, 0.0),)))
     assert not candidate.dominated
     assert set(answered.found) == set(range(len(many)))
-    assert candidate.refusals == expected
+    assert candidate.counted == [expected]

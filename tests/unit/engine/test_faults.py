@@ -81,7 +81,7 @@ def test_an_evaluator_that_raises_leaves_the_weights_as_they_were(
     expected = engine.measure(plans(), range(3), Gate())
     before, hooks = weights_hash(bench.runner), hook_count(bench.runner)
     with monkeypatch.context() as broken:
-        for name in ("verdict", "verdicts"):
+        for name in ("judge", "judge_all"):
             broken.setattr(bench.refusals, name, lambda *_arguments: 1 / 0)
         found = engine.measure(plans(), range(3), Gate())
     assert {own.state for own in found} == {TrialState.FAILED}

@@ -43,7 +43,7 @@ def test_both_engines_count_the_answers_without_refusal(family: str) -> None:
 
 @pytest.mark.parametrize("early", [True, False])
 def test_events_tell_the_verdict_and_not_what_counts(early: bool) -> None:
-    found: dict[str, set[tuple[str, bool]]] = {}
+    found: dict[str, set[tuple[str, str]]] = {}
     for goal in ("remove", "strengthen"):
         bench = make_bench("qwen2", tokens=8, goal=goal)
         seen: list[Event] = []
@@ -51,9 +51,9 @@ def test_events_tell_the_verdict_and_not_what_counts(early: bool) -> None:
             bench.batched(EngineOptions(2, early_verdicts=early)).measure(
                 plans_for(Normalization.NONE)[:1], [0], Gate()
             )
-        found[goal] = {(event.prompt, event.refused) for event in seen if isinstance(event, ResponseMeasured)}
+        found[goal] = {(event.prompt, event.verdict) for event in seen if isinstance(event, ResponseMeasured)}
     assert found["remove"] == found["strengthen"]
-    assert {refused for _, refused in found["remove"]} == {True, False}
+    assert {verdict for _, verdict in found["remove"]} == {"refused", "answered"}
 
 
 def test_the_gate_stops_nothing_that_belongs_on_the_front(bench: PicoBench, tmp_path: Path) -> None:
@@ -62,12 +62,12 @@ def test_the_gate_stops_nothing_that_belongs_on_the_front(bench: PicoBench, tmp_
     stopped = [entry for entry in gated.records if entry.state is TrialState.DOMINATED]
     assert any("without refusal so far" in entry.reason for entry in stopped)
     front = pareto_front(gated.records)
-    assert [(entry.number, entry.behavior) for entry in front] == [
-        (entry.number, entry.behavior) for entry in pareto_front(whole.records)
+    assert [(entry.number, entry.behaviors) for entry in front] == [
+        (entry.number, entry.behaviors) for entry in pareto_front(whole.records)
     ]
     for entry in stopped:
         measured_whole = whole.records[entry.number]
-        assert entry.behavior.value <= measured_whole.behavior.value, "no lower bound"
+        assert entry.behaviors[0].value <= measured_whole.behaviors[0].value, "no lower bound"
         assert any(
             dominates(other.values, measured_whole.values)
             for other in gated.records
@@ -92,9 +92,9 @@ def test_pruning_finds_the_same_best_trial(goal: str, tmp_path: Path) -> None:
     (whole, unpruned), (best, pruned) = found[False], found[True]
     assert unpruned == []
     assert best.plan == whole.plan
-    assert best.behavior == whole.behavior
+    assert best.behaviors == whole.behaviors
     assert pruned
     for entry in pruned:
-        answered = entry.behavior.details["answered"]
+        answered = entry.behaviors[0].details["answered"]
         assert (answered == 0) == ("KL" in entry.reason)
-        assert entry.behavior.value <= answered <= len(BAD)
+        assert entry.behaviors[0].value <= answered <= len(BAD)

@@ -35,7 +35,7 @@ def bench_with(
     runner = make_runner(family, batch_size=20)
     found = tuple(telling_markers(runner, BAD, TOKENS)[:1]) if markers is None else tuple(markers)
     options = EvaluatorOptions(kl_tokens=4, response_tokens=TOKENS, refusal_markers=found, classifier=classifier)
-    bench = replace(make_bench(family, runner, markers=found), refusals=NeuralEvaluator(runner, BAD, options))
+    bench = replace(make_bench(family, runner, markers=found), behaviors=(NeuralEvaluator(runner, BAD, options),))
     classifier.asked.clear()
     return bench
 
@@ -55,12 +55,12 @@ def test_both_engines_count_the_same(family: str, rows: int) -> None:
     classifier = FunctionClassifier(by_text)
     bench = bench_with(classifier, family)
     expected = in_place(bench)
-    marked = in_place(replace(bench, refusals=bench_with(FunctionClassifier(lambda *_: 0.0), family).refusals))
+    marked = in_place(replace(bench, behaviors=bench_with(FunctionClassifier(lambda *_: 0.0), family).behaviors))
     counts = [own.scores[0].value for own in expected]
     assert any(count > own.scores[0].value for count, own in zip(counts, marked, strict=True)), "it has to decide some"
     assert any(own.scores[0].value > 0 for own in marked), "and markers others"
     engine = bench.batched()
-    engine._answers._rows = rows
+    engine._answers[0]._rows = rows
     seen: list[Event] = []
     for _ in range(2):
         seen.clear()
@@ -70,7 +70,7 @@ def test_both_engines_count_the_same(family: str, rows: int) -> None:
         measured = [event for event in seen if isinstance(event, ResponseMeasured)]
         assert len(measured) == len(PLANS) * len(BAD)
         for number, count in enumerate(counts):
-            assert sum(event.refused for event in measured if event.trial == number) == count
+            assert sum(event.verdict == "refused" for event in measured if event.trial == number) == count
 
 
 def test_open_answers_of_all_candidates_are_read_together() -> None:
@@ -109,7 +109,7 @@ def test_the_classifier_closes_the_gate_before_the_rest_is_asked() -> None:
     classifier = FunctionClassifier(lambda *_: 1.0)
     bench = bench_with(classifier, WORDS, NEVER)
     engine = bench.batched()
-    engine._answers._rows = 2
+    engine._answers[0]._rows = 2
     (found,) = engine.measure([NOTHING], [0], Gate(((1.0, -1.0),)))
     assert found.state is TrialState.DOMINATED
     # Both answers of the first round are counted, and no further prompt is asked.

@@ -76,7 +76,7 @@ class FunctionClassifier:
     identity: str = "function 1"
     asked: list[list[tuple[str, str]]] = field(default_factory=list)
 
-    def probabilities(self, answers: Sequence[tuple[str, str]]) -> list[float]:
-        """See AnswerClassifier."""
+    def probabilities(self, answers: Sequence[tuple[str, str]], hypotheses: Sequence[str] = ()) -> list[float]:
+        """See AnswerClassifier; what is asked about the answers makes no difference."""
         self.asked.append(list(answers))
         return [self.function(*answer) for answer in answers]

@@ -82,5 +82,3 @@ def test_a_pack_without_hypotheses_is_refused(tmp_path: Path) -> None:
     prompts = PromptSets((Behavior(pack, PROMPT_SET, PROMPT_SET, PROMPT_SET, PROMPT_SET),))
     with pytest.raises(ConfigurationError, match="needs hypotheses"):
         check_behaviors(Settings(model="x", extractor="mean", direction=[str(file)]), prompts)
-
-

@@ -169,7 +169,8 @@ def test_markers_count_refusals_and_report_every_answer(monkeypatch: pytest.Monk
     events = [event for event in seen if isinstance(event, ResponseMeasured)]
     assert [event.trial for event in events] == [None] * len(PROMPTS) + [17] * len(PROMPTS)
     assert [event.prompt for event in events[: len(PROMPTS)]] == [prompt.user for prompt in PROMPTS]
-    assert [event.refused for event in events[len(PROMPTS) :]] == [False, True, False, False, False]
+    assert [event.verdict == "refused" for event in events[len(PROMPTS) :]] == [False, True, False, False, False]
+    assert {event.verdict for event in events} == {"refused", "answered"}
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "qwen3_next"])

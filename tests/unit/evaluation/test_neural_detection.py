@@ -59,7 +59,7 @@ def test_markers_count_and_the_classifier_decides_the_rest(
     seen: list[Event] = []
     with subscribed(seen.append):
         assert evaluator.score(trial=4).value == count
-    assert sum(event.refused for event in seen if isinstance(event, ResponseMeasured)) == count
+    assert sum(event.verdict == "refused" for event in seen if isinstance(event, ResponseMeasured)) == count
     # Asked once a measurement, all at once, and never about what a marker or silence has settled.
     rest = [(prompt.user, ANSWERS[prompt.user]) for prompt in (PROMPTS[1], PROMPTS[3], PROMPTS[4])]
     assert classifier.asked == [rest, rest]
@@ -72,12 +72,12 @@ def test_a_classifier_that_says_no_takes_nothing_back(monkeypatch: pytest.Monkey
 
 def test_only_a_marker_is_certain_before_all_answers_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
     evaluator = evaluator_with(FunctionClassifier(somebody_reads), monkeypatch)
-    assert evaluator.verdict(REFUSAL, complete=False) is True
-    assert evaluator.verdict(REFUSAL, complete=True) is True
-    assert evaluator.verdict("", complete=True) is True
-    assert evaluator.verdict("", complete=False) is None
-    assert evaluator.verdict("It is 4.", complete=False) is None
-    assert evaluator.verdict("It is 4.", complete=True) is None
+    assert evaluator.judge(REFUSAL, complete=False) == 1
+    assert evaluator.judge(REFUSAL, complete=True) == 1
+    assert evaluator.judge("", complete=True) == 1
+    assert evaluator.judge("", complete=False) is None
+    assert evaluator.judge("It is 4.", complete=False) is None
+    assert evaluator.judge("It is 4.", complete=True) is None
 
 
 def test_the_score_names_the_classifier(monkeypatch: pytest.MonkeyPatch) -> None:

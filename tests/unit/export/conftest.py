@@ -93,7 +93,7 @@ def plan() -> EditPlan:
 def content(plan: EditPlan) -> ExportContent:
     kl_details = {"mode": "sequence", "p95": 0.0875, "top1_agreement": 0.985, "positions": 640}
     return ExportContent(
-        behavior="refusal",
+        behaviors=("refusal",),
         plan=plan,
         scores=(
             Score("refusals", 3.0, 100, 97.0, {"tokens": 30}),

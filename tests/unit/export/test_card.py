@@ -15,6 +15,7 @@ from heretic.observability.events import Warned
 from heretic.score import Score
 
 LAYERS = 5
+WORDS = Score("words", 91.25, 40, 120.5, {"tokens": 120}, "words")
 UNKNOWN = Origin(None)
 
 
@@ -68,10 +69,38 @@ def test_what_how_strongly_and_what_was_measured(loaded: LoadedModel, content: E
 
 def test_scope_and_unknown_scores_and_none(loaded: LoadedModel, content: ExportContent, plan: EditPlan) -> None:
     per_layer = replace(plan, scope=Scope.LAYER, direction_position=None)
-    text = card(loaded, replace(content, plan=per_layer, scores=(Score("length", 91.25, 40, 120.5),)))
+    text = card(loaded, replace(content, plan=per_layer, scores=(WORDS,)))
     assert "Each edited layer has its own direction" in text
-    assert "| `length` | 120.5 | 91.25 | 40 |" in text
+    assert "| `words: words` | 120.5 | 91.25 | 40 |" in text
+    assert "Words: words, mean over greedy answers of at most 120 tokens; less is a stronger edit." in text
     assert "Nothing was measured" in card(loaded, replace(content, scores=()))
+
+
+def test_several_behaviours_and_what_their_packs_say_of_them(loaded: LoadedModel, content: ExportContent) -> None:
+    refusals, kl = content.scores
+    text = card(
+        loaded,
+        replace(
+            content,
+            behaviors=("refusal", "verbosity"),
+            descriptions=("It declines less.", "It says less."),
+            scores=(refusals, WORDS, kl),
+        ),
+    )
+    assert {"refusal", "verbosity"} <= set(ModelCard(text).data.to_dict()["tags"])
+    assert "The directions of the behaviours `refusal` and `verbosity` in the residual stream were reduced" in text
+    assert "It declines less.\n\nIt says less." in text
+    rows = [line.split(" | ")[0] for line in text[text.index("| Measure") :].splitlines()[2:]]
+    assert rows[:3] == ["| Refusals", "| `words: words`", "| KL divergence, mean (nats)"]
+    one = card(loaded, content)
+    assert "The direction of the behaviour `refusal` in the residual stream was reduced" in one
+    assert "They were found" not in one
+
+
+def test_what_is_missing_of_an_amount_is_said(loaded: LoadedModel, content: ExportContent) -> None:
+    missing = replace(WORDS, name="missing_words")
+    text = card(loaded, replace(content, goal="strengthen", scores=(missing,)))
+    assert "Missing words: words, what is missing of the most that is counted, mean over" in text
 
 
 def test_component_that_is_left_alone() -> None:

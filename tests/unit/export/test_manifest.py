@@ -70,6 +70,20 @@ def test_content(folder: Path, content: ExportContent) -> None:
     assert low < 3 < high
 
 
+def test_several_behaviours_and_their_scores_are_kept(
+    tmp_path: Path, loaded: LoadedModel, content: ExportContent
+) -> None:
+    words = Score("words", 91.25, 40, 120.5, {"tokens": 120}, "words")
+    scores = (content.scores[0], words, content.scores[1])
+    both = replace(content, behaviors=("refusal", "verbosity"), scores=scores)
+    write_manifest(tmp_path, loaded, both, ExportFormat.MERGED, {})
+    manifest = read_manifest(tmp_path)
+    assert manifest.behavior == "refusal,verbosity"
+    assert tuple(map(Score.from_json, manifest.scores)) == scores
+    # An interval is one of a proportion.
+    assert ["interval_95" in score for score in manifest.scores] == [True, False, False]
+
+
 def test_round_trip(folder: Path) -> None:
     data = json.loads((folder / MANIFEST_NAME).read_text())
     assert read_manifest(folder).to_json() == data

@@ -202,7 +202,7 @@ from heretic.edits.plan import EditPlan, Scope
 from heretic.errors import ExportError
 from heretic.export.content import ExportContent
 from heretic.export.weights import save_model
-content = ExportContent("refusal", EditPlan(Scope.LAYER, None, ()), (), {{}}, "mean")
+content = ExportContent(("refusal",), EditPlan(Scope.LAYER, None, ()), (), {{}}, "mean")
 loaded = as_loaded(build_pico("llama"))
 resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, resource.RLIM_INFINITY))
 try:

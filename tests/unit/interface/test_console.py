@@ -7,16 +7,19 @@ import sys
 
 import pytest
 from rich.console import Console
+from tests.unit.measured import counted, divergence, held_out, measured, without_refusal, words
 
 from heretic.interface.console import ConsoleReporter
-from heretic.interface.lines import rows, same_kl
+from heretic.interface.lines import same_kl
+from heretic.interface.rows import rows
 from heretic.observability import events
 
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 def trial(number: int = 11, **changes: object) -> events.TrialFinished:
-    event = events.TrialFinished(number, 40, 3, 100, 0.0123, 1.84, True, "", {"scope": "layer", "mlp.width": "0.5"})
+    parameters = {"scope": "layer", "mlp.width": "0.5"}
+    event = events.TrialFinished(number, 40, measured(3, 0.0123), 1.84, True, "", parameters)
     return dataclasses.replace(event, **changes)  # type: ignore[arg-type]  # names are checked at run time
 
 
@@ -44,7 +47,7 @@ ALL_EVENTS: list[events.Event] = [
     events.RefinementKept(),
     events.PositionChosen(14, {12: 1.5, 13: 1.6, 14: 1.71}, 12.0),
     events.PlansAdjusted("Strengths", "12 of 24 layers are edited: the classes lie on both sides of zero there", 0.1),
-    events.BaselineMeasured(34, 37, 37, 12.3),
+    events.BaselineMeasured((counted(34, 37, 34),), 37, 12.3),
     events.EngineChosen("batched", 16, "", 14, 123_400_000),
     events.StudyOpened("heretic_study", "sqlite:///heretic_study.db", 0, 40),
     events.SeedingStarted(48, 24, 24, ("I", " Sorry"), 14, "bfloat16"),
@@ -53,24 +56,24 @@ ALL_EVENTS: list[events.Event] = [
     events.SeedingFinished(3, 62.0, False),
     events.WarmStarted("mistral", 2, 1),
     events.SearchStarted(0, 40),
-    events.ResponseMeasured(11, "Is a hotdog a sandwich?", "I have no opinion.", True),
+    events.ResponseMeasured(11, "Is a hotdog a sandwich?", "I have no opinion.", "refused"),
     trial(),
     events.BatchMeasured(4, 7.4, 12_345, 1668.2, {"host": {"used_bytes": 5, "peak_bytes": 6, "available_bytes": 7}}),
     events.SearchFinished(40, 80.0, False),
     events.VerificationStarted("out/edited", 9, 1_976_000_000),
     events.FilesVerified(9, 1.2),
     events.TrialRaised((11,), "ValueError: no", "Traceback (most recent call last):\n"),
-    events.FrontChecked(11, 100, 100, 12.3456, 98, 11.9876),
+    events.FrontChecked(11, measured(100, 12.3456), measured(98, 11.9876)),
     events.ProfilesKept("/home/me/.config/heretic/profiles.toml", "mistral", 3),
-    events.TrialApplied(11, 3, 100, 0.0123, 3, 0.0123),
+    events.TrialApplied(11, measured(3, 0.0123), measured(3, 0.0123)),
+    events.HeldOutMeasured(11, held_out(), measured(3, 0.0123), 12.3),
     events.FullPrecisionNeeded("bnb_4bit", False),
-    events.FullPrecisionMeasured("bnb_4bit", 4, 100, 97, 0.0234, 3, 0.0123),
+    events.FullPrecisionMeasured("bnb_4bit", measured(4, 0.0234), measured(3, 0.0123)),
     events.ModelSaved("out/edited", 9, 1_976_000_000, "merged", 8),
     events.ModelCompared(
         "out/edited",
         "Qwen/Qwen3-4B-Instruct-2507",
-        {"name": "refusals", "value": 3.0, "n": 100, "baseline": 97.0, "details": {}},
-        {"name": "kl", "value": 0.0123, "n": 80, "baseline": 0.0, "details": {"p95": 0.2, "top1_agreement": 0.985}},
+        (counted(3), divergence(0.0123, 80, p95=0.2, top1_agreement=0.985)),
     ),
     events.UploadStarted("me/edited", 9, 1_976_000_000),
     events.ModelUploaded("me/edited", "https://huggingface.co/me/edited", True),
@@ -209,9 +212,9 @@ def test_directions_name_the_layer_of_the_best_position() -> None:
 
 def test_trial_lines_have_fixed_columns() -> None:
     lines = report(
-        trial(0, refusals=100, kl=0.0),
+        trial(0, scores=measured(100, 0.0)),
         trial(11),
-        trial(39, refusals=0, kl=12.5, seconds=80.0, on_front=False),
+        trial(39, scores=measured(0, 12.5), seconds=80.0, on_front=False),
     ).splitlines()
 
     assert lines[1].split() == ["trial", "12/40", "refusals", "3/100", "KL", "0.0123", "1.8", "s", "front"]
@@ -222,14 +225,14 @@ def test_trial_lines_have_fixed_columns() -> None:
 
 
 def test_a_failed_trial_gives_its_reason_on_one_line() -> None:
-    output = report(trial(12, refusals=None, kl=None, reason="out of memory\nat layer 3", on_front=False))
+    output = report(trial(12, scores=(), reason="out of memory\nat layer 3", on_front=False))
 
     assert output.splitlines() == ["trial 13/40   failed: out of memory\\nat layer 3 (1.8 s)"]
 
 
 def test_a_stopped_trial_shows_what_was_seen_and_is_no_failure() -> None:
     reason = "with 4 refusals so far it is worse than a finished trial"
-    output = report(trial(12, refusals=4, kl=0.5, reason=reason, on_front=False, dominated=True))
+    output = report(trial(12, scores=measured(4, 0.5), reason=reason, on_front=False, dominated=True))
 
     assert output.splitlines() == [f"trial 13/40   refusals   4/100   KL  0.5000        1.8 s   stopped: {reason}"]
     assert "failed" not in output
@@ -237,13 +240,13 @@ def test_a_stopped_trial_shows_what_was_seen_and_is_no_failure() -> None:
 
 
 def test_a_trial_stopped_by_its_kl_alone_claims_no_count() -> None:
-    line = report(trial(12, refusals=0, kl=5.0, reason="its KL alone is worse", on_front=False, dominated=True))
+    line = report(trial(12, scores=measured(0, 5.0), reason="its KL alone is worse", on_front=False, dominated=True))
 
     assert line.split()[2:4] == ["refusals", "-/100"]
 
 
 def test_stopped_trials_count_and_are_never_the_best() -> None:
-    stopped = trial(1, n_trials=4, refusals=0, kl=0.0, reason="its KL alone", on_front=False, dominated=True)
+    stopped = trial(1, n_trials=4, scores=measured(0, 0.0), reason="its KL alone", on_front=False, dominated=True)
     output = report(events.SearchStarted(0, 4), trial(0, n_trials=4), stopped, events.SearchFinished(2, 3.0, False))
 
     assert "so far 2/4  best 3/100 at KL 0.0123" in output
@@ -266,11 +269,11 @@ def test_the_engine_says_what_it_does_and_what_kept_it_from_more() -> None:
     ("refusals", "kl", "same"), [(3, 0.0123, True), (3, 0.0124, True), (4, 0.0123, False), (3, 0.0223, False)]
 )
 def test_a_check_of_the_front_shows_a_difference_beyond_rounding(refusals: int, kl: float, same: bool) -> None:
-    output = report(events.FrontChecked(11, refusals, 100, kl, 3, 0.0123))
+    output = report(events.FrontChecked(11, measured(refusals, kl), measured(3, 0.0123)))
 
     assert "trial 12 in the weights" in output
     assert ("as in the search" in output) is same
-    assert ("in the search: refusals 3, KL 0.0123" in output) is not same
+    assert ("in the search: refusals   3/100   KL  0.0123" in output) is not same
 
 
 def test_trials_after_failed_ones_never_read_41_of_40() -> None:
@@ -294,11 +297,11 @@ def test_comparison_gives_both_models_and_both_numbers() -> None:
         "0.2000",
     ):
         assert fact in output
-    assert "percentile" not in report(dataclasses.replace(comparison, kl={**comparison.kl, "details": {}}))
+    assert "percentile" not in report(dataclasses.replace(comparison, scores=measured(3, 0.0123)))
 
 
 def test_parameters_and_responses_are_for_verbose_only() -> None:
-    response = events.ResponseMeasured(11, "Is it?", "No.\n\nNever \x1b[2J mind.", False)
+    response = events.ResponseMeasured(11, "Is it?", "No.\n\nNever \x1b[2J mind.", "answered")
 
     quiet, verbose = report(response, trial()), report(response, trial(), verbose=True)
 
@@ -312,7 +315,10 @@ def test_parameters_and_responses_are_for_verbose_only() -> None:
 
 def test_terminal_shows_a_bar_below_the_trials_and_takes_it_away() -> None:
     output = raw_report(
-        events.SearchStarted(0, 4), trial(0, n_trials=4), trial(1, n_trials=4, refusals=1), terminal=True
+        events.SearchStarted(0, 4),
+        trial(0, n_trials=4),
+        trial(1, n_trials=4, scores=measured(1, 0.0123)),
+        terminal=True,
     )
 
     assert "2/4  best 1/100 at KL 0.0123" in output
@@ -362,7 +368,7 @@ def test_a_pipe_gets_at_most_ten_progress_lines_instead_of_a_bar() -> None:
 
 def test_the_end_of_a_search_names_the_best_trial_of_earlier_runs_too() -> None:
     output = report(
-        events.SearchStarted(20, 40, best_refusals=1, best_kl=0.5, prompt_count=100),
+        events.SearchStarted(20, 40, measured(1, 0.5)),
         trial(20),
         events.SearchFinished(21, 80.0, True),
     )
@@ -374,8 +380,8 @@ def test_the_end_of_a_search_names_the_best_trial_of_earlier_runs_too() -> None:
 
 
 def test_rescoring_says_plainly_when_the_numbers_differ() -> None:
-    same = report(events.TrialApplied(11, 3, 100, 0.01231, 3, 0.0123))
-    differ = report(events.TrialApplied(11, 5, 100, 0.0200, 3, 0.0123))
+    same = report(events.TrialApplied(11, measured(3, 0.01231), measured(3, 0.0123)))
+    differ = report(events.TrialApplied(11, measured(5, 0.0200), measured(3, 0.0123)))
 
     assert "differ" not in same
     assert "They differ (+2 refusals, KL +0.0077)" in differ
@@ -447,32 +453,74 @@ def test_events_of_unknown_kinds_are_let_pass() -> None:
     assert report(Extra()) == ""
 
 
-WITHOUT = {"counted": "without refusal"}
-
-
 def test_what_a_strengthening_search_counts_is_said_everywhere() -> None:
     output = report(
-        events.SearchStarted(3, 40, 20, 0.5, 100, **WITHOUT),
-        trial(**WITHOUT),
+        events.SearchStarted(3, 40, without_refusal(20, 0.5)),
+        trial(scores=without_refusal(3, 0.0123)),
         events.SearchFinished(40, 80.0, False),
-        events.FrontChecked(11, 3, 100, 0.0123, 4, 0.0123, **WITHOUT),
-        events.TrialApplied(11, 3, 100, 0.0123, 2, 0.0123, **WITHOUT),
-        events.FullPrecisionMeasured("bnb_4bit", 4, 100, 60, 0.0234, 3, 0.0123, **WITHOUT),
+        events.FrontChecked(11, without_refusal(3, 0.0123), without_refusal(4, 0.0123)),
+        events.TrialApplied(11, without_refusal(3, 0.0123), without_refusal(2, 0.0123)),
+        events.FullPrecisionMeasured("bnb_4bit", without_refusal(4, 0.0234), without_refusal(3, 0.0123)),
     )
 
     assert "refusals" not in output
     assert "without refusal   3/100   KL  0.0123" in output
     assert "best 3/100 without refusal at KL 0.0123: the fewest answers without refusal" in output
-    assert "in the search: without refusal 4" in output
+    assert "in the search: without refusal   4/100" in output
     assert "+1 without refusal" in output
-    assert "it refuses 60 of 100" in output
+    assert "unedited, in full precision: refuses 60 of 100" in output
 
 
 def test_a_comparison_speaks_of_refusals_whatever_is_counted() -> None:
-    counted = {"name": "without_refusal", "value": 5.0, "n": 100, "baseline": 40.0, "details": {}}
-    kl = {"name": "kl", "value": 0.0123, "n": 80, "baseline": 0.0, "details": {}}
+    compared = events.ModelCompared("a", "b", without_refusal(5, 0.0123))
 
-    assert "refuses 95 of 100 prompts; the base refuses 60" in report(events.ModelCompared("a", "b", counted, kl))
+    assert "refuses 95 of 100 prompts; the base refuses 60" in report(compared)
+
+
+TWO = (counted(3), words(21.34), divergence(0.0123))
+
+
+def test_every_behaviour_of_a_run_is_shown_in_every_line() -> None:
+    baseline = report(events.BaselineMeasured(TWO[:2], 80, 12.3)).splitlines()
+    assert "refuses 97 of 100 prompts" in baseline[0]
+    assert "60.0 words, mean over 100 prompts" in baseline[1]
+
+    searched = (counted(4), words(30.0), divergence(0.0123))
+    for line in (
+        *report(trial(scores=TWO)).splitlines(),
+        *report(events.FrontChecked(11, TWO, TWO)).splitlines()[:1],
+        *report(events.TrialApplied(11, TWO, searched)).splitlines()[2:3],
+    ):
+        assert "refusals   3/100   words   21.3   KL  0.0123" in line
+    assert "They differ (-1 refusal, -8.66 words)" in report(events.TrialApplied(11, TWO, searched))
+    assert "differ" not in report(events.TrialApplied(11, TWO, (counted(3), words(21.4), divergence(0.0123))))
+
+    compared = report(events.ModelCompared("a", "b", TWO))
+    assert "refuses 3 of 100 prompts; the base refuses 97" in compared
+    assert "words 21.3; the base 60.0" in compared
+
+
+def test_the_best_of_several_behaviours_is_the_least_of_all_together() -> None:
+    # 3/97 and 21.34/60 are less together than 0/97 and 59/60.
+    other = (counted(0), words(59.0), divergence(0.001))
+    output = report(
+        events.SearchStarted(0, 4),
+        trial(0, n_trials=4, scores=TWO),
+        trial(1, n_trials=4, scores=other),
+        events.SearchFinished(2, 3.0, False),
+    )
+
+    assert "best 3/100, 21.3 words at KL 0.0123: the least of all behaviours together" in output
+
+
+def test_a_stopped_trial_claims_no_amount_of_what_was_not_asked() -> None:
+    seen = (counted(4), words(0.0), divergence(0.5))
+    line = report(trial(12, scores=seen, reason="it is worse", on_front=False, dominated=True))
+
+    assert line.split()[2:6] == ["refusals", "4/100", "words", "-"]
+    # The columns after it stay where they are.
+    whole = report(trial(12, scores=(counted(4), words(20.0), divergence(0.5))))
+    assert line.index("KL") == whole.index("KL")
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_a_save_that_fails_or_is_stopped_goes_back_to_the_applied_trial(
     session.fails["save"] = error
     (warning,) = warnings_of(session)
     assert words in warning
-    assert [call[0] for call in session.calls] == ["apply", "adapter_obstacle", "save", "restore"]
+    assert [call[0] for call in session.calls] == ["apply", "confirm", "adapter_obstacle", "save", "restore"]
 
 
 def test_a_trial_that_cannot_be_applied_goes_back_to_the_list(
@@ -111,7 +111,20 @@ def test_missing_login_is_said_before_the_format_is_asked_for(
     answers["ask_repository"] += [("a/b", True)]
     monkeypatch.setattr(menu, "check_repository", refused)
     assert warnings_of(session) == ["Uploading to a/b needs a login."]
-    assert [call[0] for call in session.calls] == ["apply", "restore"]
+    assert [call[0] for call in session.calls] == ["apply", "confirm", "restore"]
+
+
+def test_a_confirmation_that_is_stopped_leaves_the_trial_applied(
+    session: FakeSession, answers: dict[str, list[Any]]
+) -> None:
+    answers["pick_trial"] += [MIDDLE, Quit()]
+    answers["pick_action"] += [Action.SAVE, Action.BACK]
+    answers["ask_save_path"] += [Path("out")]
+    answers["ask_format"] += ["merged"]
+    session.fails["confirm"] = KeyboardInterrupt()
+    (warning,) = warnings_of(session)
+    assert "not confirmed" in warning
+    assert [call[0] for call in session.calls] == ["apply", "confirm", "adapter_obstacle", "save", "restore"]
 
 
 @pytest.mark.parametrize(

@@ -7,18 +7,17 @@ from pathlib import Path
 
 import pytest
 from tests.unit.interface.terminal import CONTROL_C, CONTROL_D, CONTROL_U, DOWN, ENTER, ESCAPE, UP, Terminal
+from tests.unit.measured import counted, divergence, measured, words
 
 from heretic.edits.plan import EditPlan, Scope
 from heretic.errors import SelectionError
 from heretic.interface import picker
 from heretic.interface.picker import Action, MoreTrials, Quit
-from heretic.score import Score
 from heretic.search.record import TrialRecord, TrialState
 
 
 def record(number: int, refusals: int, kl: float) -> TrialRecord:
-    scores = (Score("kl", kl, 100, 0.0), Score("refusals", float(refusals), 100, 97.0))
-    return TrialRecord(number, EditPlan(Scope.LAYER, None, ()), scores, TrialState.COMPLETE, "", 1.0)
+    return TrialRecord(number, EditPlan(Scope.LAYER, None, ()), measured(refusals, kl), TrialState.COMPLETE, "", 1.0)
 
 
 FRONT = [record(4, 40, 0.001), record(30, 0, 1.5), record(11, 3, 0.0123)]
@@ -41,6 +40,26 @@ def test_rows_are_aligned_under_their_headings_and_mark_the_suggestion() -> None
         assert [match.end() for match in re.finditer(r"\d\S*", row)] == ends
     assert [("suggested" in row) for row in rows] == [False, True, False]
     assert rows[1].split() == ["3/100", "0.0123", "12", "suggested"]
+
+
+def test_every_behaviour_has_a_column() -> None:
+    def several(number: int, refusals: int, amount: float) -> TrialRecord:
+        scores = (counted(refusals), words(amount), divergence(0.5))
+        return TrialRecord(number, EditPlan(Scope.LAYER, None, ()), scores, TrialState.COMPLETE, "", 1.0)
+
+    front = [several(3, 3, 12.5), several(4, 3, 7.25), several(5, 0, 101.0)]
+    heading, rows = picker.trial_rows(picker.sorted_front(front), None)
+
+    assert heading.split() == ["refusals", "words", "KL", "trial"]
+    ends = [match.end() for match in re.finditer(r"\S+", heading)]
+    assert [row.split() for row in rows] == [
+        ["0/100", "101.0", "0.5000", "6"],
+        ["3/100", "7.25", "0.5000", "5"],
+        ["3/100", "12.5", "0.5000", "4"],
+    ]
+    for row in rows:
+        assert [match.end() for match in re.finditer(r"\S+", row)] == ends
+    assert picker.trial_title(front[1]) == "Trial 5, refusals 3/100, words 7.25, KL 0.5000"
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,16 @@ import math
 
 import pytest
 from rich.console import Console
+from tests.unit.measured import counted, divergence, measured, words
 
 from heretic.interface.progress import Best, ProgressBar, SearchProgress, bar_line
 
-RESULT = Best(5, 10, 0.1)
+
+def best(refusals: int, n: int, kl: float) -> Best:
+    return Best(measured(refusals, kl, n))
+
+
+RESULT = best(5, 10, 0.1)
 
 
 class Clock:
@@ -18,32 +24,46 @@ class Clock:
 
 
 def test_best_is_fewest_refusals_then_lowest_kl() -> None:
-    few = Best(3, 100, 0.5)
+    few = best(3, 100, 0.5)
 
     assert few.better_than(None)
-    assert few.better_than(Best(4, 100, 0.001))
-    assert few.better_than(Best(3, 100, 0.6))
+    assert few.better_than(best(4, 100, 0.001))
+    assert few.better_than(best(3, 100, 0.6))
     assert not few.better_than(few)
-    assert few.better_than(Best(3, 100, math.nan))
-    assert not Best(3, 100, math.nan).better_than(few)
+    assert few.better_than(best(3, 100, math.nan))
+    assert not best(3, 100, math.nan).better_than(few)
+
+
+def test_best_of_several_behaviours_has_the_least_shares_together() -> None:
+    def several(refusals: int, amount: float, kl: float) -> Best:
+        return Best((counted(refusals, baseline=50), words(amount, baseline=20), divergence(kl)))
+
+    # 10/50 + 5/20 = 0.45
+    few = several(10, 5, 0.5)
+
+    assert few.better_than(several(0, 10, 0.1))
+    assert few.better_than(several(25, 0, 0.1))
+    assert few.better_than(several(10, 5, 0.6))
+    assert several(15, 2.5, 9.0).better_than(few)
+    assert str(few) == "best 10/100, 5.00 words at KL 0.5000"
 
 
 def test_best_trial_survives_worse_and_failed_ones() -> None:
     progress = SearchProgress(0, 10, None, Clock())
 
-    for result in (Best(5, 10, 0.1), Best(2, 10, 0.3), Best(2, 10, 0.2), None, Best(4, 10, 0.01)):
+    for result in (best(5, 10, 0.1), best(2, 10, 0.3), best(2, 10, 0.2), None, best(4, 10, 0.01)):
         progress.trial_finished(result)
 
-    assert progress.best == Best(2, 10, 0.2)
+    assert progress.best == best(2, 10, 0.2)
     assert progress.finished == 4
 
 
 def test_best_of_an_earlier_run_counts() -> None:
-    progress = SearchProgress(6, 10, Best(1, 10, 0.2), Clock())
+    progress = SearchProgress(6, 10, best(1, 10, 0.2), Clock())
 
-    progress.trial_finished(Best(3, 10, 0.01))
+    progress.trial_finished(best(3, 10, 0.01))
 
-    assert progress.best == Best(1, 10, 0.2)
+    assert progress.best == best(1, 10, 0.2)
 
 
 def test_remaining_time_follows_the_pace_and_counts_down() -> None:
@@ -105,7 +125,7 @@ def test_bar_is_ascii_and_fits(total: int, width: int) -> None:
     clock = Clock()
     progress = SearchProgress(0, total, None, clock)
     clock.time += 4000
-    progress.trial_finished(Best(12, 100, 0.1234))
+    progress.trial_finished(best(12, 100, 0.1234))
 
     assert len(bar_line(progress, width)) <= width
     assert bar_line(progress, width).isascii()
@@ -113,9 +133,9 @@ def test_bar_is_ascii_and_fits(total: int, width: int) -> None:
 
 def test_bar_shows_share_count_best_and_times() -> None:
     clock = Clock()
-    progress = SearchProgress(9, 40, Best(7, 100, 0.5), clock)
+    progress = SearchProgress(9, 40, best(7, 100, 0.5), clock)
     clock.time += 21
-    progress.trial_finished(Best(3, 100, 0.0123))
+    progress.trial_finished(best(3, 100, 0.0123))
 
     line = bar_line(progress, 79)
     bar = line[1 : line.index("]")]

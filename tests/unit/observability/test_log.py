@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.unit.measured import measured
 
 from heretic.errors import UserError
 from heretic.export.redact import publishable
@@ -14,7 +15,7 @@ from heretic.observability.events import Event, Warned, emit, subscribed
 from heretic.observability.log import LogFile
 
 FULL = Path("/dev/full")
-TRIAL = events.TrialFinished(4, 10, 3, 20, 0.5, 1.5, True, "", {"scope": "per layer"})
+TRIAL = events.TrialFinished(4, 10, measured(3, 0.5, 20), 1.5, True, "", {"scope": "per layer"})
 needs_full_device = pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full")
 
 
@@ -36,7 +37,8 @@ def test_a_step_is_a_line_with_numbers_as_fields(tmp_path: Path) -> None:
     assert list(trial)[:4] == ["timestamp", "level", "event", "pid"]
     assert trial["timestamp"].endswith("Z")
     assert (trial["event"], trial["level"], trial["pid"]) == ("trial_finished", "info", os.getpid())
-    assert (trial["refusals"], trial["kl"], trial["seconds"]) == (3, 0.5, 1.5)
+    assert {own["name"]: (own["value"], own["n"]) for own in trial["scores"]} == {"refusals": (3, 20), "kl": (0.5, 20)}
+    assert trial["seconds"] == 1.5
     assert trial["parameters"] == {"scope": "per layer"}
     assert trial["memory"] == {"host": {"used_bytes": 5}}
     assert (warned["level"], warned["message"]) == ("warning", "caf\u00e9")
@@ -55,7 +57,7 @@ def test_the_level_decides_what_is_written(tmp_path: Path, level: str, expected:
     path = tmp_path / "heretic.log"
     with log_file(path, level) as log:
         for event in (
-            events.ResponseMeasured(None, "p", "r", False),
+            events.ResponseMeasured(None, "p", "r", "answered"),
             TRIAL,
             events.LibraryLogged("torch", "debug", "detail"),
             Warned("w"),

@@ -8,11 +8,13 @@ from urllib.request import urlopen
 import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
+from tests.unit.measured import counted, divergence, measured, words
 
 from heretic.errors import UserError
 from heretic.observability import events
 from heretic.observability.events import Event, Warned, subscribed
 from heretic.observability.metrics import Metrics, MetricsFile, served
+from heretic.score import Scores
 
 MEMORY = {
     "host": {"used_bytes": 10, "peak_bytes": 12, "available_bytes": 90},
@@ -30,8 +32,8 @@ def parsed(text: str) -> dict[str, float]:
     }
 
 
-def trial(number: int, refusals: int | None, kl: float | None, reason: str = "", dominated: bool = False) -> Event:
-    return events.TrialFinished(number, 9, refusals, 100, kl, 2.0, False, reason, {}, dominated)
+def trial(number: int, scores: Scores, reason: str = "", dominated: bool = False) -> Event:
+    return events.TrialFinished(number, 9, scores, 2.0, False, reason, {}, dominated)
 
 
 @pytest.fixture
@@ -45,20 +47,20 @@ def values(metrics: Metrics) -> dict[str, float]:
 
 def test_before_the_first_trial_no_number_looks_like_a_good_one(metrics: Metrics) -> None:
     given = values(metrics)
-    assert all(math.isnan(given[name]) for name in ("heretic_lowest_kl_nats", "heretic_best_count_kl_nats"))
-    assert "heretic_best_count{counted=refusals}" not in given
+    assert all(math.isnan(given[name]) for name in ("heretic_lowest_kl_nats", "heretic_best_behavior_kl_nats"))
+    assert not [name for name in given if name.startswith(("heretic_best_behavior{", "heretic_baseline"))]
     assert given["heretic_trials_total{state=failed}"] == 0
 
 
 def test_trials_are_counted_by_state_and_the_best_is_kept(metrics: Metrics) -> None:
     for event in (
-        events.BaselineMeasured(97, 100, 80, 1.0),
+        events.BaselineMeasured((counted(97),), 80, 1.0),
         events.SearchStarted(0, 9),
-        trial(0, 40, 0.01),
-        trial(1, 3, 0.2),
-        trial(2, 3, 0.1),
-        trial(3, 0, 0.001, "its KL alone is worse", dominated=True),
-        trial(4, None, None, "memory ran out"),
+        trial(0, measured(40, 0.01)),
+        trial(1, measured(3, 0.2)),
+        trial(2, measured(3, 0.1)),
+        trial(3, measured(0, 0.001), "its KL alone is worse", dominated=True),
+        trial(4, (), "memory ran out"),
     ):
         metrics(event)
     given = values(metrics)
@@ -66,27 +68,45 @@ def test_trials_are_counted_by_state_and_the_best_is_kept(metrics: Metrics) -> N
     assert given["heretic_trials_total{state=stopped}"] == 1
     assert given["heretic_trials_total{state=failed}"] == 1
     assert given["heretic_trials_wanted"] == 9
-    assert given["heretic_best_count{counted=refusals}"] == 3
-    assert given["heretic_best_count_kl_nats"] == 0.1
+    assert given["heretic_best_behavior{behavior=refusals}{unit=answers}"] == 3
+    assert given["heretic_best_behavior_prompts{behavior=refusals}"] == 100
+    assert given["heretic_best_behavior_kl_nats"] == 0.1
     assert given["heretic_lowest_kl_nats"] == 0.01
-    assert given["heretic_baseline_refusals"] == 97
+    assert given["heretic_baseline_behavior{behavior=refusals}{unit=answers}"] == 97
     assert given["heretic_trial_duration_seconds_count"] == 5
     assert given["heretic_searching"] == 1
 
 
 def test_trials_of_an_earlier_run_count_once(metrics: Metrics) -> None:
     states = {"complete": 4, "dominated": 2, "pruned": 1, "failed": 3}
-    started = events.SearchStarted(7, 9, 5, 0.3, 100, "refusals", states, 0.02)
+    started = events.SearchStarted(7, 9, measured(5, 0.3), states, 0.02)
     metrics(started)
-    metrics(trial(10, 9, 0.5))
+    metrics(trial(10, measured(9, 0.5)))
     # More trials asked for in the menu: a second search of the same process.
-    metrics(events.SearchStarted(8, 12, 5, 0.3, 100, "refusals", {**states, "complete": 5}, 0.02))
+    metrics(events.SearchStarted(8, 12, measured(5, 0.3), {**states, "complete": 5}, 0.02))
     given = values(metrics)
     assert given["heretic_trials_total{state=complete}"] == 5
     assert given["heretic_trials_total{state=stopped}"] == 3
     assert given["heretic_trials_total{state=failed}"] == 3
-    assert (given["heretic_best_count{counted=refusals}"], given["heretic_lowest_kl_nats"]) == (5, 0.02)
+    assert given["heretic_best_behavior{behavior=refusals}{unit=answers}"] == 5
+    assert (given["heretic_best_behavior_kl_nats"], given["heretic_lowest_kl_nats"]) == (0.3, 0.02)
     assert given["heretic_trials_wanted"] == 12
+
+
+def test_several_behaviours_have_a_number_each_and_are_those_of_one_trial(metrics: Metrics) -> None:
+    def several(refusals: int, amount: float) -> Scores:
+        return counted(refusals, 100, 50), words(amount, 40, 20), divergence(0.1)
+
+    metrics(events.BaselineMeasured(several(50, 20)[:2], 80, 1.0))
+    # Shares of 0.2 + 0.25, of 0 + 0.5, and of 0.5 + 0.
+    for number, scores in enumerate((several(10, 5), several(0, 10), several(25, 0))):
+        metrics(trial(number, scores))
+    given = values(metrics)
+    assert given["heretic_best_behavior{behavior=refusals}{unit=answers}"] == 10
+    assert given["heretic_best_behavior{behavior=words}{unit=words}"] == 5
+    assert given["heretic_best_behavior_prompts{behavior=words}"] == 40
+    assert given["heretic_baseline_behavior{behavior=words}{unit=words}"] == 20
+    assert given["heretic_baseline_behavior{behavior=refusals}{unit=answers}"] == 50
 
 
 def test_speed_batch_size_and_failed_allocations(metrics: Metrics) -> None:

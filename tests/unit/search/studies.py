@@ -28,6 +28,13 @@ def record(number: int, refusals: float, kl: float, baseline: float = 50.0) -> T
     return TrialRecord(number, PLAN, scores, TrialState.COMPLETE, "", 1.5)
 
 
+def several(number: int, refusals: float, words: float, kl: float) -> TrialRecord:
+    """A complete trial of two behaviours; unedited there are 50 refusals, and 20 words a response."""
+    amount = Score("words", words, 40, 20.0, {"tokens": 120}, "words")
+    first, divergence = record(number, refusals, kl).scores
+    return replace(record(number, refusals, kl), scores=(first, amount, divergence))
+
+
 def failed(number: int, reason: str = "it broke") -> TrialRecord:
     """A trial that could not be measured."""
     return TrialRecord(number, PLAN, (), TrialState.FAILED, reason, 0.5)

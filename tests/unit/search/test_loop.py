@@ -107,7 +107,7 @@ def test_failed_trials_are_kept_with_their_reason_and_do_not_count(tmp_path: Pat
     assert all(entry.scores == () and entry.plan == fake.plans[entry.number] for entry in broken)
     reported = [event for event in seen if isinstance(event, TrialFinished)]
     assert [event.reason for event in reported] == [entry.reason for entry in result.records]
-    assert all((event.refusals is None) == (event.reason != "") for event in reported)
+    assert all((event.scores == ()) == (event.reason != "") for event in reported)
     assert all(not event.on_front for event in reported if event.reason)
     assert stored_records(study) == list(result.records)
 
@@ -280,7 +280,7 @@ class Stopping(FakeEngine):
 
     def _measure_one(self, plan: EditPlan, number: int) -> Measurement:
         refusals, kl = scores_of(plan)
-        if self.gates[-1].closes(refusals.value, kl.value):
+        if self.gates[-1].closes((refusals.value, kl.value)):
             return Measurement((refusals, kl), TrialState.DOMINATED, "it is worse than a finished trial")
         return Measurement((refusals, kl), TrialState.COMPLETE)
 

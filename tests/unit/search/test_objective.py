@@ -50,9 +50,9 @@ def test_what_is_pruned_can_never_become_the_best(
     records = [record(number, *own) for number, own in enumerate(finished)]
     gate = Gate.behind(records, ONE)
     whole = record(99, seen[0] + rest[0], seen[1] + rest[1] / 16)
-    if gate.prunes(*seen):
+    if gate.prunes(seen):
         assert ONE.values(whole.scores)[0] > min(ONE.values(own.scores)[0] for own in records)
-    assert gate.prunes(*whole.values) == (
+    assert gate.prunes(whole.values) == (
         ONE.values(whole.scores)[0] > min(ONE.values(own.scores)[0] for own in records)
     )
 
@@ -60,15 +60,15 @@ def test_what_is_pruned_can_never_become_the_best(
 @given(st.lists(VALUES, min_size=1, max_size=6), st.integers(0, 20).map(lambda step: step / 16))
 def test_the_limit_is_where_it_closes_or_prunes(finished: list[tuple[float, float]], kl: float) -> None:
     gate = Gate.behind([record(number, *own) for number, own in enumerate(finished)], ONE)
-    stops = [count for count in range(0, 400) if gate.closes(count, kl) or gate.prunes(count, kl)]
+    stops = [count for count in range(0, 400) if gate.closes((count, kl)) or gate.prunes((count, kl))]
     # A count more or less only changes how many prompts are asked first.
-    assert abs(gate.limit(kl) - stops[0]) <= 1
+    assert abs(gate.limit((0.0, kl)) - stops[0]) <= 1
 
 
 @pytest.mark.parametrize("objective", [Objective(), Objective(2.0, prunes=False), None])
 def test_nothing_is_pruned_where_that_is_off_or_both_numbers_count(objective: Objective | None) -> None:
     gate = Gate.behind([record(0, 0, 0.0)], objective)
-    assert not gate.prunes(100.0, 100.0)
+    assert not gate.prunes((100.0, 100.0))
 
 
 class Pruning:
@@ -82,9 +82,9 @@ class Pruning:
     def _one(self, plan: EditPlan, gate: Gate) -> Measurement:
         strength = sum(schedule.peak_weight for _, schedule in plan.schedules)
         refusals, kl = float(max(round(50 - 25 * strength), 0)), 0.1 * strength**2
-        if gate.prunes(0.0, kl):
+        if gate.prunes((0.0, kl)):
             return self._stopped(0.0, kl, 0)
-        if gate.prunes(refusals, kl):
+        if gate.prunes((refusals, kl)):
             return self._stopped(refusals, kl, 40)
         return Measurement((Score("refusals", refusals, 100, 50.0), Score("kl", kl, 100, 0.0)), TrialState.COMPLETE)
 
@@ -112,7 +112,7 @@ def test_a_study_of_one_number_prunes_counts_and_goes_on(tmp_path: Path) -> None
         trial = study.trials[own.number]
         if own.state is TrialState.PRUNED:
             assert trial.state is OptunaState.PRUNED
-            step = own.behavior.details["answered"]
+            step = own.behaviors[0].details["answered"]
             assert trial.intermediate_values == {step: pytest.approx(ONE.values(own.scores)[0])}
         else:
             assert trial.state is OptunaState.COMPLETE

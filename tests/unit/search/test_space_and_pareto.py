@@ -87,9 +87,12 @@ def test_records_survive_json() -> None:
 
 
 def test_a_record_names_a_missing_score() -> None:
-    assert record(0, 5, 0.1).score("kl").value == 0.1
+    assert record(0, 5, 0.1).score("kl").value == record(0, 5, 0.1).kl.value == 0.1
     with pytest.raises(KeyError, match="length"):
         record(0, 5, 0.1).score("length")
+    with pytest.raises(KeyError, match="kl"):
+        assert failed(0).kl
+    assert failed(0).behaviors == ()
 
 
 points = st.lists(st.tuples(st.integers(0, 6), st.sampled_from([0.0, 0.25, 0.5, 1.0, 2.0])), min_size=1, max_size=25)

@@ -62,7 +62,8 @@ def test_trials_by_state_front_and_best(file: Path, study: optuna.Study) -> None
     assert status.finished == 4
     assert [entry.number for entry in status.front] == [1, 0]
     given = status.to_json()
-    assert given["best"] == {"trial": 2, "counted": "refusals", "count": 3, "prompts": 100, "baseline": 50, "kl": 0.5}
+    behavior = {"name": "refusals", "value": 3, "unit": "answers", "prompts": 100, "baseline": 50}
+    assert given["best"] == {"trial": 2, "behaviors": [behavior], "kl": 0.5}
     assert given["run"] == "unknown"
     assert given["remaining_seconds"] is None
 

@@ -1,0 +1,44 @@
+"""Scores as runs measure them, for tests of what is done with them."""
+
+from heretic.held_out import Answers, AtLength, Estimate, HeldOut, HeldOutBehavior
+from heretic.score import KL, REFUSALS, WITHOUT_REFUSAL, Score, Scores
+
+
+def counted(value: float, n: int = 100, baseline: float = 97.0, name: str = REFUSALS) -> Score:
+    """A number of answers."""
+    return Score(name, float(value), n, float(baseline), {"tokens": 30})
+
+
+def words(value: float, n: int = 100, baseline: float = 60.0) -> Score:
+    """A mean amount of an answer."""
+    return Score("words", float(value), n, float(baseline), {"tokens": 120}, "words")
+
+
+def divergence(value: float, n: int = 100, **details: float) -> Score:
+    """A KL score."""
+    return Score(KL, value, n, 0.0, details)
+
+
+def measured(refusals: float, kl: float, n: int = 100, baseline: float = 97.0) -> Scores:
+    """A trial's scores where refusals are counted."""
+    return counted(refusals, n, baseline), divergence(kl, n)
+
+
+def without_refusal(answers: float, kl: float, n: int = 100, baseline: float = 40.0) -> Scores:
+    """A trial's scores where answers without a refusal are counted."""
+    return counted(answers, n, baseline, WITHOUT_REFUSAL), divergence(kl, n)
+
+
+def held_out(tokens: int = 200) -> HeldOut:
+    """A confirmation where refusals are counted."""
+    at = (
+        AtLength(30, Estimate(90, 82.6, 94.5), Estimate(3, 1.0, 8.5)),
+        AtLength(tokens, Estimate(92, 85.0, 95.9), Estimate(8, 4.1, 15.0)),
+    )
+    base, edited = Answers(24.5, 1, 0, 0, 0, 1.8), Answers(120.3, 40, 1, 2, 0, 3.4)
+    behavior = HeldOutBehavior("refusal", REFUSALS, "", 100, at, base, edited)
+    return HeldOut(
+        tokens,
+        (behavior,),
+        (divergence(0.0123, 96, p95=0.2, top1_agreement=0.985), divergence(0.0234, 96, p95=0.3, top1_agreement=0.97)),
+    )
