@@ -7,6 +7,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.text import Text
 
+from heretic.interface.capability_lines import capability_rows
 from heretic.interface.formatting import clean, clean_line, hang, plural, trial_number
 from heretic.interface.lines import Row, loading_hint, parameter_text, rows, trial_line
 from heretic.interface.progress import Best, GradientProgress, ProgressBar, SearchProgress
@@ -121,7 +122,7 @@ class ConsoleReporter:
         else:
             if isinstance(event, events.ModelLoaded):
                 self._architecture = event.architecture
-            self._print_rows(rows(event))
+            self._print_rows([*rows(event), *capability_rows(event)])
             if self.level <= LEVELS["debug"]:
                 self._print_rows(detail_rows(event))
 
