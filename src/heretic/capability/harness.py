@@ -5,7 +5,9 @@ published ones.
 """
 
 import copy
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -26,6 +28,7 @@ LARGEST_BATCH = {"cpu": 4}
 """By kind of device: the harness keeps the predictions of whole sequences, and a host out of memory raises nothing."""
 LARGEST_BATCH_ELSEWHERE = 32
 
+_HARNESS_LOGGER = "lm_eval.models.huggingface"
 _NO_MEASURES = ("name", "alias", "sample_len", "sample_count")
 _LOADING_ERRORS = (*READING_ERRORS, ImportError, LookupError)
 
@@ -157,12 +160,13 @@ def run_benchmarks(runner: ModelRunner, names: Sequence[str], limit: int | None)
 
     loaded = runner.loaded
     largest = LARGEST_BATCH.get(loaded.device.type, LARGEST_BATCH_ELSEWHERE)
-    wrapped = HFLM(
-        pretrained=loaded.model,
-        # The harness sets the padding of what it gets.
-        tokenizer=copy.deepcopy(loaded.tokenizer),
-        batch_size=min(runner.calibration.batch_size, largest),
-    )
+    with _only_errors(_HARNESS_LOGGER):
+        wrapped = HFLM(
+            pretrained=loaded.model,
+            # The harness sets the padding of what it gets.
+            tokenizer=copy.deepcopy(loaded.tokenizer),
+            batch_size=min(runner.calibration.batch_size, largest),
+        )
     try:
         results = simple_evaluate(
             wrapped,
@@ -178,6 +182,18 @@ def run_benchmarks(runner: ModelRunner, names: Sequence[str], limit: int | None)
             f"{', '.join(names)} out of --benchmarks."
         ) from error
     return measures_of(results)
+
+
+@contextmanager
+def _only_errors(name: str) -> Iterator[None]:
+    """Keep a logger's warnings back, here those about getting a model instead of its name, which is meant."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def measures_of(results: Mapping[str, Any]) -> dict[MeasureKey, Measure]:
