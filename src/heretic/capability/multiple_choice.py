@@ -8,6 +8,7 @@ from torch import Tensor
 
 from heretic.capability.questions import LETTERS, Category, Question, QuestionSet
 from heretic.errors import ModelError, TrialFailed
+from heretic.evaluation.divergence import agree
 from heretic.models.runner import ModelRunner
 from heretic.prompts.types import Prompt
 
@@ -178,6 +179,16 @@ def choices_of(logits: Tensor, letters: Sequence[int]) -> Tensor:
     if not bool(torch.isfinite(candidates).all()):
         raise TrialFailed("the model's logits are not finite")
     return candidates.argmax(-1)
+
+
+@torch.inference_mode()
+def padding_matters(runner: ModelRunner, prepared: PreparedQuestions) -> bool:
+    """Whether the shortest prompt is answered otherwise beside the longest, as by models that read their padding."""
+    shortest, *_, longest = sorted((*prepared.encoded, *prepared.encoded), key=len)
+    if len(shortest) == len(longest):
+        return False
+    alone = runner.first_token_logits([shortest])
+    return not agree(alone, runner.first_token_logits([shortest, longest])[:1])
 
 
 @torch.inference_mode()

@@ -13,7 +13,13 @@ from heretic.capability.harness import (
     compare_measures,
     run_benchmarks,
 )
-from heretic.capability.multiple_choice import Answers, PreparedQuestions, answer_questions, prepare_questions
+from heretic.capability.multiple_choice import (
+    Answers,
+    PreparedQuestions,
+    answer_questions,
+    padding_matters,
+    prepare_questions,
+)
 from heretic.capability.questions import QuestionSet, load_questions
 from heretic.config import Settings
 from heretic.errors import ModelError, TrialFailed
@@ -23,6 +29,7 @@ from heretic.observability.events import CapabilityMeasured, CapabilityStarted, 
 
 UNEDITED = "unedited"
 EDITED = "edited"
+_ANSWERING = "answering multiple-choice questions"
 
 
 def wants_validation(settings: Settings) -> bool:
@@ -122,6 +129,13 @@ class CapabilityCheck:
             )
         if prepared.left_out:
             emit(Warned(f"{prepared.left_out} questions do not fit into the model's context and are left out."))
+        matters, self._runner = backing_off(
+            self._runner,
+            lambda runner: runner.calibration.batch_size > 1 and padding_matters(runner, prepared),
+            _ANSWERING,
+        )
+        if matters:
+            self._runner = self._runner.calibrated(batch_size=1)
         return prepared
 
     def compare(self) -> CapabilityResult:
@@ -157,9 +171,7 @@ class CapabilityCheck:
         emit(CapabilityStarted(which, self._source, count, tuple(self._settings.benchmarks)))
 
     def _answer(self, prepared: PreparedQuestions) -> Answers:
-        answers, self._runner = backing_off(
-            self._runner, lambda runner: answer_questions(runner, prepared), "answering multiple-choice questions"
-        )
+        answers, self._runner = backing_off(self._runner, lambda runner: answer_questions(runner, prepared), _ANSWERING)
         return answers
 
     def _benchmark(self) -> dict[MeasureKey, Measure]:

@@ -37,8 +37,8 @@ def _question_lines(questions: Mapping[str, Any]) -> list[str]:
         "",
         *_table(("Category", "Questions", "Base model", "Edited model", "Difference (95 % interval)"), rows),
         "",
-        f"{overall['became_wrong']} right answers became wrong and {overall['became_right']} wrong ones right (exact "
-        f"McNemar test: p = {overall['p_value']:.2g}). Differences are in percentage points, their intervals are those "
+        f"{overall['became_wrong']} answers became wrong and {overall['became_right']} right (exact McNemar test: p = "
+        f"{overall['p_value']:.2g}). Differences are in percentage points, their intervals are those "
         "of pairs (Newcombe's method); guessing gives 25 %.",
         "",
     ]

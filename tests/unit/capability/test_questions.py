@@ -151,7 +151,9 @@ def hub(monkeypatch):
     def load_dataset(name, subject):
         asked.append((name, subject))
         if subject not in MMLU_SUBJECTS:
-            raise ValueError(f"BuilderConfig '{subject}' not found. Available: ['all', 'philosophy', 'auxiliary_train']")
+            raise ValueError(
+                f"BuilderConfig '{subject}' not found. Available: ['all', 'philosophy', 'auxiliary_train']"
+            )
         questions = rows({subject: 13})
         return DatasetDict({"test": as_table(questions[4:]), "dev": as_table(questions[:5])})
 
