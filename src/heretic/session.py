@@ -4,13 +4,15 @@ The picker and the automatic choice both work through this, so that they do the 
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
+from typing import Any
 
 import optuna
 
+from heretic.capability.validate import CapabilityCheck, CapabilityResult, check_capability
 from heretic.confirmation import Confirmation
 from heretic.edits.adapter import adapter_factors, adapter_obstacle
 from heretic.edits.algebra import Edit
@@ -20,6 +22,7 @@ from heretic.errors import (
     ConfigurationError,
     ExportError,
     HereticError,
+    ModelError,
     OutOfMemoryError,
     PromptError,
     TrialFailed,
@@ -72,6 +75,9 @@ class Session:
         # By trial number: scores in the weights, by ordinary passes.
         self._rescored: dict[int, Scores] = {}
         self._confirmation: Confirmation | None = None
+        self._checks: dict[tuple[bool, tuple[str, ...]], CapabilityCheck] = {}
+        # By trial number: the last of these comparisons.
+        self._capabilities: dict[int, dict[str, Any]] = {}
         # By trial number: what held-out prompts showed.
         self._held_out: dict[int, tuple[HeldOut, tuple[Example, ...]]] = {}
         # By trial number: scores of the weights that are saved, where the search ran on quantised ones.
@@ -183,6 +189,34 @@ class Session:
             emit(HeldOutMeasured(record.number, found, scores, time.perf_counter() - started))
         return self._held_out[record.number][0]
 
+    def validate(self, benchmarks: Sequence[str] | None = None) -> CapabilityResult | None:
+        """Compare what the applied trial is able to do with the unedited model. Emits CapabilityMeasured.
+
+        None, with a warning, where it cannot be done: the trial can be used all the same.
+
+        Args:
+            benchmarks: Tasks to run instead of those of the settings, without further questions.
+        """
+        record, _scores = self.applied
+        settings = self.bench.settings
+        if benchmarks is not None:
+            settings = settings.model_copy(update={"benchmarks": list(benchmarks), "enable_validation": False})
+        asked = (settings.enable_validation, tuple(settings.benchmarks))
+        try:
+            if asked not in self._checks:
+                check_capability(settings)
+                self.bench.editor.restore()
+                try:
+                    self._checks[asked] = CapabilityCheck(settings, self.bench.runner)
+                finally:
+                    self.bench.editor.apply(self._edits)
+            result = self._checks[asked].compare()
+        except (ModelError, OutOfMemoryError, TrialFailed, UserError) as error:
+            emit(Warned(f"What the model is able to do is not measured: {str(error).removesuffix('.')}."))
+            return None
+        self._capabilities[record.number] = result.to_json()
+        return result
+
     @property
     def examples(self) -> tuple[Example, ...]:
         """Held-out prompts with both models' answers; none where the applied trial is not confirmed."""
@@ -282,6 +316,7 @@ class Session:
             search_scores=() if quantization == "none" else scores,
             goal=bench.settings.goal,
             held_out=self._held_out[record.number][0] if record.number in self._held_out else None,
+            capability=self._capabilities.get(record.number),
             descriptions=tuple(own.pack.card for own in bench.prompts.behaviors),
         )
         return save_model(

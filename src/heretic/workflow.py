@@ -8,6 +8,7 @@ import optuna
 
 import heretic
 from heretic.adjusting.prepare import check_adjustments
+from heretic.capability.validate import check_capability, wants_validation
 from heretic.comparison import compare
 from heretic.config import LoadedSettings, Settings
 from heretic.direction_sources import read_sources
@@ -117,6 +118,7 @@ def check_destinations(settings: Settings) -> None:
             "--normalization none or choose --save-format merged."
         )
     check_adjustments(settings)
+    check_capability(settings)
     if settings.auto_select and settings.auto_select_path is not None:
         check_target(Path(settings.auto_select_path))
     if settings.auto_select and settings.hf_upload is not None:
@@ -162,6 +164,8 @@ def deliver(session: Session) -> None:
     settings = session.bench.settings
     session.apply(session.suggested)
     session.confirm()
+    if wants_validation(settings):
+        session.validate()
     export_format = ExportFormat(settings.save_format)
     folder = None
     if settings.auto_select_path is not None:

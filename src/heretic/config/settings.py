@@ -22,6 +22,7 @@ from heretic.config.sections import (
     OutputSection,
     PromptSection,
     SearchSection,
+    ValidationSection,
     WatchSection,
 )
 
@@ -49,6 +50,7 @@ class Settings(
     WatchSection,
     OutputSection,
     SearchSection,
+    ValidationSection,
     EvaluationSection,
     EditSection,
     DirectionSection,

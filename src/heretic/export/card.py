@@ -7,6 +7,7 @@ from huggingface_hub import ModelCardData
 
 import heretic
 from heretic.edits.plan import EditPlan, Normalization, Scope
+from heretic.export.capability_card import capability_lines
 from heretic.export.content import ExportContent, ExportFormat
 from heretic.export.held_out_card import held_out_section
 from heretic.export.manifest import score_interval
@@ -200,6 +201,17 @@ def _measured(content: ExportContent) -> str:
     return "\n\n".join(["## What was measured", table, *notes])
 
 
+def _further(content: ExportContent) -> list[str]:
+    """What was measured after the search, a section each."""
+    sections = []
+    if content.held_out is not None:
+        searched = content.search_scores or content.scores
+        sections.append(held_out_section(content.held_out, searched, content.search_quantization))
+    if content.capability is not None:
+        sections.append("\n".join(capability_lines(content.capability)))
+    return sections
+
+
 def _trusting(loaded: LoadedModel) -> str:
     """Arguments that let the model's own code run, as it was when the model was edited."""
     if loaded.code is None:
@@ -247,23 +259,16 @@ def model_card(
     license_text = (
         f"the base model's licence, {_code(origin.license)}," if origin.license else "the base model's licence"
     )
+    edited = "one behaviour" if len(content.behaviors) == 1 else f"{len(content.behaviors)} behaviours"
     body = "\n\n".join(
         [
             f"# {_code(loaded.name)}, edited with Heretic",
-            f"This is {base} with one behaviour edited in its weights by Heretic {heretic.__version__}. "
+            f"This is {base} with {edited} edited in its weights by Heretic {heretic.__version__}. "
             f"It falls under {license_text} like any derivative of it. "
             "`heretic_metadata.json` holds all settings, versions and the checksum of every file.",
             _changed(content, layer_count),
             _measured(content),
-            *(
-                [
-                    held_out_section(
-                        content.held_out, content.search_scores or content.scores, content.search_quantization
-                    )
-                ]
-                if content.held_out
-                else []
-            ),
+            *_further(content),
             _loading(loaded, export_format, origin.hub_id),
             _RESPONSIBLE_USE.format(effect=_EFFECTS[content.goal]),
         ]

@@ -36,6 +36,7 @@ class ExportContent:
         search_scores: The scores of the edit on those weights, where they are not the weights that are saved.
         adjustments: What every plan of the run was changed by, in sentences.
         held_out: What held-out prompts showed, on the weights that were searched; None where it was not measured.
+        capability: What the model is able to do beside the unedited one, as JSON; None where it was not measured.
         descriptions: What the behaviours' packs say of them in a card.
         goal: ``remove`` or ``strengthen``: what the edit does to the behaviour.
     """
@@ -53,6 +54,7 @@ class ExportContent:
     goal: str = "remove"
     descriptions: tuple[str, ...] = ()
     held_out: HeldOut | None = None
+    capability: Mapping[str, Any] | None = None
 
     @property
     def shown_trial(self) -> int | None:

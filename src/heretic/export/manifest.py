@@ -69,6 +69,7 @@ class Manifest:
     files: Mapping[str, FileEntry]
     adjustments: tuple[str, ...] = ()
     held_out: Mapping[str, Any] | None = None
+    capability: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The manifest as plain JSON values."""
@@ -85,6 +86,7 @@ class Manifest:
             "directions": dict(self.directions),
             "adjustments": list(self.adjustments),
             "held_out": None if self.held_out is None else dict(self.held_out),
+            "capability": None if self.capability is None else dict(self.capability),
             "settings": dict(self.settings),
             "verification": dict(self.verification),
             "versions": dict(self.versions),
@@ -121,6 +123,7 @@ class Manifest:
             # Folders of earlier versions say nothing about it.
             adjustments=tuple(data.get("adjustments", ())),
             held_out=data.get("held_out"),
+            capability=data.get("capability"),
         )
 
 
@@ -191,6 +194,7 @@ def write_manifest(
         files=checksums(files_of(folder)),
         adjustments=content.adjustments,
         held_out=None if content.held_out is None else publishable(content.held_out.to_json()),
+        capability=None if content.capability is None else publishable(content.capability),
     )
     text = json.dumps(manifest.to_json(), indent=2, ensure_ascii=True) + "\n"
     (folder / MANIFEST_NAME).write_text(text, encoding="ascii")

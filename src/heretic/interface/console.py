@@ -7,7 +7,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.text import Text
 
-from heretic.interface import held_out_lines, lines
+from heretic.interface import capability_lines, held_out_lines, lines
 from heretic.interface.formatting import clean, clean_line, hang, plural, trial_number
 from heretic.interface.lines import loading_hint, parameter_text, trial_line
 from heretic.interface.progress import Best, GradientProgress, ProgressBar, SearchProgress
@@ -20,7 +20,7 @@ from heretic.score import WITHOUT_REFUSAL, behaviors_of
 LABEL_WIDTH = 15
 _DETAIL_INDENT = 4
 _PIPE_SUMMARIES = 10
-LINES = (lines, held_out_lines)
+LINES = (lines, held_out_lines, capability_lines)
 """Modules that register rows of events."""
 _COUNTED_NOUNS = {WITHOUT_REFUSAL: "answers without refusal"}
 

@@ -121,4 +121,11 @@ def chat(session: Session) -> None:
     chat_loop(session.stream, session.bench.settings.system_prompt or None, f"Trial {trial_number(record.number)}")
 
 
-ACTIONS = {Action.SAVE: save, Action.UPLOAD: upload, Action.CHAT: chat}
+def benchmark(session: Session) -> None:
+    """Ask for benchmarks, and compare the trial with the unedited model."""
+    names = picker.ask_benchmarks()
+    if names is not None:
+        session.validate(names)
+
+
+ACTIONS = {Action.SAVE: save, Action.UPLOAD: upload, Action.CHAT: chat, Action.BENCHMARK: benchmark}

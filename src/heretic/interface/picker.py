@@ -51,6 +51,7 @@ class Action(str, Enum):
     SAVE = "save"
     UPLOAD = "upload"
     CHAT = "chat"
+    BENCHMARK = "benchmark"
     BACK = "back"
     QUIT = "quit"
 
@@ -267,12 +268,26 @@ def pick_action(record: TrialRecord) -> Action:
             Choice("Save the model to a folder", value=Action.SAVE),
             Choice("Upload the model to the hub", value=Action.UPLOAD),
             Choice("Chat with the model", value=Action.CHAT),
+            Choice("Measure what the model is able to do", value=Action.BENCHMARK),
             Choice("Back to the list of trials", value=Action.BACK),
             Choice("Quit", value=Action.QUIT),
         ],
         _BACK_HINT,
     )
     return answer if isinstance(answer, Action) else Action.BACK
+
+
+def ask_benchmarks() -> list[str] | None:
+    """Tasks of the Language Model Evaluation Harness, none for multiple-choice questions. None means back.
+
+    Raises:
+        SelectionError: No terminal.
+    """
+    require_terminal("ask for benchmarks")
+    answer = _ask(
+        questionary.text("Benchmarks (tasks of lm_eval, by comma); empty for multiple-choice questions:", style=_STYLE)
+    )
+    return None if answer is None else [name.strip() for name in str(answer).split(",") if name.strip()]
 
 
 def ask_save_path(default: str | Path) -> Path | None:

@@ -6,6 +6,7 @@ Payloads hold plain values only, so that this module imports nothing of Heretic 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from heretic.held_out import HeldOut
 from heretic.redaction import without_secrets
@@ -515,3 +516,21 @@ def subscribed(handler: Handler) -> Iterator[None]:
         yield
     finally:
         _handlers.remove(handler)
+
+
+@dataclass(frozen=True, slots=True)
+class CapabilityStarted(Event):
+    """The ``unedited`` or ``edited`` model (`which`) is asked so many questions, and runs these benchmarks."""
+
+    which: str
+    source: str
+    questions: int
+    benchmarks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CapabilityMeasured(Event):
+    """What the edited model is able to do beside the unedited one, see capability.CapabilityResult.to_json."""
+
+    result: Mapping[str, Any]
+    seconds: float

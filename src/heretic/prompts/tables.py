@@ -21,7 +21,8 @@ FILE_FORMATS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "p
 OFFLINE_HINT = "bundled:refusal/target and bundled:refusal/baseline need no network"
 
 _STORED = ("state.json", "dataset_dict.json")
-_READING_ERRORS = (OSError, ValueError, TypeError, DatasetsError)
+READING_ERRORS = (OSError, ValueError, TypeError, DatasetsError)
+"""What the datasets library raises for reasons that are not Heretic's."""
 
 
 def read_table(specification: Specification, split: Split) -> Iterator[str]:
@@ -113,7 +114,7 @@ def _explained(specification: Specification, path: Path) -> Iterator[None]:
     """Put what the datasets library raises into words."""
     try:
         yield
-    except _READING_ERRORS as error:
+    except READING_ERRORS as error:
         name = specification.dataset
         problem = _configuration_problem(specification, error)
         if problem is None:
@@ -123,20 +124,26 @@ def _explained(specification: Specification, path: Path) -> Iterator[None]:
 
 
 def _configuration_problem(specification: Specification, error: Exception) -> str | None:
-    match = re.search(r"(?:available configs|Available):\s*\[(.*?)\]", str(error))
-    if match is None:
+    names = known_configurations(error)
+    if not names:
         return None
     which = "several configurations" if specification.config is None else f"no configuration {specification.config}"
-    names = match[1].replace("'", "")
-    return f"{specification.dataset} has {which}; it has {names}: set 'config' to one of them"
+    return f"{specification.dataset} has {which}; it has {', '.join(names)}: set 'config' to one of them"
 
 
-def hub_problem(name: str, error: BaseException) -> str:
+def known_configurations(error: BaseException) -> list[str]:
+    """The configurations of a dataset, which the datasets library names where another one was asked for, or none."""
+    match = re.search(r"(?:available configs|Available):\s*\[(.*?)\]", str(error))
+    return [] if match is None else [name.strip() for name in match[1].replace("'", "").split(",")]
+
+
+def hub_problem(name: str, error: BaseException, offline_hint: str = OFFLINE_HINT) -> str:
     """Why a hub dataset cannot be read, and what to do, without the full stop.
 
     Args:
         name: The dataset.
         error: What the datasets library raised; it keeps the cause of some failures only in its words.
+        offline_hint: What can be read without a network instead.
     """
     found = hub_failure(causes(error))
     failure = None if found is None else found[0]
@@ -144,23 +151,23 @@ def hub_problem(name: str, error: BaseException) -> str:
     if failure is HubFailure.GATED or "gated dataset" in text:
         return (
             f"{name} is gated: accept its conditions on its page (https://huggingface.co/datasets/{name}), then "
-            f"{LOG_IN} ({OFFLINE_HINT})"
+            f"{LOG_IN} ({offline_hint})"
         )
     if failure is HubFailure.NO_REVISION or text.startswith("Revision "):
         return f"{name} has no such branch, tag or commit on the hub; check 'revision'"
     if failure is HubFailure.DENIED:
-        return f"the hub refuses access to {name}; {LOG_IN} ({OFFLINE_HINT})"
+        return f"the hub refuses access to {name}; {LOG_IN} ({offline_hint})"
     if failure is HubFailure.NO_REPOSITORY or isinstance(error, DatasetNotFoundError):
         return (
             f"there is no file or folder {name} here and no such dataset on the hub, or it is private; check the name, "
-            f"or {LOG_IN} ({OFFLINE_HINT})"
+            f"or {LOG_IN} ({offline_hint})"
         )
     if failure is HubFailure.UNREACHABLE:
         return (
             f"there is no file or folder {name} here, and the hub cannot be reached; check the name or the network "
-            f"({OFFLINE_HINT})"
+            f"({offline_hint})"
         )
-    return f"{name} cannot be read ({_detail(error)}); check its name, 'config' and 'revision' ({OFFLINE_HINT})"
+    return f"{name} cannot be read ({_detail(error)}); check its name, 'config' and 'revision' ({offline_hint})"
 
 
 def _detail(error: BaseException) -> str:

@@ -112,6 +112,8 @@ def _sample(setting):
         "load_directions": (["a.safetensors"], "a.safetensors"),
         "load_directions_weights": ([1.0, -2.0], "1,-2"),
         "layer_profile": ([[0.0, 0.5, 0.5]], "[[0.0, 0.5, 0.5]]"),
+        "mmlu_categories": (["philosophy", "sociology"], "philosophy,sociology"),
+        "benchmarks": (["hellaswag", "arc_easy"], "hellaswag,arc_easy"),
         "transforms": (["projected", "sacred"], '["projected", "sacred"]'),
     }
     if setting.name in special:

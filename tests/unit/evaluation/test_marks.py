@@ -1,5 +1,7 @@
 """Marks: what patterns find, each place once."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -63,5 +65,5 @@ def test_marks_need_patterns() -> None:
 def test_spans_are_in_order_apart_and_not_empty(patterns: list[str], text: str) -> None:
     spans = Marks(patterns).spans(text)
     assert all(start < end for start, end in spans)
-    assert all(before[1] <= after[0] for before, after in zip(spans, spans[1:], strict=False))
+    assert all(before[1] <= after[0] for before, after in pairwise(spans))
     assert Marks(patterns).count(text) == len(spans)

@@ -9,6 +9,8 @@ import pytest
 from rich.console import Console
 from tests.unit.measured import counted, divergence, held_out, measured, without_refusal, words
 
+from heretic.capability.comparison import compare_answers
+from heretic.capability.harness import ComparedMeasure
 from heretic.interface.console import ConsoleReporter
 from heretic.interface.lines import same_kl
 from heretic.interface.rows import rows
@@ -21,6 +23,24 @@ def trial(number: int = 11, **changes: object) -> events.TrialFinished:
     parameters = {"scope": "layer", "mlp.width": "0.5"}
     event = events.TrialFinished(number, 40, measured(3, 0.0123), 1.84, True, "", parameters)
     return dataclasses.replace(event, **changes)  # type: ignore[arg-type]  # names are checked at run time
+
+
+CAPABILITY = {
+    "questions": {
+        "source": "cais/mmlu",
+        "few_shot": {"high_school_computer_science": 3},
+        "overall": compare_answers(["sea", "sea"], [0, 1], [0, 1], [0, 0]).overall.to_json(),
+        "categories": [
+            compare_answers(["high_school_computer_science"] * 2, [0, 1], [0, 1], [0, 0]).categories[0].to_json()
+        ],
+    },
+    "benchmarks": [
+        ComparedMeasure("arc_easy", "acc_norm", "none", 20, True, 0.5, 0.1, 0.25, 0.1, (-0.5, 0.1)).to_json(),
+        ComparedMeasure("gsm8k", "exact_match", "strict-match", 9, True, 0.5, 0.1, 0.25, 0.1, None).to_json(),
+        ComparedMeasure("wikitext", "word_perplexity", "none", 9, False, 12.5, None, 13.5, None, None).to_json(),
+    ],
+    "benchmark_limit": 20,
+}
 
 
 ALL_EVENTS: list[events.Event] = [
@@ -77,6 +97,8 @@ ALL_EVENTS: list[events.Event] = [
     ),
     events.UploadStarted("me/edited", 9, 1_976_000_000),
     events.ModelUploaded("me/edited", "https://huggingface.co/me/edited", True),
+    events.CapabilityStarted("unedited", "cais/mmlu", 240, ("arc_easy",)),
+    events.CapabilityMeasured(CAPABILITY, 62.0),
 ]
 
 

@@ -1,0 +1,193 @@
+"""Several behaviours, counted and measured in amounts: both engines agree, and the gate stops nothing too early."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import pytest
+from tests.unit.engine.pico_engine import BAD, PicoBench, make_bench, plans_for, without
+from tests.unit.engine.test_batched import assert_same, measured
+from tests.unit.engine.test_gated_search import SPACE, Ungated
+from tests.unit.models.pico_runner import make_runner
+from tests.unit.search.studies import IDENTITY, url_of
+
+from heretic.edits.plan import EditPlan, Normalization
+from heretic.engine.answers import AnswerJob
+from heretic.engine.factory import EngineOptions
+from heretic.engine.measurement import Engine, Measurement
+from heretic.engine.padded import PaddedAnswers
+from heretic.evaluation.evaluator import EvaluatorOptions
+from heretic.evaluation.evaluators.density import DensityEvaluator
+from heretic.evaluation.evaluators.length import LengthEvaluator
+from heretic.models.ragged import ragged_obstacle
+from heretic.models.runner import ModelRunner
+from heretic.observability.events import Event, ResponseMeasured, subscribed
+from heretic.prompts.types import Prompt, PromptSet
+from heretic.search.gates import Gate
+from heretic.search.loop import search
+from heretic.search.objective import Objective
+from heretic.search.pareto import dominates, pareto_front
+from heretic.search.record import TrialRecord, TrialState
+from heretic.search.storage import open_study
+
+TOKENS = 8
+WORDY = PromptSet("wordy", tuple(Prompt(text, system="B") for text in ("Tell", "me", "y?", "", "w8", "go on", "k")))
+"""Not as many as the other behaviour has, and only one of them the same."""
+PLANS = plans_for(Normalization.NONE)
+
+
+def with_amounts(family: str, goal: str = "remove", runner: ModelRunner | None = None) -> PicoBench:
+    """Refusals, words, and marks: characters that the model's answers have at different places."""
+    bench = make_bench(family, runner, tokens=TOKENS, goal=goal)
+    texts = [response.text for response in bench.runner.generate(WORDY.prompts, 5)]
+    marks = sorted({character for character in "".join(texts) if character.isalnum()})[::2]
+    options = EvaluatorOptions(response_tokens=6, goal=goal, patterns=tuple(marks) or ("a",), behavior="odd characters")
+    words = LengthEvaluator(bench.runner, WORDY, options)
+    density = DensityEvaluator(bench.runner, WORDY, replace(options, response_tokens=5))
+    return replace(bench, behaviors=(*bench.behaviors, words, density))
+
+
+def assert_telling(bench: PicoBench, expected: Sequence[Measurement]) -> None:
+    """A comparison of nothing with nothing would agree."""
+    for place in range(len(bench.behaviors)):
+        values = {bench.behaviors[place].baseline.value, *(own.scores[place].value for own in expected)}
+        assert len(values) > 1, (place, values)
+
+
+@pytest.mark.parametrize("goal", ["remove", "strengthen"])
+@pytest.mark.parametrize("family", ["llama", "gpt2", "qwen3_moe", "falcon_h1", "lfm2"])
+def test_both_engines_measure_every_behaviour_the_same(family: str, goal: str) -> None:
+    bench = with_amounts(family, goal)
+    expected = measured(bench.inplace(), PLANS)
+    assert_telling(bench, expected)
+    engine = bench.batched()
+    ragged = ragged_obstacle(bench.runner.loaded) is None
+    assert [type(job) for job in engine._answers] == [AnswerJob if ragged else PaddedAnswers] * 3
+    # Twice: the second time prompts are asked in another order, and drafts are there.
+    assert_same(measured(engine, PLANS), expected)
+    assert_same(measured(engine, PLANS[::-1]), expected[::-1])
+    units = [score.unit for score in expected[0].scores]
+    assert units == ["", "words", "marks per 100 words", ""]
+    assert [score.n for score in expected[0].scores[:3]] == [len(BAD), len(WORDY), len(WORDY)]
+
+
+@pytest.mark.parametrize("part", ["shared_prefix", "kept_layers", "early_verdicts", "drafts"])
+def test_no_saving_changes_a_score(part: str) -> None:
+    bench = with_amounts("llama")
+    assert_same(measured(bench.batched(without(part)), PLANS), measured(bench.inplace(), PLANS))
+
+
+@pytest.mark.parametrize("rows", [1, 4])
+def test_answers_do_not_depend_on_how_many_rows_are_decoded_at_once(rows: int) -> None:
+    bench = with_amounts("llama")
+    engine = bench.batched()
+    for job in engine._answers:
+        job._rows = rows
+    assert_same(measured(engine, PLANS), measured(bench.inplace(), PLANS))
+
+
+def test_every_answer_is_reported_once_for_its_behaviour() -> None:
+    bench = with_amounts("llama")
+    engine = bench.batched()
+    seen: list[Event] = []
+    with subscribed(seen.append):
+        found = engine.measure(PLANS, (7, 8, 9), Gate())
+    events = [event for event in seen if isinstance(event, ResponseMeasured)]
+    asked = [prompt.user for prompts in (BAD, WORDY, WORDY) for prompt in prompts.prompts]
+    for number, own in zip((7, 8, 9), found, strict=True):
+        mine = [event for event in events if event.trial == number]
+        assert sorted(event.prompt for event in mine) == sorted(asked)
+        words = [float(event.verdict.removesuffix(" words")) for event in mine if event.verdict.endswith(" words")]
+        assert sum(words) / len(WORDY) == pytest.approx(own.scores[1].value)
+
+
+def nothing_finished_by(bench: PicoBench) -> tuple[EditPlan, Measurement]:
+    plan = PLANS[0]
+    (whole,) = bench.inplace().measure([plan], [0], Gate())
+    return plan, whole
+
+
+@pytest.mark.parametrize("family", ["llama", "falcon_h1"])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_trial_stops_at_the_behaviour_that_decides_and_no_other_is_asked(family: str, place: int) -> None:
+    bench = with_amounts(family)
+    plan, whole = nothing_finished_by(bench)
+    values = [score.value for score in whole.scores]
+    assert values[place] > 0, "nothing would be tested"
+    # Better by far in one behaviour, and worse in none of those before it.
+    finished = [*(0.0 for _ in values[:place]), values[place] / 2, *(0.0 for _ in values[place + 1 : -1]), 0.0]
+    for earlier in range(place):
+        finished[earlier] = values[earlier]
+    for later in range(place + 1, 3):
+        finished[later] = -1.0
+    (stopped,) = bench.batched(EngineOptions(1)).measure([plan], [1], Gate((tuple(finished),)))
+    assert stopped.state is TrialState.DOMINATED
+    assert f"{whole.scores[place].label} so far" in stopped.reason
+    answered = [score.details["answered"] for score in stopped.scores[:-1]]
+    prompts = [len(own.prompts) for own in bench.behaviors]  # type: ignore[attr-defined]  # all of these have prompts
+    assert answered[:place] == prompts[:place]
+    assert 0 < answered[place] <= prompts[place]
+    assert answered[place + 1 :] == [0] * (2 - place)
+    for score, true in zip(stopped.scores[:-1], whole.scores[:-1], strict=True):
+        assert score.value <= true.value * (1 + 1e-12), "no lower bound"
+
+
+def test_answers_to_the_last_behaviour_that_are_all_there_leave_the_trial_complete() -> None:
+    """It costs nothing any more, and its numbers are whole."""
+    bench = with_amounts("llama")
+    plan, whole = nothing_finished_by(bench)
+    *values, last, kl = (score.value for score in whole.scores)
+    # Only the very last of the last behaviour's answers can decide.
+    (found,) = bench.batched(EngineOptions(1)).measure([plan], [1], Gate(((*values, last * (1 - 1e-9), 1.01 * kl),)))
+    assert found.state is TrialState.COMPLETE
+    assert_same([found], [whole])
+
+
+BEHAVIORS = 3
+
+
+def run(path: Path, engine: Engine, objective: Objective | None = None, n_trials: int = 24) -> list[TrialRecord]:
+    """Random plans by seed, with a share for each behaviour."""
+    url = url_of(path)
+    told = objective or Objective(behaviors=BEHAVIORS)
+    study = open_study(url, "heretic", IDENTITY, told)
+    study.sampler = optuna.samplers.RandomSampler(seed=11)
+    return list(search(study, url, replace(SPACE, behaviors=2), engine, n_trials, told).records)
+
+
+@pytest.fixture(scope="module")
+def bench() -> PicoBench:
+    return with_amounts("qwen2", runner=make_runner("qwen2", batch_size=20))
+
+
+def test_the_gate_stops_nothing_that_belongs_on_the_front(bench: PicoBench, tmp_path: Path) -> None:
+    whole = run(tmp_path / "whole.db", Ungated(bench.batched(EngineOptions(2))))
+    gated = run(tmp_path / "gated.db", bench.batched(EngineOptions(2)))
+    assert [own.plan for own in gated] == [own.plan for own in whole]
+    assert all(len(own.plan.shares) == 2 for own in whole)
+    stopped = [own for own in gated if own.state is TrialState.DOMINATED]
+    assert stopped, "nothing would be tested"
+    front = pareto_front(whole)
+    assert len(front) > 1
+    assert [own.number for own in pareto_front(gated)] == [own.number for own in front]
+    complete = [own for own in gated if own.state is TrialState.COMPLETE]
+    for own in stopped:
+        true = whole[own.number]
+        assert any(dominates(other.values, true.values) for other in complete)
+        for score, expected in zip(own.behaviors, true.behaviors, strict=True):
+            assert score.value <= expected.value * (1 + 1e-12), "no lower bound"
+
+
+def test_pruning_finds_the_same_best_trial(bench: PicoBench, tmp_path: Path) -> None:
+    found = {}
+    for prunes in (False, True):
+        objective = Objective(0.05, prunes, BEHAVIORS)
+        records = run(tmp_path / f"{prunes}.db", bench.batched(EngineOptions(2)), objective)
+        complete = [own for own in records if own.state is TrialState.COMPLETE]
+        best = min(complete, key=lambda own: objective.values(own.scores))
+        found[prunes] = best.number, [own for own in records if own.state is TrialState.PRUNED]
+    (whole, unpruned), (best_number, pruned) = found[False], found[True]
+    assert unpruned == []
+    assert pruned
+    assert best_number == whole
