@@ -146,7 +146,8 @@ class StudyReader:
                 )
         except StudyError as error:
             # Only what is not there yet would be written when a storage is opened.
-            if file is None or not any("readonly" in str(cause) for cause in causes(error)):
+            unfinished = file is not None and any("readonly" in str(cause) for cause in causes(error))
+            if not (unfinished or (file is not None and file.stat().st_size == 0)):
                 raise
             raise StudyError(
                 f"The study file {file} is not finished: a run has only begun to make it, or was ended while it did; "

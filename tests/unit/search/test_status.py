@@ -57,6 +57,9 @@ def test_a_file_whose_making_was_interrupted_is_named_as_that_and_made_by_the_ne
     with pytest.raises(StudyError, match=r"is not finished: .* run the same command again"):
         look(file)
     assert file.read_bytes() == before
+    file.write_bytes(b"")
+    with pytest.raises(StudyError, match=r"is not finished: "):
+        look(file)
     open_study(url_of(file), "heretic", IDENTITY)
     assert look(file).finished == 0
 
