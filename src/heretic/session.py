@@ -4,6 +4,7 @@ The picker and the automatic choice both work through this, so that they do the 
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
@@ -13,7 +14,7 @@ import optuna
 from heretic.edits.adapter import adapter_factors, adapter_obstacle
 from heretic.edits.algebra import Edit
 from heretic.edits.editor import applied
-from heretic.engine.inplace import InplaceEngine
+from heretic.engine.inplace import InplaceEngine, halve_rows
 from heretic.errors import ExportError, HereticError, TrialFailed, UserError
 from heretic.evaluation.score import Score
 from heretic.export.atomic import check_free_space, check_target
@@ -90,10 +91,11 @@ class Session:
         for record in ends.values():
             if record.number in self._rescored:
                 continue
-            bench.kl.remember()
             try:
-                with applied(bench.editor, bench.edits(record.plan)):
-                    refusals, kl = _measured(bench, record)
+                with _sentences(bench, record):
+                    bench.kl.remember()
+                    with applied(bench.editor, bench.edits(record.plan)):
+                        refusals, kl = _measured(bench, record)
             except TrialFailed as error:
                 emit(Warned(str(error)))
                 continue
@@ -127,14 +129,15 @@ class Session:
         # Edits are built from unedited weights: without a cache, asking for them while others are applied reloads.
         self.restore()
         bench = self.bench
-        edits = bench.edits(record.plan)
         known = self._rescored.get(record.number)
-        if known is None:
-            bench.kl.remember()
-        bench.editor.apply(edits)
-        self._edits = edits
         try:
-            refusals, kl = known or _measured(bench, record)
+            with _sentences(bench, record):
+                edits = bench.edits(record.plan)
+                if known is None:
+                    bench.kl.remember()
+                bench.editor.apply(edits)
+                self._edits = edits
+                refusals, kl = known or _measured(bench, record)
         except TrialFailed:
             self.restore()
             raise
@@ -268,7 +271,8 @@ class Session:
         if known is not None:
             return edits, known
         try:
-            scores = _measured(bench, record)
+            with _sentences(bench, record):
+                scores = _measured(bench, record)
         except TrialFailed as error:
             raise ExportError(f"{error} It was measured in full precision; nothing was saved.") from error
         self._full_precision_scores[record.number] = scores
@@ -299,18 +303,42 @@ class Session:
 
 
 def _measured(bench: Workbench, record: TrialRecord) -> tuple[Score, Score]:
-    """Refusals and KL of the trial that is applied.
+    """Refusals and KL of the trial that is applied, with as many prompts at once as fit into memory.
 
     Raises:
-        TrialFailed: It cannot be measured; the message is a sentence.
+        TrialFailed: It cannot be measured; the message stands after "because".
+        RuntimeError: Memory runs out with single prompts too; or MemoryError.
+    """
+    while True:
+        try:
+            return bench.refusals.score(record.number), bench.kl.score(record.number)
+        except (RuntimeError, MemoryError) as error:
+            single = max(own.runner.calibration.batch_size for own in (bench.refusals, bench.kl)) == 1
+            if single or not is_out_of_memory(error):
+                raise
+        # Outside the handler the traceback no longer holds the tensors of the failed pass.
+        memory_ran_out(bench.loaded.device, f"measuring trial {record.number + 1} in the weights")
+        halve_rows((bench.refusals, bench.kl))
+
+
+@contextmanager
+def _sentences(bench: Workbench, record: TrialRecord) -> Iterator[None]:
+    """Put what goes wrong while a trial is brought into the weights and measured there into a sentence.
+
+    Raises:
+        TrialFailed: It cannot be used.
     """
     number = record.number + 1  # as people are shown it
     try:
-        return bench.refusals.score(record.number), bench.kl.score(record.number)
+        yield
+        return
     except TrialFailed as error:
         raise TrialFailed(f"Trial {number} cannot be used because {error}; choose another one.") from error
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
     used = memory_ran_out(bench.loaded.device, f"measuring trial {number} in the weights")
-    raise TrialFailed(f"Memory ran out while trial {number} was measured ({used}); a smaller --batch-size needs less.")
+    raise TrialFailed(
+        f"Memory ran out while trial {number} was brought into the weights and measured ({used}); end other programs "
+        "that use it and run the same command again, which goes on with the study, or choose another trial."
+    )
