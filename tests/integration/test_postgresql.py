@@ -52,7 +52,7 @@ def assert_no_password(*texts: str) -> None:
 
 
 def test_a_study_on_a_server(heretic: Command, tmp_path: Path, name: str, status: Callable[[], dict]) -> None:
-    study = ("--storage", ADDRESS, "--study-name", name)
+    study = ("--storage", ADDRESS, "--study-name", name, "--candidates", "1")
     many = (*QUICK_DEMO, "--n-trials", "2000", *study, *saving_to("out"), "--log-file", "heretic.log")
     environment = {key: value for key, value in os.environ.items() if not key.startswith("HERETIC_")}
     with (tmp_path / "first").open("w") as output:
