@@ -20,11 +20,9 @@ def is_unicode(value: str) -> bool:
 
 
 def check_text(value: str) -> str:
-    """Refuse text without any visible character, and bytes that are no text."""
+    """Refuse text without any visible character."""
     if not value.strip():
         raise ValueError("must be text that is not empty")
-    if not is_unicode(value):
-        raise ValueError("must be UTF-8 text")
     return value
 
 

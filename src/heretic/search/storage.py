@@ -14,7 +14,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from heretic.errors import StudyError, first_line
-from heretic.redaction import mask_secrets, without_password, without_secrets
+from heretic.redaction import mask_secrets, remember_password, without_password, without_secrets
 from heretic.search.objective import BOTH_NUMBERS, Objective
 from heretic.search.pulse import PULSE_ATTRIBUTE, Pulse, still_works
 from heretic.search.record import TrialRecord, TrialState
@@ -104,6 +104,8 @@ def storage_errors(url: str) -> Iterator[None]:
         StudyError: The storage failed in the with-block.
     """
     shown = shown_url(url)
+    # A driver may repeat its whole address, in whatever words.
+    remember_password(url)
     try:
         yield
     except ImportError as error:
