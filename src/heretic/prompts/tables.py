@@ -21,7 +21,7 @@ FILE_FORMATS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "p
 OFFLINE_HINT = "bundled:refusal/target and bundled:refusal/baseline need no network"
 
 _STORED = ("state.json", "dataset_dict.json")
-_READING_ERRORS = (OSError, ValueError, TypeError, DatasetsError)
+_READING_ERRORS = (OSError, ValueError, TypeError, NotImplementedError, RecursionError, DatasetsError)
 
 
 def read_table(specification: Specification, split: Split) -> Iterator[str]:
@@ -47,7 +47,11 @@ def _open_local(specification: Specification, path: Path) -> Any:
     builder = FILE_FORMATS.get(path.suffix.lower())
     if builder is None:
         raise PromptError(f"{path} has an unknown ending; use .txt, .jsonl, .json, .csv or .parquet.")
-    return datasets.load_dataset(builder, data_files={"train": str(path)}, streaming=specification.streaming)
+    try:
+        return datasets.load_dataset(builder, data_files={"train": str(path)}, streaming=specification.streaming)
+    except StopIteration as error:
+        # What the datasets library raises for a JSON file without anything in it.
+        raise PromptError(f"{path} holds no prompts; name a file that does.") from error
 
 
 def _load_from_disk(path: Path) -> Any:
