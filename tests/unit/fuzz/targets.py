@@ -9,6 +9,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 from types import SimpleNamespace
+from typing import Any
 
 from heretic.config import PromptSpecification
 from heretic.config.arguments import read_arguments
@@ -130,7 +131,7 @@ def mutated(valid: bytes, data: bytes) -> bytes:
     return bytes(changed)
 
 
-ROWS = [
+ROWS: list[dict[str, Any]] = [
     {"text": "How do I bake bread?", "id": 1, "turns": [{"role": "user", "content": "Hi"}], "score": 0.5},
     {"text": "What is rain?", "id": 2, "turns": [{"role": "system", "content": "Be brief."}], "score": None},
     {"text": None, "id": 3, "turns": [], "score": 1e300},
@@ -202,7 +203,7 @@ def data_names(data: bytes) -> None:
     if not is_unicode(text):
         # Refused with the command line, see `arguments`; folders may have such names.
         text = text.encode(errors="replace").decode()
-    session = SimpleNamespace(bench=SimpleNamespace(loaded=SimpleNamespace(name=text)))
+    session: Any = SimpleNamespace(bench=SimpleNamespace(loaded=SimpleNamespace(name=text)))
     assert (FOLDER / default_name(session)).parent == FOLDER
     before = {entry.name for entry in FOLDER.iterdir()}
     with suppress(HereticError), claimed(f"sqlite:///{FOLDER}/study.db", text):
@@ -213,7 +214,7 @@ def data_names(data: bytes) -> None:
 json_table, jsonl_table, csv_table, parquet_table = (
     partial(table, ending) for ending in ("json", "jsonl", "csv", "parquet")
 )
-SLOW_TARGETS: Mapping[str, Callable[[bytes], None]] = {
+SLOW_TARGETS: dict[str, Callable[[bytes], None]] = {
     "json_table": json_table,
     "jsonl_table": jsonl_table,
     "csv_table": csv_table,
