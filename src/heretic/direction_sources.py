@@ -24,6 +24,7 @@ from heretic.directions.types import DirectionSet
 from heretic.errors import UserError
 from heretic.export.direction_file import check_directions_file
 from heretic.extraction.find import Found, find_directions
+from heretic.file_names import expanded
 from heretic.models.calibration import backing_off
 from heretic.models.loaded import LoadedModel
 from heretic.models.runner import ModelRunner
@@ -75,7 +76,7 @@ def read_sources(settings: Settings) -> DirectionFile:
     Raises:
         UserError: A file cannot be used, or the files do not go together.
     """
-    files = [read_direction_file(Path(name).expanduser()) for name in settings.load_directions]
+    files = [read_direction_file(expanded(name)) for name in settings.load_directions]
     directions = summed(files, settings.load_directions_weights)
     name = " and ".join(file.name for file in files)
     return DirectionFile(name, directions, files[0].projections if len(files) == 1 else None)
@@ -162,7 +163,7 @@ def origin(settings: Settings, runner: ModelRunner, fingerprint: str) -> dict[st
 
 def origin_of_model(loaded: LoadedModel) -> dict[str, Any]:
     """Name, commit and number format of a model; of a local one only the last part of its path."""
-    path = Path(loaded.name).expanduser()
+    path = expanded(loaded.name)
     name = path.resolve().name if loaded.commit is None and path.exists() else loaded.name
     return {"model": name, "model_commit": loaded.commit, "dtype": loaded.dtype, "quantization": loaded.quantization}
 

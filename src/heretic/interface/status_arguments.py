@@ -12,6 +12,7 @@ from heretic.config.catalogue import SETTINGS
 from heretic.config.checks import check_database_url, check_text, is_unicode
 from heretic.config.sources import DEFAULT_FILE, Layer, environment_layer, file_layer
 from heretic.errors import ConfigurationError
+from heretic.file_names import expanded
 
 HELP = """\
 Usage: heretic status [options]
@@ -115,7 +116,7 @@ def _layers(known: argparse.Namespace, environment: Mapping[str, str], folder: P
         if getattr(known, name) is not None:
             given.put(SETTINGS[name], getattr(known, name))
     layers = [given, environment_layer(environment)]
-    path = folder / Path(known.config or DEFAULT_FILE).expanduser()
+    path = folder / expanded(known.config or DEFAULT_FILE)
     if known.config is not None or path.exists():
         file = file_layer(path, known.config or DEFAULT_FILE)
         if file.problems:

@@ -11,6 +11,7 @@ import datasets
 from datasets.exceptions import DatasetNotFoundError, DatasetsError
 
 from heretic.errors import PromptError, causes, first_line
+from heretic.file_names import expanded
 from heretic.hub_errors import LOG_IN, HubFailure, hub_failure
 from heretic.observability.libraries import quieten
 from heretic.prompts.columns import choose_column, user_text
@@ -32,7 +33,7 @@ def read_table(specification: Specification, split: Split) -> Iterator[str]:
     """
     datasets.disable_progress_bars()
     quieten("huggingface_hub")
-    path = Path(specification.dataset).expanduser()
+    path = expanded(specification.dataset)
     with _explained(specification, path):
         stored = _open_local(specification, path) if path.exists() else _open_hub(specification)
         table = _choose_split(specification.dataset, stored, split.name)
