@@ -90,9 +90,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stderr.write(f"Finished trials are kept; to go on, run: {_resuming(arguments)}\n")
         return error.exit_code
     except KeyboardInterrupt:
+        _end_at_once_from_now_on()
         sys.stderr.write("Interrupted.\n")
         return INTERRUPTED
     except Terminated:
+        _end_at_once_from_now_on()
         sys.stderr.write("Terminated.\n")
         return TERMINATED
     except Exception as error:  # noqa: BLE001 - the last place where an unforeseen error can be put into words
@@ -115,6 +117,13 @@ def _end_cleanly_on_sigterm() -> None:
     # A program that embeds Heretic, or that started it with the signal ignored, keeps its own way.
     if in_main_thread and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
         signal.signal(signal.SIGTERM, terminate)
+
+
+def _end_at_once_from_now_on() -> None:
+    """Let a further Ctrl+C or SIGTERM end the process without a traceback: nothing is left to be unwound."""
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _resuming(arguments: Sequence[str]) -> str:

@@ -27,6 +27,7 @@ from heretic.errors import UserError
 from heretic.export.direction_file import check_directions_file
 from heretic.extraction.extract import COMPARED_TEXTS
 from heretic.extraction.find import Found, KnownRefinement, find_directions, nothing_known
+from heretic.file_names import expanded
 from heretic.models.calibration import backing_off
 from heretic.models.fingerprint import parameter_fingerprint
 from heretic.models.loaded import LoadedModel
@@ -123,7 +124,7 @@ def read_sources(settings: Settings) -> DirectionFile:
     Raises:
         UserError: A file cannot be used, or the files do not go together.
     """
-    files = [read_direction_file(Path(name).expanduser()) for name in settings.load_directions]
+    files = [read_direction_file(expanded(name)) for name in settings.load_directions]
     directions = summed(files, settings.load_directions_weights)
     name = " and ".join(file.name for file in files)
     return DirectionFile(name, directions, files[0].projections if len(files) == 1 else None)
@@ -210,7 +211,7 @@ def origin(settings: Settings, runner: ModelRunner, fingerprint: str) -> dict[st
 
 def origin_of_model(loaded: LoadedModel) -> dict[str, Any]:
     """Name, commit and number format of a model; of a local one only the last part of its path."""
-    path = Path(loaded.name).expanduser()
+    path = expanded(loaded.name)
     name = path.resolve().name if loaded.commit is None and path.exists() else loaded.name
     return {"model": name, "model_commit": loaded.commit, "dtype": loaded.dtype, "quantization": loaded.quantization}
 

@@ -58,7 +58,7 @@ class OutOfMemoryError(HereticError):
 
 
 class SearchOutOfMemoryError(OutOfMemoryError):
-    """The same, trial after trial: finished ones are kept, and the command goes on with them."""
+    """The same in a search, or at a step of a run that has no smaller form: the command goes on with what is kept."""
 
 
 class TrialFailed(HereticError):

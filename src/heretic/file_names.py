@@ -1,5 +1,6 @@
 """Names of files that come from data (model ids, manifests, weight indexes): they never lead out of their folder."""
 
+import os
 import re
 import unicodedata
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -14,6 +15,11 @@ _FORBIDDEN = re.compile(r'[\x00-\x1f\x7f-\x9f<>:"/\\|?*\u200b-\u200f\u2028-\u202
 _RESERVED = re.compile(
     r"(con|prn|aux|nul|com[0-9\u00b9\u00b2\u00b3]|lpt[0-9\u00b9\u00b2\u00b3]|conin\$|conout\$)\s*(\..*)?", re.I
 )
+
+
+def expanded(name: str | os.PathLike[str]) -> Path:
+    """The path that a person means, ``~`` replaced; the home folder of an unknown user stays as it is written."""
+    return Path(os.path.expanduser(name))
 
 
 def safe_name(text: str, fallback: str = "model") -> str:

@@ -5,6 +5,7 @@ The picker and the automatic choice both work through this, so that they do the 
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
@@ -17,7 +18,7 @@ from heretic.confirmation import Confirmation
 from heretic.edits.adapter import adapter_factors, adapter_obstacle
 from heretic.edits.algebra import Edit
 from heretic.edits.editor import applied
-from heretic.engine.inplace import InplaceEngine
+from heretic.engine.inplace import InplaceEngine, halve_rows
 from heretic.errors import (
     ConfigurationError,
     ExportError,
@@ -112,10 +113,11 @@ class Session:
         for record in ends.values():
             if record.number in self._rescored:
                 continue
-            bench.kl.remember()
             try:
-                with applied(bench.editor, bench.edits(record.plan)):
-                    scores = _measured(bench, record)
+                with _sentences(bench, record):
+                    bench.kl.remember()
+                    with applied(bench.editor, bench.edits(record.plan)):
+                        scores = _measured(bench, record)
             except TrialFailed as error:
                 emit(Warned(str(error)))
                 continue
@@ -148,14 +150,15 @@ class Session:
         # Edits are built from unedited weights: without a cache, asking for them while others are applied reloads.
         self.restore()
         bench = self.bench
-        edits = bench.edits(record.plan)
         known = self._rescored.get(record.number)
-        if known is None:
-            bench.kl.remember()
-        bench.editor.apply(edits)
-        self._edits = edits
         try:
-            scores = known or _measured(bench, record)
+            with _sentences(bench, record):
+                edits = bench.edits(record.plan)
+                if known is None:
+                    bench.kl.remember()
+                bench.editor.apply(edits)
+                self._edits = edits
+                scores = known or _measured(bench, record)
         except TrialFailed:
             self.restore()
             raise
@@ -350,7 +353,8 @@ class Session:
         if known is not None:
             return edits, known
         try:
-            scores = _measured(bench, record)
+            with _sentences(bench, record):
+                scores = _measured(bench, record)
         except TrialFailed as error:
             raise ExportError(f"{error} It was measured in full precision; nothing was saved.") from error
         self._full_precision_scores[record.number] = scores
@@ -370,18 +374,43 @@ class Session:
 
 
 def _measured(bench: Workbench, record: TrialRecord) -> Scores:
-    """Behaviours and KL of the trial that is applied.
+    """Behaviours and KL of the trial that is applied, with as many prompts at once as fit into memory.
 
     Raises:
-        TrialFailed: It cannot be measured; the message is a sentence.
+        TrialFailed: It cannot be measured; the message stands after "because".
+        RuntimeError: Memory runs out with single prompts too; or MemoryError.
+    """
+    every = (*bench.behaviors, bench.kl)
+    while True:
+        try:
+            return tuple(own.score(record.number) for own in every)
+        except (RuntimeError, MemoryError) as error:
+            single = max(own.runner.calibration.batch_size for own in every) == 1
+            if single or not is_out_of_memory(error):
+                raise
+        # Outside the handler the traceback no longer holds the tensors of the failed pass.
+        memory_ran_out(bench.loaded.device, f"measuring trial {record.number + 1} in the weights")
+        halve_rows(every)
+
+
+@contextmanager
+def _sentences(bench: Workbench, record: TrialRecord) -> Iterator[None]:
+    """Put what goes wrong while a trial is brought into the weights and measured there into a sentence.
+
+    Raises:
+        TrialFailed: It cannot be used.
     """
     number = record.number + 1  # as people are shown it
     try:
-        return tuple(own.score(record.number) for own in (*bench.behaviors, bench.kl))
+        yield
+        return
     except TrialFailed as error:
         raise TrialFailed(f"Trial {number} cannot be used because {error}; choose another one.") from error
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
     used = memory_ran_out(bench.loaded.device, f"measuring trial {number} in the weights")
-    raise TrialFailed(f"Memory ran out while trial {number} was measured ({used}); a smaller --batch-size needs less.")
+    raise TrialFailed(
+        f"Memory ran out while trial {number} was brought into the weights and measured ({used}); end other programs "
+        "that use it and run the same command again, which goes on with the study, or choose another trial."
+    )

@@ -8,6 +8,7 @@ from pathlib import Path
 import optuna
 
 import heretic
+from heretic.file_names import expanded
 from heretic.models.location import DEMO, locate
 from heretic.observability.events import ProfilesKept, WarmStarted, Warned, emit
 from heretic.score import REFUSALS, WITHOUT_REFUSAL
@@ -91,14 +92,14 @@ def store_path(bench: Workbench) -> Path:
         ProfileError: There is no home folder.
     """
     named = bench.settings.profile_store
-    return default_store(os.environ) if named is None else Path(named).expanduser()
+    return default_store(os.environ) if named is None else expanded(named)
 
 
 def shown_model(name: str) -> str:
     """A hub id as it is; of a path only the last part, since folders are nobody else's business."""
     if locate(name).is_hub:
         return name
-    return Path(name).expanduser().resolve().name
+    return expanded(name).resolve().name
 
 
 def _own_profiles(bench: Workbench) -> tuple[Profile, ...]:

@@ -125,6 +125,18 @@ def test_memory_that_never_suffices_ends_with_the_command_that_goes_on(heretic: 
     heretic(tmp_path, *QUICK_DEMO, *saving_to("my out"), "--batch-size", "1", "--candidates", "1").assert_done()
 
 
+@pytest.mark.parametrize("step", ["workbench.make_evaluators", "workflow.with_start", "session.save_model"])
+def test_memory_that_runs_out_at_any_step_is_no_mistake_of_ours(heretic: Command, tmp_path: Path, step: str) -> None:
+    module, name = step.split(".")
+    no_room = f"from heretic import {module}\ndef full(*_a, **_k):\n    raise MemoryError\n{module}.{name} = full\n"
+    result = heretic(tmp_path, *QUICK_DEMO, *saving_to("out"), before=no_room)
+    assert result.code == 1
+    error, hint = result.errors.splitlines()
+    assert error.startswith("Error: Memory ran out (host ")
+    assert "to go on, run: heretic --model demo" in hint
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems limit memory in other ways")
 def test_a_real_memory_limit_is_told_from_other_faults(heretic: Command, tmp_path: Path) -> None:
     """The operating system refuses what is more than a few megabytes above what the process has by then."""

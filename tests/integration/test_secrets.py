@@ -51,14 +51,54 @@ def test_a_run_and_what_it_saves(heretic: Command, tmp_path: Path) -> None:
         "--verbose",
         "--system-prompt",
         SECRETS["HF_TOKEN"],
-        "--save-directions",
-        "d.safetensors",
+        *("--save-directions", "d.safetensors", "--log-file", "heretic.log", "--log-level", "debug"),
+        *("--metrics-file", "heretic.prom", "--use-warm-start-params", "true", "--profile-store", "profiles.toml"),
         before=INDISCREET,
     )
     result.assert_done()
-    assert (tmp_path / "heretic_study.db").stat().st_size > 0
+    status = heretic(tmp_path, "status", "--json", before=INDISCREET)
+    status.assert_done()
+    for name in ("heretic_study.db", "heretic.log", "heretic.prom", "profiles.toml", "d.safetensors", "out/README.md"):
+        assert (tmp_path / name).stat().st_size > 0
     assert (tmp_path / "out" / "heretic_metadata.json").is_file()
-    assert_no_secret(tmp_path, result.output, result.errors)
+    assert_no_secret(tmp_path, result.output, result.errors, status.output, status.errors)
+
+
+def test_what_a_plug_in_says_in_its_exception(heretic: Command, tmp_path: Path) -> None:
+    raising = f"""
+{INDISCREET}
+from heretic.evaluation.evaluators.kl import KlEvaluator
+def score(self, trial=None):
+    raise ValueError("cannot reach https://jane:" + {PASSWORD!r} + "@host/ with " + os.environ["HF_TOKEN"])
+KlEvaluator.score = score
+"""
+    watched = ("--log-file", "heretic.log", "--metrics-file", "heretic.prom", "--engine", "inplace", "--verbose")
+    result = heretic(tmp_path, *QUICK_DEMO, *saving_to("out"), *watched, "--n-trials", "20", before=raising)
+    assert result.code == 1, result.errors
+    assert "cannot reach https://jane:***@host/ with ***" in result.errors
+    assert "cannot reach" in (tmp_path / "heretic.log").read_text(encoding="utf-8")
+    status = heretic(tmp_path, "status", "--json", before=INDISCREET)
+    status.assert_done()
+    assert_no_secret(tmp_path, result.output, result.errors, status.output, status.errors)
+
+
+def test_a_driver_that_repeats_its_whole_address(heretic: Command, tmp_path: Path) -> None:
+    storage = f"postgresql://jane:{PASSWORD}@localhost:1/db"
+    indiscreet = f"""
+{INDISCREET}
+import optuna
+from sqlalchemy.exc import OperationalError
+def connect(url, **_options):
+    words = f"no route from {{url}}; user jane, password {PASSWORD}, dsn host=localhost password={PASSWORD}"
+    raise OperationalError(words, None, ValueError(words))
+optuna.storages.RDBStorage = connect
+"""
+    log = ("--log-file", "heretic.log")
+    run = heretic(tmp_path, *QUICK_DEMO, *saving_to("out"), *log, "--storage", storage, before=indiscreet)
+    run.assert_one_sentence("no route from")
+    status = heretic(tmp_path, "status", "--json", "--storage", storage, before=indiscreet)
+    status.assert_one_sentence("no route from")
+    assert_no_secret(tmp_path, run.output, run.errors, status.output, status.errors)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 import types
@@ -22,6 +23,15 @@ def heretic(folder, *argv, **environment):
         timeout=60,
         check=False,
     )
+
+
+@pytest.fixture(autouse=True)
+def own_signals():
+    """The command changes what signals do, which ends with its process otherwise."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture
@@ -147,6 +157,29 @@ def test_expected_errors_become_a_sentence_and_their_code(
     workflow.outcome = outcome
     assert cli.main(["x"]) == code
     assert capsys.readouterr().err == message
+
+
+@pytest.mark.integration
+@pytest.mark.skipif(os.name == "nt", reason="Windows ends processes in another way")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_further_signal_on_the_way_out_shows_no_traceback(tmp_path, number):
+    script = f"""
+import os, sys
+from heretic import cli
+from heretic.errors import Terminated
+def interrupted(_arguments):
+    raise KeyboardInterrupt if {int(number)} == 2 else Terminated
+cli._run = interrupted
+class Late:
+    def write(self, text):
+        os.write(2, text.encode())
+        os.kill(os.getpid(), {int(number)})
+sys.stderr = Late()
+cli.main(["x"])
+"""
+    result = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == -number
+    assert result.stderr in ("Interrupted.\n", "Terminated.\n")
 
 
 @pytest.mark.parametrize("outcome", [ZeroDivisionError("unforeseen"), BrokenPipeError("of a connection, not of ours")])

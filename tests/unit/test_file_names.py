@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from heretic.errors import UserError
-from heretic.file_names import LONGEST, inside, leads_outside, safe_name
+from heretic.file_names import LONGEST, expanded, inside, leads_outside, safe_name
 
 HOSTILE = [
     *(
@@ -73,3 +73,11 @@ def test_links_are_followed(tmp_path: Path) -> None:
     for name in ("LICENSE", "loop"):
         with pytest.raises(UserError):
             inside(folder, name)
+
+
+def test_an_unknown_users_home_is_an_ordinary_name(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/jane")
+    monkeypatch.setenv("USERPROFILE", "/home/jane")
+    assert expanded("~/a") == Path("/home/jane/a")
+    assert expanded("~no such user/a") == Path("~no such user/a")
+    assert expanded("a~") == Path("a~")

@@ -1,8 +1,10 @@
 """What can be done with a trial: saved, uploaded, from full-precision and from quantised weights."""
 
+import hashlib
+import itertools
 import json
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,18 +12,21 @@ from typing import Any
 
 import optuna
 import pytest
+import torch
 from peft import AutoPeftModelForCausalLM
 from tests.unit.export.conftest import all_logits, load_back
 
 from heretic.comparison import compare
 from heretic.config import Settings
+from heretic.edits import inplace
+from heretic.edits.algebra import Edit
 from heretic.edits.editor import applied
 from heretic.edits.plan import EditPlan, Normalization, Schedule, Scope
 from heretic.engine.inplace import InplaceEngine
 from heretic.engine.measurement import Engine, Measurement
 from heretic.errors import ExportError, ModelError, TrialFailed, UserError
 from heretic.evaluation.evaluators.kl import KlEvaluator
-from heretic.export import hub
+from heretic.export import hub, weights
 from heretic.export.content import ExportFormat
 from heretic.interface.console import ConsoleReporter
 from heretic.observability.events import (
@@ -37,6 +42,7 @@ from heretic.observability.events import (
 )
 from heretic.score import Score, Scores
 from heretic.search.gates import Gate
+from heretic.search.loop import SearchResult
 from heretic.search.record import TrialRecord, TrialState
 from heretic.session import Session
 from heretic.workbench import Workbench, prepare
@@ -322,6 +328,102 @@ def test_trial_that_cannot_be_measured_is_named_as_people_know_it(
     # One that was not measured in the weights before.
     with pytest.raises(TrialFailed, match="Trial 13 cannot be used because the edited"):
         session.apply(replace(RECORD, number=12))
+
+
+def weights_hash(bench: Workbench) -> str:
+    digest = hashlib.sha256()
+    for parameter in bench.loaded.model.parameters():
+        digest.update(parameter.detach().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def crowd(bench: Workbench, limit: int) -> Callable[[], None]:
+    """Let passes of more than so many rows run out of memory; returns what makes room again."""
+
+    def check(_module: object, _arguments: object, keywords: dict[str, torch.Tensor]) -> None:
+        if len(keywords["input_ids"]) > limit:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    return bench.loaded.model.register_forward_pre_hook(check, with_kwargs=True).remove
+
+
+@pytest.fixture
+def unedited(bench: Workbench) -> Iterator[Session]:
+    """A session with no trial applied, whose evaluators get their batch size back."""
+    before = weights_hash(bench)
+    sizes = bench.refusals.runner, bench.kl.runner
+    yield Session(bench, optuna.create_study(directions=["minimize", "minimize"]))
+    bench.refusals.runner, bench.kl.runner = sizes
+    assert weights_hash(bench) == before
+
+
+def test_a_picked_trial_is_measured_with_smaller_batches_where_memory_runs_out(
+    unedited: Session, bench: Workbench, events: list[Event]
+) -> None:
+    expected = unedited.apply(RECORD)
+    make_room = crowd(bench, 2)
+    try:
+        found = Session(bench, unedited._study).apply(RECORD)
+    finally:
+        make_room()
+    unedited.restore()
+    assert found[0].value == expected[0].value
+    assert found[1].value == pytest.approx(expected[1].value, rel=1e-3, abs=1e-6)
+    assert any(isinstance(event, Warned) and "going on with" in event.message for event in events)
+
+
+def test_a_trial_that_never_fits_is_named_and_leaves_the_weights_unedited(unedited: Session, bench: Workbench) -> None:
+    before = weights_hash(bench)
+    make_room = crowd(bench, 0)
+    try:
+        with pytest.raises(TrialFailed, match=r"^Memory ran out while trial 12 .* run the same command again"):
+            unedited.apply(RECORD)
+    finally:
+        make_room()
+    assert weights_hash(bench) == before
+
+
+def test_memory_that_runs_out_in_the_middle_of_an_edit_leaves_the_weights_unedited(
+    unedited: Session, bench: Workbench, monkeypatch: pytest.MonkeyPatch, events: list[Event]
+) -> None:
+    before, edited, calls = weights_hash(bench), inplace.edited_weight, itertools.count()
+
+    def full(weight: torch.Tensor, edit: Edit) -> torch.Tensor:
+        if next(calls) == 3:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.")
+        return edited(weight, edit)
+
+    unedited.result = SearchResult((RECORD,), False)
+    monkeypatch.setattr(inplace, "edited_weight", full)
+    with pytest.raises(TrialFailed, match="Memory ran out while trial 12 "):
+        unedited.apply(RECORD)
+    assert weights_hash(bench) == before
+    calls = itertools.count()
+    unedited.check_front()
+    assert next(calls) == 4
+    assert weights_hash(bench) == before
+    assert any(isinstance(event, Warned) and event.message.startswith("Memory ran out") for event in events)
+
+
+@pytest.mark.parametrize("where", ["save_pretrained", "state_dict"])
+def test_memory_that_runs_out_while_saving_leaves_nothing_behind_and_the_trial_applied(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    before, model = weights_hash(session.bench), session.bench.loaded.model
+
+    def full(folder: Path | None = None, **_keywords: Any) -> None:
+        if folder is not None:
+            (Path(folder) / "model.safetensors").write_bytes(b"half")
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(weights, "model_bytes", lambda _model: 1)
+        patch.setattr(model, where, full)
+        with pytest.raises(ExportError, match=r"^Memory ran out while saving to .* run the same command again"):
+            session.save(tmp_path / "out", ExportFormat.MERGED)
+    assert list(tmp_path.iterdir()) == []
+    assert weights_hash(session.bench) == before
+    assert session.save(tmp_path / "out", ExportFormat.MERGED).file_count > 3
 
 
 def test_edited_model_without_finite_logits_cannot_be_compared(monkeypatch: pytest.MonkeyPatch) -> None:

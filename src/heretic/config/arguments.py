@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from heretic.config.catalogue import SETTINGS, suggestion
+from heretic.config.checks import is_unicode
 from heretic.config.sources import Layer
 
 _SWITCH_WORDS = frozenset({"true", "false", "yes", "no", "on", "off", "1", "0"})
@@ -38,6 +39,12 @@ class Arguments:
 def read_arguments(argv: Sequence[str]) -> Arguments:
     """Read the arguments after the program's name; problems are collected in the layer."""
     arguments = Arguments()
+    # What is stored, shown or sent on as text has to be text.
+    arguments.layer.problems.extend(
+        f"Argument {number} of the command line holds bytes that are not UTF-8 text; write it in UTF-8."
+        for number, argument in enumerate(argv, 1)
+        if not is_unicode(argument)
+    )
     position = 0
     while position < len(argv):
         argument = argv[position]

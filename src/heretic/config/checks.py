@@ -14,6 +14,11 @@ _REVISION = re.compile(r"[^\W_][^\s\x00-\x1f\x7f~^:?*\[\\]{0,254}")
 _REPOSITORY = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
 
 
+def is_unicode(value: str) -> bool:
+    """Whether text can be written as UTF-8; bytes of the command line that are something else cannot."""
+    return not any("\ud800" <= character <= "\udfff" for character in value)
+
+
 def check_text(value: str) -> str:
     """Refuse text without any visible character."""
     if not value.strip():

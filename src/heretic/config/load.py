@@ -14,6 +14,7 @@ from heretic.config.catalogue import SETTINGS, suggestion
 from heretic.config.settings import Settings, layered
 from heretic.config.sources import DEFAULT_FILE, TABLE, Layer, environment_layer, file_layer, profile_layer
 from heretic.errors import ConfigurationError
+from heretic.file_names import expanded
 from heretic.redaction import mask_secrets, remember_password
 
 _PROFILES = {"demo": "demo"}
@@ -82,7 +83,7 @@ def load_settings(argv: Sequence[str], environment: Mapping[str, str], working_d
 
 def _configuration_file(arguments: Arguments, working_directory: Path) -> tuple[Path | None, str]:
     if arguments.config is not None:
-        return working_directory / Path(arguments.config).expanduser(), arguments.config
+        return working_directory / expanded(arguments.config), arguments.config
     path = working_directory / DEFAULT_FILE
     # A dangling link is no absent file: whoever made it expects it to be read.
     return (path, DEFAULT_FILE) if path.exists() or path.is_symlink() else (None, DEFAULT_FILE)

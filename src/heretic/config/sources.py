@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from heretic.config.catalogue import SETTINGS, VARIABLE_PREFIX, Setting, suggestion
+from heretic.config.checks import is_unicode
 from heretic.errors import first_line
 
 if sys.version_info >= (3, 11):
@@ -77,7 +78,9 @@ def environment_layer(environment: Mapping[str, str]) -> Layer:
     # In order of their names, so that the parts of a prompt set come after the whole, and win.
     for variable in sorted(environment):
         name = variable.upper()
-        if name in known:
+        if name in known and not is_unicode(environment[variable]):
+            layer.problems.append(f"{name} holds bytes that are not UTF-8 text; write it in UTF-8.")
+        elif name in known:
             layer.put(known[name], known[name].from_text(environment[variable]), speaker=name)
         elif name.startswith(VARIABLE_PREFIX):
             layer.problems.append(f"Unknown setting {variable} in the environment; {suggestion(name, known)}")

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from heretic.errors import UserError
+from heretic.redaction import without_secrets
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ class DirectionSet:
         return {name: value for name, value in values.items() if isinstance(value, Tensor)}
 
     def save(self, path: Path, further: Mapping[str, Tensor] | None = None) -> None:
-        """Write a safetensors file; method and provenance go into its metadata.
+        """Write a safetensors file; method and provenance, without secrets, go into its metadata.
 
         The file appears under its name only when it is whole: an earlier one is kept where writing fails.
 
@@ -82,7 +83,7 @@ class DirectionSet:
         Raises:
             UserError: The file cannot be written.
         """
-        metadata = {"method": self.method, "provenance": json.dumps(dict(self.provenance))}
+        metadata = {"method": self.method, "provenance": json.dumps(without_secrets(dict(self.provenance)))}
         tensors = {**self.tensors(), **(further or {})}
         unfinished = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
         try:
@@ -116,5 +117,5 @@ class DirectionSet:
             if not isinstance(provenance, dict):
                 raise ValueError("provenance is no table")
             return cls(**tensors, method=metadata["method"], provenance=provenance)
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
+        except (OSError, SafetensorError, KeyError, ValueError, RecursionError) as error:
             raise UserError(f"{path} is not a direction file; write one with --save-directions.") from error

@@ -12,9 +12,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from heretic.edits.writer import ModelLayout, ResidualWriter
-from heretic.errors import CacheMismatchError
+from heretic.errors import CacheMismatchError, OutOfMemoryError
 from heretic.models.access import writer_bias, writer_weight
-from heretic.models.devices import free_memory
+from heretic.models.devices import free_memory, is_out_of_memory
+from heretic.models.memory import memory_ran_out
 from heretic.observability.events import WeightsCached, emit
 
 DEVICE_SHARE = 0.25
@@ -53,6 +54,31 @@ def check_fit(writer: ResidualWriter, name: str, tensor: Tensor, copy: Tensor | 
         )
 
 
+def _copy(tensor: Tensor, stays: bool) -> Tensor:
+    """A copy where the tensor is, if it `stays` and fits there, else in host memory.
+
+    Raises:
+        OutOfMemoryError: It fits nowhere.
+    """
+    if stays and tensor.device.type != "cpu":
+        try:
+            return tensor.clone()
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        memory_ran_out(tensor.device, "keeping unedited weights on the device")
+    try:
+        return tensor.to("cpu", copy=True)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+    used = memory_ran_out(tensor.device, "keeping unedited weights")
+    raise OutOfMemoryError(
+        f"Memory ran out while unedited weights were copied ({used}); use --cache-weights false, which reads them from "
+        "the disk again instead."
+    )
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class WeightCache:
     """Copies of the editable tensors, taken before the first edit.
@@ -67,7 +93,11 @@ class WeightCache:
 
     @classmethod
     def capture(cls, model: PreTrainedModel, layout: ModelLayout) -> "WeightCache":
-        """Copy every editable tensor; in host memory where the device lacks room. Emits WeightsCached."""
+        """Copy every editable tensor; in host memory where the device lacks room. Emits WeightsCached.
+
+        Raises:
+            OutOfMemoryError: The host lacks room too.
+        """
         originals: dict[str, Tensor] = {}
         for writer in layout.writers:
             originals.update(editable_tensors(model, writer))
@@ -75,10 +105,7 @@ class WeightCache:
         for tensor in originals.values():
             needed[tensor.device] = needed.get(tensor.device, 0) + tensor.nbytes
         fits = {device: size <= DEVICE_SHARE * free_memory(device) for device, size in needed.items()}
-        copies = {
-            name: tensor.clone() if fits[tensor.device] else tensor.to("cpu", copy=True)
-            for name, tensor in originals.items()
-        }
+        copies = {name: _copy(tensor, fits[tensor.device]) for name, tensor in originals.items()}
         size = sum(needed.values())
         model_size = sum(parameter.nbytes for parameter in model.parameters())
         devices = sorted({str(tensor.device) for tensor in copies.values()})

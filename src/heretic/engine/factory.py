@@ -1,7 +1,7 @@
 """Putting an engine together for one model: what it can do decides which passes are used."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 
 import torch
@@ -61,16 +61,18 @@ def make_batched_engine(
     options: EngineOptions,
 ) -> BatchedEngine | str:
     """The engine for a model, or why neither ragged nor ordinary passes can serve it. The model has to be unedited."""
-    try:
-        obstacle = ragged_obstacle(runner.loaded)
-        engine = obstacle or _ragged(runner, build, behaviors, kl, options)
-        # Why passes are ordinary ones is nothing a user could change.
-        return _padded(runner, build, behaviors, kl, options) if isinstance(engine, str) else engine
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-    # Outside the handler the traceback no longer holds the tensors of the failed pass.
-    memory_ran_out(runner.loaded.device, "preparing the batched engine")
+    # The second attempt does without what only saves time and takes memory for the whole run.
+    for attempt in (options, replace(options, kept_layers=False, packed_weights=False)):
+        try:
+            obstacle = ragged_obstacle(runner.loaded)
+            engine = obstacle or _ragged(runner, build, behaviors, kl, attempt)
+            # Why passes are ordinary ones is nothing a user could change.
+            return _padded(runner, build, behaviors, kl, attempt) if isinstance(engine, str) else engine
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        # Outside the handler the traceback no longer holds the tensors of the failed pass.
+        memory_ran_out(runner.loaded.device, "preparing the batched engine")
     return "memory ran out while the batched engine was prepared"
 
 

@@ -50,16 +50,16 @@ class InplaceEngine:
                     return failed_by(error, [number])[0]
             # Outside the handler the traceback no longer holds the tensors of the failed pass.
             memory_ran_out(self._kl.runner.loaded.device, f"measuring trial {number + 1}")
-            if not self._halve_rows():
+            if not halve_rows((*self._behaviors, self._kl)):
                 return Measurement((), TrialState.FAILED, MEMORY_RAN_OUT)
 
-    def _halve_rows(self) -> bool:
-        """Measure half as many prompts at once from now on; False where it is one already."""
-        every = (*self._behaviors, self._kl)
-        size = max(own.runner.calibration.batch_size for own in every)
-        if size == 1:
-            return False
-        for own in every:
-            own.runner = own.runner.calibrated(batch_size=max(1, own.runner.calibration.batch_size // 2))
-        emit(Warned(f"Memory ran out with batches of {size}; going on with {size // 2}."))
-        return True
+
+def halve_rows(evaluators: Sequence[Evaluator]) -> bool:
+    """Have evaluators measure half as many prompts at once from now on; False where it is one already."""
+    size = max(own.runner.calibration.batch_size for own in evaluators)
+    if size == 1:
+        return False
+    for own in evaluators:
+        own.runner = own.runner.calibrated(batch_size=max(1, own.runner.calibration.batch_size // 2))
+    emit(Warned(f"Memory ran out with batches of {size}; going on with {size // 2}."))
+    return True

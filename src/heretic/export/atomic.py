@@ -20,6 +20,8 @@ from safetensors import SafetensorError
 
 from heretic.errors import ExportError, HereticError, UserError
 from heretic.integrity import MANIFEST_NAME, has_only_checksums
+from heretic.models.devices import is_out_of_memory
+from heretic.models.memory import memory_text, memory_use
 from heretic.observability.events import Warned, emit
 
 DISK_MARGIN_FACTOR = 1.1
@@ -317,7 +319,15 @@ def staged_folder(folder: Path, overwrite: bool = False) -> Iterator[tuple[Path,
             finally:
                 if staging.exists():
                     _remove(staging)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            raise ExportError(
+                f"Memory ran out while saving to {target}, and what was written has been removed "
+                f"({memory_text(memory_use())}); end other programs that use it, use a smaller --max-shard-size, or "
+                "run the same command again, which goes on with the study."
+            ) from error
+        if not isinstance(error, (OSError, SafetensorError)):
+            raise
         raise save_error(error, target) from error
     try:
         _sync(target.parent)

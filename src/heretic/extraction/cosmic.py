@@ -18,6 +18,7 @@ from heretic.edits.editor import Editor, applied
 from heretic.edits.plan import EditPlan, Normalization, Schedule, Scope
 from heretic.edits.writer import ResidualWriter
 from heretic.models.access import post_norm_gain
+from heretic.models.calibration import backing_off
 from heretic.models.runner import ModelRunner
 from heretic.models.steering import steered
 from heretic.prompts.types import Prompt
@@ -56,9 +57,17 @@ def full_removal(
 
 
 def mean_residuals(runner: ModelRunner, prompts: Sequence[Prompt]) -> Tensor:
-    """Mean residuals [L+1, D] fp32 of the last prompt token, in host memory."""
-    total = torch.cat([residuals.float().sum(0, keepdim=True).cpu() for residuals in runner.residuals(prompts)])
-    return total.sum(0) / len(prompts)
+    """Mean residuals [L+1, D] fp32 of the last prompt token, in host memory.
+
+    Raises:
+        OutOfMemoryError: Not even one prompt at a time fits.
+    """
+
+    def total(fitting: ModelRunner) -> Tensor:
+        sums = [residuals.float().sum(0, keepdim=True).cpu() for residuals in fitting.residuals(prompts)]
+        return torch.cat(sums).sum(0)
+
+    return backing_off(runner, total, "collecting residuals of an edited model")[0] / len(prompts)
 
 
 def cosmic_scores(

@@ -16,6 +16,7 @@ from heretic.edits.editor import Editor, applied
 from heretic.evaluation.divergence import kl_divergence
 from heretic.extraction.cosmic import full_removal
 from heretic.extraction.extract import Extraction
+from heretic.models.calibration import backing_off
 from heretic.models.runner import ModelRunner
 from heretic.observability.events import RoundFinished, emit
 from heretic.prompts.types import Prompt
@@ -108,8 +109,16 @@ def relative_magnitude(first: Extraction, again: Extraction) -> float:
 
 
 def first_token_logits(runner: ModelRunner, prompts: Sequence[Prompt]) -> Tensor:
-    """Logits [n, V] fp32 of the first response token, in host memory."""
-    logits: dict[int, Tensor] = {}
-    for rows, batch in runner.teacher_forced(prompts, [[0]] * len(prompts)):
-        logits.update(zip(rows, [own[0].float().cpu() for own in batch], strict=True))
-    return torch.stack([logits[row] for row in range(len(prompts))])
+    """Logits [n, V] fp32 of the first response token, in host memory.
+
+    Raises:
+        OutOfMemoryError: Not even one prompt at a time fits.
+    """
+
+    def read(fitting: ModelRunner) -> Tensor:
+        logits: dict[int, Tensor] = {}
+        for rows, batch in fitting.teacher_forced(prompts, [[0]] * len(prompts)):
+            logits.update(zip(rows, [own[0].float().cpu() for own in batch], strict=True))
+        return torch.stack([logits[row] for row in range(len(prompts))])
+
+    return backing_off(runner, read, "measuring a round's divergence")[0]

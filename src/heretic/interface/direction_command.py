@@ -9,6 +9,7 @@ from rich.text import Text
 from heretic.directions.comparison import require_same_shape
 from heretic.directions.files import DirectionFile, read_direction_file, summed, write_direction_file
 from heretic.export.direction_file import check_directions_file
+from heretic.file_names import expanded
 from heretic.interface.console import LABEL_WIDTH, make_console
 from heretic.interface.direction_arguments import DirectionArguments
 from heretic.interface.direction_plots import check_plot_folder, write_plots
@@ -35,7 +36,7 @@ def run_directions(arguments: DirectionArguments, console: Console | None = None
         UserError: A file or folder cannot be used; nothing was written.
     """
     console = make_console() if console is None else console
-    files = [read_direction_file(Path(name).expanduser()) for name in arguments.files]
+    files = [read_direction_file(expanded(name)) for name in arguments.files]
     for other in files[1:]:
         require_same_shape(files[0].directions, other.directions, (files[0].name, other.name))
     target = None if arguments.output is None else check_directions_file(Path(arguments.output))

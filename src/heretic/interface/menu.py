@@ -2,12 +2,11 @@
 
 import itertools
 import os
-from pathlib import Path
 
 from heretic.errors import HereticError, SelectionError, TrialFailed
 from heretic.export.content import ExportFormat
 from heretic.export.hub import check_repository
-from heretic.file_names import safe_name
+from heretic.file_names import expanded, safe_name
 from heretic.interface import picker
 from heretic.interface.chat import chat_loop
 from heretic.interface.formatting import trial_number
@@ -98,7 +97,7 @@ def upload(session: Session) -> None:
 
 def default_name(session: Session) -> str:
     """What an edited model is called unless the person types something else."""
-    path = Path(session.bench.loaded.name).expanduser().resolve()
+    path = expanded(session.bench.loaded.name).resolve()
     return f"{safe_name(path.stem if path.suffix.lower() == '.gguf' else path.name)}-heretic"
 
 

@@ -20,6 +20,7 @@ from prompt_toolkit.keys import Keys
 from questionary import Choice, Question, Separator
 
 from heretic.errors import SelectionError, StudyError
+from heretic.file_names import expanded
 from heretic.interface.formatting import clean_line, hang, kl_text, trial_number
 from heretic.interface.scores import amount_text
 from heretic.search.claim import DamagedStudyError
@@ -122,7 +123,7 @@ def check_save_path(text: str) -> bool | str:
 
 def save_path(text: str) -> Path:
     """What was typed as a path, with ``~`` for the home folder."""
-    return Path(text.strip()).expanduser()
+    return expanded(text.strip())
 
 
 def check_repository(text: str) -> bool | str:

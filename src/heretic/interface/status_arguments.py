@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from heretic.config.catalogue import SETTINGS
-from heretic.config.checks import check_database_url, check_text
+from heretic.config.checks import check_database_url, check_text, is_unicode
 from heretic.config.sources import DEFAULT_FILE, Layer, environment_layer, file_layer
 from heretic.errors import ConfigurationError
+from heretic.file_names import expanded
 
 HELP = """\
 Usage: heretic status [options]
@@ -105,7 +106,7 @@ def read_status_arguments(
     layers = _layers(known, environment, working_directory)
     return StatusArguments(
         _text("storage", layers, check_database_url),
-        _text("study_name", layers, check_text),
+        _text("study_name", layers, _check_name),
         known.json,
         _seconds(known.interval or "5") if known.watch else None,
     )
@@ -118,13 +119,20 @@ def _layers(known: argparse.Namespace, environment: Mapping[str, str], folder: P
         if getattr(known, name) is not None:
             given.put(SETTINGS[name], getattr(known, name))
     layers = [given, environment_layer(environment)]
-    path = folder / Path(known.config or DEFAULT_FILE).expanduser()
+    path = folder / expanded(known.config or DEFAULT_FILE)
     if known.config is not None or path.exists():
         file = file_layer(path, known.config or DEFAULT_FILE)
         if file.problems:
             raise ConfigurationError(file.problems[0])
         layers.append(file)
     return layers
+
+
+def _check_name(value: str) -> str:
+    """Refuse what no study can be called: nothing, and bytes of the command line that are no text."""
+    if not is_unicode(value):
+        raise ValueError("must be UTF-8 text")
+    return check_text(value)
 
 
 def _text(name: str, layers: Sequence[Layer], check: Any) -> str:

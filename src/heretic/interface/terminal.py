@@ -1,10 +1,15 @@
 """One run with a person (or nobody) in front of it: the console shows events, the menus ask."""
 
+import torch
+
 from heretic.config import LoadedSettings
+from heretic.errors import SearchOutOfMemoryError
 from heretic.interface.console import ConsoleReporter
 from heretic.interface.menu import choose
 from heretic.interface.picker import has_terminal, pick_study_conflict, set_aside
 from heretic.interface.watching import watched
+from heretic.models.devices import is_out_of_memory
+from heretic.models.memory import memory_ran_out
 from heretic.observability.events import Warned, emit, subscribed
 from heretic.search.claim import DamagedStudyError
 from heretic.workflow import run, without_asking
@@ -31,11 +36,29 @@ def _run(loaded: LoadedSettings) -> int:
             )
         )
     try:
-        return run(loaded, choose, resolve_conflict)
+        return _run_within_memory(loaded)
     except DamagedStudyError as damage:
         if not (has_terminal() and set_aside(damage)):
             raise
-    return run(loaded, choose, resolve_conflict)
+    return _run_within_memory(loaded)
+
+
+def _run_within_memory(loaded: LoadedSettings) -> int:
+    """Run the workflow; where memory runs out at a step that has no smaller form, that is no mistake of ours.
+
+    Raises:
+        SearchOutOfMemoryError: Memory ran out.
+        HereticError: See `heretic.workflow.run`.
+    """
+    try:
+        return run(loaded, choose, resolve_conflict)
+    except (RuntimeError, MemoryError, OSError) as error:
+        if not is_out_of_memory(error):
+            raise
+    used = memory_ran_out(torch.device("cpu"), "running")
+    raise SearchOutOfMemoryError(
+        f"Memory ran out ({used}); end other programs that use it, use --quantization bnb_4bit, or a larger device."
+    )
 
 
 def resolve_conflict(name: str, reason: str) -> str | None:

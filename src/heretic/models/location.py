@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from heretic.errors import ModelError
+from heretic.file_names import expanded
 from heretic.models.demo import DEMO_MODEL_FOLDER
 
 DEMO = "demo"
@@ -42,7 +43,7 @@ def locate(name: str) -> Location:
     """
     if name == DEMO:
         return Location(name, str(DEMO_MODEL_FOLDER))
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.is_dir():
         _check_folder(name, path)
         return Location(name, str(path))

@@ -3,9 +3,9 @@
 import re
 from collections.abc import Iterable
 from itertools import islice
-from pathlib import Path
 
 from heretic.errors import PromptError
+from heretic.file_names import expanded
 from heretic.observability.events import PromptsLoaded, emit
 from heretic.prompts.specification import Specification
 from heretic.prompts.split import Split, parse_split
@@ -60,7 +60,7 @@ def _texts(specification: Specification, split: Split) -> Iterable[str]:
     name = specification.dataset
     if name.startswith(BUNDLED_PREFIX):
         return _sliced(read_bundled(name, split.name), split)
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.is_file() and path.suffix.lower() in ("", ".txt"):
         if split.name not in ("", "train"):
             raise PromptError(f"{name} has no split {split.name}; a text file has only train: leave 'split' out.")

@@ -11,6 +11,7 @@ import datasets
 from datasets.exceptions import DatasetNotFoundError, DatasetsError
 
 from heretic.errors import PromptError, causes, first_line
+from heretic.file_names import expanded
 from heretic.hub_errors import LOG_IN, HubFailure, hub_failure
 from heretic.observability.libraries import quieten
 from heretic.prompts.columns import choose_column, user_text
@@ -21,7 +22,7 @@ FILE_FORMATS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "p
 OFFLINE_HINT = "bundled:refusal/target and bundled:refusal/baseline need no network"
 
 _STORED = ("state.json", "dataset_dict.json")
-READING_ERRORS = (OSError, ValueError, TypeError, DatasetsError)
+READING_ERRORS = (OSError, ValueError, TypeError, NotImplementedError, RecursionError, DatasetsError)
 """What the datasets library raises for reasons that are not Heretic's."""
 
 
@@ -33,7 +34,7 @@ def read_table(specification: Specification, split: Split) -> Iterator[str]:
     """
     datasets.disable_progress_bars()
     quieten("huggingface_hub")
-    path = Path(specification.dataset).expanduser()
+    path = expanded(specification.dataset)
     with _explained(specification, path):
         stored = _open_local(specification, path) if path.exists() else _open_hub(specification)
         table = _choose_split(specification.dataset, stored, split.name)
@@ -48,7 +49,11 @@ def _open_local(specification: Specification, path: Path) -> Any:
     builder = FILE_FORMATS.get(path.suffix.lower())
     if builder is None:
         raise PromptError(f"{path} has an unknown ending; use .txt, .jsonl, .json, .csv or .parquet.")
-    return datasets.load_dataset(builder, data_files={"train": str(path)}, streaming=specification.streaming)
+    try:
+        return datasets.load_dataset(builder, data_files={"train": str(path)}, streaming=specification.streaming)
+    except StopIteration as error:
+        # What the datasets library raises for a JSON file without anything in it.
+        raise PromptError(f"{path} holds no prompts; name a file that does.") from error
 
 
 def _load_from_disk(path: Path) -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState as OptunaState
 
-from heretic.errors import StudyError
+from heretic.errors import StudyError, causes
 from heretic.search.pareto import pareto_front
 from heretic.search.pulse import PULSE_ATTRIBUTE, Pulse, run_state
 from heretic.search.record import TrialRecord, TrialState
@@ -149,10 +149,20 @@ class StudyReader:
             raise StudyError(
                 f"There is no study file {file}; run 'heretic MODEL' first, or name the database with --storage."
             )
-        with self._errors():
-            self._storage = optuna.storages.RDBStorage(
-                url, engine_kwargs=_reading_options(file), skip_table_creation=True, skip_compatibility_check=True
-            )
+        try:
+            with self._errors():
+                self._storage = optuna.storages.RDBStorage(
+                    url, engine_kwargs=_reading_options(file), skip_table_creation=True, skip_compatibility_check=True
+                )
+        except StudyError as error:
+            # Only what is not there yet would be written when a storage is opened.
+            unfinished = file is not None and any("readonly" in str(cause) for cause in causes(error))
+            if not (unfinished or (file is not None and file.stat().st_size == 0)):
+                raise
+            raise StudyError(
+                f"The study file {file} is not finished: a run has only begun to make it, or was ended while it did; "
+                "look again in a moment, or run the same command again."
+            ) from error
         try:
             with self._errors():
                 self._study = optuna.load_study(study_name=name, storage=self._storage)

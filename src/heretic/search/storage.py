@@ -14,7 +14,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from heretic.errors import StudyError, first_line
-from heretic.redaction import mask_secrets, without_password, without_secrets
+from heretic.redaction import mask_secrets, remember_password, without_password, without_secrets
 from heretic.search.objective import BOTH_NUMBERS, Objective
 from heretic.search.pulse import PULSE_ATTRIBUTE, Pulse, still_works
 from heretic.search.record import TrialRecord, TrialState
@@ -58,6 +58,40 @@ def sqlite_file(url: str) -> Path | None:
     return Path(database)
 
 
+_PROBLEMS: Mapping[tuple[str, ...], tuple[str, str]] = {
+    ("locked",): ("is locked by another process", "wait for that run or name another --storage"),
+    ("password authentication failed", "no password supplied", "access denied"): (
+        "did not accept the user or the password",
+        "check the address that --storage names",
+    ),
+    ("connection refused", "could not connect", "can't connect", "could not translate host", "failed to resolve"): (
+        "cannot be reached",
+        "check that the server runs and the address that --storage names",
+    ),
+    ("server closed the connection", "terminating connection", "lost connection", "connection is lost"): (
+        "has ended the connection",
+        "run the same command again once the server is back, which goes on with the study",
+    ),
+    ("not a database", "malformed", "no such table", "no such column", "has no column"): (
+        "is damaged or no study file",
+        "move it away or name another --storage",
+    ),
+    ("undefinedtable", 'relation "studies" does not exist', 'relation "version_info" does not exist'): (
+        "holds no study yet",
+        "run 'heretic MODEL' with this --storage first, or name another one",
+    ),
+    ("readonly", "read-only", "unable to open"): (
+        "cannot be written",
+        "check the folder and its permissions or name another --storage",
+    ),
+    ("disk is full", "disk i/o"): (
+        "cannot be written because the disk is full",
+        "free some space and run the command again",
+    ),
+}
+"""What storages say, in lower case -> what is wrong and what to do, the first that fits."""
+
+
 # What it says is said by events; its own lines would garble the progress bar.
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -70,6 +104,8 @@ def storage_errors(url: str) -> Iterator[None]:
         StudyError: The storage failed in the with-block.
     """
     shown = shown_url(url)
+    # A driver may repeat its whole address, in whatever words.
+    remember_password(url)
     try:
         yield
     except ImportError as error:
@@ -83,17 +119,13 @@ def storage_errors(url: str) -> Iterator[None]:
             "at a time use a study, or name another --study-name."
         ) from error
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        # Optuna's own words only say that something is wrong.
+        said = error.__cause__ or error
         text = f"{error} {error.__cause__ or ''}".lower()
-        if "locked" in text:
-            problem, step = "is locked by another process", "wait for that run or name another --storage"
-        elif "not a database" in text or "malformed" in text or "no such table" in text or "column" in text:
-            problem, step = "is damaged or no study file", "move it away or name another --storage"
-        elif "readonly" in text or "read-only" in text or "unable to open" in text:
-            problem, step = "cannot be written", "check the folder and its permissions or name another --storage"
-        elif "disk is full" in text or "disk i/o" in text:
-            problem, step = "cannot be written because the disk is full", "free some space and run the command again"
-        else:
-            problem, step = f"failed ({mask_secrets(first_line(error))})", "check it or name another --storage"
+        problem, step = next(
+            (told for phrases, told in _PROBLEMS.items() if any(phrase in text for phrase in phrases)),
+            (f"failed ({mask_secrets(first_line(said))})", "check it or name another --storage"),
+        )
         raise StudyError(f"The study storage {shown} {problem}; {step}.") from error
 
 

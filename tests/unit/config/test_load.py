@@ -35,6 +35,14 @@ def problems(load):
     return problems
 
 
+def test_bytes_that_are_no_text_are_refused(problems):
+    found = problems("x", "--study-name", "a\udcff", environment={"HERETIC_SYSTEM_PROMPT": "\udc80"})
+    assert found == [
+        "Argument 3 of the command line holds bytes that are not UTF-8 text; write it in UTF-8.",
+        "HERETIC_SYSTEM_PROMPT holds bytes that are not UTF-8 text; write it in UTF-8.",
+    ]
+
+
 @pytest.mark.parametrize(
     ("higher", "lower"), [(higher, lower) for i, higher in enumerate(SOURCES) for lower in SOURCES[i + 1 :]]
 )

@@ -40,6 +40,27 @@ def test_round_trip_with_everything(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["d.safetensors"]
 
 
+def test_a_file_holds_no_secret_of_where_it_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "a token of the hub 4711")
+    provenance = {
+        "model": "/models/a token of the hub 4711",
+        "storage": "postgresql://jane:Storage-Passw0rd@host/db",
+        "sum_of": [{"file": "hf_0123456789abcdefghij.safetensors"}],
+    }
+    path = write(tmp_path / "d.safetensors", random_set(0, k=1, provenance=provenance))
+    content = path.read_bytes()
+    assert not [word for word in (b"4711", b"Passw0rd", b"hf_0123456789") if word in content]
+    assert read_direction_file(path).directions.provenance["model"] == "/models/***"
+
+
+def test_a_provenance_of_bottomless_depth_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "d.safetensors"
+    tensors = random_set(0, k=1).tensors()
+    save_file(dict(tensors), path, metadata={"method": "mean", "provenance": '{"a":' * 100_000})
+    with pytest.raises(UserError, match="is not a direction file"):
+        read_direction_file(path)
+
+
 def test_projections_are_optional(tmp_path: Path) -> None:
     assert read_direction_file(write(tmp_path / "d.safetensors")).projections is None
 

@@ -3,6 +3,7 @@
 import copy
 import hashlib
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,12 +13,12 @@ from transformers import PreTrainedModel
 from heretic.directions.types import DirectionSet
 from heretic.edits.algebra import Edit
 from heretic.edits.build import build_edits
-from heretic.edits.cache import DiskSource, PristineSource, WeightCache, editable_tensors
+from heretic.edits.cache import DiskSource, PristineSource, WeightCache, _copy, editable_tensors
 from heretic.edits.editor import applied
 from heretic.edits.inplace import InplaceEditor
 from heretic.edits.plan import EditPlan, Normalization, Schedule, Scope
 from heretic.edits.writer import ModelLayout, ResidualWriter
-from heretic.errors import CacheMismatchError, ModelError
+from heretic.errors import CacheMismatchError, ModelError, OutOfMemoryError
 from heretic.models.access import oriented, post_norm_gain, writer_bias, writer_weight
 from heretic.models.layout import find_layout
 from heretic.observability.events import Event, WeightsCached, subscribed
@@ -280,3 +281,29 @@ def test_edits_of_a_weight_do_not_touch_the_edit_or_the_cache() -> None:
         assert torch.equal(edit.read, read)
     writer = edits[0].writer
     assert not torch.equal(oriented(writer, writer_weight(model, writer).data), kept[writer.tensor_name])
+
+
+def test_a_copy_that_does_not_fit_on_the_device_goes_to_host_memory() -> None:
+    tensor = torch.randn(3)
+
+    def full() -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    crowded = SimpleNamespace(device=torch.device("cuda"), clone=full, to=tensor.to)
+    copied = _copy(crowded, stays=True)
+    assert torch.equal(copied, tensor)
+    assert copied.data_ptr() != tensor.data_ptr()
+
+
+def test_where_the_host_has_no_room_either_it_is_said_what_helps(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build_pico("llama")
+    before = weights_hash(model)
+
+    def full(*_arguments: object, **_keywords: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.")
+
+    with monkeypatch.context() as crowded:
+        crowded.setattr(torch.Tensor, "to", full)
+        with pytest.raises(OutOfMemoryError, match="--cache-weights false"):
+            WeightCache.capture(model, find_layout(model))
+    assert weights_hash(model) == before

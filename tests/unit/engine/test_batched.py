@@ -431,6 +431,21 @@ def test_running_out_of_memory_while_the_engine_is_made_is_a_reason(monkeypatch:
     assert reason == "memory ran out while the batched engine was prepared"
 
 
+def test_without_room_for_kept_layers_the_engine_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = make_bench("llama")
+    plans = plans_for(Normalization.NONE)
+    expected = measured(bench.batched(), plans)
+
+    def full(*_arguments: object, **_keywords: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(factory, "_keep", full)
+    engine = make_batched_engine(bench.runner, bench.build, bench.refusals, bench.kl, EngineOptions())
+    assert isinstance(engine, BatchedEngine)
+    assert engine.kept_bytes == 0
+    assert_same(measured(engine, plans), expected)
+
+
 def test_a_plan_that_does_not_fit_alone_fails_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = make_bench("llama")
     engine = bench.batched()

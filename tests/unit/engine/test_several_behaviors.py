@@ -1,5 +1,6 @@
 """Several behaviours, counted and measured in amounts: both engines agree, and the gate stops nothing too early."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -34,15 +35,14 @@ from heretic.search.storage import open_study
 TOKENS = 8
 WORDY = PromptSet("wordy", tuple(Prompt(text, system="B") for text in ("Tell", "me", "y?", "", "w8", "go on", "k")))
 """Not as many as the other behaviour has, and only one of them the same."""
+MARKS = (r"[acegikmoqsuwy02468!#%)+=?~]", r"[^\x00-\x7f]{2}")
 PLANS = plans_for(Normalization.NONE)
 
 
 def with_amounts(family: str, goal: str = "remove", runner: ModelRunner | None = None) -> PicoBench:
-    """Refusals, words, and marks: characters that the model's answers have at different places."""
+    """Refusals, words, and marks: about every other character that a model of bytes may write."""
     bench = make_bench(family, runner, tokens=TOKENS, goal=goal)
-    texts = [response.text for response in bench.runner.generate(WORDY.prompts, 5)]
-    marks = sorted({character for character in "".join(texts) if character.isalnum()})[::2]
-    options = EvaluatorOptions(response_tokens=6, goal=goal, patterns=tuple(marks) or ("a",), behavior="odd characters")
+    options = EvaluatorOptions(response_tokens=6, goal=goal, patterns=MARKS, behavior="odd characters")
     words = LengthEvaluator(bench.runner, WORDY, options)
     density = DensityEvaluator(bench.runner, WORDY, replace(options, response_tokens=5))
     return replace(bench, behaviors=(*bench.behaviors, words, density))
@@ -98,7 +98,7 @@ def test_every_answer_is_reported_once_for_its_behaviour() -> None:
     for number, own in zip((7, 8, 9), found, strict=True):
         mine = [event for event in events if event.trial == number]
         assert sorted(event.prompt for event in mine) == sorted(asked)
-        words = [float(event.verdict.removesuffix(" words")) for event in mine if event.verdict.endswith(" words")]
+        words = [float(found[1]) for event in mine if (found := re.fullmatch(r"([0-9.]+) words", event.verdict))]
         assert sum(words) / len(WORDY) == pytest.approx(own.scores[1].value)
 
 

@@ -12,11 +12,14 @@ from torch import Tensor
 from heretic.directions.types import DirectionSet, ResidualStatistics
 from heretic.edits.build import interpolated_vectors
 from heretic.edits.output_space import OutputSpaceEditor
+from heretic.errors import OutOfMemoryError
 from heretic.extraction.cosmic import cosmic_scores, full_removal, mean_residuals
+from heretic.extraction.extract import collect_statistics
 from heretic.extraction.rounds import Extraction, RoundOptions, first_token_logits, further_rounds, joined
 from heretic.models.runner import ModelRunner
 from heretic.models.steering import steered
 from heretic.observability.events import RoundFinished, subscribed
+from heretic.prompts.types import Prompt, PromptSet
 
 
 def unit(*shape: int, seed: int) -> Tensor:
@@ -158,3 +161,52 @@ def test_rounds_extract_from_the_edited_model(runner: ModelRunner) -> None:
     before = mean_residuals(runner, PROMPTS)
     rounds(runner, again, RoundOptions(2, 0.5, 1.0))
     assert not torch.allclose(seen[0][1:], before[1:])
+
+
+def crowd(runner: ModelRunner, limit: int) -> Callable[[], None]:
+    """Let passes of more than so many rows run out of memory; returns what makes room again."""
+
+    def check(_module: object, _arguments: object, keywords: dict[str, Tensor]) -> None:
+        if len(keywords["input_ids"]) > limit:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    return runner.loaded.model.register_forward_pre_hook(check, with_kwargs=True).remove
+
+
+@pytest.mark.parametrize("read", [mean_residuals, first_token_logits])
+def test_reading_an_edited_model_gets_by_with_little_memory(
+    read: Callable[[ModelRunner, list[Prompt]], Tensor],
+) -> None:
+    runner = make_runner("llama", batch_size=4)
+    expected = read(runner, PROMPTS)
+    make_room = crowd(runner, 1)
+    torch.testing.assert_close(read(runner, PROMPTS), expected, rtol=1e-4, atol=1e-4)
+    make_room()
+
+
+def test_cosmic_and_rounds_leave_no_edit_behind_where_nothing_fits() -> None:
+    runner = make_runner("llama", batch_size=4)
+    before = mean_residuals(runner, PROMPTS)
+    found = directions(len(before), before.shape[-1])
+    both = (statistics(before), PROMPTS), (statistics(-before), PROMPTS)
+    first = Extraction(found, found, both[0][0], both[1][0])
+    editor = OutputSpaceEditor(runner.loaded.model, runner.layout)
+    make_room = crowd(runner, 0)
+    with pytest.raises(OutOfMemoryError, match="with one prompt at a time"):
+        cosmic_scores(runner, found, *both, editor, [0, 1])
+    with pytest.raises(OutOfMemoryError, match="with one prompt at a time"):
+        further_rounds(runner, first, lambda: first, editor, PROMPTS, RoundOptions(3, 0.0, 1e9))
+    make_room()
+    assert torch.equal(mean_residuals(runner, PROMPTS), before)
+
+
+def test_statistics_are_the_same_with_little_memory() -> None:
+    runner = make_runner("llama", batch_size=4)
+    prompts = PromptSet("good_prompts", tuple(PROMPTS))
+    expected, _same = collect_statistics(runner, prompts, with_second_moment=True)
+    make_room = crowd(runner, 1)
+    found, smaller = collect_statistics(runner, prompts, with_second_moment=True)
+    make_room()
+    assert smaller.calibration.batch_size == 1
+    assert found.count == expected.count == len(PROMPTS)
+    torch.testing.assert_close(found.mean, expected.mean, rtol=1e-4, atol=1e-4)

@@ -1,11 +1,19 @@
 """What is fuzzed: functions of bytes that return, or raise a HereticError, whatever the bytes are."""
 
+import io
+import json
+import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import lru_cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
+from types import SimpleNamespace
+from typing import Any
 
+from heretic.config import PromptSpecification
 from heretic.config.arguments import read_arguments
+from heretic.config.checks import is_unicode
 from heretic.config.load import load_settings
 from heretic.errors import HereticError
 from heretic.file_names import inside, leads_outside, safe_name
@@ -99,6 +107,121 @@ def redaction(data: bytes) -> None:
     mask_secrets(data.decode(errors="replace"))
 
 
+def mutated(valid: bytes, data: bytes) -> bytes:
+    """A valid file with a change for every four bytes of `data`: where (two bytes), which of five, and a byte for it.
+
+    Data that begins with 0xff is the file itself, without that byte.
+    """
+    if data[:1] == b"\xff":
+        return data[1:]
+    changed = bytearray(valid)
+    for start in range(0, len(data) - 3, 4):
+        place = int.from_bytes(data[start : start + 2], "big") % (len(changed) + 1)
+        kind, byte = data[start + 2] % 5, data[start + 3]
+        if kind == 0:
+            changed[place : place + 1] = bytes([byte])
+        elif kind == 1:
+            changed[place:place] = bytes([byte])
+        elif kind == 2:
+            del changed[place : place + 1 + byte % 32]
+        elif kind == 3:
+            changed[place:place] = changed[place : place + byte]
+        else:
+            del changed[place:]
+    return bytes(changed)
+
+
+ROWS: list[dict[str, Any]] = [
+    {"text": "How do I bake bread?", "id": 1, "turns": [{"role": "user", "content": "Hi"}], "score": 0.5},
+    {"text": "What is rain?", "id": 2, "turns": [{"role": "system", "content": "Be brief."}], "score": None},
+    {"text": None, "id": 3, "turns": [], "score": 1e300},
+]
+
+
+@lru_cache(maxsize=4)
+def valid_table(ending: str) -> bytes:
+    if ending == "parquet":
+        import pyarrow.parquet
+
+        file = io.BytesIO()
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS), file)
+        return file.getvalue()
+    if ending == "csv":
+        lines = [f'{row["id"]},"{row["text"] or ""}",{row["score"] or ""}' for row in ROWS]
+        return "\n".join(["id,text,score", *lines]).encode()
+    return json.dumps(ROWS).encode() if ending == "json" else "\n".join(map(json.dumps, ROWS)).encode()
+
+
+def table(ending: str, data: bytes) -> None:
+    import datasets
+
+    from heretic.prompts.sources import load_prompt_set
+
+    cache = FOLDER / "tables"
+    datasets.config.HF_DATASETS_CACHE = cache
+    path = _file(f"prompts.{ending}", mutated(valid_table(ending), data))
+    for streaming in (True, False):
+        for column in (None, "turns" if ending != "csv" else "id"):
+            with suppress(HereticError):
+                specification = PromptSpecification(dataset=str(path), column=column, streaming=streaming)
+                for prompt in load_prompt_set("good_prompts", specification, None).prompts:
+                    assert prompt.user.strip()
+    shutil.rmtree(cache, ignore_errors=True)
+
+
+@lru_cache(maxsize=1)
+def valid_directions() -> bytes:
+    import torch
+
+    from heretic.directions.files import write_direction_file
+    from heretic.directions.projections import Projections
+    from heretic.directions.types import DirectionSet
+
+    vectors = torch.eye(4)[:3, None]
+    path = FOLDER / "valid.safetensors"
+    own = DirectionSet(vectors, torch.ones(3, 1), torch.ones(3), "mean", {"model": "x", "layer_count": 2})
+    write_direction_file(path, own, Projections(torch.ones(2, 3), torch.zeros(2, 3)))
+    return path.read_bytes()
+
+
+def directions(data: bytes) -> None:
+    from heretic.directions.files import content_hash, read_direction_file, summed
+
+    path = _file("directions.safetensors", mutated(valid_directions(), data))
+    with suppress(HereticError):
+        read = read_direction_file(path)
+        assert read.directions.vectors.isfinite().all()
+        content_hash(summed([read, read], [1.0, -0.5]))
+
+
+def data_names(data: bytes) -> None:
+    """File names that come from a model's id or a study's name."""
+    from heretic.interface.menu import default_name
+    from heretic.search.claim import claimed
+
+    text = data.decode(errors="surrogateescape").replace("\x00", "")
+    if not is_unicode(text):
+        # Refused with the command line, see `arguments`; folders may have such names.
+        text = text.encode(errors="replace").decode()
+    session: Any = SimpleNamespace(bench=SimpleNamespace(loaded=SimpleNamespace(name=text)))
+    assert (FOLDER / default_name(session)).parent == FOLDER
+    before = {entry.name for entry in FOLDER.iterdir()}
+    with suppress(HereticError), claimed(f"sqlite:///{FOLDER}/study.db", text):
+        (lock,) = {entry.name for entry in FOLDER.iterdir()} - before
+        assert lock.startswith(".study.db.")
+
+
+json_table, jsonl_table, csv_table, parquet_table = (
+    partial(table, ending) for ending in ("json", "jsonl", "csv", "parquet")
+)
+SLOW_TARGETS: dict[str, Callable[[bytes], None]] = {
+    "json_table": json_table,
+    "jsonl_table": jsonl_table,
+    "csv_table": csv_table,
+    "parquet_table": parquet_table,
+}
+"""Each run reads a file with the datasets library."""
+
 TARGETS: Mapping[str, Callable[[bytes], None]] = {
     function.__name__: function
     for function in (
@@ -112,5 +235,7 @@ TARGETS: Mapping[str, Callable[[bytes], None]] = {
         profiles,
         names,
         redaction,
+        directions,
+        data_names,
     )
-}
+} | SLOW_TARGETS

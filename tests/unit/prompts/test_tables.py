@@ -50,6 +50,15 @@ def test_files(tmp_path, load, ending, streaming):
     assert load(path, split="[2:]", limit=3, streaming=streaming) == TEXTS[2:5]
 
 
+@pytest.mark.parametrize("ending", ["jsonl", "json", "csv", "parquet"])
+@pytest.mark.parametrize("streaming", [False, True])
+def test_an_empty_file(tmp_path, load, ending, streaming):
+    path = tmp_path / f"data.{ending}"
+    path.touch()
+    with pytest.raises(PromptError, match=r"data\.\w+ (holds no prompts|cannot be read)"):
+        load(str(path), streaming=streaming)
+
+
 def test_percentages_need_a_table_that_is_not_streamed(tmp_path, load):
     path = write_file(tmp_path, "jsonl")
     assert load(path, split="[:20%]") == TEXTS[:2]

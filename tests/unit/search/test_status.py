@@ -44,6 +44,27 @@ def look(file: Path, name: str = "heretic") -> StudyStatus:
         return reader.read()
 
 
+def test_a_file_whose_making_was_interrupted_is_named_as_that_and_made_by_the_next_run(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_manager: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as dying:
+        dying.setattr(optuna.storages._rdb.storage._VersionManager, "_init_version_info_model", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            open_study(url_of(file), "heretic", IDENTITY)
+    before = file.read_bytes()
+    with pytest.raises(StudyError, match=r"is not finished: .* run the same command again"):
+        look(file)
+    assert file.read_bytes() == before
+    file.write_bytes(b"")
+    with pytest.raises(StudyError, match=r"is not finished: "):
+        look(file)
+    open_study(url_of(file), "heretic", IDENTITY)
+    assert look(file).finished == 0
+
+
 class Clock:
     def __init__(self) -> None:
         self.now = 1000.0
