@@ -351,9 +351,11 @@ def crowd(bench: Workbench, limit: int) -> Callable[[], None]:
 def unedited(bench: Workbench) -> Iterator[Session]:
     """A session with no trial applied, whose evaluators get their batch size back."""
     before = weights_hash(bench)
-    sizes = bench.refusals.runner, bench.kl.runner
+    every = (*bench.behaviors, bench.kl)
+    runners = [own.runner for own in every]
     yield Session(bench, optuna.create_study(directions=["minimize", "minimize"]))
-    bench.refusals.runner, bench.kl.runner = sizes
+    for own, runner in zip(every, runners, strict=True):
+        own.runner = runner
     assert weights_hash(bench) == before
 
 
