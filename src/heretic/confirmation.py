@@ -17,6 +17,7 @@ from heretic.errors import ConfigurationError
 from heretic.evaluation.degenerate import is_empty, is_looping, is_other_script
 from heretic.evaluation.evaluator import EVALUATORS, AnswerEvaluator, Evaluator, EvaluatorOptions
 from heretic.evaluation.intervals import mean_interval, wilson_interval
+from heretic.evaluation.refusal_patterns import RefusalDetector
 from heretic.held_out import Answers, AtLength, Estimate, Example, HeldOut, HeldOutBehavior
 from heretic.measuring import evaluator_options, make_behavior_evaluator
 from heretic.models.calibration import backing_off
@@ -29,6 +30,7 @@ from heretic.prompts.types import Prompt, PromptSet
 from heretic.score import Score
 from heretic.workbench import Workbench
 
+_REFUSALS = RefusalDetector("lenient", ())
 EXAMPLES = 6
 """Answers of each behaviour that are shown: the first ones, not chosen by result."""
 LENGTHS = (30, 100)
@@ -195,6 +197,7 @@ def estimate(runner: ModelRunner, evaluator: AnswerEvaluator, answers: Sequence[
         low, high = (len(amounts) * bound for bound in wilson_interval(value, len(amounts)))
     else:
         low, high = mean_interval(amounts)
+        low = max(low, 0.0)
     return Estimate(value, low, high)
 
 
@@ -211,6 +214,7 @@ def described(
         looping=kinds.count("looping"),
         other_script=kinds.count("other script"),
         perplexity=read,
+        refusing=sum(_REFUSALS.is_refusal(answer.text) for answer in answers),
     )
 
 

@@ -1,7 +1,7 @@
 """What a confirmation found as rows of a table; console, card and report show the same. Pure."""
 
 from heretic.held_out import AtLength, Estimate, HeldOut, HeldOutBehavior
-from heretic.score import Score, Scores
+from heretic.score import REFUSALS, WITHOUT_REFUSAL, Score, Scores
 
 HEADER = ("Measure", "Base model", "Edited model", "Prompts")
 HEADER_WITH_SEARCH = (*HEADER, "In the search")
@@ -50,9 +50,18 @@ def _behavior_rows(behavior: HeldOutBehavior, tokens: int) -> list[tuple[str, st
         *rows,
         ("words of an answer", f"{base.words:.1f}", f"{edited.words:.1f}", str(n)),
         (f"cut at {tokens} tokens", f"{base.cut}/{n}", f"{edited.cut}/{n}", str(n)),
+        *_refusal_rows(behavior),
         ("degenerate answers", _kinds(behavior, False), _kinds(behavior, True), str(n)),
         ("perplexity (unedited model)", f"{base.perplexity:.2f}", f"{edited.perplexity:.2f}", str(n)),
     ]
+
+
+def _refusal_rows(behavior: HeldOutBehavior) -> list[tuple[str, str, str, str]]:
+    """Refusals where another behaviour is measured."""
+    n, base, edited = behavior.n, behavior.base.refusing, behavior.edited.refusing
+    if behavior.name in (REFUSALS, WITHOUT_REFUSAL) or base is None or edited is None:
+        return []
+    return [("answers that refuse", f"{base}/{n}", f"{edited}/{n}", str(n))]
 
 
 def number(behavior: HeldOutBehavior, estimate: Estimate) -> str:
