@@ -36,8 +36,8 @@ class Answers:
         looping: Answers that end in repetitions.
         other_script: Answers in another script than the unedited model's.
         perplexity: Of the unedited model reading them.
-        refusing: Answers that refuse, by the lenient patterns: an edit of another behaviour may bring them along. None in
-            folders of earlier versions.
+        refusing: Answers that refuse, by the lenient patterns: an edit of another behaviour may bring them along. None
+            in folders of earlier versions.
     """
 
     words: float

@@ -121,6 +121,8 @@ def test_a_trial_stops_at_the_behaviour_that_decides_and_no_other_is_asked(famil
     engine = bench.batched(EngineOptions(1))
     for job in engine._answers:
         job._rows = 2
+    # Then it is known which prompts' answers count most, and they are asked first.
+    assert_same(engine.measure([plan], [0], Gate()), [whole])
     (stopped,) = engine.measure([plan], [1], Gate((finished,)))
     assert stopped.state is TrialState.DOMINATED
     assert f"{whole.scores[place].label} so far" in stopped.reason
