@@ -40,6 +40,7 @@ plans = st.builds(
         max_size=2,
         unique_by=lambda pair: pair[0],
     ).map(tuple),
+    shares=st.lists(shares, max_size=3).map(tuple),
 )
 
 
@@ -99,6 +100,13 @@ def test_a_record_without_strengths_is_read() -> None:
     plan = EditPlan(Scope.LAYER, None, ((MLP, Schedule(1.0, 0.5, 1.0, 1.0)),))
     stored = {name: value for name, value in plan.to_json().items() if name != "strengths"}
     assert EditPlan.from_json(stored) == plan
+
+
+def test_a_record_without_shares_is_read_and_written_as_ever() -> None:
+    plan = EditPlan(Scope.LAYER, None, ((MLP, Schedule(1.0, 0.5, 1.0, 1.0)),))
+    assert "shares" not in plan.to_json()
+    assert EditPlan.from_json(plan.to_json()).shares == ()
+    assert replace(plan, shares=(1.0, 0.5)).to_json()["shares"] == [1.0, 0.5]
 
 
 def test_a_component_without_a_schedule_is_left_alone() -> None:
@@ -293,6 +301,42 @@ def test_full_strength_removes_all_directions_from_the_weight(k: int) -> None:
     for edit in built(EditPlan(Scope.LAYER, None, FULL), found):
         left = found.vectors[edit.writer.layer + 1] @ edited_weight(weight_of(edit.writer), edit)
         assert float(left.abs().max()) < 1e-12
+
+
+@pytest.mark.parametrize("scope", list(Scope))
+@pytest.mark.parametrize(
+    ("k", "shares", "expected"),
+    [
+        (2, (1.0, 0.5), (1.0, 0.5)),
+        (2, (0.0, 1.0), (0.0, 1.0)),
+        (4, (0.25, 1.0), (0.25, 0.25, 1.0, 1.0)),
+        (3, (0.5, 0.0, 1.0), (0.5, 0.0, 1.0)),
+        (2, (), (1.0, 1.0)),
+    ],
+)
+def test_each_behaviour_loses_its_share_of_its_own_directions(
+    scope: Scope, k: int, shares: tuple[float, ...], expected: tuple[float, ...]
+) -> None:
+    """Directions stand behaviour after behaviour, equally many of each."""
+    found = directions(k, related=True)
+    found = replace(found, weights=torch.ones_like(found.weights))
+    position = 0.4 if scope is Scope.GLOBAL else None
+    edits = built(EditPlan(scope, position, FULL, shares=shares), found)
+    assert len(edits) == len(LAYOUT.writers)
+    left_over = 1 - torch.tensor(expected, dtype=torch.float64)[:, None]
+    for edit in edits:
+        own = found.vectors[edit.writer.layer + 1] if position is None else interpolated_vectors(found, position)[0]
+        weight = weight_of(edit.writer)
+        torch.testing.assert_close(own @ edited_weight(weight, edit), left_over * (own @ weight))
+
+
+def test_a_share_takes_from_the_weight_that_a_direction_has() -> None:
+    found = directions(2)
+    whole, half = (built(EditPlan(Scope.LAYER, None, FULL, shares=shares), found) for shares in ((1, 1), (1, 0.5)))
+    for one, other in zip(whole, half, strict=True):
+        torch.testing.assert_close(other.write[:, 0], one.write[:, 0])
+        torch.testing.assert_close(other.write[:, 1], one.write[:, 1] / 2)
+        assert torch.equal(other.read, one.read)
 
 
 @pytest.mark.parametrize("gain", [None, torch.linspace(0.5, 2.0, D, dtype=torch.float64)])

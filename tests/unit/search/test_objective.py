@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import TrialState as OptunaState
-from tests.unit.search.studies import IDENTITY, SPACE, record, url_of
+from tests.unit.search.studies import IDENTITY, SPACE, record, several, url_of
 
 from heretic.edits.plan import EditPlan
 from heretic.engine.measurement import Measurement
@@ -19,7 +19,7 @@ from heretic.search.loop import SearchResult, make_sampler, search
 from heretic.search.objective import Objective
 from heretic.search.pareto import pareto_front
 from heretic.search.record import TrialState
-from heretic.search.storage import open_study, stored_records
+from heretic.search.storage import open_study, stored_records, tell
 
 ONE = Objective(kl_weight=2.0, prunes=True)
 VALUES = st.tuples(st.integers(0, 50).map(float), st.integers(0, 20).map(lambda step: step / 16))
@@ -37,9 +37,31 @@ def test_one_number_is_the_share_and_the_weighted_divergence() -> None:
     assert ONE.values(record(0, 3, 0.0, baseline=0).scores) == [3]
 
 
+def test_several_behaviours_are_told_apart_or_as_the_sum_of_their_shares() -> None:
+    scores = several(0, 10, 5, 0.25).scores
+    assert Objective(behaviors=2).values(scores) == [10, 5, 0.25]
+    assert Objective(behaviors=2).count == 3
+    assert Objective(2.0, behaviors=2).values(scores) == [pytest.approx(10 / 50 + 5 / 20 + 2 * 0.25)]
+    assert Objective(2.0, behaviors=2).count == 1
+
+
+def test_a_study_of_several_behaviours_stores_and_resumes_all_of_their_values(tmp_path: Path) -> None:
+    url = url_of(tmp_path / "study.db")
+    objective = Objective(behaviors=2)
+    study = open_study(url, "heretic", IDENTITY, objective)
+    records = [several(0, 10, 5, 0.25), several(1, 9, 4, 0.5)]
+    for own in records:
+        trial = study.ask()
+        SPACE.suggest(trial)
+        tell(study, trial, own, objective)
+    again = open_study(url, "heretic", IDENTITY, objective)
+    assert [trial.values for trial in again.trials] == [[10, 5, 0.25], [9, 4, 0.5]]
+    assert stored_records(again) == records
+
+
 def test_identities_differ_by_what_is_told() -> None:
-    texts = {own.identity() for own in (Objective(), Objective(1.0), Objective(0.5))}
-    assert len(texts) == 3
+    texts = {own.identity() for own in (Objective(), Objective(1.0), Objective(0.5), Objective(behaviors=2))}
+    assert len(texts) == 4
     assert Objective(1.0, prunes=True).identity() == Objective(1.0).identity()
 
 

@@ -8,12 +8,12 @@ import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.search.studies import PLAN, SPACE, failed, record
+from tests.unit.search.studies import PLAN, SPACE, failed, record, several
 
 from heretic.edits.plan import EditPlan, Normalization, Scope
 from heretic.edits.writer import ATTENTION, MLP
 from heretic.errors import SelectionError
-from heretic.search.pareto import dominates, hypervolume, knee, pareto_front
+from heretic.search.pareto import dominates, hypervolume, knee, least, pareto_front
 from heretic.search.record import TrialRecord
 from heretic.search.space import Range, SearchSpace, readable_parameters
 
@@ -51,6 +51,25 @@ def test_plans_stay_in_range(normalization: Normalization) -> None:
             assert space.width.low <= schedule.width <= space.width.high
 
 
+@pytest.mark.parametrize("fixed_position", [None, 0.5])
+def test_each_of_several_behaviours_gets_a_share(fixed_position: float | None) -> None:
+    space = replace(SPACE, behaviors=3, fixed_position=fixed_position)
+    plans = suggested(space)
+    one = suggested(replace(SPACE, fixed_position=fixed_position))
+    for (plan, parameters), (_, before) in zip(plans, one, strict=True):
+        assert plan.shares == tuple(parameters[f"behavior.{index}.share"] for index in range(3))
+        assert all(0 <= share <= 1 for share in plan.shares)
+        assert len(parameters) == len(before) + 3
+        assert EditPlan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+        fixed = {name: value for name, value in space.parameters(plan).items() if name in parameters}
+        assert fixed == {name: parameters[name] for name in fixed}
+        assert {f"behavior.{index}.share" for index in range(3)} <= set(fixed)
+    assert len({plan.shares for plan, _ in plans}) == len(plans)
+    assert {plan.shares for plan, _ in one} == {()}
+    assert "0.25, 1.00" in readable_parameters(replace(PLAN, shares=(0.25, 1.0)))["shares"]
+    assert "shares" not in readable_parameters(PLAN)
+
+
 def test_what_is_suggested_is_what_the_study_stores() -> None:
     for plan, given_parameters in suggested(SPACE, 5):
         for name, schedule in plan.schedules:
@@ -69,6 +88,8 @@ def test_identity_differs_whenever_the_space_does() -> None:
         replace(SPACE, peak_position=Range(0.2, 1.0)),
         replace(SPACE, floor=Range(0.0, 0.9)),
         replace(SPACE, width=Range(0.05, 0.8)),
+        replace(SPACE, behaviors=2),
+        replace(SPACE, behaviors=3),
     ]
     assert len({space.identity() for space in spaces}) == len(spaces)
     assert SPACE.identity() == SearchSpace((ATTENTION, MLP), Normalization.ROW).identity()
@@ -138,6 +159,29 @@ def test_the_documented_choice() -> None:
     assert knee([no_change, balanced, broken]) is balanced
     assert knee([record(0, 25, 0.0), record(1, 0, 0.4)]).number == 1
     assert knee([record(0, 25, 0.0), record(1, 0, 0.6)]).number == 0
+
+
+def test_of_several_behaviours_the_choice_weighs_every_share() -> None:
+    """As far from nothing as (share of refusals, share of words, KL) is."""
+    both, only_refusals, only_words = several(0, 10, 4, 0.1), several(1, 0, 20, 0.1), several(2, 50, 0, 0.1)
+    assert knee([only_refusals, both, only_words]) is both
+    # Shares of 0.2, 0.2 against 0 and 0.27.
+    assert knee([both, several(3, 0, 5.4, 0.1)]).number == 3
+    assert knee([both, several(3, 0, 6, 0.1)]).number == 0
+    # A nat weighs as much as all of a behaviour.
+    assert knee([several(0, 0, 10, 0), several(1, 0, 0, 0.49)]).number == 1
+    assert knee([several(0, 0, 10, 0), several(1, 0, 0, 0.51)]).number == 0
+
+
+def test_the_front_of_several_behaviours_keeps_what_is_best_in_any() -> None:
+    records = [several(0, 10, 4, 0.1), several(1, 9, 5, 0.1), several(2, 10, 5, 0.1), several(3, 10, 4, 0.1)]
+    assert [own.number for own in pareto_front(records)] == [1, 0]
+
+
+def test_the_least_is_that_of_all_behaviours_together() -> None:
+    records = [several(0, 0, 20, 0.5), several(1, 10, 4, 0.5), several(2, 10, 4, 0.4), several(3, 50, 0, 0.1)]
+    assert least(records).number == 2
+    assert least([record(0, 3, 0.5), record(1, 3, 0.4), record(2, 4, 0.0)]).number == 1
 
 
 def test_a_far_off_trial_does_not_move_the_choice() -> None:

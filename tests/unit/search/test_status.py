@@ -10,11 +10,12 @@ from pathlib import Path
 
 import optuna
 import pytest
-from tests.unit.search.studies import IDENTITY, SPACE, dominated, failed, record, url_of
+from tests.unit.search.studies import IDENTITY, SPACE, dominated, failed, record, several, url_of
 
 from heretic.errors import StudyError
 from heretic.observability.events import BatchMeasured, Event, Warned, subscribed
 from heretic.search.heartbeat import INTERVAL_SECONDS, Heartbeat
+from heretic.search.objective import Objective
 from heretic.search.pulse import PULSE_ATTRIBUTE, Pulse, run_state
 from heretic.search.record import TrialRecord
 from heretic.search.status import StudyReader, StudyStatus
@@ -84,9 +85,25 @@ def test_trials_by_state_front_and_best(file: Path, study: optuna.Study) -> None
     assert [entry.number for entry in status.front] == [1, 0]
     given = status.to_json()
     behavior = {"name": "refusals", "value": 3, "unit": "answers", "prompts": 100, "baseline": 50}
-    assert given["best"] == {"trial": 2, "behaviors": [behavior], "kl": 0.5}
+    # The first behaviour's numbers also stand where they always stood.
+    first = {"counted": "refusals", "count": 3, "prompts": 100, "baseline": 50}
+    assert given["best"] == {"trial": 2, "behaviors": [behavior], "kl": 0.5, **first}
     assert given["run"] == "unknown"
     assert given["remaining_seconds"] is None
+
+
+def test_every_behaviour_of_a_trial_is_told(file: Path) -> None:
+    objective = Objective(behaviors=2)
+    study = open_study(url_of(file), "heretic", IDENTITY, objective)
+    trial = study.ask()
+    SPACE.suggest(trial)
+    tell(study, trial, several(0, 3, 4.5, 0.25), objective)
+    best = look(file).to_json()["best"]
+    assert best["kl"] == 0.25
+    assert best["behaviors"] == [
+        {"name": "refusals", "value": 3, "unit": "answers", "prompts": 100, "baseline": 50},
+        {"name": "words", "value": 4.5, "unit": "words", "prompts": 40, "baseline": 20},
+    ]
 
 
 def test_an_empty_study_is_no_mistake(file: Path, study: optuna.Study) -> None:

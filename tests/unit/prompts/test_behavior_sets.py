@@ -1,0 +1,153 @@
+"""The prompts of a run: from packs and settings, of one behaviour or of several."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from heretic.config import PromptSpecification, Settings
+from heretic.errors import ConfigurationError, PromptError
+from heretic.observability.events import Event, PromptsLoaded, Warned, subscribed
+from heretic.prompts.packs import ROLES, find_pack
+from heretic.prompts.sets import PromptSets, load_prompts, packs_of, specification
+
+FILES = {
+    f"{side}/{part}.txt": f"{side} {part}"
+    for side in ("baseline", "target")
+    for part in ("train", "evaluation", "held_out")
+}
+
+
+def make_pack(folder: Path, name: str, **texts: str) -> str:
+    """A pack with two prompts of its own in every part, unless a part's text is given; returns its file's name."""
+    own = folder / name
+    for file, prompt in FILES.items():
+        path = own / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(texts.get(prompt.replace(" ", "_"), f"{name} {prompt} 0\n{name} {prompt} 1\n"))
+    path = own / "pack.toml"
+    path.write_text(f'name = "{name}"\ndescription = "d"\ncard = "c"\nevaluator = "length"\n')
+    return str(path)
+
+
+def loaded(*packs: str, **settings: Any) -> tuple[PromptSets, list[Event]]:
+    seen: list[Event] = []
+    with subscribed(seen.append):
+        sets = load_prompts(Settings(model="x", direction=list(packs), **settings))
+    return sets, seen
+
+
+def texts(sets: Any) -> list[str]:
+    return [prompt.user for prompt in sets.prompts]
+
+
+def test_one_behaviour_is_read_from_its_pack_and_nothing_held_out(tmp_path: Path) -> None:
+    sets, seen = loaded(make_pack(tmp_path, "a"))
+    (behavior,) = sets.behaviors
+    assert behavior.pack.name == "a"
+    assert texts(sets.good) == ["a baseline train 0", "a baseline train 1"]
+    assert texts(sets.bad) == ["a target train 0", "a target train 1"]
+    assert texts(sets.good_evaluation) == ["a baseline evaluation 0", "a baseline evaluation 1"]
+    assert texts(sets.bad_evaluation) == ["a target evaluation 0", "a target evaluation 1"]
+    # The set itself, so that its fingerprint is the one that studies know.
+    assert sets.bad is behavior.bad
+    assert [event.role for event in seen if isinstance(event, PromptsLoaded)] == [
+        "good_prompts",
+        "bad_prompts",
+        "good_evaluation_prompts",
+        "bad_evaluation_prompts",
+    ]
+    assert {prompt.system for prompt in sets.bad.prompts} == {Settings(model="x").system_prompt}
+
+
+def test_several_behaviours_keep_their_own_prompts_and_join_them_in_order(tmp_path: Path) -> None:
+    shared = "both 0\nboth 1\n"
+    packs = [make_pack(tmp_path, name, baseline_evaluation=shared + f"{name} own\n") for name in ("a", "b")]
+    sets, _ = loaded(*packs)
+    assert [own.pack.name for own in sets.behaviors] == ["a", "b"]
+    for own, name in zip(sets.behaviors, "ab", strict=True):
+        assert texts(own.bad) == [f"{name} target train 0", f"{name} target train 1"]
+        assert texts(own.good_evaluation) == ["both 0", "both 1", f"{name} own"]
+    assert texts(sets.bad) == [f"{name} target train {number}" for name in "ab" for number in range(2)]
+    # Damage is measured once on what behaviours share.
+    assert texts(sets.good_evaluation) == ["both 0", "both 1", "a own", "b own"]
+    assert sets.bad.fingerprint != sets.behaviors[0].bad.fingerprint
+    other, _ = loaded(*packs[::-1])
+    assert other.bad.fingerprint != sets.bad.fingerprint
+
+
+def test_another_dataset_of_the_user_replaces_the_packs(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine 0\nmine 1\nmine 2\n")
+    mine = {"dataset": str(tmp_path / "mine.txt"), "split": "[:2]", "prefix": "> "}
+    sets, _ = loaded(make_pack(tmp_path, "a"), bad_prompts=mine)
+    assert texts(sets.bad) == ["> mine 0", "> mine 1"]
+    assert texts(sets.good) == ["a baseline train 0", "a baseline train 1"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"split": "[1:]"}, ["a target train 1"]),
+        ({"limit": 1}, ["a target train 0"]),
+        ({"prefix": "> ", "suffix": " <"}, ["> a target train 0 <", "> a target train 1 <"]),
+    ],
+)
+def test_of_the_packs_own_dataset_the_user_may_take_another_part(
+    tmp_path: Path, changes: dict[str, Any], expected: list[str]
+) -> None:
+    default = Settings.model_fields["bad_prompts"].default
+    sets, _ = loaded(make_pack(tmp_path, "a"), bad_prompts=default.model_copy(update=changes))
+    assert texts(sets.bad) == expected
+
+
+def test_parts_that_the_user_does_not_name_are_the_packs() -> None:
+    pack = find_pack("refusal")
+    settings = Settings(model="x", bad_prompts={"limit": 7})
+    assert specification(settings, pack, "bad_prompts") == pack.prompts["bad_prompts"].model_copy(update={"limit": 7})
+    assert specification(settings, pack, "good_prompts") == pack.prompts["good_prompts"]
+
+
+def test_the_default_behaviour_has_the_prompts_that_the_settings_promise() -> None:
+    (pack,) = packs_of(Settings(model="x"))
+    assert pack.name == "refusal"
+    for role in ROLES:
+        assert specification(Settings(model="x"), pack, role) == getattr(Settings(model="x"), role)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_prompts_cannot_be_set_for_several_behaviours_at_once(tmp_path: Path, role: str) -> None:
+    packs = [make_pack(tmp_path, name) for name in ("a", "b")]
+    default: PromptSpecification = Settings.model_fields[role].default
+    for changed in (PromptSpecification(dataset="mine.txt"), default.model_copy(update={"limit": 3})):
+        with pytest.raises(ConfigurationError, match=f"{role} cannot be set for several behaviours at once") as caught:
+            packs_of(Settings(model="x", direction=packs, **{role: changed}))
+        assert f"--{role.replace('_', '-')}" in str(caught.value)
+        assert "\n" not in str(caught.value)
+    # Of one behaviour they can.
+    assert len(packs_of(Settings(model="x", direction=packs[:1], **{role: default.model_copy(update={"limit": 3})})))
+
+
+@pytest.mark.parametrize("names", [["verbosity", "refusal", "verbosity"], ["refusal", "verbosity", "verbosity"]])
+def test_a_behaviour_is_named_once(names: list[str]) -> None:
+    with pytest.raises(ConfigurationError, match="names verbosity twice; name each behaviour once") as caught:
+        packs_of(Settings(model="x", direction=names))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_dataset_that_the_user_names_is_used_also_where_it_is_that_of_the_default_behaviour() -> None:
+    settings = Settings(model="x", direction=["demo"], good_prompts="mlabonne/harmless_alpaca")
+    (pack,) = packs_of(settings)
+    assert specification(settings, pack, "good_prompts").dataset == "mlabonne/harmless_alpaca"
+
+
+def test_evaluation_prompts_that_are_trained_on_are_reported(tmp_path: Path) -> None:
+    _, seen = loaded(make_pack(tmp_path, "a", target_evaluation="A target  train 1\nnew\n"))
+    (warning,) = [event.message for event in seen if isinstance(event, Warned)]
+    assert warning.startswith("1 of 2 bad_evaluation_prompts also stand in bad_prompts")
+
+
+def test_a_pack_without_its_prompts_names_the_file(tmp_path: Path) -> None:
+    pack = make_pack(tmp_path, "a")
+    (tmp_path / "a" / "target" / "train.txt").unlink()
+    with pytest.raises(PromptError, match=r"bad_prompts: there is no file or folder .*train\.txt"):
+        loaded(pack)

@@ -1,0 +1,228 @@
+"""Packs: what a file may say, where its prompts are, and one sentence for everything that does not fit."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from heretic.config import PromptSpecification
+from heretic.errors import ConfigurationError
+from heretic.prompts.packs import PACK_FILE, ROLES, Pack, bundled_behaviors, find_pack, read_pack
+
+PLAIN = 'name = "shouting"\ndescription = "It shouts."\ncard = "Shouting was edited."\nevaluator = "density"\n'
+
+
+def written(folder: Path, text: str | bytes, name: str = "mine.toml") -> Path:
+    path = folder / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def refused(path: Path) -> str:
+    """The one sentence that says what is wrong with a file."""
+    with pytest.raises(ConfigurationError) as caught:
+        read_pack(path)
+    sentence = str(caught.value)
+    assert "\n" not in sentence
+    assert sentence.startswith(str(path))
+    assert sentence.endswith(".")
+    return sentence
+
+
+def test_a_pack_says_what_it_is_and_how_it_is_measured(tmp_path: Path) -> None:
+    pack = read_pack(written(tmp_path, PLAIN + '[options]\ntokens = 60\npatterns = ["!", "\\\\bHEY\\\\b"]\n'))
+    assert (pack.name, pack.description, pack.card) == ("shouting", "It shouts.", "Shouting was edited.")
+    assert pack.evaluator == "density"
+    assert pack.options.tokens == 60
+    assert pack.options.patterns == ("!", r"\bHEY\b")
+
+
+def test_options_may_be_left_out(tmp_path: Path) -> None:
+    options = read_pack(written(tmp_path, PLAIN)).options
+    assert (options.tokens, options.patterns) == (None, ())
+
+
+def test_a_byte_order_mark_and_windows_line_ends_are_read(tmp_path: Path) -> None:
+    assert read_pack(written(tmp_path, b"\xef\xbb\xbf" + PLAIN.replace("\n", "\r\n").encode())).name == "shouting"
+
+
+def test_prompts_stand_beside_the_file(tmp_path: Path) -> None:
+    prompts = read_pack(written(tmp_path, PLAIN)).prompts
+    assert {role: Path(own.dataset).relative_to(tmp_path).as_posix() for role, own in prompts.items()} == {
+        "good_prompts": "baseline/train.txt",
+        "bad_prompts": "target/train.txt",
+        "good_evaluation_prompts": "baseline/evaluation.txt",
+        "bad_evaluation_prompts": "target/evaluation.txt",
+        "good_held_out_prompts": "baseline/held_out.txt",
+        "bad_held_out_prompts": "target/held_out.txt",
+    }
+    assert {own.split for own in prompts.values()} == {None}
+
+
+def test_named_prompts_are_where_the_pack_says_seen_from_its_own_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "packs" / "texts").mkdir(parents=True)
+    (tmp_path / "packs" / "texts" / "mine.txt").write_text("x\n")
+    # Not the file of this name where the command is called.
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "mine.txt").write_text("y\n")
+    monkeypatch.chdir(tmp_path)
+    text = PLAIN + (
+        "[prompts]\n"
+        'good_prompts = "texts/mine.txt"\n'
+        'bad_prompts = { dataset = "owner/set", split = "train[:9]", column = "question", prefix = "Q: " }\n'
+        'bad_evaluation_prompts = { dataset = "texts/mine.txt", split = "train[:5]", limit = 3 }\n'
+        'good_evaluation_prompts = "bundled:refusal/baseline"\n'
+    )
+    prompts = read_pack(written(tmp_path / "packs", text)).prompts
+    own = str(tmp_path / "packs" / "texts" / "mine.txt")
+    assert prompts["good_prompts"] == PromptSpecification(dataset=own)
+    assert prompts["bad_prompts"] == PromptSpecification(
+        dataset="owner/set", split="train[:9]", column="question", prefix="Q: "
+    )
+    assert prompts["bad_evaluation_prompts"] == PromptSpecification(dataset=own, split="train[:5]", limit=3)
+    assert prompts["good_evaluation_prompts"] == PromptSpecification(dataset="bundled:refusal/baseline")
+    # What is not named stands in its usual place.
+    assert Path(prompts["bad_held_out_prompts"].dataset) == tmp_path / "packs" / "target" / "held_out.txt"
+    assert set(prompts) == set(ROLES)
+
+
+@pytest.mark.parametrize("how", ["file", "folder", "home"])
+def test_a_pack_outside_the_package_is_named_by_its_file_or_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    path = written(tmp_path, PLAIN, PACK_FILE)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    name = {"file": str(path), "folder": str(tmp_path), "home": f"~/{PACK_FILE}"}[how]
+    assert find_pack(name) == read_pack(path)
+
+
+def test_a_bundled_name_comes_before_a_folder_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "refusal").mkdir()
+    written(tmp_path / "refusal", PLAIN, PACK_FILE)
+    monkeypatch.chdir(tmp_path)
+    assert find_pack("refusal") == read_pack(bundled_behaviors()["refusal"])
+    assert find_pack("./refusal").name == "shouting"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "refusals",
+        "nothing/here.toml",
+        "folder",
+        "notes.txt",
+        "",
+        "nul\0l.toml",
+        "x" * 300 + ".toml",
+        "~nobody-here/p.toml",
+    ],
+    ids=lambda name: repr(name[:20]),
+)
+def test_a_name_that_is_no_pack_lists_those_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "notes.txt").write_text(PLAIN)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigurationError, match=r"There is no behaviour .*; choose one of ") as caught:
+        find_pack(name)
+    for bundled in bundled_behaviors():
+        assert bundled in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "name: Field required"),
+        (PLAIN.replace('name = "shouting"\n', ""), "name: Field required"),
+        (PLAIN.replace('evaluator = "density"\n', ""), "evaluator: Field required"),
+        (PLAIN.replace("shouting", "no/slash"), "name: String should match pattern"),
+        (PLAIN.replace("shouting", ""), "name: String should match pattern"),
+        (PLAIN.replace("It shouts.", "  "), "description: "),
+        (PLAIN.replace('"density"', "5"), "evaluator: Input should be a valid string"),
+        (PLAIN + "extra = 1\n", "extra: Extra inputs are not permitted"),
+        (PLAIN + "[options]\nextra = 1\n", "options.extra: Extra inputs are not permitted"),
+        (PLAIN + "[options]\ntokens = 0\n", "options.tokens: "),
+        (PLAIN + '[options]\ntokens = "60"\n', "options.tokens: Input should be a valid integer"),
+        (PLAIN + "[options]\ntokens = 6.5\n", "options.tokens: Input should be a valid integer"),
+        (PLAIN + "[options]\ntokens = true\n", "options.tokens: Input should be a valid integer"),
+        (PLAIN + '[options]\npatterns = "!"\n', "options.patterns: "),
+        (PLAIN + "[options]\npatterns = [5]\n", "options.patterns.0: "),
+        (PLAIN + '[options]\npatterns = ["  "]\n', "options.patterns.0: "),
+        (PLAIN + "options = 5\n", "options: "),
+        (
+            PLAIN + '[prompts]\nbaseline = "x.txt"\n',
+            "prompts: .*has no baseline; it may have good_prompts, bad_prompts",
+        ),
+        (PLAIN + "[prompts]\ngood_prompts = 5\n", "prompts.good_prompts: "),
+        (PLAIN + '[prompts]\ngood_prompts = { split = "train" }\n', "prompts.good_prompts.dataset: Field required"),
+        (PLAIN + '[prompts]\ngood_prompts = { dataset = "x", limit = 0 }\n', "prompts.good_prompts.limit: "),
+        (PLAIN + '[prompts]\ngood_prompts = { dataset = "x", splt = "y" }\n', "prompts.good_prompts.splt: Extra"),
+        (PLAIN + "prompts = 5\n", "prompts: "),
+        (PLAIN + 'name = "again"\n', "is no TOML"),
+        ("name = shouting\n", "is no TOML"),
+        ("[options\n", "is no TOML"),
+        ("[options]\npatterns = ['('\n", "is no TOML"),
+        ("x = 2026-13-45\n", "is no TOML"),
+        ("x = " + "[" * 5000, "is no TOML"),
+        (PLAIN + "[options]\ntokens = " + "9" * 5000, "is no TOML"),
+        (PLAIN + '"a\\nb" = 1\n', "Extra inputs are not permitted"),
+        (b"name = '\xff\xfe'", "is no TOML"),
+        (b"\0", "is no TOML"),
+        ("Just a text.", "is no TOML"),
+    ],
+    ids=lambda value: str(value)[-40:] if isinstance(value, str) else None,
+)
+def test_what_does_not_fit_is_one_sentence(tmp_path: Path, text: str | bytes, words: str) -> None:
+    path = written(tmp_path, text)
+    with pytest.raises(ConfigurationError, match=words):
+        read_pack(path)
+    refused(path)
+
+
+def test_a_file_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
+    assert "cannot be read" in refused(tmp_path / "gone.toml")
+    assert "cannot be read" in refused(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the superuser may read everything")
+def test_a_file_that_may_not_be_read_is_one_sentence(tmp_path: Path) -> None:
+    path = written(tmp_path, PLAIN)
+    path.chmod(0)
+    assert "cannot be read" in refused(path)
+
+
+def test_a_dataset_too_long_for_a_path_is_no_path(tmp_path: Path) -> None:
+    name = "y" * 5000
+    assert read_pack(written(tmp_path, f'{PLAIN}[prompts]\ngood_prompts = "{name}"\n')).prompts[
+        "good_prompts"
+    ] == PromptSpecification(dataset=name)
+
+
+NEAR = st.lists(
+    st.sampled_from(
+        [*PLAIN.splitlines(), "[options]", "[prompts]", "tokens = 5", "patterns = ['a']", "patterns = [[]]", "x = {}"]
+        + ["good_prompts = 'x'", "good_prompts = { dataset = [] }", "[prompts.good_prompts]", "dataset = 1979-05-27"]
+        + ["tokens = nan", "tokens = -0x1", "[[options]]", "name.x = 1", "\u2028", "bad_prompts.dataset = 'a'"]
+    ),
+    max_size=12,
+).map("\n".join)
+
+
+@settings(max_examples=300, deadline=None)
+@given(NEAR | st.text(max_size=40) | st.binary(max_size=40))
+def test_any_file_is_a_pack_or_one_sentence(tmp_path_factory: pytest.TempPathFactory, text: str | bytes) -> None:
+    path = tmp_path_factory.mktemp("pack", numbered=True) / "any.toml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode(errors="surrogatepass"))
+    try:
+        pack = read_pack(path)
+    except ConfigurationError as error:
+        assert "\n" not in str(error)
+    else:
+        assert isinstance(pack, Pack)
+        assert set(pack.prompts) == set(ROLES)
