@@ -75,9 +75,7 @@ def is_saved_model(folder: Path) -> bool:
     return manifest.exists() and not has_only_checksums(manifest)
 
 
-def check_target(
-    folder: Path, overwrite: bool = False, is_own: Callable[[Path], bool] = is_saved_model
-) -> Path:
+def check_target(folder: Path, overwrite: bool = False, is_own: Callable[[Path], bool] = is_saved_model) -> Path:
     """Check that a folder can be created, without touching anything; ask before a long search, not after it.
 
     Args:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WIDTH_INCHES = 6.0
+WIDTH_INCHES = 4.6
 MOST_PARAMETERS = 15
 """Bars of one chart; what explains less is left out."""
 _WIDE = 20.0
@@ -43,7 +43,7 @@ def pareto_figure(data: ReportData, theme: Theme) -> "Figure":
     """Every trial by divergence and behaviour, one panel a behaviour; the front is connected, the chosen one ringed."""
     drawn = [record for record in data.records if is_finite(record)]
     names = [measured(score) for score in drawn[0].behaviors]
-    figure = new_figure(WIDTH_INCHES, 0.9 + 3.5 * len(names))
+    figure = new_figure(WIDTH_INCHES, 0.9 + 3.0 * len(names))
     panels = figure.subplots(len(names), 1, squeeze=False)[:, 0]
     on_front = {record.number for record in pareto_front(data.records)}
     for place, (panel, name) in enumerate(zip(panels, names, strict=True)):
@@ -51,10 +51,10 @@ def pareto_figure(data: ReportData, theme: Theme) -> "Figure":
         _trials(panel, drawn, place, on_front, theme)
         _front_line(panel, drawn, place, theme)
         _chosen_ring(panel, drawn, place, data.chosen_number, theme)
-        panel.set_ylabel(plain(name), fontsize=11)
-        panel.set_xlabel("KL divergence from the unedited model (nats)", fontsize=11)
+        panel.set_ylabel(plain(name), fontsize=10.5)
+        panel.set_xlabel("KL divergence (nats)", fontsize=10.5)
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=9.5)
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=9)
     finish(figure, theme)
     return figure
 
@@ -128,9 +128,9 @@ def _front_line(panel: "Axes", drawn: Sequence[TrialRecord], place: int, theme: 
         )
 
 
-def _chosen_ring(
-    panel: "Axes", drawn: Sequence[TrialRecord], place: int, number: int | None, theme: Theme
-) -> None:
+def _chosen_ring(panel: "Axes", drawn: Sequence[TrialRecord], place: int, number: int | None, theme: Theme) -> None:
+    from matplotlib.patheffects import withStroke
+
     chosen = next((record for record in drawn if record.number == number), None)
     if chosen is None:
         return
@@ -147,14 +147,19 @@ def _chosen_ring(
         clip_on=False,
         label=f"trial {shown(chosen.number)}",
     )
+    # Towards the middle, where there is room.
+    across = panel.transAxes.inverted().transform(panel.transData.transform(at))[0]
+    right = bool(across < 0.6)
     panel.annotate(
         f"trial {shown(chosen.number)}",
         at,
-        xytext=(11, 9),
+        xytext=(11 if right else -11, 9),
         textcoords="offset points",
+        horizontalalignment="left" if right else "right",
         color=theme.ink,
         fontsize=10,
         zorder=5,
+        path_effects=[withStroke(linewidth=3, foreground=theme.paper)],
     )
 
 
@@ -179,9 +184,9 @@ def importance_figure(data: ReportData, theme: Theme) -> "Figure":
         )
     panel.set_yticks(range(len(names)), [plain(parameter_name(name)) for name in names])
     panel.invert_yaxis()
-    panel.set_xlabel("Share of the variation (%)", fontsize=11)
+    panel.set_xlabel("Share of the variation (%)", fontsize=10.5)
     panel.set_xlim(left=0)
-    figure.legend(loc="outside lower center", ncols=1 if len(groups) > 2 else 2, fontsize=9.5)
+    figure.legend(loc="outside lower center", ncols=1 if len(groups) > 2 else 2, fontsize=9)
     finish(figure, theme)
     panel.grid(visible=False, axis="y")
     return figure
@@ -219,7 +224,7 @@ def strengths(data: ReportData, component: str) -> tuple[list[float], list[float
 
 def strength_figure(data: ReportData, theme: Theme) -> "Figure":
     """Strength of the chosen edit over the layers, one curve a component."""
-    figure = new_figure(WIDTH_INCHES, 3.0)
+    figure = new_figure(WIDTH_INCHES, 2.7)
     panel = figure.subplots()
     for index, component in enumerate(components(data)):
         places, values = strengths(data, component)
@@ -234,20 +239,20 @@ def strength_figure(data: ReportData, theme: Theme) -> "Figure":
             linewidth=1.8,
         )
     panel.axhline(0, color=theme.muted, linewidth=0.9)
-    panel.set_ylabel("Strength", fontsize=11)
+    panel.set_ylabel("Strength", fontsize=10.5)
     _layer_axis(panel, data.layer_count)
-    figure.legend(loc="outside lower center", ncols=2, fontsize=9.5)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=9)
     finish(figure, theme)
     return figure
 
 
 def quality_figure(data: ReportData, theme: Theme) -> "Figure":
     """Quality of the directions over the residual positions."""
-    figure = new_figure(WIDTH_INCHES, 2.7)
+    figure = new_figure(WIDTH_INCHES, 2.3)
     panel = figure.subplots()
     numbers = [value if math.isfinite(value) else math.nan for value in data.quality]
     panel.plot(range(len(numbers)), numbers, color=theme.colors[2], marker="^", markersize=4.5, linewidth=1.8)
-    panel.set_ylabel("Quality", fontsize=11)
+    panel.set_ylabel("Quality", fontsize=10.5)
     _layer_axis(panel, len(numbers) - 1)
     finish(figure, theme)
     return figure
@@ -257,9 +262,9 @@ def _layer_axis(panel: "Axes", layer_count: int | None) -> None:
     from matplotlib.ticker import MaxNLocator
 
     if layer_count is None:
-        panel.set_xlabel("Relative depth (0: first layer, 1: last)", fontsize=11)
+        panel.set_xlabel("Relative depth (0: first layer, 1: last)", fontsize=10.5)
         panel.set_xlim(-0.02, 1.02)
         return
-    panel.set_xlabel("Layer (0: embeddings)", fontsize=11)
+    panel.set_xlabel("Layer (0: embeddings)", fontsize=10.5)
     panel.set_xlim(-0.5, layer_count + 0.5)
     panel.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))

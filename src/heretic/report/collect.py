@@ -131,7 +131,7 @@ def _of_manifest(manifest: Mapping[str, Any]) -> dict[str, Any]:
         "held_out": held_out,
         "facts": tuple(_facts(manifest, model)),
         "versions": tuple((str(name), str(version)) for name, version in manifest["versions"].items()),
-        "settings": changed_settings(manifest["settings"]),
+        "settings": changed_settings(dict(manifest["settings"])),
         "created": str(manifest["created"]),
     }
 
@@ -211,7 +211,7 @@ def _setting_text(name: str, value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(_setting_text(name, item) for item in value) or "none"
     if value is None or value == "":
-        return "none"
+        return "not set" if value is None else "empty"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, str) and _PLACES.match(name):

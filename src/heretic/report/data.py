@@ -1,4 +1,4 @@
-"""ReportData: everything that a report says, as frozen values; `collect` gathers them, `page` and `charts` show them."""
+"""ReportData: all that a report says, as frozen values; `collect` gathers them, `page` and `charts` show them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

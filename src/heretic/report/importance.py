@@ -20,12 +20,10 @@ FEWEST_TRIALS = 20
 """A space of about ten dimensions; what fewer trials say of it is chance."""
 
 
-def importances(
-    trials: Sequence[FrozenTrial], records: Sequence[TrialRecord]
-) -> tuple[tuple[Importance, ...], str]:
+def importances(trials: Sequence[FrozenTrial], records: Sequence[TrialRecord]) -> tuple[tuple[Importance, ...], str]:
     """Importance of the parameters for every measured number, and a sentence on what is missing.
 
-    Behaviours are only known of complete trials. A stopped trial's divergence is a mean over fewer positions, and counts.
+    Behaviours are only known of complete trials. A stopped trial's divergence counts: a mean over fewer positions.
 
     Args:
         trials: The study's, which know the parameters.

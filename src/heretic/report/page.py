@@ -27,6 +27,7 @@ from heretic.report.words import (
     amount,
     chosen_sentences,
     counts_sentence,
+    date,
     harmless,
     joined,
     measured,
@@ -90,24 +91,29 @@ def page(data: ReportData, drawings: Mapping[str, Drawing]) -> str:
         held_out = held_out_table(data.held_out, searched)
     elif searched:
         held_out = search_table(searched)
-    text = _environment().get_template("page.html.jinja").render(
-        data=data,
-        generator=f"{GENERATOR} {heretic.__version__}",
-        light=LIGHT,
-        dark=DARK,
-        title=_title(data),
-        sentences=chosen_sentences(data),
-        behaviors=joined(data.behaviors) if data.behaviors else "",
-        counts=counts_sentence(data),
-        stopped=stopped_sentence(data),
-        several=len(data.records) > 0 and any(len(record.behaviors) > 1 for record in data.records),
-        front=front_table(data),
-        left_out=max(len(ranked_parameters(data.importances)) - MOST_PARAMETERS, 0),
-        plan=_plan_sentences(data),
-        held_out=held_out,
-        capability=capability_table(data),
-        settings=settings_table(data),
-        figures=figures,
+    text = (
+        _environment()
+        .get_template("page.html.jinja")
+        .render(
+            data=data,
+            generator=f"{GENERATOR} {heretic.__version__}",
+            light=LIGHT,
+            dark=DARK,
+            title=_title(data),
+            created=date(data.created),
+            sentences=chosen_sentences(data),
+            behaviors=joined(data.behaviors) if data.behaviors else "",
+            counts=counts_sentence(data),
+            stopped=stopped_sentence(data),
+            several=len(data.records) > 0 and any(len(record.behaviors) > 1 for record in data.records),
+            front=front_table(data),
+            left_out=max(len(ranked_parameters(data.importances)) - MOST_PARAMETERS, 0),
+            plan=_plan_sentences(data),
+            held_out=held_out,
+            capability=capability_table(data),
+            settings=settings_table(data),
+            figures=figures,
+        )
     )
     return text.encode("utf-8", "replace").decode("utf-8")
 
@@ -144,8 +150,7 @@ def _pareto_alternative(data: ReportData) -> str:
 
 def _importance_alternative(importances: tuple[Importance, ...]) -> str:
     parts = [
-        f"{own.label}: "
-        + joined([f"{parameter_name(name)} {100 * share:.0f} %" for name, share in own.shares[:3]])
+        f"{own.label}: " + joined([f"{parameter_name(name)} {100 * share:.0f} %" for name, share in own.shares[:3]])
         for own in importances
     ]
     return f"Bars of each parameter's share of the variation. Largest for {'; '.join(parts)}."
@@ -177,9 +182,9 @@ def _plan_sentences(data: ReportData) -> list[str]:
     plan = data.chosen.plan
     position = plan.direction_position
     result = [
-        "Every layer loses its own direction."
+        "Every layer is edited along a direction of its own."
         if position is None
-        else f"All layers lose the direction found at relative depth {position:.2f} (0: first layer, 1: last)."
+        else f"All layers are edited along the direction found at relative depth {position:.2f} (0: first layer, 1: last)."
     ]
     if plan.shares:
         names = data.behaviors if len(data.behaviors) == len(plan.shares) else [""] * len(plan.shares)
@@ -202,4 +207,3 @@ def _environment() -> "Environment":
         # Before the template's escaping: what is left is text that may stand anywhere.
         finalize=lambda value: harmless(value) if type(value) is str else value,
     )
-

@@ -15,7 +15,7 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#00
 STYLES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 HATCHES = ("", "//", "..", "xx", "\\\\")
-DOTS_PER_INCH = 150
+DOTS_PER_INCH = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def finish(figure: "Figure", theme: Theme) -> None:
 
 def _finish_panel(panel: "Axes", theme: Theme) -> None:
     panel.set_facecolor(theme.paper)
-    panel.tick_params(which="both", colors=theme.muted, labelcolor=theme.ink, labelsize=10)
+    panel.tick_params(which="both", colors=theme.muted, labelcolor=theme.ink, labelsize=9.5)
     panel.grid(visible=True, color=theme.muted, alpha=0.25, linewidth=0.7)
     panel.set_axisbelow(True)
     panel.spines[["top", "right"]].set_visible(False)

@@ -1,6 +1,6 @@
 """The tables of a report, as rows of text; pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from heretic.held_out import HeldOut
@@ -46,7 +46,7 @@ def front_table(data: ReportData) -> Table:
     if not front:
         return Table(("Trial",), ())
     names = [measured(score) for score in front[0].behaviors]
-    header = ("Trial", *names, "KL, mean (nats)", "KL, 95th percentile", "Same most likely token")
+    header = ("Trial", *names, "KL (nats)", "its 95th percentile", "Same top token")
     rows = [Row(_front_cells(record), is_marked=record.number == data.chosen_number) for record in front]
     baseline = [amount(score, score.baseline) for score in front[0].behaviors]
     return Table(header, (*rows, Row(("unedited", *baseline, "0", "0", "100.0 %"))))
@@ -72,25 +72,26 @@ def held_out_table(held_out: HeldOut, searched: Sequence[Score]) -> Table:
     What the search measured with answers of another length has rows of its own.
     """
     known = _search_values(searched, len(held_out.behaviors))
+    several = len(held_out.behaviors) > 1
     rows = []
     for place, behavior in enumerate(held_out.behaviors):
-        if len(held_out.behaviors) > 1:
-            rows.append(Row((behavior.behavior,), is_group=True))
-        rows += _beside(table(replace(held_out, behaviors=(behavior,), kl=())), known.get(place, {}))
-    if len(held_out.behaviors) > 1:
-        rows.append(Row(("KL divergence",), is_group=True))
+        rows += [Row((behavior.behavior,), is_group=True)] if several else []
+        rows += _beside(table(replace(held_out, behaviors=(behavior,), kl=())), known.pop(place, {}))
+    rows += [Row(("KL divergence",), is_group=True)] if several else []
     for score in held_out.kl:
-        same = known.get(divergence_place(score), {})
+        same = known.pop(divergence_place(score), {})
         rows += _beside(table(replace(held_out, behaviors=(), kl=(score,))), same)
-    measures = {row.cells[0] for row in rows}
-    for values in known.values():
-        new = [(name, value) for name, value in values.items() if name not in measures]
-        rows += [_row((name, NOT_MEASURED, NOT_MEASURED, NOT_MEASURED, value)) for name, value in new]
+    for rest in known.values():
+        rows += _beside([], rest)
     return Table(("Measure", "Base model", "Edited model", "Prompts", "Edited model, in the search"), tuple(rows))
 
 
-def _beside(rows: Sequence[tuple[str, ...]], known: dict[str, str]) -> list[Row]:
-    return [_row((*cells, known.get(cells[0], NOT_MEASURED))) for cells in rows]
+def _beside(rows: Sequence[tuple[str, ...]], known: Mapping[str, str]) -> list[Row]:
+    """Held-out rows with the search's values at their end; first those that nothing held out stands beside."""
+    nothing = (NOT_MEASURED,) * 3
+    names = {cells[0] for cells in rows}
+    alone = [_row((name, *nothing, value)) for name, value in known.items() if name not in names]
+    return alone + [_row((*cells, known.get(cells[0], NOT_MEASURED))) for cells in rows]
 
 
 def _row(cells: tuple[str, ...]) -> Row:

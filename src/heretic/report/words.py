@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
+from datetime import datetime, timezone
 
 from heretic.held_out import HeldOut, HeldOutBehavior
 from heretic.held_out_text import number, with_interval
@@ -41,6 +42,15 @@ def shown(number: int) -> int:
 def joined(words: Sequence[str]) -> str:
     """``a``, ``a and b``, ``a, b and c``."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def date(created: str) -> str:
+    """An ISO 8601 time as people read it, to the minute; anything else as it is."""
+    try:
+        time = datetime.fromisoformat(created)
+    except ValueError:
+        return created
+    return f"{time:%Y-%m-%d %H:%M}" if time.tzinfo is None else f"{time.astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC"
 
 
 def chosen_sentences(data: ReportData) -> list[str]:
@@ -83,7 +93,8 @@ def _held_out(held_out: HeldOut) -> str:
 
 def _last(behavior: HeldOutBehavior) -> str:
     longest = behavior.at[-1]
-    return f"{with_interval(behavior, longest)} (unedited model: {number(behavior, longest.base)})"
+    edited = with_interval(behavior, longest).removesuffix(")")
+    return f"{edited}; unedited model: {number(behavior, longest.base)})"
 
 
 def divergence_place(score: Score) -> str:
@@ -106,8 +117,12 @@ def stopped_sentence(data: ReportData) -> str:
     bound = any(known_amount(record, score) for record in stopped for score in record.behaviors)
     unknown = any(not known_amount(record, score) for record in stopped for score in record.behaviors)
     parts = [
-        *(["triangles are at what was known of stopped trials, the least it could have become"] if bound else []),
-        *(["ticks at the lower edge were stopped by their divergence alone, before any answer"] if unknown else []),
+        *(["triangles are stopped trials, at the least that they could have become"] if bound else []),
+        *(
+            ["ticks at the lower edge are trials that were stopped by their divergence alone, before any answer"]
+            if unknown
+            else []
+        ),
     ]
     return f"{'; '.join(parts).capitalize()}." if parts else ""
 

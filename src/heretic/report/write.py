@@ -3,6 +3,7 @@
 import io
 from pathlib import Path
 
+from heretic.errors import UserError
 from heretic.export.atomic import check_target, staged_folder
 from heretic.report.charts import Chart, charts
 from heretic.report.data import ReportData
@@ -43,7 +44,10 @@ def check_report_folder(folder: Path) -> Path:
     Raises:
         UserError: It holds something else, or nothing can be written there.
     """
-    return check_target(folder, overwrite=True, is_own=is_report)
+    target = check_target(folder, overwrite=True, is_own=lambda _folder: True)
+    if target.is_dir() and any(target.iterdir()) and not is_report(target):
+        raise UserError(f"{folder} holds something else than a report and is not replaced; name another folder.")
+    return target
 
 
 def write_report(folder: Path, data: ReportData) -> Path:
@@ -60,6 +64,7 @@ def write_report(folder: Path, data: ReportData) -> Path:
         UserError: The folder holds something else, or nothing can be written there.
         ExportError: Writing failed; the folder is as it was before.
     """
+    check_report_folder(folder)
     drawings = {name: _drawing(chart, data) for name, chart in charts(data).items()}
     text = page(data, drawings)
     with staged_folder(folder, overwrite=True, is_own=is_report) as (staging, target):
