@@ -83,7 +83,9 @@ def test_the_report_is_shown_by_a_browser_without_a_network(
 def test_the_report_is_printed_on_white(report: Path, browser: Any) -> None:
     page = browser.new_context(color_scheme="dark").new_page()
     page.goto(report.as_uri())
-    page.emulate_media(media="print", color_scheme="light")
+    assert page.evaluate("document.images[0].currentSrc !== document.images[0].src")
+    page.emulate_media(media="print", color_scheme="dark")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert not page.locator("nav").is_visible()
+    page.wait_for_function("document.images[0].currentSrc === document.images[0].src")
     assert page.pdf(format="A4").startswith(b"%PDF")

@@ -184,7 +184,7 @@ def _plan_sentences(data: ReportData) -> list[str]:
     result = [
         "Every layer is edited along a direction of its own."
         if position is None
-        else f"All layers are edited along the direction found at relative depth {position:.2f} (0: first layer, 1: last)."
+        else f"All layers are edited along the direction found at relative depth {position:.2f} (0: first, 1: last)."
     ]
     if plan.shares:
         names = data.behaviors if len(data.behaviors) == len(plan.shares) else [""] * len(plan.shares)

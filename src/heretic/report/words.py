@@ -22,11 +22,13 @@ def harmless(text: str) -> str:
 
 
 def amount(score: Score, value: float | None = None) -> str:
-    """A score's value, or another value of its kind: ``3/100``, ``32.1``, ``0.0123``."""
+    """A score's value, or another value of its kind: ``3/100`` answers, ``32.1`` words, ``0.0123`` nats."""
     value = score.value if value is None else value
     if score.is_divergence:
         return f"{value:.4f}"
-    return f"{value:.0f}/{score.n}" if score.counts_answers else f"{value:.4g}"
+    if score.counts_answers:
+        return f"{value:.0f}/{score.n}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def measured(score: Score) -> str:
@@ -85,7 +87,8 @@ def _numbers(scores: Scores) -> str:
 
 
 def _held_out(held_out: HeldOut) -> str:
-    parts = [f"{own.label} {_last(own)}" for own in held_out.behaviors]
+    several = len(held_out.behaviors) > 1
+    parts = [f"{f'{own.behavior}: ' if several else ''}{own.label} {_last(own)}" for own in held_out.behaviors]
     divergences = joined([f"{amount(score)} ({divergence_place(score)})" for score in held_out.kl])
     kl = f", at a KL divergence of {divergences} nats" if held_out.kl else ""
     return f"On held-out prompts, in answers of up to {held_out.tokens} tokens: {joined(parts)}{kl}."

@@ -135,7 +135,8 @@ def test_several_behaviors_are_groups_of_the_held_out_table() -> None:
     found = parsed(replace(data, held_out=held_out("refusal", "verbosity")))
     groups = [row[0] for row in found.cells("held-out") if len(row) == 1]
     assert groups == ["refusal", "verbosity", "KL divergence"]
-    assert "refusals 20/100 (unedited model: 50/100) and words 20.25 (unedited model: 80), at a KL" in found.texts[""]
+    assert "refusals 20/100 (unedited model: 50/100) and words 20.2 (unedited model: 80.0), at a KL" in found.texts[""]
+    assert "verbosity: refusals 17/80 (95 %" in found.texts[""]
     assert found.cells("trials")[0] == [
         "Trial",
         "refusals",
