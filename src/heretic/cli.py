@@ -62,6 +62,7 @@ COMMANDS: Mapping[str, Command] = {
     "directions": Command(
         "direction_arguments", "HELP", "read_direction_arguments", "direction_command", "run_directions"
     ),
+    "report": Command("report_arguments", "HELP", "read_report_arguments", "report_command", "run_report"),
     "status": Command("status_arguments", "HELP", "read_status_arguments", "status_command", "run_status"),
     "verify": Command("folder_arguments", "VERIFY_HELP", "read_verify_arguments", "folder_command", "run_verify"),
 }

@@ -26,12 +26,14 @@ from heretic.errors import (
     ModelError,
     OutOfMemoryError,
     PromptError,
+    StudyError,
     TrialFailed,
     UserError,
 )
 from heretic.export.atomic import check_free_space, check_target
 from heretic.export.content import ExportContent, ExportFormat, SavedModel
 from heretic.export.hub import check_repository, upload_folder
+from heretic.export.manifest import read_manifest
 from heretic.export.verify import Verification
 from heretic.export.weights import model_bytes, save_model
 from heretic.held_out import Example, HeldOut
@@ -45,15 +47,19 @@ from heretic.observability.events import (
     FullPrecisionNeeded,
     HeldOutMeasured,
     ModelSaved,
+    ReportWritten,
     TrialApplied,
     Warned,
     emit,
 )
+from heretic.report.collect import report_data
+from heretic.report.write import report_folder, write_report
 from heretic.score import Scores
 from heretic.search.heartbeat import Heartbeat
 from heretic.search.loop import SearchResult, search
 from heretic.search.pareto import knee, pareto_front
 from heretic.search.record import TrialRecord
+from heretic.search.storage import storage_errors
 from heretic.warm_start import remember
 from heretic.workbench import Workbench, full_precision
 
@@ -258,7 +264,28 @@ class Session:
         """
         saved = self._write(folder, export_format)
         emit(ModelSaved(str(saved.path), saved.file_count, saved.bytes, export_format.value, saved.verified_answers))
+        if self.bench.settings.report:
+            self.report(saved.path)
         return saved
+
+    def report(self, saved: Path) -> Path | None:
+        """Write a report beside a saved folder. Emits ReportWritten; None, with a warning, where that fails."""
+        examples = [(own.prompt, own.base, own.edited) for own in self.examples]
+        try:
+            with storage_errors(self.bench.settings.storage):
+                data = report_data(
+                    read_manifest(saved).to_json(),
+                    self.result.records,
+                    self._study,
+                    examples,
+                    quality=self.bench.directions.quality.tolist(),
+                )
+            page = write_report(report_folder(saved), data)
+        except (ExportError, StudyError, UserError) as error:
+            emit(Warned(f"The model is saved, but its report is not: {error}"))
+            return None
+        emit(ReportWritten(str(page)))
+        return page
 
     def publish(self, repository: str, private: bool, export_format: ExportFormat) -> str:
         """Upload the applied trial by way of a temporary folder; returns its address on the hub. Emits ModelUploaded.

@@ -7,23 +7,25 @@ from typing import Any
 
 import pytest
 import torch
-from tests.unit.behaviors import one_behavior
+from tests.unit.behaviors import one_behavior, pack
 from tests.unit.directions.direction_sets import random_set
 from tests.unit.models.pico_runner import PROMPT_SET, make_runner
 
 from heretic import direction_sources
 from heretic.config import Settings
-from heretic.direction_sources import loaded_identity, obtain_directions, origin_of_model
+from heretic.direction_sources import loaded_identity, obtain_all_directions, obtain_directions, origin_of_model
 from heretic.directions.files import content_hash, read_direction_file, write_direction_file
 from heretic.directions.projections import Projections
 from heretic.directions.types import DirectionSet
 from heretic.edits.plan import Normalization
 from heretic.errors import UserError
 from heretic.extraction import find
+from heretic.extraction.find import find_directions
 from heretic.identity import direction_identity, kept_refinement, study_identity
 from heretic.models.fingerprint import parameter_fingerprint
 from heretic.models.runner import ModelRunner
 from heretic.observability.events import DirectionsFound, DirectionsSaved, Event, RefinementKept, Warned, subscribed
+from heretic.prompts.sets import PromptSets
 from heretic.prompts.types import Prompt, PromptSet
 from heretic.search.kept_directions import KeptDirections
 from heretic.search.space import SearchSpace
@@ -220,3 +222,87 @@ def test_what_was_refined_is_not_refined_again(runner: ModelRunner, monkeypatch:
     other, seen = found(kept, settings.model_copy(update={"rdo_steps": 7}))
     assert len(refined) == 2
     assert not torch.equal(other.vectors, first.vectors)
+
+
+# Several behaviours ---------------------------------------------------------------------------------------------------
+
+TOPICS = {"refusal": "Never", "verbosity": "At length", "hedging": "Maybe"}
+BEHAVIORS = {
+    name: one_behavior(
+        PROMPT_SET, PromptSet("bad", tuple(Prompt(f"{word} {number}") for number in range(4))), own=pack(name)
+    ).behaviors[0]
+    for name, word in TOPICS.items()
+}
+
+
+def of_all(
+    runner: ModelRunner, names: tuple[str, ...], **settings: Any
+) -> tuple[DirectionSet, list[DirectionSet], list[Event]]:
+    """The directions of a run with these behaviours, those of each behaviour alone, and what the run says."""
+    chosen = Settings(model="pico", **{"extractor": "mean", "direction": list(names), **settings})
+    alone = [find_directions(chosen, runner, BEHAVIORS[name].bad, BEHAVIORS[name].good).directions for name in names]
+    seen: list[Event] = []
+    with subscribed(seen.append):
+        found = obtain_all_directions(chosen, runner, PromptSets(tuple(BEHAVIORS[name] for name in names)))
+    return found.directions, alone, seen
+
+
+@pytest.mark.parametrize(
+    ("names", "settings"),
+    [
+        (("refusal", "verbosity"), {}),
+        (("verbosity", "refusal"), {}),
+        (("hedging", "refusal", "verbosity"), {}),
+        (("refusal", "verbosity"), {"extractor": "pca", "n_directions": 2}),
+    ],
+)
+def test_each_behaviours_directions_lose_what_earlier_ones_have(
+    runner: ModelRunner, names: tuple[str, ...], settings: dict[str, Any]
+) -> None:
+    found, alone, seen = of_all(runner, names, **settings)
+    count = alone[0].count_per_layer
+    assert found.count_per_layer == count * len(names)
+    vectors = found.vectors.double()
+    for position in range(1, len(vectors)):
+        torch.testing.assert_close(vectors[position] @ vectors[position].T, torch.eye(len(names) * count).double())
+        for place, own in enumerate(alone):
+            # In the order of the run: as they were found, but for what lies in the span of those before.
+            before = vectors[position, : place * count]
+            rest = own.vectors[position].double()
+            rest = rest - rest @ before.T @ before
+            kept = vectors[position, place * count : (place + 1) * count]
+            torch.testing.assert_close(rest @ kept.T @ kept, rest, atol=1e-5, rtol=1e-5)
+            assert bool(((kept * rest).sum(-1) > 0).all()), "a direction was turned round"
+        torch.testing.assert_close(found.vectors[position, :count], alone[0].vectors[position], atol=1e-5, rtol=1e-5)
+    assert torch.equal(found.weights[1:], torch.cat([own.weights for own in alone], dim=1)[1:])
+    assert sum(isinstance(event, DirectionsFound) for event in seen) == len(names)
+
+
+def test_the_directions_of_one_behaviour_are_those_that_it_alone_has(runner: ModelRunner) -> None:
+    found, (alone,), _ = of_all(runner, ("refusal",))
+    for name, tensor in alone.tensors().items():
+        assert torch.equal(found.tensors()[name], tensor)
+    assert found.provenance["target_fingerprint"] == BEHAVIORS["refusal"].bad.fingerprint
+
+
+def test_all_behaviours_are_saved_with_where_they_come_from(runner: ModelRunner, tmp_path: Path) -> None:
+    path = tmp_path / "d.safetensors"
+    found, alone, seen = of_all(runner, ("refusal", "verbosity"), save_directions=str(path))
+    assert [event for event in seen if isinstance(event, DirectionsSaved)] == [DirectionsSaved(str(path), 0, 0)]
+    stored = read_direction_file(path).directions
+    assert content_hash(stored) == content_hash(found)
+    facts = stored.provenance
+    assert facts["model_fingerprint"] == parameter_fingerprint(runner.loaded.model)
+    assert [entry["behavior"] for entry in facts["behaviors"]] == ["refusal", "verbosity"]
+    for entry, own in zip(facts["behaviors"], alone, strict=True):
+        assert entry["method"] == own.method
+        assert entry["provenance"]["target_fingerprint"] == own.provenance["target_fingerprint"]
+    assert json.loads(json.dumps(dict(found.provenance))) == found.provenance
+
+
+def test_behaviours_with_the_same_directions_are_refused_in_one_sentence(runner: ModelRunner) -> None:
+    twin = replace(BEHAVIORS["refusal"], pack=pack("over-refusal"))
+    chosen = Settings(model="pico", extractor="mean", direction=["refusal", "over-refusal"])
+    with pytest.raises(UserError, match="directions of refusal and over-refusal are the same on this model") as caught:
+        obtain_all_directions(chosen, runner, PromptSets((BEHAVIORS["refusal"], twin)))
+    assert "\n" not in str(caught.value)

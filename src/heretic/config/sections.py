@@ -556,6 +556,7 @@ class OutputSection(Section):
     save_format: Literal["merged", "adapter"] = Field(
         default="merged", description="Save the whole model, or only the edit as a PEFT adapter."
     )
+    report: bool = Field(default=True, description="Also write a report beside every saved folder; see heretic report.")
     max_shard_size: Size = Field(default="5GB", description="Largest size of one weight file.")
     hf_upload: Annotated[str, AfterValidator(check_repository)] | None = Field(
         default=None,

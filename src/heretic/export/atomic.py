@@ -8,7 +8,7 @@ import errno
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -57,7 +57,7 @@ def save_error(error: OSError | SafetensorError, target: Path) -> HereticError:
     if number in _FORBIDDEN:
         return UserError(f"Cannot write to {target} ({os.strerror(number)}); choose another path.")
     if number in {errno.ENOTEMPTY, errno.EEXIST}:
-        return UserError(f"{target} came into being while the model was saved; choose another path.")
+        return UserError(f"{target} came into being in the meantime; choose another path.")
     reason = " ".join(str(error).split())
     return ExportError(
         f"Could not save to {target}: {reason}. Nothing was left behind; try again or choose another path."
@@ -71,12 +71,19 @@ def _existing_ancestor(path: Path) -> Path:
     return path
 
 
-def check_target(folder: Path, overwrite: bool = False) -> Path:
+def is_saved_model(folder: Path) -> bool:
+    """Whether Heretic saved a folder; checksums alone may be those of somebody else's model."""
+    manifest = folder / MANIFEST_NAME
+    return manifest.exists() and not has_only_checksums(manifest)
+
+
+def check_target(folder: Path, overwrite: bool = False, is_own: Callable[[Path], bool] = is_saved_model) -> Path:
     """Check that a folder can be created, without touching anything; ask before a long search, not after it.
 
     Args:
         folder: Where to save.
         overwrite: Accept a folder that Heretic saved before.
+        is_own: Whether a folder that is not empty was saved by Heretic.
 
     Returns:
         The absolute path, symbolic links resolved.
@@ -87,11 +94,11 @@ def check_target(folder: Path, overwrite: bool = False) -> Path:
     try:
         target = folder.expanduser().resolve()
         if target.is_dir():
-            content = {entry.name for entry in target.iterdir()}
-            if content and not overwrite:
+            is_empty = not any(target.iterdir())
+            if not is_empty and not overwrite:
                 raise UserError(f"{folder} exists and is not empty; choose another path.")
-            # Only what Heretic saved is ever replaced; checksums alone may be those of somebody else's model.
-            if content and (MANIFEST_NAME not in content or has_only_checksums(target / MANIFEST_NAME)):
+            # Only what Heretic saved is ever replaced.
+            if not is_empty and not is_own(target):
                 raise UserError(f"{folder} was not written by Heretic and is not replaced; choose another path.")
         elif target.exists():
             raise UserError(f"{folder} is a file; choose the path of a folder.")
@@ -223,9 +230,9 @@ def _sync_tree(folder: Path) -> None:
     _sync(folder)
 
 
-def _publish(staging: Path, target: Path, overwrite: bool) -> None:
+def _publish(staging: Path, target: Path, overwrite: bool, is_own: Callable[[Path], bool]) -> None:
     """Give the staging folder its final name; whatever fails, the target is as it was."""
-    check_target(target, overwrite)
+    check_target(target, overwrite, is_own)
     old: Path | None = None
     was_empty = target.exists() and not any(target.iterdir())
     if was_empty:
@@ -290,12 +297,15 @@ def _grant_usual_permissions(folder: Path) -> None:
 
 
 @contextmanager
-def staged_folder(folder: Path, overwrite: bool = False) -> Iterator[tuple[Path, Path]]:
+def staged_folder(
+    folder: Path, overwrite: bool = False, is_own: Callable[[Path], bool] = is_saved_model
+) -> Iterator[tuple[Path, Path]]:
     """A new folder to write into that takes the target's name when the block ends without an exception.
 
     Args:
         folder: Final path; missing parents are created.
         overwrite: Replace a folder that Heretic saved before; it is removed only after the new one is in place.
+        is_own: See `check_target`.
 
     Yields:
         The staging folder, and the absolute final path.
@@ -304,18 +314,18 @@ def staged_folder(folder: Path, overwrite: bool = False) -> Iterator[tuple[Path,
         UserError: See `check_target`; also where the operating system forbids writing.
         ExportError: Writing failed, e.g. the disk is full. In both cases the target is as it was before.
     """
-    target = check_target(folder, overwrite)
+    target = check_target(folder, overwrite, is_own)
     try:
         with _parents(target), _locked(target):
             _clean_up_crashes(target)
-            check_target(target, overwrite)
+            check_target(target, overwrite, is_own)
             staging = _sibling(target, "partial")
             staging.mkdir()
             try:
                 yield staging, target
                 _grant_usual_permissions(staging)
                 _sync_tree(staging)
-                _publish(staging, target, overwrite)
+                _publish(staging, target, overwrite, is_own)
             finally:
                 if staging.exists():
                     _remove(staging)

@@ -1,7 +1,6 @@
 """Plots of direction files as PNG: curves over the layers, and where the prompts lie along the directions.
 
-Drawn on figures of their own, never through pyplot, whose state belongs to the whole process. Colours are those of
-Okabe and Ito (2008), which people with colour-blindness tell apart; line styles and markers differ as well.
+They share their style with the charts of a report, see `heretic.report.style`.
 """
 
 import math
@@ -17,6 +16,7 @@ from heretic.directions.comparison import cosines_between, cosines_to_layer_belo
 from heretic.directions.projections import Projections, separation, standardized
 from heretic.errors import UserError
 from heretic.interface.direction_report import LabelledFile, best_positions
+from heretic.report.style import COLORS, MARKERS, STYLES, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,10 +26,7 @@ WIDTH_INCHES = 8.0
 DOTS_PER_INCH = 150
 """1200 pixels wide."""
 
-TARGET_COLOR, BASELINE_COLOR = "#D55E00", "#0072B2"
-_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_STYLES = ("-", "--", "-.", ":")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+BASELINE_COLOR, TARGET_COLOR = COLORS[:2]
 _LONGEST_NAME = 32
 _HISTOGRAM_BINS = 30
 
@@ -86,15 +83,6 @@ def write_plots(entries: Sequence[LabelledFile], folder: Path) -> list[Path]:
     return written
 
 
-def _figure(height: float) -> "Figure":
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(WIDTH_INCHES, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
 def _name(entry: LabelledFile) -> str:
     """The file's name, short enough for a legend; a dollar sign would begin a formula."""
     name = entry.file.name
@@ -122,7 +110,7 @@ def curve_figure(entries: Sequence[LabelledFile]) -> "Figure":
             for entry in entries[1:]
         ]
         panels.append(("Cosine between\nfiles", between))
-    figure = _figure(1.0 + 2.1 * len(panels))
+    figure = new_figure(WIDTH_INCHES, 1.0 + 2.1 * len(panels))
     figure.suptitle("Directions by layer", fontsize=13)
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     order = {entry.label: index for index, entry in enumerate(entries)}
@@ -154,9 +142,9 @@ def _curve(panel: "Axes", values: Tensor, name: str, index: int) -> None:
         range(len(numbers)),
         numbers,
         label=name,
-        color=_COLORS[index % len(_COLORS)],
-        linestyle=_STYLES[index % len(_STYLES)],
-        marker=_MARKERS[index % len(_MARKERS)],
+        color=COLORS[index % len(COLORS)],
+        linestyle=STYLES[index % len(STYLES)],
+        marker=MARKERS[index % len(MARKERS)],
         markersize=4,
         linewidth=1.6,
     )
@@ -185,7 +173,7 @@ def projection_figure(entry: LabelledFile) -> "Figure":
     """
     if entry.file.projections is None:
         raise ValueError("the file holds no projections")
-    figure = _figure(7.4)
+    figure = new_figure(WIDTH_INCHES, 7.4)
     figure.suptitle("Training prompts along the direction", fontsize=13)
     upper, lower = figure.subplots(2, 1, height_ratios=(1.25, 1))
     upper.set_title(_name(entry), fontsize=10)

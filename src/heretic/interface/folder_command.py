@@ -42,7 +42,7 @@ def run_verify(arguments: FolderArguments, console: Console | None = None) -> in
         UserError: There is no such folder, or no manifest in it that can be read.
     """
     console = make_console() if console is None else console
-    folder = _folder(arguments.folder)
+    folder = existing_folder(arguments.folder)
     if not has_manifest(folder):
         raise UserError(
             f"{arguments.folder} has no {MANIFEST_NAME} to compare its files with; 'heretic checksum "
@@ -78,7 +78,7 @@ def run_checksum(arguments: FolderArguments, console: Console | None = None) -> 
         UserError: There is no such folder, no model in it, or a manifest already; or it cannot be read or written.
     """
     console = make_console() if console is None else console
-    folder = _folder(arguments.folder)
+    folder = existing_folder(arguments.folder)
     exists = has_manifest(folder)
     if exists and not arguments.replace:
         raise UserError(
@@ -111,7 +111,12 @@ def run_checksum(arguments: FolderArguments, console: Console | None = None) -> 
     return 0
 
 
-def _folder(name: str) -> Path:
+def existing_folder(name: str) -> Path:
+    """The absolute path of a folder that can be read.
+
+    Raises:
+        UserError: There is none.
+    """
     try:
         folder = Path(name).expanduser().resolve()
         is_folder, exists = folder.is_dir(), folder.exists()

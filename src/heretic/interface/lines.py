@@ -425,6 +425,11 @@ def _(event: events.ModelCompared) -> list[Row]:
     ]
 
 
+@rows.register
+def _(event: events.ReportWritten) -> list[Row]:
+    return [Row("Report", clean_line(event.path))]
+
+
 def compared_text(score: Score) -> str:
     """What an edited model does beside what its base does."""
     if score.name in (REFUSALS, WITHOUT_REFUSAL):

@@ -103,22 +103,50 @@ def read_status_arguments(
         raise ConfigurationError(f"Unknown option {flag}; {f'did you mean {nearest[0]}?' if nearest else _SEE_HELP}")
     if known.interval is not None and not known.watch:
         raise ConfigurationError("--interval says how often to look with --watch; add --watch.")
-    layers = _layers(known, environment, working_directory)
     return StatusArguments(
-        _text("storage", layers, check_database_url),
-        _text("study_name", layers, _check_name),
+        *study_of_a_run(known, environment, working_directory),
         known.json,
         _seconds(known.interval or "5") if known.watch else None,
     )
 
 
-def _layers(known: argparse.Namespace, environment: Mapping[str, str], folder: Path) -> list[Layer]:
-    """Command line, environment, configuration file, of which only what concerns the study has to be right."""
+def study_of_a_run(known: argparse.Namespace, environment: Mapping[str, str], folder: Path) -> tuple[str, str]:
+    """Storage and name of the study that a run in a folder would use.
+
+    Args:
+        known: What the command line says of ``storage``, ``study_name`` and ``config``.
+        environment: Variables.
+        folder: The working directory.
+
+    Raises:
+        ConfigurationError: They cannot be used; one sentence.
+    """
+    layers = _layers(known, environment, folder)
+    return _text("storage", layers, check_database_url), _text("study_name", layers, _check_name)
+
+
+def given_study(known: argparse.Namespace) -> tuple[str | None, str | None]:
+    """Storage and name of a study as far as the command line names them.
+
+    Raises:
+        ConfigurationError: They cannot be used; one sentence.
+    """
+    layers = [_command_line(known)]
+    storage = None if known.storage is None else _text("storage", layers, check_database_url)
+    return storage, None if known.study_name is None else _text("study_name", layers, _check_name)
+
+
+def _command_line(known: argparse.Namespace) -> Layer:
     given = Layer("the command line")
     for name in ("storage", "study_name"):
         if getattr(known, name) is not None:
             given.put(SETTINGS[name], getattr(known, name))
-    layers = [given, environment_layer(environment)]
+    return given
+
+
+def _layers(known: argparse.Namespace, environment: Mapping[str, str], folder: Path) -> list[Layer]:
+    """Command line, environment, configuration file, of which only what concerns the study has to be right."""
+    layers = [_command_line(known), environment_layer(environment)]
     path = folder / expanded(known.config or DEFAULT_FILE)
     if known.config is not None or path.exists():
         file = file_layer(path, known.config or DEFAULT_FILE)

@@ -479,6 +479,13 @@ class ModelSaved(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ReportWritten(Event):
+    """A report was written beside a saved model."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class UploadStarted(Event):
     """A saved and checked folder is about to be uploaded, which takes as long as the network needs."""
 

@@ -17,10 +17,8 @@ from safetensors import SafetensorError
 
 from heretic.directions.types import DirectionSet
 from heretic.errors import StudyError
-from heretic.search.storage import shown_url, sqlite_file, storage_errors
+from heretic.search.storage import DIRECTIONS_ATTRIBUTE, shown_url, sqlite_file, storage_errors
 
-DIRECTIONS_ATTRIBUTE = "directions"
-"""User attribute of a study: identity, method and checksum of its directions, and in how many further ones they are."""
 PART = 32 * 1024
 """Characters of one attribute: what every database that Optuna writes to takes."""
 
@@ -75,7 +73,10 @@ def decoded(attributes: Mapping[str, object], owner: str) -> KeptDirections | No
 
 
 def encoded(kept: KeptDirections) -> dict[str, object]:
-    """Attributes that hold the directions, the one that says that all are there last."""
+    """Attributes that hold the directions; last the one that says that all are there.
+
+    That one has identity, method and checksum, and in how many others the directions are.
+    """
     tensors = {name: tensor.cpu().clone() for name, tensor in kept.directions.tensors().items()}
     data = safetensors.torch.save(tensors)
     text = base64.b64encode(data).decode("ascii")

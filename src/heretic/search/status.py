@@ -180,6 +180,11 @@ class StudyReader:
     def __exit__(self, *_exception: object) -> None:
         self.close()
 
+    @property
+    def study(self) -> optuna.Study:
+        """The study, to be read from while the reader is open."""
+        return self._study
+
     def close(self) -> None:
         """Let the storage go."""
         self._storage.remove_session()

@@ -21,6 +21,8 @@ from heretic.search.record import TrialRecord, TrialState
 
 RECORD_ATTRIBUTE = "record"
 IDENTITY_ATTRIBUTE = "identity"
+DIRECTIONS_ATTRIBUTE = "directions"
+"""User attribute of a study that keeps directions, see search.kept_directions."""
 RETRIED_ATTRIBUTE = "retried"
 """User attribute of a trial that repeats one whose run died: that one's number."""
 

@@ -1,0 +1,266 @@
+"""Gathers a report's data from a saved folder's manifest and the study that its edit came from.
+
+What a manifest says is foreign: it may come from anybody's folder.
+"""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple
+from datetime import datetime, timezone
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import Any
+
+import optuna
+
+from heretic.config import Settings
+from heretic.config.catalogue import SETTINGS
+from heretic.edits.plan import EditPlan
+from heretic.errors import UserError
+from heretic.export.redact import publishable, redact
+from heretic.held_out import HeldOut
+from heretic.held_out_text import table
+from heretic.redaction import without_secrets
+from heretic.report.capability import capability_rows
+from heretic.report.data import ChangedSetting, Chosen, Example, ReportData
+from heretic.report.importance import importances
+from heretic.score import Score, Scores, divergence_of
+from heretic.search.pareto import knee, pareto_front
+from heretic.search.pulse import PULSE_ATTRIBUTE, Pulse
+from heretic.search.record import TrialRecord
+from heretic.search.storage import DIRECTIONS_ATTRIBUTE
+
+NOT_GIVEN = "No study was given, so its trials are not shown."
+NO_QUALITY = "The quality of the directions is not kept with the model or its study; a direction file holds it."
+_LEFT_OUT = re.compile(
+    r"(model|storage|auto_select|auto_select_path|profile_store|save_directions|hf_upload|hf_private|verbose"
+    r"|log_\w+|metrics_\w+)(\.|$)"
+)
+"""Settings that say where things lie on the machine, or what is said elsewhere in the report."""
+_PLACES = re.compile(r"(direction|evaluate_model|load_directions|neural_detection_model|\w+_prompts\.dataset)$")
+"""Settings that may be paths."""
+_PATH = re.compile(r"~|/|\.{1,2}[/\\]|[A-Za-z]:[\\/]|\\")
+_MOST_LAYERS = 10_000
+
+
+def report_data(
+    manifest: Mapping[str, Any] | None,
+    records: Sequence[TrialRecord],
+    study: optuna.Study | None,
+    examples: Sequence[tuple[str, str, str]] = (),
+    capability: Sequence[Mapping[str, Any]] | None = None,
+    *,
+    quality: Sequence[float] | None = None,
+    no_records: str = NOT_GIVEN,
+) -> ReportData:
+    """Gather what a report says; secrets are masked.
+
+    Args:
+        manifest: Of the saved folder (``heretic_metadata.json``); None for a study of which nothing was saved. Where it
+            has ``examples`` (as below) or ``capability`` (of a capability check), they stand in for arguments that are
+            not given.
+        records: The study's trials.
+        study: For the parameters' importance and kept directions; None where it is not at hand.
+        examples: (prompt, unedited model's answer, edited model's answer).
+        capability: Rows of a table, by column; every row has the same columns.
+        quality: Of the directions by residual position, where they are at hand.
+        no_records: Why there are no records.
+
+    Raises:
+        UserError: The manifest does not say what a saved folder's says.
+        StudyError: The directions that the study keeps are damaged.
+    """
+    try:
+        data = _of_study(records, study) if manifest is None else _of_manifest(manifest)
+        if manifest is not None:
+            examples = examples or manifest.get("examples", ())
+            measured = manifest.get("capability")
+            if capability is None and measured is not None:
+                capability = capability_rows(measured)
+        shown_examples = tuple(Example(*map(str, own)) for own in examples)
+        rows = tuple({str(name): _cell(value) for name, value in row.items()} for row in capability or ())
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise UserError(
+            f"The manifest is damaged or too new ({type(error).__name__}: {error}); save the model again."
+        ) from error
+    if quality is None and study is not None:
+        quality = _kept_quality(study)
+    found = importances(study.get_trials(deepcopy=False), records) if study is not None else ((), no_records)
+    count = data["layer_count"]
+    if quality is not None and count is not None and len(quality) != count + 1:
+        quality = None
+    return without_secrets(
+        ReportData(
+            **{**data, "layer_count": count if count is not None or quality is None else len(quality) - 1},
+            records=tuple(records),
+            no_records="" if records else no_records,
+            importances=found[0],
+            no_importances=found[1],
+            quality=() if quality is None else tuple(map(float, quality)),
+            no_quality=NO_QUALITY if quality is None else "",
+            examples=shown_examples,
+            capability=rows,
+        )
+    )
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _of_manifest(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    source, directions = manifest["source"], manifest["directions"]
+    model = str(source["name"])
+    # Without a commit it was no repository of the hub, but a folder or a model of ours.
+    model = model if source["commit"] else _last_part(model)
+    provenance = directions.get("provenance") or {}
+    held_out = None if manifest.get("held_out") is None else HeldOut.from_json(manifest["held_out"])
+    if held_out is not None:
+        table(held_out)  # whatever is no number is noticed here
+    number = manifest["optuna_trial_number"]
+    chosen = Chosen(
+        None if number is None else int(number),
+        _plan(manifest["plan"]),
+        _scores(manifest["scores"]),
+        _scores(manifest["search"].get("scores", ())),
+    )
+    return {
+        "model": model,
+        "behaviors": tuple(str(manifest["behavior"]).split(",")),
+        "chosen": chosen,
+        "layer_count": _layer_count(provenance.get("layer_count")),
+        "direction_method": str(directions["method"]),
+        "held_out": held_out,
+        "facts": tuple(_facts(manifest, model)),
+        "versions": tuple((str(name), str(version)) for name, version in manifest["versions"].items()),
+        "settings": changed_settings(dict(manifest["settings"])),
+        "created": str(manifest["created"]),
+    }
+
+
+def _scores(data: Sequence[Mapping[str, Any]]) -> Scores:
+    scores = tuple(Score.from_json(score) for score in data)
+    if scores:
+        divergence_of(scores)
+    if not all(math.isfinite(number) for score in scores for number in (score.value, score.baseline, score.n)):
+        raise ValueError("a score is no finite number")
+    return scores
+
+
+def _plan(data: Mapping[str, Any]) -> EditPlan:
+    plan = EditPlan.from_json(data)
+    numbers = [
+        *plan.shares,
+        *(strength for _name, strengths in plan.strengths for strength in strengths),
+        *(part for _name, schedule in plan.schedules for part in astuple(schedule)),
+    ]
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError("a strength is no finite number")
+    return plan
+
+
+def _layer_count(value: object) -> int | None:
+    return value if isinstance(value, int) and 0 < value < _MOST_LAYERS else None
+
+
+def _facts(manifest: Mapping[str, Any], model: str) -> list[tuple[str, str]]:
+    source, provenance = manifest["source"], manifest["directions"].get("provenance") or {}
+    commit, quantization = source["commit"], source["quantization"]
+    weights = f"{source['dtype']}, {source['weights']}"
+    facts = [
+        ("Model", f"{model}, commit {commit}" if commit else model),
+        ("Architecture", str(source["architecture"])),
+        ("Weights", weights if quantization == "none" else f"{weights}, quantised with {quantization}"),
+        ("Saved as", str(manifest["format"])),
+        ("Behaviours", str(manifest["behavior"]).replace(",", ", ")),
+        ("Directions", str(manifest["directions"]["method"])),
+    ]
+    searched = manifest["search"].get("quantization", "none")
+    if searched != "none":
+        facts.append(("Searched on", f"weights quantised with {searched}"))
+    counts = [provenance.get(f"{kind}_prompts") for kind in ("target", "baseline")]
+    if all(isinstance(count, int) for count in counts):
+        facts.append(("Training prompts", f"{counts[0]} with the behaviour, {counts[1]} without"))
+    facts += [("Adjusted", redact(str(sentence))) for sentence in manifest.get("adjustments") or ()]
+    return facts
+
+
+def changed_settings(given: Mapping[str, Any]) -> tuple[ChangedSetting, ...]:
+    """The settings that differ from the defaults; places on the machine are left out, of other paths the last part."""
+    defaults = publishable(Settings().model_dump(mode="json"))
+    found = []
+    for name, setting in SETTINGS.items():
+        if setting.is_prompt_set or _LEFT_OUT.match(name):
+            continue
+        value, default = (_part(values, setting.path) for values in (given, defaults))
+        if value is not _MISSING and value != default:
+            found.append(ChangedSetting(name, _setting_text(name, value), _setting_text(name, default)))
+    return tuple(found)
+
+
+_MISSING = object()
+
+
+def _part(values: Any, path: Sequence[str]) -> Any:
+    for name in path:
+        if not isinstance(values, Mapping) or name not in values:
+            return _MISSING
+        values = values[name]
+    return values
+
+
+def _setting_text(name: str, value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_setting_text(name, item) for item in value) or "none"
+    if value is None or value == "":
+        return "not set" if value is None else "empty"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, str) and _PLACES.match(name):
+        return _last_part(value)
+    return redact(str(value))
+
+
+def _last_part(text: str) -> str:
+    """A path's last part; anything else, such as a repository of the hub, as it is."""
+    if _PATH.match(text) or (text.count("/") > 1 and ":" not in text):
+        return PureWindowsPath(text).name if "\\" in text else PurePosixPath(text).name
+    return text
+
+
+def _of_study(records: Sequence[TrialRecord], study: optuna.Study | None) -> dict[str, Any]:
+    pulse = None if study is None else Pulse.from_json(study.user_attrs.get(PULSE_ATTRIBUTE))
+    front = pareto_front(records)
+    chosen = None
+    if front:
+        record = knee(records)
+        chosen = Chosen(record.number, record.plan, record.scores, automatic=True)
+    measured = next((record for record in records if record.scores), None)
+    names = () if measured is None else tuple(score.label for score in measured.behaviors)
+    facts = []
+    created = ""
+    if pulse is not None:
+        created = datetime.fromtimestamp(pulse.updated, timezone.utc).isoformat(timespec="seconds")
+        facts = [("Model", _last_part(pulse.model)), ("Trials wanted", str(pulse.n_trials))]
+    return {
+        "model": "" if pulse is None else _last_part(pulse.model),
+        "behaviors": names,
+        "chosen": chosen,
+        "layer_count": None,
+        "facts": tuple(facts),
+        "versions": () if pulse is None else (("heretic", pulse.version),),
+        "created": created,
+    }
+
+
+def _kept_quality(study: optuna.Study) -> tuple[float, ...] | None:
+    attributes = study.user_attrs
+    if DIRECTIONS_ATTRIBUTE not in attributes:
+        return None
+    # Imports torch.
+    from heretic.search.kept_directions import decoded
+
+    kept = decoded(attributes, f"The study {study.study_name}")
+    return None if kept is None else tuple(kept.directions.quality.tolist())

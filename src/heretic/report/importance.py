@@ -1,0 +1,86 @@
+"""Which parameters of the search mattered: functional ANOVA of every measured number, by Optuna.
+
+Source: Hutter, Hoos and Leyton-Brown, "An Efficient Approach for Assessing Hyperparameter Importance", ICML 2014. It
+explains the variation over the whole search space. PED-ANOVA looks at the best tenth only, which of a hundred trials
+are ten.
+"""
+
+import math
+from collections.abc import Sequence
+
+import optuna
+from optuna.trial import FrozenTrial
+
+from heretic.report.data import Importance
+from heretic.report.words import joined, measured
+from heretic.score import Score
+from heretic.search.record import TrialRecord, TrialState
+
+FEWEST_TRIALS = 20
+"""A space of about ten dimensions; what fewer trials say of it is chance."""
+
+
+def importances(trials: Sequence[FrozenTrial], records: Sequence[TrialRecord]) -> tuple[tuple[Importance, ...], str]:
+    """Importance of the parameters for every measured number, and a sentence on what is missing.
+
+    Behaviours are only known of complete trials. A stopped trial's divergence counts: a mean over fewer positions.
+
+    Args:
+        trials: The study's, which know the parameters.
+        records: What was measured.
+    """
+    by_number = {trial.number: trial for trial in trials}
+    first = next((record for record in records if record.scores), None)
+    if first is None:
+        return (), "No trial was measured, so there is nothing to tell parameters' importance from."
+    found, few, constant = [], [], []
+    for place, score in enumerate(first.scores):
+        label = "KL divergence" if score.is_divergence else measured(score)
+        known = [
+            (by_number[record.number], record.scores[place].value)
+            for record in records
+            if _counts(record, score) and record.number in by_number and len(record.scores) == len(first.scores)
+        ]
+        points = [(trial, value) for trial, value in known if math.isfinite(value)]
+        if len(points) < FEWEST_TRIALS:
+            few.append(f"{label} ({len(points)})")
+            continue
+        shares = _shares(points)
+        if shares:
+            found.append(Importance(label, len(points), shares))
+        else:
+            constant.append(label)
+    sentences = []
+    if few:
+        sentences.append(
+            f"Too few trials were measured to the end to tell which parameters matter for {joined(few)}; "
+            f"it takes {FEWEST_TRIALS}."
+        )
+    if constant:
+        sentences.append(f"No parameter explains any variation of {joined(constant)}.")
+    return tuple(found), " ".join(sentences)
+
+
+def _counts(record: TrialRecord, score: Score) -> bool:
+    if not record.scores or record.state is TrialState.FAILED:
+        return False
+    return score.is_divergence or record.state is TrialState.COMPLETE
+
+
+def _shares(points: Sequence[tuple[FrozenTrial, float]]) -> tuple[tuple[str, float], ...]:
+    """Shares of the variation, the largest first; none where there is none, or no parameter that all trials have."""
+    if len({value for _trial, value in points}) < 2:
+        return ()
+    study = optuna.create_study()
+    study.add_trials(
+        [
+            optuna.create_trial(params=trial.params, distributions=trial.distributions, value=value)
+            for trial, value in points
+        ]
+    )
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+    try:
+        found = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    except RuntimeError:  # no tree of its forest saw two values
+        return ()
+    return tuple(sorted(found.items(), key=lambda item: -item[1]))

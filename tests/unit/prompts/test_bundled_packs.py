@@ -1,0 +1,183 @@
+"""The packs that come with Heretic: numbers, pairs, parts that share nothing, and patterns that find what they should."""
+
+import re
+import sys
+from collections.abc import Sequence
+from difflib import SequenceMatcher
+from pathlib import Path
+
+import pytest
+
+from heretic.config import Settings
+from heretic.evaluation.evaluator import EVALUATORS
+from heretic.evaluation.marks import Marks
+from heretic.measuring import check_behaviors
+from heretic.prompts.packs import ROLES, Pack, bundled_behaviors, find_pack
+from heretic.prompts.sets import PromptSets, load_prompts
+from heretic.prompts.sources import load_prompt_set
+from heretic.prompts.text_files import BUNDLED_FOLDER, BUNDLED_PREFIX
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
+
+PAIRED = ("hedging", "meta-commentary", "sycophancy", "verbosity")
+"""Whose lines of the same number ask the same question, once to show the behaviour and once not to."""
+COUNTS = {"train": 80, "evaluation": 40, "held_out": 40}
+EXAMPLES = Path(__file__).parent / "behaviors"
+DENSITY = ("hedging", "meta-commentary", "sycophancy")
+OFFLINE = sorted(set(bundled_behaviors()) - {"refusal"})
+"""All but the one whose prompts are on the hub."""
+
+
+def lines_of(name: str, side: str, part: str) -> list[str]:
+    return (BUNDLED_FOLDER / name / side / f"{part}.txt").read_text(encoding="utf-8").splitlines()
+
+
+def plain(text: str) -> str:
+    """Words alone."""
+    return " ".join(re.findall(r"[a-z0-9']+", text.lower()))
+
+
+def examples(name: str) -> dict[str, list[str]]:
+    path = EXAMPLES / f"{name.replace('-', '_')}_examples.toml"
+    found: dict[str, list[str]] = tomllib.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def test_every_pack_is_tested_here() -> None:
+    assert set(bundled_behaviors()) == {"demo", "over-refusal", "refusal", *PAIRED}
+    assert {name for name in bundled_behaviors() if find_pack(name).evaluator == "density"} == set(DENSITY)
+    assert {path.name.removesuffix("_examples.toml") for path in EXAMPLES.glob("*.toml")} == {
+        name.replace("-", "_") for name in DENSITY
+    }
+
+
+@pytest.mark.parametrize("name", bundled_behaviors())
+def test_a_pack_says_what_it_is_in_plain_sentences(name: str) -> None:
+    pack = find_pack(name)
+    assert pack.name == name
+    EVALUATORS.get(pack.evaluator)
+    for text in (pack.description, pack.card):
+        assert text.isascii()
+        assert text[0].isupper()
+        assert text.endswith((".", ")"))
+    text = bundled_behaviors()[name].read_text(encoding="utf-8")
+    assert text.isascii()
+    assert text.startswith("# ")
+
+
+@pytest.mark.parametrize("name", OFFLINE)
+def test_a_pack_can_be_run_as_it_is(name: str) -> None:
+    settings = Settings(model="x", direction=[name])
+    prompts = load_prompts(settings)
+    check_behaviors(settings, prompts)
+    assert isinstance(prompts, PromptSets)
+    for sets in (prompts.good, prompts.bad, prompts.good_evaluation, prompts.bad_evaluation):
+        assert len(sets) >= 10
+
+
+def sides(pack: Pack) -> dict[str, dict[str, list[str]]]:
+    """Texts by side and part, of the sets that come with the package."""
+    found: dict[str, dict[str, list[str]]] = {"good": {}, "bad": {}}
+    for role in ROLES:
+        own = pack.prompts[role]
+        assert own.dataset.startswith(BUNDLED_PREFIX)
+        prompts = load_prompt_set(role, own, None).prompts
+        found[role.split("_")[0]][role] = [plain(prompt.user) for prompt in prompts]
+    return found
+
+
+@pytest.mark.parametrize("name", OFFLINE)
+def test_no_prompt_stands_in_two_parts_or_twice_in_one(name: str) -> None:
+    for parts in sides(find_pack(name)).values():
+        texts = [text for part in parts.values() for text in part]
+        assert len(parts) == 3
+        assert len(set(texts)) == len(texts)
+
+
+@pytest.mark.parametrize("part", COUNTS)
+@pytest.mark.parametrize("name", PAIRED)
+def test_a_part_has_its_number_of_tidy_lines(name: str, part: str) -> None:
+    for side in ("target", "baseline"):
+        lines = lines_of(name, side, part)
+        assert len(lines) == COUNTS[part]
+        for line in lines:
+            assert line.isascii()
+            assert line == line.strip()
+            assert len(line.split()) >= 3
+            assert not re.match(r"(\d+[.)]|[-*]) ", line), "numbered, or a list"
+
+
+def shared(first: Sequence[str], second: Sequence[str]) -> int:
+    """Words of the longest run that both have."""
+    return SequenceMatcher(None, first, second, autojunk=False).find_longest_match().size
+
+
+@pytest.mark.parametrize("part", COUNTS)
+@pytest.mark.parametrize("name", PAIRED)
+def test_lines_of_the_same_number_ask_the_same_question(name: str, part: str) -> None:
+    """Each is nearer to its own counterpart than to any other, and most of the shorter one is the question."""
+    target, baseline = ([plain(line).split() for line in lines_of(name, side, part)] for side in ("target", "baseline"))
+    for number, (showing, without) in enumerate(zip(target, baseline, strict=True)):
+        assert showing != without
+        own = shared(showing, without)
+        assert own >= 3, (number, showing, without)
+        others = [shared(showing, other) for place, other in enumerate(baseline) if place != number]
+        assert own > max(others), (number, showing)
+
+
+@pytest.mark.parametrize("name", PAIRED)
+def test_questions_are_not_asked_again_in_another_part(name: str) -> None:
+    """What a pair has in common is its question; no other part may have most of it."""
+    questions: dict[str, list[tuple[str, ...]]] = {}
+    for part in COUNTS:
+        questions[part] = []
+        for showing, without in zip(lines_of(name, "target", part), lines_of(name, "baseline", part), strict=True):
+            first, second = plain(showing).split(), plain(without).split()
+            match = SequenceMatcher(None, first, second, autojunk=False).find_longest_match()
+            questions[part].append(tuple(first[match.a : match.a + match.size]))
+    every = [(part, question) for part, own in questions.items() for question in own]
+    assert len({question for _, question in every}) == len(every)
+
+
+@pytest.mark.parametrize("name", DENSITY)
+def test_patterns_find_what_shows_the_behaviour_and_nothing_else(name: str) -> None:
+    marks, known = Marks(find_pack(name).options.patterns), examples(name)
+    assert min(len(known["shows"]), len(known["lacks"])) >= 40
+    assert [text for text in known["shows"] if not marks.count(text)] == []
+    assert [
+        (text, [text[start:end] for start, end in marks.spans(text)]) for text in known["lacks"] if marks.count(text)
+    ] == []
+
+
+@pytest.mark.parametrize("name", DENSITY)
+def test_every_pattern_finds_something(name: str) -> None:
+    shows = examples(name)["shows"]
+    for pattern in find_pack(name).options.patterns:
+        assert any(Marks((pattern,)).count(text) for text in shows), pattern
+
+
+@pytest.mark.parametrize("name", DENSITY)
+def test_patterns_take_no_longer_for_texts_that_are_made_to_hold_them_up(name: str) -> None:
+    """Answers of a broken edit repeat themselves: words of the patterns, over and over, without an end."""
+    marks = Marks(find_pack(name).options.patterns)
+    words = sorted({word for text in examples(name)["shows"] for word in text.split()})
+    for text in (
+        " ".join(words) * 3,
+        "that is such a really " * 200,
+        "a" * 5000,
+        " " * 5000,
+        "I'm so " * 500,
+        "!" * 5000,
+    ):
+        assert marks.count(text) >= 0
+
+
+@pytest.mark.parametrize("name", DENSITY)
+def test_instructions_of_the_prompts_are_no_marks_by_themselves(name: str) -> None:
+    """Questions are not what is measured, but a pattern that matches most of them would match ordinary text."""
+    marks = Marks(find_pack(name).options.patterns)
+    questions = lines_of(name, "target", "evaluation")
+    assert sum(bool(marks.count(question)) for question in questions) <= len(questions) // 4

@@ -1,0 +1,204 @@
+"""What a report's data are made of: manifest, study, and what is given."""
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+import optuna
+import pytest
+import torch
+from tests.unit.directions.direction_sets import LAYERS, random_set
+from tests.unit.report.reports import MANIFEST, RECORDS, SCORES, study_of
+from tests.unit.search.studies import dominated, record
+
+from heretic.config import Settings
+from heretic.errors import UserError
+from heretic.report.collect import changed_settings, report_data
+from heretic.report.data import Example
+from heretic.report.importance import FEWEST_TRIALS, importances
+from heretic.score import Score
+from heretic.search.kept_directions import KeptDirections, encoded
+from heretic.search.record import TrialRecord
+
+_SHARE = {"n": 20, "base": 0.5, "edited": 0.45, "difference": -0.05, "interval": [-0.1, 0.01]}
+CAPABILITY = {
+    "questions": {"categories": [{"name": "physics", **_SHARE}], "overall": {"name": "overall", **_SHARE}},
+    "benchmarks": [
+        {
+            "task": "arc_easy",
+            "metric": "acc",
+            "n": 100,
+            "base": 0.5,
+            "edited": 0.4,
+            "difference": -0.1,
+            "interval": None,
+        }
+    ],
+}
+
+
+def test_a_saved_folder_says_what_was_chosen_and_run() -> None:
+    data = report_data(MANIFEST, RECORDS, study_of(RECORDS))
+    assert (data.model, data.behaviors, data.layer_count) == ("some/model", ("refusal",), 8)
+    assert data.chosen is not None
+    assert (data.chosen.number, data.chosen.scores, data.chosen.automatic) == (2, SCORES, False)
+    assert data.held_out is not None
+    assert data.held_out.tokens == 200
+    assert data.records == RECORDS
+    facts = dict(data.facts)
+    assert facts["Model"] == "some/model, commit abc123"
+    assert facts["Training prompts"] == "40 with the behaviour, 41 without"
+    assert facts["Adjusted"] == "Strengths were calibrated."
+    assert dict(data.versions) == {"heretic": "0.1.0", "torch": "2.9"}
+
+
+def test_no_path_host_or_secret_is_repeated() -> None:
+    text = repr(report_data(MANIFEST, (), None))
+    for private in ("/home", "somebody", "/var", "10.1.2.3", "hf_abc", "study.db"):
+        assert private not in text
+    settings = {own.name: own.value for own in report_data(MANIFEST, (), None).settings}
+    assert settings == {
+        "direction": "mine.toml",
+        "system_prompt": "Ask *** for more.",
+        "bad_prompts.dataset": "bad.txt",
+        "bad_prompts.limit": "12",
+        "n_trials": "60",
+        "study_name": "heretic",
+    }
+
+
+def test_secrets_in_answers_are_masked() -> None:
+    data = report_data(MANIFEST, (), None, [("Say it.", "No.", "It is hf_abcdefghijklmnopqrstuvwxyz012345.")])
+    assert data.examples == (Example("Say it.", "No.", "It is ***."),)
+
+
+def test_a_local_model_is_named_without_its_folder() -> None:
+    manifest: dict[str, Any] = copy.deepcopy(MANIFEST)
+    manifest["source"].update(name="/home/somebody/models/mine", commit=None)
+    data = report_data(manifest, (), None)
+    assert data.model == "mine"
+    assert dict(data.facts)["Model"] == "mine"
+
+
+def test_defaults_are_no_changed_settings() -> None:
+    assert changed_settings(Settings().model_dump(mode="json")) == ()
+    (changed,) = changed_settings(Settings(n_trials=7, storage="sqlite:///x.db").model_dump(mode="json"))
+    assert (changed.name, changed.value, changed.default) == ("n_trials", "7", "200")
+
+
+def test_a_study_alone_shows_its_automatic_choice() -> None:
+    data = report_data(None, RECORDS, study_of(RECORDS))
+    assert data.chosen is not None
+    assert data.chosen.automatic
+    assert data.chosen.number == 2
+    assert data.held_out is None
+    empty = report_data(None, (), study_of(()))
+    assert empty.chosen is None
+    assert empty.no_records
+
+
+def test_examples_and_capability_may_come_with_the_manifest() -> None:
+    manifest = {**MANIFEST, "examples": [["p", "a", "b"]], "capability": CAPABILITY}
+    data = report_data(manifest, (), None)
+    assert data.examples == (Example("p", "a", "b"),)
+    assert [tuple(row.values()) for row in data.capability] == [
+        ("physics", "20", "50.0 %", "45.0 %", "-5.0 (-10.0 to +1.0)"),
+        ("overall", "20", "50.0 %", "45.0 %", "-5.0 (-10.0 to +1.0)"),
+        ("arc_easy, acc", "100", "0.5000", "0.4000", "-0.1000"),
+    ]
+    given = report_data(manifest, (), None, [("q", "c", "d")], [{"x": None}])
+    assert given.examples == (Example("q", "c", "d"),)
+    assert given.capability == ({"x": ""},)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("plan",), {}),
+        (("plan", "strengths"), {"attention": ["much"]}),
+        (("plan", "schedules", "attention", "width"), float("nan")),
+        (("scores",), [{"name": "refusals"}]),
+        (("scores", 1, "value"), "low"),
+        (("scores",), [SCORES[0].to_json()]),
+        (("held_out", "behaviors"), [{}]),
+        (("held_out", "kl", 0, "details"), {}),
+        (("source",), None),
+        (("versions",), 3),
+        (("settings",), None),
+        (("capability",), [["a"]]),
+        (("examples",), [["a"]]),
+        (("optuna_trial_number",), "first"),
+    ],
+    ids=str,
+)
+def test_a_damaged_manifest_is_one_sentence(path: tuple[str | int, ...], value: object) -> None:
+    manifest: Any = copy.deepcopy(MANIFEST)
+    place = manifest
+    for name in path[:-1]:
+        place = place[name]
+    place[path[-1]] = value
+    with pytest.raises(UserError, match="damaged or too new") as raised:
+        report_data(manifest, (), None)
+    assert "\n" not in str(raised.value)
+
+
+def test_quality_is_given_or_kept_by_the_study() -> None:
+    study = study_of(RECORDS)
+    assert "direction file" in report_data(None, RECORDS, study).no_quality
+    quality = torch.linspace(0.25, 1, LAYERS + 1)
+    for name, value in encoded(KeptDirections({}, random_set(0, quality=quality))).items():
+        study.set_user_attr(name, value)
+    data = report_data(None, RECORDS, study)
+    assert data.quality == pytest.approx(quality.tolist())
+    assert (data.layer_count, data.no_quality) == (LAYERS, "")
+    assert report_data(None, RECORDS, study, quality=[1.0, 2.0]).quality == (1.0, 2.0)
+    # Those of a model with another number of layers than the manifest's say nothing about it.
+    other = report_data(MANIFEST, RECORDS, study)
+    assert (other.quality, other.layer_count) == ((), 8)
+    assert other.no_quality
+
+
+def shaped(count: int) -> tuple[tuple[TrialRecord, ...], optuna.Study]:
+    """Refusals that follow one parameter, divergence another, of trials with random parameters."""
+    blank = tuple(record(number, 1, 1) for number in range(count))
+    study = study_of(blank)
+    records = []
+    for own, trial in zip(blank, study.trials, strict=True):
+        refusals = 100 * trial.params["attention.peak_weight"] + trial.params["mlp.floor"]
+        kl = trial.params["mlp.width"] + 0.01 * trial.params["mlp.floor"]
+        records.append(replace(own, scores=(replace(own.scores[0], value=refusals), replace(own.kl, value=kl))))
+    return tuple(records), study
+
+
+def test_importance_finds_what_each_number_follows() -> None:
+    records, study = shaped(60)
+    found, missing = importances(study.trials, records)
+    assert [(own.label, own.trials, own.shares[0][0]) for own in found] == [
+        ("refusals", 60, "attention.peak_weight"),
+        ("KL divergence", 60, "mlp.width"),
+    ]
+    assert all(own.shares[0][1] > 0.8 for own in found)
+    assert all(sum(share for _, share in own.shares) == pytest.approx(1) for own in found)
+    assert missing == ""
+
+
+def test_stopped_trials_count_for_divergence_only() -> None:
+    records, study = shaped(FEWEST_TRIALS + 5)
+    stopped = tuple(replace(own, state=dominated(0, 1, 1).state) for own in records[:10])
+    found, missing = importances(study.trials, (*stopped, *records[10:]))
+    assert [(own.label, own.trials) for own in found] == [("KL divergence", FEWEST_TRIALS + 5)]
+    assert f"refusals ({FEWEST_TRIALS - 5})" in missing
+    assert f"it takes {FEWEST_TRIALS}" in missing
+
+
+def test_numbers_that_do_not_vary_have_no_importance() -> None:
+    records, study = shaped(FEWEST_TRIALS)
+    same = Score("refusals", 4.0, 100, 50.0)
+    found, missing = importances(study.trials, [replace(own, scores=(same, own.kl)) for own in records])
+    assert [own.label for own in found] == ["KL divergence"]
+    assert missing == "No parameter explains any variation of refusals."
+
+
+def test_importance_of_nothing() -> None:
+    assert importances((), ())[0] == ()
+    assert importances((), ())[1]

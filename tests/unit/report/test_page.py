@@ -1,0 +1,254 @@
+"""The page: every section, what is missing, and foreign text that must stay text."""
+
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+from tests.unit.report.reports import DATA, NOTHING, SCORES, held_out, two_behaviors
+
+from heretic.report.data import Chosen, Example, ReportData
+from heretic.report.page import Drawing, page
+
+DRAWINGS = {
+    name: Drawing(f"light {name}".encode(), f"dark {name}".encode(), 90, 60)
+    for name in ("pareto", "importance", "strengths", "quality")
+}
+VOID = {"meta", "link", "img", "source", "br"}
+
+
+class Page(HTMLParser):
+    """Sections by id with their text, tables as rows of cells, images, and all tags with attributes."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: dict[str, str] = {"": ""}
+        self.rows: dict[str, list[list[str]]] = {}
+        self._section = ""
+        self._open: list[str] = []
+        self.feed(html)
+        self.close()
+        assert self._open == [], "a tag is never closed"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag == "section":
+            self._section = dict(attrs)["aria-labelledby"] or ""
+            self.texts[self._section] = ""
+        elif tag == "tr":
+            self.rows.setdefault(self._section, []).append([])
+        elif tag in ("td", "th"):
+            self.rows[self._section][-1].append("")
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+        if tag == "section":
+            self._section = ""
+
+    def handle_data(self, data: str) -> None:
+        if "style" in self._open:
+            return
+        self.texts[self._section] += data
+        if self._open and {"td", "th"} & set(self._open):
+            self.rows[self._section][-1][-1] += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+    def cells(self, section: str) -> list[list[str]]:
+        return [[" ".join(cell.split()) for cell in row] for row in self.rows.get(section, [])]
+
+
+def parsed(data: ReportData, drawings: dict[str, Drawing] = DRAWINGS) -> Page:
+    return Page(page(data, drawings))
+
+
+def test_everything_has_its_place() -> None:
+    found = parsed(DATA)
+    sections = [name for name in found.texts if name]
+    assert sections == ["trials", "importance", "edit", "examples", "held-out", "capability", "run"]
+    links = [attributes["href"] for attributes in found.all("a")]
+    assert links == [f"#{name}" for name in sections]
+    assert {attributes["id"] for attributes in found.all("h2") if "id" in attributes} >= set(sections)
+    head = found.texts[""]
+    assert "Heretic report: some/model" in head
+    assert "2026-01-02 03:04 UTC" in head
+    assert (
+        "Trial 3 of 7 was chosen: refusals 5/100 (unedited model: 50/100), "
+        "at a KL divergence of 0.2100 nats from the unedited model." in head
+    )
+    assert "refusals 17/80 (95 %: 15.5 to 19.5; unedited model: 44/80)" in head
+    assert "at a KL divergence of 0.3100 (first token) and 0.2700 (over answers) nats" in head
+    assert "7 trials: 4 complete, 3 of them on the front; 2 stopped early; 1 failed." in found.texts["trials"]
+    assert "Water that falls." in found.texts["examples"]
+    assert found.cells("capability") == [["Category", "Base model", "Edited model"], ["physics", "12/20", "11/20"]]
+    assert found.cells("run") == [["Setting", "Value", "Default"], ["n_trials", "60", "200"]]
+    assert "LlamaForCausalLM" in found.texts["run"]
+    assert "heretic 0.1.0, torch 2.9" in found.texts["run"]
+
+
+def test_the_front_is_a_table_with_the_chosen_trial_marked() -> None:
+    found = parsed(DATA)
+    assert found.cells("trials")[1:] == [
+        ["3 (chosen)", "4/100", "0.2000", "0.4000", "-"],
+        ["2", "20/100", "0.0100", "0.0200", "-"],
+        ["1", "50/100", "0.0010", "0.0020", "-"],
+        ["unedited", "50/100", "0", "0", "100.0 %"],
+    ]
+    assert [attributes.get("class") for attributes in found.all("tr")].count("marked") == 1
+
+
+def test_held_out_values_stand_beside_those_of_the_search() -> None:
+    rows = {tuple(row[:1]): row[1:] for row in parsed(DATA).cells("held-out")}
+    assert rows["refusals at 30 tokens",] == ["44/80", "6/80 (95 %: 4.5 to 8.5)", "80", "5/100"]
+    assert rows["refusals at 200 tokens",] == ["44/80", "17/80 (95 %: 15.5 to 19.5)", "80", "-"]
+    assert rows["KL in nats, first token",] == ["0", "0.3100", "80", "-"]
+    assert rows["KL in nats, over answers",] == ["0", "0.2700", "80", "0.2100"]
+    # Sub-rows follow their KL: first token's, then the answers' with what the search says.
+    sub = [row for row in parsed(DATA).cells("held-out") if row[0] == "its 95th percentile"]
+    assert [row[-1] for row in sub] == ["-", "0.4300"]
+
+
+def test_a_search_value_of_another_length_has_a_row_of_its_own() -> None:
+    scores = (replace(SCORES[0], details={"tokens": 64}), SCORES[1])
+    data = replace(DATA, chosen=replace(DATA.chosen, scores=scores) if DATA.chosen else None)
+    rows = parsed(data).cells("held-out")
+    assert rows[1] == ["refusals at 64 tokens", "-", "-", "-", "5/100"]
+    assert [row[-1] for row in rows if row[0] == "refusals at 30 tokens"] == ["-"]
+
+
+def test_quantised_search_values_are_told_from_those_of_the_saved_weights() -> None:
+    searched = (replace(SCORES[0], value=3.0), replace(SCORES[1], value=0.19))
+    assert DATA.chosen is not None
+    found = parsed(replace(DATA, chosen=replace(DATA.chosen, searched=searched)))
+    assert "Trial 3 of 7 was chosen: refusals 5/100" in found.texts[""]
+    assert "On the quantised weights that the search ran on it was refusals 3/100" in found.texts[""]
+    assert ["refusals at 30 tokens", "44/80", "6/80 (95 %: 4.5 to 8.5)", "80", "3/100"] in found.cells("held-out")
+
+
+def test_several_behaviors_are_groups_of_the_held_out_table() -> None:
+    records = (two_behaviors(0, 10, 30.5, 0.1), two_behaviors(1, 20, 20.25, 0.2))
+    chosen = Chosen(1, records[1].plan, records[1].scores)
+    data = replace(DATA, behaviors=("refusal", "verbosity"), records=records, chosen=chosen)
+    found = parsed(replace(data, held_out=held_out("refusal", "verbosity")))
+    groups = [row[0] for row in found.cells("held-out") if len(row) == 1]
+    assert groups == ["refusal", "verbosity", "KL divergence"]
+    assert "refusals 20/100 (unedited model: 50/100) and words 20.2 (unedited model: 80.0), at a KL" in found.texts[""]
+    assert "verbosity: refusals 17/80 (95 %" in found.texts[""]
+    assert found.cells("trials")[0] == [
+        "Trial",
+        "refusals",
+        "words",
+        "KL (nats)",
+        "its 95th percentile",
+        "Same top token",
+    ]
+
+
+def test_what_is_missing_is_said() -> None:
+    found = parsed(NOTHING, {})
+    assert "Heretic report" in found.texts[""]
+    assert "No trial is complete yet, so there is nothing to choose." in found.texts[""]
+    assert "There is no study." in found.texts["trials"]
+    assert "None." in found.texts["importance"]
+    assert "No trial was chosen." in found.texts["edit"]
+    assert "Not kept." in found.texts["edit"]
+    assert "No answers were kept" in found.texts["examples"]
+    assert "Nothing was measured on held-out prompts." in found.texts["held-out"]
+    assert "Capability was not measured." in found.texts["capability"]
+    assert found.rows == {}
+    assert found.all("img") == []
+
+
+def test_without_held_out_prompts_the_search_stands_alone() -> None:
+    rows = parsed(replace(DATA, held_out=None)).cells("held-out")
+    assert rows == [
+        ["Measure", "Base model", "Edited model", "Prompts"],
+        ["refusals", "50/100", "5/100", "100"],
+        ["kl", "0.0000", "0.2100", "100"],
+    ]
+
+
+def test_an_automatic_choice_is_called_one() -> None:
+    assert DATA.chosen is not None
+    data = replace(DATA, chosen=replace(DATA.chosen, automatic=True), held_out=None)
+    assert "the automatic choice would be trial 3 of 7" in parsed(data).texts[""]
+    elsewhere = replace(DATA, chosen=replace(DATA.chosen, number=None))
+    assert "The saved edit is no trial of a search: refusals 5/100" in parsed(elsewhere).texts[""]
+    unmeasured = replace(DATA, chosen=replace(DATA.chosen, scores=()))
+    assert "nothing was measured on it" in parsed(unmeasured).texts[""]
+
+
+EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)> {{ 7*7 }} &lt; $x_1$"
+
+
+def test_foreign_text_stays_text() -> None:
+    plain = parsed(DATA)
+    data = replace(
+        DATA,
+        model=EVIL,
+        behaviors=(EVIL,),
+        direction_method=EVIL,
+        examples=(Example(EVIL, EVIL, EVIL),),
+        capability=({EVIL: EVIL},),
+        facts=((EVIL, EVIL),),
+        versions=((EVIL, EVIL),),
+        settings=(replace(DATA.settings[0], name=EVIL, value=EVIL, default=EVIL),),
+        held_out=held_out(EVIL, EVIL),
+        importances=(replace(DATA.importances[0], label=EVIL, shares=((EVIL, 1.0),)),),
+        created=EVIL,
+        no_importances=EVIL,
+    )
+    found = parsed(data)
+    assert [tag for tag, _ in found.tags if tag in ("script", "iframe")] == []
+    assert len(found.all("img")) == len(plain.all("img"))
+    assert not any(name.startswith("on") for _tag, attributes in found.tags for name in attributes)
+    # Shown as it is, not swallowed.
+    assert found.texts["examples"].count(EVIL) == 3
+    assert EVIL in found.texts[""]
+    assert EVIL in found.texts["run"]
+    assert EVIL in (found.all("img")[1]["alt"] or "")
+
+
+def test_characters_that_garble_a_page_are_replaced() -> None:
+    html = page(replace(DATA, examples=(Example("a\x00b\u202ec\ud800d", "e\r\nf\tg", "h"),)), {})
+    assert "a\ufffdb\ufffdc\ufffdd" in html
+    assert "e\nf\tg" in html
+    html.encode("utf-8")
+
+
+def test_images_are_in_the_page_for_light_and_dark() -> None:
+    found = parsed(DATA)
+    images, sources = found.all("img"), found.all("source")
+    assert [image["src"] for image in images] == [
+        f"data:image/png;base64,{code}"
+        for code in ("bGlnaHQgcGFyZXRv", "bGlnaHQgaW1wb3J0YW5jZQ==", "bGlnaHQgc3RyZW5ndGhz", "bGlnaHQgcXVhbGl0eQ==")
+    ]
+    assert sources[0]["srcset"] == "data:image/png;base64,ZGFyayBwYXJldG8="
+    assert all("dark" in (source["media"] or "") for source in sources)
+    alternatives = [image["alt"] or "" for image in images]
+    assert "from trial 3 with refusals 4/100 at KL 0.2000 to trial 1" in alternatives[0]
+    assert "Trial 3 is ringed" in alternatives[0]
+    assert "attention: peak weight 70 % and scope 30 %" in alternatives[1]
+    assert "attention: at most 1.0" in alternatives[2]
+    assert "best at layer 4 with 0.8" in alternatives[3]
+
+
+def test_the_page_asks_for_nothing() -> None:
+    found = parsed(DATA)
+    for tag, attributes in found.tags:
+        for name in ("src", "href", "srcset", "action", "data"):
+            value = attributes.get(name)
+            assert value is None or value.startswith(("#", "data:")), (tag, value)
+    policy = next(own["content"] for own in found.all("meta") if own.get("http-equiv") == "Content-Security-Policy")
+    assert policy is not None
+    assert policy.startswith("default-src 'none'")
+    assert "url(" not in page(DATA, {})
+
+
+@pytest.mark.parametrize("created", ["", "yesterday", "2026-01-02T03:04:05"])
+def test_any_date_will_do(created: str) -> None:
+    shown = {"": "", "yesterday": "yesterday", "2026-01-02T03:04:05": "2026-01-02 03:04"}[created]
+    assert shown in parsed(replace(DATA, created=created)).texts["run"]

@@ -1,0 +1,167 @@
+"""What a run measures: behaviours that cannot be measured are refused at once, the others in the order of the run."""
+
+from typing import Any
+
+import pytest
+from tests.unit.behaviors import one_behavior, pack
+from tests.unit.directions.direction_sets import random_set
+from tests.unit.models.pico_runner import PROMPTS, make_runner
+
+from heretic.config import Settings
+from heretic.edits.plan import Normalization
+from heretic.errors import ConfigurationError, PluginError
+from heretic.evaluation.evaluators.density import DensityEvaluator
+from heretic.evaluation.evaluators.kl import KlEvaluator
+from heretic.evaluation.evaluators.length import LengthEvaluator
+from heretic.evaluation.evaluators.markers import MarkerEvaluator
+from heretic.identity import study_identity
+from heretic.measuring import behavior_options, check_behaviors, evaluator_options, make_evaluators, search_objective
+from heretic.prompts.packs import Pack
+from heretic.prompts.sets import PromptSets
+from heretic.prompts.types import Prompt, PromptSet
+from heretic.search.objective import Objective
+from heretic.search.space import SearchSpace
+
+GOOD = PromptSet("good", PROMPTS)
+REFUSAL, LENGTH = pack(), pack("verbosity", "length", tokens=6)
+DENSITY = pack("hedging", "density", tokens=5, patterns=("a", "e"))
+
+
+def sets_of(*packs: Pack) -> PromptSets:
+    """One behaviour a pack, each with target prompts of its own."""
+    return PromptSets(
+        tuple(
+            one_behavior(
+                GOOD, PromptSet("bad", tuple(Prompt(f"{own.name} {number}") for number in range(3))), own=own
+            ).behaviors[0]
+            for own in packs
+        )
+    )
+
+
+def settings(*packs: Pack, **changes: Any) -> Settings:
+    names = [own.name for own in packs] or ["refusal"]
+    return Settings(
+        model="pico", **{"direction": names, "extractor": "mean", "kl_tokens": 4, "refusal_check_tokens": 4, **changes}
+    )
+
+
+@pytest.mark.parametrize(
+    "packs", [(REFUSAL,), (LENGTH,), (DENSITY,), (REFUSAL, LENGTH, DENSITY)], ids=lambda packs: len(packs)
+)
+def test_behaviours_that_can_be_measured_pass(packs: tuple[Pack, ...]) -> None:
+    check_behaviors(settings(*packs), sets_of(*packs))
+
+
+@pytest.mark.parametrize(
+    ("packs", "changes", "words"),
+    [
+        ((pack("x", "density"),), {}, "needs patterns"),
+        ((pack("x", "density", patterns=("(",)),), {}, r"'\(' cannot be read"),
+        ((REFUSAL, pack("x", "density")), {}, "needs patterns"),
+        ((LENGTH,), {"gradient_seeding": True}, "gradient_seeding looks for refusals, but verbosity is edited"),
+        ((LENGTH,), {"use_caa": True}, "--use-caa false"),
+        ((DENSITY,), {"use_neural_refusal_detection": True}, "but hedging is edited"),
+        ((LENGTH,), {"extractor": "rdo"}, "rdo looks for first tokens of refusals, but verbosity .* --extractor such"),
+        ((REFUSAL, LENGTH), {"extractor": "rdo"}, "rdo looks for first tokens of refusals, but verbosity"),
+        (
+            (REFUSAL, LENGTH),
+            {"layers": "discriminative"},
+            "layers works on one behaviour, but --direction names 2; leave out",
+        ),
+        ((REFUSAL, LENGTH), {"load_directions": ["a"]}, "--load-directions or name one"),
+        ((REFUSAL, LENGTH), {"direction_source": "cosmic"}, "direction_source works on one behaviour"),
+        ((REFUSAL, LENGTH), {"iterative_rounds": 2}, "iterative_rounds works on one behaviour"),
+        ((REFUSAL, LENGTH, DENSITY), {"use_activation_calibration": True}, "--direction names 3"),
+        ((REFUSAL, LENGTH), {"use_circuit_ablation": True}, "use_circuit_ablation works on one behaviour"),
+    ],
+    ids=lambda value: "+".join(own.name for own in value) if isinstance(value, tuple) else str(value),
+)
+def test_what_cannot_be_is_refused_in_one_sentence(
+    packs: tuple[Pack, ...], changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=words) as caught:
+        check_behaviors(settings(*packs, **changes), sets_of(*packs))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_evaluator_that_is_not_there_lists_those_that_are() -> None:
+    with pytest.raises(PluginError, match=r"no evaluator named loudness.*length"):
+        check_behaviors(settings(), sets_of(REFUSAL, pack("x", "loudness")))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"layers": "discriminative"},
+        {"iterative_rounds": 2},
+        {"use_circuit_ablation": True},
+        {"use_activation_calibration": True},
+    ],
+    ids=str,
+)
+def test_of_one_behaviour_all_of_it_is_allowed(changes: dict[str, Any]) -> None:
+    check_behaviors(settings(LENGTH, **changes), sets_of(LENGTH))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"gradient_seeding": True}, {"use_caa": True}, {"use_neural_refusal_detection": True}], ids=str
+)
+def test_what_looks_for_refusals_is_allowed_where_they_are_edited(changes: dict[str, Any]) -> None:
+    check_behaviors(settings(REFUSAL, **changes), sets_of(REFUSAL))
+
+
+def test_the_objective_has_a_number_for_every_behaviour() -> None:
+    assert search_objective(settings(REFUSAL)) == Objective()
+    assert search_objective(settings(REFUSAL, LENGTH)).count == 3
+    single = search_objective(settings(REFUSAL, LENGTH, optimization_mode="single", kl_weight=0.5))
+    assert (single.count, single.behaviors, single.kl_weight, single.prunes) == (1, 2, 0.5, True)
+
+
+def test_what_a_pack_says_comes_before_the_settings() -> None:
+    options = evaluator_options(settings())
+    own = behavior_options(options, DENSITY)
+    assert (own.response_tokens, own.patterns, own.behavior) == (5, ("a", "e"), "hedging")
+    assert own.kl_tokens == options.kl_tokens
+    assert behavior_options(options, REFUSAL).response_tokens == 4
+
+
+def test_every_behaviour_is_measured_on_its_own_prompts_in_the_order_of_the_run() -> None:
+    packs = (DENSITY, REFUSAL, LENGTH)
+    prompts = sets_of(*packs)
+    behaviors, kl = make_evaluators(settings(*packs), make_runner("llama", batch_size=5), prompts)
+    assert [type(own) for own in behaviors] == [DensityEvaluator, MarkerEvaluator, LengthEvaluator]
+    assert [own.tokens for own in behaviors] == [5, 4, 6]  # type: ignore[attr-defined]  # all of these have tokens
+    for own, behavior in zip(behaviors, prompts.behaviors, strict=True):
+        assert own.prompts == behavior.bad_evaluation.prompts  # type: ignore[attr-defined]  # and prompts
+    assert [own.baseline.name for own in behaviors] == ["hedging", "refusals", "words"]
+    assert isinstance(kl, KlEvaluator)
+    # Shared by all behaviours, and measured once.
+    assert kl.prompts == PROMPTS
+
+
+def test_studies_of_other_behaviours_are_other_studies_and_those_of_refusal_go_on() -> None:
+    runner = make_runner("llama", batch_size=5)
+    found = random_set(0, layers=runner.layout.layer_count, width=runner.layout.hidden_size)
+
+    def aspects(*packs: Pack, **changes: Any) -> dict[str, str]:
+        chosen = settings(*packs, **changes)
+        space = SearchSpace(runner.layout.components, Normalization.ROW, behaviors=len(packs))
+        return study_identity(chosen, runner, sets_of(*packs), found, space)
+
+    refusal = aspects(REFUSAL)
+    assert refusal["way of measuring"] == evaluator_options(settings(REFUSAL)).identity
+    others = [
+        aspects(REFUSAL, LENGTH),
+        aspects(LENGTH, REFUSAL),
+        aspects(LENGTH),
+        aspects(pack("verbosity", "length", tokens=7)),
+        aspects(DENSITY),
+        aspects(pack("hedging", "density", tokens=5, patterns=("a",))),
+        aspects(LENGTH, goal="strengthen"),
+        aspects(pack(tokens=9)),
+    ]
+    ways = [own["way of measuring"] for own in (refusal, *others)]
+    assert len(set(ways)) == len(ways)
+    assert others[0]["objective"] != refusal["objective"]
+    assert others[0]["search space"] != refusal["search space"]
