@@ -313,7 +313,7 @@ def test_automatic_upload(
     paths = [event.path for event in events if isinstance(event, ModelSaved)]
     assert paths == [str(tmp_path / "out")] * saved
     assert sum(isinstance(event, ModelUploaded) for event in events) == 1
-    assert {entry.name for entry in tmp_path.iterdir()} == ({"out"} if saved else set())
+    assert {entry.name for entry in tmp_path.iterdir()} == ({"out", "out_report"} if saved else set())
     assert ("adapter_model.safetensors" in api.files) is (save_format == "adapter")
     assert str(session.bench.loaded.source).encode() not in api.files.get("adapter_config.json", b"")
 

@@ -65,6 +65,14 @@ def _scale_divergence(panel: "Axes", values: Sequence[float]) -> None:
         return
     if min(values) > 0:
         panel.set_xscale("log")
+        # Labels between powers of ten run into each other; over less than two of these, 1, 2 and 5 are labelled instead.
+        from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+        panel.xaxis.set_minor_formatter(NullFormatter())
+        panel.xaxis.set_major_locator(
+            LogLocator(subs=(1.0, 2.0, 5.0) if max(positive) < 100 * min(positive) else (1.0,))
+        )
+        panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _position: f"{value:.4g}"))
     else:
         panel.set_xscale("symlog", linthresh=min(positive))
 
