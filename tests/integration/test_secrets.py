@@ -53,6 +53,8 @@ def test_a_run_and_what_it_saves(heretic: Command, tmp_path: Path) -> None:
         SECRETS["HF_TOKEN"],
         *("--save-directions", "d.safetensors", "--log-file", "heretic.log", "--log-level", "debug"),
         *("--metrics-file", "heretic.prom", "--use-warm-start-params", "true", "--profile-store", "profiles.toml"),
+        # A plan that is good enough to be kept.
+        *("--use-shipped-profiles", "true"),
         before=INDISCREET,
     )
     result.assert_done()
@@ -123,9 +125,10 @@ def test_a_mistake_of_our_own_shows_its_traceback_without_secrets(heretic: Comma
     raising = f"""
 {INDISCREET}
 import heretic.workflow
-def prepare(settings):
+def check(settings):
     raise ZeroDivisionError("with " + {PASSWORD!r} + " in " + settings.storage + " and " + os.environ["HF_TOKEN"])
-heretic.workflow.prepare = prepare
+# Before the database is asked for, which is not there.
+heretic.workflow.check_destinations = check
 """
     storage = f"postgresql://jane:{PASSWORD}@localhost:1/db"
     result = heretic(tmp_path, *QUICK_DEMO, *saving_to("out"), "--storage", storage, before=raising)

@@ -65,7 +65,7 @@ def _scale_divergence(panel: "Axes", values: Sequence[float]) -> None:
         return
     if min(values) > 0:
         panel.set_xscale("log")
-        # Labels between powers of ten run into each other; over less than two of these, 1, 2 and 5 are labelled instead.
+        # Labels of all steps between powers of ten would run into each other.
         from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
         panel.xaxis.set_minor_formatter(NullFormatter())

@@ -15,7 +15,7 @@ from heretic.capability.validate import CapabilityCheck, check_capability, wants
 from heretic.config import Settings
 from heretic.errors import ConfigurationError, ModelError, OutOfMemoryError, PromptError, TrialFailed
 from heretic.export.capability_card import capability_lines
-from heretic.interface.capability_lines import capability_rows
+from heretic.interface import capability_lines as shown_lines
 from heretic.observability.events import CapabilityMeasured, CapabilityStarted, Warned, subscribed
 
 
@@ -94,7 +94,7 @@ def test_what_the_terminal_and_the_card_show(settings):
         check = CapabilityCheck(settings, runner)
     with answering(runner, spoilt):
         result = check.compare().to_json()
-    shown = [row.text for row in capability_rows(CapabilityMeasured(result, 2.0))]
+    shown = [row.text for row in shown_lines.rows(CapabilityMeasured(result, 2.0))]
     low, high = (100 * end for end in paired_interval(10, 0, 4, 0))
     interval = f"{low:+.1f} to {high:+.1f}"
     assert [line.split() for line in shown[:1]] == [["right", "answers", "base", "edited", "difference", "(95", "%)"]]

@@ -2,12 +2,12 @@
 
 from tests.unit.interface.test_console import CAPABILITY, report
 
-from heretic.interface.capability_lines import capability_rows
+from heretic.interface.rows import rows
 from heretic.observability.events import CapabilityMeasured, CapabilityStarted, Warned
 
 
 def texts(event):
-    return [row.text for row in capability_rows(event)]
+    return [row.text for row in rows(event)]
 
 
 def test_what_is_measured_is_said_first():
@@ -49,7 +49,7 @@ def test_only_benchmarks_and_only_questions():
 
 
 def test_other_events_have_no_rows_here():
-    assert capability_rows(Warned("x")) == []
+    assert rows(Warned("x")) == []
 
 
 def test_the_console_prints_the_table():

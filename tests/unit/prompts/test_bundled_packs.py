@@ -162,8 +162,8 @@ def test_every_pattern_finds_something(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DENSITY)
-def test_patterns_take_no_longer_for_texts_that_are_made_to_hold_them_up(name: str) -> None:
-    """Answers of a broken edit repeat themselves: words of the patterns, over and over, without an end."""
+def test_patterns_come_to_an_end_on_texts_that_hold_them_up(name: str) -> None:
+    """Answers of a broken edit repeat themselves, words of the patterns too; the suite's time limit is this test's."""
     marks = Marks(find_pack(name).options.patterns)
     words = sorted({word for text in examples(name)["shows"] for word in text.split()})
     for text in (
