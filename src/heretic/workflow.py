@@ -13,12 +13,14 @@ from heretic.comparison import compare
 from heretic.config import LoadedSettings, Settings
 from heretic.direction_sources import read_sources
 from heretic.errors import SelectionError, UserError
-from heretic.export.atomic import check_file_target, check_target
+from heretic.export.atomic import check_file_target, check_target, is_saved_model
 from heretic.export.content import ExportFormat
 from heretic.export.direction_file import check_directions_file
 from heretic.export.hub import check_repository
+from heretic.export.manifest import read_manifest
 from heretic.extraction.find import refinement_options
 from heretic.identity import direction_identity
+from heretic.integrity import check_folder
 from heretic.models.location import locate
 from heretic.observability.events import RunStarted, StudyOpened, Warned, emit
 from heretic.search.claim import check_study_file, claimed
@@ -119,7 +121,7 @@ def check_destinations(settings: Settings) -> None:
         )
     check_adjustments(settings)
     check_capability(settings)
-    if settings.auto_select and settings.auto_select_path is not None:
+    if settings.auto_select and settings.auto_select_path is not None and not _may_go_on(settings):
         check_target(Path(settings.auto_select_path))
     if settings.auto_select and settings.hf_upload is not None:
         check_repository(settings.hf_upload)
@@ -159,9 +161,36 @@ def without_asking(name: str, reason: str) -> str:
     return new_name
 
 
+def _may_go_on(settings: Settings) -> bool:
+    """Whether the folder may be that of an earlier run whose upload is to be continued."""
+    path, merged = settings.auto_select_path, settings.save_format == "merged"
+    return settings.hf_upload is not None and merged and path is not None and is_saved_model(Path(path).expanduser())
+
+
+def saved_before(session: Session, folder: Path) -> Path:
+    """The folder, if it is whole and holds what would be saved now.
+
+    Raises:
+        UserError: It holds something else; nothing is replaced.
+    """
+    path, record = folder.expanduser().resolve(), session.suggested
+    manifest = read_manifest(path)
+    same = manifest.optuna_trial_number == record.number and dict(manifest.plan) == record.plan.to_json()
+    if not same or check_folder(path):
+        raise UserError(
+            f"{folder} holds another model than trial {record.number + 1} of this study, or was changed; name another "
+            "folder with --auto-select-path."
+        )
+    return path
+
+
 def deliver(session: Session) -> None:
     """Apply the automatic choice, save it, upload it."""
     settings = session.bench.settings
+    if _may_go_on(settings) and settings.auto_select_path is not None and settings.hf_upload is not None:
+        # An earlier run saved, and its upload was interrupted.
+        session.upload(saved_before(session, Path(settings.auto_select_path)), settings.hf_upload, settings.hf_private)
+        return
     session.apply(session.suggested)
     session.confirm()
     if wants_validation(settings):

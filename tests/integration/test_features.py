@@ -241,3 +241,59 @@ def test_a_search_starts_from_the_plans_of_an_earlier_one(heretic: Command, tmp_
     damaged.assert_done()
     assert damaged.output.count("Warning: The profile store mine.toml is left alone, because it is not valid TOML") == 2
     assert (tmp_path / "mine.toml").read_text(encoding="utf-8") == "[[profile"
+
+
+TOY_PACK = """
+name = "{name}"
+description = "What {name} is."
+card = "What is said of {name}."
+evaluator = "{evaluator}"
+
+[options]
+tokens = 12
+
+[prompts]
+good_prompts = {{ dataset = "bundled:{source}/baseline", split = "train", limit = 12 }}
+bad_prompts = {{ dataset = "bundled:{source}/target", split = "train", limit = 12 }}
+good_evaluation_prompts = {{ dataset = "bundled:{source}/baseline", split = "evaluation", limit = 3 }}
+bad_evaluation_prompts = {{ dataset = "bundled:{source}/target", split = "evaluation", limit = 6 }}
+good_held_out_prompts = {{ dataset = "bundled:{source}/baseline", split = "held_out", limit = 3 }}
+bad_held_out_prompts = {{ dataset = "bundled:{source}/target", split = "held_out", limit = 3 }}
+"""
+
+
+def test_two_behaviours_are_searched_saved_and_gone_on_with(heretic: Command, tmp_path: Path) -> None:
+    for name, evaluator, source in (("toy", "markers", "demo"), ("long-winded", "length", "verbosity")):
+        text = TOY_PACK.format(name=name, evaluator=evaluator, source=source)
+        (tmp_path / f"{name}.toml").write_text(text, encoding="utf-8")
+    both = (
+        *("--model", "demo", "--direction", "toy.toml,long-winded.toml", "--batch-size", "6", "--seed", "3"),
+        *("--max-response-length", "30", "--held-out-tokens", "24", "--use-warm-start-params", "false"),
+    )
+    run = heretic(tmp_path, *both, "--n-trials", "2", *saving_to("out"))
+    run.assert_done()
+    assert "Baseline       refuses 6 of 6 prompts; KL over 6 prompts" in run.output
+    assert re.search(r"\d words, mean over 6 prompts", run.output)
+    assert re.search(r"trial 1/2 +refusals \d/6 +words +[0-9.]+ +KL", run.output), run.output
+    metadata = json.loads((tmp_path / "out" / "heretic_metadata.json").read_text(encoding="utf-8"))
+    assert metadata["behavior"] == "toy,long-winded"
+    assert [score["name"] for score in metadata["scores"]] == ["refusals", "words", "kl"]
+    assert len(metadata["plan"]["shares"]) == 2
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert "What is said of toy.\n\nWhat is said of long-winded." in card
+    assert "behaviours `toy` and `long-winded`" in card
+    heretic(tmp_path, "verify", "out").assert_done()
+
+    status = heretic(tmp_path, "status", "--json")
+    status.assert_done()
+    front = json.loads(status.output)["front"]
+    assert [[own["name"] for own in trial["behaviors"]] for trial in front] == [["refusals", "words"]] * len(front)
+
+    resumed = heretic(tmp_path, *both, "--n-trials", "3", *saving_to("second"))
+    resumed.assert_done()
+    assert "2 of 3 trials are finished" in resumed.output
+    assert " 1/3" not in resumed.output
+    # One of the two alone is another study, and prompts of both cannot be set at once.
+    heretic(tmp_path, *both, "--direction", "toy.toml", *saving_to("third")).assert_one_sentence("--study-name")
+    other = heretic(tmp_path, *both, "--bad-prompts.limit", "3", *saving_to("third"))
+    other.assert_one_sentence("bad_prompts cannot be set for several behaviours at once", "--bad-prompts")

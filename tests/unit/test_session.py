@@ -46,7 +46,7 @@ from heretic.search.loop import SearchResult
 from heretic.search.record import TrialRecord, TrialState
 from heretic.session import Session
 from heretic.workbench import Workbench, prepare
-from heretic.workflow import deliver
+from heretic.workflow import check_destinations, deliver
 
 PLAN = EditPlan(
     Scope.GLOBAL,
@@ -316,6 +316,39 @@ def test_automatic_upload(
     assert {entry.name for entry in tmp_path.iterdir()} == ({"out", "out_report"} if saved else set())
     assert ("adapter_model.safetensors" in api.files) is (save_format == "adapter")
     assert str(session.bench.loaded.source).encode() not in api.files.get("adapter_config.json", b"")
+
+
+def test_an_interrupted_automatic_upload_goes_on_from_the_saved_folder(
+    session: Session, api: FakeApi, events: list[Event], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    changes = {"auto_select": True, "auto_select_path": "out", "hf_upload": "a/b", "report": False, "confirm": False}
+    session.bench = replace(session.bench, settings=session.bench.settings.model_copy(update=changes))
+    session.result = replace(session.result, records=(RECORD,))
+    upload = api.upload_folder
+
+    def cut(**_: Any) -> None:
+        raise ConnectionError("cut")
+
+    monkeypatch.setattr(api, "upload_folder", cut)
+    with pytest.raises(ExportError, match="check the network and try again"):
+        deliver(session)
+    session.restore()
+    monkeypatch.setattr(api, "upload_folder", upload)
+    before = (tmp_path / "out" / "heretic_metadata.json").read_bytes()
+    check_destinations(session.bench.settings)
+    deliver(session)
+    assert sum(isinstance(event, ModelSaved) for event in events) == 1
+    assert api.files["heretic_metadata.json"] == before
+    # Not what would be saved now, or changed since.
+    session.result = replace(session.result, records=(replace(RECORD, number=3),))
+    with pytest.raises(UserError, match="holds another model than trial 4"):
+        deliver(session)
+    session.result = replace(session.result, records=(RECORD,))
+    (tmp_path / "out" / "README.md").write_text("mine")
+    with pytest.raises(UserError, match="or was changed"):
+        deliver(session)
+    assert (tmp_path / "out" / "README.md").read_text() == "mine"
 
 
 def test_trial_that_cannot_be_measured_is_named_as_people_know_it(

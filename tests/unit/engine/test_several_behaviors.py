@@ -13,6 +13,7 @@ from tests.unit.engine.test_gated_search import SPACE, Ungated
 from tests.unit.models.pico_runner import make_runner
 from tests.unit.search.studies import IDENTITY, url_of
 
+from heretic.edits.editor import applied
 from heretic.edits.plan import EditPlan, Normalization
 from heretic.engine.answers import AnswerJob
 from heretic.engine.factory import EngineOptions
@@ -136,15 +137,29 @@ def test_a_trial_stops_at_the_behaviour_that_decides_and_no_other_is_asked(famil
         assert score.value <= true.value * (1 + 1e-12), "no lower bound"
 
 
-def test_answers_to_the_last_behaviour_that_are_all_there_leave_the_trial_complete() -> None:
-    """It costs nothing any more, and its numbers are whole."""
-    bench = with_amounts("llama")
-    plan, whole = most_of(bench, 2)
-    *values, last, kl = (score.value for score in whole.scores)
-    # Only the very last of the last behaviour's answers can decide.
-    (found,) = bench.batched(EngineOptions(1)).measure([plan], [1], Gate(((*values, last * (1 - 1e-9), 1.01 * kl),)))
-    assert found.state is TrialState.COMPLETE
-    assert_same([found], [whole])
+@pytest.mark.parametrize("family", ["llama", "falcon_h1"])
+@pytest.mark.parametrize("is_last", [True, False])
+def test_what_the_very_last_answer_decides_saves_only_what_comes_after_it(family: str, is_last: bool) -> None:
+    """Where nothing comes after it the numbers are whole, so the trial is complete."""
+    bench = with_amounts(family, "strengthen")
+    refusals, words, density = bench.behaviors
+    bench = replace(bench, behaviors=(refusals, density, words) if is_last else (refusals, words, density))
+    plan, whole = most_of(bench, 0)
+    place = 2 if is_last else 1
+    # Every answer lacks some words, so that nothing but the last one makes the sum whole.
+    with applied(bench.editor, bench.build(plan)):
+        texts = [response.text for response in bench.runner.generate(WORDY.prompts, 6)]
+    assert all(amount > 0 for amount in words.judge_all(list(zip(WORDY.prompts, texts, strict=True))))
+    finished = [score.value * (1 - 1e-9) if index <= place else 0.0 for index, score in enumerate(whole.scores)]
+    (found,) = bench.batched(EngineOptions(1)).measure([plan], [1], Gate((tuple(finished),)))
+    if is_last:
+        assert found.state is TrialState.COMPLETE
+        assert_same([found], [whole])
+    else:
+        assert found.state is TrialState.DOMINATED
+        answered = [score.details["answered"] for score in found.scores[:-1]]
+        assert answered == [len(BAD), len(WORDY), 0]
+        assert found.scores[1].value == pytest.approx(whole.scores[1].value)
 
 
 BEHAVIORS = 3

@@ -9,8 +9,8 @@ from tests.unit.models.pico_runner import PROMPT_SET, make_runner
 
 from heretic.config import Settings
 from heretic.errors import ConfigurationError, ModelError
+from heretic.evaluation import neural_detection
 from heretic.evaluation.evaluator import EVALUATORS, AnswerEvaluator, EvaluatorOptions
-from heretic.evaluation.neural_detection import classifier_for
 from heretic.evaluation.refusal_classifier import RefusalClassifier
 from heretic.measuring import check_behaviors
 from heretic.prompts.packs import read_pack
@@ -68,11 +68,15 @@ def test_what_only_knows_refusals_is_refused() -> None:
         classifier.probabilities([("Hi", "No.")], HYPOTHESES)
 
 
-def test_a_behaviour_that_needs_a_classifier_does_not_go_on_without() -> None:
-    settings = Settings(model="x", neural_detection_model="./gone", device="cpu")
-    assert classifier_for(settings) is None
-    with pytest.raises(ModelError, match=r"flattery is measured by a classifier, and \./gone cannot be loaded"):
-        classifier_for(settings, "flattery")
+def test_a_behaviour_that_needs_a_classifier_does_not_go_on_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_arguments: object) -> RefusalClassifier:
+        raise ModelError("there is none")
+
+    monkeypatch.setattr(neural_detection, "load_refusal_classifier", fail)
+    settings = Settings(model="x", neural_detection_model="gone", use_neural_refusal_detection=True, device="cpu")
+    assert neural_detection.classifier_for(settings) is None
+    with pytest.raises(ModelError, match=r"flattery is measured by a classifier, and gone cannot be loaded \(there is"):
+        neural_detection.classifier_for(settings, "flattery")
 
 
 def test_a_pack_without_hypotheses_is_refused(tmp_path: Path) -> None:
