@@ -5,7 +5,7 @@ import time
 from heretic.config import Settings
 from heretic.errors import ModelError, TrialFailed
 from heretic.evaluation.neural_detection import classifier_for
-from heretic.measuring import make_evaluators, needs_classifier
+from heretic.measuring import check_behaviors, make_evaluators, needs_classifier
 from heretic.models.layout import find_layout
 from heretic.models.loader import load_model
 from heretic.models.runner import ModelRunner
@@ -24,6 +24,7 @@ def compare(settings: Settings, name: str) -> Scores:
         ModelError: The two models do not share a vocabulary, or the edited one's logits are not finite.
     """
     prompts = load_prompts(settings)
+    check_behaviors(settings, prompts)
     classifier = classifier_for(settings, needs_classifier(prompts))
     base = load_runner(settings, settings.model or "", prompts)
     started = time.perf_counter()

@@ -60,6 +60,12 @@ def obtain_all_directions(
         find_directions(settings, runner, behavior.bad, behavior.good).directions for behavior in prompts.behaviors
     ]
     names = [behavior.pack.name for behavior in prompts.behaviors]
+    counts = [own.count_per_layer for own in found]
+    if len(set(counts)) > 1:
+        raise UserError(
+            f"The extractor {settings.direction_method} finds {' and '.join(map(str, counts))} directions for "
+            f"{' and '.join(names)}, which cannot share one edit; choose another --extractor such as mean."
+        )
     directions = added(found)
     if directions.count_per_layer < sum(own.count_per_layer for own in found):
         raise UserError(f"The directions of {' and '.join(names)} are the same on this model; name one behaviour only.")

@@ -23,6 +23,7 @@ CLASSIFIER = "classifier"
 _ONLY_REFUSAL = ("gradient_seeding", "use_caa", "use_neural_refusal_detection")
 """Options that look for refusals in answers."""
 _ONLY_ONE: dict[str, object] = {
+    "gradient_seeding": False,
     "load_directions": [],
     "layers": "all",
     "direction_source": "search",

@@ -101,7 +101,10 @@ class AnswerJob:
     def _first_share(self, candidate: Candidate, gate: Gate) -> int:
         """How many prompts to ask first: where few answers would decide, more are asked only if these do not."""
         limit = gate.limit(candidate.values(), self._place)
-        share = 2 * limit + SPARE_PROMPTS
+        baseline = self._evaluator.baseline
+        # Of amounts: so many answers as the unedited model's reach it.
+        one = self._evaluator.weight * (1.0 if baseline.counts_answers else baseline.scale)
+        share = 2 * limit / one + SPARE_PROMPTS
         return len(self._rests) if share > WORTHWHILE_SHARE * len(self._rests) else int(share)
 
     @property

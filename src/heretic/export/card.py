@@ -105,6 +105,10 @@ def _changed(content: ExportContent, layer_count: int) -> str:
     were, they_were = ("were", "They were") if several else ("was", "It was")
     behaviors = " and ".join(map(_code, content.behaviors))
     named = f"directions of the behaviours {behaviors}" if several else f"direction of the behaviour {behaviors}"
+    shares = ", ".join(
+        f"{_code(name)} {share:.3f}" for name, share in zip(content.behaviors, plan.shares, strict=bool(plan.shares))
+    )
+    shared = f" Of these strengths each behaviour has a share: {shares}." if shares else ""
     about = "".join(f"\n\n{sentence}" for sentence in content.descriptions)
     return f"""\
 ## What was changed{about}
@@ -118,7 +122,7 @@ to it (attention output and MLP down projections). {they_were} found with the me
 
 Strength 1 removes the direction from a weight's output, 0 leaves the weight alone, -1 doubles it. Depths are relative:
 0 is the first layer, 1 the last. Strength falls linearly from the peak to floor times peak at the given width, and is 0
-beyond."""
+beyond.{shared}"""
 
 
 def _count_rows(score: Score) -> list[tuple[str, ...]]:
@@ -143,7 +147,8 @@ def _score_rows(score: Score) -> list[tuple[str, ...]]:
         return _count_rows(score)
     if score.is_divergence:
         return _kl_rows(score)
-    return [(_code(f"{score.label}: {score.unit}"), f"{score.baseline:.4g}", f"{score.value:.4g}", str(score.n))]
+    name = score.unit if score.label == score.unit else f"{score.label}: {score.unit}"
+    return [(_code(name), f"{score.baseline:.4g}", f"{score.value:.4g}", str(score.n))]
 
 
 def _how(score: Score) -> str | None:

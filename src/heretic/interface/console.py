@@ -28,7 +28,10 @@ _COUNTED_NOUNS = {WITHOUT_REFUSAL: "answers without refusal"}
 def _least(best: Best) -> str:
     """What the best trial has least of."""
     names = [_COUNTED_NOUNS.get(score.name, score.label) for score in behaviors_of(best.scores)]
-    return f"the fewest {names[0]}" if len(names) == 1 else "the least of all behaviours together"
+    if len(names) > 1:
+        return "the least of all behaviours together"
+    counted = best.scores[0].counts_answers or best.scores[0].unit == best.scores[0].label
+    return f"the {'fewest' if counted else 'least'} {names[0]}"
 
 
 _STARTS_SECTION = (events.ModelLoading, events.SearchStarted, events.SearchFinished, events.TrialApplied)

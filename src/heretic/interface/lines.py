@@ -345,7 +345,7 @@ def differences(scores: Scores, searched: Scores) -> list[str]:
                 result.append(f"KL {difference:+.4f}")
         elif score.counts_answers and difference:
             result.append(f"{difference:+.0f} {score.label.removesuffix('s') if abs(difference) == 1 else score.label}")
-        elif not math.isclose(score.value, other.value, rel_tol=0.01):
+        elif not score.counts_answers and not math.isclose(score.value, other.value, rel_tol=0.01, abs_tol=0.005):
             result.append(f"{difference:+.2f} {score.unit}")
     return result
 

@@ -1,6 +1,6 @@
 """What happens during a run, as frozen payloads; everybody may emit, interface and observability subscribe.
 
-Payloads hold plain values only, so that this module imports nothing of Heretic but what keeps secrets out of them.
+Payloads hold plain values and measured scores only: this module imports nothing that needs a model.
 """
 
 from collections.abc import Callable, Iterator, Mapping

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from heretic.config import PromptSpecification
 from heretic.errors import ConfigurationError, first_line
+from heretic.file_names import expanded
 from heretic.prompts.text_files import BUNDLED_FOLDER, BUNDLED_PREFIX
 
 if sys.version_info >= (3, 11):
@@ -35,6 +36,8 @@ _PLACES = {
 }
 """By setting: folder and file of a pack's own prompts."""
 ROLES = tuple(_PLACES)
+_ENDINGS = (".txt", ".json", ".jsonl", ".csv", ".parquet")
+"""Of prompt files, which stand beside the pack unless their path is absolute."""
 
 _Line = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
@@ -113,10 +116,13 @@ def find_pack(name: str) -> Pack:
     bundled = bundled_behaviors()
     if name in bundled:
         return read_pack(bundled[name])
-    path = Path(name).expanduser()
-    if path.is_dir():
-        path = path / PACK_FILE
-    if path.suffix != ".toml" or not path.is_file():
+    path = expanded(name)
+    try:
+        path = path / PACK_FILE if path.is_dir() else path
+        found = path.suffix == ".toml" and path.is_file()
+    except OSError:  # a name that is too long for any file
+        found = False
+    if not found:
         raise ConfigurationError(
             f"There is no behaviour {name}; choose one of {', '.join(bundled)}, or name a pack's TOML file with "
             "--direction ('heretic behaviors verbosity --copy FOLDER' starts one)."
@@ -135,12 +141,13 @@ def read_pack(path: Path) -> Pack:
         table = PackTable.model_validate(content)
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read ({error.strerror}); check it.") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ConfigurationError(f"{path} is no TOML ({first_line(error)}); mend it.") from error
     except ValidationError as error:
         detail = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in detail["loc"]) or "the file"
-        raise ConfigurationError(f"{path}: {where}: {detail['msg']}; mend it.") from error
+        problem = f"{where}: {detail['msg'].removeprefix('Value error, ')}"
+        raise ConfigurationError(f"{path}: {' '.join(problem.split())}; mend it.") from error
+    except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, a number of thousands of digits
+        raise ConfigurationError(f"{path} is no TOML ({first_line(error)}); mend it.") from error
     folder = path.parent
     prompts = {role: _specification(folder, table, role) for role in ROLES}
     return Pack(table.name, table.description, table.card, table.evaluator, table.options, prompts)
@@ -155,4 +162,8 @@ def _specification(folder: Path, table: PackTable, role: str) -> PromptSpecifica
             return PromptSpecification(dataset=f"{BUNDLED_PREFIX}{folder.name}/{side}", split=part)
         return PromptSpecification(dataset=str(folder / side / f"{part}.txt"))
     own = folder / named.dataset
-    return named.model_copy(update={"dataset": str(own)}) if own.exists() else named
+    try:
+        beside = own.exists() or (own.suffix.lower() in _ENDINGS and not named.dataset.startswith(BUNDLED_PREFIX))
+    except OSError:  # a name that is too long for any file
+        beside = False
+    return named.model_copy(update={"dataset": str(own)}) if beside else named

@@ -64,8 +64,9 @@ def packs_of(settings: Settings) -> tuple[Pack, ...]:
     """
     packs = tuple(find_pack(name) for name in settings.direction)
     names = [pack.name for pack in packs]
-    if len(set(names)) < len(names):
-        raise ConfigurationError(f"--direction names {names[0]} twice; name each behaviour once.")
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ConfigurationError(f"--direction names {twice} twice; name each behaviour once.")
     own = [role for role in ROLES if _is_changed(settings, role)]
     if len(packs) > 1 and own:
         raise ConfigurationError(
@@ -79,7 +80,8 @@ def specification(settings: Settings, pack: Pack, role: str) -> PromptSpecificat
     """Where a prompt set is: where the user says, else where the pack does."""
     chosen: PromptSpecification = getattr(settings, role)
     default: PromptSpecification = Settings.model_fields[role].default
-    if chosen.dataset != default.dataset:
+    # What is the default, and was given all the same, is meant.
+    if chosen.dataset != default.dataset or (chosen == default and role in settings.model_fields_set):
         return chosen
     # Of the pack's own dataset the user may choose another split, number or shape.
     parts = {name: part for name, part in chosen.model_dump().items() if part != getattr(default, name)}

@@ -127,6 +127,12 @@ def asked_for(name: str, **changes: Any) -> tuple[Any, list[str]]:
     return classifier, [event.message for event in seen if isinstance(event, Warned)]
 
 
+def without_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is looked up before the model is loaded would ask the real hub, again and again."""
+    for name in ("check_weights", "verify_model"):
+        monkeypatch.setattr(refusal_classifier, name, lambda *_arguments, **_keywords: None)
+
+
 def test_nothing_is_loaded_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("heretic.evaluation.neural_detection.load_refusal_classifier", None)
     assert classifier_for(Settings(model="demo", neural_detection_model="./missing")) is None
@@ -170,6 +176,7 @@ def test_a_hub_that_does_not_serve_leaves_the_markers(
         raise OSError("We couldn't connect to the hub\nand so on") from cause
 
     monkeypatch.setattr(refusal_classifier.AutoConfig, "from_pretrained", fail)
+    without_hub(monkeypatch)
     classifier, warnings = asked_for("facebook/bart-large-mnli")
     assert classifier is None
     assert warnings == [f"Markers alone detect refusals, because facebook/bart-large-mnli cannot be loaded: {words}"]
@@ -180,6 +187,7 @@ def test_a_mistake_of_ours_is_no_warning(monkeypatch: pytest.MonkeyPatch) -> Non
         raise ZeroDivisionError
 
     monkeypatch.setattr(refusal_classifier.AutoConfig, "from_pretrained", fail)
+    without_hub(monkeypatch)
     monkeypatch.setattr(refusal_classifier, "diagnose", lambda _error, _name: None)
     with pytest.raises(ZeroDivisionError):
         asked_for("facebook/bart-large-mnli")

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from heretic.errors import UserError
+from heretic.evaluation.intervals import wilson_interval
 from heretic.export.content import ExportContent, ExportFormat
 from heretic.export.manifest import (
     read_manifest,
     score_interval,
-    wilson_interval,
     write_manifest,
 )
 from heretic.integrity import MANIFEST_NAME, Difference, DifferenceKind, check_folder, sha256_of_file
