@@ -71,7 +71,7 @@ def test_scope_and_unknown_scores_and_none(loaded: LoadedModel, content: ExportC
     per_layer = replace(plan, scope=Scope.LAYER, direction_position=None)
     text = card(loaded, replace(content, plan=per_layer, scores=(WORDS,)))
     assert "Each edited layer has its own direction" in text
-    assert "| `words: words` | 120.5 | 91.25 | 40 |" in text
+    assert "| `words` | 120.5 | 91.25 | 40 |" in text
     assert "Words: words, mean over greedy answers of at most 120 tokens; less is a stronger edit." in text
     assert "Nothing was measured" in card(loaded, replace(content, scores=()))
 
@@ -91,7 +91,7 @@ def test_several_behaviours_and_what_their_packs_say_of_them(loaded: LoadedModel
     assert "The directions of the behaviours `refusal` and `verbosity` in the residual stream were reduced" in text
     assert "It declines less.\n\nIt says less." in text
     rows = [line.split(" | ")[0] for line in text[text.index("| Measure") :].splitlines()[2:]]
-    assert rows[:3] == ["| Refusals", "| `words: words`", "| KL divergence, mean (nats)"]
+    assert rows[:3] == ["| Refusals", "| `words`", "| KL divergence, mean (nats)"]
     one = card(loaded, content)
     assert "The direction of the behaviour `refusal` in the residual stream was reduced" in one
     assert "They were found" not in one

@@ -3,7 +3,7 @@
 from tests.unit.interface.test_console import CAPABILITY, report
 
 from heretic.interface.rows import rows
-from heretic.observability.events import CapabilityMeasured, CapabilityStarted, Warned
+from heretic.observability.events import CapabilityMeasured, CapabilityStarted
 
 
 def texts(event):
@@ -46,10 +46,6 @@ def test_only_benchmarks_and_only_questions():
     assert not any("question" in line for line in alone)
     questions = texts(CapabilityMeasured({**CAPABILITY, "benchmarks": []}, 1.0))
     assert not any("benchmark" in line for line in questions)
-
-
-def test_other_events_have_no_rows_here():
-    assert rows(Warned("x")) == []
 
 
 def test_the_console_prints_the_table():
