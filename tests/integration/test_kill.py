@@ -74,7 +74,7 @@ def test_sigterm_while_loading_ends_at_once_and_leaves_nothing(heretic: Command,
     while_loading = (
         "import os, signal\n"
         "from heretic import workflow\n"
-        "workflow.prepare = lambda settings: os.kill(os.getpid(), signal.SIGTERM)\n"
+        "workflow.prepare = lambda *_: os.kill(os.getpid(), signal.SIGTERM)\n"
     )
     result = heretic(tmp_path, *QUICK_DEMO, *saving_to("out"), before=while_loading)
     assert (result.code, result.errors) == (143, "Terminated.\n")

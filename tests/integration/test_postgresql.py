@@ -14,12 +14,12 @@ import pytest
 from sqlalchemy.engine import URL, make_url
 from tests.integration.command import QUICK_DEMO, Command, saving_to
 
-ADDRESS = os.environ.get("HERETIC_TEST_POSTGRESQL", "")
+ADDRESS = os.environ.get("TEST_POSTGRESQL_URL", "")
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.skipif(
         not ADDRESS,
-        reason="there is no server: HERETIC_TEST_POSTGRESQL has to hold its URL, e.g. "
+        reason="there is no server: TEST_POSTGRESQL_URL has to hold its URL, e.g. "
         "postgresql+psycopg://user:password@localhost/database (see .ci/run)",
     ),
 ]

@@ -440,7 +440,7 @@ def test_without_room_for_kept_layers_the_engine_does_without(monkeypatch: pytes
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
     monkeypatch.setattr(factory, "_keep", full)
-    engine = make_batched_engine(bench.runner, bench.build, bench.refusals, bench.kl, EngineOptions())
+    engine = make_batched_engine(bench.runner, bench.build, [bench.refusals], bench.kl, EngineOptions())
     assert isinstance(engine, BatchedEngine)
     assert engine.kept_bytes == 0
     assert_same(measured(engine, plans), expected)
