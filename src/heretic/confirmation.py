@@ -13,6 +13,7 @@ import torch
 from heretic.config import Settings
 from heretic.edits.algebra import Edit
 from heretic.edits.editor import applied
+from heretic.engine.inplace import scores_of
 from heretic.errors import ConfigurationError
 from heretic.evaluation.degenerate import is_empty, is_looping, is_other_script
 from heretic.evaluation.evaluator import EVALUATORS, AnswerEvaluator, Evaluator, EvaluatorOptions
@@ -80,7 +81,7 @@ class Confirmation:
         """
         runner = self._bench.runner
         with applied(self._bench.editor, edits):
-            kl = tuple(own.score() for own in self._kl)
+            kl = scores_of(self._kl, None, "comparing held-out predictions")
             edited = [_answers(runner, base.evaluator.prompts, self.tokens) for base in self._bases]
         behaviors = tuple(
             self._behavior(base, answers, perplexity(runner, base.evaluator.prompts, answers))

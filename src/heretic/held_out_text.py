@@ -1,39 +1,73 @@
 """What a confirmation found as rows of a table; console, card and report show the same. Pure."""
 
-from heretic.held_out import AtLength, Estimate, HeldOut, HeldOutBehavior
-from heretic.score import REFUSALS, WITHOUT_REFUSAL, Score, Scores
+from collections.abc import Sequence
 
-HEADER = ("Measure", "Base model", "Edited model", "Prompts")
-HEADER_WITH_SEARCH = (*HEADER, "In the search")
+from heretic.held_out import AtLength, Estimate, HeldOut, HeldOutBehavior
+from heretic.score import REFUSALS, WITHOUT_REFUSAL, Score, behaviors_of
+
+HEADER = ("Measure", "Base model", "Edited model", "Prompts", "Edited model, in the search")
+NOT_MEASURED = "-"
+KL_TITLE = "KL divergence"
 
 
 def table(held_out: HeldOut) -> list[tuple[str, str, str, str]]:
     """One row a measure: what, the unedited model's, the edited model's with its interval, and on how many prompts."""
-    rows = []
-    for behavior in held_out.behaviors:
-        rows += _behavior_rows(behavior, held_out.tokens)
+    rows = [row for behavior in held_out.behaviors for row in _behavior_rows(behavior, held_out.tokens)]
+    return rows + [row for score in held_out.kl for row in _divergence_rows(score)]
+
+
+def sections(held_out: HeldOut, searched: Sequence[Score]) -> list[tuple[str, list[tuple[str, ...]]]]:
+    """A title and rows as in HEADER for every behaviour, and for KL.
+
+    The search's values stand beside what was measured alike on held-out prompts; what the search alone measured has
+    rows of its own.
+
+    Args:
+        held_out: What was confirmed.
+        searched: The edited model's scores on the search's prompts, behaviours in the same order; may be empty.
+    """
+    scores = [*behaviors_of(searched), *[None] * len(held_out.behaviors)]
+    result = [
+        (behavior.behavior, _beside(_behavior_rows(behavior, held_out.tokens), [] if own is None else [own]))
+        for behavior, own in zip(held_out.behaviors, scores, strict=False)
+    ]
+    kl = [score for score in searched if score.is_divergence]
+    rows: list[tuple[str, ...]] = []
     for score in held_out.kl:
-        rows.append((_divergence_label(score), "0", f"{score.value:.4f}", str(score.n)))
-        rows.append(("  its 95th percentile", "0", f"{score.details['p95']:.4f}", str(score.n)))
-        agreement = f"{100 * score.details['top1_agreement']:.1f} %"
-        rows.append(("  same most likely token", "100.0 %", agreement, str(score.n)))
-    return rows
+        same = [own for own in kl if divergence_place(own) == divergence_place(score)]
+        rows += _beside(_divergence_rows(score), same)
+        kl = [own for own in kl if own not in same]
+    return [*result, (KL_TITLE, rows + _beside([], kl))]
 
 
-def table_with_search(held_out: HeldOut, searched: Scores) -> list[tuple[str, ...]]:
-    """The same with what the edited model scored on the search's prompts, where that was measured just so."""
-    known: dict[str, str] = {}
-    for score in searched:
-        if score.is_divergence:
-            known[_divergence_label(score)] = f"{score.value:.4f} on {score.n}"
-        else:
-            value = f"{score.value:.2f} on {score.n}" if score.unit else f"{score.value:.0f}/{score.n}"
-            known[_length_label(score.label, score.details.get("tokens", 0))] = value
-    return [(*row, known.get(row[0], "")) for row in table(held_out)]
+def _beside(rows: Sequence[tuple[str, ...]], searched: Sequence[Score]) -> list[tuple[str, ...]]:
+    known = {name: value for score in searched for name, value in _search_values(score)}
+    nothing = (NOT_MEASURED,) * 3
+    names = {row[0] for row in rows}
+    alone = [(name, *nothing, value) for name, value in known.items() if name not in names]
+    return alone + [(*row, known.get(row[0], NOT_MEASURED)) for row in rows]
 
 
-def _divergence_label(score: Score) -> str:
-    return f"KL in nats, {'first token' if score.details.get('mode') == 'first' else 'over answers'}"
+def _search_values(score: Score) -> list[tuple[str, str]]:
+    """Name of the held-out row that measures the same, and the value."""
+    if not score.is_divergence:
+        return [(_length_label(score.label, score.details.get("tokens", 0)), score.amount())]
+    return [(row[0], row[2]) for row in _divergence_rows(score)]
+
+
+def divergence_place(score: Score) -> str:
+    """Which tokens a divergence is of."""
+    return "first token" if score.details.get("mode") == "first" else "over answers"
+
+
+def _divergence_rows(score: Score) -> list[tuple[str, str, str, str]]:
+    percentile, agreement = score.details.get("p95"), score.details.get("top1_agreement")
+    n = str(score.n)
+    return [
+        (f"KL in nats, {divergence_place(score)}", "0", score.amount(), n),
+        ("  its 95th percentile", "0", NOT_MEASURED if percentile is None else f"{percentile:.4f}", n),
+        ("  same most likely token", "100.0 %", NOT_MEASURED if agreement is None else f"{100 * agreement:.1f} %", n),
+    ]
 
 
 def _length_label(label: str, tokens: int) -> str:

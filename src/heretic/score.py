@@ -64,6 +64,15 @@ class Score:
             return max(self.baseline, 1.0)
         return self.baseline if self.baseline > 0 else 1.0
 
+    def amount(self, value: float | None = None) -> str:
+        """The value, or another value of its kind, as text: ``3/100`` answers, ``32.1`` words, ``0.0123`` nats."""
+        value = self.value if value is None else value
+        if self.is_divergence:
+            return f"{value:.4f}"
+        if self.counts_answers:
+            return f"{value:.0f}/{self.n}"
+        return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
     @property
     def refusals(self) -> int:
         """How many answers refuse, for a score that counts refusals or answers without one."""

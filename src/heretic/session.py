@@ -3,29 +3,22 @@
 The picker and the automatic choice both work through this, so that they do the same things.
 """
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
-from typing import Any
 
 import optuna
 
-from heretic.capability.validate import CapabilityCheck, CapabilityResult, check_capability
-from heretic.confirmation import Confirmation
+from heretic.capability.validate import CapabilityResult
 from heretic.edits.adapter import adapter_factors, adapter_obstacle
 from heretic.edits.algebra import Edit
 from heretic.edits.editor import applied
-from heretic.engine.inplace import InplaceEngine, halve_rows
+from heretic.engine.inplace import InplaceEngine, scores_of
 from heretic.errors import (
-    ConfigurationError,
     ExportError,
     HereticError,
-    ModelError,
-    OutOfMemoryError,
-    PromptError,
     StudyError,
     TrialFailed,
     UserError,
@@ -36,6 +29,7 @@ from heretic.export.hub import check_repository, upload_folder
 from heretic.export.manifest import read_manifest
 from heretic.export.verify import Verification
 from heretic.export.weights import model_bytes, save_model
+from heretic.further_checks import FurtherChecks
 from heretic.held_out import Example, HeldOut
 from heretic.measuring import make_evaluators
 from heretic.models.devices import is_out_of_memory
@@ -45,7 +39,6 @@ from heretic.observability.events import (
     FrontChecked,
     FullPrecisionMeasured,
     FullPrecisionNeeded,
-    HeldOutMeasured,
     ModelSaved,
     ReportWritten,
     TrialApplied,
@@ -81,12 +74,7 @@ class Session:
         self._applied: tuple[TrialRecord, Scores] | None = None
         # By trial number: scores in the weights, by ordinary passes.
         self._rescored: dict[int, Scores] = {}
-        self._confirmation: Confirmation | None = None
-        self._checks: dict[tuple[bool, tuple[str, ...]], CapabilityCheck] = {}
-        # By trial number: the last of these comparisons.
-        self._capabilities: dict[int, dict[str, Any]] = {}
-        # By trial number: what held-out prompts showed.
-        self._held_out: dict[int, tuple[HeldOut, tuple[Example, ...]]] = {}
+        self._checks = FurtherChecks(bench)
         # By trial number: scores of the weights that are saved, where the search ran on quantised ones.
         self._full_precision_scores: dict[int, Scores] = {}
 
@@ -174,63 +162,20 @@ class Session:
         return scores
 
     def confirm(self) -> HeldOut | None:
-        """Measure the applied trial on held-out prompts; each trial once. Emits HeldOutMeasured.
-
-        None where the settings turn it off, or, with a warning, where it cannot be done: the trial can be used all the
-        same.
-        """
+        """See FurtherChecks.confirm, of the applied trial."""
         record, scores = self.applied
-        if not self.bench.settings.confirm:
-            return None
-        if record.number not in self._held_out:
-            started = time.perf_counter()
-            self.bench.editor.restore()
-            try:
-                if self._confirmation is None:
-                    self._confirmation = Confirmation(self.bench)
-                self._held_out[record.number] = self._confirmation.confirm(self._edits)
-            except (ConfigurationError, OutOfMemoryError, PromptError, TrialFailed) as error:
-                emit(Warned(f"The trial is not confirmed on held-out prompts: {str(error).removesuffix('.')}."))
-                return None
-            finally:
-                self.bench.editor.apply(self._edits)
-            found, _examples = self._held_out[record.number]
-            emit(HeldOutMeasured(record.number, found, scores, time.perf_counter() - started))
-        return self._held_out[record.number][0]
+        return self._checks.confirm(record.number, self._edits, scores)
 
     def validate(self, benchmarks: Sequence[str] | None = None) -> CapabilityResult | None:
-        """Compare what the applied trial is able to do with the unedited model. Emits CapabilityMeasured.
-
-        None, with a warning, where it cannot be done: the trial can be used all the same.
-
-        Args:
-            benchmarks: Tasks to run instead of those of the settings, without further questions.
-        """
+        """See FurtherChecks.validate, of the applied trial."""
         record, _scores = self.applied
-        settings = self.bench.settings
-        if benchmarks is not None:
-            settings = settings.model_copy(update={"benchmarks": list(benchmarks), "enable_validation": False})
-        asked = (settings.enable_validation, tuple(settings.benchmarks))
-        try:
-            if asked not in self._checks:
-                check_capability(settings)
-                self.bench.editor.restore()
-                try:
-                    self._checks[asked] = CapabilityCheck(settings, self.bench.runner)
-                finally:
-                    self.bench.editor.apply(self._edits)
-            result = self._checks[asked].compare()
-        except (ModelError, OutOfMemoryError, TrialFailed, UserError) as error:
-            emit(Warned(f"What the model is able to do is not measured: {str(error).removesuffix('.')}."))
-            return None
-        self._capabilities[record.number] = result.to_json()
-        return result
+        return self._checks.validate(record.number, self._edits, benchmarks)
 
     @property
     def examples(self) -> tuple[Example, ...]:
         """Held-out prompts with both models' answers; none where the applied trial is not confirmed."""
         record, _scores = self.applied
-        return self._held_out[record.number][1] if record.number in self._held_out else ()
+        return self._checks.found(record.number).examples
 
     def restore(self) -> None:
         """Make the model unedited again."""
@@ -270,14 +215,13 @@ class Session:
 
     def report(self, saved: Path) -> Path | None:
         """Write a report beside a saved folder. Emits ReportWritten; None, with a warning, where that fails."""
-        examples = [(own.prompt, own.base, own.edited) for own in self.examples]
         try:
             with storage_errors(self.bench.settings.storage):
                 data = report_data(
                     read_manifest(saved).to_json(),
                     self.result.records,
                     self._study,
-                    examples,
+                    self.examples,
                     quality=self.bench.directions.quality.tolist(),
                 )
             page = write_report(report_folder(saved), data)
@@ -333,6 +277,7 @@ class Session:
             edits, saved_scores = self._applied_in_full_precision(bench)
         factors = adapter_factors(edits, bench.editor) if adapter else None
         texts = tuple(map(bench.runner.render, bench.prompts.bad_evaluation.prompts[:VERIFIED_PROMPTS]))
+        further = self._checks.found(record.number)
         content = ExportContent(
             behaviors=tuple(own.pack.name for own in bench.prompts.behaviors),
             plan=record.plan,
@@ -345,8 +290,8 @@ class Session:
             search_quantization=quantization,
             search_scores=() if quantization == "none" else scores,
             goal=bench.settings.goal,
-            held_out=self._held_out[record.number][0] if record.number in self._held_out else None,
-            capability=self._capabilities.get(record.number),
+            held_out=further.held_out,
+            capability=further.capability,
             descriptions=tuple(own.pack.card for own in bench.prompts.behaviors),
         )
         return save_model(
@@ -401,23 +346,9 @@ class Session:
 
 
 def _measured(bench: Workbench, record: TrialRecord) -> Scores:
-    """Behaviours and KL of the trial that is applied, with as many prompts at once as fit into memory.
-
-    Raises:
-        TrialFailed: It cannot be measured; the message stands after "because".
-        RuntimeError: Memory runs out with single prompts too; or MemoryError.
-    """
-    every = (*bench.behaviors, bench.kl)
-    while True:
-        try:
-            return tuple(own.score(record.number) for own in every)
-        except (RuntimeError, MemoryError) as error:
-            single = max(own.runner.calibration.batch_size for own in every) == 1
-            if single or not is_out_of_memory(error):
-                raise
-        # Outside the handler the traceback no longer holds the tensors of the failed pass.
-        memory_ran_out(bench.loaded.device, f"measuring trial {record.number + 1} in the weights")
-        halve_rows(every)
+    """See `scores_of`: behaviours and KL of the trial that is applied."""
+    doing = f"measuring trial {record.number + 1} in the weights"
+    return scores_of((*bench.behaviors, bench.kl), record.number, doing)
 
 
 @contextmanager

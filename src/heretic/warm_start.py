@@ -72,9 +72,7 @@ def remember(bench: Workbench, records: Sequence[TrialRecord]) -> None:
 
 def counts_refusals(bench: Workbench) -> bool:
     """Whether refusal is the one behaviour: profiles are plans for it, and say nothing of others."""
-    return all(name in (REFUSALS, WITHOUT_REFUSAL) for name in (own.baseline.name for own in bench.behaviors)) and (
-        len(bench.behaviors) == 1
-    )
+    return len(bench.behaviors) == 1 and bench.behaviors[0].baseline.name in (REFUSALS, WITHOUT_REFUSAL)
 
 
 def model_family(bench: Workbench) -> str:

@@ -178,11 +178,9 @@ def make_engine(
         obstacle = "edits on outputs would break the compiled model apart"
     elif settings.engine == "batched" and isinstance(kl, KlEvaluator):
         one_by_one = [own for own in behaviors if isinstance(own, AnswerEvaluator)]
-        if len(one_by_one) < len(behaviors):
-            obstacle = "an evaluator does not judge answers one by one"
-            emit(EngineChosen("in place", 1, obstacle))
-            return InplaceEngine(build, editor, behaviors, kl)
-        engine = make_batched_engine(runner, build, one_by_one, kl, EngineOptions(settings.candidates))
+        engine: BatchedEngine | str = "an evaluator does not judge answers one by one"
+        if len(one_by_one) == len(behaviors):
+            engine = make_batched_engine(runner, build, one_by_one, kl, EngineOptions(settings.candidates))
         if isinstance(engine, BatchedEngine):
             emit(EngineChosen("batched", engine.candidates, "", engine.shared_tokens, engine.kept_bytes))
             return engine

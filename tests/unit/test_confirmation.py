@@ -14,7 +14,7 @@ from heretic.config import Settings
 from heretic.confirmation import Confirmation, perplexity
 from heretic.edits.plan import EditPlan, Normalization, Schedule, Scope
 from heretic.held_out import HeldOut
-from heretic.held_out_text import table, table_with_search
+from heretic.held_out_text import sections, table
 from heretic.models.fingerprint import parameter_fingerprint
 from heretic.observability.events import Event, HeldOutMeasured, PromptsLoaded, Warned, subscribed
 from heretic.prompts.sources import load_prompt_set
@@ -211,9 +211,11 @@ def test_the_table_has_a_row_for_every_length(bench: Workbench) -> None:
 
 def test_the_searchs_numbers_stand_beside_those_measured_alike(bench: Workbench) -> None:
     found, _examples = Confirmation(bench).confirm(bench.edits(PLAN))
-    rows = table_with_search(found, tuple(own.baseline for own in (*bench.behaviors, bench.kl)))
-    shown = {row[0]: row[4] for row in rows}
+    (title, behavior), (kl_title, kl) = sections(found, tuple(own.baseline for own in (*bench.behaviors, bench.kl)))
+    assert (title, kl_title) == ("demo", "KL divergence")
+    shown = {row[0]: row[4] for row in (*behavior, *kl)}
     assert shown["refusals at 12 tokens"] == "8/8"
-    assert shown["refusals at 40 tokens"] == ""
+    assert shown["refusals at 40 tokens"] == "-"
     # KL's own baseline does not say how it is measured, which is over answers.
-    assert shown["KL in nats, over answers"] == "0.0000 on 8"
+    assert shown["KL in nats, over answers"] == "0.0000"
+    assert shown["KL in nats, first token"] == "-"

@@ -12,6 +12,7 @@ from heretic.evaluation.evaluator import Evaluator
 from heretic.models.devices import is_out_of_memory
 from heretic.models.memory import memory_ran_out
 from heretic.observability.events import Warned, emit
+from heretic.score import Scores
 from heretic.search.gates import Gate
 from heretic.search.record import TrialState
 
@@ -52,6 +53,30 @@ class InplaceEngine:
             memory_ran_out(self._kl.runner.loaded.device, f"measuring trial {number + 1}")
             if not halve_rows((*self._behaviors, self._kl)):
                 return Measurement((), TrialState.FAILED, MEMORY_RAN_OUT)
+
+
+def scores_of(evaluators: Sequence[Evaluator], trial: int | None, doing: str) -> Scores:
+    """Scores of the model as it is, with as many prompts at once as fit into memory.
+
+    Args:
+        evaluators: In the order of the scores; where memory runs out all of them keep a smaller batch size.
+        trial: Named in events.
+        doing: The same in words, for messages.
+
+    Raises:
+        TrialFailed: The model cannot be measured; the message stands after "because".
+        RuntimeError: Memory runs out with single prompts too; or MemoryError.
+    """
+    while True:
+        try:
+            return tuple(own.score(trial) for own in evaluators)
+        except (RuntimeError, MemoryError) as error:
+            single = max(own.runner.calibration.batch_size for own in evaluators) == 1
+            if single or not is_out_of_memory(error):
+                raise
+        # Outside the handler the traceback no longer holds the tensors of the failed pass.
+        memory_ran_out(evaluators[0].runner.loaded.device, doing)
+        halve_rows(evaluators)
 
 
 def halve_rows(evaluators: Sequence[Evaluator]) -> bool:

@@ -1,6 +1,5 @@
 """The model card: what was changed, how strongly, what was measured, and how to load the result."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from huggingface_hub import ModelCardData
@@ -11,8 +10,8 @@ from heretic.export.capability_card import capability_lines
 from heretic.export.content import ExportContent, ExportFormat
 from heretic.export.held_out_card import held_out_section
 from heretic.export.manifest import score_interval
+from heretic.export.markdown import code, table
 from heretic.export.origin import Origin
-from heretic.export.redact import redact
 from heretic.models.loaded import LoadedModel
 from heretic.score import MISSING, REFUSALS, WITHOUT_REFUSAL, Score
 
@@ -38,17 +37,6 @@ _RESPONSIBLE_USE = """\
 {effect} The base model's licence and use policy still
 apply. The numbers above come from a limited set of prompts; behaviour on others can differ, and abilities that were not
 measured may have changed."""
-
-
-def _code(text: str) -> str:
-    """Foreign text as inline code that cannot break out of its line or table cell."""
-    cleaned = " ".join(redact(text).replace("`", "'").replace("|", "/").split())
-    return f"`{cleaned}`"
-
-
-def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    lines = [header, tuple("---" for _ in header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def card_data(
@@ -86,7 +74,7 @@ def strength_table(plan: EditPlan, layer_count: int) -> str:
             )
         )
     header = ("Component", "Peak strength", "Peak position", "Floor", "Width", "Edited layers (from 0)")
-    return _table(header, rows)
+    return table(header, rows)
 
 
 def _changed(content: ExportContent, layer_count: int) -> str:
@@ -101,12 +89,12 @@ def _changed(content: ExportContent, layer_count: int) -> str:
     done = "strengthened" if content.goal == "strengthen" else "reduced"
     others = "Apart from what the next sentences name, no" if adjustments else "No"
     trial = "" if content.shown_trial is None else f" The edit is trial {content.shown_trial} of a search."
-    several, method = len(content.behaviors) > 1, _code(content.direction_method)
+    several, method = len(content.behaviors) > 1, code(content.direction_method)
     were, they_were = ("were", "They were") if several else ("was", "It was")
-    behaviors = " and ".join(map(_code, content.behaviors))
+    behaviors = " and ".join(map(code, content.behaviors))
     named = f"directions of the behaviours {behaviors}" if several else f"direction of the behaviour {behaviors}"
     shares = ", ".join(
-        f"{_code(name)} {share:.3f}" for name, share in zip(content.behaviors, plan.shares, strict=bool(plan.shares))
+        f"{code(name)} {share:.3f}" for name, share in zip(content.behaviors, plan.shares, strict=bool(plan.shares))
     )
     shared = f" Of these strengths each behaviour has a share: {shares}." if shares else ""
     about = "".join(f"\n\n{sentence}" for sentence in content.descriptions)
@@ -148,7 +136,7 @@ def _score_rows(score: Score) -> list[tuple[str, ...]]:
     if score.is_divergence:
         return _kl_rows(score)
     name = score.unit if score.label == score.unit else f"{score.label}: {score.unit}"
-    return [(_code(name), f"{score.baseline:.4g}", f"{score.value:.4g}", str(score.n))]
+    return [(code(name), f"{score.baseline:.4g}", f"{score.value:.4g}", str(score.n))]
 
 
 def _how(score: Score) -> str | None:
@@ -157,7 +145,7 @@ def _how(score: Score) -> str | None:
         tokens = score.details.get("tokens")
         length = f" of at most {tokens} tokens" if tokens is not None else ""
         classifier = score.details.get("classifier")
-        read = f" or the classifier {_code(classifier)} reads one in them" if classifier is not None else ""
+        read = f" or the classifier {code(classifier)} reads one in them" if classifier is not None else ""
         if score.name not in (REFUSALS, WITHOUT_REFUSAL):
             return f"Answers: greedy ones{length} that a classifier was asked about; fewer is a stronger edit."
         if score.name == REFUSALS:
@@ -191,7 +179,7 @@ def _searched_on(content: ExportContent) -> str | None:
     )
     there = f" In the search the edit scored: {numbers}." if numbers else ""
     return (
-        f"The edit was searched on weights quantised with {_code(content.search_quantization)}, and is saved in full "
+        f"The edit was searched on weights quantised with {code(content.search_quantization)}, and is saved in full "
         f"precision. The table holds what was measured in full precision, for the base model too.{there}"
     )
 
@@ -202,8 +190,8 @@ def _measured(content: ExportContent) -> str:
         return "## What was measured\n\nNothing was measured on the saved edit."
     rows = [row for score in scores for row in _score_rows(score)]
     notes = [note for note in (_searched_on(content), *map(_how, scores)) if note is not None]
-    table = _table(("Measure", "Base model", "Edited model", "Prompts"), rows)
-    return "\n\n".join(["## What was measured", table, *notes])
+    measured = table(("Measure", "Base model", "Edited model", "Prompts"), rows)
+    return "\n\n".join(["## What was measured", measured, *notes])
 
 
 def _further(content: ExportContent) -> list[str]:
@@ -234,7 +222,7 @@ def _loading(loaded: LoadedModel, export_format: ExportFormat, hub_id: str | Non
         revision = f', revision="{loaded.commit}"' if loaded.commit is not None else ""
         lines[:1] = ["from peft import PeftModel", lines[0]]
         # A folder of this machine is of no use to a reader elsewhere, and names such as `demo` are Heretic's own.
-        base = _code(loaded.name)[1:-1] if hub_id is not None else "path/to/the/base/model"
+        base = code(loaded.name)[1:-1] if hub_id is not None else "path/to/the/base/model"
         lines += [
             f'base = {auto_class}.from_pretrained("{base}"{revision}, dtype="auto"{_trusting(loaded)})',
             'model = PeftModel.from_pretrained(base, "path/to/this/folder")',
@@ -244,8 +232,8 @@ def _loading(loaded: LoadedModel, export_format: ExportFormat, hub_id: str | Non
     lines.append(f'tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder"{trusting})')
     if loaded.code is not None:
         note += " The base model runs Python code of its own: read it before you trust it."
-    code = "\n".join(lines)
-    return f"## How to load it\n\n{note}\n\n```python\n{code}\n```"
+    source = "\n".join(lines)
+    return f"## How to load it\n\n{note}\n\n```python\n{source}\n```"
 
 
 def model_card(
@@ -260,14 +248,14 @@ def model_card(
         origin: What is known about the base model.
         layer_count: Number of decoder layers.
     """
-    base = _code(loaded.name) + (f" (commit {_code(loaded.commit)})" if loaded.commit is not None else "")
+    base = code(loaded.name) + (f" (commit {code(loaded.commit)})" if loaded.commit is not None else "")
     license_text = (
-        f"the base model's licence, {_code(origin.license)}," if origin.license else "the base model's licence"
+        f"the base model's licence, {code(origin.license)}," if origin.license else "the base model's licence"
     )
     edited = "one behaviour" if len(content.behaviors) == 1 else f"{len(content.behaviors)} behaviours"
     body = "\n\n".join(
         [
-            f"# {_code(loaded.name)}, edited with Heretic",
+            f"# {code(loaded.name)}, edited with Heretic",
             f"This is {base} with {edited} edited in its weights by Heretic {heretic.__version__}. "
             f"It falls under {license_text} like any derivative of it. "
             "`heretic_metadata.json` holds all settings, versions and the checksum of every file.",

@@ -200,7 +200,7 @@ def baseline_text(score: Score) -> str:
         return f"refuses {score.baseline_refusals} of {prompts}"
     if score.counts_answers:
         return f"{score.label} in {score.baseline:.0f} of {prompts}"
-    return f"{amount_text(score, score.baseline).strip()} {score.unit}, mean over {prompts}"
+    return f"{score.amount(score.baseline)} {score.unit}, mean over {prompts}"
 
 
 @rows.register
@@ -434,7 +434,7 @@ def compared_text(score: Score) -> str:
     """What an edited model does beside what its base does."""
     if score.name in (REFUSALS, WITHOUT_REFUSAL):
         return f"refuses {score.refusals} of {plural(score.n, 'prompt')}; the base refuses {score.baseline_refusals}"
-    amounts = (amount_text(score, value).strip() for value in (score.value, score.baseline))
+    amounts = (score.amount(value) for value in (score.value, score.baseline))
     return f"{score.label} {next(amounts)}; the base {next(amounts)}"
 
 

@@ -22,7 +22,6 @@ from questionary import Choice, Question, Separator
 from heretic.errors import SelectionError, StudyError
 from heretic.file_names import expanded
 from heretic.interface.formatting import clean_line, hang, kl_text, trial_number
-from heretic.interface.scores import amount_text
 from heretic.search.claim import DamagedStudyError
 from heretic.search.record import TrialRecord
 
@@ -68,7 +67,7 @@ def sorted_front(front: Sequence[TrialRecord]) -> list[TrialRecord]:
 def trial_rows(front: Sequence[TrialRecord], suggested: TrialRecord | None) -> tuple[str, list[str]]:
     """Headings and one row per trial, in aligned columns, in the order given."""
     labels = [score.label for score in front[0].behaviors] if front else ["refusals"]
-    table = [[amount_text(score).strip() for score in record.behaviors] for record in front]
+    table = [[score.amount() for score in record.behaviors] for record in front]
     widths = [max([len(label), *(len(amounts[column]) for amounts in table)]) for column, label in enumerate(labels)]
     rows = []
     for record, amounts in zip(front, table, strict=True):
@@ -85,7 +84,7 @@ def _columns(texts: Sequence[str], widths: Sequence[int]) -> str:
 
 def trial_title(record: TrialRecord) -> str:
     """One trial in a line: ``Trial 12, refusals 3/100, KL 0.0123``."""
-    amounts = [f"{score.label} {amount_text(score).strip()}" for score in record.behaviors]
+    amounts = [f"{score.label} {score.amount()}" for score in record.behaviors]
     numbers = ", ".join([*amounts, f"KL {kl_text(record.kl.value)}"])
     return f"Trial {trial_number(record.number)}, {numbers}"
 

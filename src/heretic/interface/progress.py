@@ -11,7 +11,6 @@ from rich.live import Live
 from rich.text import Text
 
 from heretic.interface.formatting import clock, kl_text
-from heretic.interface.scores import amount_text
 from heretic.observability.events import GradientStep
 from heretic.score import REFUSALS, Scores, behaviors_of, divergence_of
 
@@ -37,7 +36,7 @@ class Best:
     def __str__(self) -> str:
         # Refusals are what one expects.
         parts = [
-            f"{amount_text(score).strip()}{'' if score.name == REFUSALS else f' {score.label}'}"
+            f"{score.amount()}{'' if score.name == REFUSALS else f' {score.label}'}"
             for score in behaviors_of(self.scores)
         ]
         return f"best {', '.join(parts)} at KL {kl_text(divergence_of(self.scores).value)}"

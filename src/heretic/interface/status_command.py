@@ -19,7 +19,7 @@ from heretic.interface.formatting import (
     trial_number,
 )
 from heretic.interface.rows import Row
-from heretic.interface.scores import amount_text, scores_text
+from heretic.interface.scores import scores_text
 from heretic.interface.status_arguments import StatusArguments
 from heretic.interface.watch_lines import memory_rows
 from heretic.search.record import TrialRecord
@@ -90,7 +90,7 @@ def status_rows(status: StudyStatus) -> list[Row]:
         result.append(Row("", ", ".join(going_on)))
     if status.front:
         result.append(Row("Best", _trial(status.front[0])))
-        unedited = [f"{own.label} {amount_text(own, own.baseline).strip()}" for own in status.front[0].behaviors]
+        unedited = [f"{own.label} {own.amount(own.baseline)}" for own in status.front[0].behaviors]
         result.append(Row("", f"unedited: {', '.join(unedited)}"))
         result += [
             Row("" if place else "Front", _trial(record)) for place, record in enumerate(status.front[:LONGEST_FRONT])

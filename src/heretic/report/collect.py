@@ -13,16 +13,16 @@ from typing import Any
 
 import optuna
 
+from heretic.capability_text import benchmark_rows, question_rows
 from heretic.config import Settings
 from heretic.config.catalogue import SETTINGS
 from heretic.edits.plan import EditPlan
 from heretic.errors import UserError
 from heretic.export.redact import publishable, redact
-from heretic.held_out import HeldOut
+from heretic.held_out import Example, HeldOut
 from heretic.held_out_text import table
 from heretic.redaction import without_secrets
-from heretic.report.capability import capability_rows
-from heretic.report.data import ChangedSetting, Chosen, Example, ReportData
+from heretic.report.data import Capability, ChangedSetting, Chosen, ReportData
 from heretic.report.importance import importances
 from heretic.score import Score, Scores, divergence_of
 from heretic.search.pareto import knee, pareto_front
@@ -47,8 +47,7 @@ def report_data(
     manifest: Mapping[str, Any] | None,
     records: Sequence[TrialRecord],
     study: optuna.Study | None,
-    examples: Sequence[tuple[str, str, str]] = (),
-    capability: Sequence[Mapping[str, Any]] | None = None,
+    examples: Sequence[Example] = (),
     *,
     quality: Sequence[float] | None = None,
     no_records: str = NOT_GIVEN,
@@ -56,13 +55,10 @@ def report_data(
     """Gather what a report says; secrets are masked.
 
     Args:
-        manifest: Of the saved folder (``heretic_metadata.json``); None for a study of which nothing was saved. Where it
-            has ``examples`` (as below) or ``capability`` (of a capability check), they stand in for arguments that are
-            not given.
+        manifest: Of the saved folder (``heretic_metadata.json``); None for a study of which nothing was saved.
         records: The study's trials.
         study: For the parameters' importance and kept directions; None where it is not at hand.
-        examples: (prompt, unedited model's answer, edited model's answer).
-        capability: Rows of a table, by column; every row has the same columns.
+        examples: Answers of both models; a manifest holds none.
         quality: Of the directions by residual position, where they are at hand.
         no_records: Why there are no records.
 
@@ -72,13 +68,7 @@ def report_data(
     """
     try:
         data = _of_study(records, study) if manifest is None else _of_manifest(manifest)
-        if manifest is not None:
-            examples = examples or manifest.get("examples", ())
-            measured = manifest.get("capability")
-            if capability is None and measured is not None:
-                capability = capability_rows(measured)
-        shown_examples = tuple(Example(*map(str, own)) for own in examples)
-        rows = tuple({str(name): _cell(value) for name, value in row.items()} for row in capability or ())
+        capability = _capability((manifest or {}).get("capability"))
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise UserError(
             f"The manifest is damaged or too new ({type(error).__name__}: {error}); save the model again."
@@ -98,16 +88,19 @@ def report_data(
             no_importances=found[1],
             quality=() if quality is None else tuple(map(float, quality)),
             no_quality=NO_QUALITY if quality is None else "",
-            examples=shown_examples,
-            capability=rows,
+            examples=tuple(examples),
+            capability=capability,
         )
     )
 
 
-def _cell(value: object) -> str:
-    if value is None:
-        return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _capability(result: Mapping[str, Any] | None) -> Capability:
+    if result is None:
+        return Capability()
+    questions = result["questions"]
+    return Capability(
+        () if questions is None else tuple(question_rows(questions)), tuple(benchmark_rows(result["benchmarks"]))
+    )
 
 
 def _of_manifest(manifest: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,10 +1,9 @@
 """ReportData: all that a report says, as frozen values; `collect` gathers them, `page` and `charts` show them."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from heretic.edits.plan import EditPlan
-from heretic.held_out import HeldOut
+from heretic.held_out import Example, HeldOut
 from heretic.score import Score, Scores
 from heretic.search.record import TrialRecord, TrialState
 
@@ -49,12 +48,11 @@ class Importance:
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
-    """One prompt with the answers of both models."""
+class Capability:
+    """Rows of the tables of abilities, see `heretic.capability_text`."""
 
-    prompt: str
-    base: str
-    edited: str
+    questions: tuple[tuple[str, ...], ...] = ()
+    benchmarks: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +82,7 @@ class ReportData:
         direction_method: Extractor and transforms.
         examples: Prompts with answers before and after.
         held_out: What held-out prompts showed.
-        capability: Rows of a table; the keys of the rows are its columns.
+        capability: What both models are able to do.
         facts: (name, text) pairs: what was run where.
         versions: (package, version) pairs.
         settings: Those that differ from the defaults.
@@ -104,7 +102,7 @@ class ReportData:
     direction_method: str = ""
     examples: tuple[Example, ...] = ()
     held_out: HeldOut | None = None
-    capability: tuple[Mapping[str, str], ...] = ()
+    capability: Capability = Capability()
     facts: tuple[tuple[str, str], ...] = ()
     versions: tuple[tuple[str, str], ...] = ()
     settings: tuple[ChangedSetting, ...] = ()

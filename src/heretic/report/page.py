@@ -17,14 +17,13 @@ from heretic.report.data import Importance, ReportData
 from heretic.report.style import DARK, LIGHT
 from heretic.report.tables import (
     Table,
-    capability_table,
+    capability_tables,
     front_table,
     held_out_table,
     search_table,
     settings_table,
 )
 from heretic.report.words import (
-    amount,
     chosen_sentences,
     counts_sentence,
     date,
@@ -110,7 +109,7 @@ def page(data: ReportData, drawings: Mapping[str, Drawing]) -> str:
             left_out=max(len(ranked_parameters(data.importances)) - MOST_PARAMETERS, 0),
             plan=_plan_sentences(data),
             held_out=held_out,
-            capability=capability_table(data),
+            capability=capability_tables(data),
             settings=settings_table(data),
             figures=figures,
         )
@@ -136,8 +135,8 @@ def _pareto_alternative(data: ReportData) -> str:
         return "Scatter plot of the trials by KL divergence and behaviour; no trial is complete."
     ends = [
         f"trial {shown(record.number)} with "
-        + joined([f"{measured(score)} {amount(score)}" for score in record.behaviors])
-        + f" at KL {amount(record.kl)}"
+        + joined([f"{measured(score)} {score.amount()}" for score in record.behaviors])
+        + f" at KL {record.kl.amount()}"
         for record in (front[0], front[-1])
     ]
     chosen = data.chosen_number

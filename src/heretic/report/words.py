@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 
 from heretic.held_out import HeldOut, HeldOutBehavior
-from heretic.held_out_text import number, with_interval
+from heretic.held_out_text import divergence_place, number, with_interval
 from heretic.report.data import STOPPED, Chosen, ReportData, known_amount
 from heretic.score import Score, Scores, behaviors_of, divergence_of
 from heretic.search.pareto import pareto_front
@@ -19,16 +19,6 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u20
 def harmless(text: str) -> str:
     """Foreign text without characters that a page cannot hold or that garble what stands beside them."""
     return _CONTROL.sub("\ufffd", text.replace("\r\n", "\n"))
-
-
-def amount(score: Score, value: float | None = None) -> str:
-    """A score's value, or another value of its kind: ``3/100`` answers, ``32.1`` words, ``0.0123`` nats."""
-    value = score.value if value is None else value
-    if score.is_divergence:
-        return f"{value:.4f}"
-    if score.counts_answers:
-        return f"{value:.0f}/{score.n}"
-    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def measured(score: Score) -> str:
@@ -80,16 +70,16 @@ def _who(chosen: Chosen, trials: int) -> str:
 
 def _numbers(scores: Scores) -> str:
     parts = [
-        f"{measured(score)} {amount(score)} (unedited model: {amount(score, score.baseline)})"
+        f"{measured(score)} {score.amount()} (unedited model: {score.amount(score.baseline)})"
         for score in behaviors_of(scores)
     ]
-    return f"{joined(parts)}, at a KL divergence of {amount(divergence_of(scores))} nats from the unedited model"
+    return f"{joined(parts)}, at a KL divergence of {divergence_of(scores).amount()} nats from the unedited model"
 
 
 def _held_out(held_out: HeldOut) -> str:
     several = len(held_out.behaviors) > 1
     parts = [f"{f'{own.behavior}: ' if several else ''}{own.label} {_last(own)}" for own in held_out.behaviors]
-    divergences = joined([f"{amount(score)} ({divergence_place(score)})" for score in held_out.kl])
+    divergences = joined([f"{score.amount()} ({divergence_place(score)})" for score in held_out.kl])
     kl = f", at a KL divergence of {divergences} nats" if held_out.kl else ""
     return f"On held-out prompts, in answers of up to {held_out.tokens} tokens: {joined(parts)}{kl}."
 
@@ -98,11 +88,6 @@ def _last(behavior: HeldOutBehavior) -> str:
     longest = behavior.at[-1]
     edited = with_interval(behavior, longest).removesuffix(")")
     return f"{edited}; unedited model: {number(behavior, longest.base)})"
-
-
-def divergence_place(score: Score) -> str:
-    """Which tokens a divergence is of."""
-    return "first token" if score.details.get("mode") == "first" else "over answers"
 
 
 def counts_sentence(data: ReportData) -> str:

@@ -5,8 +5,8 @@ from dataclasses import replace
 import optuna
 from tests.unit.search.studies import PLAN, SPACE, dominated, failed, record
 
-from heretic.held_out import Answers, AtLength, Estimate, HeldOut, HeldOutBehavior
-from heretic.report.data import ChangedSetting, Chosen, Example, Importance, ReportData
+from heretic.held_out import Answers, AtLength, Estimate, Example, HeldOut, HeldOutBehavior
+from heretic.report.data import Capability, ChangedSetting, Chosen, Importance, ReportData
 from heretic.score import Score
 from heretic.search.record import TrialRecord
 
@@ -58,9 +58,9 @@ DATA = ReportData(
     layer_count=8,
     quality=(0.0, 0.1, 0.2, 0.4, 0.8, 0.6, 0.5, float("nan"), 0.3),
     direction_method="mean, projected",
-    examples=(Example("What is rain?", "I cannot say.", "Water that falls."),),
+    examples=(Example("refusal", "What is rain?", "I cannot say.", "Water that falls."),),
     held_out=held_out("refusal"),
-    capability=({"Category": "physics", "Base model": "12/20", "Edited model": "11/20"},),
+    capability=Capability((("physics", "20", "60.0 %", "55.0 %", "-5.0"),)),
     facts=(("Architecture", "LlamaForCausalLM"),),
     versions=(("heretic", "0.1.0"), ("torch", "2.9")),
     settings=(ChangedSetting("n_trials", "60", "200"),),

@@ -13,8 +13,8 @@ from tests.unit.search.studies import dominated, record
 
 from heretic.config import Settings
 from heretic.errors import UserError
+from heretic.held_out import Example
 from heretic.report.collect import changed_settings, report_data
-from heretic.report.data import Example
 from heretic.report.importance import FEWEST_TRIALS, importances
 from heretic.score import Score
 from heretic.search.kept_directions import KeptDirections, encoded
@@ -32,6 +32,10 @@ CAPABILITY = {
             "edited": 0.4,
             "difference": -0.1,
             "interval": None,
+            "filter": "none",
+            "higher_is_better": True,
+            "base_error": 0.01,
+            "edited_error": None,
         }
     ],
 }
@@ -68,8 +72,10 @@ def test_no_path_host_or_secret_is_repeated() -> None:
 
 
 def test_secrets_in_answers_are_masked() -> None:
-    data = report_data(MANIFEST, (), None, [("Say it.", "No.", "It is hf_abcdefghijklmnopqrstuvwxyz012345.")])
-    assert data.examples == (Example("Say it.", "No.", "It is ***."),)
+    data = report_data(
+        MANIFEST, (), None, [Example("a", "Say it.", "No.", "It is hf_abcdefghijklmnopqrstuvwxyz012345.")]
+    )
+    assert data.examples == (Example("a", "Say it.", "No.", "It is ***."),)
 
 
 def test_a_local_model_is_named_without_its_folder() -> None:
@@ -97,18 +103,15 @@ def test_a_study_alone_shows_its_automatic_choice() -> None:
     assert empty.no_records
 
 
-def test_examples_and_capability_may_come_with_the_manifest() -> None:
-    manifest = {**MANIFEST, "examples": [["p", "a", "b"]], "capability": CAPABILITY}
-    data = report_data(manifest, (), None)
-    assert data.examples == (Example("p", "a", "b"),)
-    assert [tuple(row.values()) for row in data.capability] == [
+def test_capability_comes_with_the_manifest() -> None:
+    data = report_data({**MANIFEST, "capability": CAPABILITY}, (), None)
+    assert data.capability.questions == (
         ("physics", "20", "50.0 %", "45.0 %", "-5.0 (-10.0 to +1.0)"),
         ("overall", "20", "50.0 %", "45.0 %", "-5.0 (-10.0 to +1.0)"),
-        ("arc_easy, acc", "100", "0.5000", "0.4000", "-0.1000"),
-    ]
-    given = report_data(manifest, (), None, [("q", "c", "d")], [{"x": None}])
-    assert given.examples == (Example("q", "c", "d"),)
-    assert given.capability == ({"x": ""},)
+    )
+    assert data.capability.benchmarks == (
+        ("arc_easy", "acc, higher is better", "100", "0.5000 +- 0.0100", "0.4000", "-0.1000"),
+    )
 
 
 @pytest.mark.parametrize(

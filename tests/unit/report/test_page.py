@@ -6,7 +6,9 @@ from html.parser import HTMLParser
 import pytest
 from tests.unit.report.reports import DATA, NOTHING, SCORES, held_out, two_behaviors
 
-from heretic.report.data import Chosen, Example, ReportData
+from heretic.capability_text import QUESTIONS_HEADER
+from heretic.held_out import Example
+from heretic.report.data import Capability, Chosen, ReportData
 from heretic.report.page import Drawing, page
 
 DRAWINGS = {
@@ -83,7 +85,7 @@ def test_everything_has_its_place() -> None:
     assert "at a KL divergence of 0.3100 (first token) and 0.2700 (over answers) nats" in head
     assert "7 trials: 4 complete, 3 of them on the front; 2 stopped early; 1 failed." in found.texts["trials"]
     assert "Water that falls." in found.texts["examples"]
-    assert found.cells("capability") == [["Category", "Base model", "Edited model"], ["physics", "12/20", "11/20"]]
+    assert found.cells("capability") == [list(QUESTIONS_HEADER), ["physics", "20", "60.0 %", "55.0 %", "-5.0"]]
     assert found.cells("run") == [["Setting", "Value", "Default"], ["n_trials", "60", "200"]]
     assert "LlamaForCausalLM" in found.texts["run"]
     assert "heretic 0.1.0, torch 2.9" in found.texts["run"]
@@ -191,8 +193,8 @@ def test_foreign_text_stays_text() -> None:
         model=EVIL,
         behaviors=(EVIL,),
         direction_method=EVIL,
-        examples=(Example(EVIL, EVIL, EVIL),),
-        capability=({EVIL: EVIL},),
+        examples=(Example(EVIL, EVIL, EVIL, EVIL),),
+        capability=Capability(((EVIL,) * 5,), ((EVIL,) * 6,)),
         facts=((EVIL, EVIL),),
         versions=((EVIL, EVIL),),
         settings=(replace(DATA.settings[0], name=EVIL, value=EVIL, default=EVIL),),
@@ -213,7 +215,7 @@ def test_foreign_text_stays_text() -> None:
 
 
 def test_characters_that_garble_a_page_are_replaced() -> None:
-    html = page(replace(DATA, examples=(Example("a\x00b\u202ec\ud800d", "e\r\nf\tg", "h"),)), {})
+    html = page(replace(DATA, examples=(Example("x", "a\x00b\u202ec\ud800d", "e\r\nf\tg", "h"),)), {})
     assert "a\ufffdb\ufffdc\ufffdd" in html
     assert "e\nf\tg" in html
     html.encode("utf-8")
