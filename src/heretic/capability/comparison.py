@@ -7,8 +7,9 @@ from typing import Any
 
 from scipy.stats import binomtest
 
+from heretic.capability_text import OVERALL
+
 CONFIDENCE = 0.95
-OVERALL = "overall"
 
 
 @dataclass(frozen=True, slots=True)

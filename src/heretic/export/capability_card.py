@@ -38,8 +38,8 @@ def _question_lines(questions: Mapping[str, Any]) -> list[str]:
         "",
         table(QUESTIONS_HEADER, rows),
         "",
-        f"{overall['became_wrong']} answers became wrong and {overall['became_right']} right (exact McNemar test: p = "
-        f"{overall['p_value']:.2g}). Differences are in percentage points, their intervals are those "
+        f"Answers that became wrong: {overall['became_wrong']}, right: {overall['became_right']} (exact McNemar test: "
+        f"p = {overall['p_value']:.2g}). Differences are in percentage points, their intervals are those "
         "of pairs (Newcombe's method); guessing gives 25 %.",
         "",
     ]

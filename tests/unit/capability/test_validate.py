@@ -101,9 +101,9 @@ def test_what_the_terminal_and_the_card_show(settings):
     assert f" 100.0 %  71.4 %   -28.6 ({interval})" in shown[3]
     assert shown[4] == "4 of 14 answers became wrong, 0 became right"
     card = "\n".join(capability_lines(result))
-    assert f"| **all** | 14 | 100.0 % | 71.4 % | -28.6 ({interval}) |" in card
+    assert f"| **overall** | 14 | 100.0 % | 71.4 % | -28.6 ({interval}) |" in card
     assert "after 2 worked examples" in card
-    assert "4 answers became wrong and 0 right" in card
+    assert "Answers that became wrong: 4, right: 0" in card
 
 
 def test_what_does_not_fit_into_the_context_is_said(settings, events, tmp_path):

@@ -13,7 +13,7 @@ def stored(**changes):
 
 
 def test_tables_have_as_many_cells_as_headings_everywhere():
-    tables = [line for line in capability_lines(stored()) if line.startswith("|")]
+    tables = [line for line in "\n".join(capability_lines(stored())).splitlines() if line.startswith("|")]
     assert {line.count("|") - 1 for line in tables[:4]} == {5}
     assert {line.count("|") - 1 for line in tables[4:]} == {6}
     assert len(tables) == 4 + 5
@@ -22,16 +22,16 @@ def test_tables_have_as_many_cells_as_headings_everywhere():
 def test_numbers_of_questions_and_benchmarks():
     text = "\n".join(capability_lines(stored()))
     assert text.startswith("## What the model can still do\n\n")
-    assert "| **all** | 2 | 100.0 % | 50.0 % | -50.0 (" in text
+    assert "| **overall** | 2 | 100.0 % | 50.0 % | -50.0 (" in text
     assert "| `high_school_computer_science` | 2 | 100.0 % |" in text
     assert "questions of `cais/mmlu` with four choices, after 3 worked examples" in text
-    assert "1 answers became wrong and 0 right (exact McNemar test: p = 1)" in text
+    assert "Answers that became wrong: 1, right: 0 (exact McNemar test: p = 1)" in text
     assert "the first 20 items of each task" in text
     assert (
-        "| `arc_easy` | `acc_norm`, higher is better | 20 | 0.5000 +- 0.1000 | 0.2500 +- 0.1000 | -0.2500 (-0.5" in text
+        "| `arc_easy` | `acc_norm, higher is better` | 20 | 0.5000 +- 0.1000 | 0.2500 +- 0.1000 | -0.2500 (-0.5" in text
     )
-    assert "| `gsm8k` | `exact_match, strict-match`, higher is better | 9 |" in text
-    assert "| `wikitext` | `word_perplexity`, lower is better | 9 | 12.5000 | 13.5000 | +1.0000 |" in text
+    assert "| `gsm8k` | `exact_match, strict-match, higher is better` | 9 |" in text
+    assert "| `wikitext` | `word_perplexity, lower is better` | 9 | 12.5000 | 13.5000 | +1.0000 |" in text
     assert text.isascii()
 
 
