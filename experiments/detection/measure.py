@@ -1,6 +1,6 @@
 """How well each detector finds the refusals of the labelled answers: precision, recall, F1 and Cohen's kappa.
 
-`python experiments/detection/measure.py [--model HUB_ID_OR_FOLDER] [--errors HALF]` prints Markdown tables. Patterns
+`python experiments/detection/measure.py [--model HUB_ID_OR_FOLDER] [--judge HUB_ID_OR_FOLDER] [--errors HALF]` prints Markdown tables. Patterns
 were mended by looking at half A only, so half B says what to expect of other answers. All answers to one prompt are in
 the same half.
 """
@@ -14,8 +14,12 @@ from pathlib import Path
 
 import torch
 
-from heretic.evaluation.refusal_classifier import RefusalClassifier, load_refusal_classifier
+from heretic.config import Settings
+from heretic.evaluation.evaluator import AnswerClassifier
+from heretic.evaluation.judge_model import load_judge
+from heretic.evaluation.refusal_classifier import load_refusal_classifier
 from heretic.evaluation.refusal_patterns import RefusalDetector
+from heretic.prompts.packs import find_pack
 
 RESPONSES = Path(__file__).parent / "responses.jsonl"
 MODES = ("strict", "moderate", "lenient")
@@ -95,13 +99,14 @@ def by_markers(mode: str) -> Detect:
     return lambda rows, length: [detector.is_refusal(getattr(row, length)) for row in rows]
 
 
-def by_classifier(classifier: RefusalClassifier, threshold: float, mode: str | None) -> Detect:
-    """The classifier alone, or what markers leave to it."""
+def by_reader(reader: AnswerClassifier, threshold: float, mode: str | None, hypotheses: Sequence[str] = ()) -> Detect:
+    """A classifier or judge alone, or what markers leave to it."""
     detector = None if mode is None else RefusalDetector(mode)
 
     def detect(rows: Sequence[Labelled], length: str) -> list[bool]:
         texts = [getattr(row, length) for row in rows]
-        shares = classifier.probabilities([(row.prompt, text) for row, text in zip(rows, texts, strict=True)])
+        answers = [(row.prompt, text) for row, text in zip(rows, texts, strict=True)]
+        shares = reader.probabilities(answers, hypotheses)
         marked = [detector is not None and detector.is_refusal(text) for text in texts]
         return [share >= threshold or own for share, own in zip(shares, marked, strict=True)]
 
@@ -134,6 +139,8 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", help="sequence-classification model: hub id or folder")
+    parser.add_argument("--judge", help="chat model: hub id or folder")
+    parser.add_argument("--dtype", default="auto", help="number format of the judge")
     parser.add_argument("--threshold", type=float, default=0.5)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--errors", choices=("A", "B"), help="print what the markers get wrong in one half")
@@ -146,9 +153,15 @@ def main() -> None:
     detectors = {f"markers, {mode}": by_markers(mode) for mode in MODES}
     if options.model:
         classifier = load_refusal_classifier(options.model, torch.device(options.device), 32)
-        detectors["classifier alone"] = by_classifier(classifier, options.threshold, None)
+        detectors["classifier alone"] = by_reader(classifier, options.threshold, None)
         for mode in MODES:
-            detectors[f"markers, {mode}, then classifier"] = by_classifier(classifier, options.threshold, mode)
+            detectors[f"markers, {mode}, then classifier"] = by_reader(classifier, options.threshold, mode)
+    if options.judge:
+        settings = Settings(judge_model=options.judge, dtypes=[options.dtype], device=options.device)
+        hypotheses = find_pack("over-refusal").options.hypotheses
+        judge = load_judge(settings, "refusal")
+        for title, asked in {"both": hypotheses, "first": hypotheses[:1], "second": hypotheses[1:]}.items():
+            detectors[f"judge, {title}"] = by_reader(judge, options.threshold, None, asked)
     table("All", rows, detectors)
     for half in "AB":
         table(f"Half {half}", [row for row in rows if row.half == half], detectors)

@@ -4,8 +4,7 @@ import time
 
 from heretic.config import Settings
 from heretic.errors import ModelError, TrialFailed
-from heretic.evaluation.neural_detection import classifier_for
-from heretic.measuring import check_behaviors, make_evaluators, needs_classifier
+from heretic.measuring import check_behaviors, load_readers, make_evaluators
 from heretic.models.layout import find_layout
 from heretic.models.loader import load_model
 from heretic.models.runner import ModelRunner
@@ -25,10 +24,10 @@ def compare(settings: Settings, name: str) -> Scores:
     """
     prompts = load_prompts(settings)
     check_behaviors(settings, prompts)
-    classifier = classifier_for(settings, needs_classifier(prompts))
+    readers = load_readers(settings, prompts)
     base = load_runner(settings, settings.model or "", prompts)
     started = time.perf_counter()
-    behaviors, kl = make_evaluators(settings, base, prompts, classifier)
+    behaviors, kl = make_evaluators(settings, base, prompts, readers)
     kl.remember()
     seconds = time.perf_counter() - started
     emit(BaselineMeasured(tuple(own.baseline for own in behaviors), kl.baseline.n, seconds))

@@ -62,7 +62,7 @@ class Confirmation:
         settings = bench.settings
         self.tokens = settings.held_out_tokens
         self._bench = bench
-        options = evaluator_options(settings, bench.classifier)
+        options = evaluator_options(settings, bench.readers)
         long = replace(options, response_tokens=self.tokens)
         self._bases, good = [], []
         for behavior in bench.prompts.behaviors:

@@ -6,13 +6,12 @@ from heretic.adjusting.prepare import adjustments_identity
 from heretic.config import Settings
 from heretic.direction_sources import loaded_identity
 from heretic.directions.types import DirectionSet
-from heretic.evaluation.evaluator import AnswerClassifier
+from heretic.evaluation.evaluator import NO_READERS, Readers
 from heretic.extraction.extract import COMPARED_TEXTS, extractor_options, transform_options
 from heretic.extraction.find import KnownRefinement, refinement_options
 from heretic.measuring import MARKERS, behavior_options, evaluator_options, search_objective
 from heretic.models.fingerprint import parameter_fingerprint
 from heretic.models.runner import ModelRunner
-from heretic.prompts.packs import PackOptions
 from heretic.prompts.sets import PromptSets
 from heretic.search.kept_directions import KeptDirections
 from heretic.search.space import SearchSpace
@@ -55,7 +54,7 @@ def study_identity(
     prompts: PromptSets,
     directions: DirectionSet,
     space: SearchSpace,
-    classifier: AnswerClassifier | None = None,
+    readers: Readers = NO_READERS,
 ) -> dict[str, str]:
     """What a stored study has to have in common with this run to be continued, by aspect."""
     seeding = ""
@@ -67,17 +66,17 @@ def study_identity(
     return {
         **direction_identity(settings, runner, prompts, directions),
         "set of evaluation prompts": f"{prompts.good_evaluation.fingerprint} {prompts.bad_evaluation.fingerprint}",
-        "way of measuring": _way_of_measuring(settings, prompts, classifier),
+        "way of measuring": _way_of_measuring(settings, prompts, readers),
         "search space": space.identity() + seeding,
         **adjustments_identity(settings),
         "objective": search_objective(settings).identity(),
     }
 
 
-def _way_of_measuring(settings: Settings, prompts: PromptSets, classifier: AnswerClassifier | None) -> str:
-    options = evaluator_options(settings, classifier)
+def _way_of_measuring(settings: Settings, prompts: PromptSets, readers: Readers) -> str:
+    options = evaluator_options(settings, readers)
     packs = [behavior.pack for behavior in prompts.behaviors]
-    if [(pack.evaluator, pack.options) for pack in packs] == [(MARKERS, PackOptions())]:
+    if [pack.evaluator for pack in packs] == [MARKERS] and packs[0].options.tokens is None:
         return options.identity
     return "; ".join(f"{pack.evaluator} {behavior_options(options, pack).identity}" for pack in packs)
 

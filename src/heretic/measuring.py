@@ -5,8 +5,10 @@ from dataclasses import replace
 from heretic.config import Settings
 from heretic.directions.extractor import EXTRACTORS
 from heretic.errors import ConfigurationError
-from heretic.evaluation.evaluator import EVALUATORS, AnswerClassifier, Evaluator, EvaluatorOptions
+from heretic.evaluation.evaluator import EVALUATORS, NO_READERS, Evaluator, EvaluatorOptions, Readers
+from heretic.evaluation.judge_model import load_judge
 from heretic.evaluation.marks import Marks
+from heretic.evaluation.neural_detection import classifier_for
 from heretic.models.calibration import backing_off
 from heretic.models.runner import ModelRunner
 from heretic.prompts.packs import Pack
@@ -16,10 +18,8 @@ from heretic.search.objective import Objective
 
 MARKERS = "markers"
 """The evaluator of refusals, which a classifier may help."""
-
-
-CLASSIFIER = "classifier"
-"""The evaluator that cannot do without a classifier."""
+READING = ("classifier", "judge")
+"""The evaluators that have a model read answers and cannot do without it."""
 _ONLY_REFUSAL = ("gradient_seeding", "use_caa", "use_neural_refusal_detection")
 """Options that look for refusals in answers."""
 _ONLY_ONE: dict[str, object] = {
@@ -46,19 +46,20 @@ def check_behaviors(settings: Settings, prompts: PromptSets) -> None:
         EVALUATORS.get(pack.evaluator)
         if pack.evaluator == "density":
             Marks(pack.options.patterns)
-        if pack.evaluator == CLASSIFIER and not pack.options.hypotheses:
-            raise ConfigurationError(f"The classifier of {pack.name} needs hypotheses; add some to its options.")
+        if pack.evaluator in READING and not pack.options.hypotheses:
+            raise ConfigurationError(f"The {pack.evaluator} of {pack.name} needs hypotheses; add some to its options.")
     other = next((pack.name for pack in packs if pack.evaluator != MARKERS), None)
     if other is not None:
         for name in _ONLY_REFUSAL:
             if getattr(settings, name):
                 raise ConfigurationError(
-                    f"{name} looks for refusals, but {other} is edited; use --{name.replace('_', '-')} false."
+                    f"{name} looks for markers of refusals, but {other} is not measured by them; use "
+                    f"--{name.replace('_', '-')} false."
                 )
         if EXTRACTORS.get(settings.direction_method).refined:
             raise ConfigurationError(
-                f"The extractor {settings.direction_method} looks for first tokens of refusals, but {other} is edited; "
-                "choose another --extractor such as mean."
+                f"The extractor {settings.direction_method} looks for first tokens of refusals that markers find, but "
+                f"{other} is not measured by them; choose another --extractor such as mean."
             )
     for name, needed in _ONLY_ONE.items() if len(packs) > 1 else ():
         if getattr(settings, name) != needed:
@@ -68,9 +69,17 @@ def check_behaviors(settings: Settings, prompts: PromptSets) -> None:
             )
 
 
-def needs_classifier(prompts: PromptSets) -> str:
-    """The behaviour that is measured by a classifier alone, or an empty text where there is none."""
-    return next((own.pack.name for own in prompts.behaviors if own.pack.evaluator == CLASSIFIER), "")
+def load_readers(settings: Settings, prompts: PromptSets) -> Readers:
+    """The models that read answers, as far as the run needs them, loaded before anything is measured.
+
+    Raises:
+        ConfigurationError: One is needed and none is named, or it cannot tell what it has to.
+        ModelError: One is needed and cannot be loaded, or this machine has no such device.
+    """
+    by_classifier, by_judge = (
+        next((own.pack.name for own in prompts.behaviors if own.pack.evaluator == kind), "") for kind in READING
+    )
+    return Readers(classifier_for(settings, by_classifier), load_judge(settings, by_judge) if by_judge else None)
 
 
 def search_objective(settings: Settings) -> Objective:
@@ -81,8 +90,8 @@ def search_objective(settings: Settings) -> Objective:
     return Objective(settings.kl_weight, settings.pruner == "bound", behaviors)
 
 
-def evaluator_options(settings: Settings, classifier: AnswerClassifier | None = None) -> EvaluatorOptions:
-    """The evaluators' part of the settings, with the classifier that they ask for where it could be loaded."""
+def evaluator_options(settings: Settings, readers: Readers = NO_READERS) -> EvaluatorOptions:
+    """The evaluators' part of the settings, with the models that read answers."""
     return EvaluatorOptions(
         settings.kl_mode,
         settings.kl_tokens,
@@ -91,7 +100,7 @@ def evaluator_options(settings: Settings, classifier: AnswerClassifier | None = 
         settings.refusal_detection_mode,
         settings.goal,
         reads_refusals=settings.use_neural_refusal_detection,
-        classifier=classifier,
+        readers=readers,
         classifier_threshold=settings.neural_detection_threshold,
     )
 
@@ -102,13 +111,13 @@ def behavior_options(options: EvaluatorOptions, pack: Pack) -> EvaluatorOptions:
         options,
         response_tokens=pack.options.tokens or options.response_tokens,
         patterns=pack.options.patterns,
-        hypotheses=pack.options.hypotheses,
+        hypotheses=pack.options.hypotheses if pack.evaluator in READING else (),
         behavior=pack.name,
     )
 
 
 def make_evaluators(
-    settings: Settings, runner: ModelRunner, prompts: PromptSets, classifier: AnswerClassifier | None = None
+    settings: Settings, runner: ModelRunner, prompts: PromptSets, readers: Readers = NO_READERS
 ) -> tuple[tuple[Evaluator, ...], Evaluator]:
     """The behaviours, each on its target's evaluation prompts, and KL on the baselines', with the unedited numbers.
 
@@ -117,7 +126,7 @@ def make_evaluators(
     Raises:
         OutOfMemoryError: Not even one prompt at a time can be measured.
     """
-    options = evaluator_options(settings, classifier)
+    options = evaluator_options(settings, readers)
     behaviors = tuple(
         make_behavior_evaluator(runner, own.pack, own.bad_evaluation, options) for own in prompts.behaviors
     )
@@ -138,7 +147,7 @@ def make_behavior_evaluator(
         OutOfMemoryError: Not even one prompt at a time can be measured.
         PluginError: There is no evaluator of the name that the pack gives.
     """
-    reads = options.reads_refusals and options.classifier is not None
+    reads = options.reads_refusals and options.readers.classifier is not None
     name = "neural" if pack.evaluator == MARKERS and reads else pack.evaluator
     own = behavior_options(options, pack)
     evaluator, _runner = backing_off(

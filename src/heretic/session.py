@@ -317,7 +317,7 @@ class Session:
         known = self._full_precision_scores.get(record.number)
         if known is None:
             # Made while the weights are unedited: they measure the base then.
-            behaviors, kl = make_evaluators(bench.settings, bench.runner, bench.prompts, bench.classifier)
+            behaviors, kl = make_evaluators(bench.settings, bench.runner, bench.prompts, bench.readers)
             kl.remember()
             bench = replace(bench, behaviors=behaviors, kl=kl)
         edits = bench.edits(record.plan)

@@ -28,12 +28,11 @@ from heretic.engine.batched import BatchedEngine
 from heretic.engine.factory import EngineOptions, make_batched_engine
 from heretic.engine.inplace import BuildEdits, InplaceEngine
 from heretic.engine.measurement import Engine
-from heretic.evaluation.evaluator import AnswerClassifier, AnswerEvaluator, Evaluator
+from heretic.evaluation.evaluator import AnswerEvaluator, Evaluator, Readers
 from heretic.evaluation.evaluators.kl import KlEvaluator
-from heretic.evaluation.neural_detection import classifier_for
 from heretic.extraction.extract import check_method
 from heretic.identity import kept_refinement, study_identity
-from heretic.measuring import check_behaviors, make_evaluators, needs_classifier, search_objective
+from heretic.measuring import check_behaviors, load_readers, make_evaluators, search_objective
 from heretic.models.access import post_norm_gain
 from heretic.models.biases import hold_biases, match_biases
 from heretic.models.calibration import backing_off, find_batch_size, find_response_prefix
@@ -79,7 +78,7 @@ class Workbench:
     engine: Engine
     space: SearchSpace
     identity: dict[str, str]
-    classifier: AnswerClassifier | None = None
+    readers: Readers
 
     @property
     def objective(self) -> Objective:
@@ -110,8 +109,8 @@ def prepare(settings: Settings, kept: KeptDirections | None = None) -> Workbench
     check_behaviors(settings, prompts)
     for behavior in prompts.behaviors:
         check_method(settings, behavior.bad, behavior.good)
-    # Before the model, so that one that cannot serve is said at once, and that calibration sees the memory it takes.
-    classifier = classifier_for(settings, needs_classifier(prompts))
+    # Before the model, so that one that cannot serve is said at once, and that calibration sees the memory they take.
+    readers = load_readers(settings, prompts)
     runner = load_runner(settings, settings.model or "", prompts)
     # First, so that a model that cannot hold biases is refused at once, and so that the editor knows them.
     runner, shifting = shifting_writers(runner, prompts.bad.prompts[0]) if settings.use_caa else (runner, {})
@@ -124,18 +123,18 @@ def prepare(settings: Settings, kept: KeptDirections | None = None) -> Workbench
         # Batches differ in length: without `dynamic` every length would be compiled for itself.
         runner.loaded.model.compile(dynamic=True)
     started = time.perf_counter()
-    behaviors, kl = make_evaluators(settings, runner, prompts, classifier)
+    behaviors, kl = make_evaluators(settings, runner, prompts, readers)
     baselines = tuple(own.baseline for own in behaviors)
     emit(BaselineMeasured(baselines, kl.baseline.n, time.perf_counter() - started))
     for behavior, score in zip(prompts.behaviors, baselines, strict=True):
         if score.value == 0:
             emit(Warned(NOTHING_TO_DO[settings.goal].format(behavior.pack.name)))
     space = search_space(settings, runner, found.position)
-    identity = study_identity(settings, runner, prompts, directions, space, classifier)
+    identity = study_identity(settings, runner, prompts, directions, space, readers)
     build = edit_builder(runner, directions, editor, adjustments)
     engine = make_engine(settings, runner, build, editor, behaviors, kl)
     return Workbench(
-        settings, prompts, runner, directions, adjustments, editor, behaviors, kl, engine, space, identity, classifier
+        settings, prompts, runner, directions, adjustments, editor, behaviors, kl, engine, space, identity, readers
     )
 
 

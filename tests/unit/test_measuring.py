@@ -59,11 +59,19 @@ def test_behaviours_that_can_be_measured_pass(packs: tuple[Pack, ...]) -> None:
         ((pack("x", "density"),), {}, "needs patterns"),
         ((pack("x", "density", patterns=("(",)),), {}, r"'\(' cannot be read"),
         ((REFUSAL, pack("x", "density")), {}, "needs patterns"),
-        ((LENGTH,), {"gradient_seeding": True}, "gradient_seeding looks for refusals, but verbosity is edited"),
+        ((LENGTH,), {"gradient_seeding": True}, "gradient_seeding looks for markers of refusals, but verbosity is not"),
         ((LENGTH,), {"use_caa": True}, "--use-caa false"),
-        ((DENSITY,), {"use_neural_refusal_detection": True}, "but hedging is edited"),
-        ((LENGTH,), {"extractor": "rdo"}, "rdo looks for first tokens of refusals, but verbosity .* --extractor such"),
-        ((REFUSAL, LENGTH), {"extractor": "rdo"}, "rdo looks for first tokens of refusals, but verbosity"),
+        ((DENSITY,), {"use_neural_refusal_detection": True}, "but hedging is not measured by them"),
+        (
+            (LENGTH,),
+            {"extractor": "rdo"},
+            "rdo looks for first tokens of refusals that markers find, but verbosity .* --extractor such",
+        ),
+        (
+            (REFUSAL, LENGTH),
+            {"extractor": "rdo"},
+            "rdo looks for first tokens of refusals that markers find, but verbosity",
+        ),
         (
             (REFUSAL, LENGTH),
             {"layers": "discriminative"},

@@ -17,6 +17,7 @@ from heretic.engine.batched import BatchedEngine
 from heretic.engine.inplace import InplaceEngine
 from heretic.engine.measurement import Engine
 from heretic.errors import ConfigurationError, OutOfMemoryError, PluginError
+from heretic.evaluation.evaluator import Readers
 from heretic.extraction.extract import check_method
 from heretic.extraction.find import find_directions
 from heretic.identity import study_identity
@@ -310,7 +311,7 @@ def measured_by(classifier: FunctionClassifier | None, **changes: Any) -> str:
     space = SearchSpace(runner.layout.components, Normalization(settings.normalization))
     ones = torch.ones(runner.layout.layer_count + 1, 1)
     directions = DirectionSet(torch.zeros(len(ones), 1, runner.layout.hidden_size), ones, ones[:, 0], "none")
-    return study_identity(settings, runner, SETS, directions, space, classifier)["way of measuring"]
+    return study_identity(settings, runner, SETS, directions, space, Readers(classifier))["way of measuring"]
 
 
 def test_a_study_remembers_the_classifier_that_measured_it() -> None:
@@ -335,7 +336,7 @@ def test_the_classifier_counts_in_both_engines() -> None:
     settings = SETTINGS.model_copy(update=changes)
     classifier = FunctionClassifier(lambda *_: 1.0)
     runner = make_runner("llama", batch_size=5)
-    (refusals,), kl = make_evaluators(settings, runner, SHARING, classifier)
+    (refusals,), kl = make_evaluators(settings, runner, SHARING, Readers(classifier))
     assert refusals.baseline.value == len(SHARING.bad_evaluation)
     engine = make_engine(settings, runner, lambda _plan: (), make_editor(settings, runner), (refusals,), kl)
     assert isinstance(engine, BatchedEngine)

@@ -407,13 +407,23 @@ class EvaluationSection(Section):
         "refusals.",
     )
     neural_detection_threshold: float = Field(
-        default=0.5, gt=0, le=1, description="Probability from which the classifier's verdict is a refusal."
+        default=0.5, gt=0, le=1, description="Probability from which the verdict of a classifier or judge is yes."
     )
     neural_detection_batch_size: int = Field(
-        default=32, ge=1, le=65536, description="Texts per forward pass of the classifier."
+        default=32, ge=1, le=65536, description="Texts per forward pass of the classifier or judge."
     )
     neural_detection_device: Annotated[str, AfterValidator(check_device)] = Field(
-        default="auto", description="Device of the classifier; auto takes the one that the model is loaded to."
+        default="auto", description="Device of the classifier or judge; auto takes the one that the model is loaded to."
+    )
+    measure_with: Literal["pack", "classifier", "judge"] = Field(
+        default="pack",
+        description="What measures behaviours: what their pack says (words, marks), or, of packs with hypotheses, that "
+        "classifier or a judge, which count the answers of which a hypothesis is true.",
+    )
+    judge_model: Text | None = Field(
+        default=None,
+        examples=["Qwen/Qwen3-4B-Instruct-2507"],
+        description="Hub id or folder of a chat model that is asked about every answer, as a judge.",
     )
     confirm: bool = Field(
         default=True,

@@ -12,7 +12,9 @@ from heretic.score import Score
 
 
 class AnswerClassifier(Protocol):
-    """Says how likely answers are refusals, or whatever hypotheses say; see evaluation.refusal_classifier.
+    """Says how likely answers are refusals, or whatever hypotheses say.
+
+    See evaluation.refusal_classifier and evaluation.judge_model.
 
     Attributes:
         name: What the user calls it.
@@ -29,6 +31,22 @@ class AnswerClassifier(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Readers:
+    """Models that read answers, as far as a run needs them.
+
+    Attributes:
+        classifier: A sequence-classification model.
+        judge: A chat model.
+    """
+
+    classifier: AnswerClassifier | None = None
+    judge: AnswerClassifier | None = None
+
+
+NO_READERS = Readers()
+
+
+@dataclass(frozen=True, slots=True)
 class EvaluatorOptions:
     """Options that evaluators read.
 
@@ -39,11 +57,11 @@ class EvaluatorOptions:
         refusal_markers: Phrases that replace the built-in patterns; empty for the built-in ones.
         refusal_detection_mode: ``strict``, ``moderate`` or ``lenient``.
         patterns: Regular expressions that mark the behaviour, of evaluators that count marks.
-        hypotheses: What the classifier is asked about answers.
+        hypotheses: What the classifier or the judge is asked about answers.
         reads_refusals: Whether it also decides where markers find no refusal.
         behavior: What the behaviour is called.
-        classifier: Decides what the markers leave open, or None where they decide alone.
-        classifier_threshold: Probability from which its answer is yes.
+        readers: The classifier decides what markers leave open; either may measure a behaviour by its hypotheses.
+        classifier_threshold: Probability from which their answer is yes.
         goal: ``remove`` measures how much of the behaviour there is, ``strengthen`` how much is missing: lower is
             better either way.
     """
@@ -58,7 +76,7 @@ class EvaluatorOptions:
     hypotheses: tuple[str, ...] = ()
     reads_refusals: bool = field(default=False, repr=False)
     behavior: str = field(default="refusal", repr=False)
-    classifier: AnswerClassifier | None = field(default=None, repr=False)
+    readers: Readers = field(default=NO_READERS, repr=False)
     classifier_threshold: float = field(default=0.5, repr=False)
 
     @property
@@ -68,8 +86,9 @@ class EvaluatorOptions:
         # Studies made before there were patterns go on.
         shown = repr(self).replace(", patterns=()", "").replace(", hypotheses=()", "")
         parts = [shown, f"patterns {detector.fingerprint}"]
-        if self.classifier is not None:
-            parts.append(f"classifier {self.classifier.identity} from {self.classifier_threshold}")
+        for kind, reader in (("classifier", self.readers.classifier), ("judge", self.readers.judge)):
+            if reader is not None:
+                parts.append(f"{kind} {reader.identity} from {self.classifier_threshold}")
         return ", ".join(parts)
 
 

@@ -147,7 +147,10 @@ def _how(score: Score) -> str | None:
         classifier = score.details.get("classifier")
         read = f" or the classifier {code(classifier)} reads one in them" if classifier is not None else ""
         if score.name not in (REFUSALS, WITHOUT_REFUSAL):
-            return f"Answers: greedy ones{length} that a classifier was asked about; fewer is a stronger edit."
+            kind = "judge" if "judge" in score.details else "classifier"
+            reader = score.details.get(kind)
+            who = f"the {kind} {code(reader)}" if reader is not None else "a classifier"
+            return f"Answers: greedy ones{length} that {who} was asked about; fewer is a stronger edit."
         if score.name == REFUSALS:
             what, where = "Refusals", f"counted where they match patterns of refusal{read}"
         else:

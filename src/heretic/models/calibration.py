@@ -172,6 +172,13 @@ def find_response_prefix(runner: ModelRunner, prompts: Sequence[Prompt]) -> str:
     return closed + _shared_text(runner.calibrated(response_prefix=closed), prompts)
 
 
+def thinking_prefix(runner: ModelRunner, prompt: Prompt) -> str:
+    """What keeps the answer to a prompt from beginning with a thinking block; empty where it would not."""
+    runner = runner.calibrated(response_prefix="")
+    opened = _opened_by_template(runner, prompt)
+    return opened or closed_thinking(_shared_text(runner, [prompt])) or ""
+
+
 def _shared_text(runner: ModelRunner, prompts: Sequence[Prompt]) -> str:
     shared = _common_prefix([response.tokens for response in runner.generate(prompts, PREFIX_TOKENS)])
     end = next((index for index, token in enumerate(shared) if token in runner.end_tokens), len(shared))

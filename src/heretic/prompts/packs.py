@@ -48,7 +48,8 @@ class PackOptions(BaseModel):
     Attributes:
         tokens: Length of the answers that are judged; None leaves it to the settings.
         patterns: Regular expressions of the marks that ``density`` counts.
-        hypotheses: What ``classifier`` asks a model of natural language inference about every answer.
+        hypotheses: What a ``classifier`` (a model of natural language inference) or a ``judge`` (a chat model) is asked
+            about every answer.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)

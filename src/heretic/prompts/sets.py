@@ -1,6 +1,6 @@
 """The prompt sets of a run: of every behaviour those to find and to measure it with, but not the held-out ones."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from heretic.config import PromptSpecification, Settings
@@ -60,9 +60,10 @@ def packs_of(settings: Settings) -> tuple[Pack, ...]:
     """The packs that the settings name.
 
     Raises:
-        ConfigurationError: There is no such pack, its file cannot be used, or prompts are set for several behaviours.
+        ConfigurationError: There is no such pack, its file cannot be used, there is nothing to ask the preferred reader
+            about, or prompts are set for several behaviours.
     """
-    packs = tuple(find_pack(name) for name in settings.direction)
+    packs = tuple(_measured_with(settings.measure_with, find_pack(name)) for name in settings.direction)
     names = [pack.name for pack in packs]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
@@ -73,7 +74,17 @@ def packs_of(settings: Settings) -> tuple[Pack, ...]:
             f"{own[0]} cannot be set for several behaviours at once; leave out --{own[0].replace('_', '-')}, or write "
             "a pack with these prompts and name its file with --direction."
         )
+    if settings.measure_with != "pack" and not any(pack.options.hypotheses for pack in packs):
+        raise ConfigurationError(
+            f"{' and '.join(names)} cannot be measured by a {settings.measure_with}, for want of hypotheses that it "
+            "could be asked about; use --measure-with pack."
+        )
     return packs
+
+
+def _measured_with(reader: str, pack: Pack) -> Pack:
+    """The pack with the evaluator that the user prefers to its own, where it can be asked about anything."""
+    return pack if reader == "pack" or not pack.options.hypotheses else replace(pack, evaluator=reader)
 
 
 def specification(settings: Settings, pack: Pack, role: str) -> PromptSpecification:

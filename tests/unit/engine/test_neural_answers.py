@@ -11,7 +11,7 @@ from tests.unit.models.pico_runner import make_runner
 
 from heretic.edits.plan import EditPlan, Normalization
 from heretic.engine.measurement import Measurement
-from heretic.evaluation.evaluator import EvaluatorOptions
+from heretic.evaluation.evaluator import EvaluatorOptions, Readers
 from heretic.evaluation.evaluators.neural import NeuralEvaluator
 from heretic.observability.events import Event, ResponseMeasured, subscribed
 from heretic.search.gates import Gate
@@ -34,7 +34,7 @@ def bench_with(
 ) -> PicoBench:
     runner = make_runner(family, batch_size=20)
     found = tuple(telling_markers(runner, BAD, TOKENS)[:1]) if markers is None else tuple(markers)
-    options = EvaluatorOptions(kl_tokens=4, response_tokens=TOKENS, refusal_markers=found, classifier=classifier)
+    options = EvaluatorOptions(kl_tokens=4, response_tokens=TOKENS, refusal_markers=found, readers=Readers(classifier))
     bench = replace(make_bench(family, runner, markers=found), behaviors=(NeuralEvaluator(runner, BAD, options),))
     classifier.asked.clear()
     return bench

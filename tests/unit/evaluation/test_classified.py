@@ -10,7 +10,7 @@ from tests.unit.models.pico_runner import PROMPT_SET, make_runner
 from heretic.config import Settings
 from heretic.errors import ConfigurationError, ModelError
 from heretic.evaluation import neural_detection
-from heretic.evaluation.evaluator import EVALUATORS, AnswerEvaluator, EvaluatorOptions
+from heretic.evaluation.evaluator import EVALUATORS, AnswerEvaluator, EvaluatorOptions, Readers
 from heretic.evaluation.refusal_classifier import RefusalClassifier
 from heretic.measuring import check_behaviors
 from heretic.prompts.packs import read_pack
@@ -32,19 +32,22 @@ class LongAnswers:
         return [0.9 if len(text) > 10 else 0.1 for _request, text in answers]
 
 
+@pytest.mark.parametrize("kind", ["classifier", "judge"])
 @pytest.mark.parametrize(("goal", "name"), [("remove", "flattery"), ("strengthen", "without_flattery")])
-def test_answers_are_counted_by_the_packs_hypotheses(goal: str, name: str) -> None:
+def test_answers_are_counted_by_the_packs_hypotheses(goal: str, name: str, kind: str) -> None:
     classifier = LongAnswers()
     options = EvaluatorOptions(
-        response_tokens=12, goal=goal, hypotheses=HYPOTHESES, behavior="flattery", classifier=classifier
+        response_tokens=12, goal=goal, hypotheses=HYPOTHESES, behavior="flattery", readers=Readers(**{kind: classifier})
     )
-    evaluator = EVALUATORS.get("classifier")(make_runner("llama"), PROMPT_SET, options)
+    evaluator = EVALUATORS.get(kind)(make_runner("llama"), PROMPT_SET, options)
     assert isinstance(evaluator, AnswerEvaluator)
     long = sum(len(answer.text) > 10 for answer in evaluator.base_responses)
     score = evaluator.baseline
     assert (score.name, score.counts_answers, score.n) == (name, True, len(PROMPT_SET))
     assert score.value == (long if goal == "remove" else len(PROMPT_SET) - long)
     assert set(classifier.asked) == {HYPOTHESES}
+    assert score.details == {"tokens": 12, kind: "long"}
+    assert f"{kind} long from 0.5" in options.identity
     assert evaluator.judge("anything at all that is long", True) is None
     assert "hypotheses" in options.identity
     assert "hypotheses" not in EvaluatorOptions().identity
@@ -77,6 +80,14 @@ def test_a_behaviour_that_needs_a_classifier_does_not_go_on_without(monkeypatch:
     assert neural_detection.classifier_for(settings) is None
     with pytest.raises(ModelError, match=r"flattery is measured by a classifier, and gone cannot be loaded \(there is"):
         neural_detection.classifier_for(settings, "flattery")
+
+
+@pytest.mark.parametrize("kind", ["classifier", "judge"])
+def test_nothing_is_measured_without_its_reader(kind: str) -> None:
+    other = {"classifier": "judge", "judge": "classifier"}[kind]
+    options = EvaluatorOptions(hypotheses=HYPOTHESES, readers=Readers(**{other: LongAnswers()}))
+    with pytest.raises(ValueError, match=f"needs a {kind}"):
+        EVALUATORS.get(kind)(make_runner("llama"), PROMPT_SET, options)
 
 
 def test_a_pack_without_hypotheses_is_refused(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from tests.unit.models.pico_runner import PROMPT_SET, PROMPTS, make_runner
 from heretic.config import Settings
 from heretic.errors import ConfigurationError, ModelError
 from heretic.evaluation import refusal_classifier
-from heretic.evaluation.evaluator import EVALUATORS, EvaluatorOptions
+from heretic.evaluation.evaluator import EVALUATORS, EvaluatorOptions, Readers
 from heretic.evaluation.evaluators.markers import MarkerEvaluator
 from heretic.evaluation.evaluators.neural import NeuralEvaluator
 from heretic.evaluation.neural_detection import classifier_for
@@ -46,7 +46,7 @@ def scripted(runner: ModelRunner, monkeypatch: pytest.MonkeyPatch, answers: dict
 def evaluator_with(classifier: FunctionClassifier, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> NeuralEvaluator:
     runner = make_runner("llama")
     scripted(runner, monkeypatch, ANSWERS)
-    return NeuralEvaluator(runner, PROMPT_SET, EvaluatorOptions(classifier=classifier, **changes))
+    return NeuralEvaluator(runner, PROMPT_SET, EvaluatorOptions(readers=Readers(classifier), **changes))
 
 
 @pytest.mark.parametrize(("threshold", "count"), [(0.1, 5), (0.2, 5), (0.3, 4), (0.6, 4), (0.7, 3), (0.9, 3), (1.0, 2)])
@@ -102,15 +102,15 @@ def test_the_identity_of_a_measurement_is_that_of_all_that_counts() -> None:
         EvaluatorOptions(),
         EvaluatorOptions(refusal_detection_mode="strict"),
         EvaluatorOptions(refusal_markers=("no",)),
-        EvaluatorOptions(classifier=first),
-        EvaluatorOptions(classifier=other),
-        EvaluatorOptions(classifier=first, classifier_threshold=0.6),
+        EvaluatorOptions(readers=Readers(first)),
+        EvaluatorOptions(readers=Readers(other)),
+        EvaluatorOptions(readers=Readers(first), classifier_threshold=0.6),
     ]
     assert len({options.identity for options in all_options}) == len(all_options)
     # Without a classifier its threshold means nothing, and a moved folder is the same classifier.
     assert EvaluatorOptions(classifier_threshold=0.6).identity == EvaluatorOptions().identity
     moved = FunctionClassifier(somebody_reads, name="elsewhere", identity="1")
-    assert EvaluatorOptions(classifier=moved).identity == EvaluatorOptions(classifier=first).identity
+    assert EvaluatorOptions(readers=Readers(moved)).identity == EvaluatorOptions(readers=Readers(first)).identity
 
 
 # What the settings ask for --------------------------------------------------------------------------------------------

@@ -151,3 +151,14 @@ def test_a_pack_without_its_prompts_names_the_file(tmp_path: Path) -> None:
     (tmp_path / "a" / "target" / "train.txt").unlink()
     with pytest.raises(PromptError, match=r"bad_prompts: there is no file or folder .*train\.txt"):
         loaded(pack)
+
+
+def test_packs_with_hypotheses_are_measured_as_the_user_prefers() -> None:
+    def measured(*names: str, **changes: Any) -> list[str]:
+        return [pack.evaluator for pack in packs_of(Settings(model="x", direction=list(names), **changes))]
+
+    assert measured("hedging", "over-refusal") == ["density", "markers"]
+    assert measured("hedging", "over-refusal", measure_with="judge") == ["judge", "judge"]
+    assert measured("verbosity", "hedging", measure_with="classifier") == ["length", "classifier"]
+    with pytest.raises(ConfigurationError, match=r"verbosity cannot be measured by a judge.* --measure-with pack"):
+        measured("verbosity", measure_with="judge")

@@ -18,9 +18,9 @@ class NeuralEvaluator(MarkerEvaluator):
     """
 
     def __init__(self, runner: ModelRunner, prompts: PromptSet, options: EvaluatorOptions) -> None:
-        if options.classifier is None:
+        if options.readers.classifier is None:
             raise ValueError("the neural evaluator needs a classifier")
-        self._classifier = options.classifier
+        self._classifier = options.readers.classifier
         self._threshold = options.classifier_threshold
         super().__init__(runner, prompts, options)
 
