@@ -1,8 +1,8 @@
 """How well each detector finds the refusals of the labelled answers: precision, recall, F1 and Cohen's kappa.
 
-`python experiments/detection/measure.py [--model HUB_ID_OR_FOLDER] [--judge HUB_ID_OR_FOLDER] [--errors HALF]` prints Markdown tables. Patterns
-were mended by looking at half A only, so half B says what to expect of other answers. All answers to one prompt are in
-the same half.
+`python experiments/detection/measure.py [--model HUB_ID_OR_FOLDER] [--judge HUB_ID_OR_FOLDER] [--errors HALF]` prints
+Markdown tables. Patterns were mended by looking at half A only, so half B says what to expect of other answers. All
+answers to one prompt are in the same half.
 """
 
 import argparse

@@ -34,6 +34,8 @@ from heretic.workbench import Workbench
 _REFUSALS = RefusalDetector("lenient", ())
 EXAMPLES = 6
 """Answers of each behaviour that are shown: the first ones, not chosen by result."""
+POSITIONS_PER_PASS = 1024
+"""Predictions over the whole vocabulary that are held at once; small batches of long answers also need less padding."""
 LENGTHS = (30, 100)
 """Tokens after which answers are judged, besides the search's and their whole length: truncation is no success."""
 
@@ -178,11 +180,13 @@ def perplexity(runner: ModelRunner, prompts: Sequence[Prompt], answers: Sequence
 
     def total(fitting: ModelRunner) -> float:
         result = 0.0
-        for rows, logits in fitting.teacher_forced(prompts, continuations):
+        size = min(fitting.calibration.batch_size, max(1, POSITIONS_PER_PASS // max(map(len, continuations))))
+        for rows, logits in fitting.calibrated(batch_size=size).teacher_forced(prompts, continuations):
             for row, own in zip(rows, logits, strict=True):
                 tokens = torch.tensor(continuations[row], device=own.device)
-                chosen = own.float().log_softmax(-1).gather(-1, tokens[:, None])
-                result -= float(chosen.double().sum())
+                own = own.float()
+                surprise = own.logsumexp(-1) - own.gather(-1, tokens[:, None])[:, 0]
+                result += float(surprise.double().sum())
         return result
 
     negative, _runner = backing_off(runner, total, "reading held-out answers")
