@@ -4,6 +4,7 @@ Only here are held-out prompts read. Of the unedited model everything is measure
 once as well.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -17,7 +18,7 @@ from heretic.engine.inplace import scores_of
 from heretic.errors import ConfigurationError
 from heretic.evaluation.degenerate import is_empty, is_looping, is_other_script
 from heretic.evaluation.evaluator import EVALUATORS, AnswerEvaluator, Evaluator, EvaluatorOptions
-from heretic.evaluation.intervals import mean_interval, wilson_interval
+from heretic.evaluation.intervals import mean_interval, paired_interval, wilson_interval
 from heretic.evaluation.refusal_patterns import RefusalDetector
 from heretic.held_out import Answers, AtLength, Estimate, Example, HeldOut, HeldOutBehavior
 from heretic.measuring import evaluator_options, make_behavior_evaluator
@@ -102,9 +103,10 @@ class Confirmation:
         runner, evaluator = self._bench.runner, base.evaluator
         wanted = (*LENGTHS, base.searched_tokens, self.tokens)
         lengths = sorted({length for length in wanted if length <= self.tokens})
+        amounts = [[amounts_at(runner, evaluator, own, length) for own in (base.answers, edited)] for length in lengths]
         at = tuple(
-            AtLength(length, *(estimate(runner, evaluator, own, length) for own in (base.answers, edited)))
-            for length in lengths
+            AtLength(length, *(estimate(evaluator, own) for own in both))
+            for length, both in zip(lengths, amounts, strict=True)
         )
         score: Score = evaluator.baseline
         return HeldOutBehavior(
@@ -115,6 +117,7 @@ class Confirmation:
             at,
             described(runner, base.answers, base.answers, self.tokens, base.perplexity),
             described(runner, edited, base.answers, self.tokens, perplexity_edited),
+            paired_change(evaluator, *amounts[-1]),
         )
 
 
@@ -193,16 +196,35 @@ def perplexity(runner: ModelRunner, prompts: Sequence[Prompt], answers: Sequence
     return float(torch.tensor(negative / sum(map(len, continuations)), dtype=torch.float64).exp())
 
 
-def estimate(runner: ModelRunner, evaluator: AnswerEvaluator, answers: Sequence[Response], tokens: int) -> Estimate:
-    """How much of the behaviour there is in answers cut after so many tokens."""
+def amounts_at(
+    runner: ModelRunner, evaluator: AnswerEvaluator, answers: Sequence[Response], tokens: int
+) -> list[float]:
+    """How much of the behaviour there is in each answer cut after so many tokens."""
     texts = [runner.response(list(answer.tokens[:tokens])).text for answer in answers]
-    amounts = evaluator.judge_all(list(zip(evaluator.prompts, texts, strict=True)))
+    return evaluator.judge_all(list(zip(evaluator.prompts, texts, strict=True)))
+
+
+def estimate(evaluator: AnswerEvaluator, amounts: Sequence[float]) -> Estimate:
+    """What the amounts of a model's answers add up to."""
     value = sum(amounts) * evaluator.weight
     if evaluator.score_of(value).counts_answers:
-        low, high = (len(amounts) * bound for bound in wilson_interval(value, len(amounts)))
+        low, high = (len(amounts) * bound for bound in wilson_interval(round(value), len(amounts)))
     else:
         low, high = mean_interval(amounts)
         low = max(low, 0.0)
+    return Estimate(value, low, high)
+
+
+def paired_change(evaluator: AnswerEvaluator, base: Sequence[float], edited: Sequence[float]) -> Estimate:
+    """What the edit made of the amounts of two models' answers to the same prompts."""
+    differences = [after - before for before, after in zip(base, edited, strict=True)]
+    value = sum(differences) * evaluator.weight
+    if evaluator.score_of(value).counts_answers:
+        pairs = Counter((bool(before), bool(after)) for before, after in zip(base, edited, strict=True))
+        table = [pairs[cell] for cell in ((True, True), (False, True), (True, False), (False, False))]
+        low, high = (len(differences) * bound for bound in paired_interval(*table))
+    else:
+        low, high = mean_interval(differences)
     return Estimate(value, low, high)
 
 

@@ -75,6 +75,7 @@ class HeldOutBehavior:
     at: tuple[AtLength, ...]
     base: Answers
     edited: Answers
+    change: Estimate | None = None
 
     @property
     def label(self) -> str:
@@ -126,6 +127,7 @@ class HeldOut:
                 tuple(AtLength(at["tokens"], Estimate(**at["base"]), Estimate(**at["edited"])) for at in own["at"]),
                 Answers(**own["base"]),
                 Answers(**own["edited"]),
+                None if own.get("change") is None else Estimate(**own["change"]),
             )
             for own in data["behaviors"]
         )

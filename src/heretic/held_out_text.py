@@ -82,12 +82,23 @@ def _behavior_rows(behavior: HeldOutBehavior, tokens: int) -> list[tuple[str, st
     ]
     return [
         *rows,
+        *_change_rows(behavior),
         ("words of an answer", f"{base.words:.1f}", f"{edited.words:.1f}", str(n)),
         (f"cut at {tokens} tokens", f"{base.cut}/{n}", f"{edited.cut}/{n}", str(n)),
         *_refusal_rows(behavior),
         ("degenerate answers", _kinds(behavior, False), _kinds(behavior, True), str(n)),
         ("perplexity (unedited model)", f"{base.perplexity:.2f}", f"{edited.perplexity:.2f}", str(n)),
     ]
+
+
+def _change_rows(behavior: HeldOutBehavior) -> list[tuple[str, str, str, str]]:
+    """What became of the same prompts' answers."""
+    change = behavior.change
+    if change is None:
+        return []
+    digits = 2 if behavior.unit else 0
+    interval = f"(95 %: {change.low:+.{digits or 1}f} to {change.high:+.{digits or 1}f})"
+    return [("  change, in pairs", "", f"{change.value:+.{digits}f} {interval}", str(behavior.n))]
 
 
 def _refusal_rows(behavior: HeldOutBehavior) -> list[tuple[str, str, str, str]]:

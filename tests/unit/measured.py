@@ -36,7 +36,7 @@ def held_out(tokens: int = 200) -> HeldOut:
         AtLength(tokens, Estimate(92, 85.0, 95.9), Estimate(8, 4.1, 15.0)),
     )
     base, edited = Answers(24.5, 1, 0, 0, 0, 1.8), Answers(120.3, 40, 1, 2, 0, 3.4)
-    behavior = HeldOutBehavior("refusal", REFUSALS, "", 100, at, base, edited)
+    behavior = HeldOutBehavior("refusal", REFUSALS, "", 100, at, base, edited, Estimate(-84, -89.6, -74.7))
     return HeldOut(
         tokens,
         (behavior,),

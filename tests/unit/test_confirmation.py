@@ -9,15 +9,18 @@ from typing import Any
 import optuna
 import pytest
 import torch
+from scipy import stats
 
 from heretic.config import Settings
-from heretic.confirmation import Confirmation, perplexity
+from heretic.confirmation import Confirmation, estimate, paired_change, perplexity
 from heretic.edits.plan import EditPlan, Normalization, Schedule, Scope
+from heretic.evaluation.intervals import paired_interval
 from heretic.held_out import HeldOut
 from heretic.held_out_text import sections, table
 from heretic.models.fingerprint import parameter_fingerprint
 from heretic.observability.events import Event, HeldOutMeasured, PromptsLoaded, Warned, subscribed
 from heretic.prompts.sources import load_prompt_set
+from heretic.score import Score
 from heretic.search.record import TrialRecord, TrialState
 from heretic.search.storage import open_study
 from heretic.session import Session
@@ -117,6 +120,9 @@ def test_the_edit_is_measured_and_the_model_left_as_it_was(bench: Workbench) -> 
     assert last.base.value == 8  # the toy was trained to decline all of these
     assert last.edited.value < last.base.value
     assert last.edited.low <= last.edited.value <= last.edited.high
+    assert behavior.change is not None
+    assert behavior.change.value == last.edited.value - last.base.value
+    assert behavior.change.low <= behavior.change.value <= behavior.change.high
     first, sequence = found.kl
     assert (first.details["mode"], sequence.details["mode"]) == ("first", "sequence")
     assert first.value > 0
@@ -128,6 +134,8 @@ def test_the_edit_is_measured_and_the_model_left_as_it_was(bench: Workbench) -> 
 def test_no_edit_changes_nothing(bench: Workbench) -> None:
     found, examples = Confirmation(bench).confirm([])
     (behavior,) = found.behaviors
+    assert behavior.change is not None
+    assert behavior.change.value == 0
     assert behavior.base == behavior.edited
     assert all(at.base == at.edited for at in behavior.at)
     assert [score.value for score in found.kl] == pytest.approx([0.0, 0.0], abs=1e-6)
@@ -201,11 +209,51 @@ def test_prompts_that_were_used_before_are_reported(bench: Workbench, events: li
     assert any("8 of 8 bad_held_out_prompts were used before" in e.message for e in events if isinstance(e, Warned))
 
 
+class Amounts:
+    """An evaluator's weight and score, where amounts are means or answers are counted."""
+
+    def __init__(self, unit: str, n: int) -> None:
+        self.unit, self.weight = unit, 1 / n if unit else 1.0
+
+    def score_of(self, value: float) -> Score:
+        return Score("it", value, 4, 0.0, {}, self.unit)
+
+
+def test_the_change_is_one_of_pairs() -> None:
+    """Amounts that differ much from prompt to prompt, and all fall by nearly the same."""
+    base, edited = [10.0, 200.0, 50.0, 400.0], [8.0, 197.0, 48.0, 397.0]
+    words: Any = Amounts("words", 4)
+    change = paired_change(words, base, edited)
+    assert change.value == pytest.approx(-2.5)
+    expected = stats.ttest_rel(edited, base).confidence_interval(0.95)
+    assert (change.low, change.high) == pytest.approx((expected.low, expected.high))
+    assert change.high < 0
+    # Apart, the two means could be anything.
+    assert estimate(words, edited).high > estimate(words, base).low
+
+    refusals: Any = Amounts("", 4)
+    change = paired_change(refusals, [1.0, 1.0, 0.0, 1.0], [0.0, 0.0, 1.0, 0.0])
+    assert change.value == -2
+    assert (change.low, change.high) == pytest.approx([4 * end for end in paired_interval(0, 1, 3, 0)])
+
+
+def test_folders_of_earlier_versions_have_no_change(bench: Workbench) -> None:
+    found, _examples = Confirmation(bench).confirm([])
+    stored = found.to_json()
+    del stored["behaviors"][0]["change"]
+    old = HeldOut.from_json(stored)
+    assert old.behaviors[0].change is None
+    assert len(table(old)) == len(table(found)) - 1
+
+
 def test_the_table_has_a_row_for_every_length(bench: Workbench) -> None:
     found, _examples = Confirmation(bench).confirm(bench.edits(PLAN))
     rows = table(found)
     assert [row[0] for row in rows[:3]] == [f"refusals at {tokens} tokens" for tokens in (12, 30, 40)]
     assert rows[2][1] == "8/8"
+    assert found.behaviors[0].change is not None
+    assert rows[3][0] == "  change, in pairs"
+    assert rows[3][2].startswith(f"{found.behaviors[0].change.value:+.0f} (95 %: -")
     assert all(len(row) == 4 for row in rows)
 
 

@@ -2,14 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import sqrt
 from typing import Any
 
 from scipy.stats import binomtest
 
 from heretic.capability_text import OVERALL
-
-CONFIDENCE = 0.95
+from heretic.evaluation.intervals import paired_interval, wilson_interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +67,9 @@ class PairedAnswers:
             "name": self.name,
             "n": self.count,
             "base": self.base,
-            "base_interval": list(wilson(self.both + self.became_wrong, self.count)),
+            "base_interval": list(wilson_interval(self.both + self.became_wrong, self.count)),
             "edited": self.edited,
-            "edited_interval": list(wilson(self.both + self.became_right, self.count)),
+            "edited_interval": list(wilson_interval(self.both + self.became_right, self.count)),
             "difference": self.difference,
             "interval": list(self.interval),
             "p_value": self.p_value,
@@ -79,57 +77,6 @@ class PairedAnswers:
             "became_wrong": self.became_wrong,
             "changed": self.changed,
         }
-
-
-def wilson(successes: int, count: int) -> tuple[float, float]:
-    """95 % Wilson score interval of a share."""
-    interval = binomtest(successes, count).proportion_ci(CONFIDENCE, method="wilson")
-    return float(interval.low), float(interval.high)
-
-
-def paired_interval(both: int, only_second: int, only_first: int, neither: int) -> tuple[float, float]:
-    """95 % confidence interval of the second share minus the first, both of the same items.
-
-    Wilson intervals of the two shares, joined by "square and add" with their correlation: method 10 of Newcombe,
-    "Improved confidence intervals for the difference between binomial proportions based on paired data", Statistics in
-    Medicine 17 (1998), doi:10.1002/(SICI)1097-0258(19981130)17:22<2635::AID-SIM954>3.0.CO;2-C. Unlike percentiles of a
-    bootstrap it holds for few items, and has a width where nothing changed.
-
-    Args:
-        both: Successes of both.
-        only_second: Successes of the second alone.
-        only_first: Successes of the first alone.
-        neither: The rest.
-
-    Raises:
-        ZeroDivisionError: There are no items.
-    """
-    count = both + only_second + only_first + neither
-    first, second = both + only_first, both + only_second
-    share1, share2 = first / count, second / count
-    (low1, high1), (low2, high2) = wilson(first, count), wilson(second, count)
-    correlation = _correlation(both, only_second, only_first, neither)
-    difference = share2 - share1
-
-    def joined(down: float, up: float) -> float:
-        # Rounding may leave a negative number where the correlation is 1.
-        return sqrt(max(down**2 - 2 * correlation * down * up + up**2, 0.0))
-
-    low = difference - joined(share2 - low2, high1 - share1)
-    high = difference + joined(high2 - share2, share1 - low1)
-    return max(low, -1.0), min(high, 1.0)
-
-
-def _correlation(both: int, only_second: int, only_first: int, neither: int) -> float:
-    """The phi coefficient of a 2x2 table, towards 0 where it is positive (Newcombe's continuity correction)."""
-    count = both + only_second + only_first + neither
-    margins = (both + only_first) * (only_second + neither) * (both + only_second) * (only_first + neither)
-    if margins == 0:
-        return 0.0
-    determinant = float(both * neither - only_second * only_first)
-    if determinant > 0:
-        determinant = max(determinant - count / 2, 0.0)
-    return determinant / sqrt(margins)
 
 
 @dataclass(frozen=True, slots=True)

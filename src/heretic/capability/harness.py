@@ -16,8 +16,8 @@ from typing import Any
 
 from scipy.stats import ttest_rel
 
-from heretic.capability.comparison import CONFIDENCE, paired_interval
 from heretic.errors import ConfigurationError, HereticError, causes, first_line
+from heretic.evaluation.intervals import CONFIDENCE, paired_interval
 from heretic.models.runner import ModelRunner
 from heretic.prompts.tables import READING_ERRORS
 

@@ -1,16 +1,14 @@
-"""95 % intervals of measured numbers. Pure."""
+"""95 % intervals of measured numbers, and of what changed in pairs. Pure."""
 
 import math
 from collections.abc import Sequence
-from statistics import NormalDist
 
 from scipy import stats
 
-_LEVEL = 0.95
-_NORMAL_QUANTILE = NormalDist().inv_cdf((1 + _LEVEL) / 2)
+CONFIDENCE = 0.95
 
 
-def wilson_interval(count: float, total: int) -> tuple[float, float]:
+def wilson_interval(count: int, total: int) -> tuple[float, float]:
     """95 % interval of a proportion, by Wilson's score method (Wilson 1927), which holds at 0 and at small counts.
 
     Args:
@@ -20,12 +18,8 @@ def wilson_interval(count: float, total: int) -> tuple[float, float]:
     Returns:
         Lower and upper bound, 0 to 1.
     """
-    z = _NORMAL_QUANTILE
-    share = count / total
-    center = share + z * z / (2 * total)
-    spread = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    scale = 1 + z * z / total
-    return max((center - spread) / scale, 0.0), min((center + spread) / scale, 1.0)
+    interval = stats.binomtest(count, total).proportion_ci(CONFIDENCE, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def mean_interval(amounts: Sequence[float]) -> tuple[float, float]:
@@ -41,5 +35,50 @@ def mean_interval(amounts: Sequence[float]) -> tuple[float, float]:
     error = 0.0
     if len(amounts) > 1:
         variance = math.fsum((amount - mean) ** 2 for amount in amounts) / (len(amounts) - 1)
-        error = math.sqrt(variance / len(amounts)) * float(stats.t.ppf((1 + _LEVEL) / 2, len(amounts) - 1))
+        error = math.sqrt(variance / len(amounts)) * float(stats.t.ppf((1 + CONFIDENCE) / 2, len(amounts) - 1))
     return mean - error, mean + error
+
+
+def paired_interval(both: int, only_second: int, only_first: int, neither: int) -> tuple[float, float]:
+    """95 % confidence interval of the second share minus the first, both of the same items.
+
+    Wilson intervals of the two shares, joined by "square and add" with their correlation: method 10 of Newcombe,
+    "Improved confidence intervals for the difference between binomial proportions based on paired data", Statistics in
+    Medicine 17 (1998), doi:10.1002/(SICI)1097-0258(19981130)17:22<2635::AID-SIM954>3.0.CO;2-C. Unlike percentiles of a
+    bootstrap it holds for few items, and has a width where nothing changed.
+
+    Args:
+        both: Successes of both.
+        only_second: Successes of the second alone.
+        only_first: Successes of the first alone.
+        neither: The rest.
+
+    Raises:
+        ZeroDivisionError: There are no items.
+    """
+    count = both + only_second + only_first + neither
+    first, second = both + only_first, both + only_second
+    share1, share2 = first / count, second / count
+    (low1, high1), (low2, high2) = wilson_interval(first, count), wilson_interval(second, count)
+    correlation = _correlation(both, only_second, only_first, neither)
+    difference = share2 - share1
+
+    def joined(down: float, up: float) -> float:
+        # Rounding may leave a negative number where the correlation is 1.
+        return math.sqrt(max(down**2 - 2 * correlation * down * up + up**2, 0.0))
+
+    low = difference - joined(share2 - low2, high1 - share1)
+    high = difference + joined(high2 - share2, share1 - low1)
+    return max(low, -1.0), min(high, 1.0)
+
+
+def _correlation(both: int, only_second: int, only_first: int, neither: int) -> float:
+    """The phi coefficient of a 2x2 table, towards 0 where it is positive (Newcombe's continuity correction)."""
+    count = both + only_second + only_first + neither
+    margins = (both + only_first) * (only_second + neither) * (both + only_second) * (only_first + neither)
+    if margins == 0:
+        return 0.0
+    determinant = float(both * neither - only_second * only_first)
+    if determinant > 0:
+        determinant = max(determinant - count / 2, 0.0)
+    return determinant / math.sqrt(margins)

@@ -131,7 +131,7 @@ def score_interval(score: Score) -> tuple[float, float] | None:
     """95 % interval of a score that counts prompts, as counts; None for other scores."""
     if not score.counts_answers or score.n < 1:
         return None
-    low, high = wilson_interval(score.value, score.n)
+    low, high = wilson_interval(round(score.value), score.n)
     return low * score.n, high * score.n
 
 

@@ -1,63 +1,11 @@
 """The statistics agree with published examples, hold what they promise, and count what they say."""
 
 import json
-import math
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from heretic.capability.comparison import OVERALL, compare_answers, paired_interval, wilson
-
-
-@pytest.mark.parametrize(
-    ("table", "low", "high"),
-    [
-        # Newcombe (1998), example with 20, 12, 2 and 16 pairs.
-        ((20, 12, 2, 16), 0.0562, 0.3292),
-        # Airway hyper-responsiveness (Bentur et al. 2009), as in Fagerland, Lydersen and Laake (2014).
-        ((1, 7, 1, 12), 0.026, 0.507),
-    ],
-)
-def test_published_intervals(table, low, high):
-    digits = 4 if low == 0.0562 else 3
-    assert [round(end, digits) for end in paired_interval(*table)] == [low, high]
-    both, second, first, neither = table
-    assert [round(end, digits) for end in paired_interval(both, first, second, neither)] == [-high, -low]
-
-
-def test_wilson_interval_of_a_textbook_example():
-    # 81 of 263, Newcombe (1998), "Two-sided confidence intervals for the single proportion".
-    assert [round(end, 4) for end in wilson(81, 263)] == [0.2553, 0.3662]
-
-
-counts = st.integers(0, 40)
-
-
-@given(counts, counts, counts, counts)
-def test_an_interval_holds_its_difference_and_is_never_empty(both, second, first, neither):
-    total = both + second + first + neither
-    if total == 0:
-        return
-    low, high = paired_interval(both, second, first, neither)
-    assert -1 <= low <= (second - first) / total + 1e-12
-    assert (second - first) / total - 1e-12 <= high <= 1
-    assert high > low
-
-
-@pytest.mark.parametrize("shares", [(0.6, 0.05, 0.1, 0.25), (0.4, 0.1, 0.2, 0.3), (0.3, 0.05, 0.25, 0.4)])
-def test_the_interval_covers_the_truth_at_least_95_times_in_100(shares):
-    """Exact probability over all tables of 14 pairs."""
-    total, covered = 14, 0.0
-    for both in range(total + 1):
-        for second in range(total - both + 1):
-            for first in range(total - both - second + 1):
-                table = (both, second, first, total - both - second - first)
-                low, high = paired_interval(*table)
-                if low <= shares[1] - shares[2] <= high:
-                    ways = math.factorial(total) / math.prod(math.factorial(count) for count in table)
-                    covered += ways * math.prod(share**count for share, count in zip(shares, table, strict=True))
-    assert 0.945 <= covered < 1
+from heretic.capability.comparison import OVERALL, compare_answers
+from heretic.evaluation.intervals import paired_interval, wilson_interval
 
 
 def test_answers_are_counted_by_category_and_in_all():
@@ -97,6 +45,6 @@ def test_json_has_everything():
     assert {**category, "name": OVERALL} == given_back["overall"]
     assert (category["n"], category["base"], category["edited"], category["difference"]) == (2, 1.0, 0.5, -0.5)
     assert (category["became_wrong"], category["became_right"], category["changed"]) == (1, 0, 1)
-    assert category["base_interval"] == list(wilson(2, 2))
-    assert category["edited_interval"] == list(wilson(1, 2))
+    assert category["base_interval"] == list(wilson_interval(2, 2))
+    assert category["edited_interval"] == list(wilson_interval(1, 2))
     assert category["interval"] == list(paired_interval(1, 0, 1, 0))

@@ -8,9 +8,9 @@ import pytest
 import torch
 from tests.unit.models.pico_runner import make_runner
 
-from heretic.capability.comparison import paired_interval
 from heretic.capability.harness import Measure, check_benchmarks, compare_measures, measures_of, run_benchmarks
 from heretic.errors import ConfigurationError, HereticError
+from heretic.evaluation.intervals import paired_interval
 
 
 def results(values, filter_name="none", stderr: object = 0.1):

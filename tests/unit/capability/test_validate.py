@@ -8,12 +8,12 @@ from tests.unit.capability.small_questions import answering, write_questions
 from tests.unit.models.pico_runner import make_runner
 
 from heretic.capability import harness, validate
-from heretic.capability.comparison import paired_interval
 from heretic.capability.harness import Measure
 from heretic.capability.questions import load_questions
 from heretic.capability.validate import CapabilityCheck, check_capability, wants_validation
 from heretic.config import Settings
 from heretic.errors import ConfigurationError, ModelError, OutOfMemoryError, PromptError, TrialFailed
+from heretic.evaluation.intervals import paired_interval
 from heretic.export.capability_card import capability_lines
 from heretic.interface import capability_lines as shown_lines
 from heretic.observability.events import CapabilityMeasured, CapabilityStarted, Warned, subscribed

@@ -1,9 +1,13 @@
 """Intervals against published values and against scipy's own."""
 
+import math
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
-from heretic.evaluation.intervals import mean_interval, wilson_interval
+from heretic.evaluation.intervals import mean_interval, paired_interval, wilson_interval
 
 
 def test_wilson_against_published_values() -> None:
@@ -21,3 +25,48 @@ def test_mean_against_scipy() -> None:
 @pytest.mark.parametrize("amounts", [[3.0], [2.0, 2.0, 2.0]])
 def test_no_spread(amounts: list[float]) -> None:
     assert mean_interval(amounts) == pytest.approx((amounts[0], amounts[0]))
+
+
+@pytest.mark.parametrize(
+    ("table", "low", "high"),
+    [
+        # Newcombe (1998), example with 20, 12, 2 and 16 pairs.
+        ((20, 12, 2, 16), 0.0562, 0.3292),
+        # Airway hyper-responsiveness (Bentur et al. 2009), as in Fagerland, Lydersen and Laake (2014).
+        ((1, 7, 1, 12), 0.026, 0.507),
+    ],
+)
+def test_published_paired_intervals(table: tuple[int, int, int, int], low: float, high: float) -> None:
+    digits = 4 if low == 0.0562 else 3
+    assert [round(end, digits) for end in paired_interval(*table)] == [low, high]
+    both, second, first, neither = table
+    assert [round(end, digits) for end in paired_interval(both, first, second, neither)] == [-high, -low]
+
+
+counts = st.integers(0, 40)
+
+
+@given(counts, counts, counts, counts)
+def test_an_interval_holds_its_difference_and_is_never_empty(both: int, second: int, first: int, neither: int) -> None:
+    total = both + second + first + neither
+    if total == 0:
+        return
+    low, high = paired_interval(both, second, first, neither)
+    assert -1 <= low <= (second - first) / total + 1e-12
+    assert (second - first) / total - 1e-12 <= high <= 1
+    assert high > low
+
+
+@pytest.mark.parametrize("shares", [(0.6, 0.05, 0.1, 0.25), (0.4, 0.1, 0.2, 0.3), (0.3, 0.05, 0.25, 0.4)])
+def test_the_interval_covers_the_truth_at_least_95_times_in_100(shares: tuple[float, ...]) -> None:
+    """Exact probability over all tables of 14 pairs."""
+    total, covered = 14, 0.0
+    for both in range(total + 1):
+        for second in range(total - both + 1):
+            for first in range(total - both - second + 1):
+                table = (both, second, first, total - both - second - first)
+                low, high = paired_interval(*table)
+                if low <= shares[1] - shares[2] <= high:
+                    ways = math.factorial(total) / math.prod(math.factorial(count) for count in table)
+                    covered += ways * math.prod(share**count for share, count in zip(shares, table, strict=True))
+    assert 0.945 <= covered < 1
