@@ -6,7 +6,7 @@ from heretic.config import Settings
 from heretic.errors import ModelError, TrialFailed
 from heretic.measuring import check_behaviors, load_readers, make_evaluators
 from heretic.models.layout import find_layout
-from heretic.models.loader import load_model
+from heretic.models.loader import load_model, open_checkpoint
 from heretic.models.runner import ModelRunner
 from heretic.observability.events import BaselineMeasured, ModelCompared, emit
 from heretic.prompts.sets import load_prompts
@@ -21,22 +21,25 @@ def compare(settings: Settings, name: str) -> Scores:
 
     Raises:
         ModelError: The two models do not share a vocabulary, or the edited one's logits are not finite.
+        UserError: The edited model's files are not those of its manifest.
     """
     prompts = load_prompts(settings)
     check_behaviors(settings, prompts)
+    # Before the base is loaded and measured, so that an edited model that cannot be used is said at once.
+    checkpoint = open_checkpoint(name, settings)
     readers = load_readers(settings, prompts)
     base = load_runner(settings, settings.model or "", prompts)
+    if checkpoint.tokenizer.get_vocab() != base.loaded.tokenizer.get_vocab():
+        raise ModelError(
+            f"{name} and {settings.model} have different vocabularies, so their predictions cannot be compared; name "
+            "the model that it was made from with --model."
+        )
     started = time.perf_counter()
     behaviors, kl = make_evaluators(settings, base, prompts, readers)
     kl.remember()
     seconds = time.perf_counter() - started
     emit(BaselineMeasured(tuple(own.baseline for own in behaviors), kl.baseline.n, seconds))
-    loaded = load_model(name, settings)
-    if loaded.tokenizer.get_vocab() != base.loaded.tokenizer.get_vocab():
-        raise ModelError(
-            f"{name} and {settings.model} have different vocabularies, so their predictions cannot be compared; name "
-            "the model that it was made from with --model."
-        )
+    loaded = load_model(name, settings, checkpoint)
     edited = ModelRunner(loaded, find_layout(loaded.model), base.formatter, base.calibration)
     for own in (*behaviors, kl):
         own.runner = edited

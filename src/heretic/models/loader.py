@@ -73,28 +73,23 @@ class LoadingSettings(Protocol):
         """Whether files are compared with the model's manifest."""
 
 
-def load_model(name: str, settings: LoadingSettings) -> LoadedModel:
-    """Load a model with the first dtype of the chain that works.
-
-    A dtype works when the model generates with it and all logits are finite. Emits ModelLoading and DtypeRejected for
-    each attempt, and ModelLoaded.
+def open_checkpoint(name: str, settings: LoadingSettings) -> Checkpoint:
+    """What is read of a model before its weights; its files are verified here.
 
     Args:
         name: ``demo``, a folder, a .gguf file, or a hub id; a folder of that name wins over the hub.
         settings: See config.sections.ModelSection.
 
     Raises:
-        ModelError: The model cannot be loaded; at once where no dtype can mend the failure.
+        ModelError: There is no such model, or it cannot be loaded whatever the dtype.
         UserError: Its files are not those of its manifest.
     """
     location = locate(name)
     quieten_libraries(show_downloads=location.is_hub and sys.stderr.isatty())
     if location.gguf_file is not None and settings.quantization != "none":
         raise ModelError(f"{name} is dequantised when it is loaded; use --quantization none with a GGUF file.")
-    device = pick_device(settings.device)
-    started = time.perf_counter()
     try:
-        checkpoint = read_checkpoint(
+        return read_checkpoint(
             location,
             settings.model_revision,
             settings.trust_remote_code,
@@ -107,6 +102,26 @@ def load_model(name: str, settings: LoadingSettings) -> LoadedModel:
             raise
         reason = diagnosis.reason
         raise ModelError(reason if diagnosis.is_final else f"{name} cannot be loaded: {reason}.") from error
+
+
+def load_model(name: str, settings: LoadingSettings, checkpoint: Checkpoint | None = None) -> LoadedModel:
+    """Load a model with the first dtype of the chain that works.
+
+    A dtype works when the model generates with it and all logits are finite. Emits ModelLoading and DtypeRejected for
+    each attempt, and ModelLoaded.
+
+    Args:
+        name: See `open_checkpoint`.
+        settings: See config.sections.ModelSection.
+        checkpoint: What `open_checkpoint` gave, where that was called before.
+
+    Raises:
+        ModelError: The model cannot be loaded; at once where no dtype can mend the failure.
+        UserError: Its files are not those of its manifest.
+    """
+    device = pick_device(settings.device)
+    started = time.perf_counter()
+    checkpoint = checkpoint or open_checkpoint(name, settings)
     rejected: list[tuple[str, str]] = []
     tried: set[str] = set()
     for entry in settings.dtypes:
