@@ -146,13 +146,15 @@ def _command_line(known: argparse.Namespace) -> Layer:
 
 def _layers(known: argparse.Namespace, environment: Mapping[str, str], folder: Path) -> list[Layer]:
     """Command line, environment, configuration file, of which only what concerns the study has to be right."""
-    layers = [_command_line(known), environment_layer(environment)]
+    names = [SETTINGS[name].variable for name in ("storage", "study_name")]
+    own = {variable: value for variable, value in environment.items() if variable.upper() in names}
+    layers = [_command_line(known), environment_layer(own)]
     path = folder / expanded(known.config or DEFAULT_FILE)
     if known.config is not None or path.exists():
-        file = file_layer(path, known.config or DEFAULT_FILE)
-        if file.problems:
-            raise ConfigurationError(file.problems[0])
-        layers.append(file)
+        layers.append(file_layer(path, known.config or DEFAULT_FILE))
+    problem = next((problem for layer in layers for problem in layer.problems), None)
+    if problem is not None:
+        raise ConfigurationError(problem)
     return layers
 
 

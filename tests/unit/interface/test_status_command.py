@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 from tests.unit.search.studies import IDENTITY, SPACE, record, url_of
 
+from heretic.config.load import load_settings
 from heretic.errors import ConfigurationError
 from heretic.interface.status_arguments import StatusArguments, read_status_arguments
 from heretic.interface.status_command import run_status
@@ -59,6 +60,21 @@ def test_what_cannot_be_used_is_one_sentence(tmp_path: Path, argv: list[str], me
         read(*argv, folder=tmp_path)
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("variable", ["HERETIC_STUDY_NAME", "HERETIC_STORAGE"])
+def test_a_variable_that_is_no_text_is_refused_as_by_a_run(tmp_path: Path, variable: str) -> None:
+    environment = {variable: "caf\udce9", "HERETIC_MODEL": "\udce9"}
+    with pytest.raises(ConfigurationError) as of_a_run:
+        load_settings([], {variable: environment[variable]}, tmp_path)
+    # Also where the command line wins, as there.
+    for argv in ([], ["--study-name", "line", "--storage", "sqlite:///line.db"]):
+        with pytest.raises(ConfigurationError) as raised:
+            read(*argv, folder=tmp_path, environment=environment)
+        assert str(raised.value) == str(of_a_run.value)
+        assert variable in str(raised.value)
+    # What is wrong with other variables is no reason not to look.
+    assert read(folder=tmp_path, environment={"HERETIC_MODEL": "\udce9"}).study_name == "heretic_study"
 
 
 @pytest.fixture
