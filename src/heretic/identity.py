@@ -87,7 +87,9 @@ def kept_refinement(
     """Looks up whether a study keeps the refinement of these directions, found in just this way."""
 
     def find(directions: DirectionSet) -> DirectionSet | None:
-        if kept is None or dict(kept.identity) != direction_identity(settings, runner, prompts, directions):
+        if kept is None:
+            return None
+        if not direction_identity(settings, runner, prompts, directions).items() <= kept.identity.items():
             return None
         return replace(kept.directions, provenance=directions.provenance).to(directions.vectors.device)
 

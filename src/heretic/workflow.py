@@ -19,7 +19,6 @@ from heretic.export.direction_file import check_directions_file
 from heretic.export.hub import check_repository
 from heretic.export.manifest import read_manifest
 from heretic.extraction.find import refinement_options
-from heretic.identity import direction_identity
 from heretic.integrity import check_folder
 from heretic.models.location import locate
 from heretic.observability.events import RunStarted, StudyOpened, Warned, emit
@@ -100,8 +99,7 @@ def keep_refinement(bench: Workbench, study: optuna.Study) -> None:
     """Store refined directions with the study, so that all its trials rest on the same ones."""
     settings = bench.settings
     if refinement_options(settings) is not None and not settings.load_directions:
-        aspects = direction_identity(settings, bench.runner, bench.prompts, bench.directions)
-        keep_directions(study, settings.storage, KeptDirections(aspects, bench.directions))
+        keep_directions(study, settings.storage, KeptDirections(bench.identity, bench.directions))
 
 
 def check_destinations(settings: Settings) -> None:

@@ -212,7 +212,8 @@ def test_what_was_refined_is_not_refined_again(runner: ModelRunner, monkeypatch:
             return obtain_directions(chosen, runner, TARGET, PROMPT_SET, fingerprint, known).directions, seen
 
     first, _seen = found(None)
-    kept = KeptDirections(direction_identity(settings, runner, SETS, first), first)
+    # Kept with the whole identity of their study, of which other aspects do not matter to directions.
+    kept = KeptDirections({**direction_identity(settings, runner, SETS, first), "objective": "another"}, first)
     again, seen = found(kept)
     assert len(refined) == 1
     assert any(isinstance(event, RefinementKept) for event in seen)

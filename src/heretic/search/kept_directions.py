@@ -28,7 +28,7 @@ class KeptDirections:
     """Directions with what they depend on.
 
     Attributes:
-        identity: Model, prompts and method, by aspect; others need other directions.
+        identity: That of the study they were kept with; where model, prompts or method are others, so are directions.
         directions: In host memory, without their provenance.
     """
 
