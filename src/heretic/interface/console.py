@@ -7,11 +7,12 @@ from types import TracebackType
 from rich.console import Console
 from rich.text import Text
 
-from heretic.interface import capability_lines, held_out_lines, lines
+from heretic.interface import capability_lines, held_out_lines, lines, score_lines
 from heretic.interface.formatting import clean, clean_line, hang, plural, trial_number
-from heretic.interface.lines import loading_hint, parameter_text, trial_line
+from heretic.interface.lines import loading_hint
 from heretic.interface.progress import Best, GradientProgress, ProgressBar, SearchProgress
 from heretic.interface.rows import Row, rows
+from heretic.interface.score_lines import parameter_text, trial_line
 from heretic.interface.watch_lines import detail_rows, library_text
 from heretic.observability import events
 from heretic.observability.levels import LEVELS, level_of
@@ -20,7 +21,7 @@ from heretic.score import WITHOUT_REFUSAL, behaviors_of
 LABEL_WIDTH = 15
 _DETAIL_INDENT = 4
 _PIPE_SUMMARIES = 10
-LINES = (lines, held_out_lines, capability_lines)
+LINES = (lines, score_lines, held_out_lines, capability_lines)
 """Modules that register rows of events."""
 _COUNTED_NOUNS = {WITHOUT_REFUSAL: "answers without refusal"}
 

@@ -12,8 +12,8 @@ from tests.unit.measured import counted, divergence, held_out, measured, without
 from heretic.capability.comparison import compare_answers
 from heretic.capability.harness import ComparedMeasure
 from heretic.interface.console import ConsoleReporter
-from heretic.interface.lines import same_kl
 from heretic.interface.rows import rows
+from heretic.interface.score_lines import same_kl
 from heretic.observability import events
 
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
