@@ -8,8 +8,8 @@ from prompt_toolkit import PromptSession
 from prompt_toolkit.history import InMemoryHistory
 
 from heretic.errors import HereticError
+from heretic.interface.asking import require_terminal
 from heretic.interface.formatting import clean
-from heretic.interface.picker import require_terminal
 
 Message = dict[str, str]
 Stream = Callable[[list[Message]], Iterator[str]]

@@ -8,6 +8,7 @@ from heretic.export.content import ExportFormat
 from heretic.export.hub import check_repository
 from heretic.file_names import expanded, safe_name
 from heretic.interface import picker
+from heretic.interface.asking import forget_typed_ahead
 from heretic.interface.chat import chat_loop
 from heretic.interface.formatting import trial_number
 from heretic.interface.picker import Action, MoreTrials, Quit
@@ -22,14 +23,14 @@ def choose(session: Session) -> None:
     Raises:
         SelectionError: There is no terminal to ask in, or no finished trial.
     """
-    picker.forget_typed_ahead()
+    forget_typed_ahead()
     while True:
         answer = picker.pick_trial(session.front, session.suggested if session.front else None, session.result.complete)
         if isinstance(answer, Quit):
             return
         if isinstance(answer, MoreTrials):
             session.search(answer.count)
-            picker.forget_typed_ahead()
+            forget_typed_ahead()
             continue
         if not use_trial(session, answer):
             return

@@ -1,26 +1,23 @@
 """The questions a person answers at the end of a search: which trial, what to do with it, where to save it.
 
-Pure functions (`trial_rows`, `check_*`, `timestamped_name`) make what is listed; the rest hands it to questionary.
-Ctrl+C, Ctrl+D and Esc always mean "back", never a traceback.
+Pure functions (`trial_rows`, `check_*`, `timestamped_name`) make what is listed; the rest hands it to `asking.py`.
 """
 
 import os
 import shutil
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import questionary
-from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent, merge_key_bindings
-from prompt_toolkit.keys import Keys
-from questionary import Choice, Question, Separator
+from questionary import Choice, Separator
 
 from heretic.errors import SelectionError, StudyError
 from heretic.file_names import expanded
+from heretic.interface.asking import STYLE, ask, require_terminal, select, type_text
 from heretic.interface.formatting import clean_line, hang, kl_text, trial_number
 from heretic.search.claim import DamagedStudyError
 from heretic.search.record import TrialRecord
@@ -29,8 +26,6 @@ SaveFormat = Literal["merged", "adapter"]
 
 _BACK_HINT = "(arrows, Enter; Esc: back)"
 _QUIT_HINT = "(arrows, Enter; Esc: quit)"
-_AUTOMATIC = "Run again with --auto-select true --auto-select-path DIR to choose and save without being asked."
-_STYLE = questionary.Style([("disabled", "fg:ansibrightblack"), ("pointer", "bold"), ("highlighted", "bold")])
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,67 +140,6 @@ def timestamped_name(name: str, now: datetime) -> str:
 # Questions ------------------------------------------------------------------------------------------------------------
 
 
-def has_terminal() -> bool:
-    """Whether questions can be asked: both standard input and output are a terminal."""
-    return sys.stdin is not None and sys.stdin.isatty() and sys.stdout is not None and sys.stdout.isatty()
-
-
-def require_terminal(purpose: str, next_step: str = _AUTOMATIC) -> None:
-    """Refuse to ask where nobody can answer.
-
-    Args:
-        purpose: What would be asked, e.g. ``choose a trial``.
-        next_step: A sentence that says how to do without being asked.
-
-    Raises:
-        SelectionError: Standard input or output is no terminal.
-    """
-    if not has_terminal():
-        raise SelectionError(f"There is no terminal to {purpose} in. {next_step}")
-
-
-def forget_typed_ahead() -> None:
-    """Drop keys that were pressed while nothing was asked: an Enter during a long search chooses no trial."""
-    if sys.platform == "win32":
-        import msvcrt
-
-        while msvcrt.kbhit():
-            msvcrt.getwch()
-    elif has_terminal():
-        import termios
-
-        termios.tcflush(sys.stdin, termios.TCIFLUSH)
-
-
-def _ask(question: Question) -> Any:
-    """The answer, or None for Ctrl+C, Ctrl+D and Esc."""
-    bindings = KeyBindings()
-
-    # Eager, so that Esc does not wait for the second key of a combination; arrow keys arrive as keys of their own.
-    @bindings.add(Keys.Escape, eager=True)
-    def _(event: KeyPressEvent) -> None:
-        event.app.exit(exception=KeyboardInterrupt)
-
-    own = question.application.key_bindings
-    question.application.key_bindings = merge_key_bindings([own, bindings] if own is not None else [bindings])
-    try:
-        return question.unsafe_ask()
-    except (KeyboardInterrupt, EOFError):
-        return None
-
-
-def _select(message: str, choices: Sequence[Choice | Separator], hint: str, default: Choice | None = None) -> Any:
-    return _ask(
-        questionary.select(message, choices=list(choices), default=default, pointer=">", instruction=hint, style=_STYLE)
-    )
-
-
-def _text(message: str, default: str, check: Callable[[str], bool | str], hint: str | None = None) -> str | None:
-    question = message if hint is None else f"{message} {hint}"
-    answer = _ask(questionary.text(question, default=default, validate=check, style=_STYLE))
-    return None if answer is None else str(answer).strip()
-
-
 def ask_model() -> str | None:
     """Which model to edit; None where the person leaves.
 
@@ -213,7 +147,7 @@ def ask_model() -> str | None:
         SelectionError: No terminal.
     """
     require_terminal("ask for the model", "Name it on the command line, e.g. heretic --model demo.")
-    return _text("Which model?", "", check_model, "(hub name or folder; demo is the bundled toy model)\n ")
+    return type_text("Which model?", "", check_model, "(hub name or folder; demo is the bundled toy model)\n ")
 
 
 def pick_trial(
@@ -245,12 +179,12 @@ def pick_trial(
     by_number = {record.number: record for record in ordered}
     start = next((choice for choice in trials if suggested is not None and choice.value == suggested.number), trials[0])
     while True:
-        answer = _select(f"Which trial? {len(ordered)} best of {finished}", choices, _QUIT_HINT, start)
+        answer = select(f"Which trial? {len(ordered)} best of {finished}", choices, _QUIT_HINT, start)
         if answer in by_number:
             return by_number[answer]
         if answer != "more":
             return Quit()
-        count = _text("How many more trials?", "", check_count)
+        count = type_text("How many more trials?", "", check_count)
         if count is not None:
             return MoreTrials(int(count))
 
@@ -262,7 +196,7 @@ def pick_action(record: TrialRecord) -> Action:
         SelectionError: No terminal.
     """
     require_terminal("choose what to do")
-    answer = _select(
+    answer = select(
         f"{trial_title(record)}:",
         [
             Choice("Save the model to a folder", value=Action.SAVE),
@@ -284,8 +218,8 @@ def ask_benchmarks() -> list[str] | None:
         SelectionError: No terminal.
     """
     require_terminal("ask for benchmarks")
-    answer = _ask(
-        questionary.text("Benchmarks (tasks of lm_eval, by comma); empty for multiple-choice questions:", style=_STYLE)
+    answer = ask(
+        questionary.text("Benchmarks (tasks of lm_eval, by comma); empty for multiple-choice questions:", style=STYLE)
     )
     return None if answer is None else [name.strip() for name in str(answer).split(",") if name.strip()]
 
@@ -297,9 +231,9 @@ def ask_save_path(default: str | Path) -> Path | None:
         SelectionError: No terminal.
     """
     require_terminal("ask for the folder")
-    answer = _ask(
+    answer = ask(
         questionary.path(
-            "Save to which folder?", default=str(default), only_directories=True, validate=check_save_path, style=_STYLE
+            "Save to which folder?", default=str(default), only_directories=True, validate=check_save_path, style=STYLE
         )
     )
     return None if answer is None else save_path(str(answer))
@@ -318,7 +252,7 @@ def ask_format(adapter_possible: bool, reason: str) -> SaveFormat | None:
     require_terminal("choose the format")
     merged: SaveFormat = "merged"
     adapter: SaveFormat = "adapter"
-    answer = _select(
+    answer = select(
         "Save as what?",
         [
             Choice("Whole model with the edit in its weights", value=merged),
@@ -340,7 +274,7 @@ def ask_repository(default: str) -> tuple[str, bool] | None:
         SelectionError: No terminal.
     """
     require_terminal("ask for the repository")
-    name = _text("Which repository on the hub?", default, check_repository, "(user/name)")
+    name = type_text("Which repository on the hub?", default, check_repository, "(user/name)")
     if name is None:
         return None
     private = confirm("Keep it private?", True)
@@ -354,7 +288,7 @@ def confirm(question: str, default: bool) -> bool | None:
         SelectionError: No terminal.
     """
     require_terminal("ask for a confirmation")
-    answer = _ask(questionary.confirm(question, default=default, style=_STYLE))
+    answer = ask(questionary.confirm(question, default=default, style=STYLE))
     return None if answer is None else bool(answer)
 
 
@@ -375,7 +309,7 @@ def pick_study_conflict(name: str, reason: str, now: datetime | None = None) -> 
     )
     facts = f"The study {clean_line(name)} cannot go on: {clean_line(reason).rstrip('.')}."
     print(*hang("", facts, 0, shutil.get_terminal_size().columns - 1), sep="\n")
-    answer = _select(
+    answer = select(
         "What now?",
         [
             Choice(f"Start a new study, {new_name}", value="new"),
@@ -394,7 +328,7 @@ def set_aside(damage: DamagedStudyError) -> bool:
     """
     aside = damage.path.with_name(timestamped_name(f"{damage.path.name}.damaged", datetime.now()))
     print(*hang("", clean_line(str(damage)), 0, shutil.get_terminal_size().columns - 1), sep="\n")
-    answer = _select(
+    answer = select(
         "What now?",
         [
             Choice(f"Keep the file as {aside.name}, and start a new study", value="aside"),

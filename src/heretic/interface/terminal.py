@@ -4,9 +4,10 @@ import torch
 
 from heretic.config import LoadedSettings
 from heretic.errors import SearchOutOfMemoryError
+from heretic.interface.asking import has_terminal
 from heretic.interface.console import ConsoleReporter
 from heretic.interface.menu import choose
-from heretic.interface.picker import has_terminal, pick_study_conflict, set_aside
+from heretic.interface.picker import pick_study_conflict, set_aside
 from heretic.interface.watching import watched
 from heretic.models.devices import is_out_of_memory
 from heretic.models.memory import memory_ran_out

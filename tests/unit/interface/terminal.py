@@ -33,6 +33,6 @@ class Terminal:
 def pretended_terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
     drawn = io.StringIO()
     output = Vt100_Output(drawn, lambda: Size(rows=24, columns=80), enable_cpr=False)
-    monkeypatch.setattr("heretic.interface.picker.has_terminal", lambda: True)
+    monkeypatch.setattr("heretic.interface.asking.has_terminal", lambda: True)
     with create_pipe_input() as pipe, create_app_session(input=pipe, output=output):
         yield Terminal(pipe, drawn)

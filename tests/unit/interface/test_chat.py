@@ -181,7 +181,7 @@ def test_messages_cannot_change_the_conversation() -> None:
 
 
 def test_without_a_terminal_there_is_no_chat(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("heretic.interface.picker.has_terminal", lambda: False)
+    monkeypatch.setattr("heretic.interface.asking.has_terminal", lambda: False)
 
     with pytest.raises(SelectionError, match="terminal"):
         chat_loop(ScriptedModel(), None, "Trial 12")

@@ -11,7 +11,7 @@ from tests.unit.measured import counted, divergence, measured, words
 
 from heretic.edits.plan import EditPlan, Scope
 from heretic.errors import SelectionError
-from heretic.interface import picker
+from heretic.interface import asking, picker
 from heretic.interface.picker import Action, MoreTrials, Quit
 from heretic.search.record import TrialRecord, TrialState
 
@@ -290,7 +290,7 @@ def test_a_terminal_is_needed_for_input_and_output(
     monkeypatch.setattr("sys.stdin", None if stdin is None else Stream(stdin))
     monkeypatch.setattr("sys.stdout", Stream(stdout))
 
-    assert picker.has_terminal() is expected
+    assert asking.has_terminal() is expected
 
 
 @pytest.mark.parametrize(
@@ -309,7 +309,7 @@ def test_a_terminal_is_needed_for_input_and_output(
 def test_without_a_terminal_the_next_step_is_named(
     terminal: Terminal, monkeypatch: pytest.MonkeyPatch, question: str, next_step: str
 ) -> None:
-    monkeypatch.setattr("heretic.interface.picker.has_terminal", lambda: False)
+    monkeypatch.setattr("heretic.interface.asking.has_terminal", lambda: False)
     questions = {
         **QUESTIONS,
         "trial": lambda: picker.pick_trial(FRONT, MIDDLE, 40),
