@@ -41,7 +41,9 @@ def run_behaviors(arguments: BehaviorArguments) -> int:
 def pack_lines(name: str, pack: Pack, state: PackState, width: int | None) -> list[str]:
     """A pack in a few lines; pure."""
     lines = [clean_line(name if name == pack.name else f"{name} ({pack.name})")]
-    texts = [clean_line(pack.description), f"measured by {clean_line(pack.evaluator)}; {counts_text(pack, state)}"]
+    others = ", or with --measure-with classifier | judge" if pack.options.hypotheses else ""
+    measured = f"measured by {clean_line(pack.evaluator)}{others}"
+    texts = [clean_line(pack.description), measured, counts_text(pack, state)]
     texts += [f"PROBLEM: {clean_line(problem)}" for problem in state.problems]
     for text in texts:
         lines += hang("", text, _INDENT, width)

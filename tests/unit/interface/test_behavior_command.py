@@ -23,6 +23,12 @@ def test_every_bundled_pack_can_be_used(capsys: pytest.CaptureFixture[str]) -> N
     assert "80 + 40 + 40 pairs (training, search, held out)" in shown
 
 
+def test_other_ways_of_measuring_are_told_where_there_are_any(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("hedging") == run("verbosity") == 0
+    hedging, verbosity = (text.split("\n")[0] for text in capsys.readouterr().out.split("measured by ")[1:])
+    assert (hedging, verbosity) == ("density, or with --measure-with classifier | judge", "length")
+
+
 def test_a_copy_is_a_pack(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("hedging", "--copy", str(tmp_path / "mine")) == 0
     assert run(str(tmp_path / "mine")) == 0
