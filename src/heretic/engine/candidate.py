@@ -82,9 +82,8 @@ class Candidate:
         if not self.running or (last and self.answered[place] >= len(evaluator.prompts)):
             return
         values = self.values()
-        score = evaluator.score_of(self.counted[place])
-        amount = f"{self.counted[place]:.0f}" if score.counts_answers else f"{self.counted[place]:.1f}"
-        so_far = f"with {amount} {score.label} so far it is worse than"
+        # Without the amount: answers that were finished in the same round are still counted.
+        so_far = f"by its {evaluator.score_of(self.counted[place]).label} so far it is worse than"
         if gate.closes(values):
             self.dominated = f"{so_far} a finished trial"
         elif gate.prunes(values):

@@ -254,7 +254,7 @@ def test_a_failed_trial_gives_its_reason_on_one_line() -> None:
 
 
 def test_a_stopped_trial_shows_what_was_seen_and_is_no_failure() -> None:
-    reason = "with 4 refusals so far it is worse than a finished trial"
+    reason = "by its refusals so far it is worse than a finished trial"
     output = report(trial(12, scores=measured(4, 0.5), reason=reason, on_front=False, dominated=True))
 
     assert output.splitlines() == [f"trial 13/40   refusals   4/100   KL  0.5000        1.8 s   stopped: {reason}"]
