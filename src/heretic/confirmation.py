@@ -233,7 +233,7 @@ def described(
 ) -> Answers:
     """What else is true of answers; `own` are the unedited model's to the same prompts, `read` the perplexity."""
     whole = [len(answer.tokens) < tokens or answer.tokens[-1] in runner.end_tokens for answer in answers]
-    kinds = [_kind(answer, other) for answer, other in zip(answers, own, strict=True)]
+    kinds = [_kind(runner, answer, other) for answer, other in zip(answers, own, strict=True)]
     return Answers(
         words=sum(len(answer.text.split()) for answer in answers) / len(answers),
         cut=whole.count(False),
@@ -245,10 +245,11 @@ def described(
     )
 
 
-def _kind(answer: Response, own: Response) -> str:
+def _kind(runner: ModelRunner, answer: Response, own: Response) -> str:
     """What is wrong with an answer, one thing at most."""
     if is_empty(answer.text):
         return "empty"
-    if is_looping(answer.tokens):
+    # A loop may come to an end all the same.
+    if is_looping([token for token in answer.tokens if token not in runner.end_tokens]):
         return "looping"
     return "other script" if is_other_script(answer.text, own.text) else ""

@@ -34,7 +34,7 @@ def sections(held_out: HeldOut, searched: Sequence[Score]) -> list[tuple[str, li
     kl = [score for score in searched if score.is_divergence]
     rows: list[tuple[str, ...]] = []
     for score in held_out.kl:
-        same = [own for own in kl if divergence_place(own) == divergence_place(score)]
+        same = [own for own in kl if _is_first(own) == _is_first(score)]
         rows += _beside(_divergence_rows(score), same)
         kl = [own for own in kl if own not in same]
     return [*result, (KL_TITLE, rows + _beside([], kl))]
@@ -57,7 +57,15 @@ def _search_values(score: Score) -> list[tuple[str, str]]:
 
 def divergence_place(score: Score) -> str:
     """Which tokens a divergence is of."""
-    return "first token" if score.details.get("mode") == "first" else "over answers"
+    if _is_first(score):
+        return "first token"
+    # Folders of earlier versions do not tell how many.
+    tokens = score.details.get("tokens")
+    return "over answers" if tokens is None else f"over the first {tokens} tokens"
+
+
+def _is_first(score: Score) -> bool:
+    return score.details.get("mode") == "first"
 
 
 def _divergence_rows(score: Score) -> list[tuple[str, str, str, str]]:

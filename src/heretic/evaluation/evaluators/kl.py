@@ -65,6 +65,7 @@ class KlEvaluator:
         self.runner = runner
         self.prompts = prompts.prompts
         self._mode = options.kl_mode
+        self._tokens = 1 if options.kl_mode == "first" else options.kl_tokens
         if options.kl_mode == "first":
             # Which token is forced does not matter: only its prediction is looked at.
             self.continuations: list[tuple[int, ...]] = [(0,)] * len(prompts)
@@ -92,7 +93,7 @@ class KlEvaluator:
         return base
 
     def score(self, trial: int | None = None) -> Score:
-        """See Evaluator. Details: p95 over positions, top-1 agreement, number of positions, and the mode."""
+        """See Evaluator. Details: p95 over positions, top-1 agreement, number of positions, mode, tokens."""
         if self._base is None:
             raise RuntimeError("the unedited model's predictions have to be remembered first")
         divergences, agreements = [], []
@@ -114,6 +115,7 @@ class KlEvaluator:
             raise TrialFailed("the edited model's logits are not finite")
         details = {
             "mode": self._mode,
+            "tokens": self._tokens,
             "p95": torch.quantile(divergence, 0.95).item(),
             "top1_agreement": agreement.float().mean().item(),
             "positions": len(divergence),
