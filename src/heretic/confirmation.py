@@ -68,8 +68,10 @@ class Confirmation:
         options = evaluator_options(settings, bench.readers)
         long = replace(options, response_tokens=self.tokens)
         self._bases, good = [], []
+        self._used_before = 0
         for behavior in bench.prompts.behaviors:
-            good_prompts, bad_prompts = load_held_out(settings, behavior)
+            good_prompts, bad_prompts, used_before = load_held_out(settings, behavior)
+            self._used_before += used_before
             good.append(good_prompts)
             self._bases.append(_base(bench.runner, behavior.pack, bad_prompts, long, options.response_tokens))
         joined = PromptSet("good_held_out_prompts", tuple(dict.fromkeys(p for own in good for p in own.prompts)))
@@ -97,7 +99,7 @@ class Confirmation:
                 zip(base.evaluator.prompts, base.answers, answers, strict=True), EXAMPLES
             )
         )
-        return HeldOut(self.tokens, behaviors, kl), examples
+        return HeldOut(self.tokens, behaviors, kl, self._used_before), examples
 
     def _behavior(self, base: _Base, edited: Sequence[Response], perplexity_edited: float) -> HeldOutBehavior:
         runner, evaluator = self._bench.runner, base.evaluator
@@ -121,14 +123,15 @@ class Confirmation:
         )
 
 
-def load_held_out(settings: Settings, behavior: Behavior) -> tuple[PromptSet, PromptSet]:
-    """The held-out prompts of a behaviour (good, bad); warns of those that are not held out.
+def load_held_out(settings: Settings, behavior: Behavior) -> tuple[PromptSet, PromptSet, int]:
+    """The held-out prompts of a behaviour (good, bad), and how many of them were used before; warns of those.
 
     Raises:
         PromptError: They cannot be read.
         ConfigurationError: The settings name other prompts to measure with, but none to confirm with.
     """
     result = []
+    used_before = 0
     for role, used in (
         ("good_held_out_prompts", (behavior.good, behavior.good_evaluation)),
         ("bad_held_out_prompts", (behavior.bad, behavior.bad_evaluation)),
@@ -138,11 +141,12 @@ def load_held_out(settings: Settings, behavior: Behavior) -> tuple[PromptSet, Pr
             raise ConfigurationError(f"no {role} are named beside your own prompts")
         prompts = load_prompt_set(role, specification, settings.system_prompt)
         seen = len({user for own in used for user in overlap(own, prompts)})
+        used_before += seen
         if seen:
             emit(Warned(f"{seen} of {len(prompts)} {role} were used before, so they confirm nothing."))
         result.append(prompts)
     good, bad = result
-    return good, bad
+    return good, bad, used_before
 
 
 def _base(
@@ -150,11 +154,12 @@ def _base(
 ) -> _Base:
     # The pack's own length is that of the search.
     longer = replace(pack, options=pack.options.model_copy(update={"tokens": None}))
-    evaluator = make_behavior_evaluator(runner, longer, prompts, options)
+    searched = pack.options.tokens or searched_tokens
+    # What is missing of a most is measured as the search does, at every length.
+    evaluator = make_behavior_evaluator(runner, longer, prompts, replace(options, scale_tokens=searched))
     if not isinstance(evaluator, AnswerEvaluator):
         raise ConfigurationError(f"the evaluator {pack.evaluator} does not judge answers one by one")
     answers = evaluator.base_responses
-    searched = pack.options.tokens or searched_tokens
     return _Base(pack, searched, evaluator, answers, perplexity(runner, prompts.prompts, answers))
 
 

@@ -48,8 +48,12 @@ class FurtherChecks:
         """What is known of a trial."""
         return self._found.get(number, Found())
 
+    def confirmed(self) -> dict[int, HeldOut]:
+        """What held-out prompts showed, by trial."""
+        return {number: own.held_out for number, own in self._found.items() if own.held_out is not None}
+
     def confirm(self, number: int, edits: Sequence[Edit], searched: Scores) -> HeldOut | None:
-        """Measure a trial on held-out prompts. Emits HeldOutMeasured.
+        """Measure a trial on held-out prompts, once. Emits HeldOutMeasured, also of what is known already.
 
         Args:
             number: The trial's.
@@ -60,7 +64,10 @@ class FurtherChecks:
             None where the settings turn it off or, with a warning, where it cannot be done.
         """
         known = self.found(number)
-        if known.held_out is not None or not self._bench.settings.confirm:
+        if not self._bench.settings.confirm:
+            return None
+        if known.held_out is not None:
+            emit(HeldOutMeasured(number, known.held_out, searched, 0.0))
             return known.held_out
         started = time.perf_counter()
         try:
@@ -68,7 +75,7 @@ class FurtherChecks:
                 if self._confirmation is None:
                     self._confirmation = Confirmation(self._bench)
                 held_out, examples = self._confirmation.confirm(edits)
-        except (ConfigurationError, OutOfMemoryError, PromptError, TrialFailed) as error:
+        except (ConfigurationError, ModelError, OutOfMemoryError, PromptError, TrialFailed) as error:
             emit(Warned(f"The trial is not confirmed on held-out prompts: {str(error).removesuffix('.')}."))
             return None
         self._found[number] = replace(known, held_out=held_out, examples=examples)
@@ -103,7 +110,8 @@ class FurtherChecks:
         except (ModelError, OutOfMemoryError, TrialFailed, UserError) as error:
             emit(Warned(f"What the model is able to do is not measured: {str(error).removesuffix('.')}."))
             return None
-        self._found[number] = replace(self.found(number), capability=result.to_json())
+        known = self.found(number)
+        self._found[number] = replace(known, capability=joined(known.capability, result.to_json()))
         return result
 
     @contextmanager
@@ -114,3 +122,16 @@ class FurtherChecks:
             yield
         finally:
             self._bench.editor.apply(edits)
+
+
+def joined(known: dict[str, Any] | None, new: dict[str, Any]) -> dict[str, Any]:
+    """What two capability checks of one trial found; the newer numbers of what both measured. Pure."""
+    if known is None:
+        return new
+    again = {own["task"] for own in new["benchmarks"]}
+    kept = [own for own in known["benchmarks"] if own["task"] not in again]
+    return {
+        **new,
+        "questions": known["questions"] if new["questions"] is None else new["questions"],
+        "benchmarks": [*kept, *new["benchmarks"]],
+    }

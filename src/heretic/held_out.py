@@ -101,11 +101,13 @@ class HeldOut:
         tokens: Most tokens of an answer.
         behaviors: In the order of the run.
         kl: KL scores on held-out prompts without the behaviour: of the first token, and over the answers.
+        used_before: How many of the prompts the directions or the search had seen, so that they confirm nothing.
     """
 
     tokens: int
     behaviors: tuple[HeldOutBehavior, ...]
     kl: tuple[Score, ...]
+    used_before: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -113,6 +115,7 @@ class HeldOut:
             "tokens": self.tokens,
             "behaviors": [asdict(behavior) for behavior in self.behaviors],
             "kl": [score.to_json() for score in self.kl],
+            "used_before": self.used_before,
         }
 
     @classmethod
@@ -131,4 +134,5 @@ class HeldOut:
             )
             for own in data["behaviors"]
         )
-        return cls(data["tokens"], behaviors, tuple(Score.from_json(score) for score in data["kl"]))
+        kl = tuple(Score.from_json(score) for score in data["kl"])
+        return cls(data["tokens"], behaviors, kl, data.get("used_before", 0))

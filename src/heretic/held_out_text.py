@@ -16,6 +16,13 @@ def table(held_out: HeldOut) -> list[tuple[str, str, str, str]]:
     return rows + [row for score in held_out.kl for row in _divergence_rows(score)]
 
 
+def origin(held_out: HeldOut) -> str:
+    """What the prompts are, to stand behind "on prompts"."""
+    if not held_out.used_before:
+        return "that neither the directions nor the search had seen"
+    return f"of which {held_out.used_before} had been seen before, which confirm nothing"
+
+
 def sections(held_out: HeldOut, searched: Sequence[Score]) -> list[tuple[str, list[tuple[str, ...]]]]:
     """A title and rows as in HEADER for every behaviour, and for KL.
 
@@ -105,6 +112,8 @@ def _change_rows(behavior: HeldOutBehavior) -> list[tuple[str, str, str, str]]:
     if change is None:
         return []
     digits = 2 if behavior.unit else 0
+    if change.low == change.high:
+        return []
     interval = f"(95 %: {change.low:+.{digits or 1}f} to {change.high:+.{digits or 1}f})"
     return [("  change, in pairs", "", f"{change.value:+.{digits}f} {interval}", str(behavior.n))]
 
@@ -117,6 +126,13 @@ def _refusal_rows(behavior: HeldOutBehavior) -> list[tuple[str, str, str, str]]:
     return [("answers that refuse", f"{base}/{n}", f"{edited}/{n}", str(n))]
 
 
+def amounts_text(held_out: HeldOut) -> str:
+    """The edited model's amounts at full length and its divergence over answers, in a few words."""
+    amounts = [number(own, own.at[-1].edited) for own in held_out.behaviors]
+    kl = [f"KL {score.amount()}" for score in held_out.kl if not _is_first(score)]
+    return ", ".join([*amounts, *kl])
+
+
 def number(behavior: HeldOutBehavior, estimate: Estimate) -> str:
     """An amount without its interval: ``3/40``, ``32.1``."""
     return f"{estimate.value:.2f}" if behavior.unit else f"{estimate.value:.0f}/{behavior.n}"
@@ -125,12 +141,17 @@ def number(behavior: HeldOutBehavior, estimate: Estimate) -> str:
 def with_interval(behavior: HeldOutBehavior, at: AtLength) -> str:
     """The edited model's amount with its 95 % interval."""
     edited = at.edited
+    if edited.low == edited.high:
+        # Equal amounts, none at all say: their spread is unknown, not zero.
+        return number(behavior, edited)
     digits = 2 if behavior.unit else 1
     return f"{number(behavior, edited)} (95 %: {edited.low:.{digits}f} to {edited.high:.{digits}f})"
 
 
 def _kinds(behavior: HeldOutBehavior, of_edited: bool) -> str:
     answers = behavior.edited if of_edited else behavior.base
-    if answers.degenerate == 0:
-        return f"0/{behavior.n}"
-    return f"{answers.degenerate}/{behavior.n} ({answers.empty}, {answers.looping}, {answers.other_script})"
+    found = {"empty": answers.empty, "looping": answers.looping, "other script": answers.other_script}
+    kinds = [(kind, count) for kind, count in found.items() if count]
+    if len(kinds) > 1:
+        return f"{answers.degenerate}/{behavior.n} ({', '.join(f'{count} {kind}' for kind, count in kinds)})"
+    return f"{answers.degenerate}/{behavior.n}{''.join(f', {kind}' for kind, _count in kinds)}"

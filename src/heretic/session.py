@@ -177,6 +177,16 @@ class Session:
         record, _scores = self.applied
         return self._checks.found(record.number).examples
 
+    @property
+    def capability_known(self) -> bool:
+        """Whether it was measured what the applied trial is able to do."""
+        record, _scores = self.applied
+        return self._checks.found(record.number).capability is not None
+
+    def confirmed(self) -> dict[int, HeldOut]:
+        """What held-out prompts showed, by the number of the trial."""
+        return self._checks.confirmed()
+
     def restore(self) -> None:
         """Make the model unedited again."""
         self.bench.editor.restore()

@@ -40,5 +40,8 @@ def held_out(tokens: int = 200) -> HeldOut:
     return HeldOut(
         tokens,
         (behavior,),
-        (divergence(0.0123, 96, p95=0.2, top1_agreement=0.985), divergence(0.0234, 96, p95=0.3, top1_agreement=0.97)),
+        (
+            divergence(0.0123, 96, mode="first", p95=0.2, top1_agreement=0.985),
+            divergence(0.0234, 96, p95=0.3, top1_agreement=0.97),
+        ),
     )

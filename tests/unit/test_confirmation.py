@@ -12,13 +12,19 @@ import torch
 from scipy import stats
 
 from heretic.config import Settings
-from heretic.confirmation import Confirmation, estimate, paired_change, perplexity
+from heretic.confirmation import Confirmation, described, estimate, paired_change, perplexity
 from heretic.edits.plan import EditPlan, Normalization, Schedule, Scope
+from heretic.evaluation import answers as evaluation_answers
 from heretic.evaluation.intervals import paired_interval
+from heretic.export.held_out_card import held_out_section
 from heretic.held_out import HeldOut
-from heretic.held_out_text import sections, table
+from heretic.held_out_text import origin, sections, table
+from heretic.interface import lines as shown_lines
+from heretic.measuring import evaluator_options, make_behavior_evaluator
 from heretic.models.fingerprint import parameter_fingerprint
+from heretic.models.runner import Response
 from heretic.observability.events import Event, HeldOutMeasured, PromptsLoaded, Warned, subscribed
+from heretic.prompts.sets import PromptSets
 from heretic.prompts.sources import load_prompt_set
 from heretic.score import Score
 from heretic.search.record import TrialRecord, TrialState
@@ -169,8 +175,12 @@ def test_a_trial_is_confirmed_once(bench: Workbench, events: list[Event]) -> Non
     edited = parameter_fingerprint(bench.loaded.model)
     first = session.confirm()
     assert parameter_fingerprint(bench.loaded.model) == edited
+    read = [event for event in events if isinstance(event, PromptsLoaded)]
     assert session.confirm() is first
-    assert sum(isinstance(event, HeldOutMeasured) for event in events) == 1
+    # It is shown again, and nothing is read or measured again.
+    assert [event.seconds > 0 for event in events if isinstance(event, HeldOutMeasured)] == [True, False]
+    assert [event for event in events if isinstance(event, PromptsLoaded)] == read
+    assert session.confirmed() == {3: first}
     assert len(session.examples) == 6
     session.restore()
 
@@ -205,8 +215,37 @@ def test_off_reads_nothing(bench: Workbench, events: list[Event]) -> None:
 
 def test_prompts_that_were_used_before_are_reported(bench: Workbench, events: list[Event]) -> None:
     same = {"dataset": "bundled:demo/target", "split": "evaluation", "limit": 8}
-    Confirmation(replace(bench, settings=demo_settings(bad_held_out_prompts=same)))
+    confirmation = Confirmation(replace(bench, settings=demo_settings(bad_held_out_prompts=same)))
     assert any("8 of 8 bad_held_out_prompts were used before" in e.message for e in events if isinstance(e, Warned))
+    # Wherever the numbers stand it is said.
+    found, _examples = confirmation.confirm([])
+    assert HeldOut.from_json(found.to_json()).used_before == 8
+    scores = tuple(own.baseline for own in (*bench.behaviors, bench.kl))
+    shown = " ".join(row.text for row in shown_lines.rows(HeldOutMeasured(3, found, scores, 1.0)))
+    for text in (shown, held_out_section(found, scores, "none"), origin(found)):
+        assert "of which 8 had been seen before, which confirm nothing" in text
+    assert "nor the search had seen" not in shown
+
+
+def test_what_is_missing_is_measured_on_the_searchs_scale(bench: Workbench) -> None:
+    """Of 20 tokens' words, at every length, though answers may have 40."""
+    pack = bench.prompts.behaviors[0].pack
+    words = replace(pack, evaluator="length", options=pack.options.model_copy(update={"tokens": 20}))
+    behavior = replace(bench.prompts.behaviors[0], pack=words)
+    settings = demo_settings(goal="strengthen")
+    strengthening = replace(bench, settings=settings, prompts=PromptSets((behavior,)))
+    found, _examples = Confirmation(strengthening).confirm([])
+    searched = make_behavior_evaluator(bench.runner, words, behavior.bad_evaluation, evaluator_options(settings))
+    assert isinstance(searched, evaluation_answers.Amounts)
+    confirmed = [at.base.value for at in found.behaviors[0].at]
+    assert max(confirmed) <= searched.most == 15.0
+
+
+def test_a_loop_that_ends_is_degenerate(bench: Workbench) -> None:
+    (end, *_rest) = bench.runner.end_tokens
+    loop, plain = ([5, 6, 7] * 12, list(range(20, 56)))
+    answers = [Response("a b c", (*tokens, end)) for tokens in (loop, plain)]
+    assert described(bench.runner, answers, answers, 40, 1.0).looping == 1
 
 
 class Amounts:

@@ -54,6 +54,7 @@ class EvaluatorOptions:
         kl_mode: ``sequence`` or ``first``.
         kl_tokens: Response tokens that sequence KL is teacher-forced over.
         response_tokens: Length of a measured answer.
+        scale_tokens: Length of the answers that amounts are seen in proportion to; None for that of the measured ones.
         refusal_markers: Phrases that replace the built-in patterns; empty for the built-in ones.
         refusal_detection_mode: ``strict``, ``moderate`` or ``lenient``.
         patterns: Regular expressions that mark the behaviour, of evaluators that count marks.
@@ -74,6 +75,7 @@ class EvaluatorOptions:
     goal: str = "remove"
     patterns: tuple[str, ...] = ()
     hypotheses: tuple[str, ...] = ()
+    scale_tokens: int | None = field(default=None, repr=False)
     reads_refusals: bool = field(default=False, repr=False)
     behavior: str = field(default="refusal", repr=False)
     readers: Readers = field(default=NO_READERS, repr=False)

@@ -2,7 +2,7 @@
 
 from heretic.export.markdown import table
 from heretic.held_out import HeldOut
-from heretic.held_out_text import HEADER, sections
+from heretic.held_out_text import HEADER, origin, sections
 from heretic.score import Scores
 
 
@@ -16,10 +16,9 @@ def held_out_section(held_out: HeldOut, searched: Scores, quantization: str) -> 
     where = "" if quantization == "none" else f" It was measured on the weights quantised with `{quantization}`."
     return (
         "## Confirmed on held-out prompts\n\n"
-        "The chosen edit was measured once on prompts that neither the directions nor the search had seen, "
-        f"with answers of up to {held_out.tokens} tokens. An edit that only delays a behaviour shows it at the larger "
-        f"lengths.{where}\n\n"
-        "Degenerate answers are empty, looping, or in another script than the base model's (how many of each stands in "
-        "brackets). Perplexity is that of the base model reading the answers.\n\n"
+        f"The chosen edit was measured once on prompts {origin(held_out)}, with answers of up to {held_out.tokens} "
+        f"tokens. An edit that only delays a behaviour shows it at the larger lengths.{where}\n\n"
+        "The change in pairs is that of the longest answers to the same prompts. Degenerate answers are empty, looping "
+        "or in another script than the base model's. Perplexity is that of the base model reading the answers.\n\n"
         f"{table(HEADER, rows)}"
     )

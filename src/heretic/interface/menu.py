@@ -3,6 +3,7 @@
 import itertools
 import os
 
+from heretic.capability.validate import wants_validation
 from heretic.errors import HereticError, SelectionError, TrialFailed
 from heretic.export.content import ExportFormat
 from heretic.export.hub import check_repository
@@ -25,7 +26,8 @@ def choose(session: Session) -> None:
     """
     forget_typed_ahead()
     while True:
-        answer = picker.pick_trial(session.front, session.suggested if session.front else None, session.result.complete)
+        suggested = session.suggested if session.front else None
+        answer = picker.pick_trial(session.front, suggested, session.result.complete, session.confirmed())
         if isinstance(answer, Quit):
             return
         if isinstance(answer, MoreTrials):
@@ -45,7 +47,7 @@ def use_trial(session: Session, record: TrialRecord) -> bool:
         emit(Warned(str(error)))
         return True
     try:
-        confirm(session)
+        check(session)
         while True:
             action = picker.pick_action(record)
             if action is Action.BACK:
@@ -66,12 +68,18 @@ def use_trial(session: Session, record: TrialRecord) -> bool:
         session.restore()
 
 
-def confirm(session: Session) -> None:
-    """Measure the trial on held-out prompts; Ctrl+C goes on without."""
+def check(session: Session) -> None:
+    """Measure the trial on held-out prompts and, if asked for, what it is able to do; Ctrl+C goes on without."""
     try:
         session.confirm()
     except KeyboardInterrupt:
         emit(Warned("Stopped with Ctrl+C; the trial is not confirmed on held-out prompts."))
+    if not wants_validation(session.bench.settings) or session.capability_known:
+        return
+    try:
+        session.validate()
+    except KeyboardInterrupt:
+        emit(Warned("Stopped with Ctrl+C; what the trial is able to do is not measured."))
 
 
 def save(session: Session) -> None:
@@ -123,7 +131,7 @@ def chat(session: Session) -> None:
 
 def benchmark(session: Session) -> None:
     """Ask for benchmarks, and compare the trial with the unedited model."""
-    names = picker.ask_benchmarks()
+    names = picker.ask_benchmarks(session.bench.settings.benchmarks)
     if names is not None:
         session.validate(names)
 

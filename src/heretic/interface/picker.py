@@ -5,7 +5,7 @@ Pure functions (`trial_rows`, `check_*`, `timestamped_name`) make what is listed
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -17,6 +17,8 @@ from questionary import Choice, Separator
 
 from heretic.errors import SelectionError, StudyError
 from heretic.file_names import expanded
+from heretic.held_out import HeldOut
+from heretic.held_out_text import amounts_text
 from heretic.interface.asking import STYLE, ask, require_terminal, select, type_text
 from heretic.interface.formatting import clean_line, hang, kl_text, trial_number
 from heretic.search.claim import DamagedStudyError
@@ -59,14 +61,18 @@ def sorted_front(front: Sequence[TrialRecord]) -> list[TrialRecord]:
     return sorted(front, key=lambda record: (record.values, record.number))
 
 
-def trial_rows(front: Sequence[TrialRecord], suggested: TrialRecord | None) -> tuple[str, list[str]]:
-    """Headings and one row per trial, in aligned columns, in the order given."""
+def trial_rows(
+    front: Sequence[TrialRecord], suggested: TrialRecord | None, confirmed: Mapping[int, HeldOut] | None = None
+) -> tuple[str, list[str]]:
+    """Headings and one row per trial, in aligned columns, in the order given; held-out values beside the search's."""
     labels = [score.label for score in front[0].behaviors] if front else ["refusals"]
     table = [[score.amount() for score in record.behaviors] for record in front]
     widths = [max([len(label), *(len(amounts[column]) for amounts in table)]) for column, label in enumerate(labels)]
     rows = []
     for record, amounts in zip(front, table, strict=True):
-        mark = "   suggested" if suggested is not None and record.number == suggested.number else ""
+        held_out = None if confirmed is None else confirmed.get(record.number)
+        mark = "" if held_out is None else f"   held out: {amounts_text(held_out)}"
+        mark += "   suggested" if suggested is not None and record.number == suggested.number else ""
         rows.append(
             f"{_columns(amounts, widths)}  {kl_text(record.kl.value):>8}  {trial_number(record.number):>5}{mark}"
         )
@@ -151,7 +157,10 @@ def ask_model() -> str | None:
 
 
 def pick_trial(
-    front: Sequence[TrialRecord], suggested: TrialRecord | None, finished: int
+    front: Sequence[TrialRecord],
+    suggested: TrialRecord | None,
+    finished: int,
+    confirmed: Mapping[int, HeldOut] | None = None,
 ) -> TrialRecord | MoreTrials | Quit:
     """Let the person choose a trial of the Pareto front, run more trials, or quit.
 
@@ -159,6 +168,7 @@ def pick_trial(
         front: The trials that no other beats in both numbers.
         suggested: The trial that would be chosen automatically; marked, and where the pointer starts.
         finished: How many trials were run, for the heading.
+        confirmed: What held-out prompts showed of trials that were chosen before, by number.
 
     Raises:
         SelectionError: No terminal, or no trial.
@@ -167,7 +177,7 @@ def pick_trial(
         raise SelectionError("No finished trial can be chosen: run more trials with a larger --n-trials.")
     require_terminal("choose a trial")
     ordered = sorted_front(front)
-    heading, rows = trial_rows(ordered, suggested)
+    heading, rows = trial_rows(ordered, suggested, confirmed)
     trials = [Choice(row, value=record.number) for row, record in zip(rows, ordered, strict=True)]
     choices = [
         Separator(heading),
@@ -211,15 +221,22 @@ def pick_action(record: TrialRecord) -> Action:
     return answer if isinstance(answer, Action) else Action.BACK
 
 
-def ask_benchmarks() -> list[str] | None:
+def ask_benchmarks(default: Sequence[str] = ()) -> list[str] | None:
     """Tasks of the Language Model Evaluation Harness, none for multiple-choice questions. None means back.
+
+    Args:
+        default: What stands there to begin with.
 
     Raises:
         SelectionError: No terminal.
     """
     require_terminal("ask for benchmarks")
     answer = ask(
-        questionary.text("Benchmarks (tasks of lm_eval, by comma); empty for multiple-choice questions:", style=STYLE)
+        questionary.text(
+            "Benchmarks (tasks of lm_eval, by comma); empty for multiple-choice questions:",
+            default=",".join(default),
+            style=STYLE,
+        )
     )
     return None if answer is None else [name.strip() for name in str(answer).split(",") if name.strip()]
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from heretic.interface.formatting import clean_line, hang
 from heretic.interface.report_arguments import ReportArguments
 from heretic.report.collect import report_data
 from heretic.report.data import ReportData
-from heretic.report.write import check_report_folder, report_folder, write_report
+from heretic.report.kept import KEPT_NAME, Kept, read_kept
+from heretic.report.write import CHART_FOLDER, check_report_folder, report_folder, write_report
 from heretic.search.record import TrialRecord
 from heretic.search.status import StudyReader
 from heretic.search.storage import shown_url, sqlite_file, storage_errors, stored_records
@@ -51,6 +52,7 @@ def run_report(arguments: ReportArguments, console: Console | None = None) -> in
     """
     console = make_console() if console is None else console
     manifest: dict[str, Any] | None = None
+    kept = Kept()
     if arguments.folder is None:
         study = _Study(arguments.storage or "", arguments.study_name or "")
         usual = Path(f"{safe_name(study.name, 'study')}_report")
@@ -59,9 +61,11 @@ def run_report(arguments: ReportArguments, console: Console | None = None) -> in
         manifest = _manifest(folder)
         study = _study_of(manifest, folder, arguments)
         usual = report_folder(folder)
+        kept = read_kept(usual / CHART_FOLDER / KEPT_NAME, manifest.get("created"))
     target = check_report_folder(usual if arguments.output is None else Path(arguments.output))
-    quality = None if arguments.directions is None else _quality(Path(arguments.directions))
-    data = _data(manifest, study, quality)
+    if arguments.directions is not None:
+        kept = replace(kept, quality=tuple(_quality(Path(arguments.directions))))
+    data = _data(manifest, study, kept)
     written = write_report(target, data)
     _row("Report", str(written), console)
     for sentence in (data.no_records, data.no_importances):
@@ -110,18 +114,19 @@ def _absent(reason: str, asked: bool) -> _Study:
     return _Study(missing=f"{reason}, so the trials are not shown; name it with --storage.")
 
 
-def _data(manifest: Mapping[str, Any] | None, study: _Study, quality: Sequence[float] | None) -> ReportData:
+def _data(manifest: Mapping[str, Any] | None, study: _Study, kept: Kept) -> ReportData:
+    own: dict[str, Any] = {"examples": kept.examples, "quality": kept.quality}
     if study.missing:
-        return report_data(manifest, (), None, quality=quality, no_records=study.missing)
+        return report_data(manifest, (), None, **own, no_records=study.missing)
     try:
         with _open(study) as (opened, records):
             _check_trial(manifest, records, study)
-            return report_data(manifest, records, opened, quality=quality, no_records="No trial is finished yet.")
+            return report_data(manifest, records, opened, **own, no_records="No trial is finished yet.")
     except StudyError as error:
         if study.asked:
             raise
         # It was not asked for, and the model can be shown without it.
-        return report_data(manifest, (), None, quality=quality, no_records=f"The trials are not shown: {error}")
+        return report_data(manifest, (), None, **own, no_records=f"The trials are not shown: {error}")
 
 
 @contextmanager

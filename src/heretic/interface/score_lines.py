@@ -6,7 +6,7 @@ from heretic.interface.formatting import clean_line, duration, kl_text, pairs, p
 from heretic.interface.rows import Row, rows
 from heretic.interface.scores import amount_text, scores_text
 from heretic.observability import events
-from heretic.score import REFUSALS, WITHOUT_REFUSAL, Score, Scores, behaviors_of, divergence_of
+from heretic.score import MISSING, REFUSALS, WITHOUT_REFUSAL, Score, Scores, behaviors_of, divergence_of
 
 KL_ABSOLUTE_TOLERANCE = 0.0005
 KL_RELATIVE_TOLERANCE = 0.02
@@ -32,7 +32,8 @@ def baseline_text(score: Score) -> str:
         return f"refuses {score.baseline_refusals} of {prompts}"
     if score.counts_answers:
         return f"{score.label} in {score.baseline:.0f} of {prompts}"
-    return f"{score.amount(score.baseline)} {score.unit}, mean over {prompts}"
+    unit = score.label if score.name.startswith(MISSING) else score.unit
+    return f"{score.amount(score.baseline)} {unit}, mean over {prompts}"
 
 
 def trial_line(event: events.TrialFinished) -> str:

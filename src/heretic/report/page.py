@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import heretic
+from heretic.held_out_text import origin
 from heretic.report.charts import MOST_PARAMETERS, components, parameter_name, ranked_parameters, strengths
 from heretic.report.data import Importance, ReportData
 from heretic.report.style import DARK, LIGHT
@@ -109,6 +110,7 @@ def page(data: ReportData, drawings: Mapping[str, Drawing]) -> str:
             left_out=max(len(ranked_parameters(data.importances)) - MOST_PARAMETERS, 0),
             plan=_plan_sentences(data),
             held_out=held_out,
+            held_out_origin="" if data.held_out is None else origin(data.held_out),
             capability=capability_tables(data),
             settings=settings_table(data),
             figures=figures,

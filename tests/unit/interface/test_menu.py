@@ -18,11 +18,15 @@ class FakeSession:
     """Remembers what it was asked to do; `fails` maps a method to what it raises."""
 
     def __init__(self, model: str = "owner/model") -> None:
-        settings = SimpleNamespace(hf_upload=None, system_prompt="")
+        settings = SimpleNamespace(hf_upload=None, system_prompt="", enable_validation=False, benchmarks=[])
         self.bench = SimpleNamespace(loaded=SimpleNamespace(name=model), settings=settings)
         self.front, self.suggested, self.result = [MIDDLE], MIDDLE, SimpleNamespace(complete=1)
+        self.capability_known = False
         self.calls: list[tuple[Any, ...]] = []
         self.fails: dict[str, BaseException] = {}
+
+    def confirmed(self) -> dict[int, Any]:
+        return {MIDDLE.number: "held out"}
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         def call(*arguments: Any) -> None:
@@ -125,6 +129,48 @@ def test_a_confirmation_that_is_stopped_leaves_the_trial_applied(
     (warning,) = warnings_of(session)
     assert "not confirmed" in warning
     assert [call[0] for call in session.calls] == ["apply", "confirm", "adapter_obstacle", "save", "restore"]
+
+
+def test_what_was_asked_for_is_measured_of_a_picked_trial_once(
+    session: FakeSession, answers: dict[str, list[Any]]
+) -> None:
+    session.bench.settings.enable_validation = True
+    answers["pick_trial"] += [MIDDLE, Quit()]
+    answers["pick_action"] += [Action.BACK]
+    assert warnings_of(session) == []
+    assert [call[0] for call in session.calls] == ["apply", "confirm", "validate", "restore"]
+
+    session.capability_known = True
+    session.calls.clear()
+    answers["pick_trial"] += [MIDDLE, Quit()]
+    answers["pick_action"] += [Action.BACK]
+    assert warnings_of(session) == []
+    assert [call[0] for call in session.calls] == ["apply", "confirm", "restore"]
+
+
+def test_a_validation_that_is_stopped_leaves_the_trial_applied(
+    session: FakeSession, answers: dict[str, list[Any]]
+) -> None:
+    session.bench.settings.benchmarks = ["arc_easy"]
+    session.fails["validate"] = KeyboardInterrupt()
+    answers["pick_trial"] += [MIDDLE, Quit()]
+    answers["pick_action"] += [Action.BACK]
+    (warning,) = warnings_of(session)
+    assert "what the trial is able to do is not measured" in warning
+
+
+def test_the_list_shows_what_was_confirmed(
+    session: FakeSession, answers: dict[str, list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    def pick(*arguments: Any) -> Quit:
+        asked.append(arguments)
+        return Quit()
+
+    monkeypatch.setattr(picker, "pick_trial", pick)
+    assert warnings_of(session) == []
+    assert asked == [([MIDDLE], MIDDLE, 1, {MIDDLE.number: "held out"})]
 
 
 @pytest.mark.parametrize(

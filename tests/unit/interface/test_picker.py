@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.unit.interface.terminal import CONTROL_C, CONTROL_D, CONTROL_U, DOWN, ENTER, ESCAPE, UP, Terminal
-from tests.unit.measured import counted, divergence, measured, words
+from tests.unit.measured import counted, divergence, held_out, measured, words
 
 from heretic.edits.plan import EditPlan, Scope
 from heretic.errors import SelectionError
@@ -40,6 +40,13 @@ def test_rows_are_aligned_under_their_headings_and_mark_the_suggestion() -> None
         assert [match.end() for match in re.finditer(r"\d\S*", row)] == ends
     assert [("suggested" in row) for row in rows] == [False, True, False]
     assert rows[1].split() == ["3/100", "0.0123", "12", "suggested"]
+
+
+def test_held_out_values_stand_beside_those_of_the_search() -> None:
+    _heading, rows = picker.trial_rows(picker.sorted_front(FRONT), MIDDLE, {MIDDLE.number: held_out()})
+
+    assert rows[1].split("   ")[-2:] == ["held out: 8/100, KL 0.0234", "suggested"]
+    assert not any("held out" in row for row in (rows[0], rows[2]))
 
 
 def test_every_behaviour_has_a_column() -> None:

@@ -4,6 +4,7 @@ import copy
 import io
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,17 @@ import pytest
 import torch
 from rich.console import Console
 from tests.unit.directions.direction_sets import random_set
-from tests.unit.report.reports import MANIFEST, RECORDS
+from tests.unit.report.reports import DATA, MANIFEST, RECORDS
 from tests.unit.search.studies import IDENTITY, SPACE, url_of
 
 from heretic import cli
 from heretic.directions.files import write_direction_file
 from heretic.errors import ConfigurationError, StudyError, UserError
+from heretic.held_out import Example
 from heretic.interface.report_arguments import ReportArguments, read_report_arguments
 from heretic.interface.report_command import run_report
+from heretic.report.kept import Kept, read_kept
+from heretic.report.write import write_report
 from heretic.search.storage import open_study, tell
 
 FRONT = "7 trials: 4 complete, 3 of them on the front"
@@ -107,6 +111,25 @@ def test_a_saved_model_is_reported_with_the_study_that_it_came_from(place: Path)
     # Again, from elsewhere, to a named folder.
     assert FRONT in written(str(place / "out"), "--output", str(place / "mine"))[1]
     assert (place / "mine" / "heretic_report" / "pareto.png").exists()
+
+
+def test_answers_and_qualities_of_an_earlier_report_of_the_same_model_are_kept(place: Path) -> None:
+    example = Example("refusal", "What is rain?", "I cannot say.", "Water that falls.")
+    saved_when = str(MANIFEST["created"])
+    write_report(place / "out_report", replace(DATA, examples=(example,), quality=(0.0, 0.5), created=saved_when))
+    for _again in range(2):
+        _output, page = written("out")
+        assert "Water that falls." in page
+        assert "No answers were kept" not in page
+    # Another model was saved under that name since.
+    save(place / "out", created="2030-01-01T00:00:00+00:00")
+    assert "Water that falls." not in written("out")[1]
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"created": "now", "examples": [3]}', "\xff"])
+def test_what_was_kept_and_is_damaged_is_done_without(tmp_path: Path, content: str) -> None:
+    (tmp_path / "kept.json").write_text(content, encoding="latin-1")
+    assert read_kept(tmp_path / "kept.json", "now") == Kept()
 
 
 def test_the_study_is_also_found_beside_the_folder(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

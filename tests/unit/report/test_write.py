@@ -16,7 +16,7 @@ def test_a_report_is_a_page_and_its_charts(tmp_path: Path) -> None:
     assert path == tmp_path / "new" / "r" / "heretic_report.html"
     files = {file.relative_to(path.parent).as_posix() for file in path.parent.rglob("*") if file.is_file()}
     charts = {f"heretic_report/{name}.png" for name in ("pareto", "importance", "strengths", "quality")}
-    assert files == {"heretic_report.html", *charts}
+    assert files == {"heretic_report.html", "heretic_report/kept.json", *charts}
     assert all((path.parent / name).read_bytes().startswith(PNG) for name in charts)
     assert path.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
     assert [entry.name for entry in path.parent.parent.iterdir()] == ["r"]

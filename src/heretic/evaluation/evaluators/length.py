@@ -18,7 +18,7 @@ class LengthEvaluator(Amounts):
 
     def __init__(self, runner: ModelRunner, prompts: PromptSet, options: EvaluatorOptions) -> None:
         self.name = f"{MISSING}words" if options.goal == "strengthen" else "words"
-        self.most = WORDS_PER_TOKEN * options.response_tokens
+        self.most = WORDS_PER_TOKEN * (options.scale_tokens or options.response_tokens)
         super().__init__(runner, prompts, options)
 
     def measure(self, text: str) -> float:
