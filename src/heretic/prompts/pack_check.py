@@ -2,14 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from heretic.errors import HereticError, PromptError
 from heretic.evaluation.evaluator import EVALUATORS
 from heretic.evaluation.marks import Marks
 from heretic.prompts.packs import ROLES, Pack
-from heretic.prompts.sources import load_prompt_set, overlap
-from heretic.prompts.text_files import BUNDLED_PREFIX
+from heretic.prompts.sources import is_local, load_prompt_set, overlap
 from heretic.prompts.types import PromptSet
 
 _PARTS = ("prompts", "evaluation_prompts", "held_out_prompts")
@@ -20,7 +18,7 @@ class PackState:
     """What was found.
 
     Attributes:
-        counts: Number of prompts by setting; None for those that are elsewhere (a hub, say) and were not read.
+        counts: Number of prompts by setting; None for those that are on a hub and were not read, or cannot be read.
         paired: Whether every part has as many target as baseline prompts, so that they may be pairs.
         problems: Sentences; none where the pack can be used.
     """
@@ -36,7 +34,7 @@ def check_pack(pack: Pack) -> PackState:
     sets: dict[str, PromptSet | None] = {}
     for role in ROLES:
         sets[role] = None
-        if not _is_local(pack.prompts[role].dataset):
+        if not is_local(pack.prompts[role].dataset):
             continue
         try:
             sets[role] = load_prompt_set(role, pack.prompts[role], None)
@@ -61,10 +59,6 @@ def _evaluator_problems(pack: Pack) -> list[str]:
     if pack.options.patterns and pack.evaluator != "density":
         return [f"patterns are only counted by the evaluator density, not by {pack.evaluator}."]
     return []
-
-
-def _is_local(dataset: str) -> bool:
-    return dataset.startswith(BUNDLED_PREFIX) or dataset.startswith((".", "/", "~")) or Path(dataset).exists()
 
 
 def _overlaps(parts: Sequence[PromptSet | None]) -> list[str]:

@@ -42,6 +42,16 @@ def overlap(training: PromptSet, evaluation: PromptSet) -> list[str]:
     return [prompt.user for prompt in evaluation.prompts if _plain(prompt.user) in known]
 
 
+def is_local(name: str) -> bool:
+    """Whether a data set is on this machine, or would have to be: a bundled one, a path, or whatever is there."""
+    if name.startswith(BUNDLED_PREFIX) or _looks_like_a_path(name):
+        return True
+    try:
+        return expanded(name).exists()
+    except OSError:  # a name that is too long for any file
+        return False
+
+
 def _plain(text: str) -> str:
     return re.sub(r"\s+", " ", text).strip().casefold()
 

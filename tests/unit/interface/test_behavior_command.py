@@ -50,6 +50,18 @@ def test_problems_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "there is no file or folder" in shown
 
 
+@pytest.mark.parametrize("name", ["mine", "./mine", "mine/pack.toml"])
+def test_a_missing_file_is_a_problem_however_the_pack_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run("hedging", "--copy", "mine")
+    (tmp_path / "mine" / "target" / "train.txt").unlink()
+    assert run(name) == ConfigurationError.exit_code
+    file = Path("mine") / "target" / "train.txt"
+    assert f"PROBLEM: bad_prompts: there is no file or folder {file}; check the path." in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [

@@ -4,7 +4,7 @@ from heretic.config.sections import PromptSpecification
 from heretic.errors import PromptError
 from heretic.observability.events import PromptsLoaded, subscribed
 from heretic.prompts import text_files
-from heretic.prompts.sources import load_prompt_set, overlap
+from heretic.prompts.sources import is_local, load_prompt_set, overlap
 from heretic.prompts.types import Prompt, PromptSet
 
 
@@ -135,3 +135,25 @@ def test_overlap_ignores_case_and_spacing():
     evaluation = PromptSet("test", (Prompt("write  a\nPOEM. "), Prompt("Dance"), Prompt("Sing!")))
     assert overlap(training, evaluation) == ["write  a\nPOEM. "]
     assert overlap(evaluation, PromptSet("none", ())) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("bundled:refusal/target", True),
+        ("here", True),
+        ("gone/target/train.txt", True),
+        ("./gone", True),
+        ("~/gone", True),
+        ("gone/target/train", True),
+        ("owner/set", False),
+        ("owner/set.name", False),
+        ("gone", False),
+        ("y" * 5000, False),
+    ],
+    ids=lambda value: str(value)[:25],
+)
+def test_what_is_local_is_told_from_what_is_on_a_hub(tmp_path, monkeypatch, name, expected):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert is_local(name) is expected
