@@ -5,12 +5,12 @@ from dataclasses import replace
 from heretic.config import Settings
 from heretic.directions.extractor import EXTRACTORS
 from heretic.errors import ConfigurationError
-from heretic.evaluation.evaluator import EVALUATORS, NO_READERS, Evaluator, EvaluatorOptions, Readers
+from heretic.evaluation.evaluator import EVALUATORS, NO_READERS, READING, Evaluator, EvaluatorOptions, Readers
 from heretic.evaluation.judge_model import load_judge
-from heretic.evaluation.marks import Marks
 from heretic.evaluation.neural_detection import classifier_for
 from heretic.models.calibration import backing_off
 from heretic.models.runner import ModelRunner
+from heretic.prompts.pack_check import check_evaluator
 from heretic.prompts.packs import Pack
 from heretic.prompts.sets import PromptSets
 from heretic.prompts.types import PromptSet
@@ -18,8 +18,6 @@ from heretic.search.objective import Objective
 
 MARKERS = "markers"
 """The evaluator of refusals, which a classifier may help."""
-READING = ("classifier", "judge")
-"""The evaluators that have a model read answers and cannot do without it."""
 _ONLY_REFUSAL = ("gradient_seeding", "use_caa", "use_neural_refusal_detection")
 """Options that look for refusals in answers."""
 _ONLY_ONE: dict[str, object] = {
@@ -43,11 +41,7 @@ def check_behaviors(settings: Settings, prompts: PromptSets) -> None:
     """
     packs = [behavior.pack for behavior in prompts.behaviors]
     for pack in packs:
-        EVALUATORS.get(pack.evaluator)
-        if pack.evaluator == "density":
-            Marks(pack.options.patterns)
-        if pack.evaluator in READING and not pack.options.hypotheses:
-            raise ConfigurationError(f"The {pack.evaluator} of {pack.name} needs hypotheses; add some to its options.")
+        check_evaluator(pack)
     other = next((pack.name for pack in packs if pack.evaluator != MARKERS), None)
     if other is not None:
         for name in _ONLY_REFUSAL:

@@ -161,3 +161,5 @@ class AnswerEvaluator(Evaluator, Protocol):
 EvaluatorFactory = Callable[[ModelRunner, PromptSet, EvaluatorOptions], Evaluator]
 
 EVALUATORS: Registry[EvaluatorFactory] = Registry("evaluator", "heretic.evaluation.evaluators")
+READING = ("classifier", "judge")
+"""The evaluators that have a model read answers and cannot do without it."""

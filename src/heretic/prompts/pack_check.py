@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from heretic.errors import HereticError, PromptError
-from heretic.evaluation.evaluator import EVALUATORS
+from heretic.errors import ConfigurationError, HereticError, PromptError
+from heretic.evaluation.evaluator import EVALUATORS, READING
 from heretic.evaluation.marks import Marks
 from heretic.prompts.packs import ROLES, Pack
 from heretic.prompts.sources import is_local, load_prompt_set, overlap
@@ -49,11 +49,23 @@ def check_pack(pack: Pack) -> PackState:
     return PackState(counts, paired, tuple(problems))
 
 
+def check_evaluator(pack: Pack) -> None:
+    """Refuse a pack that cannot be measured as it says; nothing is loaded.
+
+    Raises:
+        ConfigurationError: Its evaluator needs patterns or hypotheses that it lacks or that cannot be used.
+        PluginError: There is no evaluator of the name that it gives.
+    """
+    EVALUATORS.get(pack.evaluator)
+    if pack.evaluator == "density":
+        Marks(pack.options.patterns)
+    if pack.evaluator in READING and not pack.options.hypotheses:
+        raise ConfigurationError(f"The {pack.evaluator} of {pack.name} needs hypotheses; add some to its options.")
+
+
 def _evaluator_problems(pack: Pack) -> list[str]:
     try:
-        EVALUATORS.get(pack.evaluator)
-        if pack.evaluator == "density":
-            Marks(pack.options.patterns)
+        check_evaluator(pack)
     except HereticError as error:
         return [str(error)]
     if pack.options.patterns and pack.evaluator != "density":

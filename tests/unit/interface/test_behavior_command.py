@@ -4,10 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from heretic.config import Settings
 from heretic.errors import ConfigurationError, UserError
 from heretic.interface.behavior_arguments import read_behavior_arguments
 from heretic.interface.behavior_command import run_behaviors
+from heretic.measuring import check_behaviors
 from heretic.prompts.packs import bundled_behaviors
+from heretic.prompts.sets import load_prompts
 
 
 def run(*argv: str) -> int:
@@ -48,6 +51,42 @@ def test_problems_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     shown = capsys.readouterr().out
     assert "1 of 41 bad_held_out_prompts also stand in bad_prompts" in shown
     assert "there is no file or folder" in shown
+
+
+@pytest.fixture
+def mine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """A copy of verbosity, whose evaluator needs no patterns."""
+    run("verbosity", "--copy", str(tmp_path / "mine"))
+    capsys.readouterr()
+    return tmp_path / "mine"
+
+
+def measured_by(folder: Path, evaluator: str) -> None:
+    """Have a pack name another evaluator."""
+    file = folder / "pack.toml"
+    text = file.read_text()
+    assert 'evaluator = "length"' in text
+    file.write_text(text.replace('evaluator = "length"', f'evaluator = "{evaluator}"'))
+
+
+@pytest.mark.parametrize(
+    ("evaluator", "problem"),
+    [
+        ("classifier", "The classifier of verbosity needs hypotheses; add some to its options."),
+        ("judge", "The judge of verbosity needs hypotheses; add some to its options."),
+        ("density", "A behaviour that is measured by marks needs patterns; add some to its options."),
+    ],
+)
+def test_what_a_run_would_refuse_of_an_evaluator_is_a_problem(
+    mine: Path, capsys: pytest.CaptureFixture[str], evaluator: str, problem: str
+) -> None:
+    measured_by(mine, evaluator)
+    settings = Settings(model="x", extractor="mean", direction=[str(mine)])
+    with pytest.raises(ConfigurationError) as caught:
+        check_behaviors(settings, load_prompts(settings))
+    assert str(caught.value) == problem
+    assert run(str(mine)) == ConfigurationError.exit_code
+    assert f"PROBLEM: {problem}\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["mine", "./mine", "mine/pack.toml"])
