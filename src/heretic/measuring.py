@@ -10,7 +10,7 @@ from heretic.evaluation.judge_model import load_judge
 from heretic.evaluation.neural_detection import classifier_for
 from heretic.models.calibration import backing_off
 from heretic.models.runner import ModelRunner
-from heretic.prompts.pack_check import check_evaluator
+from heretic.prompts.pack_check import check_evaluator, check_training
 from heretic.prompts.packs import Pack
 from heretic.prompts.sets import PromptSets
 from heretic.prompts.types import PromptSet
@@ -42,6 +42,10 @@ def check_behaviors(settings: Settings, prompts: PromptSets) -> None:
     packs = [behavior.pack for behavior in prompts.behaviors]
     for pack in packs:
         check_evaluator(pack)
+    # Loaded directions, and a model that is edited already, rest on no training prompts of this run.
+    if not (settings.load_directions or settings.evaluate_model):
+        for behavior in prompts.behaviors:
+            check_training(behavior.pack.name, behavior.bad, behavior.good)
     other = next((pack.name for pack in packs if pack.evaluator != MARKERS), None)
     if other is not None:
         for name in _ONLY_REFUSAL:

@@ -119,6 +119,20 @@ def test_what_looks_for_refusals_is_allowed_where_they_are_edited(changes: dict[
     check_behaviors(settings(REFUSAL, **changes), sets_of(REFUSAL))
 
 
+def test_training_prompts_that_are_the_same_on_both_sides_are_refused_where_a_direction_is_to_be_found() -> None:
+    other = sets_of(REFUSAL).behaviors[0]
+    turned = PromptSet("bad", tuple(reversed(GOOD.prompts)))
+    prompts = PromptSets((other, *one_behavior(GOOD, turned, own=LENGTH).behaviors))
+    with pytest.raises(ConfigurationError, match="of verbosity are the same on both sides, bad and good, so no"):
+        check_behaviors(settings(REFUSAL, LENGTH), prompts)
+    alone = PromptSets(prompts.behaviors[1:])
+    check_behaviors(settings(LENGTH, load_directions=["a"]), alone)
+    check_behaviors(settings(LENGTH, evaluate_model="x"), alone)
+    # Another system prompt is another prompt.
+    asked = PromptSet("bad", tuple(Prompt(prompt.user, "Be long.") for prompt in GOOD.prompts))
+    check_behaviors(settings(LENGTH), one_behavior(GOOD, asked, own=LENGTH))
+
+
 def test_the_objective_has_a_number_for_every_behaviour() -> None:
     assert search_objective(settings(REFUSAL)) == Objective()
     assert search_objective(settings(REFUSAL, LENGTH)).count == 3

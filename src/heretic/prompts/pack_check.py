@@ -40,6 +40,12 @@ def check_pack(pack: Pack) -> PackState:
             sets[role] = load_prompt_set(role, pack.prompts[role], None)
         except PromptError as error:
             problems.append(str(error))
+    target, baseline = sets["bad_prompts"], sets["good_prompts"]
+    if target is not None and baseline is not None:
+        try:
+            check_training(pack.name, target, baseline)
+        except ConfigurationError as error:
+            problems.append(str(error))
     for side in ("good", "bad"):
         problems += _overlaps([sets[f"{side}_{part}"] for part in _PARTS])
     counts = {role: None if found is None else len(found) for role, found in sets.items()}
@@ -61,6 +67,19 @@ def check_evaluator(pack: Pack) -> None:
         Marks(pack.options.patterns)
     if pack.evaluator in READING and not pack.options.hypotheses:
         raise ConfigurationError(f"The {pack.evaluator} of {pack.name} needs hypotheses; add some to its options.")
+
+
+def check_training(name: str, target: PromptSet, baseline: PromptSet) -> None:
+    """Refuse training prompts of a behaviour between which no direction can lead; their order does not count.
+
+    Raises:
+        ConfigurationError: Target and baseline are the same.
+    """
+    if set(target.prompts) == set(baseline.prompts):
+        raise ConfigurationError(
+            f"The training prompts of {name} are the same on both sides, {target.name} and {baseline.name}, so no "
+            "direction tells them apart; change one side."
+        )
 
 
 def _evaluator_problems(pack: Pack) -> list[str]:

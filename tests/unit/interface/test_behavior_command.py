@@ -89,6 +89,23 @@ def test_what_a_run_would_refuse_of_an_evaluator_is_a_problem(
     assert f"PROBLEM: {problem}\n" in capsys.readouterr().out
 
 
+def test_training_prompts_that_are_the_same_on_both_sides_are_a_problem(
+    mine: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target, baseline = mine / "target" / "train.txt", mine / "baseline" / "train.txt"
+    lines = target.read_text().splitlines()
+    # One prompt less is another set.
+    baseline.write_text("\n".join(lines[1:]))
+    assert run(str(mine)) == 0
+    baseline.write_text("\n".join(reversed(lines)))
+    capsys.readouterr()
+    assert run(str(mine)) == ConfigurationError.exit_code
+    assert (
+        "PROBLEM: The training prompts of verbosity are the same on both sides, bad_prompts and good_prompts, so no "
+        "direction tells them apart; change one side.\n"
+    ) in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("name", ["mine", "./mine", "mine/pack.toml"])
 def test_a_missing_file_is_a_problem_however_the_pack_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
