@@ -1,5 +1,6 @@
 """What a run measures: behaviours that cannot be measured are refused at once, the others in the order of the run."""
 
+from importlib.metadata import EntryPoint
 from typing import Any
 
 import pytest
@@ -7,9 +8,11 @@ from tests.unit.behaviors import one_behavior, pack
 from tests.unit.directions.direction_sets import random_set
 from tests.unit.models.pico_runner import PROMPTS, make_runner
 
+from heretic import registry
 from heretic.config import Settings
 from heretic.edits.plan import Normalization
 from heretic.errors import ConfigurationError, PluginError
+from heretic.evaluation.evaluator import EVALUATORS
 from heretic.evaluation.evaluators.density import DensityEvaluator
 from heretic.evaluation.evaluators.kl import KlEvaluator
 from heretic.evaluation.evaluators.length import LengthEvaluator
@@ -93,9 +96,27 @@ def test_what_cannot_be_is_refused_in_one_sentence(
     assert "\n" not in str(caught.value)
 
 
-def test_an_evaluator_that_is_not_there_lists_those_that_are() -> None:
-    with pytest.raises(PluginError, match=r"no evaluator named loudness.*length"):
-        check_behaviors(settings(), sets_of(REFUSAL, pack("x", "loudness")))
+@pytest.mark.parametrize("name", ["loudness", "kl", "neural"])
+def test_an_evaluator_that_measures_no_behaviour_lists_those_that_do(name: str) -> None:
+    with pytest.raises(PluginError, match=f"no evaluator named {name} that measures .* one of .*length") as caught:
+        check_behaviors(settings(), sets_of(REFUSAL, pack("x", name)))
+    offered = str(caught.value).split("choose one of")[1]
+    assert "kl" not in offered
+    assert "neural" not in offered
+
+
+def test_a_pack_may_be_measured_by_an_evaluator_of_another_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = EntryPoint("loudness", "math:sqrt", "heretic.evaluators")
+
+    def entry_points(group: str, name: str = installed.name) -> list[EntryPoint]:
+        return [installed] if (group, name) == (installed.group, installed.name) else []
+
+    monkeypatch.setattr(registry, "entry_points", entry_points)
+    monkeypatch.setattr(EVALUATORS, "_entries", dict(EVALUATORS._entries))
+    loud = pack("x", "loudness")
+    check_behaviors(settings(loud), sets_of(loud))
+    with pytest.raises(PluginError, match="loudness, markers"):
+        check_behaviors(settings(), sets_of(pack("x", "quietness")))
 
 
 @pytest.mark.parametrize(

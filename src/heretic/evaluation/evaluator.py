@@ -163,3 +163,10 @@ EvaluatorFactory = Callable[[ModelRunner, PromptSet, EvaluatorOptions], Evaluato
 EVALUATORS: Registry[EvaluatorFactory] = Registry("evaluator", "heretic.evaluation.evaluators")
 READING = ("classifier", "judge")
 """The evaluators that have a model read answers and cannot do without it."""
+_NOT_OF_BEHAVIORS = ("kl", "neural")
+"""They judge no answers, or only where an option of the run adds a classifier to the markers: no pack can name them."""
+
+
+def behavior_evaluators() -> tuple[str, ...]:
+    """Names of the evaluators that a pack may be measured by, other people's included; sorted."""
+    return tuple(name for name in EVALUATORS.names() if name not in _NOT_OF_BEHAVIORS)

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from heretic.errors import ConfigurationError, HereticError, PromptError
-from heretic.evaluation.evaluator import EVALUATORS, READING
+from heretic.errors import ConfigurationError, HereticError, PluginError, PromptError
+from heretic.evaluation.evaluator import EVALUATORS, READING, behavior_evaluators
 from heretic.evaluation.marks import Marks
 from heretic.prompts.packs import ROLES, Pack
 from heretic.prompts.sources import is_local, load_prompt_set, overlap
@@ -60,8 +60,14 @@ def check_evaluator(pack: Pack) -> None:
 
     Raises:
         ConfigurationError: Its evaluator needs patterns or hypotheses that it lacks or that cannot be used.
-        PluginError: There is no evaluator of the name that it gives.
+        PluginError: No evaluator that measures behaviours has the name that it gives, or it cannot be imported.
     """
+    names = behavior_evaluators()
+    if pack.evaluator not in names:
+        raise PluginError(
+            f"There is no evaluator named {pack.evaluator} that measures a behaviour such as {pack.name}; choose one "
+            f"of {', '.join(names)}."
+        )
     EVALUATORS.get(pack.evaluator)
     if pack.evaluator == "density":
         Marks(pack.options.patterns)

@@ -12,6 +12,11 @@ from heretic.measuring import check_behaviors
 from heretic.prompts.packs import bundled_behaviors
 from heretic.prompts.sets import load_prompts
 
+NO_SUCH_EVALUATOR = (
+    "There is no evaluator named {} that measures a behaviour such as verbosity; choose one of classifier, density, "
+    "judge, length, markers."
+)
+
 
 def run(*argv: str) -> int:
     return run_behaviors(read_behavior_arguments(argv))
@@ -75,6 +80,9 @@ def measured_by(folder: Path, evaluator: str) -> None:
         ("classifier", "The classifier of verbosity needs hypotheses; add some to its options."),
         ("judge", "The judge of verbosity needs hypotheses; add some to its options."),
         ("density", "A behaviour that is measured by marks needs patterns; add some to its options."),
+        ("kl", NO_SUCH_EVALUATOR.format("kl")),
+        ("neural", NO_SUCH_EVALUATOR.format("neural")),
+        ("lenght", NO_SUCH_EVALUATOR.format("lenght")),
     ],
 )
 def test_what_a_run_would_refuse_of_an_evaluator_is_a_problem(
@@ -82,7 +90,7 @@ def test_what_a_run_would_refuse_of_an_evaluator_is_a_problem(
 ) -> None:
     measured_by(mine, evaluator)
     settings = Settings(model="x", extractor="mean", direction=[str(mine)])
-    with pytest.raises(ConfigurationError) as caught:
+    with pytest.raises(UserError) as caught:
         check_behaviors(settings, load_prompts(settings))
     assert str(caught.value) == problem
     assert run(str(mine)) == ConfigurationError.exit_code
