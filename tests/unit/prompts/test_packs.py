@@ -145,6 +145,8 @@ def test_a_name_that_is_no_pack_lists_those_there_are(
         (PLAIN.replace("shouting", ""), "name: String should match pattern"),
         (PLAIN.replace("It shouts.", "  "), "description: "),
         (PLAIN.replace('"density"', "5"), "evaluator: Input should be a valid string"),
+        (PLAIN.replace("evaluator", "evaluater"), "toml: evaluater: Extra inputs are not permitted"),
+        (PLAIN.replace("shouting", "") + "[options]\ntoken = 6\n", "toml: options.token: Extra inputs are not"),
         (PLAIN + "extra = 1\n", "extra: Extra inputs are not permitted"),
         (PLAIN + "[options]\nextra = 1\n", "options.extra: Extra inputs are not permitted"),
         (PLAIN + "[options]\ntokens = 0\n", "options.tokens: "),
