@@ -9,7 +9,7 @@ from heretic.errors import ConfigurationError, UserError
 from heretic.interface.behavior_arguments import BehaviorArguments
 from heretic.interface.formatting import clean_line, hang
 from heretic.prompts.pack_check import PackState, check_pack
-from heretic.prompts.packs import PACK_FILE, ROLES, Pack, bundled_behaviors, find_pack
+from heretic.prompts.packs import PACK_FILE, ROLES, Pack, bundled_behaviors, pack_file, read_pack
 
 _INDENT = 4
 
@@ -29,13 +29,28 @@ def run_behaviors(arguments: BehaviorArguments) -> int:
         return 0
     good = True
     for name in arguments.packs or tuple(bundled_behaviors()):
-        pack = find_pack(name)
+        pack = named_pack(name)
         state = check_pack(pack)
         good = good and not state.problems
         width = min(console.width, 100) if console.is_terminal else None
         for line in pack_lines(name, pack, state, width):
             console.print(line)
     return 0 if good else ConfigurationError.exit_code
+
+
+def named_pack(name: str) -> Pack:
+    """The pack that the command line names.
+
+    Raises:
+        ConfigurationError: There is none, or its file cannot be used.
+    """
+    file = pack_file(name)
+    if file is None:
+        raise ConfigurationError(
+            f"There is no pack {name}; name one of {', '.join(bundled_behaviors())}, or a TOML file or a folder with "
+            f"a {PACK_FILE} that exists."
+        )
+    return read_pack(file)
 
 
 def pack_lines(name: str, pack: Pack, state: PackState, width: int | None) -> list[str]:

@@ -109,26 +109,32 @@ def bundled_behaviors() -> dict[str, Path]:
 
 
 def find_pack(name: str) -> Pack:
-    """The bundled pack of a name, or the one in a file or folder.
+    """The pack that a run names.
 
     Raises:
         ConfigurationError: There is none, or its file cannot be used.
     """
+    path = pack_file(name)
+    if path is None:
+        raise ConfigurationError(
+            f"There is no behaviour {name}; choose one of {', '.join(bundled_behaviors())}, or name a pack's TOML file "
+            "with --direction ('heretic behaviors verbosity --copy FOLDER' starts one)."
+        )
+    return read_pack(path)
+
+
+def pack_file(name: str) -> Path | None:
+    """The file of the bundled pack of that name, or of the pack in a file or folder; None where there is none."""
     bundled = bundled_behaviors()
     if name in bundled:
-        return read_pack(bundled[name])
+        return bundled[name]
     path = expanded(name)
     try:
         path = path / PACK_FILE if path.is_dir() else path
         found = path.suffix == ".toml" and path.is_file()
     except OSError:  # a name that is too long for any file
         found = False
-    if not found:
-        raise ConfigurationError(
-            f"There is no behaviour {name}; choose one of {', '.join(bundled)}, or name a pack's TOML file with "
-            "--direction ('heretic behaviors verbosity --copy FOLDER' starts one)."
-        )
-    return read_pack(path)
+    return path if found else None
 
 
 def read_pack(path: Path) -> Pack:

@@ -129,7 +129,8 @@ def test_a_missing_file_is_a_problem_however_the_pack_is_named(
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (("nothing-like-it",), "There is no behaviour nothing-like-it; choose one of demo, hedging"),
+        (("nothing-like-it",), "There is no pack nothing-like-it; name one of demo, hedging"),
+        (("gone/pack.toml",), "There is no pack gone/pack.toml; .* or a TOML file or a folder with a pack.toml that"),
         (("--copy", "x"), "--copy copies one pack, but 0 are named"),
         (("over-refusal", "--copy", "x"), "over-refusal is no bundled pack with prompts of its own"),
         (("--bogus",), "heretic behaviors --help"),
@@ -139,3 +140,4 @@ def test_bad_input_is_one_sentence(argv: tuple[str, ...], words: str) -> None:
     with pytest.raises(ConfigurationError, match=words) as caught:
         run(*argv)
     assert "\n" not in str(caught.value)
+    assert "--direction" not in str(caught.value)
