@@ -26,6 +26,8 @@ Examples:
 Options
   --copy FOLDER
       Where to copy the one pack that is named; the folder must not exist.
+      Bundled prompts are copied with it. The copy of refusal is its pack.toml
+      alone, which names prompts on the hub.
   -h, --help
       Print this help.
 

@@ -6,10 +6,20 @@ from pathlib import Path
 from rich.console import Console
 
 from heretic.errors import ConfigurationError, UserError
+from heretic.file_names import expanded
 from heretic.interface.behavior_arguments import BehaviorArguments
 from heretic.interface.formatting import clean_line, hang
 from heretic.prompts.pack_check import PackState, check_pack
-from heretic.prompts.packs import PACK_FILE, ROLES, Pack, bundled_behaviors, pack_file, read_pack
+from heretic.prompts.packs import (
+    PACK_FILE,
+    ROLES,
+    Pack,
+    bundled_behaviors,
+    bundled_prompts,
+    pack_file,
+    read_pack,
+    without_prompts_table,
+)
 
 _INDENT = 4
 
@@ -23,9 +33,10 @@ def run_behaviors(arguments: BehaviorArguments) -> int:
     """
     console = Console(highlight=False, markup=False, soft_wrap=True)
     if arguments.copy is not None:
-        copy_pack(arguments.packs[0], Path(arguments.copy).expanduser())
-        file = Path(arguments.copy) / PACK_FILE
-        console.print(f"Copied. Change {file} and the prompts beside it, then: heretic MODEL --direction {file}")
+        whole = copy_pack(arguments.packs[0], expanded(arguments.copy))
+        file = clean_line(str(Path(arguments.copy) / PACK_FILE))
+        what = f"{file} and the prompts beside it" if whole else f"{file}, which names prompts on the hub"
+        console.print(f"Copied. Change {what}, then: heretic MODEL --direction {file}")
         return 0
     good = True
     for name in arguments.packs or tuple(bundled_behaviors()):
@@ -74,21 +85,29 @@ def counts_text(pack: Pack, state: PackState) -> str:
     return f"{' + '.join('?' if count is None else str(count) for count in bad)} {noun} (training, search, held out)"
 
 
-def copy_pack(name: str, target: Path) -> None:
-    """Copy a bundled pack's folder.
+def copy_pack(name: str, target: Path) -> bool:
+    """Copy a bundled pack and, where they are bundled too, its prompts to files beside it.
+
+    Returns:
+        Whether the prompts were copied; else the copy names the same ones on a hub.
 
     Raises:
-        ConfigurationError: There is no bundled pack of that name with prompts of its own.
+        ConfigurationError: There is no bundled pack of that name.
         UserError: The folder exists, or cannot be written.
     """
     bundled = bundled_behaviors()
-    file = bundled.get(name)
-    if file is None or not (file.parent / "target").is_dir():
-        own = [pack for pack, path in bundled.items() if (path.parent / "target").is_dir()]
-        raise ConfigurationError(f"{name} is no bundled pack with prompts of its own; copy one of {', '.join(own)}.")
-    if target.exists():
-        raise UserError(f"{target} exists already; name a new folder with --copy.")
+    if name not in bundled:
+        raise ConfigurationError(f"{name} is no bundled pack; copy one of {', '.join(bundled)}.")
+    text = bundled[name].read_text(encoding="utf-8")
+    prompts = bundled_prompts(read_pack(bundled[name]))
     try:
-        shutil.copytree(file.parent, target)
+        target.mkdir(parents=True)
+        (target / PACK_FILE).write_text(without_prompts_table(text) if prompts else text, encoding="utf-8")
+        for place, source in prompts.items():
+            (target / place).parent.mkdir(exist_ok=True)
+            shutil.copyfile(source, target / place)
+    except FileExistsError as error:
+        raise UserError(f"{target} exists already; name a new folder with --copy.") from error
     except OSError as error:
         raise UserError(f"{target} cannot be written ({error.strerror}); name another folder with --copy.") from error
+    return bool(prompts)

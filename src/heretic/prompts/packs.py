@@ -4,6 +4,7 @@ A pack is a TOML file. Its prompts stand beside it as ``target/train.txt``, ``ba
 unless its table ``[prompts]`` names others. Bundled packs are folders with a ``pack.toml``.
 """
 
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from heretic.config import PromptSpecification
 from heretic.errors import ConfigurationError, first_line
 from heretic.file_names import expanded
-from heretic.prompts.text_files import BUNDLED_FOLDER, BUNDLED_PREFIX
+from heretic.prompts.text_files import BUNDLED_FOLDER, BUNDLED_PREFIX, bundled_packs
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -159,6 +160,22 @@ def read_pack(path: Path) -> Pack:
     folder = path.parent
     prompts = {role: _specification(folder, table, role) for role in ROLES}
     return Pack(table.name, table.description, table.card, table.evaluator, table.options, prompts)
+
+
+def bundled_prompts(pack: Pack) -> dict[Path, Path]:
+    """A bundled pack's prompt files by the place where a pack has its own; none where any are on a hub."""
+    if not all(own.dataset.startswith(BUNDLED_PREFIX) for own in pack.prompts.values()):
+        return {}
+    known = bundled_packs()
+    return {
+        Path(side) / f"{part}.txt": known[own.dataset.removeprefix(BUNDLED_PREFIX)][own.split or "train"]
+        for own, (side, part) in ((pack.prompts[role], _PLACES[role]) for role in ROLES)
+    }
+
+
+def without_prompts_table(text: str) -> str:
+    """A pack's TOML without its table ``[prompts]``, so that its prompts are those beside it."""
+    return re.sub(r"^\[prompts\]\n(?:(?!\[).*\n?)*", "", text, flags=re.MULTILINE).rstrip("\n") + "\n"
 
 
 def _specification(folder: Path, table: PackTable, role: str) -> PromptSpecification:

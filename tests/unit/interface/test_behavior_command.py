@@ -9,8 +9,9 @@ from heretic.errors import ConfigurationError, UserError
 from heretic.interface.behavior_arguments import read_behavior_arguments
 from heretic.interface.behavior_command import run_behaviors
 from heretic.measuring import check_behaviors
-from heretic.prompts.packs import bundled_behaviors
+from heretic.prompts.packs import ROLES, bundled_behaviors, find_pack
 from heretic.prompts.sets import load_prompts
+from heretic.prompts.sources import load_prompt_set
 
 NO_SUCH_EVALUATOR = (
     "There is no evaluator named {} that measures a behaviour such as verbosity; choose one of classifier, density, "
@@ -35,6 +36,47 @@ def test_other_ways_of_measuring_are_told_where_there_are_any(capsys: pytest.Cap
     assert run("hedging") == run("verbosity") == 0
     hedging, verbosity = (text.split("\n")[0] for text in capsys.readouterr().out.split("measured by ")[1:])
     assert (hedging, verbosity) == ("density, or with --measure-with classifier | judge", "length")
+
+
+@pytest.mark.parametrize("name", sorted(set(bundled_behaviors()) - {"refusal"}))
+def test_a_copy_has_the_prompts_of_the_pack_in_files_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    mine = tmp_path / "new" / "mine"
+    assert run(name, "--copy", str(mine)) == 0
+    assert f"Copied. Change {mine / 'pack.toml'} and the prompts beside it, then:" in capsys.readouterr().out
+    original, copied = find_pack(name), find_pack(str(mine))
+    assert (copied.name, copied.evaluator, copied.options) == (original.name, original.evaluator, original.options)
+    for role in ROLES:
+        file = Path(copied.prompts[role].dataset)
+        assert file.is_relative_to(mine)
+        read = [load_prompt_set(role, own.prompts[role], None) for own in (original, copied)]
+        assert read[0] == read[1]
+        # What stands in the file is what is read, so that changing it changes something.
+        file.write_text(f"Only {role}?\n")
+        assert [prompt.user for prompt in load_prompt_set(role, copied.prompts[role], None).prompts] == [
+            f"Only {role}?"
+        ]
+
+
+def test_a_copy_of_a_pack_whose_prompts_are_on_the_hub_says_so_and_has_none_beside_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "mine"
+    assert run("refusal", "--copy", str(mine)) == 0
+    assert f"Copied. Change {mine / 'pack.toml'}, which names prompts on the hub, then:" in capsys.readouterr().out
+    assert [file.name for file in mine.iterdir()] == ["pack.toml"]
+    assert find_pack(str(mine)) == find_pack("refusal")
+
+
+@pytest.mark.parametrize("name", ["file/mine", "x" * 300])
+def test_a_folder_that_cannot_be_made_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot be written \(.*\); name another folder with --copy\.$"):
+        run("hedging", "--copy", name)
 
 
 def test_a_copy_is_a_pack(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -132,7 +174,7 @@ def test_a_missing_file_is_a_problem_however_the_pack_is_named(
         (("nothing-like-it",), "There is no pack nothing-like-it; name one of demo, hedging"),
         (("gone/pack.toml",), "There is no pack gone/pack.toml; .* or a TOML file or a folder with a pack.toml that"),
         (("--copy", "x"), "--copy copies one pack, but 0 are named"),
-        (("over-refusal", "--copy", "x"), "over-refusal is no bundled pack with prompts of its own"),
+        (("refusals", "--copy", "x"), "refusals is no bundled pack; copy one of demo, .* over-refusal, refusal, "),
         (("--bogus",), "heretic behaviors --help"),
     ],
 )

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 from heretic.config import PromptSpecification
 from heretic.errors import ConfigurationError
-from heretic.prompts.packs import PACK_FILE, ROLES, Pack, bundled_behaviors, find_pack, read_pack
+from heretic.prompts.packs import (
+    PACK_FILE,
+    ROLES,
+    Pack,
+    bundled_behaviors,
+    find_pack,
+    read_pack,
+    without_prompts_table,
+)
 
 PLAIN = 'name = "shouting"\ndescription = "It shouts."\ncard = "Shouting was edited."\nevaluator = "density"\n'
 
@@ -42,6 +50,14 @@ def test_a_pack_says_what_it_is_and_how_it_is_measured(tmp_path: Path) -> None:
 def test_options_may_be_left_out(tmp_path: Path) -> None:
     options = read_pack(written(tmp_path, PLAIN)).options
     assert (options.tokens, options.patterns) == (None, ())
+
+
+def test_the_table_of_prompts_can_be_left_out_of_a_text_and_nothing_else() -> None:
+    rest = PLAIN + "\n# Of marks.\n[options]\ntokens = 5\n"
+    table = '[prompts]\ngood_prompts = { dataset = "x" }\n\n# Both.\nbad_prompts = "y"\n'
+    assert without_prompts_table(f"{rest}\n{table}") == rest
+    assert without_prompts_table(f"{PLAIN}{table}[options]\ntokens = 5\n") == PLAIN + "[options]\ntokens = 5\n"
+    assert without_prompts_table(rest) == rest
 
 
 def test_a_byte_order_mark_and_windows_line_ends_are_read(tmp_path: Path) -> None:
