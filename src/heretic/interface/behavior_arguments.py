@@ -11,8 +11,9 @@ HELP = """\
 Usage: heretic behaviors [PACK ...] [--copy FOLDER]
 
 List the behaviours that --direction can name, and check their packs: that
-every part can be read, that no prompt stands in two parts, and that the
-evaluator and its patterns can be used. What is on the hub is not read.
+every part can be read, that no prompt stands in two parts, that the training
+prompts of both sides differ, and that the evaluator can be used with the
+pack's patterns or hypotheses. What is on the hub is not read.
 
 Examples:
   heretic behaviors

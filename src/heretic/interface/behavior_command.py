@@ -78,10 +78,11 @@ def pack_lines(name: str, pack: Pack, state: PackState, width: int | None) -> li
 
 def counts_text(pack: Pack, state: PackState) -> str:
     """How many prompts there are: ``80 + 40 + 40 pairs (training, search, held out)``."""
-    bad = [state.counts[role] for role in ROLES if role.startswith("bad_")]
+    bad, good = ([state.counts[role] for role in ROLES if role.startswith(side)] for side in ("bad_", "good_"))
     if all(count is None for count in bad):
         return f"prompts from {clean_line(pack.prompts['bad_prompts'].dataset)}, not read"
-    noun = "pairs" if state.paired else "prompts that show it"
+    as_many = bad == good and None not in bad
+    noun = "pairs" if state.paired else "prompts of each kind" if as_many else "prompts that show it"
     return f"{' + '.join('?' if count is None else str(count) for count in bad)} {noun} (training, search, held out)"
 
 

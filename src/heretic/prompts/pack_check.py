@@ -1,5 +1,6 @@
 """What is wrong with a behaviour pack: prompts that cannot be read or stand in two parts, no such evaluator."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from heretic.prompts.sources import is_local, load_prompt_set, overlap
 from heretic.prompts.types import PromptSet
 
 _PARTS = ("prompts", "evaluation_prompts", "held_out_prompts")
+_WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +21,7 @@ class PackState:
 
     Attributes:
         counts: Number of prompts by setting; None for those that are on a hub and were not read, or cannot be read.
-        paired: Whether every part has as many target as baseline prompts, so that they may be pairs.
+        paired: Whether target and baseline prompts of the same line are pairs, in every part.
         problems: Sentences; none where the pack can be used.
     """
 
@@ -49,9 +51,7 @@ def check_pack(pack: Pack) -> PackState:
     for side in ("good", "bad"):
         problems += _overlaps([sets[f"{side}_{part}"] for part in _PARTS])
     counts = {role: None if found is None else len(found) for role, found in sets.items()}
-    paired = all(
-        counts[f"good_{part}"] is not None and counts[f"good_{part}"] == counts[f"bad_{part}"] for part in _PARTS
-    )
+    paired = all(_are_pairs(sets[f"bad_{part}"], sets[f"good_{part}"]) for part in _PARTS)
     return PackState(counts, paired, tuple(problems))
 
 
@@ -96,6 +96,15 @@ def _evaluator_problems(pack: Pack) -> list[str]:
     if pack.options.patterns and pack.evaluator != "density":
         return [f"patterns are only counted by the evaluator density, not by {pack.evaluator}."]
     return []
+
+
+def _are_pairs(target: PromptSet | None, baseline: PromptSet | None) -> bool:
+    """Whether most lines of two sets share most of the shorter one's words, as one question asked in two ways does."""
+    if target is None or baseline is None or len(target) != len(baseline):
+        return False
+    words = [[set(_WORD.findall(prompt.user.casefold())) for prompt in own.prompts] for own in (target, baseline)]
+    alike = sum(2 * len(first & second) > min(len(first), len(second)) for first, second in zip(*words, strict=True))
+    return 2 * alike > len(target)
 
 
 def _overlaps(parts: Sequence[PromptSet | None]) -> list[str]:

@@ -29,7 +29,33 @@ def test_every_bundled_pack_can_be_used(capsys: pytest.CaptureFixture[str]) -> N
     for name in bundled_behaviors():
         assert f"{name}\n" in shown
     assert "PROBLEM" not in shown
-    assert "80 + 40 + 40 pairs (training, search, held out)" in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        *((name, "80 + 40 + 40 pairs") for name in ("hedging", "meta-commentary", "sycophancy", "verbosity")),
+        ("demo", "200 + 100 + 100 prompts of each kind"),
+        ("over-refusal", "100 + 100 + 100 prompts of each kind"),
+    ],
+)
+def test_pairs_are_what_ask_the_same_question(capsys: pytest.CaptureFixture[str], name: str, words: str) -> None:
+    assert run(name) == 0
+    assert f"    {words} (training, search, held out)\n" in capsys.readouterr().out
+
+
+def test_prompts_that_no_longer_stand_line_by_line_are_no_pairs(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = mine / "baseline" / "held_out.txt"
+    lines = file.read_text().splitlines()
+    for kept, words in (
+        (lines[1:] + lines[:1], "80 + 40 + 40 prompts of each kind"),
+        (["?"] * 21 + lines[21:], "80 + 40 + 40 prompts of each kind"),
+        (lines[1:], "80 + 40 + 40 prompts that show it"),
+        (lines, "80 + 40 + 40 pairs"),
+    ):
+        file.write_text("\n".join(kept))
+        run(str(mine))
+        assert f"    {words} (training, search, held out)\n" in capsys.readouterr().out
 
 
 def test_other_ways_of_measuring_are_told_where_there_are_any(capsys: pytest.CaptureFixture[str]) -> None:
