@@ -49,7 +49,7 @@ from heretic.observability.events import (
     Warned,
     emit,
 )
-from heretic.prompts.sets import PromptSets, load_prompts
+from heretic.prompts.sets import PromptSets, check_held_out_files, load_prompts
 from heretic.search.kept_directions import KeptDirections
 from heretic.search.objective import Objective
 from heretic.search.space import PEAK_WEIGHTS, SearchSpace
@@ -107,6 +107,8 @@ def prepare(settings: Settings, kept: KeptDirections | None = None) -> Workbench
     """
     prompts = load_prompts(settings)
     check_behaviors(settings, prompts)
+    if settings.confirm:
+        check_held_out_files(settings)
     for behavior in prompts.behaviors:
         check_method(settings, behavior.bad, behavior.good)
     # Before the model, so that one that cannot serve is said at once, and that calibration sees the memory they take.

@@ -4,10 +4,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from heretic.config import PromptSpecification, Settings
-from heretic.errors import ConfigurationError
+from heretic.errors import ConfigurationError, PromptError
 from heretic.observability.events import Warned, emit
 from heretic.prompts.packs import ROLES, Pack, find_pack
-from heretic.prompts.sources import load_prompt_set, overlap
+from heretic.prompts.sources import is_missing, load_prompt_set, overlap
 from heretic.prompts.types import PromptSet
 
 
@@ -107,6 +107,22 @@ def held_out_specification(settings: Settings, pack: Pack, role: str) -> PromptS
     if measured.dataset != default.dataset and not _is_changed(settings, role):
         return None
     return specification(settings, pack, role)
+
+
+def check_held_out_files(settings: Settings) -> None:
+    """Notice before the search that a file of held-out prompts is missing, without opening any.
+
+    Raises:
+        ConfigurationError: As `packs_of`.
+        PromptError: There is no such file or folder.
+    """
+    for pack in packs_of(settings):
+        for role in ("good_held_out_prompts", "bad_held_out_prompts"):
+            wanted = held_out_specification(settings, pack, role)
+            if wanted is not None and is_missing(wanted.dataset):
+                raise PromptError(
+                    f"{role}: there is no file or folder {wanted.dataset}; check the path, or use --confirm false."
+                )
 
 
 def _is_changed(settings: Settings, role: str) -> bool:

@@ -42,6 +42,11 @@ def overlap(training: PromptSet, evaluation: PromptSet) -> list[str]:
     return [prompt.user for prompt in evaluation.prompts if _plain(prompt.user) in known]
 
 
+def is_missing(name: str) -> bool:
+    """Whether a name is a path to where nothing is; bundled sets and those of a hub are found out by reading them."""
+    return _looks_like_a_path(name) and not name.startswith(BUNDLED_PREFIX) and not expanded(name).exists()
+
+
 def is_local(name: str) -> bool:
     """Whether a data set is on this machine, or would have to be: a bundled one, a path, or whatever is there."""
     if name.startswith(BUNDLED_PREFIX) or _looks_like_a_path(name):

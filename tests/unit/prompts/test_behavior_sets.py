@@ -8,8 +8,9 @@ import pytest
 from heretic.config import PromptSpecification, Settings
 from heretic.errors import ConfigurationError, PromptError
 from heretic.observability.events import Event, PromptsLoaded, Warned, subscribed
+from heretic.prompts import sets
 from heretic.prompts.packs import ROLES, find_pack
-from heretic.prompts.sets import PromptSets, load_prompts, packs_of, specification
+from heretic.prompts.sets import PromptSets, check_held_out_files, load_prompts, packs_of, specification
 
 FILES = {
     f"{side}/{part}.txt": f"{side} {part}"
@@ -162,3 +163,26 @@ def test_packs_with_hypotheses_are_measured_as_the_user_prefers() -> None:
     assert measured("verbosity", "hedging", measure_with="classifier") == ["length", "classifier"]
     with pytest.raises(ConfigurationError, match=r"verbosity cannot be measured by a judge.* --measure-with pack"):
         measured("verbosity", measure_with="judge")
+
+
+def test_a_missing_file_of_held_out_prompts_is_noticed_without_reading_any(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def opened(*_arguments: object, **_keywords: object) -> None:
+        raise AssertionError("held-out prompts are read by the confirmation only")
+
+    there, gone = tmp_path / "there.txt", tmp_path / "gone.txt"
+    there.write_text("Hello\n")
+
+    def settings(bad: Path) -> Settings:
+        held_out = {"good_held_out_prompts": {"dataset": str(there)}, "bad_held_out_prompts": {"dataset": str(bad)}}
+        return Settings(model="x", direction=["hedging"], **held_out)  # type: ignore[arg-type]  # as read from a file
+
+    pack = find_pack("hedging")
+    monkeypatch.setattr(Path, "read_text", opened)
+    monkeypatch.setattr(Path, "open", opened)
+    monkeypatch.setattr(sets, "load_prompt_set", opened)
+    monkeypatch.setattr(sets, "packs_of", lambda _settings: (pack,))
+    check_held_out_files(settings(there))
+    with pytest.raises(PromptError, match=r"bad_held_out_prompts: there is no file .*gone.txt; .* --confirm false"):
+        check_held_out_files(settings(gone))
