@@ -48,7 +48,8 @@ def test_the_report_knows_trials_edit_and_held_out_prompts(report: Path) -> None
     assert "of 4 was chosen: refusals" in text
     assert "refusals at 40 tokens" in text
     assert "Too few trials were measured to the end" in text
-    assert {path.name for path in (report.parent / "heretic_report").iterdir()} == {"pareto.png", "strengths.png"}
+    files = {path.name for path in (report.parent / "heretic_report").iterdir()}
+    assert files == {"pareto.png", "strengths.png", "quality.png", "kept.json"}
     assert str(report.parent.parent) not in text
 
 
@@ -66,7 +67,7 @@ def test_the_report_is_shown_by_a_browser_without_a_network(
     page.on("request", lambda request: requests.append(request.url))
     page.goto(report.as_uri())
     assert page.title() == "Heretic report: demo"
-    assert page.evaluate("[...document.images].map(image => image.complete && image.naturalWidth)") == [920, 920]
+    assert page.evaluate("[...document.images].map(image => image.complete && image.naturalWidth)") == [920, 920, 920]
     assert messages == []
     assert [url for url in requests if not url.startswith("data:")] == [report.as_uri()]
     # Nothing but tables is wider than the window, and those scroll by themselves.

@@ -11,15 +11,16 @@ import pytest
 import torch
 from scipy import stats
 
-from heretic.config import Settings
+from heretic.config import PromptSpecification, Settings
 from heretic.confirmation import Confirmation, described, estimate, paired_change, perplexity
 from heretic.edits.plan import EditPlan, Normalization, Schedule, Scope
+from heretic.errors import PromptError
 from heretic.evaluation import answers as evaluation_answers
 from heretic.evaluation.intervals import paired_interval
 from heretic.export.held_out_card import held_out_section
 from heretic.held_out import HeldOut
 from heretic.held_out_text import origin, sections, table
-from heretic.interface import lines as shown_lines
+from heretic.interface import held_out_lines as shown_lines
 from heretic.measuring import evaluator_options, make_behavior_evaluator
 from heretic.models.fingerprint import parameter_fingerprint
 from heretic.models.runner import Response
@@ -95,8 +96,11 @@ def test_nothing_held_out_is_read_before_the_confirmation(
 
     for module in ("heretic.prompts.sets", "heretic.confirmation", "heretic.prompts.stand_ins"):
         monkeypatch.setattr(f"{module}.load_prompt_set", watch)
-    # Not even the files are opened: there are none yet.
+    # Not even the files are opened: what is in them yet cannot be read.
     held_out = tmp_path / "held_out.txt"
+    held_out.write_bytes(b"\xff\xff")
+    with pytest.raises(PromptError):
+        load_prompt_set("bad_held_out_prompts", PromptSpecification(dataset=str(held_out)), None)
     settings = demo_settings(
         storage=f"sqlite:///{tmp_path}/s.db",
         good_held_out_prompts={"dataset": str(held_out)},
