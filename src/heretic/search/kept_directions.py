@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 
 from heretic.directions.types import DirectionSet
 from heretic.errors import StudyError
-from heretic.search.storage import DIRECTIONS_ATTRIBUTE, shown_url, sqlite_file, storage_errors
+from heretic.search.storage import DIRECTIONS_ATTRIBUTE, connected, shown_url, sqlite_file, storage_errors
 
 PART = 32 * 1024
 """Characters of one attribute: what every database that Optuna writes to takes."""
@@ -37,7 +37,7 @@ class KeptDirections:
 
 
 def kept_directions(url: str, name: str) -> KeptDirections | None:
-    """What a stored study keeps, or None where there is no such study or it keeps nothing; creates nothing.
+    """What a stored study keeps, or None where there is no such study or it keeps nothing; no study is created.
 
     Raises:
         StudyError: The storage failed, or what it keeps is damaged.
@@ -46,9 +46,10 @@ def kept_directions(url: str, name: str) -> KeptDirections | None:
     if file is not None and not file.exists():
         return None
     with storage_errors(url):
-        if name not in optuna.get_all_study_names(url):
+        storage = connected(url)
+        if name not in optuna.get_all_study_names(storage):
             return None
-        attributes = optuna.load_study(study_name=name, storage=url).user_attrs
+        attributes = optuna.load_study(study_name=name, storage=storage).user_attrs
     return decoded(attributes, f"The study {name} in {shown_url(url)}")
 
 

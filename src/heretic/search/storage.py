@@ -11,7 +11,7 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import TrialState as OptunaState
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLAlchemyError
 
 from heretic.errors import StudyError, first_line
 from heretic.redaction import mask_secrets, remember_password, without_password, without_secrets
@@ -131,6 +131,16 @@ def storage_errors(url: str) -> Iterator[None]:
         raise StudyError(f"The study storage {shown} {problem}; {step}.") from error
 
 
+def connected(url: str) -> optuna.storages.RDBStorage:
+    """The storage; its tables are created where they are missing. Raises what the driver does, see storage_errors."""
+    options = _engine_options(url)
+    try:
+        return optuna.storages.RDBStorage(url, engine_kwargs=options)
+    except (IntegrityError, ProgrammingError, optuna.exceptions.StorageInternalError):
+        # Two runs that begin on a new database create its tables at once, and the server lets one of them.
+        return optuna.storages.RDBStorage(url, engine_kwargs=options)
+
+
 def open_study(url: str, name: str, identity: Identity, objective: Objective = BOTH_NUMBERS) -> optuna.Study:
     """Create a study, which minimises `objective`, or resume the one of that name.
 
@@ -142,7 +152,7 @@ def open_study(url: str, name: str, identity: Identity, objective: Objective = B
         StudyError: The storage cannot be opened, or another run works on the study.
     """
     with storage_errors(url):
-        storage = optuna.storages.RDBStorage(url, engine_kwargs=_engine_options(url))
+        storage = connected(url)
         study = optuna.create_study(
             storage=storage,
             study_name=name,

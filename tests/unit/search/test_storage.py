@@ -11,7 +11,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState as OptunaState
 from sqlalchemy import Engine, event
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError
 from tests.unit.search.studies import IDENTITY, PLAN, SPACE, dominated, failed, record, url_of
 
 from heretic.errors import StudyError
@@ -321,3 +321,23 @@ def test_a_plan_that_was_to_be_tried_keeps_saying_where_it_comes_from(tmp_path: 
     trial = resumed.ask()
     assert SPACE.suggest(trial).schedules == PLAN.schedules
     assert trial.user_attrs[SOURCE_ATTRIBUTE] == "profiles"
+
+
+def test_tables_that_another_run_creates_at_the_same_moment_are_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What PostgreSQL raises to one of two runs that begin on a new database; a lasting failure is still raised."""
+    real, left = optuna.storages.RDBStorage.__init__, [1]
+
+    def racing(*arguments: Any, **keywords: Any) -> None:
+        if left[0]:
+            left[0] -= 1
+            raise IntegrityError("CREATE TABLE studies", None, Exception("duplicate key value"))
+        real(*arguments, **keywords)
+
+    monkeypatch.setattr(optuna.storages.RDBStorage, "__init__", racing)
+    url = url_of(tmp_path / "s.db")
+    assert open_study(url, "s", IDENTITY).study_name == "s"
+    left[0] = 2
+    with pytest.raises(StudyError, match="duplicate key value"):
+        open_study(url, "s", IDENTITY)
