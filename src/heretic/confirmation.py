@@ -14,7 +14,7 @@ import torch
 from heretic.config import Settings
 from heretic.edits.algebra import Edit
 from heretic.edits.editor import applied
-from heretic.engine.inplace import scores_of
+from heretic.engine.inplace import scored
 from heretic.errors import ConfigurationError
 from heretic.evaluation.degenerate import is_empty, is_looping, is_other_script
 from heretic.evaluation.evaluator import EVALUATORS, AnswerEvaluator, Evaluator, EvaluatorOptions
@@ -86,7 +86,7 @@ class Confirmation:
         """
         runner = self._bench.runner
         with applied(self._bench.editor, edits):
-            kl = scores_of(self._kl, None, "comparing held-out predictions")
+            kl = tuple(scored(own, None, "comparing held-out predictions") for own in self._kl)
             edited = [_answers(runner, base.evaluator.prompts, self.tokens) for base in self._bases]
         behaviors = tuple(
             self._behavior(base, answers, perplexity(runner, base.evaluator.prompts, answers))

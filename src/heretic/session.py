@@ -15,10 +15,11 @@ from heretic.capability.validate import CapabilityResult
 from heretic.edits.adapter import adapter_factors, adapter_obstacle
 from heretic.edits.algebra import Edit
 from heretic.edits.editor import applied
-from heretic.engine.inplace import InplaceEngine, scores_of
+from heretic.engine.inplace import InplaceEngine, scored
 from heretic.errors import (
     ExportError,
     HereticError,
+    OutOfMemoryError,
     StudyError,
     TrialFailed,
     UserError,
@@ -356,9 +357,9 @@ class Session:
 
 
 def _measured(bench: Workbench, record: TrialRecord) -> Scores:
-    """See `scores_of`: behaviours and KL of the trial that is applied."""
+    """Behaviours and KL of the trial that is applied."""
     doing = f"measuring trial {record.number + 1} in the weights"
-    return scores_of((*bench.behaviors, bench.kl), record.number, doing)
+    return tuple(scored(own, record.number, doing) for own in (*bench.behaviors, bench.kl))
 
 
 @contextmanager
@@ -374,8 +375,8 @@ def _sentences(bench: Workbench, record: TrialRecord) -> Iterator[None]:
         return
     except TrialFailed as error:
         raise TrialFailed(f"Trial {number} cannot be used because {error}; choose another one.") from error
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
+    except (OutOfMemoryError, RuntimeError, MemoryError) as error:
+        if not isinstance(error, OutOfMemoryError) and not is_out_of_memory(error):
             raise
     used = memory_ran_out(bench.loaded.device, f"measuring trial {number} in the weights")
     raise TrialFailed(

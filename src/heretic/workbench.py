@@ -108,7 +108,7 @@ def prepare(settings: Settings, kept: KeptDirections | None = None) -> Workbench
     prompts = load_prompts(settings)
     check_behaviors(settings, prompts)
     if settings.confirm:
-        check_held_out_files(settings)
+        check_held_out_files(settings, (behavior.pack for behavior in prompts.behaviors))
     for behavior in prompts.behaviors:
         check_method(settings, behavior.bad, behavior.good)
     # Before the model, so that one that cannot serve is said at once, and that calibration sees the memory they take.

@@ -16,6 +16,7 @@ from heretic.confirmation import Confirmation, described, estimate, paired_chang
 from heretic.edits.plan import EditPlan, Normalization, Schedule, Scope
 from heretic.errors import PromptError
 from heretic.evaluation import answers as evaluation_answers
+from heretic.evaluation.evaluators.kl import KlEvaluator
 from heretic.evaluation.intervals import paired_interval
 from heretic.export.held_out_card import held_out_section
 from heretic.held_out import HeldOut
@@ -207,6 +208,21 @@ def test_what_cannot_be_confirmed_can_be_used(
     (warning,) = [event.message for event in events if isinstance(event, Warned)]
     assert words in warning
     assert session.examples == ()
+    session.restore()
+
+
+def test_memory_that_runs_out_while_comparing_does_not_cost_the_trial(
+    bench: Workbench, events: list[Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = session_of(bench)
+
+    def full(_self: KlEvaluator, _trial: int | None = None) -> Score:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(KlEvaluator, "score", full)
+    assert session.confirm() is None
+    assert "even with one prompt at a time" in [event.message for event in events if isinstance(event, Warned)][-1]
+    assert session.applied[0].number == 3
     session.restore()
 
 

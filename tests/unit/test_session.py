@@ -404,7 +404,7 @@ def test_a_picked_trial_is_measured_with_smaller_batches_where_memory_runs_out(
     unedited.restore()
     assert found[0].value == expected[0].value
     assert found[1].value == pytest.approx(expected[1].value, rel=1e-3, abs=1e-6)
-    assert any(isinstance(event, Warned) and "going on with" in event.message for event in events)
+    assert any(isinstance(event, Warned) and "trying again with" in event.message for event in events)
 
 
 def test_a_trial_that_never_fits_is_named_and_leaves_the_weights_unedited(unedited: Session, bench: Workbench) -> None:

@@ -9,10 +9,12 @@ from heretic.engine.failures import failed_by
 from heretic.engine.measurement import MEMORY_RAN_OUT, Measurement
 from heretic.errors import HereticError, TrialFailed
 from heretic.evaluation.evaluator import Evaluator
+from heretic.models.calibration import backing_off
 from heretic.models.devices import is_out_of_memory
 from heretic.models.memory import memory_ran_out
+from heretic.models.runner import ModelRunner
 from heretic.observability.events import Warned, emit
-from heretic.score import Scores
+from heretic.score import Score
 from heretic.search.gates import Gate
 from heretic.search.record import TrialState
 
@@ -55,28 +57,24 @@ class InplaceEngine:
                 return Measurement((), TrialState.FAILED, MEMORY_RAN_OUT)
 
 
-def scores_of(evaluators: Sequence[Evaluator], trial: int | None, doing: str) -> Scores:
-    """Scores of the model as it is, with as many prompts at once as fit into memory.
+def scored(evaluator: Evaluator, trial: int | None, doing: str) -> Score:
+    """The score of the model as it is, with as many prompts at once as fit into memory, which the evaluator keeps.
 
     Args:
-        evaluators: In the order of the scores; where memory runs out all of them keep a smaller batch size.
+        evaluator: What measures.
         trial: Named in events.
         doing: The same in words, for messages.
 
     Raises:
         TrialFailed: The model cannot be measured; the message stands after "because".
-        RuntimeError: Memory runs out with single prompts too; or MemoryError.
+        OutOfMemoryError: Not even one prompt at a time can be measured.
     """
-    while True:
-        try:
-            return tuple(own.score(trial) for own in evaluators)
-        except (RuntimeError, MemoryError) as error:
-            single = max(own.runner.calibration.batch_size for own in evaluators) == 1
-            if single or not is_out_of_memory(error):
-                raise
-        # Outside the handler the traceback no longer holds the tensors of the failed pass.
-        memory_ran_out(evaluators[0].runner.loaded.device, doing)
-        halve_rows(evaluators)
+
+    def work(fitting: ModelRunner) -> Score:
+        evaluator.runner = fitting
+        return evaluator.score(trial)
+
+    return backing_off(evaluator.runner, work, doing)[0]
 
 
 def halve_rows(evaluators: Sequence[Evaluator]) -> bool:

@@ -31,12 +31,10 @@ def mean_interval(amounts: Sequence[float]) -> tuple[float, float]:
     Returns:
         Lower and upper bound.
     """
-    mean = math.fsum(amounts) / len(amounts)
-    error = 0.0
-    if len(amounts) > 1:
-        variance = math.fsum((amount - mean) ** 2 for amount in amounts) / (len(amounts) - 1)
-        error = math.sqrt(variance / len(amounts)) * float(stats.t.ppf((1 + CONFIDENCE) / 2, len(amounts) - 1))
-    return mean - error, mean + error
+    if min(amounts) == max(amounts):
+        return amounts[0], amounts[0]
+    interval = stats.ttest_1samp(amounts, 0).confidence_interval(CONFIDENCE)
+    return float(interval.low), float(interval.high)
 
 
 def paired_interval(both: int, only_second: int, only_first: int, neither: int) -> tuple[float, float]:

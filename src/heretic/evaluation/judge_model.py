@@ -1,5 +1,6 @@
 """JudgeModel: a chat model that is asked whether a statement is true of an answer; one pass, no generated text."""
 
+import zlib
 from collections.abc import Callable, Sequence
 from math import isfinite
 
@@ -64,8 +65,9 @@ class JudgeModel:
 
     @property
     def identity(self) -> str:
-        """The same for the same weights in the same number format, wherever they came from."""
-        return f"{parameter_fingerprint(self._runner.loaded.model)} {self._runner.loaded.dtype}"
+        """The same for the same weights in the same number format and the same question, wherever they came from."""
+        asked = f"{zlib.crc32(QUESTION.encode()):08x}"
+        return f"{parameter_fingerprint(self._runner.loaded.model)} {self._runner.loaded.dtype} asked {asked}"
 
     def probabilities(self, answers: Sequence[Answer], hypotheses: Sequence[str] = ()) -> list[float]:
         """How likely any of these statements is true of each answer, 0 to 1.

@@ -1,5 +1,6 @@
 """The prompt sets of a run: of every behaviour those to find and to measure it with, but not the held-out ones."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -109,14 +110,13 @@ def held_out_specification(settings: Settings, pack: Pack, role: str) -> PromptS
     return specification(settings, pack, role)
 
 
-def check_held_out_files(settings: Settings) -> None:
+def check_held_out_files(settings: Settings, packs: Iterable[Pack]) -> None:
     """Notice before the search that a file of held-out prompts is missing, without opening any.
 
     Raises:
-        ConfigurationError: As `packs_of`.
         PromptError: There is no such file or folder.
     """
-    for pack in packs_of(settings):
+    for pack in packs:
         for role in ("good_held_out_prompts", "bad_held_out_prompts"):
             wanted = held_out_specification(settings, pack, role)
             if wanted is not None and is_missing(wanted.dataset):

@@ -136,7 +136,7 @@ def connected(url: str) -> optuna.storages.RDBStorage:
     options = _engine_options(url)
     try:
         return optuna.storages.RDBStorage(url, engine_kwargs=options)
-    except (IntegrityError, ProgrammingError, optuna.exceptions.StorageInternalError):
+    except (IntegrityError, ProgrammingError):
         # Two runs that begin on a new database create its tables at once, and the server lets one of them.
         return optuna.storages.RDBStorage(url, engine_kwargs=options)
 

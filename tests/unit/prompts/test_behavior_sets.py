@@ -182,7 +182,6 @@ def test_a_missing_file_of_held_out_prompts_is_noticed_without_reading_any(
     monkeypatch.setattr(Path, "read_text", opened)
     monkeypatch.setattr(Path, "open", opened)
     monkeypatch.setattr(sets, "load_prompt_set", opened)
-    monkeypatch.setattr(sets, "packs_of", lambda _settings: (pack,))
-    check_held_out_files(settings(there))
+    check_held_out_files(settings(there), [pack])
     with pytest.raises(PromptError, match=r"bad_held_out_prompts: there is no file .*gone.txt; .* --confirm false"):
-        check_held_out_files(settings(gone))
+        check_held_out_files(settings(gone), [pack])
