@@ -30,8 +30,15 @@ from heretic.search.gates import Gate
 from heretic.search.space import SearchSpace
 from heretic.workbench import load_runner, make_editor, make_engine, prepare
 
+# The prompts here come from no files, so there are no held-out ones to look for.
 SETTINGS = Settings(
-    model="pico", extractor="mean", batch_size=5, response_prefix="", kl_tokens=4, refusal_check_tokens=4
+    model="pico",
+    extractor="mean",
+    batch_size=5,
+    response_prefix="",
+    kl_tokens=4,
+    refusal_check_tokens=4,
+    confirm=False,
 )
 BAD = PromptSet("bad", tuple(Prompt(f"Never {number}") for number in range(6)))
 SETS = one_behavior(PromptSet("good", PROMPTS), BAD)
