@@ -8,14 +8,11 @@ from torch import Tensor
 
 from heretic.capability.questions import LETTERS, Category, Question, QuestionSet
 from heretic.errors import ModelError, TrialFailed
-from heretic.evaluation.divergence import agree
 from heretic.models.runner import ModelRunner
 from heretic.prompts.types import Prompt
 
 INSTRUCTION = "Answer the multiple-choice question with the letter of the right choice."
 ANSWER = "Answer:"
-TOKENS_PER_PASS = 8192
-"""Prompts with worked examples are much longer than those that the batch size was found with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,17 +178,6 @@ def choices_of(logits: Tensor, letters: Sequence[int]) -> Tensor:
     return candidates.argmax(-1)
 
 
-@torch.inference_mode()
-def padding_matters(runner: ModelRunner, prepared: PreparedQuestions) -> bool:
-    """Whether the shortest prompt is answered otherwise beside the longest, as by models that read their padding."""
-    shortest, *_, longest = sorted((*prepared.encoded, *prepared.encoded), key=len)
-    if len(shortest) == len(longest):
-        return False
-    alone = runner.first_token_logits([shortest])
-    return not agree(alone, runner.first_token_logits([shortest, longest])[:1])
-
-
-@torch.inference_mode()
 def answer_questions(runner: ModelRunner, prepared: PreparedQuestions) -> Answers:
     """Let the model as it is now answer what was prepared.
 
@@ -199,12 +185,8 @@ def answer_questions(runner: ModelRunner, prepared: PreparedQuestions) -> Answer
         TrialFailed: Its logits are not finite.
         RuntimeError: Memory ran out, or whatever else the model raises.
     """
-    order = sorted(range(len(prepared.encoded)), key=lambda row: -len(prepared.encoded[row]))
-    size = max(1, min(runner.calibration.batch_size, TOKENS_PER_PASS // len(prepared.encoded[order[0]])))
-    chosen = [0] * len(order)
-    for start in range(0, len(order), size):
-        rows = order[start : start + size]
-        logits = runner.first_token_logits([prepared.encoded[row] for row in rows])
+    chosen = [0] * len(prepared.encoded)
+    for rows, logits in runner.next_token_logits(prepared.encoded):
         for row, choice in zip(rows, choices_of(logits, prepared.letters).tolist(), strict=True):
             chosen[row] = choice
     return Answers(tuple(chosen))

@@ -17,12 +17,12 @@ from heretic.capability.multiple_choice import (
     Answers,
     PreparedQuestions,
     answer_questions,
-    padding_matters,
     prepare_questions,
 )
 from heretic.capability.questions import QuestionSet, load_questions
 from heretic.config import Settings
 from heretic.errors import ModelError, TrialFailed
+from heretic.evaluation.padding import fit_for_padding
 from heretic.models.calibration import backing_off
 from heretic.models.runner import ModelRunner
 from heretic.observability.events import CapabilityMeasured, CapabilityStarted, Warned, emit
@@ -129,13 +129,7 @@ class CapabilityCheck:
             )
         if prepared.left_out:
             emit(Warned(f"{prepared.left_out} questions do not fit into the model's context and are left out."))
-        matters, self._runner = backing_off(
-            self._runner,
-            lambda runner: runner.calibration.batch_size > 1 and padding_matters(runner, prepared),
-            _ANSWERING,
-        )
-        if matters:
-            self._runner = self._runner.calibrated(batch_size=1)
+        self._runner = fit_for_padding(self._runner, prepared.encoded, _ANSWERING)
         return prepared
 
     def compare(self) -> CapabilityResult:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from heretic.config import Settings
 from heretic.errors import ConfigurationError, ModelError
+from heretic.evaluation.padding import fit_for_padding
 from heretic.models.calibration import backing_off, thinking_prefix
 from heretic.models.chat_template import ChatFormatter
 from heretic.models.devices import pick_device
@@ -34,6 +35,8 @@ Answer = tuple[str, str]
 
 _PROBE: Answer = ("Say hello.", "I am sorry, but I cannot say hello to you.")
 _PROBE_STATEMENT = "The answer declines the request."
+_REPEATED = 4
+"""How often the probe's answer stands in one that is read beside it."""
 
 
 class JudgeModel:
@@ -61,6 +64,10 @@ class JudgeModel:
             return runner.calibrated(response_prefix=prefix + behind).encode(prompt)
 
         self._yes, self._no = answer_tokens(name, encode)
+        request, response = _PROBE
+        longer = Prompt(_question((request, f"{response} " * _REPEATED), _PROBE_STATEMENT))
+        probes = [self._runner.encode(own) for own in (prompt, longer)]
+        self._runner = fit_for_padding(self._runner, probes, f"letting {name} judge answers")
         self._known: dict[tuple[Answer, str], float] = {}
 
     @property
@@ -88,14 +95,9 @@ class JudgeModel:
         )
         return found
 
-    @torch.inference_mode()
     def _read(self, runner: ModelRunner, encoded: Sequence[Sequence[int]]) -> list[float]:
-        order = sorted(range(len(encoded)), key=lambda row: -len(encoded[row]))
-        size = runner.calibration.batch_size
         found = [0.0] * len(encoded)
-        for start in range(0, len(order), size):
-            rows = order[start : start + size]
-            logits = runner.first_token_logits([encoded[row] for row in rows])
+        for rows, logits in runner.next_token_logits(encoded):
             for row, probability in zip(rows, share_of_yes(logits, self._yes, self._no).tolist(), strict=True):
                 found[row] = probability
         return found

@@ -21,6 +21,9 @@ from heretic.models.loaded import LoadedModel
 from heretic.models.memory import USAGE
 from heretic.prompts.types import Prompt
 
+TOKENS_PER_PASS = 8192
+"""Most tokens of rows that are much longer than those that the batch size was found with."""
+
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
@@ -86,11 +89,8 @@ class ModelRunner:
 
     def _batches(self, prompts: Sequence[Prompt]) -> Iterator[TokenBatch]:
         encoded = [self.encode(prompt) for prompt in prompts]
-        order = sorted(range(len(encoded)), key=lambda row: -len(encoded[row]))
-        size = self.calibration.batch_size
-        for start in range(0, len(order), size):
-            rows = order[start : start + size]
-            yield self.pad([encoded[row] for row in rows], tuple(rows))
+        for rows in _longest_first(encoded, self.calibration.batch_size):
+            yield self.pad([encoded[row] for row in rows], rows)
 
     def pad(self, encoded: Sequence[Sequence[int]], rows: tuple[int, ...]) -> TokenBatch:
         """Left-padded rows of one batch, which is about to go through the model."""
@@ -120,6 +120,18 @@ class ModelRunner:
         """Logits [B, V] of the first response token of B prompts' token ids; gradients flow where they are enabled."""
         batch = self.pad(encoded, tuple(range(len(encoded))))
         return self._forward(batch.input_ids, batch.attention_mask, 1)[:, -1]
+
+    @torch.inference_mode()
+    def next_token_logits(self, encoded: Sequence[Sequence[int]]) -> Iterator[tuple[tuple[int, ...], Tensor]]:
+        """What follows each of N rows of token ids, which may be much longer than the prompts of a search.
+
+        Yields:
+            Row indices of a batch, and the logits [B, V] of the token that follows each.
+        """
+        longest = max(map(len, encoded), default=1)
+        size = max(1, min(self.calibration.batch_size, TOKENS_PER_PASS // longest))
+        for rows in _longest_first(encoded, size):
+            yield rows, self.first_token_logits([encoded[row] for row in rows])
 
     @torch.inference_mode()
     def generate(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[Response]:
@@ -258,6 +270,13 @@ class ModelRunner:
             torch.tensor(mask, device=device, dtype=torch.long).reshape(shape),
             (),
         )
+
+
+def _longest_first(encoded: Sequence[Sequence[int]], size: int) -> Iterator[tuple[int, ...]]:
+    """Indices of so many rows at a time."""
+    order = sorted(range(len(encoded)), key=lambda row: -len(encoded[row]))
+    for start in range(0, len(order), size):
+        yield tuple(order[start : start + size])
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """What a model chooses, against logits that are given and against single passes without padding."""
 
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -11,18 +10,17 @@ from tests.unit.models.pico_runner import log_probabilities_alone, make_runner
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from heretic.capability import multiple_choice
 from heretic.capability.multiple_choice import (
     answer_questions,
     answer_start,
     choices_of,
     find_letter_tokens,
-    padding_matters,
     prepare_questions,
     request_text,
 )
 from heretic.capability.questions import Category, QuestionSet, parse_question
 from heretic.errors import ModelError, TrialFailed
+from heretic.models import runner as models_runner
 from heretic.models.chat_template import ChatFormatter
 from heretic.prompts.types import Prompt
 
@@ -150,7 +148,7 @@ def test_the_model_reads_every_question_once_whole_and_in_batches_that_fit(monke
     runner = make_runner("llama", 100)
     prepared = prepare_questions(runner, TWO, "")
     longest = max(map(len, prepared.encoded))
-    monkeypatch.setattr(multiple_choice, "TOKENS_PER_PASS", 2 * longest + 1)
+    monkeypatch.setattr(models_runner, "TOKENS_PER_PASS", 2 * longest + 1)
     sizes = []
     runner.loaded.model.register_forward_hook(
         lambda _model, _arguments, keywords, _output: sizes.append(len(keywords["input_ids"])), with_kwargs=True
@@ -166,7 +164,6 @@ def test_padded_batches_choose_what_single_passes_find_most_likely(family):
     runner = make_runner(family, 4)
     prepared = prepare_questions(runner, TWO, "")
     assert len({len(ids) for ids in prepared.encoded}) > 1
-    assert not padding_matters(runner, prepared)
     answers = answer_questions(runner, prepared)
     start = "Answer: "
     for question, chosen in zip(prepared.questions, answers.chosen, strict=True):
@@ -176,19 +173,6 @@ def test_padded_batches_choose_what_single_passes_find_most_likely(family):
         likely = log_probabilities_alone(runner, prompt, [0])[0]
         letters = [likely[runner.loaded.tokenizer.convert_tokens_to_ids(letter)].item() for letter in "ABCD"]
         assert letters[chosen] == max(letters)
-
-
-def test_padding_that_changes_answers_is_noticed():
-    runner = make_runner("llama", 4)
-    prepared = prepare_questions(runner, TWO, "")
-
-    def read_padding(_model, _arguments, keywords, output):
-        output.logits += (keywords["attention_mask"] == 0).sum(-1)[:, None, None] * torch.arange(264) * 0.01
-
-    runner.loaded.model.register_forward_hook(read_padding, with_kwargs=True)
-    assert padding_matters(runner, prepared)
-    alike = replace(prepared, encoded=prepared.encoded[:3])
-    assert not padding_matters(runner, alike)
 
 
 def test_worked_examples_are_left_out_where_they_do_not_fit_and_questions_that_never_do():

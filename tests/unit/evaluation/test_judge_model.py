@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.unit.evaluation.test_padding import reading_padding
 from tests.unit.models.pico_runner import make_runner
 from torch import Tensor
 
@@ -61,6 +62,17 @@ def test_verdicts_do_not_depend_on_what_shares_their_batch(family: str) -> None:
     assert together == pytest.approx(alone, abs=1e-5)
     assert len(set(together)) == len(ANSWERS)
     assert all(0 < probability < 1 for probability in together)
+
+
+def test_a_judge_that_reads_its_padding_reads_one_answer_at_a_time() -> None:
+    sizes: list[int] = []
+    runner = reading_padding(make_runner("llama", batch_size=4))
+    judge = JudgeModel("j", runner)
+    runner.loaded.model.register_forward_hook(
+        lambda _model, _arguments, keywords, _output: sizes.append(len(keywords["input_ids"])), with_kwargs=True
+    )
+    judge.probabilities(ANSWERS, STATEMENTS)
+    assert sizes == [1] * len(ANSWERS) * len(STATEMENTS)
 
 
 def test_the_likeliest_statement_counts() -> None:
