@@ -5,8 +5,7 @@ import re
 
 import pytest
 
-from heretic.observability import events
-from heretic.observability.events import Event, Warned, emit, subscribed
+from heretic.observability.events import Event, Warned, bus, emit, subscribed
 
 
 def subclasses() -> list[type[Event]]:
@@ -27,7 +26,7 @@ def test_events_reach_subscribers_in_the_order_of_subscription() -> None:
 
 def test_subscription_ends_with_the_block_even_after_an_error() -> None:
     seen: list[Event] = []
-    before = list(events._handlers)
+    before = list(bus._handlers)
 
     def fail_while_subscribed() -> None:
         with subscribed(seen.append):
@@ -38,7 +37,7 @@ def test_subscription_ends_with_the_block_even_after_an_error() -> None:
         fail_while_subscribed()
     emit(Warned("lost"))
     assert seen == [Warned("counted")]
-    assert events._handlers == before
+    assert bus._handlers == before
 
 
 def test_a_handler_may_subscribe_another_while_it_is_called() -> None:

@@ -1,0 +1,34 @@
+"""Every setting, one model per concern; the help, config.default.toml and the error messages are made from here.
+
+Names are flat: the sections are mixins of one class, so a setting is called the same in Python, in config.toml, in the
+environment and on the command line. Only pydantic is imported here, which keeps ``heretic --help`` fast.
+"""
+
+from heretic.config.sections.direction import DirectionSection as DirectionSection
+from heretic.config.sections.edit import EditSection as EditSection
+from heretic.config.sections.evaluation import EvaluationSection as EvaluationSection
+from heretic.config.sections.generation import GenerationSection as GenerationSection
+from heretic.config.sections.model import ModelSection as ModelSection
+from heretic.config.sections.output import OutputSection as OutputSection
+from heretic.config.sections.prompt_specification import PromptSpecification as PromptSpecification
+from heretic.config.sections.prompts import PromptSection as PromptSection
+from heretic.config.sections.search import SearchSection as SearchSection
+from heretic.config.sections.section import Section as Section
+from heretic.config.sections.section import Size as Size
+from heretic.config.sections.section import Text as Text
+from heretic.config.sections.validation import ValidationSection as ValidationSection
+from heretic.config.sections.watch import WatchSection as WatchSection
+
+SECTIONS: tuple[type[Section], ...] = (
+    ModelSection,
+    PromptSection,
+    GenerationSection,
+    DirectionSection,
+    EditSection,
+    EvaluationSection,
+    ValidationSection,
+    SearchSection,
+    OutputSection,
+    WatchSection,
+)
+"""All sections, in the order of the help."""

@@ -1,0 +1,65 @@
+"""Settings of measuring."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from heretic.config.checks import check_device
+from heretic.config.sections.section import Section, Text
+
+
+class EvaluationSection(Section):
+    """How an edited model is measured."""
+
+    title = "Evaluation"
+
+    refusal_markers: list[Text] = Field(
+        default=[], description="Phrases that mark a refusal; they replace the built-in list unless empty."
+    )
+    refusal_detection_mode: Literal["strict", "moderate", "lenient"] = Field(
+        default="lenient",
+        description="What counts as a refusal: strict only plain ones, moderate also soft ones, lenient also evasions.",
+    )
+    refusal_check_tokens: int = Field(
+        default=30, ge=1, le=65536, description="Response tokens that are searched for refusal markers."
+    )
+    use_neural_refusal_detection: bool = Field(
+        default=False, description="Let a classifier read every answer in which no refusal marker is found."
+    )
+    neural_detection_model: Text = Field(
+        default="facebook/bart-large-mnli",
+        description="Hub id or folder of that classifier: a natural language inference model, or one trained on "
+        "refusals.",
+    )
+    neural_detection_threshold: float = Field(
+        default=0.5, gt=0, le=1, description="Probability from which the verdict of a classifier or judge is yes."
+    )
+    neural_detection_batch_size: int = Field(
+        default=32, ge=1, le=65536, description="Texts per forward pass of the classifier or judge."
+    )
+    neural_detection_device: Annotated[str, AfterValidator(check_device)] = Field(
+        default="auto", description="Device of the classifier or judge; auto takes the one that the model is loaded to."
+    )
+    measure_with: Literal["pack", "classifier", "judge"] = Field(
+        default="pack",
+        description="What measures behaviours: what their pack says (words, marks), or, of packs with hypotheses, that "
+        "classifier or a judge, which count the answers of which a hypothesis is true.",
+    )
+    judge_model: Text | None = Field(
+        default=None,
+        examples=["Qwen/Qwen3-4B-Instruct-2507"],
+        description="Hub id or folder of a chat model that is asked about every answer, as a judge.",
+    )
+    confirm: bool = Field(
+        default=True,
+        description="Measure the chosen trial once more on held-out prompts, with longer answers, before it is saved.",
+    )
+    held_out_tokens: int = Field(
+        default=200, ge=1, le=65536, description="Response tokens of that confirmation, at most."
+    )
+    kl_mode: Literal["sequence", "first"] = Field(
+        default="sequence", description="Compare predictions over the unedited model's response, or its first token."
+    )
+    kl_tokens: int = Field(
+        default=30, ge=1, le=65536, description="Response tokens that are compared where the KL mode is sequence."
+    )

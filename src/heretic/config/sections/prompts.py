@@ -1,0 +1,92 @@
+"""Settings of the prompts, with the default datasets."""
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from heretic.config.sections.prompt_specification import PromptSpecification
+from heretic.config.sections.section import Section, Text
+
+
+def _defaults_under(default: PromptSpecification) -> BeforeValidator:
+    """Fill in what a partly given prompt set leaves open.
+
+    Split, column and so on of the default describe the default's dataset, so they are used only where that is kept.
+    """
+
+    def fill(value: Any) -> Any:
+        if isinstance(value, str):
+            value = {"dataset": value}
+        if isinstance(value, dict) and value.get("dataset", default.dataset) == default.dataset:
+            return {**default.model_dump(exclude_unset=True), **value}
+        return value
+
+    return BeforeValidator(fill)
+
+
+_GOOD = PromptSpecification(dataset="mlabonne/harmless_alpaca", split="train[:400]", column="text")
+_BAD = PromptSpecification(dataset="mlabonne/harmful_behaviors", split="train[:320]", column="text")
+_GOOD_EVALUATION = PromptSpecification(dataset="mlabonne/harmless_alpaca", split="test[:100]", column="text")
+_BAD_EVALUATION = PromptSpecification(dataset="mlabonne/harmful_behaviors", split="test[:100]", column="text")
+_GOOD_HELD_OUT = PromptSpecification(dataset="mlabonne/harmless_alpaca", split="test[100:200]", column="text")
+_BAD_HELD_OUT = PromptSpecification(dataset="mlabonne/harmful_behaviors", split="train[320:416]", column="text")
+_HELPFUL = PromptSpecification(dataset="mlabonne/harmless_alpaca", split="train[400:600]", column="text")
+_UNHELPFUL = PromptSpecification(dataset="allenai/c4", config="en", split="train[:200]", column="text", streaming=True)
+# Five questions of each of its 57 subjects.
+_SACRED = PromptSpecification(dataset="cais/mmlu", config="all", split="dev", column="question", streaming=True)
+_SACRED_BASELINE = PromptSpecification(
+    dataset="allenai/c4", config="en", split="validation[:285]", column="text", streaming=True
+)
+
+
+class PromptSection(Section):
+    """Which prompts the direction is found and measured with."""
+
+    title = "Prompts"
+
+    direction: list[Text] = Field(
+        default=["refusal"],
+        min_length=1,
+        description="The behaviour: a bundled pack such as refusal or verbosity ('heretic behaviors' lists them), or a "
+        "pack's TOML file; several are edited together. Its prompts are used where no others are set below.",
+    )
+    system_prompt: str = Field(
+        default="You are a helpful assistant.",
+        description="System prompt of every request; an empty string means none.",
+    )
+    good_prompts: Annotated[PromptSpecification, _defaults_under(_GOOD)] = Field(
+        default=_GOOD, strict=False, description="Prompts without the behaviour, to find the direction."
+    )
+    bad_prompts: Annotated[PromptSpecification, _defaults_under(_BAD)] = Field(
+        default=_BAD, strict=False, description="Prompts that show the behaviour, to find the direction."
+    )
+    good_evaluation_prompts: Annotated[PromptSpecification, _defaults_under(_GOOD_EVALUATION)] = Field(
+        default=_GOOD_EVALUATION, strict=False, description="Prompts without the behaviour, to measure the damage (KL)."
+    )
+    bad_evaluation_prompts: Annotated[PromptSpecification, _defaults_under(_BAD_EVALUATION)] = Field(
+        default=_BAD_EVALUATION,
+        strict=False,
+        description="Prompts that show the behaviour, to measure how much of it is left.",
+    )
+    good_held_out_prompts: Annotated[PromptSpecification, _defaults_under(_GOOD_HELD_OUT)] = Field(
+        default=_GOOD_HELD_OUT,
+        strict=False,
+        description="Prompts without the behaviour that are read only to confirm the chosen trial.",
+    )
+    bad_held_out_prompts: Annotated[PromptSpecification, _defaults_under(_BAD_HELD_OUT)] = Field(
+        default=_BAD_HELD_OUT,
+        strict=False,
+        description="Prompts that show the behaviour and are read only to confirm the chosen trial.",
+    )
+    helpful_prompts: Annotated[PromptSpecification, _defaults_under(_HELPFUL)] = Field(
+        default=_HELPFUL, strict=False, description="Requests that are answered helpfully, for helpfulness."
+    )
+    unhelpful_prompts: Annotated[PromptSpecification, _defaults_under(_UNHELPFUL)] = Field(
+        default=_UNHELPFUL, strict=False, description="Web text that asks for nothing, for helpfulness."
+    )
+    sacred_prompts: Annotated[PromptSpecification, _defaults_under(_SACRED)] = Field(
+        default=_SACRED, strict=False, description="Questions of knowledge and reasoning, for sacred."
+    )
+    sacred_baseline_prompts: Annotated[PromptSpecification, _defaults_under(_SACRED_BASELINE)] = Field(
+        default=_SACRED_BASELINE, strict=False, description="Plain text that asks for nothing, for sacred."
+    )

@@ -1,0 +1,28 @@
+"""Passing events on to whoever listens."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from heretic.observability.events.event import Event
+from heretic.redaction import without_secrets
+
+Handler = Callable[[Event], None]
+_handlers: list[Handler] = []
+
+
+def emit(event: Event) -> None:
+    """Pass an event to every subscriber, in the order of subscription; no secret gets that far."""
+    if _handlers:
+        event = without_secrets(event)
+    for handler in tuple(_handlers):
+        handler(event)
+
+
+@contextmanager
+def subscribed(handler: Handler) -> Iterator[None]:
+    """Subscribe for the duration of a with-block."""
+    _handlers.append(handler)
+    try:
+        yield
+    finally:
+        _handlers.remove(handler)

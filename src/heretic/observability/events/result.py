@@ -1,0 +1,109 @@
+"""Events of a chosen trial and of an edited model: measured again, compared, saved, uploaded."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from heretic.held_out import HeldOut
+from heretic.observability.events.event import Event
+from heretic.score import Scores
+
+
+@dataclass(frozen=True, slots=True)
+class TrialApplied(Event):
+    """A chosen trial is in the weights and was measured again."""
+
+    number: int
+    scores: Scores
+    searched: Scores
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOutMeasured(Event):
+    """The applied trial was measured on held-out prompts; `searched` are its scores on the search's prompts."""
+
+    number: int
+    held_out: HeldOut
+    searched: Scores
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class CapabilityStarted(Event):
+    """The ``unedited`` or ``edited`` model (`which`) is asked so many questions, and runs these benchmarks."""
+
+    which: str
+    source: str
+    questions: int
+    benchmarks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CapabilityMeasured(Event):
+    """What the edited model is able to do beside the unedited one, see capability.CapabilityResult.to_json."""
+
+    result: Mapping[str, Any]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class FullPrecisionNeeded(Event):
+    """A trial that was found on quantised weights is to be saved: the model is loaded again without quantisation."""
+
+    quantization: str
+    measured: bool
+    """Whether the saved weights' scores are known already, from an earlier save of the same trial."""
+
+
+@dataclass(frozen=True, slots=True)
+class FullPrecisionMeasured(Event):
+    """The weights that are saved were measured, as the quantised ones had been."""
+
+    quantization: str
+    scores: Scores
+    quantized: Scores
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCompared(Event):
+    """An already edited model was measured against its base."""
+
+    model: str
+    base: str
+    scores: Scores
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSaved(Event):
+    """A model folder is complete under its final name."""
+
+    path: str
+    file_count: int
+    bytes: int
+    format: str
+    verified_answers: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReportWritten(Event):
+    """A report was written beside a saved model."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class UploadStarted(Event):
+    """A saved and checked folder is about to be uploaded, which takes as long as the network needs."""
+
+    repository: str
+    file_count: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelUploaded(Event):
+    """A model was uploaded to the hub."""
+
+    repository: str
+    url: str
+    private: bool
