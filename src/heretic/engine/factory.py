@@ -13,11 +13,12 @@ from heretic.engine.answers import AnswerJob, AnswerOptions
 from heretic.engine.batched import BatchedEngine
 from heretic.engine.divergences import DivergenceJob
 from heretic.engine.inplace import BuildEdits
-from heretic.engine.padded import PaddedAnswers, PaddedDivergences, padding_agrees
+from heretic.engine.padded import PaddedAnswers, PaddedDivergences
 from heretic.engine.throughput import MOST_CANDIDATES, find_candidates, most_rows
 from heretic.evaluation.divergence import agree
 from heretic.evaluation.evaluator import AnswerEvaluator
 from heretic.evaluation.evaluators.kl import KlEvaluator
+from heretic.evaluation.padding import padding_matters
 from heretic.models.devices import free_memory, is_out_of_memory
 from heretic.models.kept_layers import KeptLayers
 from heretic.models.memory import memory_ran_out
@@ -129,7 +130,8 @@ def _padded(
     kl: KlEvaluator,
     options: EngineOptions,
 ) -> BatchedEngine | str:
-    if not padding_agrees(runner, [*kl.prompts, *chain.from_iterable(own.prompts for own in behaviors)]):
+    prompts = [*kl.prompts, *chain.from_iterable(own.prompts for own in behaviors)]
+    if padding_matters(runner, [runner.encode(prompt) for prompt in prompts]):
         return "its padded passes do not agree with those of single rows"
     divergences = PaddedDivergences(kl)
     # As many as fill the batch that was measured to be fastest.

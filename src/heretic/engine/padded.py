@@ -11,26 +11,12 @@ import torch
 
 from heretic.engine.answers import answers_score
 from heretic.engine.candidate import AssignRows, Candidate
-from heretic.evaluation.divergence import agree
 from heretic.evaluation.evaluator import AnswerEvaluator
 from heretic.evaluation.evaluators.kl import BaseLogits, KlEvaluator
 from heretic.models.ragged import KeyValues
-from heretic.models.runner import ModelRunner
 from heretic.observability.events import ResponseMeasured, emit
-from heretic.prompts.types import Prompt
 from heretic.score import Score
 from heretic.search.gates import Gate
-
-
-@torch.inference_mode()
-def padding_agrees(runner: ModelRunner, prompts: Sequence[Prompt]) -> bool:
-    """Whether padding the shortest prompt to the longest leaves its predictions as they are."""
-    encoded = sorted((runner.encode(prompt) for prompt in prompts), key=len)
-    shortest, longest = encoded[0], encoded[-1]
-    # Which token is forced does not matter: only its prediction is looked at.
-    (alone,) = runner.teacher_forced_batch([shortest], [(0,)])
-    padded, _ = runner.teacher_forced_batch([shortest, longest], [(0,), (0,)])
-    return agree(alone, padded)
 
 
 class PaddedDivergences:
