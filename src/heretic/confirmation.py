@@ -19,6 +19,7 @@ from heretic.errors import ConfigurationError
 from heretic.evaluation.degenerate import is_empty, is_looping, is_other_script
 from heretic.evaluation.evaluator import EVALUATORS, AnswerEvaluator, Evaluator, EvaluatorOptions
 from heretic.evaluation.intervals import mean_interval, paired_interval, wilson_interval
+from heretic.evaluation.ragged_runner import RaggedRunner
 from heretic.evaluation.refusal_patterns import RefusalDetector
 from heretic.held_out import Answers, AtLength, Estimate, Example, HeldOut, HeldOutBehavior
 from heretic.measuring import evaluator_options, make_behavior_evaluator
@@ -64,7 +65,9 @@ class Confirmation:
         """
         settings = bench.settings
         self.tokens = settings.held_out_tokens
-        self._bench = bench
+        self._editor = bench.editor
+        # Nothing changes the weights while it answers.
+        self._runner = RaggedRunner.like(bench.runner)
         options = evaluator_options(settings, bench.readers)
         long = replace(options, response_tokens=self.tokens)
         self._bases, good = [], []
@@ -73,9 +76,9 @@ class Confirmation:
             good_prompts, bad_prompts, used_before = load_held_out(settings, behavior)
             self._used_before += used_before
             good.append(good_prompts)
-            self._bases.append(_base(bench.runner, behavior.pack, bad_prompts, long, options.response_tokens))
+            self._bases.append(_base(self._runner, behavior.pack, bad_prompts, long, options.response_tokens))
         joined = PromptSet("good_held_out_prompts", tuple(dict.fromkeys(p for own in good for p in own.prompts)))
-        self._kl = [_kl(bench.runner, joined, replace(options, kl_mode=mode)) for mode in ("first", "sequence")]
+        self._kl = [_kl(self._runner, joined, replace(options, kl_mode=mode)) for mode in ("first", "sequence")]
 
     def confirm(self, edits: Sequence[Edit]) -> tuple[HeldOut, tuple[Example, ...]]:
         """Measure an edit; the model is unedited before and after. Also gives the first answers as examples.
@@ -84,8 +87,8 @@ class Confirmation:
             TrialFailed: The edited model's logits are not finite.
             OutOfMemoryError: Not even one prompt at a time can be measured.
         """
-        runner = self._bench.runner
-        with applied(self._bench.editor, edits):
+        runner = self._runner
+        with applied(self._editor, edits):
             kl = tuple(scored(own, None, "comparing held-out predictions") for own in self._kl)
             edited = [_answers(runner, base.evaluator.prompts, self.tokens) for base in self._bases]
         behaviors = tuple(
@@ -102,7 +105,7 @@ class Confirmation:
         return HeldOut(self.tokens, behaviors, kl, self._used_before), examples
 
     def _behavior(self, base: _Base, edited: Sequence[Response], perplexity_edited: float) -> HeldOutBehavior:
-        runner, evaluator = self._bench.runner, base.evaluator
+        runner, evaluator = self._runner, base.evaluator
         wanted = (*LENGTHS, base.searched_tokens, self.tokens)
         lengths = sorted({length for length in wanted if length <= self.tokens})
         amounts = [[amounts_at(runner, evaluator, own, length) for own in (base.answers, edited)] for length in lengths]

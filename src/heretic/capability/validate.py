@@ -23,6 +23,7 @@ from heretic.capability.questions import QuestionSet, load_questions
 from heretic.config import Settings
 from heretic.errors import ModelError, TrialFailed
 from heretic.evaluation.padding import fit_for_padding
+from heretic.evaluation.ragged_runner import RaggedRunner
 from heretic.models.calibration import backing_off
 from heretic.models.runner import ModelRunner
 from heretic.observability.events import CapabilityMeasured, CapabilityStarted, Warned, emit
@@ -100,7 +101,8 @@ class CapabilityCheck:
 
     def __init__(self, settings: Settings, runner: ModelRunner, questions: QuestionSet | None = None) -> None:
         self._settings = settings
-        self._runner = runner
+        # Nothing changes the weights while it answers.
+        self._runner: ModelRunner = RaggedRunner.like(runner)
         if settings.enable_validation or not settings.benchmarks:
             questions = questions or load_questions(settings)
         else:

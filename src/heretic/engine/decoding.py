@@ -5,10 +5,9 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 import torch
-from torch import Tensor
 
 from heretic.engine.candidate import AssignRows, Candidate, read_together
-from heretic.evaluation.divergence import most_likely
+from heretic.evaluation.greedy_rows import Greedy, GreedyRows
 from heretic.models.kept_layers import KeptLayers
 from heretic.models.ragged import KeyValues, RaggedForward, RaggedState
 from heretic.models.runner import Response
@@ -35,7 +34,7 @@ class Decoding:
         self.rows: list[Row] = []
         self._forward = forward
         self._assign = assign
-        self._suppressed = torch.tensor(list(suppressed), dtype=torch.long)
+        self._greedy = Greedy(suppressed)
 
     def read_prompts(
         self, rows: Sequence[Row], rests: Sequence[Sequence[int]], prefix: KeyValues, kept: KeptLayers | None
@@ -63,32 +62,28 @@ class Decoding:
             found.append(self._greedy(state.feed(tokens, [[len(own) - 1] for own in tokens], store)))
             states.append(state)
             self.rows += part
-        self._state = RaggedState.joined(states)
+        self._written = GreedyRows(RaggedState.joined(states), torch.cat(found), self._greedy)
         self._assign_rows(self.rows)
-        self._last = torch.cat(found)
-        self._unread = [self._last]
 
     @property
     def length(self) -> int:
         """Tokens that every row has at least, those included that are on the device only."""
-        return min(len(row.tokens) for row in self.rows) + len(self._unread)
+        return min(len(row.tokens) for row in self.rows) + self._written.unread
 
     def step(self) -> None:
         """One token more for every row, left on the device; not to be mixed with `extend`."""
-        self._last = self._greedy(self._state.step(self._last))
-        self._unread.append(self._last)
+        self._written.step()
 
     def look(self) -> None:
         """Give the rows their tokens, which waits for the device."""
-        if self._unread:
-            for row, own in zip(self.rows, torch.stack(self._unread, dim=1).tolist(), strict=True):
+        if self._written.unread:
+            for row, own in zip(self.rows, self._written.look(), strict=True):
                 row.tokens += own
-            self._unread = []
 
     def extend(self, drafts: Sequence[Sequence[int]]) -> None:
         """Read each row's last token and its draft; accept of the draft what is greedy, and one token more."""
         fed = [[row.tokens[-1], *draft] for row, draft in zip(self.rows, drafts, strict=True)]
-        found = iter(self._greedy(self._state.feed(fed, [range(len(own)) for own in fed])).tolist())
+        found = iter(self._greedy(self._written.state.feed(fed, [range(len(own)) for own in fed])).tolist())
         accepted = []
         for row, draft in zip(self.rows, drafts, strict=True):
             greedy = [next(found) for _ in range(len(draft) + 1)]
@@ -96,7 +91,7 @@ class Decoding:
             row.tokens += greedy[: count + 1]
             accepted.append(count + 1)
         if any(drafts):
-            self._state.accept(accepted)
+            self._written.state.accept(accepted)
 
     def keep(self, places: Sequence[int]) -> None:
         """Go on with these rows only; `look` comes first."""
@@ -104,16 +99,8 @@ class Decoding:
             return
         self.rows = [self.rows[place] for place in places]
         if self.rows:
-            self._state.select(places)
-            self._last = self._last[torch.tensor(list(places), device=self._last.device)]
+            self._written.keep(places)
             self._assign_rows(self.rows)
 
     def _assign_rows(self, rows: Sequence[Row]) -> None:
         self._assign([row.candidate.index for row in rows])
-
-    def _greedy(self, logits: Tensor) -> Tensor:
-        if len(self._suppressed):
-            # Moved once, not with every token.
-            self._suppressed = self._suppressed.to(logits.device)
-            logits.index_fill_(1, self._suppressed, -torch.inf)
-        return most_likely(logits)

@@ -18,6 +18,7 @@ from heretic.engine.throughput import MOST_CANDIDATES, find_candidates, most_row
 from heretic.evaluation.divergence import agree
 from heretic.evaluation.evaluator import AnswerEvaluator
 from heretic.evaluation.evaluators.kl import KlEvaluator
+from heretic.evaluation.greedy_rows import look_interval
 from heretic.evaluation.padding import padding_matters
 from heretic.models.devices import free_memory, is_out_of_memory
 from heretic.models.kept_layers import KeptLayers
@@ -29,8 +30,6 @@ from heretic.observability.events import Warned, emit
 
 KEPT_SHARE = 0.1
 """Kept layers take at most this share of the device's free memory."""
-DEVICE_INTERVAL = 8
-"""Tokens between two looks at answers where looking means waiting for an accelerator."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +103,6 @@ def _ragged(
     divergences = DivergenceJob(kl, forward, good, prefix, _store(runner, good_tokens, False, options))
     most = max(map(len, asked))
     count = _candidates(runner, options, lambda: find_candidates(forward, prefix, most))
-    on_host = runner.loaded.device.type == "cpu"
     answers = []
     for place, (evaluator, bad) in enumerate(zip(behaviors, asked, strict=True)):
         kept = _store(runner, sum(map(len, bad)), True, options)
@@ -112,7 +110,7 @@ def _ragged(
             _keep(forward, bad, prefix, kept, evaluator.runner.calibration.batch_size)
         answer_options = AnswerOptions(
             rows=max(runner.calibration.batch_size, min(count * len(bad), most_rows(runner.loaded.device))),
-            verdict_interval=1 if on_host else DEVICE_INTERVAL,
+            verdict_interval=look_interval(runner.loaded.device),
             early_verdicts=options.early_verdicts,
             drafts=options.drafts and limit is None,
         )

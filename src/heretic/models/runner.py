@@ -74,7 +74,7 @@ class ModelRunner:
             calibration = replace(calibration, batch_size=batch_size)
         if response_prefix is not None:
             calibration = replace(calibration, response_prefix=response_prefix)
-        return ModelRunner(self.loaded, self.layout, self.formatter, calibration)
+        return type(self)(self.loaded, self.layout, self.formatter, calibration)
 
     def render(self, prompt: Prompt) -> str:
         """A prompt as the model reads it, with the calibrated response prefix."""
@@ -89,7 +89,7 @@ class ModelRunner:
 
     def _batches(self, prompts: Sequence[Prompt]) -> Iterator[TokenBatch]:
         encoded = [self.encode(prompt) for prompt in prompts]
-        for rows in _longest_first(encoded, self.calibration.batch_size):
+        for rows in longest_first(encoded, self.calibration.batch_size):
             yield self.pad([encoded[row] for row in rows], rows)
 
     def pad(self, encoded: Sequence[Sequence[int]], rows: tuple[int, ...]) -> TokenBatch:
@@ -129,9 +129,12 @@ class ModelRunner:
             Row indices of a batch, and the logits [B, V] of the token that follows each.
         """
         longest = max(map(len, encoded), default=1)
-        size = max(1, min(self.calibration.batch_size, TOKENS_PER_PASS // longest))
-        for rows in _longest_first(encoded, size):
+        for rows in longest_first(encoded, self.rows_per_pass(longest)):
             yield rows, self.first_token_logits([encoded[row] for row in rows])
+
+    def rows_per_pass(self, longest: int) -> int:
+        """How many rows of at most so many tokens go through the model at once."""
+        return max(1, min(self.calibration.batch_size, TOKENS_PER_PASS // longest))
 
     @torch.inference_mode()
     def generate(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[Response]:
@@ -272,8 +275,8 @@ class ModelRunner:
         )
 
 
-def _longest_first(encoded: Sequence[Sequence[int]], size: int) -> Iterator[tuple[int, ...]]:
-    """Indices of so many rows at a time."""
+def longest_first(encoded: Sequence[Sequence[int]], size: int) -> Iterator[tuple[int, ...]]:
+    """Indices of so many rows at a time, so that rows of like length are padded together."""
     order = sorted(range(len(encoded)), key=lambda row: -len(encoded[row]))
     for start in range(0, len(order), size):
         yield tuple(order[start : start + size])

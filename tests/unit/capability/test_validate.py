@@ -9,13 +9,17 @@ from tests.unit.models.pico_runner import make_runner
 
 from heretic.capability import harness, validate
 from heretic.capability.harness import Measure
+from heretic.capability.multiple_choice import prepare_questions
 from heretic.capability.questions import load_questions
 from heretic.capability.validate import CapabilityCheck, check_capability, wants_validation
 from heretic.config import Settings
 from heretic.errors import ConfigurationError, ModelError, OutOfMemoryError, PromptError, TrialFailed
+from heretic.evaluation import ragged_runner
 from heretic.evaluation.intervals import paired_interval
+from heretic.evaluation.ragged_runner import RaggedRunner
 from heretic.export.capability_card import capability_lines
 from heretic.interface import capability_lines as shown_lines
+from heretic.models.memory import USAGE
 from heretic.observability.events import CapabilityMeasured, CapabilityStarted, Warned, subscribed
 
 
@@ -23,6 +27,12 @@ from heretic.observability.events import CapabilityMeasured, CapabilityStarted, 
 def settings(tmp_path):
     file = write_questions(tmp_path / "questions.jsonl", {"sea": 13, "sky": 7})
     return Settings(enable_validation=True, mmlu_dataset=str(file), mmlu_few_shot=2, system_prompt="")
+
+
+@pytest.fixture
+def ordinary(monkeypatch):
+    """Every pass reads whole prompts, so that what it reads can be looked at and answered."""
+    monkeypatch.setattr(ragged_runner, "ragged_obstacle", lambda _loaded: "somebody looks")
 
 
 @pytest.fixture
@@ -47,6 +57,7 @@ def spoilt(asked):
     return (right(asked) + (number(asked) in last)) % 4
 
 
+@pytest.mark.usefixtures("ordinary")
 def test_an_edit_that_spoils_known_answers(settings, events):
     runner = make_runner("llama", 3)
     with answering(runner, right):
@@ -68,6 +79,7 @@ def test_an_edit_that_spoils_known_answers(settings, events):
     assert events[2].result == as_json
 
 
+@pytest.mark.usefixtures("ordinary")
 def test_the_unedited_model_is_measured_once_and_the_same_edit_changes_nothing(settings):
     runner = make_runner("llama", 3)
     with answering(runner, spoilt) as read:
@@ -88,6 +100,7 @@ def test_questions_that_were_read_before_are_not_read_again(settings, monkeypatc
     assert CapabilityCheck(settings, make_runner("llama"), questions).compare().questions.overall.count == 14
 
 
+@pytest.mark.usefixtures("ordinary")
 def test_what_the_terminal_and_the_card_show(settings):
     runner = make_runner("llama", 3)
     with answering(runner, right):
@@ -130,6 +143,7 @@ def test_logits_that_are_not_finite(settings):
         CapabilityCheck(settings, runner)
 
 
+@pytest.mark.usefixtures("ordinary")
 def test_a_model_that_reads_its_padding_is_asked_one_question_at_a_time(settings):
     runner = make_runner("llama", 8)
     sizes = []
@@ -144,6 +158,7 @@ def test_a_model_that_reads_its_padding_is_asked_one_question_at_a_time(settings
 
 
 @pytest.mark.parametrize("largest", [2, 0])
+@pytest.mark.usefixtures("ordinary")
 def test_memory_that_runs_out_halves_the_batches(settings, largest):
     runner = make_runner("llama", 8)
     sizes = []
@@ -203,3 +218,21 @@ def test_what_is_wanted_is_checked_before_the_search(settings, monkeypatch):
     with pytest.raises(ConfigurationError, match=r"needs the package lm_eval.*pip install"):
         check_capability(Settings(benchmarks=["hellaswag"]))
     assert harness.INSTALL_HINT.endswith("--benchmarks")
+
+
+def test_worked_examples_are_read_once_a_category(settings):
+    runner = make_runner("llama", 3)
+    prepared = prepare_questions(runner, load_questions(settings), "")
+    whole, whole_tokens = read(runner, prepared.encoded)
+    shared, shared_tokens = read(RaggedRunner.like(runner), prepared.encoded)
+    torch.testing.assert_close(shared, whole, rtol=1e-4, atol=1e-4)
+    assert shared_tokens < 0.7 * whole_tokens
+
+
+def read(runner, encoded):
+    """Logits of every row, and how many tokens went through the model for them."""
+    start = USAGE.tokens
+    found = {
+        row: own for rows, logits in runner.next_token_logits(encoded) for row, own in zip(rows, logits, strict=True)
+    }
+    return torch.stack([found[row] for row in range(len(encoded))]), USAGE.tokens - start

@@ -1,0 +1,122 @@
+"""RaggedRunner: long answers and long prompts by ragged passes, which spend nothing on rows that are finished.
+
+For measurements that are made once, of the weights as they are: what `ModelRunner` does in the ordinary way, with the
+same results but for rounding.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from heretic.evaluation.divergence import agree
+from heretic.evaluation.greedy_rows import Greedy, GreedyRows, look_interval
+from heretic.models.packed import PackedLinears
+from heretic.models.ragged import RaggedForward, column_limit, ragged_obstacle, split_shared_prefix
+from heretic.models.runner import ModelRunner, Response, longest_first
+from heretic.prompts.types import Prompt
+
+SHARED = 0.5
+"""Rows are read behind a shared beginning where that is at least this part of each."""
+
+
+class RaggedRunner(ModelRunner):
+    """A runner that may take the weights for constant while it answers or reads."""
+
+    @classmethod
+    def like(cls, runner: ModelRunner) -> "RaggedRunner":
+        """The same model in the same calibration."""
+        return cls(runner.loaded, runner.layout, runner.formatter, runner.calibration)
+
+    @torch.inference_mode()
+    def generate(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[Response]:
+        """Greedy answers of at most `max_new_tokens` tokens."""
+        encoded = [self.encode(prompt) for prompt in prompts]
+        forward = self._forward_for(encoded, max_new_tokens)
+        if forward is None:
+            return super().generate(prompts, max_new_tokens)
+        greedy = Greedy(self.suppressed_tokens)
+        found: dict[int, list[int]] = {}
+        for rows in longest_first(encoded, self.calibration.batch_size):
+            answers = self._answers(forward, [encoded[row] for row in rows], max_new_tokens, greedy)
+            found.update(zip(rows, answers, strict=True))
+        return [self.response(found[row]) for row in range(len(prompts))]
+
+    def _answers(
+        self, forward: RaggedForward, encoded: Sequence[Sequence[int]], most: int, greedy: Greedy
+    ) -> list[list[int]]:
+        """At most so many tokens behind each row, those behind its end token included."""
+        state = forward.start((), [0] * len(encoded))
+        first = greedy(state.feed(encoded, [[len(own) - 1] for own in encoded]))
+        written = GreedyRows(state, first, greedy)
+        answers: list[list[int]] = [[] for _ in encoded]
+        open_rows = list(range(len(encoded)))
+        interval, ends = look_interval(self.loaded.device), self.end_tokens
+        while True:
+            length = len(answers[open_rows[0]]) + written.unread
+            if written.unread >= interval or length >= most:
+                for row, own in zip(open_rows, written.look(), strict=True):
+                    answers[row] += own
+                places = [
+                    place for place, row in enumerate(open_rows) if length < most and ends.isdisjoint(answers[row])
+                ]
+                if not places:
+                    return answers
+                if len(places) < len(open_rows):
+                    written.keep(places)
+                    open_rows = [open_rows[place] for place in places]
+            written.step()
+
+    @torch.inference_mode()
+    def next_token_logits(self, encoded: Sequence[Sequence[int]]) -> Iterator[tuple[tuple[int, ...], Tensor]]:
+        """See ModelRunner; what rows begin with together is read once."""
+        forward = self._forward_for(encoded, 0)
+        if forward is None:
+            yield from super().next_token_logits(encoded)
+            return
+        for group in alike(encoded):
+            rows = [encoded[row] for row in group]
+            both = split_shared_prefix(rows, rows[0])
+            prefix = forward.prefix(both.tokens, 1)
+            for places in longest_first(both.rests, self.rows_per_pass(max(map(len, both.rests)))):
+                tokens = [both.rests[place] for place in places]
+                state = forward.start(prefix, [0] * len(places))
+                logits = state.feed(tokens, [[len(own) - 1] for own in tokens])
+                yield tuple(group[place] for place in places), logits
+
+    def _forward_for(self, encoded: Sequence[Sequence[int]], further: int) -> RaggedForward | None:
+        """Ragged passes over these rows and so many further tokens; None where they have to be the ordinary ones."""
+        limit = column_limit(self.loaded.model)
+        longest = max(map(len, encoded))
+        if ragged_obstacle(self.loaded) is not None or (limit is not None and longest + further > limit):
+            return None
+        forward = RaggedForward(self.loaded, self.layout, PackedLinears(self.loaded.model))
+        return forward if self._agrees(forward, [min(encoded, key=len), max(encoded, key=len)]) else None
+
+    def _agrees(self, forward: RaggedForward, rows: Sequence[Sequence[int]]) -> bool:
+        """Whether rows that are read in two steps predict what ordinary passes over each alone do."""
+        if min(map(len, rows)) < 2:
+            return False
+        state = forward.start((), [0] * len(rows))
+        state.feed([row[: len(row) // 2] for row in rows], [()] * len(rows))
+        rests = [row[len(row) // 2 :] for row in rows]
+        logits = state.feed(rests, [[len(rest) - 1] for rest in rests])
+        return agree(torch.cat([self.first_token_logits([row]) for row in rows]), logits)
+
+
+def alike(encoded: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Indices of rows in groups, in which every row begins as the group's first one does for half its length."""
+    groups: list[list[int]] = []
+    for row in sorted(range(len(encoded)), key=lambda row: tuple(encoded[row])):
+        own = encoded[row]
+        if groups and shared_length(encoded[groups[-1][0]], own) >= SHARED * len(own):
+            groups[-1].append(row)
+        else:
+            groups.append([row])
+    return groups
+
+
+def shared_length(first: Sequence[int], second: Sequence[int]) -> int:
+    """How many tokens both begin with."""
+    places = enumerate(zip(first, second, strict=False))
+    return next((place for place, (one, other) in places if one != other), min(len(first), len(second)))
