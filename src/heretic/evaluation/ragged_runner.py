@@ -86,6 +86,8 @@ class RaggedRunner(ModelRunner):
 
     def _forward_for(self, encoded: Sequence[Sequence[int]], further: int) -> RaggedForward | None:
         """Ragged passes over these rows and so many further tokens; None where they have to be the ordinary ones."""
+        if not encoded:
+            return None
         limit = column_limit(self.loaded.model)
         longest = max(map(len, encoded))
         if ragged_obstacle(self.loaded) is not None or (limit is not None and longest + further > limit):

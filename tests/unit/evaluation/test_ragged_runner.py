@@ -144,6 +144,12 @@ def test_backing_off_stays_with_ragged_passes() -> None:
     assert tried == [4, 2, 1]
 
 
+def test_nothing_is_asked() -> None:
+    ragged = RaggedRunner.like(make_runner("llama"))
+    assert ragged.generate((), TOKENS) == []
+    assert read(ragged, []) == []
+
+
 def test_rows_are_grouped_by_long_beginnings() -> None:
     rows = [[1, 2, 3, 4], [9, 9], [1, 2, 3, 5, 6], [1, 2, 8, 8, 8, 8], [1, 2, 3]]
     assert sorted(sorted(group) for group in alike(rows)) == [[0, 2, 4], [1], [3]]
