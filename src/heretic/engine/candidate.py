@@ -65,10 +65,7 @@ class Candidate:
         """Stop where the divergence seen so far, of so many positions in all, decides."""
         # Divergences are never negative, so what is seen bounds the mean from below. Not finite compares as False.
         values = (*self.counted, self.total_divergence / positions)
-        if gate.closes(values):
-            self.dominated = "its KL alone is worse than a finished trial"
-        elif gate.prunes(values):
-            self.dominated, self.pruned = "its KL alone is worse than the best trial", True
+        self._stop(gate, values, "worse by KL alone")
         self.failed = not math.isfinite(self.total_divergence)
 
     def count_answer(self, place: int, weighted: float) -> None:
@@ -81,13 +78,16 @@ class Candidate:
         last = place == self.behaviors - 1
         if not self.running or (last and self.answered[place] >= len(evaluator.prompts)):
             return
-        values = self.values()
         # Without the amount: answers that were finished in the same round are still counted.
-        so_far = f"by its {evaluator.score_of(self.counted[place]).label} so far it is worse than"
+        label = evaluator.score_of(self.counted[place]).label
+        self._stop(gate, self.values(), f"worse by {label} so far")
+
+    def _stop(self, gate: Gate, values: tuple[float, ...], reason: str) -> None:
+        """Stop where a finished trial is better than these bounds, or, of one objective, the best trial."""
         if gate.closes(values):
-            self.dominated = f"{so_far} a finished trial"
+            self.dominated = reason
         elif gate.prunes(values):
-            self.dominated, self.pruned = f"{so_far} the best trial", True
+            self.dominated, self.pruned = reason, True
 
     def values(self) -> tuple[float, ...]:
         """Lower bounds of the behaviours, and the divergence of the positions seen."""

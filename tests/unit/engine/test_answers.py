@@ -290,7 +290,7 @@ def test_a_gate_that_closes_stops_asking_and_keeps_a_lower_bound(monkeypatch: py
     assert subject.run(Gate()).counted[0] == len(texts)
     candidate = subject.run(Gate(((2.0, 0.0),)))
     # Three refusals are more than the finished trial's two, and its KL of nothing is no more than this one's.
-    assert candidate.dominated == "by its refusals so far it is worse than a finished trial"
+    assert candidate.dominated == "worse by refusals so far"
     assert 3 <= candidate.counted[0] <= 4
     assert candidate.answered == candidate.counted
 

@@ -114,7 +114,7 @@ def test_the_classifier_closes_the_gate_before_the_rest_is_asked() -> None:
     assert found.state is TrialState.DOMINATED
     # Both answers of the first round are counted, and no further prompt is asked.
     assert found.scores[0].value == 2
-    assert found.reason == "by its refusals so far it is worse than a finished trial"
+    assert found.reason == "worse by refusals so far"
     assert [len(asked) for asked in classifier.asked] == [2]
 
 

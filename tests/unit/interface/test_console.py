@@ -254,7 +254,7 @@ def test_a_failed_trial_gives_its_reason_on_one_line() -> None:
 
 
 def test_a_stopped_trial_shows_what_was_seen_and_is_no_failure() -> None:
-    reason = "by its refusals so far it is worse than a finished trial"
+    reason = "worse by refusals so far"
     output = report(trial(12, scores=measured(4, 0.5), reason=reason, on_front=False, dominated=True))
 
     assert output.splitlines() == [f"trial 13/40   refusals   4/100   KL  0.5000        1.8 s   stopped: {reason}"]
@@ -263,13 +263,13 @@ def test_a_stopped_trial_shows_what_was_seen_and_is_no_failure() -> None:
 
 
 def test_a_trial_stopped_by_its_kl_alone_claims_no_count() -> None:
-    line = report(trial(12, scores=measured(0, 5.0), reason="its KL alone is worse", on_front=False, dominated=True))
+    line = report(trial(12, scores=measured(0, 5.0), reason="worse by KL alone", on_front=False, dominated=True))
 
     assert line.split()[2:4] == ["refusals", "-/100"]
 
 
 def test_stopped_trials_count_and_are_never_the_best() -> None:
-    stopped = trial(1, n_trials=4, scores=measured(0, 0.0), reason="its KL alone", on_front=False, dominated=True)
+    stopped = trial(1, n_trials=4, scores=measured(0, 0.0), reason="worse by KL alone", on_front=False, dominated=True)
     output = report(events.SearchStarted(0, 4), trial(0, n_trials=4), stopped, events.SearchFinished(2, 3.0, False))
 
     assert "so far 2/4  best 3/100 at KL 0.0123" in output

@@ -59,7 +59,7 @@ def test_trials_are_counted_by_state_and_the_best_is_kept(metrics: Metrics) -> N
         trial(0, measured(40, 0.01)),
         trial(1, measured(3, 0.2)),
         trial(2, measured(3, 0.1)),
-        trial(3, measured(0, 0.001), "its KL alone is worse", dominated=True),
+        trial(3, measured(0, 0.001), "worse by KL alone", dominated=True),
         trial(4, (), "memory ran out"),
     ):
         metrics(event)

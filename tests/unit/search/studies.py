@@ -42,7 +42,7 @@ def failed(number: int, reason: str = "it broke") -> TrialRecord:
 
 def dominated(number: int, refusals: float, kl: float, baseline: float = 50.0) -> TrialRecord:
     """A trial that was stopped with these numbers."""
-    return replace(record(number, refusals, kl, baseline), state=TrialState.DOMINATED, reason="its KL alone is worse")
+    return replace(record(number, refusals, kl, baseline), state=TrialState.DOMINATED, reason="worse by KL alone")
 
 
 def url_of(path: Path) -> str:
