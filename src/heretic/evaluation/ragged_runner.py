@@ -18,6 +18,8 @@ from heretic.prompts.types import Prompt
 
 SHARED = 0.5
 """Rows are read behind a shared beginning where that is at least this part of each."""
+FEWEST = 4
+"""Rows of which that is true; fewer are read with the others, since small batches cost more than they save."""
 
 
 class RaggedRunner(ModelRunner):
@@ -107,7 +109,10 @@ class RaggedRunner(ModelRunner):
 
 
 def alike(encoded: Sequence[Sequence[int]]) -> list[list[int]]:
-    """Indices of rows in groups, in which every row begins as the group's first one does for half its length."""
+    """Indices of rows in groups, in which every row begins as the group's first one does for half its length.
+
+    The last group has whatever rows are left.
+    """
     groups: list[list[int]] = []
     for row in sorted(range(len(encoded)), key=lambda row: tuple(encoded[row])):
         own = encoded[row]
@@ -115,7 +120,8 @@ def alike(encoded: Sequence[Sequence[int]]) -> list[list[int]]:
             groups[-1].append(row)
         else:
             groups.append([row])
-    return groups
+    left = [row for group in groups if len(group) < FEWEST for row in group]
+    return [group for group in groups if len(group) >= FEWEST] + ([left] if left else [])
 
 
 def shared_length(first: Sequence[int], second: Sequence[int]) -> int:

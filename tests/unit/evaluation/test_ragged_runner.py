@@ -84,7 +84,7 @@ def test_weights_that_changed_meanwhile_answer() -> None:
 def rows_of(runner: ModelRunner) -> list[list[int]]:
     """Two kinds of long rows in turn, each with a long beginning of its own."""
     starts = [runner.encode(PROMPTS[1]), runner.encode(PROMPTS[3])]
-    return [[*starts[number % 2], *range(20, 22 + number)] for number in range(7)]
+    return [[*starts[number % 2], *range(20, 22 + number)] for number in range(8)]
 
 
 @pytest.mark.parametrize("family", pico_names())
@@ -115,9 +115,9 @@ def test_what_rows_share_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     start = USAGE.tokens
     read(ragged, encoded)
     starts = sum(len(runner.encode(PROMPTS[place])) for place in (1, 3))
-    # Rows 0, 2, 4, 6 go on by 2, 4, 6, 8 tokens and rows 1, 3, 5 by 3, 5, 7: 1 and 2 of these are shared as well, since
-    # every row keeps at least one token to itself.
-    assert USAGE.tokens - start == starts + 1 + (1 + 3 + 5 + 7) + 2 + (1 + 3 + 5)
+    # Rows 0, 2, 4, 6 go on by 2, 4, 6, 8 tokens and rows 1, 3, 5, 7 by 3, 5, 7, 9: 1 and 2 of these are shared as well,
+    # since every row keeps at least one token to itself.
+    assert USAGE.tokens - start == starts + 1 + (1 + 3 + 5 + 7) + 2 + (1 + 3 + 5 + 7)
 
 
 def test_passes_that_disagree_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,7 +127,7 @@ def test_passes_that_disagree_are_not_used(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(RaggedRunner, "_answers", lambda *_: pytest.fail("ragged passes were used"))
     ragged = RaggedRunner.like(runner)
     assert ragged.generate(PROMPTS, TOKENS) == expected
-    assert len(read(ragged, rows_of(runner))) == 7
+    assert len(read(ragged, rows_of(runner))) == 8
 
 
 def test_backing_off_stays_with_ragged_passes() -> None:
@@ -150,9 +150,20 @@ def test_nothing_is_asked() -> None:
     assert read(ragged, []) == []
 
 
-def test_rows_are_grouped_by_long_beginnings() -> None:
+def test_rows_are_grouped_by_long_beginnings(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [[1, 2, 3, 4], [9, 9], [1, 2, 3, 5, 6], [1, 2, 8, 8, 8, 8], [1, 2, 3]]
-    assert sorted(sorted(group) for group in alike(rows)) == [[0, 2, 4], [1], [3]]
+    monkeypatch.setattr(ragged_runner, "FEWEST", 3)
+    assert [sorted(group) for group in alike(rows)] == [[0, 2, 4], [1, 3]]
+    monkeypatch.setattr(ragged_runner, "FEWEST", 4)
+    assert [sorted(group) for group in alike(rows)] == [[0, 1, 2, 3, 4]]
+
+
+def test_rows_that_share_little_are_read_together() -> None:
+    runner = make_runner("llama", batch_size=3)
+    encoded = [[20 + number, *range(30, 40 + number)] for number in range(6)]
+    sizes = sizes_of(runner)
+    read(RaggedRunner.like(runner), encoded)
+    assert sizes[-2:] == [3, 3]
 
 
 def test_shared_length() -> None:
