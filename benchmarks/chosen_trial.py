@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from heretic.capability.multiple_choice import answer_questions, prepare_questions
+from heretic.capability.multiple_choice import answer_questions, prepare_questions, sized
 from heretic.capability.questions import load_questions
 from heretic.config import load_settings
 from heretic.confirmation import perplexity
@@ -42,7 +42,7 @@ def main() -> None:
         answers.append(runner.generate(prompts, tokens))
         report(f"{len(prompts)} answers of at most {tokens} tokens, {kind}", started)
         started = time.perf_counter()
-        chosen.append(answer_questions(runner, questions).chosen)
+        chosen.append(answer_questions(sized(runner, questions), questions).chosen)
         report(f"{count} questions, {kind}", started)
     print(f"the same: {same(*answers)} of {len(prompts)} answers, {same(*chosen)} of {count} choices")
     started = time.perf_counter()

@@ -19,7 +19,7 @@ from heretic.errors import ConfigurationError
 from heretic.evaluation.degenerate import is_empty, is_looping, is_other_script
 from heretic.evaluation.evaluator import EVALUATORS, AnswerEvaluator, Evaluator, EvaluatorOptions
 from heretic.evaluation.intervals import mean_interval, paired_interval, wilson_interval
-from heretic.evaluation.ragged_runner import RaggedRunner
+from heretic.evaluation.ragged_runner import reader
 from heretic.evaluation.refusal_patterns import RefusalDetector
 from heretic.held_out import Answers, AtLength, Estimate, Example, HeldOut, HeldOutBehavior
 from heretic.measuring import evaluator_options, make_behavior_evaluator
@@ -67,7 +67,7 @@ class Confirmation:
         self.tokens = settings.held_out_tokens
         self._editor = bench.editor
         # Nothing changes the weights while it answers.
-        self._runner = RaggedRunner.like(bench.runner)
+        self._runner = reader(settings, bench.runner)
         options = evaluator_options(settings, bench.readers)
         long = replace(options, response_tokens=self.tokens)
         self._bases, good = [], []

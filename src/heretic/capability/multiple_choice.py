@@ -13,6 +13,8 @@ from heretic.prompts.types import Prompt
 
 INSTRUCTION = "Answer the multiple-choice question with the letter of the right choice."
 ANSWER = "Answer:"
+TOKENS_PER_PASS = 8192
+"""Prompts with worked examples are much longer than those that the batch size was found with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +178,12 @@ def choices_of(logits: Tensor, letters: Sequence[int]) -> Tensor:
     if not bool(torch.isfinite(candidates).all()):
         raise TrialFailed("the model's logits are not finite")
     return candidates.argmax(-1)
+
+
+def sized(runner: ModelRunner, prepared: PreparedQuestions) -> ModelRunner:
+    """The runner with batches in which so many questions go through the model at once as it may take."""
+    longest = max(map(len, prepared.encoded))
+    return runner.calibrated(batch_size=max(1, min(runner.calibration.batch_size, TOKENS_PER_PASS // longest)))
 
 
 def answer_questions(runner: ModelRunner, prepared: PreparedQuestions) -> Answers:

@@ -18,12 +18,13 @@ from heretic.capability.multiple_choice import (
     PreparedQuestions,
     answer_questions,
     prepare_questions,
+    sized,
 )
 from heretic.capability.questions import QuestionSet, load_questions
 from heretic.config import Settings
 from heretic.errors import ModelError, TrialFailed
 from heretic.evaluation.padding import fit_for_padding
-from heretic.evaluation.ragged_runner import RaggedRunner
+from heretic.evaluation.ragged_runner import reader
 from heretic.models.calibration import backing_off
 from heretic.models.runner import ModelRunner
 from heretic.observability.events import CapabilityMeasured, CapabilityStarted, Warned, emit
@@ -101,8 +102,9 @@ class CapabilityCheck:
 
     def __init__(self, settings: Settings, runner: ModelRunner, questions: QuestionSet | None = None) -> None:
         self._settings = settings
-        # Nothing changes the weights while it answers.
-        self._runner: ModelRunner = RaggedRunner.like(runner)
+        self._runner = runner
+        # Nothing changes the weights while questions are answered.
+        self._asked = reader(settings, runner)
         if settings.enable_validation or not settings.benchmarks:
             questions = questions or load_questions(settings)
         else:
@@ -120,7 +122,7 @@ class CapabilityCheck:
         settings = self._settings
         if questions.warning:
             emit(Warned(questions.warning))
-        prepared = prepare_questions(self._runner, questions, settings.system_prompt)
+        prepared = prepare_questions(self._asked, questions, settings.system_prompt)
         fewer = [f"{name} {count}" for name, count in prepared.examples if count < settings.mmlu_few_shot]
         if fewer:
             emit(
@@ -131,7 +133,7 @@ class CapabilityCheck:
             )
         if prepared.left_out:
             emit(Warned(f"{prepared.left_out} questions do not fit into the model's context and are left out."))
-        self._runner = fit_for_padding(self._runner, prepared.encoded, _ANSWERING)
+        self._asked = fit_for_padding(sized(self._asked, prepared), prepared.encoded, _ANSWERING)
         return prepared
 
     def compare(self) -> CapabilityResult:
@@ -167,7 +169,7 @@ class CapabilityCheck:
         emit(CapabilityStarted(which, self._source, count, tuple(self._settings.benchmarks)))
 
     def _answer(self, prepared: PreparedQuestions) -> Answers:
-        answers, self._runner = backing_off(self._runner, lambda runner: answer_questions(runner, prepared), _ANSWERING)
+        answers, self._asked = backing_off(self._asked, lambda runner: answer_questions(runner, prepared), _ANSWERING)
         return answers
 
     def _benchmark(self) -> dict[MeasureKey, Measure]:

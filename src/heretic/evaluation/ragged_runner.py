@@ -9,32 +9,71 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from heretic.config import Settings
+from heretic.edits.writer import ModelLayout
 from heretic.evaluation.divergence import agree
 from heretic.evaluation.greedy_rows import Greedy, GreedyRows, look_interval
+from heretic.models.chat_template import ChatFormatter
+from heretic.models.loaded import LoadedModel
 from heretic.models.packed import PackedLinears
-from heretic.models.ragged import RaggedForward, column_limit, ragged_obstacle, split_shared_prefix
-from heretic.models.runner import ModelRunner, Response, longest_first
+from heretic.models.ragged import KeyValues, RaggedForward, column_limit, ragged_obstacle, split_shared_prefix
+from heretic.models.runner import Calibration, ModelRunner, Response, longest_first
 from heretic.prompts.types import Prompt
 
 SHARED = 0.5
 """Rows are read behind a shared beginning where that is at least this part of each."""
 FEWEST = 4
 """Rows of which that is true; fewer are read with the others, since small batches cost more than they save."""
+_OWN_RULES = (
+    "bad_words_ids",
+    "begin_suppress_tokens",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "exponential_decay_length_penalty",
+    "sequence_bias",
+    "guidance_scale",
+    "watermarking_config",
+)
+"""What a model's generation configuration may say that greedy rows do not heed."""
+
+
+def reader(settings: Settings, runner: ModelRunner) -> ModelRunner:
+    """What answers and reads once the weights stay: by ragged passes, unless the settings want ordinary ones.
+
+    A compiled model keeps to ordinary passes: hooks, and ordered copies of its weights, would break its graph apart.
+    """
+    return runner if settings.compile or settings.engine == "inplace" else RaggedRunner.like(runner)
 
 
 class RaggedRunner(ModelRunner):
-    """A runner that may take the weights for constant while it answers or reads."""
+    """A runner that may take the weights for constant while it answers or reads.
+
+    Whether ragged passes agree with ordinary ones is seen once, so that weights before and after an edit are measured
+    alike.
+    """
+
+    def __init__(self, loaded: LoadedModel, layout: ModelLayout, formatter: ChatFormatter, calibration: Calibration):
+        super().__init__(loaded, layout, formatter, calibration)
+        self._agreement: list[bool] = []
 
     @classmethod
     def like(cls, runner: ModelRunner) -> "RaggedRunner":
         """The same model in the same calibration."""
         return cls(runner.loaded, runner.layout, runner.formatter, runner.calibration)
 
+    def calibrated(self, batch_size: int | None = None, response_prefix: str | None = None) -> "RaggedRunner":
+        """See ModelRunner."""
+        result = RaggedRunner.like(super().calibrated(batch_size, response_prefix))
+        result._agreement = self._agreement
+        return result
+
     @torch.inference_mode()
     def generate(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[Response]:
         """Greedy answers of at most `max_new_tokens` tokens."""
         encoded = [self.encode(prompt) for prompt in prompts]
-        forward = self._forward_for(encoded, max_new_tokens)
+        configuration = self.loaded.model.generation_config
+        own_rules = any(getattr(configuration, name, None) is not None for name in _OWN_RULES)
+        forward = None if own_rules else self._forward_for(encoded, max_new_tokens)
         if forward is None:
             return super().generate(prompts, max_new_tokens)
         greedy = Greedy(self.suppressed_tokens)
@@ -49,7 +88,7 @@ class RaggedRunner(ModelRunner):
     ) -> list[list[int]]:
         """At most so many tokens behind each row, those behind its end token included."""
         state = forward.start((), [0] * len(encoded))
-        first = greedy(state.feed(encoded, [[len(own) - 1] for own in encoded]))
+        first = greedy(state.feed(encoded, _last(encoded)))
         written = GreedyRows(state, first, greedy)
         answers: list[list[int]] = [[] for _ in encoded]
         open_rows = list(range(len(encoded)))
@@ -80,10 +119,8 @@ class RaggedRunner(ModelRunner):
             rows = [encoded[row] for row in group]
             both = split_shared_prefix(rows, rows[0])
             prefix = forward.prefix(both.tokens, 1)
-            for places in longest_first(both.rests, self.rows_per_pass(max(map(len, both.rests)))):
-                tokens = [both.rests[place] for place in places]
-                state = forward.start(prefix, [0] * len(places))
-                logits = state.feed(tokens, [[len(own) - 1] for own in tokens])
+            for places in longest_first(both.rests, self.calibration.batch_size):
+                logits = _behind(forward, prefix, [both.rests[place] for place in places])
                 yield tuple(group[place] for place in places), logits
 
     def _forward_for(self, encoded: Sequence[Sequence[int]], further: int) -> RaggedForward | None:
@@ -95,7 +132,9 @@ class RaggedRunner(ModelRunner):
         if ragged_obstacle(self.loaded) is not None or (limit is not None and longest + further > limit):
             return None
         forward = RaggedForward(self.loaded, self.layout, PackedLinears(self.loaded.model))
-        return forward if self._agrees(forward, [min(encoded, key=len), max(encoded, key=len)]) else None
+        if not self._agreement:
+            self._agreement.append(self._agrees(forward, [min(encoded, key=len), max(encoded, key=len)]))
+        return forward if self._agreement[0] else None
 
     def _agrees(self, forward: RaggedForward, rows: Sequence[Sequence[int]]) -> bool:
         """Whether rows that are read in two steps predict what ordinary passes over each alone do."""
@@ -104,8 +143,18 @@ class RaggedRunner(ModelRunner):
         state = forward.start((), [0] * len(rows))
         state.feed([row[: len(row) // 2] for row in rows], [()] * len(rows))
         rests = [row[len(row) // 2 :] for row in rows]
-        logits = state.feed(rests, [[len(rest) - 1] for rest in rests])
+        logits = state.feed(rests, _last(rests))
         return agree(torch.cat([self.first_token_logits([row]) for row in rows]), logits)
+
+
+def _behind(forward: RaggedForward, prefix: KeyValues, rests: Sequence[Sequence[int]]) -> Tensor:
+    """Logits [B, V] of what follows rows behind one shared prefix; their cache is gone when this returns."""
+    return forward.start(prefix, [0] * len(rests)).feed(rests, _last(rests))
+
+
+def _last(rows: Sequence[Sequence[int]]) -> list[list[int]]:
+    """The last position of each row."""
+    return [[len(row) - 1] for row in rows]
 
 
 def alike(encoded: Sequence[Sequence[int]]) -> list[list[int]]:

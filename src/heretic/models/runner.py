@@ -21,9 +21,6 @@ from heretic.models.loaded import LoadedModel
 from heretic.models.memory import USAGE
 from heretic.prompts.types import Prompt
 
-TOKENS_PER_PASS = 8192
-"""Most tokens of rows that are much longer than those that the batch size was found with."""
-
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
@@ -123,18 +120,13 @@ class ModelRunner:
 
     @torch.inference_mode()
     def next_token_logits(self, encoded: Sequence[Sequence[int]]) -> Iterator[tuple[tuple[int, ...], Tensor]]:
-        """What follows each of N rows of token ids, which may be much longer than the prompts of a search.
+        """What follows each of N rows of token ids.
 
         Yields:
             Row indices of a batch, and the logits [B, V] of the token that follows each.
         """
-        longest = max(map(len, encoded), default=1)
-        for rows in longest_first(encoded, self.rows_per_pass(longest)):
+        for rows in longest_first(encoded, self.calibration.batch_size):
             yield rows, self.first_token_logits([encoded[row] for row in rows])
-
-    def rows_per_pass(self, longest: int) -> int:
-        """How many rows of at most so many tokens go through the model at once."""
-        return max(1, min(self.calibration.batch_size, TOKENS_PER_PASS // longest))
 
     @torch.inference_mode()
     def generate(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[Response]:

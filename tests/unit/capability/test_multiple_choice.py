@@ -10,6 +10,7 @@ from tests.unit.models.pico_runner import log_probabilities_alone, make_runner
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from heretic.capability import multiple_choice
 from heretic.capability.multiple_choice import (
     answer_questions,
     answer_start,
@@ -17,10 +18,10 @@ from heretic.capability.multiple_choice import (
     find_letter_tokens,
     prepare_questions,
     request_text,
+    sized,
 )
 from heretic.capability.questions import Category, QuestionSet, parse_question
 from heretic.errors import ModelError, TrialFailed
-from heretic.models import runner as models_runner
 from heretic.models.chat_template import ChatFormatter
 from heretic.prompts.types import Prompt
 
@@ -148,13 +149,13 @@ def test_the_model_reads_every_question_once_whole_and_in_batches_that_fit(monke
     runner = make_runner("llama", 100)
     prepared = prepare_questions(runner, TWO, "")
     longest = max(map(len, prepared.encoded))
-    monkeypatch.setattr(models_runner, "TOKENS_PER_PASS", 2 * longest + 1)
+    monkeypatch.setattr(multiple_choice, "TOKENS_PER_PASS", 2 * longest + 1)
     sizes = []
     runner.loaded.model.register_forward_hook(
         lambda _model, _arguments, keywords, _output: sizes.append(len(keywords["input_ids"])), with_kwargs=True
     )
     with answering(runner, lambda _asked: 0) as read:
-        answer_questions(runner, prepared)
+        answer_questions(sized(runner, prepared), prepared)
     assert sizes == [2, 2, 2, 2, 1]
     assert sorted(read) == sorted(runner.loaded.tokenizer.decode(ids) for ids in prepared.encoded)
 

@@ -7,11 +7,14 @@ import torch
 from tests.models.pico import pico_names
 from tests.unit.models.pico_runner import PROMPTS, make_runner
 
+from heretic.config import Settings
 from heretic.evaluation import ragged_runner
-from heretic.evaluation.ragged_runner import RaggedRunner, alike, shared_length
+from heretic.evaluation.ragged_runner import RaggedRunner, alike, reader, shared_length
 from heretic.models.calibration import backing_off
 from heretic.models.memory import USAGE
+from heretic.models.ragged import column_limit, ragged_obstacle
 from heretic.models.runner import ModelRunner
+from heretic.prompts.types import Prompt
 
 TOKENS = 9
 
@@ -34,10 +37,40 @@ def sizes_of(runner: ModelRunner) -> list[int]:
     return sizes
 
 
+def served(runner: ModelRunner, rows: Sequence[Sequence[int]], further: int) -> bool:
+    """Whether ragged passes can serve these rows, as the model itself says."""
+    limit = column_limit(runner.loaded.model)
+    short = limit is None or max(map(len, rows)) + further <= limit
+    return ragged_obstacle(runner.loaded) is None and short
+
+
+def expect(runner: RaggedRunner, rows: Sequence[Sequence[int]], further: int) -> None:
+    """See that ragged passes are used where they can be, and nowhere else."""
+    assert (runner._forward_for(rows, further) is not None) == served(runner, rows, further)
+
+
 @pytest.mark.parametrize("family", pico_names())
 def test_answers_are_those_of_ordinary_generation(family: str) -> None:
     runner = ending(make_runner(family, batch_size=3))
-    assert RaggedRunner.like(runner).generate(PROMPTS, TOKENS) == runner.generate(PROMPTS, TOKENS)
+    ragged = RaggedRunner.like(runner)
+    expect(ragged, [runner.encode(prompt) for prompt in PROMPTS], TOKENS)
+    assert ragged.generate(PROMPTS, TOKENS) == runner.generate(PROMPTS, TOKENS)
+
+
+@pytest.mark.parametrize("family", ["mistral", "gemma2", "gemma3_text", "gpt_oss"])
+def test_rows_may_be_as_long_as_the_window_is_wide(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Windows of pico models are narrower than any rendered prompt.
+    monkeypatch.setattr(ModelRunner, "encode", lambda _self, prompt: [20 + ord(letter) % 50 for letter in prompt.user])
+    runner = make_runner(family, batch_size=3)
+    limit = column_limit(runner.loaded.model)
+    assert limit is not None
+    prompts = [Prompt("ab"), Prompt("abcd"), Prompt("cd")]
+    most = limit - max(len(runner.encode(prompt)) for prompt in prompts)
+    assert most > 1
+    ragged = RaggedRunner.like(runner)
+    assert ragged._forward_for([runner.encode(prompt) for prompt in prompts], most) is not None
+    assert ragged._forward_for([runner.encode(prompt) for prompt in prompts], most + 1) is None
+    assert ragged.generate(prompts, most) == runner.generate(prompts, most)
 
 
 @pytest.mark.parametrize("most", [1, 2, TOKENS])
@@ -70,14 +103,16 @@ def test_suppressed_tokens_are_never_said() -> None:
     assert not set(said) & {token for own in found for token in own.tokens}
 
 
-def test_weights_that_changed_meanwhile_answer() -> None:
+def test_weights_that_changed_meanwhile_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     runner = make_runner("llama", batch_size=3)
     ragged = RaggedRunner.like(runner)
     before = ragged.generate(PROMPTS, TOKENS)
+    monkeypatch.setattr(RaggedRunner, "_agrees", lambda *_: pytest.fail("how it is measured was decided before"))
     with torch.no_grad():
         for parameter in runner.loaded.model.parameters():
             parameter.neg_()
-    after = ragged.generate(PROMPTS, TOKENS)
+    assert ragged._forward_for([runner.encode(prompt) for prompt in PROMPTS], TOKENS) is not None
+    after = ragged.calibrated(batch_size=2).generate(PROMPTS, TOKENS)
     assert after == runner.generate(PROMPTS, TOKENS) != before
 
 
@@ -91,7 +126,9 @@ def rows_of(runner: ModelRunner) -> list[list[int]]:
 def test_every_row_is_read_once_and_as_alone(family: str) -> None:
     runner = make_runner(family, batch_size=2)
     encoded = rows_of(runner)
-    found = dict(read(RaggedRunner.like(runner), encoded))
+    ragged = RaggedRunner.like(runner)
+    expect(ragged, encoded, 0)
+    found = dict(read(ragged, encoded))
     assert sorted(found) == list(range(len(encoded)))
     # What does not depend on padding; models that read theirs are asked one row at a time.
     if family == "recurrent_gemma":
@@ -128,6 +165,38 @@ def test_passes_that_disagree_are_not_used(monkeypatch: pytest.MonkeyPatch) -> N
     ragged = RaggedRunner.like(runner)
     assert ragged.generate(PROMPTS, TOKENS) == expected
     assert len(read(ragged, rows_of(runner))) == 8
+
+
+@pytest.mark.parametrize("rule", [{"bad_words_ids": True}, {"begin_suppress_tokens": True}])
+def test_a_model_with_rules_of_its_own_answers_by_them(rule: dict[str, bool]) -> None:
+    runner = make_runner("llama", batch_size=3)
+    said = runner.generate(PROMPTS, 1)[0].tokens[0]
+    value = [[said]] if "bad_words_ids" in rule else [said]
+    setattr(runner.loaded.model.generation_config, next(iter(rule)), value)
+    found = RaggedRunner.like(runner).generate(PROMPTS, TOKENS)
+    assert found == runner.generate(PROMPTS, TOKENS)
+    assert found[0].tokens[0] != said
+
+
+@pytest.mark.parametrize("changes", [{"compile": True}, {"engine": "inplace"}, {}])
+def test_who_wants_ordinary_passes_gets_them(changes: dict[str, object]) -> None:
+    runner = make_runner("llama")
+    found = reader(Settings(model="pico").model_copy(update=changes), runner)
+    assert found is runner if changes else isinstance(found, RaggedRunner)
+
+
+def test_memory_that_runs_out_in_ragged_passes_halves_the_batch() -> None:
+    runner = make_runner("llama", batch_size=4)
+    expected = runner.generate(PROMPTS, TOKENS)
+    ragged = RaggedRunner.like(runner)
+
+    def narrow(_model: object, _arguments: object, keywords: dict[str, torch.Tensor]) -> None:
+        if len(keywords["input_ids"]) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    runner.loaded.model.register_forward_pre_hook(narrow, with_kwargs=True)
+    found, fitting = backing_off(ragged, lambda own: own.generate(PROMPTS, TOKENS), "testing")
+    assert (found, fitting.calibration.batch_size) == (expected, 2)
 
 
 def test_backing_off_stays_with_ragged_passes() -> None:
