@@ -53,10 +53,15 @@ def inside(folder: Path, name: str) -> Path:
     Raises:
         UserError: The name or a link leads out of the folder.
     """
-    path = folder / name if not leads_outside(name) else None
-    try:
-        if path is not None and path.resolve().is_relative_to(folder.resolve()):
-            return path
-    except (OSError, RuntimeError, ValueError):  # a loop of links, a name that is too long
-        path = None
+    if not leads_outside(name) and _stays_inside(folder, folder / name):
+        return folder / name
     raise UserError(f"The name {name[:LONGEST]!r} leads out of the folder {folder}; remove it, or get the files again.")
+
+
+def _stays_inside(folder: Path, path: Path) -> bool:
+    try:
+        real = path.resolve()
+        # What is resolved is no link, except, from Python 3.13 on, where links lead to each other for ever.
+        return real.is_relative_to(folder.resolve()) and not real.is_symlink()
+    except (OSError, RuntimeError, ValueError):  # a loop of links (before 3.13), a name that is too long
+        return False
