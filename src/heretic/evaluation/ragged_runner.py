@@ -24,17 +24,6 @@ SHARED = 0.5
 """Rows are read behind a shared beginning where that is at least this part of each."""
 FEWEST = 4
 """Rows of which that is true; fewer are read with the others, since small batches cost more than they save."""
-_OWN_RULES = (
-    "bad_words_ids",
-    "begin_suppress_tokens",
-    "forced_bos_token_id",
-    "forced_eos_token_id",
-    "exponential_decay_length_penalty",
-    "sequence_bias",
-    "guidance_scale",
-    "watermarking_config",
-)
-"""What a model's generation configuration may say that greedy rows do not heed."""
 
 
 def reader(settings: Settings, runner: ModelRunner) -> ModelRunner:
@@ -71,9 +60,7 @@ class RaggedRunner(ModelRunner):
     def generate(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[Response]:
         """Greedy answers of at most `max_new_tokens` tokens."""
         encoded = [self.encode(prompt) for prompt in prompts]
-        configuration = self.loaded.model.generation_config
-        own_rules = any(getattr(configuration, name, None) is not None for name in _OWN_RULES)
-        forward = None if own_rules else self._forward_for(encoded, max_new_tokens)
+        forward = self._forward_for(encoded, max_new_tokens)
         if forward is None:
             return super().generate(prompts, max_new_tokens)
         greedy = Greedy(self.suppressed_tokens)

@@ -26,6 +26,17 @@ from heretic.models.packed import PackedLinears
 
 KeyValues = tuple[tuple[Tensor, Tensor], ...]
 """Keys and values of every layer, each [B, heads, C, d]."""
+_RULES = (
+    "bad_words_ids",
+    "begin_suppress_tokens",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "exponential_decay_length_penalty",
+    "sequence_bias",
+    "guidance_scale",
+    "watermarking_config",
+)
+"""What a generation configuration may say of answers that only transformers' own generation heeds."""
 
 
 def ragged_obstacle(loaded: LoadedModel) -> str | None:
@@ -42,6 +53,11 @@ def ragged_obstacle(loaded: LoadedModel) -> str | None:
         return "it carries a recurrent state"
     if model.config._attn_implementation not in ("sdpa", "eager"):
         return f"its attention implementation {model.config._attn_implementation} reads no freely masked cache"
+    rules = {name: getattr(model.generation_config, name, None) for name in _RULES}
+    # A guidance of 1 is none.
+    found = [name for name, value in rules.items() if value is not None and (name, value) != ("guidance_scale", 1)]
+    if found:
+        return f"its generation configuration sets {found[0]}"
     kinds = {type(layer) for layer in DynamicCache(config=model.config).layers}
     others = sorted(kind.__name__ for kind in kinds - {DynamicLayer, DynamicSlidingWindowLayer})
     if others:

@@ -129,3 +129,21 @@ def test_decoding_goes_on_behind_kept_keys_and_values(family: str) -> None:
         for own, last in zip(tokens, logits, strict=True):
             own.append(int(last.argmax()))
     assert tokens == [greedy_alone(runner, PROMPTS[row], 4) for row in chosen]
+
+
+@pytest.mark.parametrize(
+    ("rule", "value", "kept"),
+    [
+        ("bad_words_ids", [[5]], True),
+        ("forced_eos_token_id", 0, True),
+        ("guidance_scale", 1.5, True),
+        ("guidance_scale", 1.0, False),
+    ],
+)
+def test_a_model_whose_answers_follow_further_rules_answers_in_the_ordinary_way(
+    rule: str, value: object, kept: bool
+) -> None:
+    loaded = make_runner("llama").loaded
+    assert ragged_obstacle(loaded) is None
+    setattr(loaded.model.generation_config, rule, value)
+    assert ragged_obstacle(loaded) == (f"its generation configuration sets {rule}" if kept else None)
