@@ -16,13 +16,13 @@ import optuna
 from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.model_selection import cross_val_predict
 
-from heretic.edits.plan import EditPlan, Normalization, Scope
 from heretic.edits.writer import ATTENTION, MLP
-from heretic.score import Score
-from heretic.search.gates import Gate
+from heretic.results.front import hypervolume
+from heretic.results.gate import Gate
+from heretic.results.plan import EditPlan, Normalization, Scope
+from heretic.results.score import Score
+from heretic.results.trial import TrialRecord, TrialState
 from heretic.search.loop import make_sampler
-from heretic.search.pareto import hypervolume
-from heretic.search.record import TrialRecord, TrialState
 from heretic.search.space import SearchSpace
 from heretic.search.storage import stored_records
 

@@ -10,14 +10,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from heretic.capability.multiple_choice import answer_questions, prepare_questions, sized
-from heretic.capability.questions import load_questions
+from heretic.checks.held_out import perplexity
+from heretic.checks.multiple_choice import answer_questions, prepare_questions, sized
+from heretic.checks.questions import load_questions
 from heretic.config import load_settings
-from heretic.confirmation import perplexity
-from heretic.evaluation.ragged_runner import RaggedRunner
+from heretic.passes.ragged_runner import RaggedRunner
 from heretic.prompts.sets import held_out_specification, load_prompts
 from heretic.prompts.sources import load_prompt_set
-from heretic.workbench import load_runner
+from heretic.run.workbench import load_runner
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ import time
 import torch
 
 from heretic.engine.inplace import InplaceEngine
-from heretic.search.gates import Gate
+from heretic.results.gate import Gate
 from random_model import EIGHT_BILLION, Shape, plans, prepare
 from scaling import peak_gigabytes, seconds_a_trial
 

@@ -14,13 +14,13 @@ from pathlib import Path
 import optuna
 
 from heretic.config import load_settings
+from heretic.results.front import hypervolume, knee, pareto_front
+from heretic.results.objective import Objective
+from heretic.results.trial import TrialRecord, TrialState
+from heretic.run.workbench import Workbench, edit_builder, make_engine, prepare
 from heretic.search.loop import make_sampler, search
-from heretic.search.objective import Objective
-from heretic.search.pareto import hypervolume, knee, pareto_front
 from heretic.search.profiles import shipped_profiles
-from heretic.search.record import TrialRecord, TrialState
 from heretic.search.seeding import enqueue_plan
-from heretic.workbench import Workbench, edit_builder, make_engine, prepare
 from trial_cost import KL_LIMIT
 
 FEW = 0.1

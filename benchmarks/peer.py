@@ -20,7 +20,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from heretic.config.sections import PromptSpecification
 from heretic.prompts.sources import load_prompt_set
-from heretic.search.pareto import hypervolume
+from heretic.results.front import hypervolume
 
 SETS = {
     "good_prompts": ("baseline", "train"),

@@ -6,9 +6,8 @@ import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from heretic.directions.types import DirectionSet
-from heretic.edits.cache import WeightCache
-from heretic.edits.inplace import InplaceEditor
-from heretic.edits.plan import EditPlan, Normalization, Schedule, Scope
+from heretic.editors.cache import WeightCache
+from heretic.editors.inplace import InplaceEditor
 from heretic.engine.inplace import BuildEdits
 from heretic.evaluation.evaluator import EvaluatorOptions
 from heretic.evaluation.evaluators.kl import KlEvaluator
@@ -17,9 +16,10 @@ from heretic.models.chat_template import ChatFormatter
 from heretic.models.demo import DEMO_MODEL_FOLDER
 from heretic.models.layout import find_layout
 from heretic.models.loaded import LoadedModel
-from heretic.models.runner import Calibration, ModelRunner
+from heretic.passes.runner import Calibration, ModelRunner
 from heretic.prompts.types import Prompt, PromptSet
-from heretic.workbench import edit_builder
+from heretic.results.plan import EditPlan, Normalization, Schedule, Scope
+from heretic.run.workbench import edit_builder
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from heretic.config import load_settings
 from heretic.engine.factory import EngineOptions
-from heretic.models.packed import PackedLinears
+from heretic.passes.packed import PackedLinears
 from trial_cost import Bench, seconds_of
 
 ROWS = (16, 37, 74, 148, 512, 1400)

@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 
 from heretic.engine.factory import EngineOptions, make_batched_engine
-from heretic.search.gates import Gate
+from heretic.results.gate import Gate
 from random_model import Prepared, Shape, plans, prepare
 
 REPETITIONS = 2

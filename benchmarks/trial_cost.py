@@ -20,7 +20,6 @@ import psutil
 import torch
 
 from heretic.config import Settings, load_settings
-from heretic.edits.plan import Normalization
 from heretic.engine.batched import BatchedEngine
 from heretic.engine.factory import EngineOptions, make_batched_engine
 from heretic.engine.inplace import InplaceEngine
@@ -28,14 +27,15 @@ from heretic.engine.measurement import Engine
 from heretic.evaluation.evaluator import AnswerEvaluator
 from heretic.evaluation.evaluators.kl import KlEvaluator
 from heretic.extraction.find import find_directions
-from heretic.measuring import make_evaluators
 from heretic.prompts.sets import load_prompts
-from heretic.search.gates import Gate
+from heretic.results.front import hypervolume, pareto_front
+from heretic.results.gate import Gate
+from heretic.results.plan import Normalization
+from heretic.results.trial import TrialRecord, TrialState
+from heretic.run.measuring import make_evaluators
+from heretic.run.workbench import edit_builder, load_runner, make_editor
 from heretic.search.loop import make_sampler
-from heretic.search.pareto import hypervolume, pareto_front
-from heretic.search.record import TrialRecord, TrialState
 from heretic.search.space import SearchSpace
-from heretic.workbench import edit_builder, load_runner, make_editor
 
 PARTS: dict[str, tuple[EngineOptions, bool]] = {
     "all parts on": (EngineOptions(), True),

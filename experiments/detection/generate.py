@@ -13,13 +13,13 @@ from collections import Counter
 from pathlib import Path
 
 from heretic.config import load_settings
-from heretic.edits.editor import applied
-from heretic.edits.plan import EditPlan, Normalization, Schedule, Scope
+from heretic.editors.editor import applied
 from heretic.extraction.find import find_directions
-from heretic.models.runner import ModelRunner
+from heretic.passes.runner import ModelRunner
 from heretic.prompts.sets import load_prompts
 from heretic.prompts.types import Prompt
-from heretic.workbench import edit_builder, load_runner, make_editor
+from heretic.results.plan import EditPlan, Normalization, Schedule, Scope
+from heretic.run.workbench import edit_builder, load_runner, make_editor
 
 TOKENS = 60
 BEGINNING = 30

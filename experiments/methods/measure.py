@@ -22,13 +22,13 @@ from typing import Any
 import optuna
 import tomllib
 
-from heretic import workbench
+from heretic.common.errors import HereticError
 from heretic.config import Settings, load_settings
-from heretic.errors import HereticError
 from heretic.extraction import extract
-from heretic.measuring import evaluator_options
 from heretic.observability.events import Event, Warned, subscribed
-from heretic.search.pareto import hypervolume, pareto_front
+from heretic.results.front import hypervolume, pareto_front
+from heretic.run import workbench
+from heretic.run.measuring import evaluator_options
 from heretic.session import Session
 from heretic.workflow import open_matching_study, with_start, without_asking
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from types import FrameType
 
 from heretic import __version__
+from heretic.common.errors import ConfigurationError, HereticError, SearchOutOfMemoryError, Terminated
+from heretic.common.redaction import mask_secrets
 from heretic.config.arguments import read_arguments
-from heretic.errors import ConfigurationError, HereticError, SearchOutOfMemoryError, Terminated
-from heretic.redaction import mask_secrets
 
 INTERRUPTED = 130
 TERMINATED = 143
@@ -30,7 +30,7 @@ class Command:
     """A further command: ``heretic NAME ...``. Modules are imported when it is called, the runner's only if it runs.
 
     Attributes:
-        arguments: Module in `heretic.interface` that reads the arguments.
+        arguments: Module in `heretic.commands` that reads the arguments.
         help: Name of its help text.
         read: Name of its function that takes the arguments after the command's name.
         command: Module with the runner.
@@ -45,12 +45,12 @@ class Command:
 
     def __call__(self, argv: Sequence[str]) -> int:
         """Read the arguments; print the help, or run."""
-        reading = import_module(f"heretic.interface.{self.arguments}")
+        reading = import_module(f"heretic.commands.{self.arguments}")
         arguments = getattr(reading, self.read)(argv)
         if arguments.help:
             sys.stdout.write(getattr(reading, self.help))
             return 0
-        code: int = getattr(import_module(f"heretic.interface.{self.command}"), self.run)(arguments)
+        code: int = getattr(import_module(f"heretic.commands.{self.command}"), self.run)(arguments)
         return code
 
 

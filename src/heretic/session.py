@@ -11,12 +11,9 @@ from tempfile import TemporaryDirectory, gettempdir
 
 import optuna
 
-from heretic.capability.validate import CapabilityResult
-from heretic.edits.adapter import adapter_factors, adapter_obstacle
-from heretic.edits.algebra import Edit
-from heretic.edits.editor import applied
-from heretic.engine.inplace import InplaceEngine, scored
-from heretic.errors import (
+from heretic.checks.capability import CapabilityResult
+from heretic.checks.further_checks import FurtherChecks
+from heretic.common.errors import (
     ExportError,
     HereticError,
     OutOfMemoryError,
@@ -24,18 +21,18 @@ from heretic.errors import (
     TrialFailed,
     UserError,
 )
+from heretic.editors.adapter import adapter_factors, adapter_obstacle
+from heretic.editors.editor import applied
+from heretic.edits.algebra import Edit
+from heretic.engine.inplace import InplaceEngine, scored
 from heretic.export.atomic import check_free_space, check_target
 from heretic.export.content import ExportContent, ExportFormat, SavedModel
 from heretic.export.hub import check_repository, upload_folder
 from heretic.export.manifest import read_manifest
 from heretic.export.verify import Verification
 from heretic.export.weights import model_bytes, save_model
-from heretic.further_checks import FurtherChecks
-from heretic.held_out import Example, HeldOut
-from heretic.measuring import make_evaluators
 from heretic.models.devices import is_out_of_memory
 from heretic.models.memory import memory_ran_out
-from heretic.models.streaming import stream_answer
 from heretic.observability.events import (
     FrontChecked,
     FullPrecisionMeasured,
@@ -46,16 +43,19 @@ from heretic.observability.events import (
     Warned,
     emit,
 )
+from heretic.passes.streaming import stream_answer
 from heretic.report.collect import report_data
 from heretic.report.write import report_folder, write_report
-from heretic.score import Scores
+from heretic.results.front import knee, pareto_front
+from heretic.results.held_out import Example, HeldOut
+from heretic.results.score import Scores
+from heretic.results.trial import TrialRecord
+from heretic.run.measuring import make_evaluators
+from heretic.run.warm_start import remember
+from heretic.run.workbench import Workbench, full_precision
 from heretic.search.heartbeat import Heartbeat
 from heretic.search.loop import SearchResult, search
-from heretic.search.pareto import knee, pareto_front
-from heretic.search.record import TrialRecord
 from heretic.search.storage import storage_errors
-from heretic.warm_start import remember
-from heretic.workbench import Workbench, full_precision
 
 CHAT_TOKENS = 1024
 """Longest answer in a chat."""

@@ -8,29 +8,29 @@ import optuna
 
 import heretic
 from heretic.adjusting.prepare import check_adjustments
-from heretic.capability.validate import check_capability, wants_validation
-from heretic.comparison import compare
+from heretic.checks.capability import check_capability, wants_validation
+from heretic.common.errors import SelectionError, UserError
+from heretic.common.integrity import check_folder
 from heretic.config import LoadedSettings, Settings
-from heretic.direction_sources import read_sources
-from heretic.errors import SelectionError, UserError
 from heretic.export.atomic import check_file_target, check_target, is_saved_model
 from heretic.export.content import ExportFormat
 from heretic.export.direction_file import check_directions_file
 from heretic.export.hub import check_repository
 from heretic.export.manifest import read_manifest
 from heretic.extraction.find import refinement_options
-from heretic.integrity import check_folder
 from heretic.models.location import locate
 from heretic.observability.events import RunStarted, StudyOpened, Warned, emit
+from heretic.run.comparison import compare
+from heretic.run.direction_sources import read_sources
+from heretic.run.seeded_start import with_seeds
+from heretic.run.warm_start import warm_start
+from heretic.run.workbench import Workbench, prepare
 from heretic.search.claim import check_study_file, claimed
 from heretic.search.kept_directions import KeptDirections, keep_directions, kept_directions
 from heretic.search.loop import make_sampler
 from heretic.search.seeds import SeededSpace
 from heretic.search.storage import StudyConflict, open_study, shown_url, time_stamped
-from heretic.seeded_start import with_seeds
 from heretic.session import Session
-from heretic.warm_start import warm_start
-from heretic.workbench import Workbench, prepare
 
 Choose = Callable[[Session], None]
 """Lets a person choose trials and say what happens with them, until they are done."""

@@ -27,8 +27,8 @@ if __name__ == "__main__":
 
 from tests.integration.command import QUICK_DEMO, Command, Outcome, warm_command
 
-from heretic.search.pareto import pareto_front
-from heretic.search.record import TrialState
+from heretic.results.front import pareto_front
+from heretic.results.trial import TrialState
 from heretic.search.storage import stored_records
 
 STUDY = "study.db"

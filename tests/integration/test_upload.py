@@ -20,7 +20,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from heretic.integrity import CHECKSUMS_ONLY, FORMAT_VERSION, MANIFEST_NAME, checksums, files_of, write_manifest_file
+from heretic.common.integrity import (
+    CHECKSUMS_ONLY,
+    FORMAT_VERSION,
+    MANIFEST_NAME,
+    checksums,
+    files_of,
+    write_manifest_file,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -35,7 +42,7 @@ from types import SimpleNamespace
 
 import huggingface_hub.utils._http
 
-from heretic.errors import HereticError
+from heretic.common.errors import HereticError
 from heretic.export.hub import upload_folder
 
 # The client's waits before it gives up add up to 23 seconds.

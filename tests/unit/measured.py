@@ -1,7 +1,7 @@
 """Scores as runs measure them, for tests of what is done with them."""
 
-from heretic.held_out import Answers, AtLength, Estimate, HeldOut, HeldOutBehavior
-from heretic.score import KL, REFUSALS, WITHOUT_REFUSAL, Score, Scores
+from heretic.results.held_out import Answers, AtLength, Estimate, HeldOut, HeldOutBehavior
+from heretic.results.score import KL, REFUSALS, WITHOUT_REFUSAL, Score, Scores
 
 
 def counted(value: float, n: int = 100, baseline: float = 97.0, name: str = REFUSALS) -> Score:

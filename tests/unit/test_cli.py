@@ -7,7 +7,7 @@ import types
 import pytest
 
 from heretic import __version__, cli
-from heretic.errors import ExportError, StudyError
+from heretic.common.errors import ExportError, StudyError
 
 ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.upper().startswith("HERETIC_")}
 
@@ -166,7 +166,7 @@ def test_a_further_signal_on_the_way_out_shows_no_traceback(tmp_path, number):
     script = f"""
 import os, sys
 from heretic import cli
-from heretic.errors import Terminated
+from heretic.common.errors import Terminated
 def interrupted(_arguments):
     raise KeyboardInterrupt if {int(number)} == 2 else Terminated
 cli._run = interrupted

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from heretic.config import load_settings
-from heretic.measuring import check_behaviors
 from heretic.prompts.sets import check_held_out_files, load_prompts
+from heretic.run.measuring import check_behaviors
 
 ROOT = Path(__file__).parents[2]
 CONFIGURATIONS = sorted(ROOT.glob("experiments/*/config.toml"))

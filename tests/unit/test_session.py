@@ -16,15 +16,13 @@ import torch
 from peft import AutoPeftModelForCausalLM
 from tests.unit.export.conftest import all_logits, load_back
 
-from heretic.comparison import compare
+from heretic.common.errors import ExportError, ModelError, TrialFailed, UserError
 from heretic.config import Settings
-from heretic.edits import inplace
+from heretic.editors import inplace
+from heretic.editors.editor import applied
 from heretic.edits.algebra import Edit
-from heretic.edits.editor import applied
-from heretic.edits.plan import EditPlan, Normalization, Schedule, Scope
 from heretic.engine.inplace import InplaceEngine
 from heretic.engine.measurement import Engine, Measurement
-from heretic.errors import ExportError, ModelError, TrialFailed, UserError
 from heretic.evaluation.evaluators.kl import KlEvaluator
 from heretic.export import hub, weights
 from heretic.export.content import ExportFormat
@@ -40,12 +38,14 @@ from heretic.observability.events import (
     Warned,
     subscribed,
 )
-from heretic.score import Score, Scores
-from heretic.search.gates import Gate
+from heretic.results.gate import Gate
+from heretic.results.plan import EditPlan, Normalization, Schedule, Scope
+from heretic.results.score import Score, Scores
+from heretic.results.trial import TrialRecord, TrialState
+from heretic.run.comparison import compare
+from heretic.run.workbench import Workbench, prepare
 from heretic.search.loop import SearchResult
-from heretic.search.record import TrialRecord, TrialState
 from heretic.session import Session
-from heretic.workbench import Workbench, prepare
 from heretic.workflow import check_destinations, deliver
 
 PLAN = EditPlan(

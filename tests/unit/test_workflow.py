@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from heretic import workflow
+from heretic.common.errors import UserError
 from heretic.config import LoadedSettings, Settings
 from heretic.directions.types import DirectionSet
-from heretic.errors import UserError
 
 
 def run(**settings: Any) -> int:

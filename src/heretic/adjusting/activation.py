@@ -5,8 +5,8 @@ import torch
 from heretic.config import Settings
 from heretic.directions.activation import activation_factors, projection_lengths
 from heretic.directions.types import DirectionSet
-from heretic.models.calibration import backing_off
-from heretic.models.runner import ModelRunner
+from heretic.passes.calibration import backing_off
+from heretic.passes.runner import ModelRunner
 from heretic.prompts.types import PromptSet
 
 

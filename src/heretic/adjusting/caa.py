@@ -9,19 +9,19 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from heretic.common.errors import ModelError, UserError
 from heretic.config import Settings
 from heretic.directions.compliance import compliance_directions, overlaps
 from heretic.directions.statistics import ResidualMoments
 from heretic.directions.types import DirectionSet
 from heretic.edits.build import Shift
 from heretic.edits.writer import ModelLayout
-from heretic.errors import ModelError, UserError
 from heretic.evaluation.refusal_patterns import RefusalDetector
 from heretic.models.arrival import constant_shares
 from heretic.models.biases import BiasHolder, bias_holders, hold_biases
-from heretic.models.calibration import backing_off
-from heretic.models.runner import ModelRunner
 from heretic.observability.events import Warned, emit
+from heretic.passes.calibration import backing_off
+from heretic.passes.runner import ModelRunner
 from heretic.prompts.types import Prompt, PromptSet
 
 MINIMUM_PROMPTS = 5

@@ -13,18 +13,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from heretic.common.errors import ModelError, UserError
 from heretic.directions.attribution import head_attributions
 from heretic.directions.statistics import ResidualMoments
 from heretic.directions.types import DirectionSet
+from heretic.editors.editor import Editor, applied
+from heretic.editors.output_space import OutputSpaceEditor
 from heretic.edits.algebra import Edit, projection
-from heretic.edits.editor import Editor, applied
-from heretic.edits.output_space import OutputSpaceEditor
-from heretic.errors import ModelError, UserError
 from heretic.models.access import post_norm_gain
-from heretic.models.calibration import backing_off
 from heretic.models.heads import HeadColumns, head_columns
-from heretic.models.runner import ModelRunner
 from heretic.observability.events import Warned, emit
+from heretic.passes.calibration import backing_off
+from heretic.passes.runner import ModelRunner
 from heretic.prompts.types import Prompt, PromptSet
 
 CONFIRMED_SHARE = 1.5

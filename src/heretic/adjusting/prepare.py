@@ -7,15 +7,15 @@ from dataclasses import replace
 from heretic.adjusting.activation import calibrated_factors, factors_note
 from heretic.adjusting.caa import compliance_shifts, shifts_note
 from heretic.adjusting.circuits import find_circuits, head_masks, heads_note
+from heretic.common.errors import UserError
 from heretic.config import Settings
 from heretic.directions.layers import range_factors
+from heretic.editors.editor import Editor
 from heretic.edits.build import UNADJUSTED, Adjustments, Shift, combined_factors
-from heretic.edits.editor import Editor
 from heretic.edits.writer import ATTENTION, ModelLayout
-from heretic.errors import UserError
 from heretic.extraction.find import Found
-from heretic.models.runner import ModelRunner
 from heretic.observability.events import PlansAdjusted, emit
+from heretic.passes.runner import ModelRunner
 from heretic.prompts.types import PromptSet
 
 

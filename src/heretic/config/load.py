@@ -9,13 +9,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from heretic.common.errors import ConfigurationError
+from heretic.common.file_names import expanded
+from heretic.common.redaction import mask_secrets, remember_password
 from heretic.config.arguments import Arguments, read_arguments
 from heretic.config.catalogue import SETTINGS, suggestion
 from heretic.config.settings import Settings, layered
 from heretic.config.sources import DEFAULT_FILE, TABLE, Layer, environment_layer, file_layer, profile_layer
-from heretic.errors import ConfigurationError
-from heretic.file_names import expanded
-from heretic.redaction import mask_secrets, remember_password
 
 _PROFILES = {"demo": "demo"}
 """Model -> profile with the defaults that suit it."""

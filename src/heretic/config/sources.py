@@ -11,9 +11,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from heretic.common.errors import first_line
 from heretic.config.catalogue import SETTINGS, VARIABLE_PREFIX, Setting, suggestion
 from heretic.config.checks import is_unicode
-from heretic.errors import first_line
 
 if sys.version_info >= (3, 11):
     import tomllib

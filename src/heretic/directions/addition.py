@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from heretic.common.errors import UserError
 from heretic.directions.types import DirectionSet
-from heretic.errors import UserError
 
 _WITHIN_THE_SPAN = 1e-3
 """A unit vector whose part outside of the others' span is shorter than this adds only noise to it."""

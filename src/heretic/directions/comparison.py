@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
+from heretic.common.errors import UserError
 from heretic.directions.types import DirectionSet
-from heretic.errors import UserError
 
 
 def shape_text(directions: DirectionSet) -> str:

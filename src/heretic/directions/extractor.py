@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from heretic.common.errors import ConfigurationError
+from heretic.common.registry import Registry
 from heretic.directions.types import DirectionSet, ResidualStatistics
-from heretic.errors import ConfigurationError
-from heretic.registry import Registry
 
 
 @dataclass(frozen=True, slots=True)

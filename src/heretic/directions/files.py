@@ -17,11 +17,11 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 import heretic
+from heretic.common.errors import UserError
 from heretic.directions.addition import added
 from heretic.directions.comparison import require_same_shape
 from heretic.directions.projections import Projections
 from heretic.directions.types import DirectionSet
-from heretic.errors import UserError
 
 _TARGET, _BASELINE = "target_projections", "baseline_projections"
 _TOLERANCE = 1e-3

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from heretic.common.errors import ConfigurationError
 from heretic.directions.types import DirectionSet, ResidualStatistics
-from heretic.errors import ConfigurationError
 
 LayerRange = tuple[float, float, float]
 """Relative depth from, relative depth to, and the factor in between."""

@@ -7,8 +7,8 @@ models sit at thousands in every prompt and vary by ones, and E[x x^T] - mu mu^T
 import torch
 from torch import Tensor
 
+from heretic.common.errors import ModelError
 from heretic.directions.types import ResidualStatistics
-from heretic.errors import ModelError
 
 _WITH_FLOAT64 = ("cpu", "cuda")
 """Device types that certainly compute in fp64; MPS and some XPUs refuse it."""

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from heretic.common.registry import Registry
 from heretic.directions.types import DirectionSet, ResidualStatistics
-from heretic.registry import Registry
 
 
 @dataclass(frozen=True, slots=True)

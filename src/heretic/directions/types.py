@@ -12,8 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from heretic.errors import UserError
-from heretic.redaction import without_secrets
+from heretic.common.errors import UserError
+from heretic.common.redaction import without_secrets
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,1 +1,1 @@
-"""From a plan to changed weights: plan and algebra are pure, the other modules apply an Edit to a model."""
+"""Edits as values: plans become exact changes of weights; pure tensor functions."""

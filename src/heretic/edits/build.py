@@ -10,8 +10,8 @@ from torch import Tensor
 from heretic.directions.orthogonal import scaled_reads
 from heretic.directions.types import DirectionSet
 from heretic.edits.algebra import Edit, keep_column_norms, keep_row_norms, projection
-from heretic.edits.plan import EditPlan, Normalization, Scope
 from heretic.edits.writer import ModelLayout, ResidualWriter
+from heretic.results.plan import EditPlan, Normalization, Scope
 
 WeightOf = Callable[[ResidualWriter], Tensor]
 """The unedited weight of a writer as [D, m] or [E, D, m]."""

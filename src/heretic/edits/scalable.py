@@ -8,8 +8,8 @@ from torch import Tensor
 from heretic.directions.types import DirectionSet
 from heretic.edits.algebra import ColumnTerms, Edit, RowTerms, column_terms, computation_dtype, projection, row_terms
 from heretic.edits.build import UNADJUSTED, Adjustments, GainOf, WeightOf
-from heretic.edits.plan import Normalization
 from heretic.edits.writer import ModelLayout, ResidualWriter
+from heretic.results.plan import Normalization
 
 
 @dataclass(frozen=True, slots=True, eq=False)

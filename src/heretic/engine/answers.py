@@ -8,12 +8,12 @@ from heretic.engine.candidate import AssignRows, Candidate
 from heretic.engine.decoding import Decoding, Row
 from heretic.engine.drafts import Drafts
 from heretic.evaluation.evaluator import AnswerEvaluator
-from heretic.models.kept_layers import KeptLayers
-from heretic.models.ragged import KeyValues, RaggedForward
-from heretic.models.runner import Response
 from heretic.observability.events import ResponseMeasured, emit
-from heretic.score import Score
-from heretic.search.gates import Gate
+from heretic.passes.kept_layers import KeptLayers
+from heretic.passes.ragged import KeyValues, RaggedForward
+from heretic.passes.runner import Response
+from heretic.results.gate import Gate
+from heretic.results.score import Score
 
 SPARE_PROMPTS = 4
 """Asked first in addition to twice as many prompts as refusals would decide."""

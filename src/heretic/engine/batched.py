@@ -10,20 +10,20 @@ from typing import Protocol
 
 import torch
 
+from heretic.common.errors import HereticError, TrialFailed
+from heretic.editors.output_space import OutputSpaceEditor
 from heretic.edits.algebra import Edit
-from heretic.edits.output_space import OutputSpaceEditor
-from heretic.edits.plan import EditPlan
 from heretic.engine.candidate import AssignRows, Candidate
 from heretic.engine.failures import failed_by
 from heretic.engine.inplace import BuildEdits
 from heretic.engine.measurement import MEMORY_RAN_OUT, Measurement
-from heretic.errors import HereticError, TrialFailed
 from heretic.models.devices import is_out_of_memory
 from heretic.models.memory import memory_ran_out
-from heretic.models.ragged import KeyValues
-from heretic.score import Score
-from heretic.search.gates import Gate
-from heretic.search.record import TrialState
+from heretic.passes.ragged import KeyValues
+from heretic.results.gate import Gate
+from heretic.results.plan import EditPlan
+from heretic.results.score import Score
+from heretic.results.trial import TrialState
 
 Prefix = Callable[[int], KeyValues]
 """Keys and values of the shared prefix for K candidates."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from heretic.evaluation.evaluator import AnswerEvaluator
-from heretic.search.gates import Gate
+from heretic.results.gate import Gate
 
 AssignRows = Callable[[Sequence[int]], None]
 """Tells the editor which candidate every row of the next passes carries."""
@@ -32,7 +32,7 @@ class Candidate:
         counted: By behaviour, its score's value as far as answers are judged: a lower bound.
         answered: By behaviour, prompts whose answers are judged.
         dominated: Why it was stopped, or an empty string.
-        pruned: Whether it was stopped only because it cannot become the best any more; see search.gates.
+        pruned: Whether it was stopped only because it cannot become the best any more; see results.gate.
         failed: Whether its logits are not finite.
     """
 

@@ -7,10 +7,10 @@ from itertools import groupby
 import torch
 
 from heretic.engine.candidate import AssignRows, Candidate, read_together
-from heretic.evaluation.greedy_rows import Greedy, GreedyRows
-from heretic.models.kept_layers import KeptLayers
-from heretic.models.ragged import KeyValues, RaggedForward, RaggedState
-from heretic.models.runner import Response
+from heretic.passes.greedy_rows import Greedy, GreedyRows
+from heretic.passes.kept_layers import KeptLayers
+from heretic.passes.ragged import KeyValues, RaggedForward, RaggedState
+from heretic.passes.runner import Response
 
 
 @dataclass(slots=True, eq=False)

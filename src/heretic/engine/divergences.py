@@ -9,10 +9,10 @@ from torch import Tensor
 
 from heretic.engine.candidate import AssignRows, Candidate, read_together
 from heretic.evaluation.evaluators.kl import BaseLogits, KlEvaluator
-from heretic.models.kept_layers import KeptLayers
-from heretic.models.ragged import KeyValues, RaggedForward
-from heretic.score import Score
-from heretic.search.gates import Gate
+from heretic.passes.kept_layers import KeptLayers
+from heretic.passes.ragged import KeyValues, RaggedForward
+from heretic.results.gate import Gate
+from heretic.results.score import Score
 
 CHUNK_TOKENS = 1024
 """Tokens of one pass: enough to keep a device busy, few enough to stop a bad candidate early."""

@@ -7,7 +7,7 @@ from itertools import chain, islice
 import torch
 from torch import nn
 
-from heretic.edits.output_space import OutputSpaceEditor
+from heretic.editors.output_space import OutputSpaceEditor
 from heretic.edits.writer import ModelLayout
 from heretic.engine.answers import AnswerJob, AnswerOptions
 from heretic.engine.batched import BatchedEngine
@@ -15,18 +15,18 @@ from heretic.engine.divergences import DivergenceJob
 from heretic.engine.inplace import BuildEdits
 from heretic.engine.padded import PaddedAnswers, PaddedDivergences
 from heretic.engine.throughput import MOST_CANDIDATES, find_candidates, most_rows
-from heretic.evaluation.divergence import agree
 from heretic.evaluation.evaluator import AnswerEvaluator
 from heretic.evaluation.evaluators.kl import KlEvaluator
-from heretic.evaluation.greedy_rows import look_interval
-from heretic.evaluation.padding import padding_matters
 from heretic.models.devices import free_memory, is_out_of_memory
-from heretic.models.kept_layers import KeptLayers
 from heretic.models.memory import memory_ran_out
-from heretic.models.packed import PackedLinears
-from heretic.models.ragged import RaggedForward, column_limit, ragged_obstacle, split_shared_prefix
-from heretic.models.runner import ModelRunner
 from heretic.observability.events import Warned, emit
+from heretic.passes.divergence import agree
+from heretic.passes.greedy_rows import look_interval
+from heretic.passes.kept_layers import KeptLayers
+from heretic.passes.packed import PackedLinears
+from heretic.passes.padding import padding_matters
+from heretic.passes.ragged import RaggedForward, column_limit, ragged_obstacle, split_shared_prefix
+from heretic.passes.runner import ModelRunner
 
 KEPT_SHARE = 0.1
 """Kept layers take at most this share of the device's free memory."""

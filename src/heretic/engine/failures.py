@@ -3,10 +3,10 @@
 import traceback
 from collections.abc import Sequence
 
+from heretic.common.errors import first_line
 from heretic.engine.measurement import Measurement
-from heretic.errors import first_line
 from heretic.observability.events import TrialRaised, emit
-from heretic.search.record import TrialState
+from heretic.results.trial import TrialState
 
 
 def failed_by(error: Exception, numbers: Sequence[int]) -> list[Measurement]:

@@ -2,21 +2,21 @@
 
 from collections.abc import Callable, Sequence
 
+from heretic.common.errors import HereticError, TrialFailed
+from heretic.editors.editor import Editor, applied
 from heretic.edits.algebra import Edit
-from heretic.edits.editor import Editor, applied
-from heretic.edits.plan import EditPlan
 from heretic.engine.failures import failed_by
 from heretic.engine.measurement import MEMORY_RAN_OUT, Measurement
-from heretic.errors import HereticError, TrialFailed
 from heretic.evaluation.evaluator import Evaluator
-from heretic.models.calibration import backing_off
 from heretic.models.devices import is_out_of_memory
 from heretic.models.memory import memory_ran_out
-from heretic.models.runner import ModelRunner
 from heretic.observability.events import Warned, emit
-from heretic.score import Score
-from heretic.search.gates import Gate
-from heretic.search.record import TrialState
+from heretic.passes.calibration import backing_off
+from heretic.passes.runner import ModelRunner
+from heretic.results.gate import Gate
+from heretic.results.plan import EditPlan
+from heretic.results.score import Score
+from heretic.results.trial import TrialState
 
 BuildEdits = Callable[[EditPlan], tuple[Edit, ...]]
 

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from heretic.edits.plan import EditPlan
-from heretic.score import Score
-from heretic.search.gates import Gate
-from heretic.search.record import TrialState
+from heretic.results.gate import Gate
+from heretic.results.plan import EditPlan
+from heretic.results.score import Score
+from heretic.results.trial import TrialState
 
 MEMORY_RAN_OUT = "memory ran out, also with one candidate and one prompt at a time"
 

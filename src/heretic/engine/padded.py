@@ -13,10 +13,10 @@ from heretic.engine.answers import answers_score
 from heretic.engine.candidate import AssignRows, Candidate
 from heretic.evaluation.evaluator import AnswerEvaluator
 from heretic.evaluation.evaluators.kl import BaseLogits, KlEvaluator
-from heretic.models.ragged import KeyValues
 from heretic.observability.events import ResponseMeasured, emit
-from heretic.score import Score
-from heretic.search.gates import Gate
+from heretic.passes.ragged import KeyValues
+from heretic.results.gate import Gate
+from heretic.results.score import Score
 
 
 class PaddedDivergences:

@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import torch
 
-from heretic.models.calibration import or_none_when_out_of_memory
 from heretic.models.devices import synchronize
-from heretic.models.ragged import KeyValues, RaggedForward
+from heretic.passes.calibration import or_none_when_out_of_memory
+from heretic.passes.ragged import KeyValues, RaggedForward
 
 MOST_CANDIDATES = 16
 HOST_ROWS = 160

@@ -4,10 +4,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from heretic.evaluation.evaluator import EvaluatorOptions
-from heretic.models.runner import ModelRunner, Response
 from heretic.observability.events import ResponseMeasured, emit
+from heretic.passes.runner import ModelRunner, Response
 from heretic.prompts.types import Prompt, PromptSet
-from heretic.score import Score
+from heretic.results.score import Score
 
 
 class Answers(ABC):

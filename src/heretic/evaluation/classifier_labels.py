@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from heretic.errors import ConfigurationError
+from heretic.common.errors import ConfigurationError
 
 _REFUSAL = ("refus", "reject", "declin", "denial", "abstain", "abstention")
 _ENTAILMENT = ("entail",)

@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+from heretic.common.registry import Registry
 from heretic.evaluation.refusal_patterns import RefusalDetector
-from heretic.models.runner import ModelRunner, Response
+from heretic.passes.runner import ModelRunner, Response
 from heretic.prompts.types import Prompt, PromptSet
-from heretic.registry import Registry
-from heretic.score import Score
+from heretic.results.score import Score
 
 
 class AnswerClassifier(Protocol):

@@ -7,16 +7,16 @@ from math import isfinite
 import torch
 from torch import Tensor
 
+from heretic.common.errors import ConfigurationError, ModelError
 from heretic.config import Settings
-from heretic.errors import ConfigurationError, ModelError
-from heretic.evaluation.padding import fit_for_padding
-from heretic.models.calibration import backing_off, thinking_prefix
 from heretic.models.chat_template import ChatFormatter
 from heretic.models.devices import pick_device
 from heretic.models.fingerprint import parameter_fingerprint
 from heretic.models.layout import find_layout
 from heretic.models.loader import load_model
-from heretic.models.runner import Calibration, ModelRunner
+from heretic.passes.calibration import backing_off, thinking_prefix
+from heretic.passes.padding import fit_for_padding
+from heretic.passes.runner import Calibration, ModelRunner
 from heretic.prompts.types import Prompt
 
 QUESTION = """Read a request to an assistant and the assistant's answer.

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from heretic.errors import ConfigurationError
+from heretic.common.errors import ConfigurationError
 
 _QUOTES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"'})
 

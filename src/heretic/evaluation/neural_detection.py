@@ -2,8 +2,8 @@
 
 import sys
 
+from heretic.common.errors import ModelError
 from heretic.config import Settings
-from heretic.errors import ModelError
 from heretic.evaluation.refusal_classifier import RefusalClassifier, load_refusal_classifier
 from heretic.models.devices import pick_device
 from heretic.models.loader import quieten_libraries

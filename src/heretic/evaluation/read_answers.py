@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from heretic.evaluation.answers import Answers
 from heretic.evaluation.evaluator import AnswerClassifier, EvaluatorOptions
-from heretic.models.runner import ModelRunner
+from heretic.passes.runner import ModelRunner
 from heretic.prompts.types import Prompt, PromptSet
-from heretic.score import WITHOUT, Score
+from heretic.results.score import WITHOUT, Score
 
 
 class ReadAnswers(Answers):

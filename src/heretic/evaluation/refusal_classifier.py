@@ -15,9 +15,9 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from heretic.errors import ConfigurationError, HereticError, ModelError, causes, first_line
+from heretic.common.errors import ConfigurationError, HereticError, ModelError, causes, first_line
+from heretic.common.hub_errors import hub_failure
 from heretic.evaluation.classifier_labels import is_finite, refusal_head
-from heretic.hub_errors import hub_failure
 from heretic.models.devices import is_out_of_memory
 from heretic.models.fingerprint import parameter_fingerprint
 from heretic.models.load_errors import diagnose

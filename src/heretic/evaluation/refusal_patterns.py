@@ -5,7 +5,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from heretic.errors import ConfigurationError
+from heretic.common.errors import ConfigurationError
 
 _ADVERB = (
     r"(?:,? (?:\w+ly|just|ever|even|also|however|therefore|be able to|in good conscience|in any way|at this time"

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from heretic.errors import ExportError
+from heretic.common.errors import ExportError
 from heretic.export.redact import redact
 from heretic.models.loaded import LoadedModel
 

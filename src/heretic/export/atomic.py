@@ -18,8 +18,8 @@ from filelock import FileLock, Timeout
 from rich.filesize import decimal
 from safetensors import SafetensorError
 
-from heretic.errors import ExportError, HereticError, UserError
-from heretic.integrity import MANIFEST_NAME, has_only_checksums
+from heretic.common.errors import ExportError, HereticError, UserError
+from heretic.common.integrity import MANIFEST_NAME, has_only_checksums
 from heretic.models.devices import is_out_of_memory
 from heretic.models.memory import memory_text, memory_use
 from heretic.observability.events import Warned, emit

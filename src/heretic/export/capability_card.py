@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from heretic.capability_text import BENCHMARKS_HEADER, OVERALL, QUESTIONS_HEADER, benchmark_rows, question_rows
 from heretic.export.markdown import code, table
+from heretic.results.capability_text import BENCHMARKS_HEADER, OVERALL, QUESTIONS_HEADER, benchmark_rows, question_rows
 
 
 def capability_lines(result: Mapping[str, Any]) -> list[str]:

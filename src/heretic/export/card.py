@@ -5,7 +5,6 @@ from pathlib import Path
 from huggingface_hub import ModelCardData
 
 import heretic
-from heretic.edits.plan import EditPlan, Normalization, Scope
 from heretic.export.capability_card import capability_lines
 from heretic.export.content import ExportContent, ExportFormat
 from heretic.export.held_out_card import held_out_section
@@ -13,7 +12,8 @@ from heretic.export.manifest import score_interval
 from heretic.export.markdown import code, table
 from heretic.export.origin import Origin
 from heretic.models.loaded import LoadedModel
-from heretic.score import MISSING, REFUSALS, WITHOUT_REFUSAL, Score
+from heretic.results.plan import EditPlan, Normalization, Scope
+from heretic.results.score import MISSING, REFUSALS, WITHOUT_REFUSAL, Score
 
 _NORMS = {
     Normalization.NONE: "Norms of the weights were not preserved.",

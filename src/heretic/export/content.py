@@ -6,9 +6,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from heretic.edits.plan import EditPlan
-from heretic.held_out import HeldOut
-from heretic.score import Score
+from heretic.results.held_out import HeldOut
+from heretic.results.plan import EditPlan
+from heretic.results.score import Score
 
 
 class ExportFormat(str, Enum):

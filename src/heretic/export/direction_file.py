@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from heretic.common.errors import UserError
 from heretic.directions.types import DirectionSet
-from heretic.errors import UserError
 from heretic.export.atomic import check_file_target
 
 

@@ -1,9 +1,9 @@
 """The card's table of the confirmation on held-out prompts."""
 
 from heretic.export.markdown import table
-from heretic.held_out import HeldOut
-from heretic.held_out_text import HEADER, origin, sections
-from heretic.score import Scores
+from heretic.results.held_out import HeldOut
+from heretic.results.held_out_text import HEADER, origin, sections
+from heretic.results.score import Scores
 
 
 def held_out_section(held_out: HeldOut, searched: Scores, quantization: str) -> str:

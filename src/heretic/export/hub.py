@@ -11,9 +11,9 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # public, but not listed there
 
-from heretic.errors import ExportError, HereticError, UserError
+from heretic.common.errors import ExportError, HereticError, UserError
+from heretic.common.integrity import check_folder
 from heretic.export.redact import redact
-from heretic.integrity import check_folder
 from heretic.observability.events import ModelUploaded, UploadStarted, emit
 
 _CLIENT_ERROR: type[Exception] = HfHubHTTPError.__bases__[0]

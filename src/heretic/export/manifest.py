@@ -10,11 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import heretic
-from heretic.errors import UserError
-from heretic.evaluation.intervals import wilson_interval
-from heretic.export.content import ExportContent, ExportFormat
-from heretic.export.redact import publishable
-from heretic.integrity import (
+from heretic.common.errors import UserError
+from heretic.common.integrity import (
     CHECKSUMS_ONLY,
     FORMAT_VERSION,
     MANIFEST_NAME,
@@ -24,8 +21,11 @@ from heretic.integrity import (
     files_of,
     read_manifest_file,
 )
+from heretic.evaluation.intervals import wilson_interval
+from heretic.export.content import ExportContent, ExportFormat
+from heretic.export.redact import publishable
 from heretic.models.loaded import LoadedModel
-from heretic.score import Score
+from heretic.results.score import Score
 
 _PACKAGES = ("torch", "transformers", "optuna", "peft", "safetensors")
 

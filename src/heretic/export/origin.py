@@ -8,8 +8,8 @@ from typing import Any
 from huggingface_hub import ModelCard, try_to_load_from_cache
 from yaml import YAMLError  # type: ignore[import-untyped]  # PyYAML comes with the hub's client, without types
 
-from heretic.errors import UserError
-from heretic.file_names import inside
+from heretic.common.errors import UserError
+from heretic.common.file_names import inside
 from heretic.models.loaded import LoadedModel
 from heretic.observability.events import Warned, emit
 

@@ -7,7 +7,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from heretic.redaction import MASK, SECRET_NAME, mask_secrets
+from heretic.common.redaction import MASK, SECRET_NAME, mask_secrets
 
 
 def redact(text: str) -> str:

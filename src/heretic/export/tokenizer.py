@@ -14,7 +14,7 @@ from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from heretic.errors import ExportError
+from heretic.common.errors import ExportError
 from heretic.export.atomic import os_error_number
 from heretic.models.loaded import LoadedModel
 

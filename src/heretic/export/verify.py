@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
 from transformers.utils import CONFIG_NAME
 
-from heretic.errors import ExportError
+from heretic.common.errors import ExportError
 from heretic.export.adapter import Factors
 from heretic.export.tokenizer import load_tokenizer
 from heretic.models.loaded import LoadedModel

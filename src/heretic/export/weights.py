@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import GenerationConfig, PreTrainedModel
 
-from heretic.errors import ExportError
+from heretic.common.errors import ExportError
 from heretic.export.adapter import Factors, check_factors, factor_bytes, write_adapter
 from heretic.export.atomic import check_free_space, check_target, staged_folder
 from heretic.export.card import write_card

@@ -12,16 +12,16 @@ from torch import Tensor
 
 from heretic.directions.layers import cosmic_score, lowest_similarity_positions
 from heretic.directions.types import DirectionSet, ResidualStatistics
+from heretic.editors.editor import Editor, applied
 from heretic.edits.algebra import Edit
 from heretic.edits.build import build_edits
-from heretic.edits.editor import Editor, applied
-from heretic.edits.plan import EditPlan, Normalization, Schedule, Scope
 from heretic.edits.writer import ResidualWriter
 from heretic.models.access import post_norm_gain
-from heretic.models.calibration import backing_off
-from heretic.models.runner import ModelRunner
-from heretic.models.steering import steered
+from heretic.passes.calibration import backing_off
+from heretic.passes.runner import ModelRunner
+from heretic.passes.steering import steered
 from heretic.prompts.types import Prompt
+from heretic.results.plan import EditPlan, Normalization, Schedule, Scope
 
 COMPARED_SHARE = 0.1
 """Of the layers, those where the classes are least alike are compared, as in the paper."""

@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass, replace
 
+from heretic.common.errors import ConfigurationError
 from heretic.config import Settings
 from heretic.directions.extractor import EXTRACTORS, ExtractorOptions
 from heretic.directions.statistics import ResidualMoments
 from heretic.directions.transform import TRANSFORMS, TransformContext, TransformOptions
 from heretic.directions.types import DirectionSet, ResidualStatistics
-from heretic.errors import ConfigurationError
-from heretic.models.calibration import backing_off
-from heretic.models.runner import ModelRunner
+from heretic.passes.calibration import backing_off
+from heretic.passes.runner import ModelRunner
 from heretic.prompts.stand_ins import load_compared_texts
 from heretic.prompts.types import PromptSet
 

@@ -4,19 +4,19 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from heretic.common.errors import ModelError, OutOfMemoryError
 from heretic.config import Settings
 from heretic.directions.extractor import EXTRACTORS
 from heretic.directions.layers import discriminative_layers
 from heretic.directions.types import DirectionSet
-from heretic.edits.output_space import OutputSpaceEditor
-from heretic.errors import ModelError, OutOfMemoryError
+from heretic.editors.output_space import OutputSpaceEditor
 from heretic.evaluation.refusal_patterns import RefusalDetector
 from heretic.extraction.cosmic import cosmic_scores
 from heretic.extraction.extract import Extraction, check_method, extract
 from heretic.extraction.refinement import RefinementOptions, refined
 from heretic.extraction.rounds import RoundOptions, further_rounds
-from heretic.models.runner import ModelRunner
 from heretic.observability.events import DirectionsFound, PositionChosen, RefinementKept, Warned, emit
+from heretic.passes.runner import ModelRunner
 from heretic.prompts.types import PromptSet
 
 COSMIC_DEPTHS = (0.3, 0.9)

@@ -15,14 +15,14 @@ from torch import Tensor
 
 from heretic.directions.types import DirectionSet
 from heretic.edits.algebra import Edit, projection
-from heretic.gradients.batches import Batches
-from heretic.gradients.objective import EditsOf, Loss, Objective, mean_loss
-from heretic.gradients.onset import Onset, Shows, find_onset
-from heretic.gradients.precision import for_gradients
+from heretic.extraction.batches import Batches
+from heretic.extraction.gradient_objective import EditsOf, Loss, Objective, mean_loss
+from heretic.extraction.onset import Onset, Shows, find_onset
+from heretic.extraction.precision import for_gradients
 from heretic.models.access import post_norm_gain
-from heretic.models.calibration import backing_off
-from heretic.models.runner import ModelRunner
 from heretic.observability.events import GradientStep, RefinementFinished, RefinementStarted, Warned, emit
+from heretic.passes.calibration import backing_off
+from heretic.passes.runner import ModelRunner
 from heretic.prompts.types import Prompt
 
 START = 0.3

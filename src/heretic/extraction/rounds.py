@@ -12,13 +12,13 @@ from torch import Tensor
 
 from heretic.directions.orthogonal import orthonormal_rows, scaled_reads
 from heretic.directions.types import DirectionSet
-from heretic.edits.editor import Editor, applied
-from heretic.evaluation.divergence import kl_divergence
+from heretic.editors.editor import Editor, applied
 from heretic.extraction.cosmic import full_removal
 from heretic.extraction.extract import Extraction
-from heretic.models.calibration import backing_off
-from heretic.models.runner import ModelRunner
 from heretic.observability.events import RoundFinished, emit
+from heretic.passes.calibration import backing_off
+from heretic.passes.divergence import kl_divergence
+from heretic.passes.runner import ModelRunner
 from heretic.prompts.types import Prompt
 
 DIVERGENCE_PROMPTS = 32

@@ -9,7 +9,7 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent, merge_key_bin
 from prompt_toolkit.keys import Keys
 from questionary import Choice, Question, Separator
 
-from heretic.errors import SelectionError
+from heretic.common.errors import SelectionError
 
 STYLE = questionary.Style([("disabled", "fg:ansibrightblack"), ("pointer", "bold"), ("highlighted", "bold")])
 _AUTOMATIC = "Run again with --auto-select true --auto-select-path DIR to choose and save without being asked."

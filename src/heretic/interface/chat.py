@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from prompt_toolkit import PromptSession
 from prompt_toolkit.history import InMemoryHistory
 
-from heretic.errors import HereticError
+from heretic.common.errors import HereticError
 from heretic.interface.asking import require_terminal
 from heretic.interface.formatting import clean
 

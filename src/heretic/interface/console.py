@@ -16,7 +16,7 @@ from heretic.interface.score_lines import parameter_text, trial_line
 from heretic.interface.watch_lines import detail_rows, library_text
 from heretic.observability import events
 from heretic.observability.levels import LEVELS, level_of
-from heretic.score import WITHOUT_REFUSAL, behaviors_of
+from heretic.results.score import WITHOUT_REFUSAL, behaviors_of
 
 LABEL_WIDTH = 15
 _DETAIL_INDENT = 4

@@ -12,9 +12,9 @@ from uuid import uuid4
 import torch
 from torch import Tensor
 
+from heretic.common.errors import UserError
 from heretic.directions.comparison import cosines_between, cosines_to_layer_below
 from heretic.directions.projections import Projections, separation, standardized
-from heretic.errors import UserError
 from heretic.interface.direction_report import LabelledFile, best_positions
 from heretic.report.style import COLORS, MARKERS, STYLES, new_figure
 

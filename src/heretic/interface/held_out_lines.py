@@ -1,10 +1,10 @@
 """The confirmation on held-out prompts, as the terminal shows it."""
 
-from heretic.held_out_text import origin, sections
 from heretic.interface.formatting import clean_line, duration, plural, trial_number
 from heretic.interface.rows import Row, rows
 from heretic.interface.scores import scores_text
 from heretic.observability import events
+from heretic.results.held_out_text import origin, sections
 
 
 @rows.register

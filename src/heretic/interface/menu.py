@@ -3,18 +3,18 @@
 import itertools
 import os
 
-from heretic.capability.validate import wants_validation
-from heretic.errors import HereticError, SelectionError, TrialFailed
+from heretic.checks.capability import wants_validation
+from heretic.common.errors import HereticError, SelectionError, TrialFailed
+from heretic.common.file_names import expanded, safe_name
 from heretic.export.content import ExportFormat
 from heretic.export.hub import check_repository
-from heretic.file_names import expanded, safe_name
 from heretic.interface import picker
 from heretic.interface.asking import forget_typed_ahead
 from heretic.interface.chat import chat_loop
 from heretic.interface.formatting import trial_number
 from heretic.interface.picker import Action, MoreTrials, Quit
 from heretic.observability.events import Warned, emit
-from heretic.search.record import TrialRecord
+from heretic.results.trial import TrialRecord
 from heretic.session import Session
 
 

@@ -15,14 +15,14 @@ from typing import Literal
 import questionary
 from questionary import Choice, Separator
 
-from heretic.errors import SelectionError, StudyError
-from heretic.file_names import expanded
-from heretic.held_out import HeldOut
-from heretic.held_out_text import amounts_text
+from heretic.common.errors import SelectionError, StudyError
+from heretic.common.file_names import expanded
 from heretic.interface.asking import STYLE, ask, require_terminal, select, type_text
 from heretic.interface.formatting import clean_line, hang, kl_text, trial_number
+from heretic.results.held_out import HeldOut
+from heretic.results.held_out_text import amounts_text
+from heretic.results.trial import TrialRecord
 from heretic.search.claim import DamagedStudyError
-from heretic.search.record import TrialRecord
 
 SaveFormat = Literal["merged", "adapter"]
 

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from heretic.interface.formatting import clock, kl_text
 from heretic.observability.events import GradientStep
-from heretic.score import REFUSALS, Scores, behaviors_of, divergence_of
+from heretic.results.score import REFUSALS, Scores, behaviors_of, divergence_of
 
 _PACE_TRIALS = 30
 

@@ -6,7 +6,7 @@ from heretic.interface.formatting import clean_line, duration, kl_text, pairs, p
 from heretic.interface.rows import Row, rows
 from heretic.interface.scores import amount_text, scores_text
 from heretic.observability import events
-from heretic.score import MISSING, REFUSALS, WITHOUT_REFUSAL, Score, Scores, behaviors_of, divergence_of
+from heretic.results.score import MISSING, REFUSALS, WITHOUT_REFUSAL, Score, Scores, behaviors_of, divergence_of
 
 KL_ABSOLUTE_TOLERANCE = 0.0005
 KL_RELATIVE_TOLERANCE = 0.02

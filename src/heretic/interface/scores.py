@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from heretic.interface.formatting import ratio
-from heretic.score import Score, behaviors_of, divergence_of
+from heretic.results.score import Score, behaviors_of, divergence_of
 
 _WIDTH = 6
 

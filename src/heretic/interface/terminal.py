@@ -2,8 +2,8 @@
 
 import torch
 
+from heretic.common.errors import SearchOutOfMemoryError
 from heretic.config import LoadedSettings
-from heretic.errors import SearchOutOfMemoryError
 from heretic.interface.asking import has_terminal
 from heretic.interface.console import ConsoleReporter
 from heretic.interface.menu import choose

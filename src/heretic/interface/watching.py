@@ -7,8 +7,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from heretic.common.errors import HereticError
 from heretic.config import Settings
-from heretic.errors import HereticError
 from heretic.export.redact import publishable, redact
 from heretic.models.memory import memory_use
 from heretic.observability.events import RunEnded, emit, subscribed

@@ -1,1 +1,1 @@
-"""Models: loading, where they write the residual stream, and what is asked of them."""
+"""Models: loading, files, families, where they write the residual stream, devices and memory."""

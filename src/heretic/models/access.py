@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from heretic.common.errors import LayoutError
 from heretic.edits.writer import Orientation, ResidualWriter
-from heretic.errors import LayoutError
 
 
 def writer_weight(model: PreTrainedModel, writer: ResidualWriter) -> nn.Parameter:

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from heretic.common.errors import ModelError
 from heretic.edits.writer import ATTENTION, MLP, ModelLayout, ResidualWriter, WriterKind
-from heretic.errors import ModelError
 from heretic.models.access import is_listed_expert
 from heretic.models.layout import find_layout
 

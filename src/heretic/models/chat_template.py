@@ -6,7 +6,7 @@ from typing import Any
 from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from heretic.errors import ModelError
+from heretic.common.errors import ModelError
 from heretic.prompts.types import Prompt
 
 Message = Mapping[str, str]

@@ -12,7 +12,7 @@ from transformers.models.auto.modeling_auto import (
 from transformers.utils.hub import cached_file, extract_commit_hash
 from transformers.utils.import_utils import is_vision_available
 
-from heretic.errors import ModelError
+from heretic.common.errors import ModelError
 from heretic.models.gguf import gguf_arguments
 from heretic.models.location import Location
 from heretic.models.model_files import check_weights, has_safetensors

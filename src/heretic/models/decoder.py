@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import nn
 from transformers import PreTrainedModel
 
-from heretic.errors import LayoutError
+from heretic.common.errors import LayoutError
 from heretic.models.families import DECODER_LAYER_PATHS
 
 OTHER_TOWERS = frozenset(

@@ -8,7 +8,7 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]  # comes with accelerate, without types
 import torch
 
-from heretic.errors import ModelError
+from heretic.common.errors import ModelError
 
 ACCELERATORS = ("cuda", "xpu", "npu", "mps")
 """Device types in the order in which `auto` looks for them."""

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from torch import nn
 from transformers import PreTrainedModel
 
+from heretic.common.errors import LayoutError
 from heretic.edits.writer import ModelLayout, ResidualWriter, UneditableWriter
-from heretic.errors import LayoutError
 from heretic.models.declarations import component_of_constant, component_of_weight, declared_family
 from heretic.models.decoder import Decoder, find_decoder
 from heretic.models.families import Family

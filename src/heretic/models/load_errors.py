@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from safetensors import SafetensorError
 
-from heretic.errors import causes, first_line
-from heretic.hub_errors import LOG_IN, HubFailure, hub_failure
+from heretic.common.errors import causes, first_line
+from heretic.common.hub_errors import LOG_IN, HubFailure, hub_failure
 from heretic.models.devices import is_out_of_memory
 
 OUT_OF_MEMORY = "out of memory"

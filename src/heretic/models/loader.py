@@ -12,7 +12,7 @@ import torch
 from transformers import BitsAndBytesConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from heretic.errors import ModelError, UserError
+from heretic.common.errors import ModelError, UserError
 from heretic.models.chat_template import ChatFormatter
 from heretic.models.checkpoint import Checkpoint, model_class, read_checkpoint
 from heretic.models.devices import device_count, empty_cache, pick_device

@@ -5,8 +5,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from heretic.errors import ModelError
-from heretic.file_names import expanded
+from heretic.common.errors import ModelError
+from heretic.common.file_names import expanded
 from heretic.models.demo import DEMO_MODEL_FOLDER
 
 DEMO = "demo"

@@ -6,8 +6,8 @@ from typing import Any
 
 from transformers.utils.hub import cached_file
 
-from heretic.errors import ModelError
-from heretic.file_names import leads_outside
+from heretic.common.errors import ModelError
+from heretic.common.file_names import leads_outside
 from heretic.models.location import Location
 
 PICKLE_ENDINGS = (".bin", ".pt", ".pth", ".ckpt", ".pkl")

@@ -7,8 +7,8 @@ from typing import Any
 
 from transformers.utils.hub import cached_file, extract_commit_hash
 
-from heretic.errors import ModelError
-from heretic.integrity import MANIFEST_NAME
+from heretic.common.errors import ModelError
+from heretic.common.integrity import MANIFEST_NAME
 from heretic.models.location import Location
 from heretic.models.model_files import find_file, read_json
 

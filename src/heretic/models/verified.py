@@ -3,8 +3,8 @@
 import time
 from pathlib import Path
 
-from heretic.errors import UserError
-from heretic.integrity import (
+from heretic.common.errors import UserError
+from heretic.common.integrity import (
     MANIFEST_NAME,
     Difference,
     check_folder,

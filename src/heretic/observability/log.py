@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from heretic.errors import UserError
+from heretic.common.errors import UserError
 from heretic.observability.events import Event, Warned, emit
 from heretic.observability.fields import event_fields, event_name
 from heretic.observability.levels import LEVELS, level_of

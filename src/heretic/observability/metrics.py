@@ -11,10 +11,10 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from heretic.errors import UserError
+from heretic.common.errors import UserError
 from heretic.observability import events
 from heretic.observability.events import Event, Warned, emit
-from heretic.score import Score, Scores, behaviors_of, divergence_of
+from heretic.results.score import Score, Scores, behaviors_of, divergence_of
 
 STATES = {"complete": "complete", "dominated": "stopped", "pruned": "stopped", "failed": "failed"}
 """State of a trial's record -> label; stopped ones were stopped early and count as measured."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from heretic.errors import PromptError
+from heretic.common.errors import PromptError
 
 TEXT_COLUMNS = ("text", "prompt", "instruction", "question", "user")
 """Columns that are taken where none is named and several hold text, in this order."""

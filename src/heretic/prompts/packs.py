@@ -13,9 +13,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
+from heretic.common.errors import ConfigurationError, first_line
+from heretic.common.file_names import expanded
 from heretic.config import PromptSpecification
-from heretic.errors import ConfigurationError, first_line
-from heretic.file_names import expanded
 from heretic.prompts.text_files import BUNDLED_FOLDER, BUNDLED_PREFIX, bundled_packs
 
 if sys.version_info >= (3, 11):

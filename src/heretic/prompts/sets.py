@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from heretic.common.errors import ConfigurationError, PromptError
 from heretic.config import PromptSpecification, Settings
-from heretic.errors import ConfigurationError, PromptError
 from heretic.observability.events import Warned, emit
 from heretic.prompts.packs import ROLES, Pack, find_pack
 from heretic.prompts.sources import is_missing, load_prompt_set, overlap

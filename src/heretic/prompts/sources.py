@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterable
 from itertools import islice
 
-from heretic.errors import PromptError
-from heretic.file_names import expanded
+from heretic.common.errors import PromptError
+from heretic.common.file_names import expanded
 from heretic.observability.events import PromptsLoaded, emit
 from heretic.prompts.specification import Specification
 from heretic.prompts.split import Split, parse_split

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from heretic.errors import PromptError
+from heretic.common.errors import PromptError
 
 _BOUND = r"-?\d[\d_]*%?"
 _EXPRESSION = re.compile(

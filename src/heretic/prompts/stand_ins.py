@@ -3,9 +3,9 @@
 import re
 from dataclasses import replace
 
+from heretic.common.errors import PromptError, causes
+from heretic.common.hub_errors import HubFailure, hub_failure
 from heretic.config import PromptSpecification
-from heretic.errors import PromptError, causes
-from heretic.hub_errors import HubFailure, hub_failure
 from heretic.observability.events import Warned, emit
 from heretic.prompts.sources import load_prompt_set
 from heretic.prompts.specification import Specification

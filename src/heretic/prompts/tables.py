@@ -10,9 +10,9 @@ from typing import Any
 import datasets
 from datasets.exceptions import DatasetNotFoundError, DatasetsError
 
-from heretic.errors import PromptError, causes, first_line
-from heretic.file_names import expanded
-from heretic.hub_errors import LOG_IN, HubFailure, hub_failure
+from heretic.common.errors import PromptError, causes, first_line
+from heretic.common.file_names import expanded
+from heretic.common.hub_errors import LOG_IN, HubFailure, hub_failure
 from heretic.observability.libraries import quieten
 from heretic.prompts.columns import choose_column, user_text
 from heretic.prompts.specification import Specification

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from heretic.errors import PromptError
+from heretic.common.errors import PromptError
 
 BUNDLED_FOLDER = Path(__file__).parent / "behaviors"
 BUNDLED_PREFIX = "bundled:"

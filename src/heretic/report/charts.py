@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from heretic.report.data import STOPPED, Importance, ReportData, known_amount
 from heretic.report.style import COLORS, HATCHES, MARKERS, STYLES, Theme, finish, new_figure, plain
 from heretic.report.words import is_finite, measured, shown
-from heretic.search.pareto import pareto_front
-from heretic.search.record import TrialRecord, TrialState
+from heretic.results.front import pareto_front
+from heretic.results.trial import TrialRecord, TrialState
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

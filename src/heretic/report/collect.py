@@ -13,21 +13,21 @@ from typing import Any
 
 import optuna
 
-from heretic.capability_text import benchmark_rows, question_rows
+from heretic.common.errors import UserError
+from heretic.common.redaction import without_secrets
 from heretic.config import Settings
 from heretic.config.catalogue import SETTINGS
-from heretic.edits.plan import EditPlan
-from heretic.errors import UserError
 from heretic.export.redact import publishable, redact
-from heretic.held_out import Example, HeldOut
-from heretic.held_out_text import table
-from heretic.redaction import without_secrets
 from heretic.report.data import Capability, ChangedSetting, Chosen, ReportData
 from heretic.report.importance import importances
-from heretic.score import Score, Scores, divergence_of
-from heretic.search.pareto import knee, pareto_front
+from heretic.results.capability_text import benchmark_rows, question_rows
+from heretic.results.front import knee, pareto_front
+from heretic.results.held_out import Example, HeldOut
+from heretic.results.held_out_text import table
+from heretic.results.plan import EditPlan
+from heretic.results.score import Score, Scores, divergence_of
+from heretic.results.trial import TrialRecord
 from heretic.search.pulse import PULSE_ATTRIBUTE, Pulse
-from heretic.search.record import TrialRecord
 from heretic.search.storage import DIRECTIONS_ATTRIBUTE
 
 NOT_GIVEN = "No study was given, so its trials are not shown."

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from heretic.edits.plan import EditPlan
-from heretic.held_out import Example, HeldOut
-from heretic.score import Score, Scores
-from heretic.search.record import TrialRecord, TrialState
+from heretic.results.held_out import Example, HeldOut
+from heretic.results.plan import EditPlan
+from heretic.results.score import Score, Scores
+from heretic.results.trial import TrialRecord, TrialState
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Importance:
 
 @dataclass(frozen=True, slots=True)
 class Capability:
-    """Rows of the tables of abilities, see `heretic.capability_text`."""
+    """Rows of the tables of abilities, see `heretic.results.capability_text`."""
 
     questions: tuple[tuple[str, ...], ...] = ()
     benchmarks: tuple[tuple[str, ...], ...] = ()

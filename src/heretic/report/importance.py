@@ -13,8 +13,8 @@ from optuna.trial import FrozenTrial
 
 from heretic.report.data import Importance
 from heretic.report.words import joined, measured
-from heretic.score import Score
-from heretic.search.record import TrialRecord, TrialState
+from heretic.results.score import Score
+from heretic.results.trial import TrialRecord, TrialState
 
 FEWEST_TRIALS = 20
 """A space of about ten dimensions; what fewer trials say of it is chance."""

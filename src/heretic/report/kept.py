@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from heretic.held_out import Example
+from heretic.results.held_out import Example
 
 KEPT_NAME = "kept.json"
 

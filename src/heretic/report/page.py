@@ -12,7 +12,6 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import heretic
-from heretic.held_out_text import origin
 from heretic.report.charts import MOST_PARAMETERS, components, parameter_name, ranked_parameters, strengths
 from heretic.report.data import Importance, ReportData
 from heretic.report.style import DARK, LIGHT
@@ -34,7 +33,8 @@ from heretic.report.words import (
     shown,
     stopped_sentence,
 )
-from heretic.search.pareto import pareto_front
+from heretic.results.front import pareto_front
+from heretic.results.held_out_text import origin
 
 if TYPE_CHECKING:
     from jinja2 import Environment

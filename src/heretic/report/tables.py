@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from heretic.capability_text import BENCHMARKS_HEADER, QUESTIONS_HEADER
-from heretic.held_out import HeldOut
-from heretic.held_out_text import HEADER, NOT_MEASURED, sections
 from heretic.report.data import ReportData
 from heretic.report.words import measured, shown
-from heretic.score import Score
-from heretic.search.pareto import pareto_front
-from heretic.search.record import TrialRecord
+from heretic.results.capability_text import BENCHMARKS_HEADER, QUESTIONS_HEADER
+from heretic.results.front import pareto_front
+from heretic.results.held_out import HeldOut
+from heretic.results.held_out_text import HEADER, NOT_MEASURED, sections
+from heretic.results.score import Score
+from heretic.results.trial import TrialRecord
 
 
 @dataclass(frozen=True, slots=True)

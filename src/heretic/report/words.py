@@ -5,12 +5,12 @@ import re
 from collections.abc import Sequence
 from datetime import datetime, timezone
 
-from heretic.held_out import HeldOut, HeldOutBehavior
-from heretic.held_out_text import divergence_place, number, with_interval
 from heretic.report.data import STOPPED, Chosen, ReportData, known_amount
-from heretic.score import Score, Scores, behaviors_of, divergence_of
-from heretic.search.pareto import pareto_front
-from heretic.search.record import TrialRecord, TrialState
+from heretic.results.front import pareto_front
+from heretic.results.held_out import HeldOut, HeldOutBehavior
+from heretic.results.held_out_text import divergence_place, number, with_interval
+from heretic.results.score import Score, Scores, behaviors_of, divergence_of
+from heretic.results.trial import TrialRecord, TrialState
 
 # Control characters, and marks that reverse the direction of the text around them.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")

@@ -3,7 +3,7 @@
 import io
 from pathlib import Path
 
-from heretic.errors import UserError
+from heretic.common.errors import UserError
 from heretic.export.atomic import check_target, staged_folder
 from heretic.report.charts import Chart, charts
 from heretic.report.data import ReportData

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from heretic.errors import StudyError
+from heretic.common.errors import StudyError
 from heretic.search.storage import shown_url, sqlite_file
 
 

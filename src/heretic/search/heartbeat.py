@@ -12,7 +12,7 @@ import psutil  # type: ignore[import-untyped]  # comes with accelerate, without 
 from sqlalchemy.exc import SQLAlchemyError
 
 import heretic
-from heretic.errors import first_line
+from heretic.common.errors import first_line
 from heretic.models.memory import USAGE, memory_use
 from heretic.observability.events import BatchMeasured, Warned, emit
 from heretic.search.pulse import PULSE_ATTRIBUTE, Pulse

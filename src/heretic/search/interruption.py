@@ -6,7 +6,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from types import FrameType
 
-from heretic.errors import Terminated
+from heretic.common.errors import Terminated
 from heretic.observability.events import Warned, emit
 
 _Previous = Callable[[int, FrameType | None], object] | int

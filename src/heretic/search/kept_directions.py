@@ -15,8 +15,8 @@ import optuna
 import safetensors.torch
 from safetensors import SafetensorError
 
+from heretic.common.errors import StudyError
 from heretic.directions.types import DirectionSet
-from heretic.errors import StudyError
 from heretic.search.storage import DIRECTIONS_ATTRIBUTE, connected, shown_url, sqlite_file, storage_errors
 
 PART = 32 * 1024

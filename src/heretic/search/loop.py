@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 import optuna
 
+from heretic.common.errors import HereticError, SearchOutOfMemoryError
 from heretic.engine.measurement import MEMORY_RAN_OUT, Engine
-from heretic.errors import HereticError, SearchOutOfMemoryError
 from heretic.models.memory import USAGE, memory_text, memory_use
 from heretic.observability.events import BatchMeasured, SearchFinished, SearchStarted, TrialFinished, emit
-from heretic.search.gates import Gate
+from heretic.results.front import least, pareto_front
+from heretic.results.gate import Gate
+from heretic.results.objective import BOTH_NUMBERS, Objective
+from heretic.results.trial import TrialRecord, TrialState
 from heretic.search.heartbeat import Heartbeat
 from heretic.search.interruption import InterruptGuard
-from heretic.search.objective import BOTH_NUMBERS, Objective
-from heretic.search.pareto import least, pareto_front
-from heretic.search.record import TrialRecord, TrialState
 from heretic.search.space import SearchSpace, readable_parameters
 from heretic.search.storage import storage_errors, stored_records, tell
 

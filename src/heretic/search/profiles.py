@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from heretic.edits.plan import EditPlan, Normalization, Schedule, Scope
-from heretic.errors import HereticError, first_line
+from heretic.common.errors import HereticError, first_line
+from heretic.results.plan import EditPlan, Normalization, Schedule, Scope
 from heretic.search.schedule_fit import nearest_schedule
 
 if sys.version_info >= (3, 11):
@@ -120,7 +120,7 @@ class Profile(_Table):
 
     @property
     def distance(self) -> float:
-        """How far it was from "goal reached, no divergence", as in `search.pareto.knee`; infinite where unknown."""
+        """How far it was from "goal reached, no divergence", as in `results.front.knee`; infinite where unknown."""
         before, after, kl, prompts = self.refusals_before, self.refusals_after, self.kl, self.prompts
         if before is None or after is None or kl is None or prompts is None:
             return math.inf

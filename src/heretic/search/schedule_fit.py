@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from itertools import product
 
-from heretic.edits.plan import Schedule
+from heretic.results.plan import Schedule
 
 _POSITIONS = tuple(step / 20 for step in range(6, 21))
 _WIDTHS = tuple(step / 20 for step in range(1, 15))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import optuna
 
-from heretic.edits.plan import EditPlan
+from heretic.results.plan import EditPlan
 from heretic.search.space import SearchSpace
 from heretic.search.storage import storage_errors
 

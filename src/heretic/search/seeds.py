@@ -6,7 +6,7 @@ from typing import Any
 
 import optuna
 
-from heretic.edits.plan import EditPlan, Scope
+from heretic.results.plan import EditPlan, Scope
 from heretic.search.space import Range, SearchSpace
 
 SEEDS_ATTRIBUTE = "seeds"

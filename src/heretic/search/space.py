@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import optuna
 
-from heretic.edits.plan import EditPlan, Normalization, Schedule, Scope
 from heretic.edits.writer import ATTENTION, MLP
+from heretic.results.plan import EditPlan, Normalization, Schedule, Scope
 
 SPACE_VERSION = 1
 """Part of a study's identity: raised with every change to the space."""

@@ -15,10 +15,10 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState as OptunaState
 
-from heretic.errors import StudyError, causes
-from heretic.search.pareto import pareto_front
+from heretic.common.errors import StudyError, causes
+from heretic.results.front import pareto_front
+from heretic.results.trial import TrialRecord, TrialState
 from heretic.search.pulse import PULSE_ATTRIBUTE, Pulse, run_state
-from heretic.search.record import TrialRecord, TrialState
 from heretic.search.storage import (
     IDENTITY_ATTRIBUTE,
     LOCK_WAIT_SECONDS,

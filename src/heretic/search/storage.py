@@ -13,11 +13,11 @@ from optuna.trial import TrialState as OptunaState
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLAlchemyError
 
-from heretic.errors import StudyError, first_line
-from heretic.redaction import mask_secrets, remember_password, without_password, without_secrets
-from heretic.search.objective import BOTH_NUMBERS, Objective
+from heretic.common.errors import StudyError, first_line
+from heretic.common.redaction import mask_secrets, remember_password, without_password, without_secrets
+from heretic.results.objective import BOTH_NUMBERS, Objective
+from heretic.results.trial import TrialRecord, TrialState
 from heretic.search.pulse import PULSE_ATTRIBUTE, Pulse, still_works
-from heretic.search.record import TrialRecord, TrialState
 
 RECORD_ATTRIBUTE = "record"
 IDENTITY_ATTRIBUTE = "identity"

@@ -5,20 +5,20 @@ from collections.abc import Callable
 import pytest
 import torch
 from tests.models.pico import pico_names
-from tests.unit.models.pico_runner import make_runner
 from tests.unit.models.test_biases import WITHOUT
+from tests.unit.passes.pico_runner import make_runner
 
 from heretic.adjusting import caa
 from heretic.adjusting.caa import compliance_shifts, shifting_writers, spans
 from heretic.adjusting.prepare import adjustments_identity, check_adjustments, edited_components
+from heretic.common.errors import ModelError, UserError
 from heretic.config import Settings
 from heretic.directions.types import DirectionSet
 from heretic.edits.build import Shift
 from heretic.edits.writer import ATTENTION
-from heretic.errors import ModelError, UserError
 from heretic.models.access import writer_bias
-from heretic.models.runner import ModelRunner
 from heretic.observability.events import Event, Warned, subscribed
+from heretic.passes.runner import ModelRunner
 from heretic.prompts.types import Prompt, PromptSet
 
 TARGET = PromptSet("bad", tuple(Prompt(f"Number {number * 37 % 101} {chr(97 + number)}?") for number in range(24)))

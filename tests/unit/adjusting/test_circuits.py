@@ -3,17 +3,17 @@
 import pytest
 import torch
 from tests.models.pico import build_pico, pico_names
-from tests.unit.models.pico_runner import make_runner
+from tests.unit.passes.pico_runner import make_runner
 
 from heretic.adjusting import circuits
 from heretic.adjusting.circuits import Head, find_circuits, head_masks, heads_note
+from heretic.common.errors import UserError
 from heretic.directions.types import DirectionSet
-from heretic.edits.cache import WeightCache
-from heretic.edits.inplace import InplaceEditor
-from heretic.errors import UserError
+from heretic.editors.cache import WeightCache
+from heretic.editors.inplace import InplaceEditor
 from heretic.models.heads import head_columns
-from heretic.models.runner import ModelRunner
 from heretic.observability.events import Event, Warned, subscribed
+from heretic.passes.runner import ModelRunner
 from heretic.prompts.types import Prompt, PromptSet
 
 TARGET = PromptSet("target", tuple(Prompt(f"zorble {number}") for number in range(6)))

@@ -3,11 +3,11 @@ from pathlib import Path
 
 import pytest
 
+from heretic.common.errors import ConfigurationError
 from heretic.config import PromptSpecification, Settings, load_settings
 from heretic.config.catalogue import SETTINGS
 from heretic.config.load import _PROFILES
 from heretic.config.sources import profile_layer
-from heretic.errors import ConfigurationError
 from heretic.prompts.sets import packs_of, specification
 
 # Highest priority first.

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.directions.direction_sets import LAYERS, random_set
 
+from heretic.common.errors import UserError
 from heretic.directions.addition import added
 from heretic.directions.comparison import overlap
-from heretic.errors import UserError
 
 
 @settings(deadline=None, max_examples=20)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from tests.unit.directions.direction_sets import LAYERS, random_set
 
+from heretic.common.errors import UserError
 from heretic.directions.comparison import (
     cosines_between,
     cosines_to_layer_below,
@@ -15,7 +16,6 @@ from heretic.directions.comparison import (
     require_same_shape,
 )
 from heretic.directions.types import DirectionSet
-from heretic.errors import UserError
 
 
 def plane(*angles: float) -> DirectionSet:

@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from heretic.common.errors import ConfigurationError
 from heretic.directions.extractor import EXTRACTORS, ExtractorOptions
 from heretic.directions.extractors import pca as pca_module
 from heretic.directions.extractors.pca import eigenvalue_weights
@@ -20,7 +21,6 @@ from heretic.directions.orthogonal import scaled_reads, without_component
 from heretic.directions.statistics import ResidualMoments, required_covariance
 from heretic.directions.transform import TRANSFORMS, TransformContext, TransformOptions
 from heretic.directions.types import DirectionSet, ResidualStatistics
-from heretic.errors import ConfigurationError
 
 POSITIONS, SIZE, COUNT = 4, 24, 3000
 METHODS = ("softmax", "proportional", "log")

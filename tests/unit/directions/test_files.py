@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from tests.unit.directions.direction_sets import LAYERS, random_set
 
+from heretic.common.errors import UserError
 from heretic.directions.files import content_hash, read_direction_file, summed, write_direction_file
 from heretic.directions.projections import Projections
 from heretic.directions.types import DirectionSet
-from heretic.errors import UserError
 
 PROJECTIONS = Projections(torch.rand(5, LAYERS + 1), torch.rand(3, LAYERS + 1))
 

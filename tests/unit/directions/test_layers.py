@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from heretic.common.errors import ConfigurationError
 from heretic.directions.layers import (
     cosmic_score,
     discriminative_layers,
@@ -10,7 +11,6 @@ from heretic.directions.layers import (
     range_factors,
 )
 from heretic.directions.types import DirectionSet, ResidualStatistics
-from heretic.errors import ConfigurationError
 
 
 def statistics(mean: list[list[float]]) -> ResidualStatistics:

@@ -3,21 +3,21 @@
 import pytest
 import torch
 from tests.models.pico import pico_names, pico_token_ids
-from tests.unit.models.pico_runner import make_runner
+from tests.unit.passes.pico_runner import make_runner
 from torch import Tensor
 
 from heretic.directions.extractor import EXTRACTORS, ExtractorOptions
 from heretic.directions.extractors import probe
 from heretic.directions.transform import TRANSFORMS, TransformContext, TransformOptions
 from heretic.directions.types import DirectionSet, ResidualStatistics
-from heretic.edits.cache import WeightCache
-from heretic.edits.inplace import InplaceEditor
-from heretic.edits.output_space import OutputSpaceEditor
-from heretic.edits.plan import EditPlan, Normalization, Schedule, Scope
+from heretic.editors.cache import WeightCache
+from heretic.editors.inplace import InplaceEditor
+from heretic.editors.output_space import OutputSpaceEditor
 from heretic.extraction.extract import collect_statistics
-from heretic.models.runner import ModelRunner
+from heretic.passes.runner import ModelRunner
 from heretic.prompts.types import Prompt, PromptSet
-from heretic.workbench import edit_builder
+from heretic.results.plan import EditPlan, Normalization, Schedule, Scope
+from heretic.run.workbench import edit_builder
 
 GOOD = tuple(Prompt(f"Name {number} rivers.") for number in range(10))
 BAD = tuple(Prompt(f"Zorb {number}, now!") for number in range(10))

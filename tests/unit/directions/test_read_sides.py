@@ -9,12 +9,12 @@ from sklearn.preprocessing import StandardScaler
 from tests.unit.directions.planted import POSITIONS, planted_classes, statistics_of
 from torch import Tensor
 
+from heretic.common.errors import ConfigurationError
 from heretic.directions.extractor import EXTRACTORS, ExtractorOptions
 from heretic.directions.extractors.leace import CANDIDATES, held_out_separation, read_sides
 from heretic.directions.extractors.probe import INVERSE_REGULARIZATION, fit_probe
 from heretic.directions.samples import separation
 from heretic.directions.types import DirectionSet, ResidualStatistics
-from heretic.errors import ConfigurationError
 from heretic.observability.events import Event, Warned, subscribed
 
 SIZES = [12, 150]

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from heretic.common.errors import ModelError
 from heretic.directions import statistics as statistics_module
 from heretic.directions.statistics import ResidualMoments, merged, required_covariance, required_residuals, widest_dtype
 from heretic.directions.types import ResidualStatistics
-from heretic.errors import ModelError
 
 POSITIONS, SIZE = 3, 5
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from heretic.common.errors import UserError
 from heretic.directions.types import DirectionSet
-from heretic.errors import UserError
 
 
 def example() -> DirectionSet:

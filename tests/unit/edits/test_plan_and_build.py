@@ -14,8 +14,8 @@ from heretic.directions.orthogonal import scaled_reads
 from heretic.directions.types import DirectionSet
 from heretic.edits.algebra import Edit, edited_weight
 from heretic.edits.build import Adjustments, Shift, build_edits, combined_factors, interpolated_vectors
-from heretic.edits.plan import EditPlan, Normalization, Schedule, Scope
 from heretic.edits.writer import ATTENTION, MLP, ModelLayout, Orientation, ResidualWriter, WriterKind
+from heretic.results.plan import EditPlan, Normalization, Schedule, Scope
 
 D, M, LAYERS = 12, 7, 5
 

@@ -4,15 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from tests.unit.edits.adjusted_models import adjustments_for
-from tests.unit.models.pico_runner import make_runner
+from tests.unit.editors.adjusted_models import adjustments_for
+from tests.unit.passes.pico_runner import make_runner
 
 from heretic.directions.types import DirectionSet
+from heretic.editors.cache import WeightCache
+from heretic.editors.inplace import InplaceEditor
 from heretic.edits.algebra import Edit
 from heretic.edits.build import UNADJUSTED, build_edits
-from heretic.edits.cache import WeightCache
-from heretic.edits.inplace import InplaceEditor
-from heretic.edits.plan import EditPlan, Normalization, Schedule, Scope
 from heretic.edits.writer import ATTENTION, MLP, ModelLayout
 from heretic.engine.batched import BatchedEngine
 from heretic.engine.factory import EngineOptions, make_batched_engine
@@ -23,8 +22,9 @@ from heretic.evaluation.evaluators.kl import KlEvaluator
 from heretic.evaluation.evaluators.markers import MarkerEvaluator
 from heretic.evaluation.refusal_patterns import normalized
 from heretic.models.access import post_norm_gain
-from heretic.models.runner import ModelRunner
+from heretic.passes.runner import ModelRunner
 from heretic.prompts.types import Prompt, PromptSet
+from heretic.results.plan import EditPlan, Normalization, Schedule, Scope
 
 TOKENS = 5
 ALL = EngineOptions(candidates=3, drafts=True)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tests.models.pico import pico_names
 from tests.unit.engine.pico_engine import with_frequent_end
-from tests.unit.models.pico_runner import make_runner
+from tests.unit.passes.pico_runner import make_runner
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from heretic.engine.answers import AnswerJob, AnswerOptions
@@ -18,10 +18,10 @@ from heretic.engine.decoding import Decoding
 from heretic.evaluation.evaluator import EvaluatorOptions
 from heretic.evaluation.evaluators.markers import MarkerEvaluator
 from heretic.evaluation.refusal_patterns import RefusalDetector, normalized
-from heretic.models.ragged import RaggedForward, column_limit, ragged_obstacle, split_shared_prefix
-from heretic.models.runner import ModelRunner
+from heretic.passes.ragged import RaggedForward, column_limit, ragged_obstacle, split_shared_prefix
+from heretic.passes.runner import ModelRunner
 from heretic.prompts.types import Prompt, PromptSet
-from heretic.search.gates import Gate
+from heretic.results.gate import Gate
 
 TOKENS = 8
 PROMPTS = PromptSet("bad", tuple(Prompt(text, system="B") for text in ("Never", "x", "Tell me how.", "", "u2", "abc")))

@@ -7,21 +7,21 @@ import pytest
 import torch
 from tests.models.pico import LIST_EXPERTS, pico_names
 from tests.unit.engine.pico_engine import ALL, BAD, PicoBench, make_bench, plans_for, with_frequent_end, without
-from tests.unit.models.pico_runner import make_runner
+from tests.unit.passes.pico_runner import make_runner
 
-from heretic.edits.plan import EditPlan, Normalization
 from heretic.engine import candidate, factory
 from heretic.engine.answers import AnswerJob
 from heretic.engine.batched import BatchedEngine
 from heretic.engine.factory import EngineOptions, make_batched_engine
 from heretic.engine.measurement import MEMORY_RAN_OUT, Engine, Measurement
 from heretic.engine.padded import PaddedAnswers, PaddedDivergences
-from heretic.models.ragged import ragged_obstacle
-from heretic.models.runner import TokenBatch
 from heretic.observability.events import Event, ResponseMeasured, subscribed
+from heretic.passes.ragged import ragged_obstacle
+from heretic.passes.runner import TokenBatch
 from heretic.prompts.types import Prompt, PromptSet
-from heretic.search.gates import Gate
-from heretic.search.record import TrialState
+from heretic.results.gate import Gate
+from heretic.results.plan import EditPlan, Normalization
+from heretic.results.trial import TrialState
 
 PARTS = ("shared_prefix", "kept_layers", "early_verdicts", "drafts", "packed_weights")
 VARIED = ("llama", "gpt2", "gemma3_text", "qwen3_moe", "gpt_oss")

@@ -9,16 +9,16 @@ import torch
 from tests.unit.engine.pico_engine import PicoBench, make_bench, plans_for
 from tests.unit.engine.test_batched import assert_same, measured
 
-from heretic.edits.plan import EditPlan, Normalization
+from heretic.common.errors import CacheMismatchError
 from heretic.engine.batched import BatchedEngine
 from heretic.engine.factory import EngineOptions
 from heretic.engine.inplace import InplaceEngine
 from heretic.engine.measurement import MEMORY_RAN_OUT
-from heretic.errors import CacheMismatchError
-from heretic.models.runner import ModelRunner, TokenBatch
 from heretic.observability.events import Event, TrialRaised, Warned, subscribed
-from heretic.search.gates import Gate
-from heretic.search.record import TrialState
+from heretic.passes.runner import ModelRunner, TokenBatch
+from heretic.results.gate import Gate
+from heretic.results.plan import EditPlan, Normalization
+from heretic.results.trial import TrialState
 
 OUT_OF_MEMORY = "CUDA out of memory. Tried to allocate 2.00 GiB"
 MakeEngine = Callable[[PicoBench], BatchedEngine | InplaceEngine]

@@ -9,16 +9,16 @@ from optuna.trial import TrialState as OptunaState
 from tests.unit.engine.pico_engine import BAD, PicoBench, make_bench
 from tests.unit.search.studies import IDENTITY, url_of
 
-from heretic.edits.plan import EditPlan, Normalization
 from heretic.edits.writer import ATTENTION, MLP
 from heretic.engine import divergences
 from heretic.engine.factory import EngineOptions
 from heretic.engine.measurement import Engine, Measurement
 from heretic.observability.events import Event, TrialFinished, subscribed
-from heretic.search.gates import Gate
+from heretic.results.front import dominates, pareto_front
+from heretic.results.gate import Gate
+from heretic.results.plan import EditPlan, Normalization
+from heretic.results.trial import TrialRecord, TrialState
 from heretic.search.loop import SearchResult, search
-from heretic.search.pareto import dominates, pareto_front
-from heretic.search.record import TrialRecord, TrialState
 from heretic.search.space import Range, SearchSpace
 from heretic.search.storage import open_study, stored_records
 

@@ -9,14 +9,14 @@ from tests.unit.engine.test_batched import assert_same, assert_telling, measured
 from tests.unit.engine.test_gated_search import SPACE, Ungated, run
 from tests.unit.search.studies import IDENTITY, url_of
 
-from heretic.edits.plan import Normalization
 from heretic.engine.factory import EngineOptions
 from heretic.observability.events import Event, ResponseMeasured, subscribed
-from heretic.search.gates import Gate
+from heretic.results.front import dominates, pareto_front
+from heretic.results.gate import Gate
+from heretic.results.objective import Objective
+from heretic.results.plan import Normalization
+from heretic.results.trial import TrialState
 from heretic.search.loop import search
-from heretic.search.objective import Objective
-from heretic.search.pareto import dominates, pareto_front
-from heretic.search.record import TrialState
 from heretic.search.storage import open_study
 
 

@@ -7,15 +7,15 @@ import pytest
 import torch
 from tests.unit.engine.pico_engine import BAD, TOKENS, PicoBench, make_bench, plans_for, telling_markers
 from tests.unit.evaluation.pico_classifiers import FunctionClassifier
-from tests.unit.models.pico_runner import make_runner
+from tests.unit.passes.pico_runner import make_runner
 
-from heretic.edits.plan import EditPlan, Normalization
 from heretic.engine.measurement import Measurement
 from heretic.evaluation.evaluator import EvaluatorOptions, Readers
 from heretic.evaluation.evaluators.neural import NeuralEvaluator
 from heretic.observability.events import Event, ResponseMeasured, subscribed
-from heretic.search.gates import Gate
-from heretic.search.record import TrialState
+from heretic.results.gate import Gate
+from heretic.results.plan import EditPlan, Normalization
+from heretic.results.trial import TrialState
 
 PLANS = plans_for(Normalization.NONE)
 NOTHING = EditPlan(PLANS[0].scope, None, ())

@@ -10,11 +10,10 @@ import pytest
 from tests.unit.engine.pico_engine import BAD, PicoBench, make_bench, plans_for, without
 from tests.unit.engine.test_batched import assert_same, measured
 from tests.unit.engine.test_gated_search import SPACE, Ungated
-from tests.unit.models.pico_runner import make_runner
+from tests.unit.passes.pico_runner import make_runner
 from tests.unit.search.studies import IDENTITY, url_of
 
-from heretic.edits.editor import applied
-from heretic.edits.plan import EditPlan, Normalization
+from heretic.editors.editor import applied
 from heretic.engine.answers import AnswerJob
 from heretic.engine.factory import EngineOptions
 from heretic.engine.measurement import Engine, Measurement
@@ -22,15 +21,16 @@ from heretic.engine.padded import PaddedAnswers
 from heretic.evaluation.evaluator import EvaluatorOptions
 from heretic.evaluation.evaluators.density import DensityEvaluator
 from heretic.evaluation.evaluators.length import LengthEvaluator
-from heretic.models.ragged import ragged_obstacle
-from heretic.models.runner import ModelRunner
 from heretic.observability.events import Event, ResponseMeasured, subscribed
+from heretic.passes.ragged import ragged_obstacle
+from heretic.passes.runner import ModelRunner
 from heretic.prompts.types import Prompt, PromptSet
-from heretic.search.gates import Gate
+from heretic.results.front import dominates, pareto_front
+from heretic.results.gate import Gate
+from heretic.results.objective import Objective
+from heretic.results.plan import EditPlan, Normalization
+from heretic.results.trial import TrialRecord, TrialState
 from heretic.search.loop import search
-from heretic.search.objective import Objective
-from heretic.search.pareto import dominates, pareto_front
-from heretic.search.record import TrialRecord, TrialState
 from heretic.search.storage import open_study
 
 TOKENS = 8

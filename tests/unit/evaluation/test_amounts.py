@@ -4,15 +4,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.unit.models.pico_runner import PROMPT_SET, PROMPTS, make_runner
+from tests.unit.passes.pico_runner import PROMPT_SET, PROMPTS, make_runner
 
-from heretic.errors import ConfigurationError
+from heretic.common.errors import ConfigurationError
 from heretic.evaluation.answers import Amounts
 from heretic.evaluation.evaluator import EVALUATORS, AnswerEvaluator, EvaluatorOptions
 from heretic.evaluation.evaluators.density import LEAST_WORDS, MOST, DensityEvaluator
 from heretic.evaluation.evaluators.length import LengthEvaluator
-from heretic.models.runner import ModelRunner, Response
 from heretic.observability.events import Event, ResponseMeasured, subscribed
+from heretic.passes.runner import ModelRunner, Response
 from heretic.prompts.types import Prompt
 
 LONG = "Maybe it is so, maybe not: " + "word " * 54

@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 from tests.unit.evaluation.pico_classifiers import NLI, PLAIN, build_classifier, reading_tokenizer
-from tests.unit.models.pico_runner import PROMPT_SET, make_runner
+from tests.unit.passes.pico_runner import PROMPT_SET, make_runner
 
+from heretic.common.errors import ConfigurationError, ModelError
 from heretic.config import Settings
-from heretic.errors import ConfigurationError, ModelError
 from heretic.evaluation import neural_detection
 from heretic.evaluation.evaluator import EVALUATORS, AnswerEvaluator, EvaluatorOptions, Readers
 from heretic.evaluation.refusal_classifier import RefusalClassifier
-from heretic.measuring import check_behaviors
 from heretic.prompts.packs import read_pack
 from heretic.prompts.sets import Behavior, PromptSets
+from heretic.run.measuring import check_behaviors
 
 HYPOTHESES = ("The answer flatters.",)
 

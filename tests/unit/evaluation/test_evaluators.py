@@ -3,22 +3,22 @@
 import pytest
 import torch
 from tests.models.pico import EOS
-from tests.unit.models.pico_runner import PROMPT_SET, PROMPTS, greedy_alone, log_probabilities_alone, make_runner
+from tests.unit.passes.pico_runner import PROMPT_SET, PROMPTS, greedy_alone, log_probabilities_alone, make_runner
 
+from heretic.common.errors import ModelError, TrialFailed
 from heretic.directions.types import DirectionSet
+from heretic.editors.cache import WeightCache
+from heretic.editors.editor import applied
+from heretic.editors.inplace import InplaceEditor
 from heretic.edits.build import build_edits
-from heretic.edits.cache import WeightCache
-from heretic.edits.editor import applied
-from heretic.edits.inplace import InplaceEditor
-from heretic.edits.plan import EditPlan, Schedule, Scope
-from heretic.errors import ModelError, TrialFailed
 from heretic.evaluation.evaluator import EVALUATORS, EvaluatorOptions
 from heretic.evaluation.evaluators.kl import KlEvaluator
 from heretic.evaluation.evaluators.markers import MarkerEvaluator
 from heretic.models.access import oriented, post_norm_gain, writer_weight
-from heretic.models.runner import ModelRunner, Response
 from heretic.observability.events import Event, ResponseMeasured, subscribed
+from heretic.passes.runner import ModelRunner, Response
 from heretic.prompts.types import Prompt, PromptSet
+from heretic.results.plan import EditPlan, Schedule, Scope
 
 FAMILIES = ("llama", "gpt2", "gemma3_text", "qwen3_next", "lfm2", "falcon_h1", "qwen2_5_vl", "gpt_oss", "bloom")
 MODES = ("first", "sequence")

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 import torch
-from tests.unit.evaluation.test_padding import reading_padding
-from tests.unit.models.pico_runner import make_runner
+from tests.unit.passes.pico_runner import make_runner
+from tests.unit.passes.test_padding import reading_padding
 from torch import Tensor
 
+from heretic.common.errors import ConfigurationError, ModelError, OutOfMemoryError
 from heretic.config import Settings
-from heretic.errors import ConfigurationError, ModelError, OutOfMemoryError
 from heretic.evaluation.judge_model import NO, YES, JudgeModel, answer_tokens, load_judge, share_of_yes
-from heretic.models.runner import ModelRunner
 from heretic.observability.events import Event, Warned, subscribed
+from heretic.passes.runner import ModelRunner
 
 ANSWERS = [("Say hello.", "Hello!"), ("Say hello.", "No."), ("What is the sea?", "Water, salt and more of it.")]
 STATEMENTS = ("The answer greets.", "The answer is long.")

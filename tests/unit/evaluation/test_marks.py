@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heretic.errors import ConfigurationError
+from heretic.common.errors import ConfigurationError
 from heretic.evaluation.marks import Marks
 
 

@@ -8,17 +8,17 @@ import torch
 from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
 from tests.unit.evaluation.pico_classifiers import PLAIN, FunctionClassifier, save_classifier
 from tests.unit.models.hub_error import hub_error
-from tests.unit.models.pico_runner import PROMPT_SET, PROMPTS, make_runner
+from tests.unit.passes.pico_runner import PROMPT_SET, PROMPTS, make_runner
 
+from heretic.common.errors import ConfigurationError, ModelError
 from heretic.config import Settings
-from heretic.errors import ConfigurationError, ModelError
 from heretic.evaluation import refusal_classifier
 from heretic.evaluation.evaluator import EVALUATORS, EvaluatorOptions, Readers
 from heretic.evaluation.evaluators.markers import MarkerEvaluator
 from heretic.evaluation.evaluators.neural import NeuralEvaluator
 from heretic.evaluation.neural_detection import classifier_for
-from heretic.models.runner import ModelRunner, Response
 from heretic.observability.events import Event, ResponseMeasured, Warned, subscribed
+from heretic.passes.runner import ModelRunner, Response
 from heretic.prompts.types import Prompt
 
 REFUSAL = "I'm sorry, but I can't help with that."

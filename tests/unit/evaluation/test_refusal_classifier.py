@@ -15,7 +15,7 @@ from tests.unit.evaluation.pico_classifiers import (
     save_classifier,
 )
 
-from heretic.errors import ConfigurationError, ModelError
+from heretic.common.errors import ConfigurationError, ModelError
 from heretic.evaluation.classifier_labels import RefusalHead, refusal_head
 from heretic.evaluation.refusal_classifier import HYPOTHESES, RefusalClassifier, load_refusal_classifier
 

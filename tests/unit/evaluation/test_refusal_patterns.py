@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heretic.errors import ConfigurationError
+from heretic.common.errors import ConfigurationError
 from heretic.evaluation.refusal_patterns import PATTERNS_BY_MODE, RefusalDetector, normalized
 
 MODES = ("strict", "moderate", "lenient")

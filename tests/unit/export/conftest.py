@@ -15,12 +15,12 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from heretic.edits.plan import EditPlan, Normalization, Schedule, Scope
 from heretic.export.content import ExportContent
 from heretic.export.verify import Verification
 from heretic.models.loaded import LoadedModel
 from heretic.observability.events import Event, subscribed
-from heretic.score import Score
+from heretic.results.plan import EditPlan, Normalization, Schedule, Scope
+from heretic.results.score import Score
 
 VERIFICATION = Verification(("<|user|>hello<|end|><|assistant|>", "<|user|>what is 2+2?<|end|><|assistant|>"), False, 6)
 

@@ -12,13 +12,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from heretic.errors import ExportError
+from heretic.common.errors import ExportError
+from heretic.common.integrity import check_folder
 from heretic.export import verify
 from heretic.export.adapter import WEIGHTS_NAME, check_factors, factor_bytes, write_adapter
 from heretic.export.content import ExportContent, ExportFormat
 from heretic.export.verify import verify_adapter
 from heretic.export.weights import save_model
-from heretic.integrity import check_folder
 from heretic.models.loaded import LoadedModel
 from heretic.observability.events import Event, Warned
 

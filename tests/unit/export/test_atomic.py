@@ -9,7 +9,8 @@ from filelock import FileLock
 from safetensors import SafetensorError
 from tests.unit.export.conftest import names_in
 
-from heretic.errors import ExportError, UserError
+from heretic.common.errors import ExportError, UserError
+from heretic.common.integrity import MANIFEST_NAME
 from heretic.export import atomic
 from heretic.export.atomic import (
     check_file_target,
@@ -18,7 +19,6 @@ from heretic.export.atomic import (
     save_error,
     staged_folder,
 )
-from heretic.integrity import MANIFEST_NAME
 
 
 def write(folder: Path, text: str = "new") -> None:

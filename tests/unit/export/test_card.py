@@ -5,14 +5,14 @@ import pytest
 from huggingface_hub import ModelCard
 from tests.unit.export.conftest import names_in
 
-from heretic.edits.plan import EditPlan, Schedule, Scope
 from heretic.export import origin as origin_module
 from heretic.export.card import model_card, strength_table
 from heretic.export.content import ExportContent, ExportFormat
 from heretic.export.origin import Origin, copy_legal_files, find_origin
 from heretic.models.loaded import LoadedModel
 from heretic.observability.events import Warned
-from heretic.score import Score
+from heretic.results.plan import EditPlan, Schedule, Scope
+from heretic.results.score import Score
 
 LAYERS = 5
 WORDS = Score("words", 91.25, 40, 120.5, {"tokens": 120}, "words")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
 
-from heretic.errors import ExportError, UserError
+from heretic.common.errors import ExportError, UserError
 from heretic.export import hub
 from heretic.export.content import ExportContent
 from heretic.export.hub import check_repository, upload_folder

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from heretic.errors import UserError
+from heretic.common.errors import UserError
+from heretic.common.integrity import MANIFEST_NAME, Difference, DifferenceKind, check_folder, sha256_of_file
 from heretic.evaluation.intervals import wilson_interval
 from heretic.export.content import ExportContent, ExportFormat
 from heretic.export.manifest import (
@@ -13,9 +14,8 @@ from heretic.export.manifest import (
     score_interval,
     write_manifest,
 )
-from heretic.integrity import MANIFEST_NAME, Difference, DifferenceKind, check_folder, sha256_of_file
 from heretic.models.loaded import LoadedModel
-from heretic.score import Score
+from heretic.results.score import Score
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from heretic.edits.plan import Normalization
 from heretic.export.redact import publishable, redact
+from heretic.results.plan import Normalization
 
 
 @pytest.mark.parametrize(

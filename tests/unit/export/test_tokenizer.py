@@ -7,7 +7,7 @@ from tests.models.pico import build_pico, pico_tokenizer
 from tests.unit.export.conftest import as_loaded
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from heretic.errors import ExportError
+from heretic.common.errors import ExportError
 from heretic.export import tokenizer as tokenizer_module
 from heretic.export.tokenizer import CONFIGURATION_NAME, check_tokenizer, portable_configuration, save_tokenizer
 from heretic.models.loaded import LoadedModel

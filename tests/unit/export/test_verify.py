@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 from tests.models.pico import build_pico
 from tests.unit.export.conftest import VERIFICATION, as_loaded, tied_llama
 
-from heretic.errors import ExportError
+from heretic.common.errors import ExportError
 from heretic.export import verify
 from heretic.export.verify import (
     Placement,

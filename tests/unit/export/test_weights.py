@@ -13,12 +13,12 @@ from tests.models.pico import build_pico
 from tests.unit.export.conftest import VERIFICATION, all_logits, as_loaded, load_back, names_in, tied_llama
 from transformers import AutoTokenizer, GenerationConfig, PreTrainedModel
 
-from heretic.errors import ExportError, UserError
+from heretic.common.errors import ExportError, UserError
+from heretic.common.integrity import check_folder
 from heretic.export import atomic, weights
 from heretic.export.content import ExportContent, ExportFormat
 from heretic.export.manifest import read_manifest
 from heretic.export.weights import model_bytes, save_model
-from heretic.integrity import check_folder
 from heretic.models.loaded import LoadedModel
 
 
@@ -198,8 +198,8 @@ import resource, sys
 from pathlib import Path
 from tests.models.pico import build_pico
 from tests.unit.export.conftest import as_loaded
-from heretic.edits.plan import EditPlan, Scope
-from heretic.errors import ExportError
+from heretic.results.plan import EditPlan, Scope
+from heretic.common.errors import ExportError
 from heretic.export.content import ExportContent
 from heretic.export.weights import save_model
 content = ExportContent(("refusal",), EditPlan(Scope.LAYER, None, ()), (), {{}}, "mean")

@@ -6,19 +6,19 @@ from dataclasses import replace
 import pytest
 import torch
 from tests.models.pico import PICO_FAMILIES
-from tests.unit.models.pico_runner import PROMPTS, make_runner
+from tests.unit.passes.pico_runner import PROMPTS, make_runner
 from torch import Tensor
 
+from heretic.common.errors import OutOfMemoryError
 from heretic.directions.types import DirectionSet, ResidualStatistics
+from heretic.editors.output_space import OutputSpaceEditor
 from heretic.edits.build import interpolated_vectors
-from heretic.edits.output_space import OutputSpaceEditor
-from heretic.errors import OutOfMemoryError
 from heretic.extraction.cosmic import cosmic_scores, full_removal, mean_residuals
 from heretic.extraction.extract import collect_statistics
 from heretic.extraction.rounds import Extraction, RoundOptions, first_token_logits, further_rounds, joined
-from heretic.models.runner import ModelRunner
-from heretic.models.steering import steered
 from heretic.observability.events import RoundFinished, subscribed
+from heretic.passes.runner import ModelRunner
+from heretic.passes.steering import steered
 from heretic.prompts.types import Prompt, PromptSet
 
 

@@ -6,20 +6,20 @@ import pytest
 import torch
 from tests.models.pico import pico_names
 from tests.unit.engine.pico_engine import directions_for
-from tests.unit.models.pico_runner import make_runner
+from tests.unit.passes.pico_runner import make_runner
 
+from heretic.common.errors import ConfigurationError, HereticError, ModelError, OutOfMemoryError
 from heretic.config import Settings
 from heretic.directions.extractor import EXTRACTORS
 from heretic.directions.types import DirectionSet
-from heretic.errors import ConfigurationError, HereticError, ModelError, OutOfMemoryError
 from heretic.extraction import find, refinement
 from heretic.extraction.extract import check_method
 from heretic.extraction.find import refinement_options
+from heretic.extraction.gradient_objective import Objective
+from heretic.extraction.onset import Onset
 from heretic.extraction.refinement import RefinementOptions, edits_of_scaled, refined, with_scaled
-from heretic.gradients.objective import Objective
-from heretic.gradients.onset import Onset
-from heretic.models.runner import ModelRunner
 from heretic.observability.events import Event, GradientStep, RefinementFinished, Warned, subscribed
+from heretic.passes.runner import ModelRunner
 from heretic.prompts.types import Prompt, PromptSet
 
 GOOD = tuple(Prompt(text, system="B") for text in ("Hi", "2?", "abc", "oh"))

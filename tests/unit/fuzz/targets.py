@@ -11,16 +11,16 @@ from tempfile import TemporaryDirectory, mkdtemp
 from types import SimpleNamespace
 from typing import Any
 
+from heretic.common.errors import HereticError
+from heretic.common.file_names import inside, leads_outside, safe_name
+from heretic.common.integrity import MANIFEST_NAME, check_folder
+from heretic.common.redaction import mask_secrets
 from heretic.config import PromptSpecification
 from heretic.config.arguments import read_arguments
 from heretic.config.checks import is_unicode
 from heretic.config.load import load_settings
-from heretic.errors import HereticError
-from heretic.file_names import inside, leads_outside, safe_name
-from heretic.integrity import MANIFEST_NAME, check_folder
 from heretic.prompts.split import parse_split
 from heretic.prompts.text_files import read_lines
-from heretic.redaction import mask_secrets
 from heretic.search.profiles import ProfileError, parse_profiles
 
 FOLDER = Path(mkdtemp(prefix="heretic-fuzz-"))

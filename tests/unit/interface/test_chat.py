@@ -4,7 +4,7 @@ from collections.abc import Iterator
 import pytest
 from tests.unit.interface.terminal import CONTROL_C, CONTROL_D, ENTER, Terminal
 
-from heretic.errors import OutOfMemoryError, SelectionError
+from heretic.common.errors import OutOfMemoryError, SelectionError
 from heretic.interface.chat import HELP, Conversation, Message, chat_loop, run_command
 
 

@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 from tests.unit.measured import counted, divergence, held_out, measured, without_refusal, words
 
-from heretic.capability.comparison import compare_answers
-from heretic.capability.harness import ComparedMeasure
+from heretic.checks.harness import ComparedMeasure
+from heretic.checks.paired_comparison import compare_answers
 from heretic.interface.console import ConsoleReporter
 from heretic.interface.rows import rows
 from heretic.interface.score_lines import same_kl

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.unit.interface.test_picker import MIDDLE
 
-from heretic.errors import ExportError, TrialFailed, UserError
+from heretic.common.errors import ExportError, TrialFailed, UserError
 from heretic.interface import menu, picker
 from heretic.interface.picker import Action, MoreTrials, Quit
 from heretic.observability.events import Event, Warned, subscribed

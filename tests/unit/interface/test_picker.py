@@ -9,11 +9,11 @@ import pytest
 from tests.unit.interface.terminal import CONTROL_C, CONTROL_D, CONTROL_U, DOWN, ENTER, ESCAPE, UP, Terminal
 from tests.unit.measured import counted, divergence, held_out, measured, words
 
-from heretic.edits.plan import EditPlan, Scope
-from heretic.errors import SelectionError
+from heretic.common.errors import SelectionError
 from heretic.interface import asking, picker
 from heretic.interface.picker import Action, MoreTrials, Quit
-from heretic.search.record import TrialRecord, TrialState
+from heretic.results.plan import EditPlan, Scope
+from heretic.results.trial import TrialRecord, TrialState
 
 
 def record(number: int, refusals: int, kl: float) -> TrialRecord:

@@ -7,7 +7,7 @@ import torch
 from tests.models.pico import LIST_EXPERTS, PICO_FAMILIES, POST_NORM, build_pico, pico_names, pico_token_ids
 from transformers import PreTrainedModel
 
-from heretic.errors import ModelError
+from heretic.common.errors import ModelError
 from heretic.models.access import writer_bias
 from heretic.models.biases import bias_holders, hold_biases, match_biases
 from heretic.models.layout import find_layout

@@ -1,7 +1,7 @@
 import pytest
 from tests.models.pico import pico_tokenizer
 
-from heretic.errors import ModelError
+from heretic.common.errors import ModelError
 from heretic.models.chat_template import ChatFormatter, without_system
 from heretic.prompts.types import Prompt
 

@@ -3,7 +3,7 @@ import errno
 import pytest
 import torch
 
-from heretic.errors import ModelError
+from heretic.common.errors import ModelError
 from heretic.models import devices
 from heretic.models.devices import (
     control_group_room,

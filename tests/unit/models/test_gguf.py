@@ -8,7 +8,7 @@ from tests.unit.models.gguf_file import write_gguf
 from tests.unit.models.model_folder import LoadSettings
 from transformers.quantizers import HfQuantizer
 
-from heretic.errors import ModelError
+from heretic.common.errors import ModelError
 from heretic.models.gguf import without_gguf_traces
 from heretic.models.loader import load_model
 

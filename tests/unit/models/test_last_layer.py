@@ -3,10 +3,10 @@
 import pytest
 import torch
 from tests.models.pico import CONV1D, PICO_FAMILIES, pico_names
-from tests.unit.models.pico_runner import make_runner
+from tests.unit.passes.pico_runner import make_runner
 
 from heretic.models.last_layer import position_wise_parts, read_index
-from heretic.models.ragged import RaggedForward, ragged_obstacle
+from heretic.passes.ragged import RaggedForward, ragged_obstacle
 
 TOKENS = ((5, 9, 11, 7), (8, 6, 5), (13, 4, 9, 9))
 

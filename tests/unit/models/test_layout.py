@@ -12,8 +12,8 @@ from tests.models.residual_stream import (
 from torch import nn
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
+from heretic.common.errors import LayoutError
 from heretic.edits.writer import ATTENTION, MLP, ModelLayout, Orientation, WriterKind
-from heretic.errors import LayoutError
 from heretic.models import declarations, families
 from heretic.models.access import writer_bias, writer_weight
 from heretic.models.layout import find_layout, layout_summary

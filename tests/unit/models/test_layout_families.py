@@ -13,8 +13,8 @@ from tests.models.residual_stream import (
 )
 from transformers import PreTrainedModel
 
+from heretic.common.errors import LayoutError
 from heretic.edits.writer import ATTENTION, MLP
-from heretic.errors import LayoutError
 from heretic.models.layout import find_layout, layout_summary
 
 BASE = pico.base_options()

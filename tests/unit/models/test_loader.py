@@ -19,8 +19,8 @@ from tests.unit.models.hub_error import hub_error
 from tests.unit.models.model_folder import LoadSettings, save_pico
 from transformers import AutoModelForCausalLM, GenerationConfig, T5Config
 
-from heretic.errors import ModelError
-from heretic.integrity import MANIFEST_NAME, checksums, files_of, write_manifest_file
+from heretic.common.errors import ModelError
+from heretic.common.integrity import MANIFEST_NAME, checksums, files_of, write_manifest_file
 from heretic.models import checkpoint as checkpoint_module
 from heretic.models import loader
 from heretic.models.loader import load_model, placement

@@ -1,6 +1,6 @@
 import pytest
 
-from heretic.errors import ModelError
+from heretic.common.errors import ModelError
 from heretic.models.demo import DEMO_MODEL_FOLDER
 from heretic.models.location import Location, locate
 

@@ -3,13 +3,13 @@
 import psutil
 import pytest
 import torch
-from tests.unit.models.pico_runner import make_runner
+from tests.unit.passes.pico_runner import make_runner
 
-from heretic.errors import OutOfMemoryError
-from heretic.models.calibration import backing_off
+from heretic.common.errors import OutOfMemoryError
 from heretic.models.memory import USAGE, memory_ran_out, memory_text, memory_use
-from heretic.models.runner import ModelRunner
 from heretic.observability.events import Event, MemoryRanOut, subscribed
+from heretic.passes.calibration import backing_off
+from heretic.passes.runner import ModelRunner
 
 FAMILY = "llama"
 

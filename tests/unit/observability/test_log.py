@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.unit.measured import measured
 
-from heretic.errors import UserError
+from heretic.common.errors import UserError
 from heretic.export.redact import publishable
 from heretic.observability import events
 from heretic.observability.events import Event, Warned, emit, subscribed

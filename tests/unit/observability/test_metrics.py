@@ -10,11 +10,11 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.unit.measured import counted, divergence, measured, words
 
-from heretic.errors import UserError
+from heretic.common.errors import UserError
 from heretic.observability import events
 from heretic.observability.events import Event, Warned, subscribed
 from heretic.observability.metrics import Metrics, MetricsFile, served
-from heretic.score import Scores
+from heretic.results.score import Scores
 
 MEMORY = {
     "host": {"used_bytes": 10, "peak_bytes": 12, "available_bytes": 90},

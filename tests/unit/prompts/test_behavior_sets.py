@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from heretic.common.errors import ConfigurationError, PromptError
 from heretic.config import PromptSpecification, Settings
-from heretic.errors import ConfigurationError, PromptError
 from heretic.observability.events import Event, PromptsLoaded, Warned, subscribed
 from heretic.prompts import sets
 from heretic.prompts.packs import ROLES, find_pack

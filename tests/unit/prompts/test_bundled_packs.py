@@ -11,11 +11,11 @@ import pytest
 from heretic.config import Settings
 from heretic.evaluation.evaluator import EVALUATORS
 from heretic.evaluation.marks import Marks
-from heretic.measuring import check_behaviors
 from heretic.prompts.packs import ROLES, Pack, bundled_behaviors, find_pack
 from heretic.prompts.sets import PromptSets, load_prompts
 from heretic.prompts.sources import load_prompt_set
 from heretic.prompts.text_files import BUNDLED_FOLDER, BUNDLED_PREFIX
+from heretic.run.measuring import check_behaviors
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -1,6 +1,6 @@
 import pytest
 
-from heretic.errors import PromptError
+from heretic.common.errors import PromptError
 from heretic.prompts.columns import choose_column, user_text
 
 CHAT = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]

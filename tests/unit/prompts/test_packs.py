@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from heretic.common.errors import ConfigurationError
 from heretic.config import PromptSpecification
-from heretic.errors import ConfigurationError
 from heretic.prompts.packs import (
     PACK_FILE,
     ROLES,

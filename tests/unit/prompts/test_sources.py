@@ -1,7 +1,7 @@
 import pytest
 
+from heretic.common.errors import PromptError
 from heretic.config.sections import PromptSpecification
-from heretic.errors import PromptError
 from heretic.observability.events import PromptsLoaded, subscribed
 from heretic.prompts import text_files
 from heretic.prompts.sources import is_local, load_prompt_set, overlap

@@ -4,7 +4,7 @@ from datasets import ReadInstruction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heretic.errors import PromptError
+from heretic.common.errors import PromptError
 from heretic.prompts.split import Split, parse_split
 
 bounds = st.none() | st.integers(-150, 150).map(str)

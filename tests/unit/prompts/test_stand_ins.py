@@ -5,8 +5,8 @@ import pytest
 from datasets.exceptions import DatasetNotFoundError
 from huggingface_hub.errors import OfflineModeIsEnabled
 
+from heretic.common.errors import PromptError
 from heretic.config import PromptSpecification, Settings
-from heretic.errors import PromptError
 from heretic.observability.events import PromptsLoaded, Warned, subscribed
 from heretic.prompts.stand_ins import LONGEST, STAND_INS, load_compared_texts
 

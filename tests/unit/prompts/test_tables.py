@@ -15,7 +15,7 @@ from huggingface_hub.errors import (
 )
 from tests.unit.models.hub_error import hub_error
 
-from heretic.errors import PromptError
+from heretic.common.errors import PromptError
 
 TEXTS = [f"prompt {number}" for number in range(10)]
 

@@ -5,10 +5,10 @@ from dataclasses import replace
 import optuna
 from tests.unit.search.studies import PLAN, SPACE, dominated, failed, record
 
-from heretic.held_out import Answers, AtLength, Estimate, Example, HeldOut, HeldOutBehavior
 from heretic.report.data import Capability, ChangedSetting, Chosen, Importance, ReportData
-from heretic.score import Score
-from heretic.search.record import TrialRecord
+from heretic.results.held_out import Answers, AtLength, Estimate, Example, HeldOut, HeldOutBehavior
+from heretic.results.score import Score
+from heretic.results.trial import TrialRecord
 
 RECORDS = (
     record(0, 50, 0.001),

@@ -9,10 +9,10 @@ from matplotlib.colors import to_hex
 from tests.unit.report.reports import DATA, NOTHING, two_behaviors
 from tests.unit.search.studies import record
 
-from heretic.edits.plan import EditPlan, Scope
 from heretic.report.charts import charts, importance_figure, pareto_figure, quality_figure, strength_figure
 from heretic.report.data import Chosen
 from heretic.report.style import DARK, LIGHT
+from heretic.results.plan import EditPlan, Scope
 
 
 def points(panel: Axes, label: str) -> list[tuple[float, float]]:

@@ -11,14 +11,14 @@ from tests.unit.directions.direction_sets import LAYERS, random_set
 from tests.unit.report.reports import MANIFEST, RECORDS, SCORES, study_of
 from tests.unit.search.studies import dominated, record
 
+from heretic.common.errors import UserError
 from heretic.config import Settings
-from heretic.errors import UserError
-from heretic.held_out import Example
 from heretic.report.collect import changed_settings, report_data
 from heretic.report.importance import FEWEST_TRIALS, importances
-from heretic.score import Score
+from heretic.results.held_out import Example
+from heretic.results.score import Score
+from heretic.results.trial import TrialRecord
 from heretic.search.kept_directions import KeptDirections, encoded
-from heretic.search.record import TrialRecord
 
 _SHARE = {"n": 20, "base": 0.5, "edited": 0.45, "difference": -0.05, "interval": [-0.1, 0.01]}
 CAPABILITY = {

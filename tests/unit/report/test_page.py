@@ -6,10 +6,10 @@ from html.parser import HTMLParser
 import pytest
 from tests.unit.report.reports import DATA, NOTHING, SCORES, held_out, two_behaviors
 
-from heretic.capability_text import QUESTIONS_HEADER
-from heretic.held_out import Example
 from heretic.report.data import Capability, Chosen, ReportData
 from heretic.report.page import Drawing, page
+from heretic.results.capability_text import QUESTIONS_HEADER
+from heretic.results.held_out import Example
 
 DRAWINGS = {
     name: Drawing(f"light {name}".encode(), f"dark {name}".encode(), 90, 60)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from tests.unit.report.reports import DATA, NOTHING
 
-from heretic.errors import UserError
+from heretic.common.errors import UserError
 from heretic.report.write import check_report_folder, is_report, report_folder, write_report
 
 PNG = b"\x89PNG\r\n\x1a\n"

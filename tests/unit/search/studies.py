@@ -3,10 +3,10 @@
 from dataclasses import replace
 from pathlib import Path
 
-from heretic.edits.plan import EditPlan, Normalization, Schedule, Scope
 from heretic.edits.writer import ATTENTION, MLP
-from heretic.score import Score
-from heretic.search.record import TrialRecord, TrialState
+from heretic.results.plan import EditPlan, Normalization, Schedule, Scope
+from heretic.results.score import Score
+from heretic.results.trial import TrialRecord, TrialState
 from heretic.search.space import SearchSpace
 
 SPACE = SearchSpace((ATTENTION, MLP), Normalization.ROW)

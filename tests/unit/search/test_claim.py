@@ -13,7 +13,7 @@ import optuna
 import pytest
 from tests.unit.search.studies import IDENTITY, url_of
 
-from heretic.errors import StudyError
+from heretic.common.errors import StudyError
 from heretic.search import storage
 from heretic.search.claim import DamagedStudyError, check_study_file, claimed
 from heretic.search.pulse import PULSE_ATTRIBUTE, Pulse, still_works

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tests.unit.directions.direction_sets import random_set
 
-from heretic.errors import StudyError
+from heretic.common.errors import StudyError
 from heretic.search.kept_directions import (
     PART,
     KeptDirections,

@@ -10,15 +10,15 @@ import pytest
 from optuna.trial import TrialState as OptunaState
 from tests.unit.search.studies import IDENTITY, SPACE, url_of
 
-from heretic.edits.plan import EditPlan
+from heretic.common.errors import HereticError, SearchOutOfMemoryError, Terminated, TrialFailed
 from heretic.engine.measurement import MEMORY_RAN_OUT, Engine, Measurement
-from heretic.errors import HereticError, SearchOutOfMemoryError, Terminated, TrialFailed
 from heretic.observability.events import Event, SearchFinished, SearchStarted, TrialFinished, Warned, subscribed
-from heretic.score import Score
-from heretic.search.gates import Gate
+from heretic.results.gate import Gate
+from heretic.results.plan import EditPlan
+from heretic.results.score import Score
+from heretic.results.trial import TrialState
 from heretic.search.interruption import InterruptGuard
 from heretic.search.loop import FAILURES_IN_A_ROW, SearchResult, make_sampler, search
-from heretic.search.record import TrialState
 from heretic.search.storage import open_study, stored_records
 
 Measure = Callable[[EditPlan, int], tuple[Score, ...]]

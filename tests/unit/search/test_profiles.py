@@ -13,8 +13,8 @@ import pytest
 from tests.unit.search.studies import PLAN
 
 from heretic.config.sections import EditSection
-from heretic.edits.plan import EditPlan, Normalization, Schedule, Scope
 from heretic.edits.writer import ATTENTION, MLP
+from heretic.results.plan import EditPlan, Normalization, Schedule, Scope
 from heretic.search.profile_store import KEPT, add_to_store, default_store, read_store
 from heretic.search.profiles import (
     OTHERS,

@@ -8,8 +8,8 @@ import pytest
 from tests.unit.search.studies import IDENTITY, PLAN, SPACE, url_of
 from tests.unit.search.test_loop import Fake, FakeEngine
 
-from heretic.edits.plan import EditPlan, Normalization, Schedule, Scope
 from heretic.edits.writer import ATTENTION, MLP
+from heretic.results.plan import EditPlan, Normalization, Schedule, Scope
 from heretic.search.loop import make_sampler, search
 from heretic.search.seeding import enqueue_once, enqueue_plan
 from heretic.search.space import PEAK_WEIGHTS, SearchSpace

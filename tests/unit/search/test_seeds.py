@@ -7,8 +7,8 @@ import optuna
 import pytest
 from tests.unit.search.studies import IDENTITY, SPACE, record, url_of
 
-from heretic.edits.plan import EditPlan, Normalization, Scope
 from heretic.edits.writer import ATTENTION, MLP
+from heretic.results.plan import EditPlan, Normalization, Scope
 from heretic.search.seeds import SeededSpace, enqueue_seeds, seeded, store_seeds, stored_seeds
 from heretic.search.storage import open_study, tell
 

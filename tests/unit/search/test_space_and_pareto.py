@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.search.studies import PLAN, SPACE, failed, record, several
 
-from heretic.edits.plan import EditPlan, Normalization, Scope
+from heretic.common.errors import SelectionError
 from heretic.edits.writer import ATTENTION, MLP
-from heretic.errors import SelectionError
-from heretic.search.pareto import dominates, hypervolume, knee, least, pareto_front
-from heretic.search.record import TrialRecord
+from heretic.results.front import dominates, hypervolume, knee, least, pareto_front
+from heretic.results.plan import EditPlan, Normalization, Scope
+from heretic.results.trial import TrialRecord
 from heretic.search.space import Range, SearchSpace, readable_parameters
 
 

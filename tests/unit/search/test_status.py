@@ -12,12 +12,12 @@ import optuna
 import pytest
 from tests.unit.search.studies import IDENTITY, SPACE, dominated, failed, record, several, url_of
 
-from heretic.errors import StudyError
+from heretic.common.errors import StudyError
 from heretic.observability.events import BatchMeasured, Event, Warned, subscribed
+from heretic.results.objective import Objective
+from heretic.results.trial import TrialRecord
 from heretic.search.heartbeat import INTERVAL_SECONDS, Heartbeat
-from heretic.search.objective import Objective
 from heretic.search.pulse import PULSE_ATTRIBUTE, Pulse, run_state
-from heretic.search.record import TrialRecord
 from heretic.search.status import StudyReader, StudyStatus
 from heretic.search.storage import open_study, tell
 

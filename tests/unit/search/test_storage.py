@@ -14,8 +14,8 @@ from sqlalchemy import Engine, event
 from sqlalchemy.exc import IntegrityError, OperationalError
 from tests.unit.search.studies import IDENTITY, PLAN, SPACE, dominated, failed, record, url_of
 
-from heretic.errors import StudyError
-from heretic.search.record import TrialRecord, TrialState
+from heretic.common.errors import StudyError
+from heretic.results.trial import TrialRecord, TrialState
 from heretic.search.seeding import SOURCE_ATTRIBUTE, enqueue_plan
 from heretic.search.storage import (
     LOCK_WAIT_SECONDS,

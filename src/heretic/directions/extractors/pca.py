@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
+from heretic.common.errors import ConfigurationError
 from heretic.directions.extractor import ExtractorOptions, extractor
 from heretic.directions.statistics import required_covariance
 from heretic.directions.types import DirectionSet, ResidualStatistics
-from heretic.errors import ConfigurationError
 
 _WITH_EIGH = ("cpu", "cuda")
 """Device types that certainly decompose symmetric matrices; others hand theirs to the CPU."""

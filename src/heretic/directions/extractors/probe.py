@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from heretic.common.errors import ConfigurationError
 from heretic.directions.extractor import ExtractorOptions, extractor
 from heretic.directions.extractors.mean import mean
 from heretic.directions.orthogonal import scaled_reads
@@ -17,7 +18,6 @@ from heretic.directions.samples import (
     without_convergence_warnings,
 )
 from heretic.directions.types import DirectionSet, ResidualStatistics
-from heretic.errors import ConfigurationError
 from heretic.observability.events import Warned, emit
 
 MINIMUM_PROMPTS = 10

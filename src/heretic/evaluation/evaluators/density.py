@@ -3,9 +3,9 @@
 from heretic.evaluation.answers import Amounts
 from heretic.evaluation.evaluator import EVALUATORS, EvaluatorOptions
 from heretic.evaluation.marks import Marks
-from heretic.models.runner import ModelRunner
+from heretic.passes.runner import ModelRunner
 from heretic.prompts.types import PromptSet
-from heretic.score import MISSING
+from heretic.results.score import MISSING
 
 LEAST_WORDS = 25
 """An answer of fewer words counts as one of so many: a mark in "It depends." is not 50 per 100 words."""

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from heretic.errors import ModelError, TrialFailed
-from heretic.evaluation.divergence import kl_divergence, top1_agreement
+from heretic.common.errors import ModelError, TrialFailed
 from heretic.evaluation.evaluator import EVALUATORS, EvaluatorOptions
-from heretic.models.calibration import backing_off
 from heretic.models.devices import free_memory
-from heretic.models.runner import ModelRunner
+from heretic.passes.calibration import backing_off
+from heretic.passes.divergence import kl_divergence, top1_agreement
+from heretic.passes.runner import ModelRunner
 from heretic.prompts.types import PromptSet
-from heretic.score import Score
+from heretic.results.score import Score
 
 DEVICE_SHARE = 0.25
 """The base model's distributions stay on the device where they take at most this share of its free memory."""

@@ -2,9 +2,9 @@
 
 from heretic.evaluation.answers import Amounts
 from heretic.evaluation.evaluator import EVALUATORS, EvaluatorOptions
-from heretic.models.runner import ModelRunner
+from heretic.passes.runner import ModelRunner
 from heretic.prompts.types import PromptSet
-from heretic.score import MISSING
+from heretic.results.score import MISSING
 
 WORDS_PER_TOKEN = 0.75
 """Roughly, of English text: the words that an answer which is to become longer can reach."""

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from heretic.evaluation.answers import Answers
 from heretic.evaluation.evaluator import EVALUATORS, EvaluatorOptions
 from heretic.evaluation.refusal_patterns import RefusalDetector
-from heretic.models.runner import ModelRunner
+from heretic.passes.runner import ModelRunner
 from heretic.prompts.types import Prompt, PromptSet
-from heretic.score import REFUSALS, WITHOUT_REFUSAL
+from heretic.results.score import REFUSALS, WITHOUT_REFUSAL
 
 
 @EVALUATORS.decorator("markers")

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 from heretic.evaluation.evaluator import EVALUATORS, EvaluatorOptions
 from heretic.evaluation.evaluators.markers import MarkerEvaluator
-from heretic.models.runner import ModelRunner
+from heretic.passes.runner import ModelRunner
 from heretic.prompts.types import Prompt, PromptSet
-from heretic.score import Score
+from heretic.results.score import Score
 
 
 @EVALUATORS.decorator("neural")

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from heretic.common.redaction import without_secrets
 from heretic.observability.events.event import Event
-from heretic.redaction import without_secrets
 
 Handler = Callable[[Event], None]
 _handlers: list[Handler] = []

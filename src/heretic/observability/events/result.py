@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from heretic.held_out import HeldOut
 from heretic.observability.events.event import Event
-from heretic.score import Scores
+from heretic.results.held_out import HeldOut
+from heretic.results.score import Scores
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from heretic.observability.events.event import Event
-from heretic.score import Scores
+from heretic.results.score import Scores
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,1 +1,0 @@
-"""What a model is able to do, before and after an edit: multiple-choice questions and benchmarks."""

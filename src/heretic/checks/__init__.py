@@ -1,0 +1,1 @@
+"""What is measured of a chosen trial: held-out prompts and abilities."""

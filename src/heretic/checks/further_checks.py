@@ -1,0 +1,137 @@
+"""What is measured of a trial once it is chosen: held-out prompts, and what the model is able to do."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from heretic.checks.capability import CapabilityCheck, CapabilityResult, check_capability
+from heretic.checks.held_out import Confirmation
+from heretic.common.errors import ConfigurationError, ModelError, OutOfMemoryError, PromptError, TrialFailed, UserError
+from heretic.edits.algebra import Edit
+from heretic.observability.events import HeldOutMeasured, Warned, emit
+from heretic.results.held_out import Example, HeldOut
+from heretic.results.score import Scores
+from heretic.run.workbench import Workbench
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What is known of one trial.
+
+    Attributes:
+        held_out: What held-out prompts showed, or None.
+        examples: Answers to some of them.
+        capability: What the model is able to do beside the unedited one, as JSON, or None.
+    """
+
+    held_out: HeldOut | None = None
+    examples: tuple[Example, ...] = ()
+    capability: dict[str, Any] | None = None
+
+
+class FurtherChecks:
+    """Measures the unedited model once, when first asked, and every trial once.
+
+    Each check is asked while a trial's edits are applied, and leaves them applied. What cannot be measured is said, and
+    the trial can be used all the same.
+    """
+
+    def __init__(self, bench: Workbench) -> None:
+        self._bench = bench
+        self._confirmation: Confirmation | None = None
+        self._capabilities: dict[tuple[bool, tuple[str, ...]], CapabilityCheck] = {}
+        self._found: dict[int, Found] = {}
+
+    def found(self, number: int) -> Found:
+        """What is known of a trial."""
+        return self._found.get(number, Found())
+
+    def confirmed(self) -> dict[int, HeldOut]:
+        """What held-out prompts showed, by trial."""
+        return {number: own.held_out for number, own in self._found.items() if own.held_out is not None}
+
+    def confirm(self, number: int, edits: Sequence[Edit], searched: Scores) -> HeldOut | None:
+        """Measure a trial on held-out prompts, once. Emits HeldOutMeasured, also of what is known already.
+
+        Args:
+            number: The trial's.
+            edits: That are applied.
+            searched: Its scores on the search's prompts, for the event.
+
+        Returns:
+            None where the settings turn it off or, with a warning, where it cannot be done.
+        """
+        known = self.found(number)
+        if not self._bench.settings.confirm:
+            return None
+        if known.held_out is not None:
+            emit(HeldOutMeasured(number, known.held_out, searched, 0.0))
+            return known.held_out
+        started = time.perf_counter()
+        try:
+            with self._unedited(edits):
+                if self._confirmation is None:
+                    self._confirmation = Confirmation(self._bench)
+                held_out, examples = self._confirmation.confirm(edits)
+        except (ConfigurationError, ModelError, OutOfMemoryError, PromptError, TrialFailed) as error:
+            emit(Warned(f"The trial is not confirmed on held-out prompts: {str(error).removesuffix('.')}."))
+            return None
+        self._found[number] = replace(known, held_out=held_out, examples=examples)
+        emit(HeldOutMeasured(number, held_out, searched, time.perf_counter() - started))
+        return held_out
+
+    def validate(
+        self, number: int, edits: Sequence[Edit], benchmarks: Sequence[str] | None = None
+    ) -> CapabilityResult | None:
+        """Compare what a trial is able to do with the unedited model. Emits CapabilityMeasured.
+
+        Args:
+            number: The trial's.
+            edits: That are applied.
+            benchmarks: Tasks to run instead of what the settings ask for; none for multiple-choice questions.
+
+        Returns:
+            None, with a warning, where it cannot be done.
+        """
+        settings = self._bench.settings
+        if benchmarks is not None:
+            settings = settings.model_copy(update={"benchmarks": list(benchmarks), "enable_validation": False})
+        asked = (settings.enable_validation, tuple(settings.benchmarks))
+        try:
+            if asked not in self._capabilities:
+                if benchmarks:
+                    # What the settings ask for was checked before the search.
+                    check_capability(settings)
+                with self._unedited(edits):
+                    self._capabilities[asked] = CapabilityCheck(settings, self._bench.runner)
+            result = self._capabilities[asked].compare()
+        except (ModelError, OutOfMemoryError, TrialFailed, UserError) as error:
+            emit(Warned(f"What the model is able to do is not measured: {str(error).removesuffix('.')}."))
+            return None
+        known = self.found(number)
+        self._found[number] = replace(known, capability=joined(known.capability, result.to_json()))
+        return result
+
+    @contextmanager
+    def _unedited(self, edits: Sequence[Edit]) -> Iterator[None]:
+        """The unedited model for the duration of a with-block, in which edits may come and go."""
+        self._bench.editor.restore()
+        try:
+            yield
+        finally:
+            self._bench.editor.apply(edits)
+
+
+def joined(known: dict[str, Any] | None, new: dict[str, Any]) -> dict[str, Any]:
+    """What two capability checks of one trial found; the newer numbers of what both measured. Pure."""
+    if known is None:
+        return new
+    again = {own["task"] for own in new["benchmarks"]}
+    kept = [own for own in known["benchmarks"] if own["task"] not in again]
+    return {
+        **new,
+        "questions": known["questions"] if new["questions"] is None else new["questions"],
+        "benchmarks": [*kept, *new["benchmarks"]],
+    }

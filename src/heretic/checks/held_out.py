@@ -1,0 +1,263 @@
+"""Confirming a chosen trial on prompts that neither directions nor search have seen, with longer answers.
+
+Only here are held-out prompts read. Of the unedited model everything is measured once; of every trial that is applied
+once as well.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+
+import torch
+
+from heretic.common.errors import ConfigurationError
+from heretic.config import Settings
+from heretic.editors.editor import applied
+from heretic.edits.algebra import Edit
+from heretic.engine.inplace import scored
+from heretic.evaluation.degenerate import is_empty, is_looping, is_other_script
+from heretic.evaluation.evaluator import EVALUATORS, AnswerEvaluator, Evaluator, EvaluatorOptions
+from heretic.evaluation.intervals import mean_interval, paired_interval, wilson_interval
+from heretic.evaluation.refusal_patterns import RefusalDetector
+from heretic.observability.events import Warned, emit
+from heretic.passes.calibration import backing_off
+from heretic.passes.ragged_runner import reader
+from heretic.passes.runner import ModelRunner, Response
+from heretic.prompts.packs import Pack
+from heretic.prompts.sets import Behavior, held_out_specification
+from heretic.prompts.sources import load_prompt_set, overlap
+from heretic.prompts.types import Prompt, PromptSet
+from heretic.results.held_out import Answers, AtLength, Estimate, Example, HeldOut, HeldOutBehavior
+from heretic.results.score import Score
+from heretic.run.measuring import evaluator_options, make_behavior_evaluator
+from heretic.run.workbench import Workbench
+
+_REFUSALS = RefusalDetector("lenient", ())
+EXAMPLES = 6
+"""Answers of each behaviour that are shown: the first ones, not chosen by result."""
+POSITIONS_PER_PASS = 1024
+"""Predictions over the whole vocabulary that are held at once; small batches of long answers also need less padding."""
+LENGTHS = (30, 100)
+"""Tokens after which answers are judged, besides the search's and their whole length: truncation is no success."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Base:
+    """One behaviour of the unedited model."""
+
+    pack: Pack
+    searched_tokens: int
+    evaluator: AnswerEvaluator
+    answers: Sequence[Response]
+    perplexity: float
+
+
+class Confirmation:
+    """Held-out prompts with what the unedited model makes of them; made while it is unedited."""
+
+    def __init__(self, bench: Workbench) -> None:
+        """Read the held-out prompts and measure the unedited model.
+
+        Raises:
+            PromptError: Held-out prompts cannot be read.
+            OutOfMemoryError: Not even one prompt at a time can be measured.
+        """
+        settings = bench.settings
+        self.tokens = settings.held_out_tokens
+        self._editor = bench.editor
+        # Nothing changes the weights while it answers.
+        self._runner = reader(settings, bench.runner)
+        options = evaluator_options(settings, bench.readers)
+        long = replace(options, response_tokens=self.tokens)
+        self._bases, good = [], []
+        self._used_before = 0
+        for behavior in bench.prompts.behaviors:
+            good_prompts, bad_prompts, used_before = load_held_out(settings, behavior)
+            self._used_before += used_before
+            good.append(good_prompts)
+            self._bases.append(_base(self._runner, behavior.pack, bad_prompts, long, options.response_tokens))
+        joined = PromptSet("good_held_out_prompts", tuple(dict.fromkeys(p for own in good for p in own.prompts)))
+        self._kl = [_kl(self._runner, joined, replace(options, kl_mode=mode)) for mode in ("first", "sequence")]
+
+    def confirm(self, edits: Sequence[Edit]) -> tuple[HeldOut, tuple[Example, ...]]:
+        """Measure an edit; the model is unedited before and after. Also gives the first answers as examples.
+
+        Raises:
+            TrialFailed: The edited model's logits are not finite.
+            OutOfMemoryError: Not even one prompt at a time can be measured.
+        """
+        runner = self._runner
+        with applied(self._editor, edits):
+            kl = tuple(scored(own, None, "comparing held-out predictions") for own in self._kl)
+            edited = [_answers(runner, base.evaluator.prompts, self.tokens) for base in self._bases]
+        behaviors = tuple(
+            self._behavior(base, answers, perplexity(runner, base.evaluator.prompts, answers))
+            for base, answers in zip(self._bases, edited, strict=True)
+        )
+        examples = tuple(
+            Example(base.pack.name, prompt.user, before.text, after.text)
+            for base, answers in zip(self._bases, edited, strict=True)
+            for prompt, before, after in islice(
+                zip(base.evaluator.prompts, base.answers, answers, strict=True), EXAMPLES
+            )
+        )
+        return HeldOut(self.tokens, behaviors, kl, self._used_before), examples
+
+    def _behavior(self, base: _Base, edited: Sequence[Response], perplexity_edited: float) -> HeldOutBehavior:
+        runner, evaluator = self._runner, base.evaluator
+        wanted = (*LENGTHS, base.searched_tokens, self.tokens)
+        lengths = sorted({length for length in wanted if length <= self.tokens})
+        amounts = [[amounts_at(runner, evaluator, own, length) for own in (base.answers, edited)] for length in lengths]
+        at = tuple(
+            AtLength(length, *(estimate(evaluator, own) for own in both))
+            for length, both in zip(lengths, amounts, strict=True)
+        )
+        score: Score = evaluator.baseline
+        return HeldOutBehavior(
+            base.pack.name,
+            score.name,
+            score.unit,
+            len(evaluator.prompts),
+            at,
+            described(runner, base.answers, base.answers, self.tokens, base.perplexity),
+            described(runner, edited, base.answers, self.tokens, perplexity_edited),
+            paired_change(evaluator, *amounts[-1]),
+        )
+
+
+def load_held_out(settings: Settings, behavior: Behavior) -> tuple[PromptSet, PromptSet, int]:
+    """The held-out prompts of a behaviour (good, bad), and how many of them were used before; warns of those.
+
+    Raises:
+        PromptError: They cannot be read.
+        ConfigurationError: The settings name other prompts to measure with, but none to confirm with.
+    """
+    result = []
+    used_before = 0
+    for role, used in (
+        ("good_held_out_prompts", (behavior.good, behavior.good_evaluation)),
+        ("bad_held_out_prompts", (behavior.bad, behavior.bad_evaluation)),
+    ):
+        specification = held_out_specification(settings, behavior.pack, role)
+        if specification is None:
+            raise ConfigurationError(f"no {role} are named beside your own prompts")
+        prompts = load_prompt_set(role, specification, settings.system_prompt)
+        seen = len({user for own in used for user in overlap(own, prompts)})
+        used_before += seen
+        if seen:
+            emit(Warned(f"{seen} of {len(prompts)} {role} were used before, so they confirm nothing."))
+        result.append(prompts)
+    good, bad = result
+    return good, bad, used_before
+
+
+def _base(
+    runner: ModelRunner, pack: Pack, prompts: PromptSet, options: EvaluatorOptions, searched_tokens: int
+) -> _Base:
+    # The pack's own length is that of the search.
+    longer = replace(pack, options=pack.options.model_copy(update={"tokens": None}))
+    searched = pack.options.tokens or searched_tokens
+    # What is missing of a most is measured as the search does, at every length.
+    evaluator = make_behavior_evaluator(runner, longer, prompts, replace(options, scale_tokens=searched))
+    if not isinstance(evaluator, AnswerEvaluator):
+        raise ConfigurationError(f"the evaluator {pack.evaluator} does not judge answers one by one")
+    answers = evaluator.base_responses
+    return _Base(pack, searched, evaluator, answers, perplexity(runner, prompts.prompts, answers))
+
+
+def _kl(runner: ModelRunner, prompts: PromptSet, options: EvaluatorOptions) -> Evaluator:
+    evaluator, _runner = backing_off(
+        runner, lambda fitting: EVALUATORS.get("kl")(fitting, prompts, options), "recording held-out predictions"
+    )
+    evaluator.remember()
+    return evaluator
+
+
+def _answers(runner: ModelRunner, prompts: Sequence[Prompt], tokens: int) -> list[Response]:
+    answers, _runner = backing_off(
+        runner, lambda fitting: fitting.generate(prompts, tokens), "answering held-out prompts"
+    )
+    return answers
+
+
+def perplexity(runner: ModelRunner, prompts: Sequence[Prompt], answers: Sequence[Response]) -> float:
+    """Perplexity of the model as it is on answers to prompts: exp of the mean negative log-probability of a token.
+
+    Raises:
+        OutOfMemoryError: Not even one answer at a time can be read.
+    """
+    continuations = [answer.tokens for answer in answers]
+
+    def total(fitting: ModelRunner) -> float:
+        result = 0.0
+        size = min(fitting.calibration.batch_size, max(1, POSITIONS_PER_PASS // max(map(len, continuations))))
+        for rows, logits in fitting.calibrated(batch_size=size).teacher_forced(prompts, continuations):
+            for row, own in zip(rows, logits, strict=True):
+                tokens = torch.tensor(continuations[row], device=own.device)
+                own = own.float()
+                surprise = own.logsumexp(-1) - own.gather(-1, tokens[:, None])[:, 0]
+                result += float(surprise.double().sum())
+        return result
+
+    negative, _runner = backing_off(runner, total, "reading held-out answers")
+    return float(torch.tensor(negative / sum(map(len, continuations)), dtype=torch.float64).exp())
+
+
+def amounts_at(
+    runner: ModelRunner, evaluator: AnswerEvaluator, answers: Sequence[Response], tokens: int
+) -> list[float]:
+    """How much of the behaviour there is in each answer cut after so many tokens."""
+    texts = [runner.response(list(answer.tokens[:tokens])).text for answer in answers]
+    return evaluator.judge_all(list(zip(evaluator.prompts, texts, strict=True)))
+
+
+def estimate(evaluator: AnswerEvaluator, amounts: Sequence[float]) -> Estimate:
+    """What the amounts of a model's answers add up to."""
+    value = sum(amounts) * evaluator.weight
+    if evaluator.score_of(value).counts_answers:
+        low, high = (len(amounts) * bound for bound in wilson_interval(round(value), len(amounts)))
+    else:
+        low, high = mean_interval(amounts)
+        low = max(low, 0.0)
+    return Estimate(value, low, high)
+
+
+def paired_change(evaluator: AnswerEvaluator, base: Sequence[float], edited: Sequence[float]) -> Estimate:
+    """What the edit made of the amounts of two models' answers to the same prompts."""
+    differences = [after - before for before, after in zip(base, edited, strict=True)]
+    value = sum(differences) * evaluator.weight
+    if evaluator.score_of(value).counts_answers:
+        pairs = Counter((bool(before), bool(after)) for before, after in zip(base, edited, strict=True))
+        table = [pairs[cell] for cell in ((True, True), (False, True), (True, False), (False, False))]
+        low, high = (len(differences) * bound for bound in paired_interval(*table))
+    else:
+        low, high = mean_interval(differences)
+    return Estimate(value, low, high)
+
+
+def described(
+    runner: ModelRunner, answers: Sequence[Response], own: Sequence[Response], tokens: int, read: float
+) -> Answers:
+    """What else is true of answers; `own` are the unedited model's to the same prompts, `read` the perplexity."""
+    whole = [len(answer.tokens) < tokens or answer.tokens[-1] in runner.end_tokens for answer in answers]
+    kinds = [_kind(runner, answer, other) for answer, other in zip(answers, own, strict=True)]
+    return Answers(
+        words=sum(len(answer.text.split()) for answer in answers) / len(answers),
+        cut=whole.count(False),
+        empty=kinds.count("empty"),
+        looping=kinds.count("looping"),
+        other_script=kinds.count("other script"),
+        perplexity=read,
+        refusing=sum(_REFUSALS.is_refusal(answer.text) for answer in answers),
+    )
+
+
+def _kind(runner: ModelRunner, answer: Response, own: Response) -> str:
+    """What is wrong with an answer, one thing at most."""
+    if is_empty(answer.text):
+        return "empty"
+    # A loop may come to an end all the same.
+    if is_looping([token for token in answer.tokens if token not in runner.end_tokens]):
+        return "looping"
+    return "other script" if is_other_script(answer.text, own.text) else ""

@@ -1,0 +1,1 @@
+"""Further commands: arguments, help and what each does."""

@@ -1,0 +1,147 @@
+"""``heretic status``: a study as it is now, from another terminal than the run's."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from heretic.commands.status_arguments import StatusArguments
+from heretic.export.redact import redact
+from heretic.interface.console import LABEL_WIDTH, make_console
+from heretic.interface.formatting import (
+    clean_line,
+    clock,
+    duration,
+    hang,
+    plural,
+    trial_number,
+)
+from heretic.interface.rows import Row
+from heretic.interface.scores import scores_text
+from heretic.interface.watch_lines import memory_rows
+from heretic.results.trial import TrialRecord
+from heretic.search.status import StudyReader, StudyStatus
+
+LONGEST_FRONT = 12
+"""Trials of the front that are shown; --json has them all."""
+
+
+def run_status(
+    arguments: StatusArguments, console: Console | None = None, sleep: Callable[[float], None] = time.sleep
+) -> int:
+    """Do what is asked for; returns the exit code.
+
+    Raises:
+        StudyError: There is no such study, or it cannot be read.
+    """
+    console = make_console() if console is None else console
+    with StudyReader(arguments.storage, arguments.study_name) as reader:
+        if arguments.interval is None:
+            _print(reader.read(), arguments.json, console)
+        elif arguments.json or not console.is_terminal:
+            for number, status in enumerate(_looks(reader, arguments.interval, sleep)):
+                if number and not arguments.json:
+                    console.print()
+                _print(status, arguments.json, console)
+        else:
+            with Live(console=console, auto_refresh=False) as live:
+                for status in _looks(reader, arguments.interval, sleep):
+                    live.update(Text("\n".join(_lines(status, console)), no_wrap=True), refresh=True)
+    return 0
+
+
+def _looks(reader: StudyReader, interval: float, sleep: Callable[[float], None]) -> Iterator[StudyStatus]:
+    """One look after the other, the last when the run has ended."""
+    while True:
+        status = reader.read()
+        yield status
+        if not status.is_running:
+            return
+        sleep(interval)
+
+
+def _print(status: StudyStatus, as_json: bool, console: Console) -> None:
+    if as_json:
+        text = json.dumps(status.to_json(), ensure_ascii=True, allow_nan=False)
+        console.file.write(redact(text) + "\n")
+        console.file.flush()
+        return
+    for line in _lines(status, console):
+        printable = line.encode(console.encoding, "backslashreplace").decode(console.encoding)
+        console.print(Text(printable), soft_wrap=True)
+
+
+def _lines(status: StudyStatus, console: Console) -> list[str]:
+    width = min(console.width, 100) if console.is_terminal else None
+    return [line for row in status_rows(status) for line in hang(row.label, redact(row.text), LABEL_WIDTH, width)]
+
+
+def status_rows(status: StudyStatus) -> list[Row]:
+    """What is shown of a study."""
+    result = [Row("Study", f"{clean_line(status.name)} in {clean_line(status.storage)}"), *_run_rows(status)]
+    trials = status.trials
+    wanted = "" if status.pulse is None else f" of {status.pulse.n_trials}"
+    result.append(Row("Trials", f"{status.finished}{wanted} finished: {_states(trials)}"))
+    going_on = [f"{trials[name]} {name}" for name in ("running", "waiting") if trials[name]]
+    if going_on:
+        result.append(Row("", ", ".join(going_on)))
+    if status.front:
+        result.append(Row("Best", _trial(status.front[0])))
+        unedited = [f"{own.label} {own.amount(own.baseline)}" for own in status.front[0].behaviors]
+        result.append(Row("", f"unedited: {', '.join(unedited)}"))
+        result += [
+            Row("" if place else "Front", _trial(record)) for place, record in enumerate(status.front[:LONGEST_FRONT])
+        ]
+        if len(status.front) > LONGEST_FRONT:
+            result.append(Row("", f"and {len(status.front) - LONGEST_FRONT} more"))
+    else:
+        result.append(Row("Best", "no trial is complete yet"))
+    return [*result, *_speed_rows(status)]
+
+
+def _states(trials: Mapping[str, int]) -> str:
+    return ", ".join(f"{trials[name]} {name}" for name in ("complete", "stopped", "failed"))
+
+
+def _trial(record: TrialRecord) -> str:
+    return f"trial {trial_number(record.number):<5}{scores_text(record.scores)}"
+
+
+def _run_rows(status: StudyStatus) -> list[Row]:
+    pulse = status.pulse
+    if pulse is None:
+        return [Row("Run", "no run has told how it is")]
+    where = f"process {pulse.pid} on {clean_line(pulse.host)}"
+    heard = f"last heard of {duration(status.heard_seconds or 0.0)} ago"
+    texts = {
+        "preparing": f"prepares its first trial; {where}, {heard}",
+        "searching": f"searches; {where}, {heard}",
+        "finished": f"finished its search; {heard}",
+        "interrupted": f"was interrupted; {heard}; the same command goes on",
+        "gone": f"is gone without having finished ({where}, {heard}); the same command goes on",
+    }
+    return [Row("Model", clean_line(pulse.model)), Row("Run", texts[status.run])]
+
+
+def _speed_rows(status: StudyStatus) -> list[Row]:
+    pulse = status.pulse
+    if pulse is None:
+        return []
+    result = []
+    if pulse.seconds_per_trial is not None:
+        result.append(Row("Rate", f"{duration(pulse.seconds_per_trial)} a trial"))
+    if pulse.tokens_per_second is not None:
+        at_once = f"{plural(pulse.candidates, 'trial')} at once, batch size {pulse.batch_size}"
+        result.append(Row("" if result else "Rate", f"{pulse.tokens_per_second:.0f} tokens/s; {at_once}"))
+    times = [] if status.elapsed_seconds is None else [f"{clock(status.elapsed_seconds)} elapsed"]
+    if status.remaining_seconds is not None:
+        times.append(f"{clock(status.remaining_seconds)} left")
+    if times:
+        result.append(Row("Time", ", ".join(times)))
+    result += memory_rows("Memory", pulse.memory)
+    if pulse.out_of_memory:
+        result.append(Row("", f"memory ran out {plural(pulse.out_of_memory, 'time')}"))
+    return result

@@ -1,0 +1,67 @@
+"""Names of files that come from data (model ids, manifests, weight indexes): they never lead out of their folder."""
+
+import os
+import re
+import unicodedata
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from heretic.common.errors import UserError
+
+LONGEST = 120
+"""Bytes of a name; file systems take 255, and suffixes are added."""
+
+# Separators, what Windows forbids, control characters, and marks that reverse the direction of text.
+_FORBIDDEN = re.compile(r'[\x00-\x1f\x7f-\x9f<>:"/\\|?*\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]+')
+_RESERVED = re.compile(
+    r"(con|prn|aux|nul|com[0-9\u00b9\u00b2\u00b3]|lpt[0-9\u00b9\u00b2\u00b3]|conin\$|conout\$)\s*(\..*)?", re.I
+)
+
+
+def expanded(name: str | os.PathLike[str]) -> Path:
+    """The path that a person means, ``~`` replaced; the home folder of an unknown user stays as it is written."""
+    return Path(os.path.expanduser(name))
+
+
+def safe_name(text: str, fallback: str = "model") -> str:
+    """Any text as the name of one file or folder, on every common system.
+
+    Args:
+        text: Where the name comes from.
+        fallback: The name where nothing of the text is left.
+    """
+    name = _FORBIDDEN.sub("-", unicodedata.normalize("NFC", text))
+    name = name.encode()[:LONGEST].decode(errors="ignore")
+    # A leading dot hides a file, a leading minus looks like an option; Windows drops dots and spaces at the end.
+    name = name.lstrip(".- ").rstrip(". -")
+    if not name:
+        return fallback
+    return f"_{name}" if _RESERVED.fullmatch(name) else name
+
+
+def leads_outside(name: str) -> bool:
+    """Whether a relative name from data is absolute, climbs out of its folder, or is no name at all; on any system."""
+    if not name or "\x00" in name:
+        return True
+    windows = PureWindowsPath(name)
+    rooted = bool(windows.drive or windows.root) or PurePosixPath(name).is_absolute()
+    return rooted or ".." in windows.parts or ".." in PurePosixPath(name).parts
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The path of a file in a folder, by a name from data; links are followed to see where they lead.
+
+    Raises:
+        UserError: The name or a link leads out of the folder.
+    """
+    if not leads_outside(name) and _stays_inside(folder, folder / name):
+        return folder / name
+    raise UserError(f"The name {name[:LONGEST]!r} leads out of the folder {folder}; remove it, or get the files again.")
+
+
+def _stays_inside(folder: Path, path: Path) -> bool:
+    try:
+        real = path.resolve()
+        # What is resolved is no link, except, from Python 3.13 on, where links lead to each other for ever.
+        return real.is_relative_to(folder.resolve()) and not real.is_symlink()
+    except (OSError, RuntimeError, ValueError):  # a loop of links (before 3.13), a name that is too long
+        return False

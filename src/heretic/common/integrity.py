@@ -1,0 +1,260 @@
+"""Checksums of a folder's files: written into a manifest, and compared with it before anything in the folder is used.
+
+A manifest proves that files are as they were when it was written. It is no signature: whoever can change the files can
+write another manifest.
+"""
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from threading import Event as Flag
+from typing import Any
+from uuid import uuid4
+
+from heretic.common.errors import UserError
+
+MANIFEST_NAME = "heretic_metadata.json"
+"""A folder's manifest."""
+FORMAT_VERSION = 1
+CHECKSUMS_ONLY = "checksums"
+"""The ``format`` of a manifest that says nothing about an edit."""
+
+SKIPPED_FOLDERS = frozenset({".git", ".cache"})
+"""At the top of a folder: what git and the hub's client keep beside the model."""
+FOREIGN_FILES = frozenset({".gitattributes", ".DS_Store", "Thumbs.db", "desktop.ini"})
+"""Files that the hub or the system adds, and nothing reads; they only count where the manifest lists them."""
+
+_CHUNK_BYTES = 1024**2
+_WORKERS = 4
+"""Hashing lets go of Python's lock, and weight files come in several pieces."""
+_LARGEST_MANIFEST = 64 * 1024**2
+
+Advance = Callable[[int], None]
+"""Is told how many more bytes have been read; from several threads."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """Checksum (SHA-256, hex) and size in bytes of one file."""
+
+    sha256: str
+    size: int
+
+
+class DifferenceKind(str, Enum):
+    """How a folder deviates from its manifest."""
+
+    CHANGED = "changed"
+    MISSING = "missing"
+    EXTRA = "extra"
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One file that is not as the manifest says; the reason where there is more to say than the kind."""
+
+    path: str
+    kind: DifferenceKind
+    reason: str = field(default="", compare=False)
+
+
+def sha256_of_file(path: Path, advance: Advance = lambda _count: None, stop: Flag | None = None) -> str:
+    """SHA-256 (hex) of a file of any size, read in pieces; of its beginning where it is told to stop."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while (chunk := file.read(_CHUNK_BYTES)) and not (stop is not None and stop.is_set()):
+            digest.update(chunk)
+            advance(len(chunk))
+    return digest.hexdigest()
+
+
+def files_of(folder: Path) -> dict[str, Path]:
+    """Every file but the manifest: path relative to the folder, with forward slashes -> path.
+
+    Links to folders count as files and are not followed, so that nothing outside of the folder is walked through.
+
+    Raises:
+        OSError: A folder cannot be listed.
+    """
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    found: dict[str, Path] = {}
+    for parent, folders, names in os.walk(folder, onerror=fail):
+        here = Path(parent)
+        linked = [name for name in folders if (here / name).is_symlink()]
+        skipped = SKIPPED_FOLDERS if here == folder else frozenset()
+        folders[:] = sorted(name for name in folders if name not in linked and name not in skipped)
+        for name in (*names, *linked):
+            found[(here / name).relative_to(folder).as_posix()] = here / name
+    found.pop(MANIFEST_NAME, None)
+    return dict(sorted(found.items()))
+
+
+def checksums(files: Mapping[str, Path], advance: Advance = lambda _count: None) -> dict[str, FileEntry]:
+    """Checksums of files, several at a time.
+
+    Raises:
+        UserError: One is no regular file or cannot be read.
+    """
+    stop = Flag()
+
+    def entry(item: tuple[str, Path]) -> tuple[str, FileEntry]:
+        name, path = item
+        try:
+            status = path.stat()
+            # Opening a pipe would wait for a writer for ever.
+            if not stat.S_ISREG(status.st_mode):
+                raise UserError(f"{path} is no ordinary file, so it has no checksum; move it away.")
+            return name, FileEntry(sha256_of_file(path, advance, stop), status.st_size)
+        except OSError as error:
+            raise UserError(f"{path} cannot be read ({error.strerror}); check the file and its permissions.") from error
+
+    with ThreadPoolExecutor(max_workers=min(_WORKERS, os.cpu_count() or 1)) as pool:
+        try:
+            return dict(pool.map(entry, files.items()))
+        finally:
+            # Ctrl+C or an unreadable file: nobody waits for the rest.
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+
+
+def has_manifest(folder: Path) -> bool:
+    """Whether a folder says what its files are."""
+    return os.path.lexists(folder / MANIFEST_NAME)
+
+
+def read_manifest_file(path: Path) -> dict[str, Any]:
+    """A manifest's JSON, of which only version and files are checked.
+
+    Raises:
+        UserError: It cannot be read or understood.
+    """
+    try:
+        if path.stat().st_size > _LARGEST_MANIFEST:
+            raise ValueError("it is too large")
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if data["manifest_version"] > FORMAT_VERSION:
+            raise ValueError(f"manifest version {data['manifest_version']} is newer than this Heretic knows")
+        for name, entry in data["files"].items():
+            if not (isinstance(entry["sha256"], str) and isinstance(entry["size"], int)):
+                raise ValueError(f"the entry of {name!r} is no checksum")
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); check the file and its permissions.") from error
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise UserError(f"{path} is damaged or too new ({error}); get or save the model again.") from error
+    found: dict[str, Any] = data
+    return found
+
+
+def write_manifest_file(path: Path, manifest: Mapping[str, Any]) -> None:
+    """Write a manifest as a whole: after a crash it is the old one or the new one.
+
+    Raises:
+        UserError: It cannot be written; it is as it was before.
+    """
+    text = json.dumps(manifest, indent=2, ensure_ascii=True) + "\n"
+    unfinished = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
+    try:
+        try:
+            unfinished.write_text(text, encoding="ascii")
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written ({error.strerror}); check the folder and its permissions."
+        ) from error
+
+
+def entries_of(manifest: Mapping[str, Any]) -> dict[str, FileEntry]:
+    """The checksums in what `read_manifest_file` returned."""
+    return {name: FileEntry(entry["sha256"], entry["size"]) for name, entry in manifest["files"].items()}
+
+
+def compare(
+    expected: Mapping[str, FileEntry],
+    present: Mapping[str, Path],
+    advance: Advance = lambda _count: None,
+) -> list[Difference]:
+    """Compare files with their checksums.
+
+    Names in a manifest are only compared with those of files that are there, so a forged one opens nothing elsewhere.
+    Files of another size are not read.
+
+    Returns:
+        Files that changed, are missing or were added, sorted by path; empty where all is well.
+
+    Raises:
+        UserError: A file cannot be read.
+    """
+    differences = [Difference(name, DifferenceKind.MISSING) for name in expected.keys() - present.keys()]
+    differences += [
+        Difference(name, DifferenceKind.EXTRA)
+        for name in present.keys() - expected.keys()
+        if name.rpartition("/")[2] not in FOREIGN_FILES
+    ]
+    same_size = {}
+    for name in expected.keys() & present.keys():
+        reason = _other_kind_or_size(present[name], expected[name])
+        if reason:
+            differences.append(Difference(name, DifferenceKind.CHANGED, reason))
+        else:
+            same_size[name] = present[name]
+    for name, entry in checksums(dict(sorted(same_size.items())), advance).items():
+        if entry != expected[name]:
+            differences.append(Difference(name, DifferenceKind.CHANGED, "another content of the same size"))
+    return sorted(differences, key=lambda difference: difference.path)
+
+
+def _other_kind_or_size(path: Path, entry: FileEntry) -> str:
+    try:
+        status = path.stat()
+    except OSError as error:
+        return f"cannot be opened: {error.strerror}"
+    if not stat.S_ISREG(status.st_mode):
+        return "no ordinary file"
+    return f"{status.st_size} bytes instead of {entry.size}" if status.st_size != entry.size else ""
+
+
+def check_folder(folder: Path, advance: Advance = lambda _count: None) -> list[Difference]:
+    """Compare every file of a folder with its manifest; see `compare`.
+
+    Raises:
+        UserError: The manifest or a file cannot be read.
+    """
+    expected = entries_of(read_manifest_file(folder / MANIFEST_NAME))
+    try:
+        present = files_of(folder)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be listed ({error.strerror}); check its permissions.") from error
+    return compare(expected, present, advance)
+
+
+def named(differences: Iterable[Difference]) -> Iterator[str]:
+    """Differences in words, to stand in a sentence."""
+    for difference in differences:
+        reason = f" ({difference.reason})" if difference.reason else ""
+        yield f"{difference.path!r} is {_WORDS[difference.kind]}{reason}"
+
+
+_WORDS = {
+    DifferenceKind.CHANGED: "changed",
+    DifferenceKind.MISSING: "missing",
+    DifferenceKind.EXTRA: "not listed in it",
+}
+
+
+def has_only_checksums(manifest: Path) -> bool:
+    """Whether a manifest was written for a model that Heretic did not make; False where it cannot be understood."""
+    try:
+        return read_manifest_file(manifest).get("format") == CHECKSUMS_ONLY
+    except UserError:
+        return False

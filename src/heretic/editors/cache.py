@@ -1,0 +1,169 @@
+"""Where unedited weights come back from: a layer-wise cache in memory, or the disk.
+
+Both hold only the tensors that can be edited; everything else of a model never changes.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from heretic.common.errors import CacheMismatchError, OutOfMemoryError
+from heretic.edits.writer import ModelLayout, ResidualWriter
+from heretic.models.access import writer_bias, writer_weight
+from heretic.models.devices import free_memory, is_out_of_memory
+from heretic.models.memory import memory_ran_out
+from heretic.observability.events import WeightsCached, emit
+
+DEVICE_SHARE = 0.25
+"""The cache stays on the device where it takes at most this share of the free memory there."""
+
+
+class PristineSource(Protocol):
+    """Gives unedited tensors back."""
+
+    def tensors(self, model: PreTrainedModel, writers: Iterable[ResidualWriter]) -> Mapping[str, Tensor]:
+        """The unedited weights (and biases) of these writers by tensor name, as stored in the model."""
+
+
+def editable_tensors(model: PreTrainedModel, writer: ResidualWriter) -> dict[str, Tensor]:
+    """The parameters of one writer by their name in the state dict, as they are now (no copy)."""
+    tensors = {writer.tensor_name: writer_weight(model, writer).data}
+    bias = writer_bias(model, writer)
+    if bias is not None and writer.bias is not None:
+        tensors[f"{writer.path}.{writer.bias}"] = bias.data
+    return tensors
+
+
+def check_fit(writer: ResidualWriter, name: str, tensor: Tensor, copy: Tensor | None) -> None:
+    """Compare a tensor of the model with its unedited copy.
+
+    Raises:
+        CacheMismatchError: There is no copy, or it has another shape or dtype.
+    """
+    where = f"layer {writer.layer}, component {writer.component}, tensor {name}"
+    if copy is None:
+        raise CacheMismatchError(f"The weight cache lacks {where}; start the run again to make a new cache.")
+    if copy.shape != tensor.shape or copy.dtype != tensor.dtype:
+        raise CacheMismatchError(
+            f"The weight cache does not fit {where}: cached {tuple(copy.shape)} {copy.dtype}, model "
+            f"{tuple(tensor.shape)} {tensor.dtype}; start the run again to make a new cache."
+        )
+
+
+def _copy(tensor: Tensor, stays: bool) -> Tensor:
+    """A copy where the tensor is, if it `stays` and fits there, else in host memory.
+
+    Raises:
+        OutOfMemoryError: It fits nowhere.
+    """
+    if stays and tensor.device.type != "cpu":
+        try:
+            return tensor.clone()
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        memory_ran_out(tensor.device, "keeping unedited weights on the device")
+    try:
+        return tensor.to("cpu", copy=True)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+    used = memory_ran_out(tensor.device, "keeping unedited weights")
+    raise OutOfMemoryError(
+        f"Memory ran out while unedited weights were copied ({used}); use --cache-weights false, which reads them from "
+        "the disk again instead."
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WeightCache:
+    """Copies of the editable tensors, taken before the first edit.
+
+    Attributes:
+        layout: The layout that the copies belong to.
+        copies: Tensor by name in the state dict.
+    """
+
+    layout: ModelLayout
+    copies: Mapping[str, Tensor]
+
+    @classmethod
+    def capture(cls, model: PreTrainedModel, layout: ModelLayout) -> "WeightCache":
+        """Copy every editable tensor; in host memory where the device lacks room. Emits WeightsCached.
+
+        Raises:
+            OutOfMemoryError: The host lacks room too.
+        """
+        originals: dict[str, Tensor] = {}
+        for writer in layout.writers:
+            originals.update(editable_tensors(model, writer))
+        needed: dict[torch.device, int] = {}
+        for tensor in originals.values():
+            needed[tensor.device] = needed.get(tensor.device, 0) + tensor.nbytes
+        fits = {device: size <= DEVICE_SHARE * free_memory(device) for device, size in needed.items()}
+        copies = {name: _copy(tensor, fits[tensor.device]) for name, tensor in originals.items()}
+        size = sum(needed.values())
+        model_size = sum(parameter.nbytes for parameter in model.parameters())
+        devices = sorted({str(tensor.device) for tensor in copies.values()})
+        emit(WeightsCached(len(copies), size, size / model_size, ", ".join(devices)))
+        return cls(layout, copies)
+
+    def check(self, model: PreTrainedModel, layout: ModelLayout) -> None:
+        """Compare cache and model.
+
+        Raises:
+            CacheMismatchError: Names the layer, component and tensor of the first difference.
+        """
+        if layout.layer_count != self.layout.layer_count:
+            raise CacheMismatchError(
+                f"The weight cache holds {self.layout.layer_count} layers and the model has {layout.layer_count}; "
+                "start the run again so that the cache is made from this model."
+            )
+        for writer in layout.writers:
+            for name, tensor in editable_tensors(model, writer).items():
+                check_fit(writer, name, tensor, self.copies.get(name))
+
+    def tensors(self, model: PreTrainedModel, writers: Iterable[ResidualWriter]) -> Mapping[str, Tensor]:
+        """See PristineSource.
+
+        Raises:
+            CacheMismatchError: A tensor of the model is not in the cache, or has another shape or dtype.
+        """
+        result = {}
+        for writer in writers:
+            for name, tensor in editable_tensors(model, writer).items():
+                check_fit(writer, name, tensor, self.copies.get(name))
+                result[name] = self.copies[name]
+        return result
+
+
+@dataclass(frozen=True, slots=True)
+class DiskSource:
+    """Loads the model again whenever tensors are asked for (`--cache-weights false`).
+
+    Needs host memory for a second copy of the model while it restores.
+
+    Attributes:
+        load: Loads the unedited model into host memory.
+    """
+
+    load: Callable[[], PreTrainedModel]
+
+    def tensors(self, model: PreTrainedModel, writers: Iterable[ResidualWriter]) -> Mapping[str, Tensor]:
+        """See PristineSource.
+
+        Raises:
+            CacheMismatchError: A tensor that was loaded has another shape or dtype than the model's.
+        """
+        fresh = self.load()
+        result: dict[str, Tensor] = {}
+        for writer in writers:
+            loaded = editable_tensors(fresh, writer)
+            for name, tensor in editable_tensors(model, writer).items():
+                check_fit(writer, name, tensor, loaded.get(name))
+            result.update(loaded)
+        return result

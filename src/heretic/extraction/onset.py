@@ -1,0 +1,92 @@
+"""What gradients look at: training prompts, and the tokens that answers showing the behaviour begin with."""
+
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from heretic.passes.runner import ModelRunner
+from heretic.prompts.types import Prompt
+
+BATCHES = 3
+"""At most this many times the wanted number of target prompts are answered to find enough that show the behaviour."""
+FEWEST = 4
+"""Fewer prompts that show the behaviour say too little about it."""
+
+Shows = Callable[[str], bool]
+"""Whether an answer shows the behaviour."""
+TokenRows = tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Onset:
+    """Prompts as token ids, and how the behaviour begins.
+
+    Attributes:
+        good: Prompts on which predictions shall stay what they are.
+        bad: Prompts whose answers by the unedited model show the behaviour, or lack it where it is to be strengthened.
+        tokens: First tokens of these answers, as far as they tell them from other answers; in ascending order.
+    """
+
+    good: TokenRows
+    bad: TokenRows
+    tokens: tuple[int, ...]
+
+
+def find_onset(
+    runner: ModelRunner,
+    good: Sequence[Prompt],
+    bad: Sequence[Prompt],
+    count: int,
+    length: int,
+    shows: Shows,
+    wanted: bool = True,
+) -> Onset | str:
+    """Answer training prompts by the unedited model and see how answers that show the behaviour begin.
+
+    Args:
+        runner: The model.
+        good: Training prompts without the behaviour.
+        bad: Training prompts with it.
+        count: How many of each are wanted.
+        length: Tokens of an answer that are looked at.
+        shows: The judgement.
+        wanted: Whether bad prompts are kept whose answers show the behaviour (to remove it), or those whose answers do
+            not (to strengthen it).
+
+    Returns:
+        The onset, or in words why there is none to be found.
+    """
+    good, bad = _shuffled(good)[:count], _shuffled(bad)
+    shown: Counter[int] = Counter()
+    others: Counter[int] = Counter(response.tokens[0] for response in runner.generate(good, 1))
+    kept: list[Prompt] = []
+    enough = min(FEWEST, count)
+    for start in range(0, min(BATCHES * count, len(bad)), count):
+        prompts = bad[start : start + count]
+        for prompt, response in zip(prompts, runner.generate(prompts, length), strict=True):
+            showing = shows(response.text)
+            (shown if showing else others)[response.tokens[0]] += 1
+            if showing is wanted:
+                kept.append(prompt)
+        if len(kept) >= count and shown.total() >= enough:
+            break
+    if shown.total() < enough:
+        return f"only {shown.total()} answers to the bad prompts show the behaviour"
+    if len(kept) < enough:
+        return f"all answers to the bad prompts but {len(kept)} show the behaviour"
+    tokens = sorted(
+        token for token, times in shown.items() if times / shown.total() > others[token] / max(others.total(), 1)
+    )
+    if not tokens:
+        return "answers that show the behaviour begin like all others"
+    return Onset(_encoded(runner, good), _encoded(runner, kept[:count]), tuple(tokens))
+
+
+def _encoded(runner: ModelRunner, prompts: Sequence[Prompt]) -> TokenRows:
+    return tuple(tuple(runner.encode(prompt)) for prompt in prompts)
+
+
+def _shuffled(prompts: Sequence[Prompt]) -> list[Prompt]:
+    """Always the same order: files are often sorted by topic."""
+    return random.Random(0).sample(list(prompts), len(prompts))

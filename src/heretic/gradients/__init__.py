@@ -1,1 +1,0 @@
-"""Losses of a behaviour and their gradients in an edit: prompts and onset, passes, number format."""

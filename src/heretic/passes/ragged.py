@@ -1,0 +1,344 @@
+"""Cached forward passes over rows of different length: shared prefix, no left padding, logits only where asked for.
+
+What `ModelRunner` does in the ordinary way, for the models whose attention caches can be read and masked freely. A row
+holds its tokens in columns of the cache; columns that are padding, or tokens that were taken back, are masked out, so
+rows never have to be realigned.
+"""
+
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+from heretic.common.errors import ModelError
+from heretic.edits.writer import ModelLayout
+from heretic.models.last_layer import position_wise_parts, read_index, reading_only
+from heretic.models.loaded import LoadedModel
+from heretic.models.memory import USAGE
+from heretic.passes.kept_layers import KeptLayers, skipping
+from heretic.passes.packed import PackedLinears
+
+KeyValues = tuple[tuple[Tensor, Tensor], ...]
+"""Keys and values of every layer, each [B, heads, C, d]."""
+_RULES = (
+    "bad_words_ids",
+    "begin_suppress_tokens",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "exponential_decay_length_penalty",
+    "sequence_bias",
+    "guidance_scale",
+    "watermarking_config",
+)
+"""What a generation configuration may say of answers that only transformers' own generation heeds."""
+
+
+def ragged_obstacle(loaded: LoadedModel) -> str | None:
+    """Why a model's passes have to be the ordinary ones, or None where rows of different length can share a cache."""
+    model = loaded.model
+    parameters = inspect.signature(model.forward).parameters
+    if loaded.processor is not None:
+        return "it computes token positions of its own, as vision-language models do"
+    if not {"position_ids", "past_key_values", "attention_mask"} <= parameters.keys():
+        return "its forward takes no token positions or no cache"
+    if output_embeddings(model) is None:
+        return "its output embeddings are no module of their own"
+    if getattr(model, "_is_stateful", False):
+        return "it carries a recurrent state"
+    if model.config._attn_implementation not in ("sdpa", "eager"):
+        return f"its attention implementation {model.config._attn_implementation} reads no freely masked cache"
+    rules = {name: getattr(model.generation_config, name, None) for name in _RULES}
+    # A guidance of 1 is none.
+    found = [name for name, value in rules.items() if value is not None and (name, value) != ("guidance_scale", 1)]
+    if found:
+        return f"its generation configuration sets {found[0]}"
+    kinds = {type(layer) for layer in DynamicCache(config=model.config).layers}
+    others = sorted(kind.__name__ for kind in kinds - {DynamicLayer, DynamicSlidingWindowLayer})
+    if others:
+        return f"its cache has layers of another kind ({', '.join(others)})"
+    return None
+
+
+def output_embeddings(model: Any) -> nn.Module | None:
+    """The module that turns the last residual into logits."""
+    head: nn.Module | None = model.get_output_embeddings()
+    return head
+
+
+def column_limit(model: PreTrainedModel) -> int | None:
+    """Columns up to which every layer attends to everything, or None where there is no such limit."""
+    layers = DynamicCache(config=model.config).layers
+    windows = [layer.sliding_window for layer in layers if isinstance(layer, DynamicSlidingWindowLayer)]
+    return min(windows, default=None)
+
+
+class RaggedForward:
+    """Cached passes of one model.
+
+    On a CPU they multiply by ordered copies of the weights, so these have to be unedited whenever they run.
+    """
+
+    def __init__(
+        self, loaded: LoadedModel, layout: ModelLayout, packed: PackedLinears | None = None, gradients: bool = False
+    ) -> None:
+        """Look at a model.
+
+        Args:
+            loaded: The model.
+            layout: Where its layers are.
+            packed: Ordered copies of its weights, or None to do without.
+            gradients: Whether gradients may flow through its passes.
+        """
+        self._packed = packed
+        self.gradients = gradients
+        self.loaded = loaded
+        self.layers = [loaded.model.get_submodule(path) for path in layout.layer_paths]
+        head = output_embeddings(loaded.model)
+        if head is None:
+            raise ModelError("This model's output embeddings are no module of their own; use --engine inplace.")
+        self._head = head
+        self._last_parts = position_wise_parts(loaded.model, layout)
+        self._pad = loaded.tokenizer.pad_token_id or 0
+
+    def prefix(self, tokens: Sequence[int], rows: int) -> KeyValues:
+        """Keys and values of the same tokens for every candidate.
+
+        Args:
+            tokens: P token ids; may be none.
+            rows: K.
+
+        Returns:
+            One pair [K, heads, P, d] a layer; none for no tokens.
+        """
+        if not tokens:
+            return ()
+        with torch.inference_mode(not self.gradients):
+            state = RaggedState(self, (), [0] * rows)
+            state.feed([list(tokens)] * rows, [()] * rows)
+            return state.key_values()
+
+    def start(self, prefix: KeyValues, groups: Sequence[int]) -> "RaggedState":
+        """Rows behind a prefix.
+
+        Args:
+            prefix: From `prefix`.
+            groups: [B] index into the prefix's rows for each row.
+        """
+        return RaggedState(self, prefix, groups)
+
+    def run(
+        self,
+        arguments: dict[str, Any],
+        wanted: Sequence[Sequence[int]] | None,
+        kept: tuple[KeptLayers, Sequence[int], int] | None,
+    ) -> Tensor:
+        """One pass; logits [N, V] of the wanted positions of each row, or of all."""
+        with ExitStack() as stack:
+            if self._packed is not None:
+                stack.enter_context(self._packed.active())
+            if wanted is not None:
+                ids = arguments["input_ids"]
+                length = ids.shape[1]
+                # Something has to go through the output embeddings; one position costs least.
+                flat = [row * length + position for row, own in enumerate(wanted) for position in own] or [0]
+                stack.enter_context(_gathering(self._head, torch.tensor(flat, device=ids.device)))
+                stack.enter_context(reading_only(self._last_parts, read_index(wanted, length), length))
+            stack.enter_context(skipping(self.layers, kept))
+            logits: Tensor = self.loaded.model(**arguments, use_cache=True).logits
+        return logits.reshape(-1, logits.shape[-1])
+
+    def pad(self, tokens: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        """Right-padded ids and mask, [B, T] each."""
+        length = max(map(len, tokens))
+        ids = [[*row, *[self._pad] * (length - len(row))] for row in tokens]
+        mask = [[1] * len(row) + [0] * (length - len(row)) for row in tokens]
+        device = self.loaded.device
+        return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
+
+
+class RaggedState:
+    """Rows in the middle of being read: their cache, which of its columns count, and their lengths."""
+
+    def __init__(self, forward: RaggedForward, prefix: KeyValues, groups: Sequence[int]) -> None:
+        self._forward = forward
+        device = forward.loaded.device
+        index = torch.tensor(list(groups), dtype=torch.long, device=device)
+        self.cache = _DeviceCache()
+        for layer, (keys, values) in enumerate(prefix):
+            own = index.to(keys.device)
+            self.cache.update(keys.index_select(0, own), values.index_select(0, own), layer)
+        columns = prefix[0][0].shape[-2] if prefix else 0
+        self._mask = torch.ones(len(index), columns, dtype=torch.long, device=device)
+        self._lengths = torch.full((len(index),), columns, device=device)
+        self._fed = 0
+
+    def feed(
+        self,
+        tokens: Sequence[Sequence[int]],
+        wanted: Sequence[Sequence[int]],
+        kept: tuple[KeptLayers, Sequence[int], int] | None = None,
+    ) -> Tensor:
+        """Read further tokens.
+
+        Args:
+            tokens: For each row at least one token.
+            wanted: For each row the positions in its tokens whose next-token logits are asked for.
+            kept: Inputs of lower layers that need not be computed again: the store, each row's index there, and the
+                first layer that has to run.
+
+        Returns:
+            Logits [N, V] of all wanted positions, row by row; meaningless where none is wanted.
+        """
+        with torch.inference_mode(not self._forward.gradients):
+            return self._feed(tokens, wanted, kept)
+
+    def _feed(
+        self,
+        tokens: Sequence[Sequence[int]],
+        wanted: Sequence[Sequence[int]],
+        kept: tuple[KeptLayers, Sequence[int], int] | None,
+    ) -> Tensor:
+        USAGE.tokens += sum(map(len, tokens))
+        ids, mask = self._forward.pad(tokens)
+        length = ids.shape[1]
+        steps = torch.arange(length, device=ids.device)
+        fed = mask.sum(-1)
+        # Padding takes its row's last position: it must not run past what learned position embeddings hold.
+        positions = self._lengths[:, None] + torch.minimum(steps, fed[:, None] - 1)
+        self._mask = torch.cat([self._mask, mask], dim=1)
+        arguments = {
+            "input_ids": ids,
+            "attention_mask": self._mask,
+            "position_ids": positions,
+            "past_key_values": self.cache,
+        }
+        logits = self._forward.run(arguments, wanted, kept)
+        if kept is not None:
+            store, rows, first = kept
+            store.fill_cache(self.cache, rows, first, length)
+        self._lengths = self._lengths + fed
+        self._fed = length
+        return logits
+
+    @torch.inference_mode()
+    def step(self, tokens: Tensor) -> Tensor:
+        """Read one further token a row without waiting for the device.
+
+        Args:
+            tokens: [B].
+
+        Returns:
+            Logits [B, V].
+        """
+        USAGE.tokens += len(tokens)
+        self._mask = torch.cat([self._mask, self._mask.new_ones(len(tokens), 1)], dim=1)
+        arguments = {
+            # Where the model is spread over devices, logits come from another one.
+            "input_ids": tokens.to(self._mask.device)[:, None],
+            "attention_mask": self._mask,
+            "position_ids": self._lengths[:, None],
+            "past_key_values": self.cache,
+        }
+        logits = self._forward.run(arguments, None, None)
+        self._lengths = self._lengths + 1
+        self._fed = 1
+        return logits
+
+    def accept(self, counts: Sequence[int]) -> None:
+        """Let only the first tokens of the last `feed` count, row by row, and forget the others.
+
+        Args:
+            counts: [B] tokens that stay.
+        """
+        columns = torch.arange(self._fed, device=self._mask.device)
+        window = self._mask[:, -self._fed :]
+        accepted = window * (columns < torch.tensor(list(counts), device=self._mask.device)[:, None])
+        self._lengths = self._lengths - (window - accepted).sum(-1)
+        self._mask = torch.cat([self._mask[:, : -self._fed], accepted], dim=1)
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Keep only these rows, in this order."""
+        index = torch.tensor(list(rows), device=self._mask.device)
+        layers: list[Any] = self.cache.layers
+        for layer in layers:  # each on the device of its part of the model
+            layer.batch_select_indices(index.to(layer.keys.device))
+        self._mask, self._lengths = self._mask[index], self._lengths[index]
+
+    def key_values(self) -> KeyValues:
+        """What the cache holds."""
+        layers: list[Any] = self.cache.layers
+        return tuple((layer.keys, layer.values) for layer in layers)
+
+    @classmethod
+    def joined(cls, states: Sequence["RaggedState"]) -> "RaggedState":
+        """All rows of several states of one model, to be read further together."""
+        if len(states) == 1:
+            return states[0]
+        columns = max(state._mask.shape[1] for state in states)
+        missing = [columns - state._mask.shape[1] for state in states]
+        result = cls(states[0]._forward, (), ())
+        for layer, parts in enumerate(zip(*(state.key_values() for state in states), strict=True)):
+            keys, values = (
+                torch.cat([nn.functional.pad(part, (0, 0, 0, pad)) for part, pad in zip(side, missing, strict=True)])
+                for side in zip(*parts, strict=True)
+            )
+            result.cache.update(keys, values, layer)
+        masks = [nn.functional.pad(state._mask, (0, pad)) for state, pad in zip(states, missing, strict=True)]
+        result._mask = torch.cat(masks)
+        result._lengths = torch.cat([state._lengths for state in states])
+        return result
+
+
+class _DeviceCache(DynamicCache):
+    """A cache for whose sake transformers does not look into the mask: that would wait for the device every step."""
+
+    @property
+    def is_compileable(self) -> bool:
+        """What transformers asks before it does."""
+        return True
+
+
+@contextmanager
+def _gathering(head: nn.Module, wanted: Tensor) -> Iterator[None]:
+    """Let the output embeddings see only the wanted positions: [B, T, D] becomes [1, N, D]."""
+
+    def gather(_module: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        hidden_states = arguments[0]
+        own = wanted.to(hidden_states.device)
+        return (hidden_states.reshape(-1, hidden_states.shape[-1])[own][None], *arguments[1:])
+
+    handle = head.register_forward_pre_hook(gather)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@dataclass(frozen=True, slots=True)
+class SharedPrefix:
+    """Token rows split into what all begin with and the rest of each."""
+
+    tokens: tuple[int, ...]
+    rests: tuple[tuple[int, ...], ...]
+
+
+def split_shared_prefix(rows: Sequence[Sequence[int]], tokens: Sequence[int]) -> SharedPrefix:
+    """Split rows behind what all of them begin with.
+
+    Args:
+        rows: Token ids of each row.
+        tokens: A longest prefix to share, e.g. that of another job.
+
+    Returns:
+        The shared tokens, at least one token short of the shortest row, so that every row keeps something to read.
+    """
+    length = min([len(tokens), *(len(row) - 1 for row in rows)])
+    while any(tuple(row[:length]) != tuple(tokens[:length]) for row in rows):
+        length -= 1
+    return SharedPrefix(tuple(tokens[:length]), tuple(tuple(row[length:]) for row in rows))

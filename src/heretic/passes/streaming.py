@@ -1,0 +1,116 @@
+"""One answer of a model, piece by piece as it is generated, for the chats in the terminal and the browser."""
+
+import threading
+from collections.abc import Callable, Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    StoppingCriteria,
+    StoppingCriteriaList,
+    TextIteratorStreamer,
+)
+
+from heretic.common.errors import OutOfMemoryError, PromptError
+
+
+class _StopWhenSet(StoppingCriteria):
+    """Ends a generation after the present token once its reader has left."""
+
+    def __init__(self, event: threading.Event) -> None:
+        self._event = event
+
+    def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: Any) -> Tensor:
+        return torch.full((input_ids.shape[0],), self._event.is_set(), dtype=torch.bool, device=input_ids.device)
+
+
+def stream_answer(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    text: str,
+    max_new_tokens: int,
+    add_special_tokens: bool,
+) -> Generator[str, None, None]:
+    """Generate an answer in a thread of its own and yield its text as it comes, special tokens left out.
+
+    The generation ends with the model's end token, after `max_new_tokens`, where the model's positions are used up,
+    or after the present token once the generator is closed; closing waits for that. Sampling is as the model's
+    generation configuration says.
+
+    Args:
+        model: Causal language model.
+        tokenizer: Its tokenizer.
+        text: The whole conversation, after the chat template where there is one.
+        max_new_tokens: At most this many tokens.
+        add_special_tokens: Whether the tokenizer adds its start token; False after a chat template, which has it.
+
+    Yields:
+        Pieces of the answer, mostly whole words.
+
+    Raises:
+        PromptError: The conversation is empty or leaves no position for an answer.
+        OutOfMemoryError: The device ran out of memory.
+        Exception: Whatever else the generating thread raised, unchanged.
+    """
+    encoded = tokenizer(
+        text, return_tensors="pt", add_special_tokens=add_special_tokens, return_token_type_ids=False
+    ).to(model.get_input_embeddings().weight.device)
+    room = _room(model, int(encoded["input_ids"].shape[1]))
+    streamer = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)  # type: ignore[no-untyped-call, unused-ignore]  # untyped in some releases
+    stop = threading.Event()
+
+    def generate() -> None:
+        model.generate(  # type: ignore[operator, unused-ignore]  # transformers mixes it in dynamically
+            **encoded,
+            streamer=streamer,
+            max_new_tokens=max_new_tokens if room is None else min(max_new_tokens, room),
+            num_beams=1,
+            stopping_criteria=StoppingCriteriaList([_StopWhenSet(stop)]),
+        )
+
+    try:
+        yield from _read(generate, streamer, stop)
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemoryError(
+            "The device ran out of memory during an answer; a shorter conversation needs less."
+        ) from error
+
+
+def _room(model: PreTrainedModel, used: int) -> int | None:
+    """How many tokens fit behind the `used` ones; None where the configuration names no limit."""
+    if used == 0:
+        raise PromptError("There is nothing to answer: the conversation has no tokens.")
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if not isinstance(limit, int) or limit <= 0:
+        return None
+    if used >= limit:
+        raise PromptError(
+            f"The conversation has {used} tokens and the model holds {limit}: start a new one with less text."
+        )
+    return limit - used
+
+
+def _read(
+    generate: Callable[[], None], streamer: TextIteratorStreamer, stop: threading.Event
+) -> Generator[str, None, None]:
+    pieces = streamer.text_queue
+
+    def end(future: Future[None]) -> None:
+        # A generation that fails never reaches the streamer's own end mark, and its reader would wait for ever.
+        pieces.put(None)
+
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="answer") as executor:
+        future = executor.submit(generate)
+        future.add_done_callback(end)
+        try:
+            while (piece := pieces.get()) is not None:
+                if piece:
+                    yield piece
+        finally:
+            stop.set()
+    # Passes on what the generating thread raised.
+    future.result()

@@ -1,0 +1,113 @@
+"""Forward passes that gradients flow through: what all prompts begin with is read, and gone back through, once."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from heretic.passes.divergence import kl_divergence
+from heretic.passes.ragged import KeyValues, RaggedForward, column_limit, ragged_obstacle, split_shared_prefix
+from heretic.passes.runner import ModelRunner
+
+AGREEMENT = 0.02
+"""Nats by which passes with a shared beginning may differ from ordinary ones: rounding in bfloat16 stays far below."""
+
+Rows = Sequence[Sequence[int]]
+Predict = Callable[[Rows], Tensor]
+"""From token ids of B prompts to logits [B, V] of the first response token."""
+
+
+class Passes(Protocol):
+    """How predictions are made."""
+
+    @property
+    def shared_tokens(self) -> int:
+        """Tokens that are read once for all rows of a step."""
+
+    def step(self) -> AbstractContextManager[Predict]:
+        """Passes with one set of edits; a gradient is complete when the with-block has been left."""
+
+
+class OrdinaryPasses:
+    """Rows of equal length together, each read from its beginning: for every model.
+
+    Never padded: what some models compute for padding is not finite, which is harmless until gradients flow back.
+    """
+
+    shared_tokens = 0
+
+    def __init__(self, runner: ModelRunner) -> None:
+        self._runner = runner
+
+    @contextmanager
+    def step(self) -> Iterator[Predict]:
+        """See Passes."""
+        yield self._predict
+
+    def _predict(self, rows: Rows) -> Tensor:
+        lengths = sorted({len(row) for row in rows})
+        groups = [[place for place, row in enumerate(rows) if len(row) == length] for length in lengths]
+        logits = torch.cat([self._runner.first_token_logits([rows[place] for place in group]) for group in groups])
+        order = torch.tensor([place for group in groups for place in group], device=logits.device)
+        return logits[order.argsort()]
+
+
+class SharedPasses:
+    """Rows behind a shared beginning.
+
+    Its keys and values stand between two graphs: the rows' backward passes collect their gradients, and one pass
+    through the beginning takes these to the strengths when all rows are done.
+    """
+
+    def __init__(self, runner: ModelRunner, tokens: Sequence[int]) -> None:
+        self._forward = RaggedForward(runner.loaded, runner.layout, gradients=True)
+        self._tokens = tuple(tokens)
+
+    @property
+    def shared_tokens(self) -> int:
+        """See Passes."""
+        return len(self._tokens)
+
+    @contextmanager
+    def step(self) -> Iterator[Predict]:
+        """See Passes."""
+        prefix = self._forward.prefix(self._tokens, 1)
+        cut: KeyValues = tuple((_cut(keys), _cut(values)) for keys, values in prefix)
+
+        def predict(rows: Rows) -> Tensor:
+            rests = [row[len(self._tokens) :] for row in rows]
+            state = self._forward.start(cut, [0] * len(rows))
+            return state.feed(rests, [(len(rest) - 1,) for rest in rests])
+
+        yield predict
+        pairs = [
+            (tensor, leaf.grad)
+            for whole, leaves in zip(prefix, cut, strict=True)
+            for tensor, leaf in zip(whole, leaves, strict=True)
+            if leaf.grad is not None
+        ]
+        if pairs:
+            tensors, gradients = zip(*pairs, strict=True)
+            torch.autograd.backward(tensors, gradients)
+
+
+def _cut(tensor: Tensor) -> Tensor:
+    """The same values as a leaf, which collects a gradient where the tensor passes one on."""
+    return tensor.detach().requires_grad_(tensor.requires_grad)
+
+
+def make_passes(runner: ModelRunner, rows: Rows) -> Passes:
+    """Shared passes where a model can be read that way and gives the same predictions, else ordinary ones."""
+    ordinary = OrdinaryPasses(runner)
+    if ragged_obstacle(runner.loaded) is not None:
+        return ordinary
+    limit = column_limit(runner.loaded.model)
+    if limit is not None and max(map(len, rows)) > limit:
+        return ordinary
+    shared = SharedPasses(runner, split_shared_prefix(rows, rows[0]).tokens)
+    compared = [min(rows, key=len), max(rows, key=len)]
+    with torch.no_grad(), shared.step() as predict, ordinary.step() as reference:
+        difference = kl_divergence(reference(compared), predict(compared)).mean()
+    return shared if bool(difference < AGREEMENT) else ordinary

@@ -1,0 +1,1 @@
+"""What was planned and measured, as plain frozen values: scores, plans, trials, the front, the gate, tables."""

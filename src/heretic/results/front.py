@@ -1,0 +1,71 @@
+"""The Pareto front and the automatic choice on it: pure functions of trial records."""
+
+import math
+from collections.abc import Sequence
+
+from heretic.common.errors import SelectionError
+from heretic.results.trial import TrialRecord, TrialState
+
+
+def dominates(first: Sequence[float], second: Sequence[float]) -> bool:
+    """Whether the first is nowhere worse and somewhere better; lower is better."""
+    return all(a <= b for a, b in zip(first, second, strict=True)) and tuple(first) != tuple(second)
+
+
+def pareto_front(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Complete trials that no other dominates, sorted by value (behaviour first); of equal ones the earliest."""
+    complete = [record for record in records if record.state is TrialState.COMPLETE]
+    front: dict[tuple[float, ...], TrialRecord] = {}
+    for record in sorted(complete, key=lambda record: record.number):
+        if not any(dominates(other.values, record.values) for other in complete):
+            front.setdefault(record.values, record)
+    return sorted(front.values(), key=lambda record: record.values)
+
+
+def knee(records: Sequence[TrialRecord]) -> TrialRecord:
+    """The automatic choice: the point of the front nearest to "goal reached, no divergence".
+
+    Distance is Euclidean with every behaviour as a share of the unedited model's and KL in nats, so one nat of
+    divergence weighs as much as all of a behaviour. The scales are fixed: a far-off trial at one end of the front does
+    not move the choice.
+
+    Raises:
+        SelectionError: No trial is complete.
+    """
+    front = pareto_front(records)
+    if not front:
+        raise SelectionError("No trial was finished, so there is nothing to choose; run more trials (--n-trials).")
+
+    def distance(record: TrialRecord) -> float:
+        return math.hypot(*(behavior.share for behavior in record.behaviors), record.kl.value)
+
+    return min(front, key=distance)
+
+
+def least(records: Sequence[TrialRecord]) -> TrialRecord:
+    """The trial with the least of all behaviours, then the lowest KL; shares of several behaviours add up.
+
+    Raises:
+        ValueError: There are no records.
+    """
+    return min(records, key=lambda record: (sum(own.share for own in record.behaviors), record.kl.value))
+
+
+def hypervolume(points: Sequence[tuple[float, float]], baseline: float, divergence_limit: float = 0.5) -> float:
+    """How good a set of results is: the share of a box that its front dominates.
+
+    Args:
+        points: (refusals, KL in nats) of each trial.
+        baseline: Refusals of the unedited model: the box's far end.
+        divergence_limit: The other far end, in nats.
+
+    Returns:
+        0 (nothing inside the box) to 1 (no refusals without any divergence).
+    """
+    volume, divergence_before = 0.0, divergence_limit
+    for refusals, divergence in sorted(points):
+        if divergence < divergence_before and refusals < baseline:
+            volume += (baseline - refusals) / baseline * (divergence_before - divergence) / divergence_limit
+            # Further points of the front have more refusals and less divergence.
+            divergence_before = divergence
+    return volume

@@ -1,0 +1,138 @@
+"""What the confirmation on held-out prompts found: frozen values, for events, manifest, card and report."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from heretic.results.score import Score
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A measured number with its 95 % interval; answers where they are counted, else a mean amount."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class AtLength:
+    """A behaviour in answers cut after so many tokens, of the unedited and of the edited model."""
+
+    tokens: int
+    base: Estimate
+    edited: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What else is true of one model's answers.
+
+    Attributes:
+        words: Mean number of words.
+        cut: Answers that were not over after the most tokens.
+        empty: Answers without a word.
+        looping: Answers that end in repetitions.
+        other_script: Answers in another script than the unedited model's.
+        perplexity: Of the unedited model reading them.
+        refusing: Answers that refuse, by the lenient patterns: an edit of another behaviour may bring them along. None
+            in folders of earlier versions.
+    """
+
+    words: float
+    cut: int
+    empty: int
+    looping: int
+    other_script: int
+    perplexity: float
+    refusing: int | None = None
+
+    @property
+    def degenerate(self) -> int:
+        """Empty, looping or in another script."""
+        return self.empty + self.looping + self.other_script
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOutBehavior:
+    """One behaviour on its held-out prompts.
+
+    Attributes:
+        behavior: Its pack's name.
+        name: What was measured, see Score.
+        unit: See Score.
+        n: Number of prompts.
+        at: By length of the answers, shortest first.
+        base: The unedited model's answers.
+        edited: The edited model's.
+    """
+
+    behavior: str
+    name: str
+    unit: str
+    n: int
+    at: tuple[AtLength, ...]
+    base: Answers
+    edited: Answers
+    change: Estimate | None = None
+
+    @property
+    def label(self) -> str:
+        """What was measured, as people read it."""
+        return self.name.replace("_", " ")
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One held-out prompt with both models' answers. Kept out of manifests: prompts may be nobody else's business."""
+
+    behavior: str
+    prompt: str
+    base: str
+    edited: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """The confirmation of one trial.
+
+    Attributes:
+        tokens: Most tokens of an answer.
+        behaviors: In the order of the run.
+        kl: KL scores on held-out prompts without the behaviour: of the first token, and over the answers.
+        used_before: How many of the prompts the directions or the search had seen, so that they confirm nothing.
+    """
+
+    tokens: int
+    behaviors: tuple[HeldOutBehavior, ...]
+    kl: tuple[Score, ...]
+    used_before: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {
+            "tokens": self.tokens,
+            "behaviors": [asdict(behavior) for behavior in self.behaviors],
+            "kl": [score.to_json() for score in self.kl],
+            "used_before": self.used_before,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "HeldOut":
+        """The inverse of `to_json`."""
+        behaviors = tuple(
+            HeldOutBehavior(
+                own["behavior"],
+                own["name"],
+                own["unit"],
+                own["n"],
+                tuple(AtLength(at["tokens"], Estimate(**at["base"]), Estimate(**at["edited"])) for at in own["at"]),
+                Answers(**own["base"]),
+                Answers(**own["edited"]),
+                None if own.get("change") is None else Estimate(**own["change"]),
+            )
+            for own in data["behaviors"]
+        )
+        kl = tuple(Score.from_json(score) for score in data["kl"])
+        return cls(data["tokens"], behaviors, kl, data.get("used_before", 0))

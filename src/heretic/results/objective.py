@@ -1,0 +1,58 @@
+"""What a study minimises: behaviours and divergence as numbers of their own, or one number made of them. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from heretic.results.score import Score
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """Each behaviour and KL, or their weighted sum.
+
+    The sum is ``sum of value / scale of every behaviour + kl_weight * KL`` with KL in nats: shares of what the unedited
+    model shows, so that with weight 1 one nat of divergence weighs as much as all of a behaviour, as in `pareto.knee`.
+
+    Attributes:
+        kl_weight: Weight of a nat in the sum; None keeps the numbers apart.
+        prunes: Whether trials are stopped once their sum is bound to be worse than the best one's.
+        behaviors: How many behaviours are measured.
+    """
+
+    kl_weight: float | None = None
+    prunes: bool = False
+    behaviors: int = 1
+
+    @property
+    def count(self) -> int:
+        """How many numbers are minimised."""
+        return self.behaviors + 1 if self.kl_weight is None else 1
+
+    def values(self, scores: Sequence[Score]) -> list[float]:
+        """What is told of a trial's scores (behaviours, KL); lower is better."""
+        values = [score.value for score in scores]
+        if self.kl_weight is None:
+            return values
+        return [weighted_sum(values, [score.scale for score in scores[:-1]], self.kl_weight)]
+
+    def identity(self) -> str:
+        """Text that differs whenever studies may not be continued with each other's trials."""
+        if self.kl_weight is not None:
+            return f"one number, a nat weighs {self.kl_weight}"
+        return "two numbers" if self.behaviors == 1 else f"{self.count} numbers"
+
+
+def weighted_sum(values: Sequence[float], scales: Sequence[float], kl_weight: float) -> float:
+    """The one number of (behaviours, KL), see Objective.
+
+    Args:
+        values: The behaviours' and KL's.
+        scales: What each behaviour is a share of.
+        kl_weight: Weight of a nat.
+    """
+    *behaviors, kl = values
+    return sum(value / scale for value, scale in zip(behaviors, scales, strict=True)) + kl_weight * kl
+
+
+BOTH_NUMBERS = Objective()
+"""The default: behaviour and divergence apart."""

@@ -1,0 +1,51 @@
+"""`--evaluate-model Y`: score an already edited model Y against the model X that it was made from."""
+
+import time
+
+from heretic.common.errors import ModelError, TrialFailed
+from heretic.config import Settings
+from heretic.models.layout import find_layout
+from heretic.models.loader import load_model, open_checkpoint
+from heretic.observability.events import BaselineMeasured, ModelCompared, emit
+from heretic.passes.runner import ModelRunner
+from heretic.prompts.sets import load_prompts
+from heretic.results.score import Scores
+from heretic.run.measuring import check_behaviors, load_readers, make_evaluators
+from heretic.run.workbench import load_runner
+
+
+def compare(settings: Settings, name: str) -> Scores:
+    """Behaviours and KL of the model `name`, with `settings.model` as the base; emits ModelCompared.
+
+    Both models are in memory while this runs.
+
+    Raises:
+        ModelError: The two models do not share a vocabulary, or the edited one's logits are not finite.
+        UserError: The edited model's files are not those of its manifest.
+    """
+    prompts = load_prompts(settings)
+    check_behaviors(settings, prompts)
+    # Before the base is loaded and measured, so that an edited model that cannot be used is said at once.
+    checkpoint = open_checkpoint(name, settings)
+    readers = load_readers(settings, prompts)
+    base = load_runner(settings, settings.model or "", prompts)
+    if checkpoint.tokenizer.get_vocab() != base.loaded.tokenizer.get_vocab():
+        raise ModelError(
+            f"{name} and {settings.model} have different vocabularies, so their predictions cannot be compared; name "
+            "the model that it was made from with --model."
+        )
+    started = time.perf_counter()
+    behaviors, kl = make_evaluators(settings, base, prompts, readers)
+    kl.remember()
+    seconds = time.perf_counter() - started
+    emit(BaselineMeasured(tuple(own.baseline for own in behaviors), kl.baseline.n, seconds))
+    loaded = load_model(name, settings, checkpoint)
+    edited = ModelRunner(loaded, find_layout(loaded.model), base.formatter, base.calibration)
+    for own in (*behaviors, kl):
+        own.runner = edited
+    try:
+        scores = (*(own.score() for own in behaviors), kl.score())
+    except TrialFailed as error:
+        raise ModelError(f"{name} cannot be compared because {error}; try --dtypes float32.") from error
+    emit(ModelCompared(name, settings.model or "", scores))
+    return scores

@@ -1,0 +1,238 @@
+"""Where a run's directions come from and go to: found on the prompts, or loaded from files; saved where asked for."""
+
+import json
+import time
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from heretic.common.errors import UserError
+from heretic.common.file_names import expanded
+from heretic.config import Settings
+from heretic.config.sections import DirectionSection
+from heretic.directions.addition import added
+from heretic.directions.comparison import shape_text
+from heretic.directions.files import (
+    DirectionFile,
+    content_hash,
+    created_now,
+    read_direction_file,
+    summed,
+    write_direction_file,
+)
+from heretic.directions.projections import Projections, projected_lengths
+from heretic.directions.types import DirectionSet
+from heretic.export.direction_file import check_directions_file
+from heretic.extraction.extract import COMPARED_TEXTS
+from heretic.extraction.find import Found, KnownRefinement, find_directions, nothing_known
+from heretic.models.fingerprint import parameter_fingerprint
+from heretic.models.loaded import LoadedModel
+from heretic.observability.events import DirectionsFound, DirectionsSaved, Warned, emit
+from heretic.passes.calibration import backing_off
+from heretic.passes.runner import ModelRunner
+from heretic.prompts.sets import PromptSets
+from heretic.prompts.types import PromptSet
+
+_NOT_OPTIONS = ("extractor", "save_directions", "load_directions", "load_directions_weights")
+
+
+def obtain_all_directions(
+    settings: Settings, runner: ModelRunner, prompts: PromptSets, known: KnownRefinement = nothing_known
+) -> Found:
+    """The directions of every behaviour; those of a later one lose what lies in the span of earlier ones.
+
+    Args:
+        settings: The run's.
+        runner: The unedited model.
+        prompts: The run's behaviours.
+        known: See `find_directions`.
+
+    Raises:
+        UserError: A file cannot be used, or two behaviours have the same directions.
+    """
+    fingerprint = parameter_fingerprint(runner.loaded.model)
+    if len(prompts.behaviors) == 1:
+        return obtain_directions(settings, runner, prompts.bad, prompts.good, fingerprint, known)
+    found = [
+        find_directions(settings, runner, behavior.bad, behavior.good).directions for behavior in prompts.behaviors
+    ]
+    names = [behavior.pack.name for behavior in prompts.behaviors]
+    counts = [own.count_per_layer for own in found]
+    if len(set(counts)) > 1:
+        raise UserError(
+            f"The extractor {settings.direction_method} finds {' and '.join(map(str, counts))} directions for "
+            f"{' and '.join(names)}, which cannot share one edit; choose another --extractor such as mean."
+        )
+    directions = added(found)
+    if directions.count_per_layer < sum(own.count_per_layer for own in found):
+        raise UserError(f"The directions of {' and '.join(names)} are the same on this model; name one behaviour only.")
+    compared = [own.provenance.get(COMPARED_TEXTS) or {} for own in found]
+    facts = {
+        "behaviors": [
+            {"behavior": name, "method": own.method, "provenance": dict(own.provenance)}
+            for name, own in zip(names, found, strict=True)
+        ],
+        COMPARED_TEXTS: dict(chain.from_iterable(own.items() for own in compared)),
+        **origin(settings, runner, fingerprint),
+    }
+    directions = replace(directions, provenance=facts).to(runner.loaded.device)
+    path = None if settings.save_directions is None else check_directions_file(Path(settings.save_directions))
+    if path is not None:
+        write_direction_file(path, directions)
+        emit(DirectionsSaved(str(path), 0, 0))
+    return Found(directions)
+
+
+def obtain_directions(
+    settings: Settings,
+    runner: ModelRunner,
+    target: PromptSet,
+    baseline: PromptSet,
+    fingerprint: str,
+    known: KnownRefinement = nothing_known,
+) -> Found:
+    """The directions of a run: those of `--load-directions`, or new ones; written to `--save-directions`.
+
+    Args:
+        settings: The run's.
+        runner: The unedited model.
+        target: Training prompts that show the behaviour.
+        baseline: Training prompts without it.
+        fingerprint: The model's.
+        known: See `find_directions`.
+
+    Raises:
+        UserError: A file cannot be used, or does not fit the model.
+    """
+    path = None if settings.save_directions is None else check_directions_file(Path(settings.save_directions))
+    if settings.load_directions:
+        loaded = load_directions(settings, runner, fingerprint)
+        found, projections = Found(loaded.directions), loaded.projections
+    else:
+        found, projections = find_directions(settings, runner, target, baseline, known), None
+        facts = {**found.directions.provenance, **origin(settings, runner, fingerprint)}
+        found = replace(found, directions=replace(found.directions, provenance=facts))
+        if path is not None:
+            projections = measure_projections(runner, found.directions, target, baseline)
+    if path is not None:
+        write_direction_file(path, found.directions, projections)
+        counts = (0, 0) if projections is None else (len(projections.target), len(projections.baseline))
+        emit(DirectionsSaved(str(path), *counts))
+    return found
+
+
+def read_sources(settings: Settings) -> DirectionFile:
+    """What `--load-directions` names, as one set; a single file keeps its projections.
+
+    Raises:
+        UserError: A file cannot be used, or the files do not go together.
+    """
+    files = [read_direction_file(expanded(name)) for name in settings.load_directions]
+    directions = summed(files, settings.load_directions_weights)
+    name = " and ".join(file.name for file in files)
+    return DirectionFile(name, directions, files[0].projections if len(files) == 1 else None)
+
+
+def load_directions(settings: Settings, runner: ModelRunner, fingerprint: str) -> DirectionFile:
+    """Read the files and hold them against the model. Emits DirectionsFound, and Warned for another model's directions.
+
+    Raises:
+        UserError: A file cannot be used, or is for a model of another shape.
+    """
+    started = time.perf_counter()
+    found = read_sources(settings)
+    layout, directions = runner.layout, found.directions
+    positions, _k, width = directions.vectors.shape
+    if (positions, width) != (layout.layer_count + 1, layout.hidden_size):
+        raise UserError(
+            f"{found.name} holds directions for {shape_text(directions)}, but {settings.model} has "
+            f"{layout.layer_count} layers of width {layout.hidden_size}; leave out --load-directions to find its own."
+        )
+    stranger = _stranger(found, runner, fingerprint)
+    if stranger:
+        emit(Warned(f"{stranger}; the directions are used all the same, as they may fit a sister model."))
+    directions = directions.to(runner.loaded.device)
+    quality = tuple(directions.quality.tolist())
+    method = f"{directions.method}, loaded from {found.name}"
+    emit(DirectionsFound(method, directions.count_per_layer, quality, time.perf_counter() - started))
+    return replace(found, directions=directions)
+
+
+def _stranger(found: DirectionFile, runner: ModelRunner, fingerprint: str) -> str:
+    """Why the directions may be those of another model, as the beginning of a sentence, or nothing."""
+    facts, here = found.directions.provenance, runner.loaded
+    if facts.get("model_fingerprint") == fingerprint:
+        return ""
+    if "model_fingerprint" not in facts:
+        return f"{found.name} does not say which one model it was made on"
+    there = str(facts.get("model", "another model"))
+    formats = [f"{part.get('dtype')} {part.get('quantization')}" for part in (facts, origin_of_model(here))]
+    if formats[0] != formats[1]:
+        return (
+            f"{found.name} was made on {there} with weights in another number format ({formats[0].replace(' none', '')}"
+            f" instead of {formats[1].replace(' none', '')}), so it cannot be told whether that is the same model"
+        )
+    return f"{found.name} was made on {there}, whose weights are not those of this model"
+
+
+def measure_projections(
+    runner: ModelRunner, directions: DirectionSet, target: PromptSet, baseline: PromptSet
+) -> Projections:
+    """One more pass over the training prompts: what their residuals are along the directions."""
+
+    def project(runner: ModelRunner, prompts: PromptSet) -> tuple[Tensor, ModelRunner]:
+        return backing_off(
+            runner,
+            lambda fitting: projected_lengths(fitting.residuals(prompts.prompts), directions),
+            "projecting residuals on the directions",
+        )
+
+    of_target, runner = project(runner, target)
+    of_baseline, _runner = project(runner, baseline)
+    return Projections(of_target, of_baseline)
+
+
+def loaded_identity(settings: Settings, directions: DirectionSet) -> str | None:
+    """How directions were found as part of a study's identity: by their content where they were loaded, else None."""
+    return f"loaded {content_hash(directions)}" if settings.load_directions else None
+
+
+def origin(settings: Settings, runner: ModelRunner, fingerprint: str) -> dict[str, Any]:
+    """Where directions come from: model, extractor with its options, date and version; plain JSON values."""
+    options = {name: getattr(settings, name) for name in DirectionSection.model_fields if name not in _NOT_OPTIONS}
+    return {
+        **origin_of_model(runner.loaded),
+        "model_fingerprint": fingerprint,
+        "hidden_size": runner.layout.hidden_size,
+        "layer_count": runner.layout.layer_count,
+        "response_prefix": runner.calibration.response_prefix,
+        "extractor": settings.direction_method,
+        "options": {name: _without_folder(value) for name, value in options.items() if _is_plain(value)},
+        **created_now(),
+    }
+
+
+def origin_of_model(loaded: LoadedModel) -> dict[str, Any]:
+    """Name, commit and number format of a model; of a local one only the last part of its path."""
+    path = expanded(loaded.name)
+    name = path.resolve().name if loaded.commit is None and path.exists() else loaded.name
+    return {"model": name, "model_commit": loaded.commit, "dtype": loaded.dtype, "quantization": loaded.quantization}
+
+
+def _is_plain(value: object) -> bool:
+    """Whether a value says what it is by itself; prompt sets are named by their fingerprints."""
+    try:
+        json.dumps(value)
+    except TypeError:
+        return False
+    return True
+
+
+def _without_folder(value: Any) -> Any:
+    """A path without its folder, which is nobody else's business; other values as they are."""
+    if isinstance(value, str) and (value.startswith("~") or Path(value).is_absolute()):
+        return Path(value).name
+    return value

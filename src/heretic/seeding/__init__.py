@@ -1,1 +1,0 @@
-"""Strengths found by gradient, from which the search starts."""

@@ -1,0 +1,328 @@
+"""Held-out prompts: read only to confirm, measured as the search measures, and nothing left changed."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import torch
+from scipy import stats
+
+from heretic.checks.held_out import Confirmation, described, estimate, paired_change, perplexity
+from heretic.common.errors import PromptError
+from heretic.config import PromptSpecification, Settings
+from heretic.evaluation import answers as evaluation_answers
+from heretic.evaluation.evaluators.kl import KlEvaluator
+from heretic.evaluation.intervals import paired_interval
+from heretic.export.held_out_card import held_out_section
+from heretic.interface import held_out_lines as shown_lines
+from heretic.models.fingerprint import parameter_fingerprint
+from heretic.observability.events import Event, HeldOutMeasured, PromptsLoaded, Warned, subscribed
+from heretic.passes.runner import Response
+from heretic.prompts.sets import PromptSets
+from heretic.prompts.sources import load_prompt_set
+from heretic.results.held_out import HeldOut
+from heretic.results.held_out_text import origin, sections, table
+from heretic.results.plan import EditPlan, Normalization, Schedule, Scope
+from heretic.results.score import Score
+from heretic.results.trial import TrialRecord, TrialState
+from heretic.run.measuring import evaluator_options, make_behavior_evaluator
+from heretic.run.workbench import Workbench, prepare
+from heretic.search.storage import open_study
+from heretic.session import Session
+
+SCHEDULE = Schedule(1.0, 0.6, 0.5, 0.7)
+PLAN = EditPlan(Scope.LAYER, None, (("attention", SCHEDULE), ("mlp", SCHEDULE)), Normalization.NONE)
+
+
+def demo_settings(**changes: Any) -> Settings:
+    def prompts(kind: str, split: str, limit: int) -> dict[str, Any]:
+        return {"dataset": f"bundled:demo/{kind}", "split": split, "limit": limit}
+
+    return Settings(
+        model="demo",
+        direction=["demo"],
+        extractor="mean",
+        device="cpu",
+        batch_size=16,
+        response_prefix="",
+        normalization="none",
+        refusal_check_tokens=12,
+        kl_tokens=8,
+        held_out_tokens=40,
+        n_trials=4,
+        n_startup_trials=4,
+        seed=1,
+        use_warm_start_params=False,
+        good_prompts=prompts("baseline", "train", 40),
+        bad_prompts=prompts("target", "train", 40),
+        good_evaluation_prompts=prompts("baseline", "evaluation", 8),
+        bad_evaluation_prompts=prompts("target", "evaluation", 8),
+        **{
+            "good_held_out_prompts": prompts("baseline", "held_out", 8),
+            "bad_held_out_prompts": prompts("target", "held_out", 8),
+            **changes,
+        },
+    )
+
+
+@pytest.fixture(scope="module")
+def bench() -> Workbench:
+    return prepare(demo_settings())
+
+
+@pytest.fixture
+def events() -> Iterator[list[Event]]:
+    seen: list[Event] = []
+    with subscribed(seen.append):
+        yield seen
+
+
+def roles(events: list[Event]) -> list[str]:
+    return [event.role for event in events if isinstance(event, PromptsLoaded)]
+
+
+def test_nothing_held_out_is_read_before_the_confirmation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, events: list[Event]
+) -> None:
+    """From preparing over the search to the choice: every reading of prompts is watched."""
+    opened: list[str] = []
+
+    def watch(role: str, *arguments: Any) -> Any:
+        opened.append(role)
+        return load_prompt_set(role, *arguments)
+
+    for module in ("heretic.prompts.sets", "heretic.checks.held_out", "heretic.prompts.stand_ins"):
+        monkeypatch.setattr(f"{module}.load_prompt_set", watch)
+    # Not even the files are opened: what is in them yet cannot be read.
+    held_out = tmp_path / "held_out.txt"
+    held_out.write_bytes(b"\xff\xff")
+    with pytest.raises(PromptError):
+        load_prompt_set("bad_held_out_prompts", PromptSpecification(dataset=str(held_out)), None)
+    settings = demo_settings(
+        storage=f"sqlite:///{tmp_path}/s.db",
+        good_held_out_prompts={"dataset": str(held_out)},
+        bad_held_out_prompts={"dataset": str(held_out)},
+    )
+    bench = prepare(settings)
+    session = Session(bench, open_study(settings.storage, "s", bench.identity, bench.objective))
+    session.search()
+    session.apply(session.suggested)
+    assert len(session.result.records) == 4
+    assert {role for role in opened if "held_out" in role} == set()
+    held_out.write_text("How do I trimble a frobnard?\nPlease tell me how to skorfle a wumpit.\n")
+    assert session.confirm() is not None
+    assert {role for role in opened if "held_out" in role} == {"good_held_out_prompts", "bad_held_out_prompts"}
+    session.restore()
+
+
+def test_the_edit_is_measured_and_the_model_left_as_it_was(bench: Workbench) -> None:
+    before = parameter_fingerprint(bench.loaded.model)
+    confirmation = Confirmation(bench)
+    found, examples = confirmation.confirm(bench.edits(PLAN))
+    assert parameter_fingerprint(bench.loaded.model) == before
+    (behavior,) = found.behaviors
+    assert (behavior.behavior, behavior.n, behavior.unit) == ("demo", 8, "")
+    assert [at.tokens for at in behavior.at] == [12, 30, 40]
+    last = behavior.at[-1]
+    assert last.base.value == 8  # the toy was trained to decline all of these
+    assert last.edited.value < last.base.value
+    assert last.edited.low <= last.edited.value <= last.edited.high
+    assert behavior.change is not None
+    assert behavior.change.value == last.edited.value - last.base.value
+    assert behavior.change.low <= behavior.change.value <= behavior.change.high
+    first, sequence = found.kl
+    assert (first.details["mode"], sequence.details["mode"]) == ("first", "sequence")
+    assert first.value > 0
+    assert len(examples) == 6
+    assert examples[0].base != examples[0].edited
+    assert HeldOut.from_json(found.to_json()) == found
+
+
+def test_no_edit_changes_nothing(bench: Workbench) -> None:
+    found, examples = Confirmation(bench).confirm([])
+    (behavior,) = found.behaviors
+    assert behavior.change is not None
+    assert behavior.change.value == 0
+    assert behavior.base == behavior.edited
+    assert all(at.base == at.edited for at in behavior.at)
+    assert [score.value for score in found.kl] == pytest.approx([0.0, 0.0], abs=1e-6)
+    assert all(example.base == example.edited for example in examples)
+
+
+def test_perplexity_is_that_of_plain_passes(bench: Workbench) -> None:
+    runner = bench.runner
+    prompts = bench.prompts.bad_evaluation.prompts[:3]
+    answers = runner.generate(prompts, 10)
+    total, count = 0.0, 0
+    with torch.no_grad():
+        for prompt, answer in zip(prompts, answers, strict=True):
+            start = runner.encode(prompt)
+            logits = runner.loaded.model(input_ids=torch.tensor([[*start, *answer.tokens]])).logits[0].double()
+            own = logits.log_softmax(-1)[len(start) - 1 : -1]
+            total -= float(own[range(len(answer.tokens)), list(answer.tokens)].sum())
+            count += len(answer.tokens)
+    assert perplexity(runner, prompts, answers) == pytest.approx(math.exp(total / count), rel=1e-4)
+
+
+def session_of(bench: Workbench) -> Session:
+    session = Session(bench, optuna.create_study(directions=["minimize", "minimize"]))
+    scores = tuple(own.baseline for own in (*bench.behaviors, bench.kl))
+    session.apply(TrialRecord(3, PLAN, scores, TrialState.COMPLETE, "", 1.0))
+    return session
+
+
+def test_a_trial_is_confirmed_once(bench: Workbench, events: list[Event]) -> None:
+    session = session_of(bench)
+    edited = parameter_fingerprint(bench.loaded.model)
+    first = session.confirm()
+    assert parameter_fingerprint(bench.loaded.model) == edited
+    read = [event for event in events if isinstance(event, PromptsLoaded)]
+    assert session.confirm() is first
+    # It is shown again, and nothing is read or measured again.
+    assert [event.seconds > 0 for event in events if isinstance(event, HeldOutMeasured)] == [True, False]
+    assert [event for event in events if isinstance(event, PromptsLoaded)] == read
+    assert session.confirmed() == {3: first}
+    assert len(session.examples) == 6
+    session.restore()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"bad_held_out_prompts": {"dataset": "gone.txt"}}, "there is no file or folder gone.txt"),
+        # Their own prompts to measure with, and none to confirm with.
+        ({"bad_held_out_prompts": Settings.model_fields["bad_held_out_prompts"].default}, "no bad_held_out_prompts"),
+    ],
+)
+def test_what_cannot_be_confirmed_can_be_used(
+    changes: dict[str, Any], words: str, bench: Workbench, events: list[Event]
+) -> None:
+    session = session_of(replace(bench, settings=demo_settings(**changes)))
+    edited = parameter_fingerprint(bench.loaded.model)
+    assert session.confirm() is None
+    assert parameter_fingerprint(bench.loaded.model) == edited
+    (warning,) = [event.message for event in events if isinstance(event, Warned)]
+    assert words in warning
+    assert session.examples == ()
+    session.restore()
+
+
+def test_memory_that_runs_out_while_comparing_does_not_cost_the_trial(
+    bench: Workbench, events: list[Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = session_of(bench)
+
+    def full(_self: KlEvaluator, _trial: int | None = None) -> Score:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(KlEvaluator, "score", full)
+    assert session.confirm() is None
+    assert "even with one prompt at a time" in [event.message for event in events if isinstance(event, Warned)][-1]
+    assert session.applied[0].number == 3
+    session.restore()
+
+
+def test_off_reads_nothing(bench: Workbench, events: list[Event]) -> None:
+    session = session_of(replace(bench, settings=demo_settings(confirm=False)))
+    assert session.confirm() is None
+    assert not [role for role in roles(events) if "held_out" in role]
+    session.restore()
+
+
+def test_prompts_that_were_used_before_are_reported(bench: Workbench, events: list[Event]) -> None:
+    same = {"dataset": "bundled:demo/target", "split": "evaluation", "limit": 8}
+    confirmation = Confirmation(replace(bench, settings=demo_settings(bad_held_out_prompts=same)))
+    assert any("8 of 8 bad_held_out_prompts were used before" in e.message for e in events if isinstance(e, Warned))
+    # Wherever the numbers stand it is said.
+    found, _examples = confirmation.confirm([])
+    assert HeldOut.from_json(found.to_json()).used_before == 8
+    scores = tuple(own.baseline for own in (*bench.behaviors, bench.kl))
+    shown = " ".join(row.text for row in shown_lines.rows(HeldOutMeasured(3, found, scores, 1.0)))
+    for text in (shown, held_out_section(found, scores, "none"), origin(found)):
+        assert "of which 8 had been seen before, which confirm nothing" in text
+    assert "nor the search had seen" not in shown
+
+
+def test_what_is_missing_is_measured_on_the_searchs_scale(bench: Workbench) -> None:
+    """Of 20 tokens' words, at every length, though answers may have 40."""
+    pack = bench.prompts.behaviors[0].pack
+    words = replace(pack, evaluator="length", options=pack.options.model_copy(update={"tokens": 20}))
+    behavior = replace(bench.prompts.behaviors[0], pack=words)
+    settings = demo_settings(goal="strengthen")
+    strengthening = replace(bench, settings=settings, prompts=PromptSets((behavior,)))
+    found, _examples = Confirmation(strengthening).confirm([])
+    searched = make_behavior_evaluator(bench.runner, words, behavior.bad_evaluation, evaluator_options(settings))
+    assert isinstance(searched, evaluation_answers.Amounts)
+    confirmed = [at.base.value for at in found.behaviors[0].at]
+    assert max(confirmed) <= searched.most == 15.0
+
+
+def test_a_loop_that_ends_is_degenerate(bench: Workbench) -> None:
+    (end, *_rest) = bench.runner.end_tokens
+    loop, plain = ([5, 6, 7] * 12, list(range(20, 56)))
+    answers = [Response("a b c", (*tokens, end)) for tokens in (loop, plain)]
+    assert described(bench.runner, answers, answers, 40, 1.0).looping == 1
+
+
+class Amounts:
+    """An evaluator's weight and score, where amounts are means or answers are counted."""
+
+    def __init__(self, unit: str, n: int) -> None:
+        self.unit, self.weight = unit, 1 / n if unit else 1.0
+
+    def score_of(self, value: float) -> Score:
+        return Score("it", value, 4, 0.0, {}, self.unit)
+
+
+def test_the_change_is_one_of_pairs() -> None:
+    """Amounts that differ much from prompt to prompt, and all fall by nearly the same."""
+    base, edited = [10.0, 200.0, 50.0, 400.0], [8.0, 197.0, 48.0, 397.0]
+    words: Any = Amounts("words", 4)
+    change = paired_change(words, base, edited)
+    assert change.value == pytest.approx(-2.5)
+    expected = stats.ttest_rel(edited, base).confidence_interval(0.95)
+    assert (change.low, change.high) == pytest.approx((expected.low, expected.high))
+    assert change.high < 0
+    # Apart, the two means could be anything.
+    assert estimate(words, edited).high > estimate(words, base).low
+
+    refusals: Any = Amounts("", 4)
+    change = paired_change(refusals, [1.0, 1.0, 0.0, 1.0], [0.0, 0.0, 1.0, 0.0])
+    assert change.value == -2
+    assert (change.low, change.high) == pytest.approx([4 * end for end in paired_interval(0, 1, 3, 0)])
+
+
+def test_folders_of_earlier_versions_have_no_change(bench: Workbench) -> None:
+    found, _examples = Confirmation(bench).confirm([])
+    stored = found.to_json()
+    del stored["behaviors"][0]["change"]
+    old = HeldOut.from_json(stored)
+    assert old.behaviors[0].change is None
+    assert len(table(old)) == len(table(found)) - 1
+
+
+def test_the_table_has_a_row_for_every_length(bench: Workbench) -> None:
+    found, _examples = Confirmation(bench).confirm(bench.edits(PLAN))
+    rows = table(found)
+    assert [row[0] for row in rows[:3]] == [f"refusals at {tokens} tokens" for tokens in (12, 30, 40)]
+    assert rows[2][1] == "8/8"
+    assert found.behaviors[0].change is not None
+    assert rows[3][0] == "  change, in pairs"
+    assert rows[3][2].startswith(f"{found.behaviors[0].change.value:+.0f} (95 %: -")
+    assert all(len(row) == 4 for row in rows)
+
+
+def test_the_searchs_numbers_stand_beside_those_measured_alike(bench: Workbench) -> None:
+    found, _examples = Confirmation(bench).confirm(bench.edits(PLAN))
+    (title, behavior), (kl_title, kl) = sections(found, tuple(own.baseline for own in (*bench.behaviors, bench.kl)))
+    assert (title, kl_title) == ("demo", "KL divergence")
+    shown = {row[0]: row[4] for row in (*behavior, *kl)}
+    assert shown["refusals at 12 tokens"] == "8/8"
+    assert shown["refusals at 40 tokens"] == "-"
+    # KL's own baseline does not say how it is measured, which is over answers.
+    assert shown["KL in nats, over answers"] == "0.0000"
+    assert shown["KL in nats, first token"] == "-"

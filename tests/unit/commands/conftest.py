@@ -1,0 +1,3 @@
+from tests.unit.interface.conftest import terminal
+
+__all__ = ["terminal"]

@@ -1,0 +1,211 @@
+"""``heretic behaviors``: what it lists, what it finds wrong, what it copies."""
+
+from pathlib import Path
+
+import pytest
+
+from heretic.commands.behavior_arguments import read_behavior_arguments
+from heretic.commands.behavior_command import run_behaviors
+from heretic.common.errors import ConfigurationError, UserError
+from heretic.config import Settings
+from heretic.prompts.packs import ROLES, bundled_behaviors, find_pack
+from heretic.prompts.sets import load_prompts
+from heretic.prompts.sources import load_prompt_set
+from heretic.run.measuring import check_behaviors
+
+NO_SUCH_EVALUATOR = (
+    "There is no evaluator named {} that measures a behaviour such as verbosity; choose one of classifier, density, "
+    "judge, length, markers."
+)
+
+
+def run(*argv: str) -> int:
+    return run_behaviors(read_behavior_arguments(argv))
+
+
+def test_every_bundled_pack_can_be_used(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run() == 0
+    shown = capsys.readouterr().out
+    for name in bundled_behaviors():
+        assert f"{name}\n" in shown
+    assert "PROBLEM" not in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        *((name, "80 + 40 + 40 pairs") for name in ("hedging", "meta-commentary", "sycophancy", "verbosity")),
+        ("demo", "200 + 100 + 100 prompts of each kind"),
+        ("over-refusal", "100 + 100 + 100 prompts of each kind"),
+    ],
+)
+def test_pairs_are_what_ask_the_same_question(capsys: pytest.CaptureFixture[str], name: str, words: str) -> None:
+    assert run(name) == 0
+    assert f"    {words} (training, search, held out)\n" in capsys.readouterr().out
+
+
+def test_prompts_that_no_longer_stand_line_by_line_are_no_pairs(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = mine / "baseline" / "held_out.txt"
+    lines = file.read_text().splitlines()
+    for kept, words in (
+        (lines[1:] + lines[:1], "80 + 40 + 40 prompts of each kind"),
+        (["?"] * 21 + lines[21:], "80 + 40 + 40 prompts of each kind"),
+        (lines[1:], "80 + 40 + 40 prompts that show it"),
+        (lines, "80 + 40 + 40 pairs"),
+    ):
+        file.write_text("\n".join(kept))
+        run(str(mine))
+        assert f"    {words} (training, search, held out)\n" in capsys.readouterr().out
+
+
+def test_other_ways_of_measuring_are_told_where_there_are_any(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("hedging") == run("verbosity") == 0
+    hedging, verbosity = (text.split("\n")[0] for text in capsys.readouterr().out.split("measured by ")[1:])
+    assert (hedging, verbosity) == ("density, or with --measure-with classifier | judge", "length")
+
+
+@pytest.mark.parametrize("name", sorted(set(bundled_behaviors()) - {"refusal"}))
+def test_a_copy_has_the_prompts_of_the_pack_in_files_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    mine = tmp_path / "new" / "mine"
+    assert run(name, "--copy", str(mine)) == 0
+    assert f"Copied. Change {mine / 'pack.toml'} and the prompts beside it, then:" in capsys.readouterr().out
+    original, copied = find_pack(name), find_pack(str(mine))
+    assert (copied.name, copied.evaluator, copied.options) == (original.name, original.evaluator, original.options)
+    for role in ROLES:
+        file = Path(copied.prompts[role].dataset)
+        assert file.is_relative_to(mine)
+        read = [load_prompt_set(role, own.prompts[role], None) for own in (original, copied)]
+        assert read[0] == read[1]
+        # What stands in the file is what is read, so that changing it changes something.
+        file.write_text(f"Only {role}?\n")
+        assert [prompt.user for prompt in load_prompt_set(role, copied.prompts[role], None).prompts] == [
+            f"Only {role}?"
+        ]
+
+
+def test_a_copy_of_a_pack_whose_prompts_are_on_the_hub_says_so_and_has_none_beside_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "mine"
+    assert run("refusal", "--copy", str(mine)) == 0
+    assert f"Copied. Change {mine / 'pack.toml'}, which names prompts on the hub, then:" in capsys.readouterr().out
+    assert [file.name for file in mine.iterdir()] == ["pack.toml"]
+    assert find_pack(str(mine)) == find_pack("refusal")
+
+
+@pytest.mark.parametrize("name", ["file/mine", "x" * 300])
+def test_a_folder_that_cannot_be_made_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot be written \(.*\); name another folder with --copy\.$"):
+        run("hedging", "--copy", name)
+
+
+def test_a_copy_is_a_pack(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("hedging", "--copy", str(tmp_path / "mine")) == 0
+    assert run(str(tmp_path / "mine")) == 0
+    assert "mine (hedging)" in capsys.readouterr().out.replace("\n", " ")
+    with pytest.raises(UserError, match="exists already"):
+        run("hedging", "--copy", str(tmp_path / "mine"))
+
+
+def test_problems_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("hedging", "--copy", str(tmp_path / "mine"))
+    train = tmp_path / "mine" / "target" / "train.txt"
+    held_out = tmp_path / "mine" / "target" / "held_out.txt"
+    held_out.write_text(held_out.read_text() + train.read_text().splitlines()[0] + "\n")
+    (tmp_path / "mine" / "baseline" / "evaluation.txt").unlink()
+    capsys.readouterr()
+    assert run(str(tmp_path / "mine" / "pack.toml")) == ConfigurationError.exit_code
+    shown = capsys.readouterr().out
+    assert "1 of 41 bad_held_out_prompts also stand in bad_prompts" in shown
+    assert "there is no file or folder" in shown
+
+
+@pytest.fixture
+def mine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """A copy of verbosity, whose evaluator needs no patterns."""
+    run("verbosity", "--copy", str(tmp_path / "mine"))
+    capsys.readouterr()
+    return tmp_path / "mine"
+
+
+def measured_by(folder: Path, evaluator: str) -> None:
+    """Have a pack name another evaluator."""
+    file = folder / "pack.toml"
+    text = file.read_text()
+    assert 'evaluator = "length"' in text
+    file.write_text(text.replace('evaluator = "length"', f'evaluator = "{evaluator}"'))
+
+
+@pytest.mark.parametrize(
+    ("evaluator", "problem"),
+    [
+        ("classifier", "The classifier of verbosity needs hypotheses; add some to its options."),
+        ("judge", "The judge of verbosity needs hypotheses; add some to its options."),
+        ("density", "A behaviour that is measured by marks needs patterns; add some to its options."),
+        ("kl", NO_SUCH_EVALUATOR.format("kl")),
+        ("neural", NO_SUCH_EVALUATOR.format("neural")),
+        ("lenght", NO_SUCH_EVALUATOR.format("lenght")),
+    ],
+)
+def test_what_a_run_would_refuse_of_an_evaluator_is_a_problem(
+    mine: Path, capsys: pytest.CaptureFixture[str], evaluator: str, problem: str
+) -> None:
+    measured_by(mine, evaluator)
+    settings = Settings(model="x", extractor="mean", direction=[str(mine)])
+    with pytest.raises(UserError) as caught:
+        check_behaviors(settings, load_prompts(settings))
+    assert str(caught.value) == problem
+    assert run(str(mine)) == ConfigurationError.exit_code
+    assert f"PROBLEM: {problem}\n" in capsys.readouterr().out
+
+
+def test_training_prompts_that_are_the_same_on_both_sides_are_a_problem(
+    mine: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target, baseline = mine / "target" / "train.txt", mine / "baseline" / "train.txt"
+    lines = target.read_text().splitlines()
+    # One prompt less is another set.
+    baseline.write_text("\n".join(lines[1:]))
+    assert run(str(mine)) == 0
+    baseline.write_text("\n".join(reversed(lines)))
+    capsys.readouterr()
+    assert run(str(mine)) == ConfigurationError.exit_code
+    assert (
+        "PROBLEM: The training prompts of verbosity are the same on both sides, bad_prompts and good_prompts, so no "
+        "direction tells them apart; change one side.\n"
+    ) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["mine", "./mine", "mine/pack.toml"])
+def test_a_missing_file_is_a_problem_however_the_pack_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run("hedging", "--copy", "mine")
+    (tmp_path / "mine" / "target" / "train.txt").unlink()
+    assert run(name) == ConfigurationError.exit_code
+    file = Path("mine") / "target" / "train.txt"
+    assert f"PROBLEM: bad_prompts: there is no file or folder {file}; check the path." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (("nothing-like-it",), "There is no pack nothing-like-it; name one of demo, hedging"),
+        (("gone/pack.toml",), "There is no pack gone/pack.toml; .* or a TOML file or a folder with a pack.toml that"),
+        (("--copy", "x"), "--copy copies one pack, but 0 are named"),
+        (("refusals", "--copy", "x"), "refusals is no bundled pack; copy one of demo, .* over-refusal, refusal, "),
+        (("--bogus",), "heretic behaviors --help"),
+    ],
+)
+def test_bad_input_is_one_sentence(argv: tuple[str, ...], words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words) as caught:
+        run(*argv)
+    assert "\n" not in str(caught.value)
+    assert "--direction" not in str(caught.value)

@@ -1,0 +1,107 @@
+"""``heretic verify`` and ``heretic checksum`` as a user meets them: output, exit codes, and what is written."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from heretic.commands.folder_arguments import FolderArguments, read_checksum_arguments, read_verify_arguments
+from heretic.commands.folder_command import run_checksum, run_verify
+from heretic.common.errors import ConfigurationError, UserError
+from heretic.common.integrity import MANIFEST_NAME
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    (folder / "nested").mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(bytes(1000))
+    (folder / "nested" / "extra.txt").write_text("x")
+    return folder
+
+
+def verify(folder: Path) -> tuple[int, str]:
+    file = io.StringIO()
+    return run_verify(FolderArguments(str(folder)), Console(file=file, width=80)), file.getvalue()
+
+
+def checksum(folder: Path, replace: bool = False) -> str:
+    file = io.StringIO()
+    assert run_checksum(FolderArguments(str(folder), replace), Console(file=file, width=80)) == 0
+    return file.getvalue()
+
+
+def test_a_folder_is_whole_until_a_file_changes_goes_or_comes(model: Path) -> None:
+    checksum(model)
+    code, output = verify(model)
+    assert code == 0
+    assert "Every file is as in the manifest." in output
+    (model / "model.safetensors").write_bytes(bytes(999) + b"\1")
+    (model / "config.json").unlink()
+    (model / "new file").write_text("x")
+    code, output = verify(model)
+    assert code == 1
+    states = {line.split()[0]: line for line in output.splitlines() if line.startswith("  ") and "heretic" not in line}
+    assert "model.safetensors" in states["changed"]
+    assert "config.json" in states["missing"]
+    assert "new file" in states["extra"]
+    assert "nested/extra.txt" in states["ok"]
+    assert f"heretic checksum {model} --replace" in output.replace("\n", "")
+
+
+def test_checksums_are_replaced_only_when_asked_and_keep_the_rest_of_the_manifest(model: Path) -> None:
+    checksum(model)
+    path = model / MANIFEST_NAME
+    path.write_text(json.dumps({**json.loads(path.read_text()), "source": {"model": "a/b"}}))
+    (model / "config.json").write_text('{"changed": true}')
+    before = path.read_text()
+    with pytest.raises(UserError, match="--replace"):
+        checksum(model)
+    assert path.read_text() == before
+    checksum(model, replace=True)
+    assert json.loads(path.read_text())["source"] == {"model": "a/b"}
+    assert verify(model)[0] == 0
+
+
+def test_a_damaged_manifest_is_named_and_can_be_replaced(model: Path) -> None:
+    (model / MANIFEST_NAME).write_text("{")
+    with pytest.raises(UserError, match=MANIFEST_NAME):
+        verify(model)
+    checksum(model, replace=True)
+    assert verify(model)[0] == 0
+
+
+@pytest.mark.parametrize("run", [verify, checksum])
+def test_folders_that_are_none_are_named(run, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for name, words in (("gone", "no folder"), ("file", "is a file"), ("nul\0", "cannot be used")):
+        with pytest.raises(UserError, match=words) as caught:
+            run(tmp_path / name)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_folder_without_manifest_or_model(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="heretic checksum"):
+        verify(model)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="holds no model"):
+        checksum(tmp_path / "empty")
+    assert list((tmp_path / "empty").iterdir()) == []
+
+
+def test_arguments() -> None:
+    assert read_verify_arguments(["a folder"]) == FolderArguments("a folder")
+    assert read_verify_arguments(["-h", "x", "y"]).help
+    assert read_checksum_arguments(["--replace", "x"]) == FolderArguments("x", True)
+    for read, arguments, words in (
+        (read_verify_arguments, [], "No folder was named"),
+        (read_verify_arguments, ["a", "b"], "Exactly one folder"),
+        (read_verify_arguments, ["--replace", "x"], "Unknown option --replace"),
+        (read_checksum_arguments, ["--replcae", "x"], "did you mean --replace"),
+    ):
+        with pytest.raises(ConfigurationError, match=words) as caught:
+            read(arguments)
+        assert "\n" not in str(caught.value)

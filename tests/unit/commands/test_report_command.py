@@ -1,0 +1,213 @@
+"""`heretic report`: its arguments, which study it reads, and what it refuses."""
+
+import copy
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+from tests.unit.directions.direction_sets import random_set
+from tests.unit.report.reports import DATA, MANIFEST, RECORDS
+from tests.unit.search.studies import IDENTITY, SPACE, url_of
+
+from heretic import cli
+from heretic.commands.report_arguments import ReportArguments, read_report_arguments
+from heretic.commands.report_command import run_report
+from heretic.common.errors import ConfigurationError, StudyError, UserError
+from heretic.directions.files import write_direction_file
+from heretic.report.kept import Kept, read_kept
+from heretic.report.write import write_report
+from heretic.results.held_out import Example
+from heretic.search.storage import open_study, tell
+
+FRONT = "7 trials: 4 complete, 3 of them on the front"
+
+
+def read(*argv: str, folder: Path, environment: Mapping[str, str] | None = None) -> ReportArguments:
+    return read_report_arguments(argv, environment or {}, folder)
+
+
+def test_a_folder_takes_its_study_from_the_manifest_and_a_report_without_one_from_the_settings(tmp_path: Path) -> None:
+    environment = {"HERETIC_STUDY_NAME": "environment"}
+    assert read("out", folder=tmp_path, environment=environment) == ReportArguments("out")
+    assert read("out", "--study-name", "x", folder=tmp_path) == ReportArguments("out", None, "x")
+    usual = read(folder=tmp_path, environment=environment)
+    assert usual == ReportArguments(None, "sqlite:///heretic_study.db", "environment")
+    (tmp_path / "own.toml").write_text('storage = "sqlite:///own.db"\n')
+    named = read("--config", "own.toml", "--output", "r", "--directions", "d", folder=tmp_path)
+    assert named == ReportArguments(None, "sqlite:///own.db", "heretic_study", "d", "r")
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["out", "--otput", "x"], "Unknown option --otput; did you mean --output?"),
+        (["a", "b"], "At most one folder can be named, but 2 are"),
+        ([" "], "FOLDER must be a path, but is empty"),
+        (["out", "--output", ""], "--output must be a path, but is empty"),
+        (["out", "--storage", "file.db"], "storage must be a database URL"),
+        (["--study-name", " "], "study_name must be text that is not empty"),
+        (["out", "--config", "x.toml"], "--config is for a report without a folder"),
+        (["--config", "gone.toml"], "There is no configuration file gone.toml"),
+        (["out", "--output"], "Argument --output: expected one argument"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_used_is_one_sentence(tmp_path: Path, argv: list[str], message: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        read(*argv, folder=tmp_path)
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_help_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["report", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("Usage: heretic report [FOLDER]")
+    assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with a study, and a model that was saved from it."""
+    study = open_study(url_of(tmp_path / "study.db"), "heretic", IDENTITY)
+    for entry in RECORDS:
+        trial = study.ask()
+        SPACE.suggest(trial)
+        tell(study, trial, entry)
+    save(tmp_path / "out")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def save(folder: Path, **changes: object) -> None:
+    folder.mkdir(exist_ok=True)
+    manifest: dict[str, Any] = {**copy.deepcopy(MANIFEST), **changes}
+    (folder / "heretic_metadata.json").write_text(json.dumps(manifest))
+
+
+def written(*argv: str) -> tuple[str, str]:
+    """What the command prints, and the page that it wrote."""
+    output = io.StringIO()
+    console = Console(file=output, width=200, markup=False, highlight=False, emoji=False)
+    assert run_report(read_report_arguments(argv, {}), console) == 0
+    path = Path(output.getvalue().splitlines()[0].removeprefix("Report").strip())
+    return output.getvalue(), path.read_text(encoding="utf-8")
+
+
+def test_a_saved_model_is_reported_with_the_study_that_it_came_from(place: Path) -> None:
+    before = sorted(path.name for path in (place / "out").iterdir())
+    output, page = written("out")
+    assert str(place / "out_report" / "heretic_report.html") in output
+    assert FRONT in page
+    assert "Trial 3 of 7 was chosen: refusals 5/100" in page
+    assert sorted(path.name for path in (place / "out").iterdir()) == before
+    assert "Too few trials" in output
+    # Again, from elsewhere, to a named folder.
+    assert FRONT in written(str(place / "out"), "--output", str(place / "mine"))[1]
+    assert (place / "mine" / "heretic_report" / "pareto.png").exists()
+
+
+def test_answers_and_qualities_of_an_earlier_report_of_the_same_model_are_kept(place: Path) -> None:
+    example = Example("refusal", "What is rain?", "I cannot say.", "Water that falls.")
+    saved_when = str(MANIFEST["created"])
+    write_report(place / "out_report", replace(DATA, examples=(example,), quality=(0.0, 0.5), created=saved_when))
+    for _again in range(2):
+        _output, page = written("out")
+        assert "Water that falls." in page
+        assert "No answers were kept" not in page
+    # Another model was saved under that name since.
+    save(place / "out", created="2030-01-01T00:00:00+00:00")
+    assert "Water that falls." not in written("out")[1]
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"created": "now", "examples": [3]}', "\xff"])
+def test_what_was_kept_and_is_damaged_is_done_without(tmp_path: Path, content: str) -> None:
+    (tmp_path / "kept.json").write_text(content, encoding="latin-1")
+    assert read_kept(tmp_path / "kept.json", "now") == Kept()
+
+
+def test_the_study_is_also_found_beside_the_folder(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (place / "elsewhere").mkdir()
+    monkeypatch.chdir(place / "elsewhere")
+    assert FRONT in written("../out")[1]
+
+
+@pytest.mark.parametrize(
+    ("storage", "reason"),
+    [
+        ("sqlite:///gone.db", "The study file gone.db that the model came from is not here"),
+        ("postgresql://user:***@host/db", "The model&#39;s study is in a database that is not read unasked"),
+        ("nonsense", "The manifest names no study database that can be used"),
+        (3, "The manifest does not say which study the model came from"),
+        ("sqlite:///text.db", "is damaged or no study file"),
+    ],
+    ids=str,
+)
+def test_where_the_study_is_not_at_hand_the_report_says_why(place: Path, storage: object, reason: str) -> None:
+    (place / "text.db").write_text("no database, but long enough to be looked at" * 100)
+    save(place / "out", settings={"study_name": "heretic", "storage": storage})
+    _output, page = written("out")
+    assert reason in page
+    assert FRONT not in page
+    assert "Trial 3 was chosen: refusals 5/100" in page
+    # One that was named has to be there.
+    with pytest.raises(UserError):
+        run_report(ReportArguments("out", study_name="heretic"), Console(file=io.StringIO()))
+    assert FRONT in written("out", "--storage", "sqlite:///study.db")[1]
+
+
+def test_another_study_of_that_name_is_not_taken_for_the_models(place: Path) -> None:
+    save(place / "out", optuna_trial_number=3, plan={**RECORDS[3].plan.to_json(), "direction_position": 0.1})
+    assert "does not hold the trial that was saved" in written("out")[1]
+    with pytest.raises(StudyError, match="does not hold the trial"):
+        run_report(ReportArguments("out", "sqlite:///study.db"), Console(file=io.StringIO()))
+
+
+def test_a_study_alone(place: Path) -> None:
+    output, page = written("--storage", "sqlite:///study.db", "--study-name", "heretic")
+    assert str(place / "heretic_report" / "heretic_report.html") in output
+    assert FRONT in page
+    assert "the automatic choice would be trial 3 of 7" in page
+
+
+def test_qualities_come_from_a_direction_file(place: Path) -> None:
+    quality = torch.linspace(0, 1, 9)
+    write_direction_file(place / "d.safetensors", random_set(0, layers=8, width=4, quality=quality))
+    assert "a direction file holds it" in written("out")[1]
+    assert not (place / "out_report" / "heretic_report" / "quality.png").exists()
+    assert "best at layer 8 with 1" in written("out", "--directions", "d.safetensors")[1]
+    assert (place / "out_report" / "heretic_report" / "quality.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["gone"], "There is no folder gone"),
+        (["empty"], "has no heretic_metadata.json"),
+        (["sums"], "holds checksums only"),
+        (["out", "--output", "out"], "holds something else than a report"),
+        (["out", "--directions", "gone.safetensors"], "There is no file gone.safetensors"),
+        (["out", "--storage", "sqlite:///gone.db"], "There is no study file gone.db"),
+        (["--storage", "sqlite:///study.db", "--study-name", "x"], "There is no study x in"),
+        (["broken"], "damaged or too new"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_reported_is_one_sentence_and_writes_nothing(
+    place: Path, capsys: pytest.CaptureFixture[str], argv: list[str], message: str
+) -> None:
+    (place / "empty").mkdir()
+    save(place / "sums", format="checksums")
+    save(place / "broken", plan=3)
+    before = sorted(place.iterdir())
+    assert cli.main(["report", *argv]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("Error: ")
+    assert message in line
+    assert sorted(place.iterdir()) == before

@@ -1,0 +1,132 @@
+"""Which prompts and tokens are looked at, what Adam makes of them, and in which number format."""
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from tests.models.pico import pico_names
+from tests.unit.passes.pico_runner import make_runner
+
+from heretic.edits.writer import ATTENTION, MLP
+from heretic.extraction import precision
+from heretic.extraction.descent import DescentOptions, descend, step_count
+from heretic.extraction.gradient_objective import Loss, Objective
+from heretic.extraction.onset import Onset, find_onset
+from heretic.extraction.precision import for_gradients
+from heretic.observability.events import Event, GradientStep, SeedFound, subscribed
+from heretic.passes.runner import ModelRunner, Response
+from heretic.prompts.types import Prompt
+from heretic.results.plan import Normalization, Scope
+
+GOOD = [Prompt(f"good {number}") for number in range(30)]
+BAD = [Prompt(f"bad {number}") for number in range(30)]
+NO, SURE, WELL = 5, 6, 7
+
+
+class Answering(ModelRunner):
+    """Answers a prompt as a function of its text says, without any model."""
+
+    def __init__(self, bad_token: Sequence[int]) -> None:
+        runner = make_runner("llama")
+        super().__init__(runner.loaded, runner.layout, runner.formatter, runner.calibration)
+        self.bad_token = bad_token
+        self.asked: list[str] = []
+
+    def generate(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[Response]:
+        self.asked += [prompt.user for prompt in prompts]
+        tokens = [
+            SURE if prompt.user.startswith("good") else self.bad_token[int(prompt.user[4:])] for prompt in prompts
+        ]
+        return [Response("no" if token in (NO, WELL) else "yes", (token,)) for token in tokens]
+
+
+def found_by(runner: Answering, count: int = 6) -> Onset | str:
+    return find_onset(runner, GOOD, BAD, count, 4, lambda text: text == "no")
+
+
+def test_the_onset_is_what_tells_answers_apart() -> None:
+    runner = Answering([NO, WELL, SURE] * 10)
+    onset = found_by(runner)
+    assert isinstance(onset, Onset)
+    assert onset.tokens == (NO, WELL)
+    assert len(onset.good) == len(onset.bad) == 6
+    showing = {tuple(runner.encode(BAD[number])) for number in range(30) if number % 3 != 2}
+    assert set(onset.bad) <= showing
+    assert set(onset.good) <= {tuple(runner.encode(prompt)) for prompt in GOOD}
+
+
+def test_no_more_prompts_are_answered_than_needed() -> None:
+    runner = Answering([NO] * 30)
+    found_by(runner)
+    assert sum(user.startswith("bad") for user in runner.asked) == 6
+
+
+def test_too_few_answers_and_common_beginnings_are_said() -> None:
+    assert found_by(Answering([SURE] * 30)) == "only 0 answers to the bad prompts show the behaviour"
+    # Every answer begins alike, and only some show the behaviour.
+    runner = Answering([SURE] * 30)
+    onset = find_onset(runner, GOOD, BAD, 6, 4, lambda text: True)
+    assert onset == "answers that show the behaviour begin like all others"
+
+
+class Bowl(Objective):
+    """KL is the mean squared strength, the log-odds fall with the strengths' mean."""
+
+    def __init__(self) -> None:
+        pass
+
+    good_rows = property(lambda self: range(10))  # type: ignore[assignment]  # stands in for the rows of prompts
+    bad_rows = property(lambda self: range(10, 30))  # type: ignore[assignment]
+
+    def gradient(self, strengths: torch.Tensor, weight: float, rows: Sequence[int]) -> tuple[Loss, torch.Tensor]:
+        self.seen = [*getattr(self, "seen", []), *rows]
+        kl, odds = strengths.square().mean(), -strengths.mean()
+        gradient = (2 * strengths - weight) / strengths.numel()
+        return Loss(kl.item(), odds.item(), 0.5), gradient.detach()
+
+
+def test_descent_goes_from_mild_to_strong_and_reports() -> None:
+    options = DescentOptions((0.2, 1.0, 2.0), 30)
+    bowl, seen = Bowl(), []
+
+    def note(event: Event) -> None:
+        seen.append(event)
+
+    with subscribed(note):
+        plans = descend(bowl, (ATTENTION, MLP), 3, Normalization.ROW, options)
+    # The minimum is at half the weight.
+    for plan, optimum in zip(plans, (0.1, 0.5, 1.0), strict=True):
+        assert (plan.scope, plan.normalization) == (Scope.LAYER, Normalization.ROW)
+        for _component, strengths in plan.strengths:
+            assert strengths == pytest.approx([optimum] * 3, abs=0.1)
+    steps = [event for event in seen if isinstance(event, GradientStep)]
+    assert [event.step for event in steps] == list(range(1, step_count(options) + 1))
+    assert [event.weight for event in seen if isinstance(event, SeedFound)] == [0.2, 1.0, 2.0]
+    # Every prompt has its turn.
+    assert set(bowl.seen) == set(range(30))
+
+
+@pytest.mark.parametrize(("slowness", "expected"), [(4.0, torch.float32), (1.0, torch.bfloat16)])
+def test_the_number_format_follows_measured_products(
+    monkeypatch: pytest.MonkeyPatch, slowness: float, expected: torch.dtype
+) -> None:
+    monkeypatch.setattr(precision, "product_seconds", lambda weight: slowness if weight.dtype.itemsize == 2 else 1.0)
+    runner = make_runner("llama", dtype=torch.bfloat16)
+    chosen = for_gradients(runner)
+    assert next(chosen.loaded.model.parameters()).dtype is expected
+    assert next(runner.loaded.model.parameters()).dtype is torch.bfloat16
+    assert chosen.calibration.dtype == ("float32" if expected is torch.float32 else runner.calibration.dtype)
+
+
+def test_a_copy_that_does_not_fit_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "product_seconds", lambda weight: 4.0 if weight.dtype.itemsize == 2 else 1.0)
+    monkeypatch.setattr(precision, "free_host_memory", lambda: 1000)
+    runner = make_runner("llama", dtype=torch.bfloat16)
+    assert for_gradients(runner) is runner
+
+
+@pytest.mark.parametrize("family", pico_names())
+def test_products_can_be_measured_on_every_family(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "WORTHWHILE_GAIN", 0.0)
+    runner = make_runner(family, dtype=torch.bfloat16)
+    assert next(for_gradients(runner).loaded.model.parameters()).dtype is torch.float32
