@@ -103,9 +103,23 @@ def test_help_and_version_need_nothing_else(tmp_path):
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize(("argv", "allowed"), [(["--help"], ()), (["x", "--n-trials", "0"], ("pydantic_settings",))])
+@pytest.mark.parametrize(
+    ("argv", "allowed"),
+    [
+        (["--help"], ()),
+        (["--version"], ()),
+        (["x", "--n-trials", "0"], ("pydantic_settings",)),
+        (["behaviors"], ("rich.console",)),
+        (["behaviors", "hedging", "--copy", "mine"], ("rich.console",)),
+        (["verify", "gone"], ("rich.console",)),
+        (["checksum", "gone"], ("rich.console",)),
+        (["status"], ("rich.console", "optuna", "numpy", "sqlalchemy")),
+    ],
+    ids=str,
+)
 def test_nothing_heavy_is_imported_for_an_answer(tmp_path, argv, allowed):
-    heavy = {"torch", "transformers", "optuna", "numpy", "datasets", "rich", "questionary", "pydantic_settings"}
+    heavy = {"torch", "transformers", "datasets", "sklearn", "scipy", "optuna", "numpy", "sqlalchemy"}
+    heavy |= {"rich.console", "questionary", "pydantic_settings"}
     code = f"import sys; from heretic.__main__ import main; main({argv!r}); print(*sys.modules, file=sys.stderr)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
     assert not (heavy - set(allowed)) & set(result.stderr.split())

@@ -14,8 +14,8 @@ T = TypeVar("T")
 class Registry(Generic[T]):
     """Named plug-ins of one kind.
 
-    Our own live one a file in `package` and register themselves with `register`; others are entry points in the group
-    ``heretic.<kind>s`` and are loaded when asked for by name.
+    Our own live one a file in `package`: NAME.py registers the plug-in NAME with `register` when it is imported, which
+    is when somebody asks for that plug-in. Others are entry points in the group ``heretic.<kind>s``.
     """
 
     def __init__(self, kind: str, package: str) -> None:
@@ -43,9 +43,9 @@ class Registry(Generic[T]):
         return decorate
 
     def names(self) -> tuple[str, ...]:
-        """Every name that `get` accepts, sorted."""
-        self._import_own()
-        return tuple(sorted({*self._entries, *(entry.name for entry in entry_points(group=self._group))}))
+        """Every name that `get` accepts, sorted; no plug-in is imported."""
+        others = (entry.name for entry in entry_points(group=self._group))
+        return tuple(sorted({*self._entries, *self._own_names(), *others}))
 
     def get(self, name: str) -> T:
         """The plug-in of that name.
@@ -53,10 +53,14 @@ class Registry(Generic[T]):
         Raises:
             PluginError: There is none (the message lists those there are), or it cannot be imported.
         """
-        self._import_own()
+        own = self._own_names()
+        if name in own:
+            self._import_own(name)
         if name in self._entries:
             return self._entries[name]
         for entry in entry_points(group=self._group, name=name):
+            # Ours come first, so that whoever takes one of their names is the one to be told so.
+            self._import_own(*own)
             loaded = self._load(entry)
             # A plug-in that used our decorator has registered itself; what it names may be the bare function.
             return self._entries.setdefault(name, loaded)
@@ -81,7 +85,9 @@ class Registry(Generic[T]):
     def _group(self) -> str:
         return f"heretic.{self._kind}s"
 
-    def _import_own(self) -> None:
-        package = import_module(self._package)
-        for module in iter_modules(package.__path__):
-            import_module(f"{self._package}.{module.name}")
+    def _own_names(self) -> tuple[str, ...]:
+        return tuple(module.name for module in iter_modules(import_module(self._package).__path__))
+
+    def _import_own(self, *names: str) -> None:
+        for name in names:
+            import_module(f"{self._package}.{name}")

@@ -2,12 +2,15 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from heretic.evaluation.evaluator import EvaluatorOptions
 from heretic.observability.events import ResponseMeasured, emit
-from heretic.passes.runner import ModelRunner, Response
 from heretic.prompts.types import Prompt, PromptSet
 from heretic.results.score import Score
+
+if TYPE_CHECKING:
+    from heretic.passes.runner import ModelRunner, Response
 
 
 class Answers(ABC):
@@ -16,7 +19,7 @@ class Answers(ABC):
     name: str
     unit = ""
 
-    def __init__(self, runner: ModelRunner, prompts: PromptSet, options: EvaluatorOptions) -> None:
+    def __init__(self, runner: "ModelRunner", prompts: PromptSet, options: EvaluatorOptions) -> None:
         self.runner = runner
         self.prompts = prompts.prompts
         self.tokens = options.response_tokens
@@ -52,7 +55,7 @@ class Answers(ABC):
         """See AnswerEvaluator."""
         return Score(self.name, value, len(self.prompts), self._baseline, {"tokens": self.tokens}, self.unit)
 
-    def _total(self, trial: int | None, responses: Sequence[Response]) -> float:
+    def _total(self, trial: int | None, responses: Sequence["Response"]) -> float:
         """Sum of the weighted amounts."""
         texts = [response.text for response in responses]
         amounts = self.judge_all(list(zip(self.prompts, texts, strict=True)))
@@ -75,7 +78,7 @@ class Amounts(Answers):
     def measure(self, text: str) -> float:
         """How much of the behaviour an answer shows, at least 0."""
 
-    def __init__(self, runner: ModelRunner, prompts: PromptSet, options: EvaluatorOptions) -> None:
+    def __init__(self, runner: "ModelRunner", prompts: PromptSet, options: EvaluatorOptions) -> None:
         self.strengthens = options.goal == "strengthen"
         super().__init__(runner, prompts, options)
 

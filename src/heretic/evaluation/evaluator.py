@@ -2,13 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from heretic.common.registry import Registry
 from heretic.evaluation.refusal_patterns import RefusalDetector
-from heretic.passes.runner import ModelRunner, Response
 from heretic.prompts.types import Prompt, PromptSet
 from heretic.results.score import Score
+
+if TYPE_CHECKING:
+    # Evaluators are listed and chosen where there is no model, so they import torch only where they compute with it.
+    from heretic.passes.runner import ModelRunner, Response
 
 
 class AnswerClassifier(Protocol):
@@ -101,7 +104,7 @@ class Evaluator(Protocol):
         runner: The model that `score` measures; another one may be set to compare two models.
     """
 
-    runner: ModelRunner
+    runner: "ModelRunner"
 
     @property
     def baseline(self) -> Score:
@@ -135,7 +138,7 @@ class AnswerEvaluator(Evaluator, Protocol):
 
     prompts: tuple[Prompt, ...]
     tokens: int
-    base_responses: Sequence[Response]
+    base_responses: Sequence["Response"]
     weight: float
 
     def judge(self, text: str, complete: bool) -> float | None:
@@ -158,7 +161,7 @@ class AnswerEvaluator(Evaluator, Protocol):
         """The score of a sum of weighted amounts."""
 
 
-EvaluatorFactory = Callable[[ModelRunner, PromptSet, EvaluatorOptions], Evaluator]
+EvaluatorFactory = Callable[["ModelRunner", PromptSet, EvaluatorOptions], Evaluator]
 
 EVALUATORS: Registry[EvaluatorFactory] = Registry("evaluator", "heretic.evaluation.evaluators")
 READING = ("classifier", "judge")

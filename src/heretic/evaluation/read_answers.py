@@ -3,12 +3,15 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from heretic.evaluation.answers import Answers
 from heretic.evaluation.evaluator import AnswerClassifier, EvaluatorOptions
-from heretic.passes.runner import ModelRunner
 from heretic.prompts.types import Prompt, PromptSet
 from heretic.results.score import WITHOUT, Score
+
+if TYPE_CHECKING:
+    from heretic.passes.runner import ModelRunner
 
 
 class ReadAnswers(Answers):
@@ -20,7 +23,7 @@ class ReadAnswers(Answers):
 
     kind: str
 
-    def __init__(self, runner: ModelRunner, prompts: PromptSet, options: EvaluatorOptions) -> None:
+    def __init__(self, runner: "ModelRunner", prompts: PromptSet, options: EvaluatorOptions) -> None:
         reader = self.reader_of(options)
         if reader is None:
             raise ValueError(f"the evaluator needs a {self.kind}")

@@ -1,6 +1,8 @@
 """Extension points are found by name, ours and other people's, and a wrong name says what there is."""
 
 import sys
+from collections.abc import Iterator
+from importlib import import_module
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -10,14 +12,28 @@ from heretic.common import registry
 from heretic.common.errors import PluginError
 from heretic.common.registry import Registry
 from heretic.directions.extractor import EXTRACTORS, Extractor
-
-PACKAGE = "heretic.directions.extractors"
+from heretic.directions.transform import TRANSFORMS
+from heretic.evaluation.evaluator import EVALUATORS
 
 
 @pytest.fixture
-def thing() -> Registry[object]:
-    """A registry without plug-ins of its own; the package behind it only has to be importable."""
-    return Registry("thing", PACKAGE)
+def thing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Registry[object]]:
+    """A registry without plug-ins of its own, as long as nobody writes any to the folder things."""
+    (tmp_path / "things").mkdir()
+    (tmp_path / "things" / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield Registry("thing", "things")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "things"]:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def extractors(monkeypatch: pytest.MonkeyPatch) -> Registry[Extractor]:
+    """The registry of extractors, which forgets what a test adds."""
+    for name in EXTRACTORS.names():
+        EXTRACTORS.get(name)
+    monkeypatch.setattr(EXTRACTORS, "_entries", dict(EXTRACTORS._entries))
+    return EXTRACTORS
 
 
 def install(monkeypatch: pytest.MonkeyPatch, group: str, **values: str) -> None:
@@ -35,6 +51,21 @@ def test_own_plugins_register_themselves_when_first_asked_for() -> None:
     assert EXTRACTORS.get("pca").needs_second_moment
     assert not EXTRACTORS.get("mean").needs_second_moment
     assert EXTRACTORS.get("mean") is EXTRACTORS.get("mean")
+
+
+@pytest.mark.parametrize("plugins", [EVALUATORS, EXTRACTORS, TRANSFORMS])
+def test_every_file_holds_the_plugin_that_it_is_named_after(plugins: Registry[object]) -> None:
+    assert all(callable(getattr(found, "extract", found)) for found in map(plugins.get, plugins.names()))
+
+
+def test_names_are_known_and_one_plugin_is_imported_without_the_others(thing: Registry[object], tmp_path: Path) -> None:
+    (tmp_path / "things" / "light.py").write_text("import things\n\nthings.THINGS.register('light', 3)\n")
+    (tmp_path / "things" / "heavy.py").write_text("raise ImportError('nobody asked for it')\n")
+    import_module("things").THINGS = thing
+    assert thing.names() == ("heavy", "light")
+    assert thing.get("light") == 3
+    with pytest.raises(ImportError, match="nobody asked for it"):
+        thing.get("heavy")
 
 
 def test_unknown_name_lists_the_known_ones() -> None:
@@ -115,19 +146,20 @@ def test_ctrl_c_while_a_plugin_is_imported_stays_ctrl_c(
         thing.get("slow")
 
 
-def test_a_plugin_that_takes_one_of_our_names_is_told_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_plugin_that_takes_one_of_our_names_is_told_so(
+    extractors: Registry[Extractor], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "second_mean.py").write_text(
         "from heretic.directions.extractor import extractor\n\nEXTRACTOR = extractor('mean')(object())\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(EXTRACTORS, "_entries", dict(EXTRACTORS._entries))
     install(monkeypatch, "heretic.extractors", second="second_mean:EXTRACTOR")
     with pytest.raises(PluginError, match=r"^Two extractors are named mean; uninstall or rename one of them\.$"):
-        EXTRACTORS.get("second")
+        extractors.get("second")
 
 
 def test_an_installed_plugin_written_with_our_decorator_is_an_extractor(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    extractors: Registry[Extractor], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The decorator gives the function back, so the entry point names a function and not what was registered."""
     (tmp_path / "foreign_extractor.py").write_text(
@@ -136,10 +168,9 @@ def test_an_installed_plugin_written_with_our_decorator_is_an_extractor(
         "def foreign(target, baseline, options):\n    raise NotImplementedError\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(EXTRACTORS, "_entries", dict(EXTRACTORS._entries))
     install(monkeypatch, "heretic.extractors", foreign="foreign_extractor:foreign")
     try:
-        found = EXTRACTORS.get("foreign")
+        found = extractors.get("foreign")
     finally:
         sys.modules.pop("foreign_extractor", None)
     assert isinstance(found, Extractor)

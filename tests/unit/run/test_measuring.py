@@ -117,6 +117,8 @@ def test_a_pack_may_be_measured_by_an_evaluator_of_another_package(monkeypatch: 
     def entry_points(group: str, name: str = installed.name) -> list[EntryPoint]:
         return [installed] if (group, name) == (installed.group, installed.name) else []
 
+    for name in EVALUATORS.names():
+        EVALUATORS.get(name)
     monkeypatch.setattr(registry, "entry_points", entry_points)
     monkeypatch.setattr(EVALUATORS, "_entries", dict(EVALUATORS._entries))
     loud = pack("x", "loudness")

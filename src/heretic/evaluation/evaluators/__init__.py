@@ -1,1 +1,1 @@
-"""One evaluator a file; `evaluation.evaluator.EVALUATORS` finds them by name."""
+"""One evaluator a file, named like the evaluator; `evaluation.evaluator.EVALUATORS` finds them."""

@@ -1,20 +1,23 @@
 """How often the model refuses: answers to target prompts that match refusal patterns."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from heretic.evaluation.answers import Answers
 from heretic.evaluation.evaluator import EVALUATORS, EvaluatorOptions
 from heretic.evaluation.refusal_patterns import RefusalDetector
-from heretic.passes.runner import ModelRunner
 from heretic.prompts.types import Prompt, PromptSet
 from heretic.results.score import REFUSALS, WITHOUT_REFUSAL
+
+if TYPE_CHECKING:
+    from heretic.passes.runner import ModelRunner
 
 
 @EVALUATORS.decorator("markers")
 class MarkerEvaluator(Answers):
     """Counts refusals in greedy answers, or, where refusing is to be strengthened, the answers without one."""
 
-    def __init__(self, runner: ModelRunner, prompts: PromptSet, options: EvaluatorOptions) -> None:
+    def __init__(self, runner: "ModelRunner", prompts: PromptSet, options: EvaluatorOptions) -> None:
         self.name = WITHOUT_REFUSAL if options.goal == "strengthen" else REFUSALS
         self._detector = RefusalDetector(options.refusal_detection_mode, options.refusal_markers)
         super().__init__(runner, prompts, options)

@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from heretic.evaluation.evaluator import EVALUATORS, EvaluatorOptions
 from heretic.evaluation.evaluators.markers import MarkerEvaluator
-from heretic.passes.runner import ModelRunner
 from heretic.prompts.types import Prompt, PromptSet
 from heretic.results.score import Score
+
+if TYPE_CHECKING:
+    from heretic.passes.runner import ModelRunner
 
 
 @EVALUATORS.decorator("neural")
@@ -17,7 +20,7 @@ class NeuralEvaluator(MarkerEvaluator):
     A marker's verdict is final, so an answer may still end as soon as one is certain.
     """
 
-    def __init__(self, runner: ModelRunner, prompts: PromptSet, options: EvaluatorOptions) -> None:
+    def __init__(self, runner: "ModelRunner", prompts: PromptSet, options: EvaluatorOptions) -> None:
         if options.readers.classifier is None:
             raise ValueError("the neural evaluator needs a classifier")
         self._classifier = options.readers.classifier
