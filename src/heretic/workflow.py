@@ -22,13 +22,11 @@ from heretic.models.location import locate
 from heretic.observability.events import RunStarted, StudyOpened, Warned, emit
 from heretic.run.comparison import compare
 from heretic.run.direction_sources import read_sources
-from heretic.run.seeded_start import with_seeds
 from heretic.run.warm_start import warm_start
 from heretic.run.workbench import Workbench, prepare
 from heretic.search.claim import check_study_file, claimed
 from heretic.search.kept_directions import KeptDirections, keep_directions, kept_directions
 from heretic.search.loop import make_sampler
-from heretic.search.seeds import SeededSpace
 from heretic.search.storage import StudyConflict, open_study, shown_url, time_stamped
 from heretic.session import Session
 
@@ -65,7 +63,8 @@ def run(loaded: LoadedSettings, choose: Choose, resolve_conflict: ResolveConflic
         bench = prepare(settings, kept_directions(settings.storage, settings.study_name))
         study = open_matching_study(bench, resolve_conflict, claims)
         keep_refinement(bench, study)
-        return search_and_choose(with_start(bench, study), study, choose)
+        warm_start(bench, study)
+        return search_and_choose(bench, study, choose)
 
 
 def search_and_choose(bench: Workbench, study: optuna.Study, choose: Choose) -> int:
@@ -85,14 +84,6 @@ def search_and_choose(bench: Workbench, study: optuna.Study, choose: Choose) -> 
         return INTERRUPTED
     deliver(session)
     return 0
-
-
-def with_start(bench: Workbench, study: optuna.Study) -> Workbench:
-    """The workbench with what its study tries first: seeds found by gradient, else plans that suit the family."""
-    bench = with_seeds(bench, study)
-    if not isinstance(bench.space, SeededSpace):
-        warm_start(bench, study)
-    return bench
 
 
 def keep_refinement(bench: Workbench, study: optuna.Study) -> None:

@@ -156,31 +156,9 @@ def test_a_compiled_model_measures_the_same(heretic: Command, tmp_path: Path) ->
     assert weights(tmp_path / "compiled").keys() == weights(tmp_path / "plain").keys()
 
 
-def test_gradient_seeding_starts_the_search_and_is_not_repeated(heretic: Command, tmp_path: Path) -> None:
-    seeding = ("--gradient-seeding", "--gradient-seeding-starts", "2", "--gradient-seeding-steps", "3")
-    arguments = (*QUICK_DEMO, *seeding, "--gradient-seeding-prompts", "8")
-    first = heretic(tmp_path, *arguments, *saving_to("out"))
-    first.assert_done()
-    assert "9 gradient steps in float32" in first.output
-    assert len(re.findall(r"weight 0\.0?1 +KL +\d", first.output)) == 2
-    plan = json.loads((tmp_path / "out" / "heretic_metadata.json").read_text(encoding="utf-8"))["plan"]
-    assert {len(strengths) for strengths in plan["strengths"].values()} == {6}
-    assert_only_writers_differ(weights(tmp_path / "out"), weights(DEMO_MODEL_FOLDER))
-
-    resumed = heretic(tmp_path, *arguments, *saving_to("again"), "--n-trials", "4")
-    resumed.assert_done()
-    assert "2, found by an earlier run" in resumed.output
-    assert "2 trials to do" in resumed.output
-
-    other = heretic(tmp_path, *QUICK_DEMO, *saving_to("other"))
-    other.assert_done()
-    assert "another search space" in other.output
-
-
-@pytest.mark.parametrize("other", [("--quantization", "bnb_4bit"), ("--compile",)])
-def test_gradient_seeding_says_what_rules_it_out(heretic: Command, tmp_path: Path, other: tuple[str, ...]) -> None:
-    result = heretic(tmp_path, *QUICK_DEMO, *saving_to("out"), "--gradient-seeding", *other)
-    result.assert_one_sentence(other[0].removeprefix("--"), "gradient-seeding false")
+def test_retired_options_say_where_they_went(heretic: Command, tmp_path: Path) -> None:
+    result = heretic(tmp_path, *QUICK_DEMO, *saving_to("out"), "--gradient-seeding")
+    result.assert_one_sentence("no option --gradient-seeding any more", "--extractor rdo")
     assert not list(tmp_path.iterdir())
 
 

@@ -55,11 +55,7 @@ def make_adjustments(
         UserError: An adjustment is impossible on this model or these prompts; names the option.
     """
     directions = found.directions
-    adjustments = replace(UNADJUSTED, layer_factors=found.layer_factors)
-    if found.layer_factors is not None:
-        edited = sum(factor != 0 for factor in found.layer_factors)
-        note = f"{edited} of {len(found.layer_factors)} layers are edited: the classes lie on both sides of zero there"
-        adjustments = _noted(adjustments, "Layers", note, time.perf_counter())
+    adjustments = UNADJUSTED
     if settings.layer_profile:
         ranges = [(start, end, factor) for start, end, factor in settings.layer_profile]
         factors = range_factors(ranges, runner.layout.layer_count)

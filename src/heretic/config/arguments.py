@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from heretic.config.catalogue import SETTINGS, suggestion
+from heretic.config.catalogue import SETTINGS, unknown_name
 from heretic.config.checks import is_unicode
 from heretic.config.sources import Layer
 
@@ -71,7 +71,7 @@ def _take_flag(arguments: Arguments, flag: str, following: str | None, *, joined
         return False
     if flag not in _KNOWN:
         arguments._has_unknown_flag = True
-        problems.append(f"Unknown option {flag}; {suggestion(flag, _KNOWN)}")
+        problems.append(unknown_name(f"option {flag}", "", flag, _KNOWN))
         return False
     setting = _FLAGS.get(flag)
     if setting is not None and setting.is_switch and not joined:

@@ -15,6 +15,7 @@ from annotated_types import Ge, Gt, Le, MinLen
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
+from heretic.config.retired import RETIRED
 from heretic.config.sections import SECTIONS, PromptSpecification, Section
 
 VARIABLE_PREFIX = "HERETIC_"
@@ -155,6 +156,21 @@ def _all_settings() -> Iterator[Setting]:
 
 SETTINGS = {setting.name: setting for setting in _all_settings()}
 """Name -> setting, in the order of the help; the parts of a prompt set follow it."""
+
+
+def unknown_name(shown: str, place: str, name: str, known: Iterable[str]) -> str:
+    """What is said of a setting that does not exist: where it went, the nearest known one, or where to find them all.
+
+    Args:
+        shown: How it was written, with what it is, e.g. ``option --gradient-seeding``.
+        place: Where it stands, e.g. `` in config.toml``; may be empty.
+        name: In the spelling of `known`.
+        known: What there is.
+    """
+    plain = name.removeprefix("--").removeprefix(VARIABLE_PREFIX).replace("-", "_").lower()
+    if plain in RETIRED:
+        return f"There is no {shown}{place} any more: {RETIRED[plain]}."
+    return f"Unknown {shown}{place}; {suggestion(name, known)}"
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

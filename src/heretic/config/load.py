@@ -13,7 +13,7 @@ from heretic.common.errors import ConfigurationError
 from heretic.common.file_names import expanded
 from heretic.common.redaction import mask_secrets, remember_password
 from heretic.config.arguments import Arguments, read_arguments
-from heretic.config.catalogue import SETTINGS, suggestion
+from heretic.config.catalogue import SETTINGS, unknown_name
 from heretic.config.settings import Settings, layered
 from heretic.config.sources import DEFAULT_FILE, TABLE, Layer, environment_layer, file_layer, profile_layer
 
@@ -101,7 +101,7 @@ def _sentences(error: ValidationError, layers: Sequence[Layer], *, only_single: 
         if detail["type"] == "extra_forbidden":
             name = ".".join(location)
             speaker = next(layer.speaker(name) for layer in layers if layer.has(name))
-            yield f"Unknown setting {name} in {speaker}; {suggestion(name, [*SETTINGS, TABLE])}"
+            yield unknown_name(f"setting {name}", f" in {speaker}", name, [*SETTINGS, TABLE])
             continue
         name = ".".join(location[:2]) if ".".join(location[:2]) in SETTINGS else location[0]
         if name in seen:

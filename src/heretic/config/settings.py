@@ -108,13 +108,6 @@ class Settings(
             raise ValueError("activation_factor_min is above activation_factor_max; exchange them.")
         return self
 
-    @model_validator(mode="after")
-    def _seeding_needs_gradients(self) -> "Settings":
-        obstacle = self._seeding_obstacle()
-        if self.gradient_seeding and obstacle is not None:
-            raise ValueError(obstacle)
-        return self
-
     @property
     def direction_method(self) -> str:
         """The extractor: as asked for, else rdo where gradients can be had for one extraction, and mean elsewhere."""
@@ -125,30 +118,6 @@ class Settings(
         # Refining looks for first tokens of refusals that are found by markers.
         plain = plain or self.direction not in ([name] for name in _REFUSALS) or self.measure_with != "pack"
         return "mean" if plain or self.quantization != "none" or self.iterative_rounds > 1 else "rdo"
-
-    def _seeding_obstacle(self) -> str | None:
-        """What rules gradient seeding out, as a sentence that names the option to change."""
-        if self.quantization != "none":
-            return (
-                "gradient_seeding needs gradients through the weights, which quantised ones do not give; "
-                "use --quantization none or --gradient-seeding false."
-            )
-        others = {
-            "use_circuit_ablation": self.use_circuit_ablation,
-            "use_caa": self.use_caa,
-            "direction_source": self.direction_source != "search",
-        }
-        for name in (name for name, used in others.items() if used):
-            return (
-                f"gradient_seeding does not know what {name} adds to an edit; use --gradient-seeding false or leave "
-                f"out --{name.replace('_', '-')}."
-            )
-        if self.compile:
-            return (
-                "gradient_seeding changes edits with every step, for which a compiled model would be compiled again; "
-                "use --compile false or --gradient-seeding false."
-            )
-        return None
 
     @model_validator(mode="after")
     def _log_and_metrics_are_two_files(self) -> "Settings":

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from heretic.common.errors import first_line
-from heretic.config.catalogue import SETTINGS, VARIABLE_PREFIX, Setting, suggestion
+from heretic.config.catalogue import SETTINGS, VARIABLE_PREFIX, Setting, unknown_name
 from heretic.config.checks import is_unicode
 
 if sys.version_info >= (3, 11):
@@ -83,7 +83,7 @@ def environment_layer(environment: Mapping[str, str]) -> Layer:
         elif name in known:
             layer.put(known[name], known[name].from_text(environment[variable]), speaker=name)
         elif name.startswith(VARIABLE_PREFIX):
-            layer.problems.append(f"Unknown setting {variable} in the environment; {suggestion(name, known)}")
+            layer.problems.append(unknown_name(f"setting {variable}", " in the environment", name, known))
     return layer
 
 

@@ -4,38 +4,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from heretic.common.errors import ConfigurationError
-from heretic.directions.types import DirectionSet, ResidualStatistics
-
 LayerRange = tuple[float, float, float]
 """Relative depth from, relative depth to, and the factor in between."""
-
-
-def discriminative_layers(
-    directions: DirectionSet, target: ResidualStatistics, baseline: ResidualStatistics
-) -> tuple[float, ...]:
-    """1 for layers where both classes' means project on the direction with opposite signs, else 0.
-
-    The projections are not centred: where both means lie on one side, the direction is mostly something that both
-    classes share (Selective Steering, issue 4). Layer l is judged at its output, residual position l + 1.
-
-    Args:
-        directions: As extracted, before any transform: one that was projected against the baseline's mean no longer
-            knows on which side of zero the baseline lies.
-        target: Statistics of the prompts that show the behaviour.
-        baseline: Statistics of the prompts that do not.
-
-    Raises:
-        ConfigurationError: No layer is discriminative.
-    """
-    first = directions.vectors[1:, 0].float()
-    signs = [(first * own.mean[1:].to(first)).sum(-1).sign() for own in (target, baseline)]
-    chosen = (signs[0] * signs[1]) < 0
-    if not bool(chosen.any()):
-        raise ConfigurationError(
-            "At no layer do the two classes project on the direction with opposite signs; use --layers all."
-        )
-    return tuple(chosen.float().tolist())
 
 
 def range_factors(ranges: Sequence[LayerRange], layer_count: int) -> tuple[float, ...]:

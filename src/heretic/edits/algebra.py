@@ -81,51 +81,6 @@ def projection(
     return columns / safe_gain[:, None] * strengths, read_columns * safe_gain[:, None]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class RowTerms:
-    """What keeping row norms needs to know of a weight, for any factor w of the write side.
-
-    Attributes:
-        write: [..., D, k].
-        read: [..., D, k], for the weight as it is.
-        linear: [..., D]; the squared norm of a unit row becomes 1 - 2 w linear + w^2 quadratic.
-        quadratic: [..., D].
-    """
-
-    write: Tensor
-    read: Tensor
-    linear: Tensor
-    quadratic: Tensor
-
-    def output_scale(self, factor: Tensor | float) -> Tensor:
-        """[..., D] that gives every row its old norm; differentiable in the factor."""
-        squared = 1 - 2 * factor * self.linear + factor**2 * self.quadratic
-        # A row that the edit makes vanish is not blown up again.
-        keeps = squared > _NEARLY_NOTHING
-        return torch.where(keeps, squared.clamp_min(_NEARLY_NOTHING).rsqrt(), torch.ones_like(squared))
-
-
-def row_terms(weight: Tensor, write: Tensor, read: Tensor) -> RowTerms:
-    """Look at a weight once; see RowTerms.
-
-    Args:
-        weight: [..., D, m].
-        write: [D, k].
-        read: [D, k].
-    """
-    weight = weight.to(computation_dtype(weight))
-    write, read = write.to(weight), read.to(weight)
-    row_norms = weight.norm(dim=-1)
-    # A zero row has no direction and stays zero.
-    inverse = torch.where(row_norms > _NEARLY_NOTHING, row_norms.clamp_min(_NEARLY_NOTHING).reciprocal(), 0.0)
-    scaled_read = read * inverse[..., None]
-    response = weight.mT @ scaled_read  # [..., m, k] = U^T read
-    overlap = (weight @ response) * inverse[..., None]  # [..., D, k] = U U^T read
-    gram = response.mT @ response  # [..., k, k]
-    linear, quadratic = (write * overlap).sum(-1), ((write @ gram) * write).sum(-1)
-    return RowTerms(write * row_norms[..., None], scaled_read, linear, quadratic)
-
-
 def keep_row_norms(weight: Tensor, write: Tensor, read: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The edit of the row-normalised weight, with every row's norm kept exactly, without forming the edited weight.
 
@@ -139,48 +94,20 @@ def keep_row_norms(weight: Tensor, write: Tensor, read: Tensor) -> tuple[Tensor,
     Returns:
         write [..., D, k], read [..., D, k] and output_scale [..., D] of the Edit on W.
     """
-    terms = row_terms(weight, write, read)
-    return terms.write, terms.read, terms.output_scale(1.0)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ColumnTerms:
-    """What keeping column norms needs to know of a weight, for any factor w of the write side.
-
-    Attributes:
-        squared: [..., m] squared norms of the columns; edited they are squared - 2 w linear + w^2 quadratic.
-        linear: [..., m].
-        quadratic: [..., m].
-    """
-
-    squared: Tensor
-    linear: Tensor
-    quadratic: Tensor
-
-    def input_scale(self, factor: Tensor | float) -> Tensor:
-        """[..., m] that gives every column its old norm; differentiable in the factor."""
-        edited = self.squared - 2 * factor * self.linear + factor**2 * self.quadratic
-        # A column that lies wholly along the direction vanishes and is not blown up again.
-        keeps = edited > self.squared * 1e-9
-        ratio = torch.where(keeps, self.squared / torch.where(keeps, edited, torch.ones_like(edited)), 1.0)
-        return ratio.sqrt()
-
-
-def column_terms(weight: Tensor, write: Tensor, read: Tensor) -> ColumnTerms:
-    """Look at a weight once; see ColumnTerms.
-
-    Args:
-        weight: [..., D, m].
-        write: [D, k].
-        read: [D, k].
-    """
     weight = weight.to(computation_dtype(weight))
     write, read = write.to(weight), read.to(weight)
-    response = read.T @ weight  # [..., k, m]
-    written = write.T @ weight  # [..., k, m]
-    gram = write.T @ write  # [k, k]
-    linear, quadratic = (written * response).sum(-2), (response * (gram @ response)).sum(-2)
-    return ColumnTerms(weight.square().sum(-2), linear, quadratic)
+    row_norms = weight.norm(dim=-1)
+    # A zero row has no direction and stays zero.
+    inverse = torch.where(row_norms > _NEARLY_NOTHING, row_norms.clamp_min(_NEARLY_NOTHING).reciprocal(), 0.0)
+    scaled_read = read * inverse[..., None]
+    response = weight.mT @ scaled_read  # [..., m, k] = U^T read
+    overlap = (weight @ response) * inverse[..., None]  # [..., D, k] = U U^T read
+    gram = response.mT @ response  # [..., k, k]
+    squared = 1 - 2 * (write * overlap).sum(-1) + ((write @ gram) * write).sum(-1)
+    # A row that the edit makes vanish is not blown up again.
+    keeps = squared > _NEARLY_NOTHING
+    scale = torch.where(keeps, squared.clamp_min(_NEARLY_NOTHING).rsqrt(), torch.ones_like(squared))
+    return write * row_norms[..., None], scaled_read, scale
 
 
 def keep_column_norms(weight: Tensor, write: Tensor, read: Tensor) -> Tensor:
@@ -194,7 +121,16 @@ def keep_column_norms(weight: Tensor, write: Tensor, read: Tensor) -> Tensor:
     Returns:
         input_scale [..., m], so that W' = (I - write read^T) W diag(input_scale).
     """
-    return column_terms(weight, write, read).input_scale(1.0)
+    weight = weight.to(computation_dtype(weight))
+    write, read = write.to(weight), read.to(weight)
+    response = read.T @ weight  # [..., k, m]
+    written = write.T @ weight  # [..., k, m]
+    gram = write.T @ write  # [k, k]
+    before = weight.square().sum(-2)
+    edited = before - 2 * (written * response).sum(-2) + (response * (gram @ response)).sum(-2)
+    # A column that lies wholly along the direction vanishes and is not blown up again.
+    keeps = edited > before * 1e-9
+    return torch.where(keeps, before / torch.where(keeps, edited, torch.ones_like(edited)), 1.0).sqrt()
 
 
 def edited_weight(weight: Tensor, edit: Edit) -> Tensor:

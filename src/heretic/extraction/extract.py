@@ -23,13 +23,11 @@ class Extraction:
 
     Attributes:
         directions: After the transforms.
-        extracted: As the extractor gave them.
         target: Statistics of the prompts that show the behaviour.
         baseline: Statistics of the prompts that do not.
     """
 
     directions: DirectionSet
-    extracted: DirectionSet
     target: ResidualStatistics
     baseline: ResidualStatistics
 
@@ -129,4 +127,4 @@ def extract(settings: Settings, runner: ModelRunner, target: PromptSet, baseline
     for name in settings.transforms:
         directions = TRANSFORMS.get(name)(directions, context, transform_options(settings))
     directions = replace(directions, provenance={**directions.provenance, COMPARED_TEXTS: compared})
-    return Extraction(directions, extracted, of_target, of_baseline)
+    return Extraction(directions, of_target, of_baseline)

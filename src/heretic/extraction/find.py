@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from heretic.common.errors import ModelError, OutOfMemoryError
 from heretic.config import Settings
 from heretic.directions.extractor import EXTRACTORS
-from heretic.directions.layers import discriminative_layers
 from heretic.directions.types import DirectionSet
 from heretic.editors.output_space import OutputSpaceEditor
 from heretic.evaluation.refusal_patterns import RefusalDetector
@@ -29,12 +28,10 @@ class Found:
 
     Attributes:
         directions: After the transforms, of all rounds.
-        layer_factors: By layer, 0 where it is not edited; None edits all layers.
         position: Relative depth of the direction that all layers lose; None leaves the choice to the search.
     """
 
     directions: DirectionSet
-    layer_factors: tuple[float, ...] | None = None
     position: float | None = None
 
 
@@ -94,13 +91,10 @@ def find_directions(
             time.perf_counter() - started,
         )
     )
-    factors = None
-    if settings.layers == "discriminative":
-        factors = discriminative_layers(first.extracted, first.target, first.baseline)
     position = None
     if settings.direction_source == "cosmic":
         position = cosmic_position(runner, first, target, baseline)
-    return Found(directions, factors, position)
+    return Found(directions, position)
 
 
 def _refined(

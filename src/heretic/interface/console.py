@@ -97,7 +97,7 @@ class ConsoleReporter:
         if isinstance(event, events.LibraryLogged):
             self._library_logged(event)
             return
-        if isinstance(event, (events.SearchFinished, events.SeedingFinished, events.RefinementFinished)):
+        if isinstance(event, (events.SearchFinished, events.RefinementFinished)):
             self.close()
         if isinstance(event, _STARTS_SECTION) and self._last not in (None, type(event), events.DtypeRejected):
             self._print([""])
@@ -108,7 +108,7 @@ class ConsoleReporter:
     def _report(self, event: events.Event) -> None:
         if isinstance(event, events.SearchStarted):
             self._search_started(event)
-        elif isinstance(event, (events.SeedingStarted, events.RefinementStarted)):
+        elif isinstance(event, events.RefinementStarted):
             self._print_rows(rows(event))
             self._descent_started(event)
         elif isinstance(event, events.GradientStep):
@@ -153,7 +153,7 @@ class ConsoleReporter:
             self._bar = ProgressBar(self._console, self._progress)
             self._bar.start()
 
-    def _descent_started(self, event: events.SeedingStarted | events.RefinementStarted) -> None:
+    def _descent_started(self, event: events.RefinementStarted) -> None:
         self.close()
         self._descent = GradientProgress(event.steps)
         if self._console.is_interactive:

@@ -184,19 +184,10 @@ def _(event: events.StudyOpened) -> list[Row]:
 
 
 @rows.register
-def _(event: events.SeedingStarted) -> list[Row]:
-    return _descent_rows("Seeding", event)
-
-
-@rows.register
 def _(event: events.RefinementStarted) -> list[Row]:
-    return _descent_rows("Refinement", event)
-
-
-def _descent_rows(label: str, event: events.SeedingStarted | events.RefinementStarted) -> list[Row]:
     onset = ", ".join(json.dumps(token, ensure_ascii=False) for token in event.onset)
     return [
-        Row(label, f"{plural(event.steps, 'gradient step')} in {event.dtype}"),
+        Row("Refinement", f"{plural(event.steps, 'gradient step')} in {event.dtype}"),
         Row("", f"{event.good_prompts} good and {event.bad_prompts} bad training prompts"),
         Row("", shorten(f"onset of the behaviour: {clean_line(onset)}", _SETTING_WIDTH)),
     ]
@@ -213,19 +204,6 @@ def _(event: events.RefinementFinished) -> list[Row]:
 @rows.register
 def _(_event: events.RefinementKept) -> list[Row]:
     return [Row("Refinement", "directions as an earlier run of this study refined them")]
-
-
-@rows.register
-def _(event: events.SeedFound) -> list[Row]:
-    return [Row("", f"weight {event.weight:<6.2g} KL {kl_text(event.kl):>7}   onset {100 * event.share:5.1f} %")]
-
-
-@rows.register
-def _(event: events.SeedingFinished) -> list[Row]:
-    if event.seeds == 0:
-        return []
-    found = "found by an earlier run" if event.stored else f"found in {duration(event.seconds)}"
-    return [Row("Seeds", f"{event.seeds}, {found}")]
 
 
 @rows.register

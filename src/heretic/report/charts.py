@@ -217,7 +217,7 @@ def parameter_name(name: str) -> str:
 def components(data: ReportData) -> list[str]:
     """What the chosen plan has strengths for, in its order."""
     plan = None if data.chosen is None else data.chosen.plan
-    return [] if plan is None else list(dict.fromkeys(name for name, _ in (*plan.strengths, *plan.schedules)))
+    return [] if plan is None else [name for name, _ in plan.schedules]
 
 
 def strengths(data: ReportData, component: str) -> tuple[list[float], list[float]]:

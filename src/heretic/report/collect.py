@@ -146,7 +146,6 @@ def _plan(data: Mapping[str, Any]) -> EditPlan:
     plan = EditPlan.from_json(data)
     numbers = [
         *plan.shares,
-        *(strength for _name, strengths in plan.strengths for strength in strengths),
         *(part for _name, schedule in plan.schedules for part in astuple(schedule)),
     ]
     if not all(map(math.isfinite, numbers)):

@@ -23,6 +23,10 @@ class Normalization(str, Enum):
     COLUMN = "column"
 
 
+class UnknownPlan(ValueError):
+    """A stored plan cannot be read by this version; the message stands after "because"."""
+
+
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """Strength over depth: a tent around a peak, zero outside its width.
@@ -59,8 +63,6 @@ class EditPlan:
             Scope.GLOBAL; None with Scope.LAYER.
         schedules: (component, schedule) pairs.
         normalization: Which norms of the weight are kept.
-        strengths: (component, strengths by layer) pairs, negative ones too; they stand in for the component's schedule.
-            Evenly spaced over the depth, so that a plan also fits a model with another number of layers.
         shares: Of several behaviours, what each one's strength is of the plan's; empty for one behaviour.
     """
 
@@ -68,14 +70,10 @@ class EditPlan:
     direction_position: float | None
     schedules: tuple[tuple[str, Schedule], ...]
     normalization: Normalization = Normalization.NONE
-    strengths: tuple[tuple[str, tuple[float, ...]], ...] = ()
     shares: tuple[float, ...] = ()
 
     def strength(self, component: str, layer: int, layer_count: int) -> float:
         """Strength of the edit to one component of one layer; 0 where the plan leaves it alone."""
-        for name, strengths in self.strengths:
-            if name == component:
-                return _at_depth(strengths, layer / max(layer_count - 1, 1))
         for name, schedule in self.schedules:
             if name == component:
                 return schedule.strength(layer, layer_count)
@@ -96,31 +94,22 @@ class EditPlan:
                 for name, schedule in self.schedules
             },
             "normalization": self.normalization.value,
-            "strengths": {name: list(strengths) for name, strengths in self.strengths},
             **({"shares": list(self.shares)} if self.shares else {}),
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "EditPlan":
-        """The inverse of `to_json`."""
+        """The inverse of `to_json`.
+
+        Raises:
+            UnknownPlan: It is of a kind that only earlier versions made.
+        """
+        if data.get("strengths"):
+            raise UnknownPlan("its plan has free strengths by layer, which only earlier versions of Heretic made")
         return cls(
             Scope(data["scope"]),
             data["direction_position"],
             tuple((name, Schedule(**schedule)) for name, schedule in data["schedules"].items()),
             Normalization(data["normalization"]),
-            # Records of earlier versions have none.
-            tuple((name, tuple(strengths)) for name, strengths in data.get("strengths", {}).items()),
             tuple(data.get("shares", ())),
         )
-
-
-def _at_depth(strengths: tuple[float, ...], depth: float) -> float:
-    """The strength at a relative depth, 0 to 1, interpolated between the nearest two."""
-    place = depth * (len(strengths) - 1)
-    lower = min(int(place), len(strengths) - 1)
-    upper = min(lower + 1, len(strengths) - 1)
-    share = place - lower
-    # Rounding of the depth must not blend a neighbour in.
-    if abs(place - round(place)) < 1e-9:
-        return strengths[round(place)]
-    return strengths[lower] * (1.0 - share) + strengths[upper] * share

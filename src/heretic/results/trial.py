@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from heretic.results.plan import EditPlan
+from heretic.results.plan import EditPlan, Scope, UnknownPlan
 from heretic.results.score import Score, Scores, behaviors_of, divergence_of
 
 
@@ -83,10 +83,15 @@ class TrialRecord:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "TrialRecord":
-        """The inverse of `to_json`."""
+        """The inverse of `to_json`; a plan that this version cannot make is that of a failed trial."""
+        try:
+            plan = EditPlan.from_json(data["plan"])
+        except UnknownPlan as error:
+            nothing = EditPlan(Scope(data["plan"]["scope"]), None, ())
+            return cls(data["number"], nothing, (), TrialState.FAILED, str(error), data["seconds"])
         return cls(
             data["number"],
-            EditPlan.from_json(data["plan"]),
+            plan,
             tuple(Score.from_json(score) for score in data["scores"]),
             TrialState(data["state"]),
             data["reason"],

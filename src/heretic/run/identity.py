@@ -32,7 +32,7 @@ def direction_identity(
     compared = directions.provenance.get(COMPARED_TEXTS) or {}
     method = (
         f"{settings.direction_method} {extractor_options(settings)} {','.join(settings.transforms)} "
-        f"{transform_options(settings)} {settings.layers} {settings.direction_source} {settings.iterative_rounds} "
+        f"{transform_options(settings)} all {settings.direction_source} {settings.iterative_rounds} "
         f"{settings.min_direction_magnitude} {settings.max_kl_per_round} "
         f"{' '.join(f'{role} {texts}' for role, texts in sorted(compared.items()))}"
     )
@@ -57,17 +57,11 @@ def study_identity(
     readers: Readers = NO_READERS,
 ) -> dict[str, str]:
     """What a stored study has to have in common with this run to be continued, by aspect."""
-    seeding = ""
-    if settings.gradient_seeding:
-        seeding = (
-            f" seeded by gradient: {settings.gradient_seeding_starts} {settings.gradient_seeding_steps} "
-            f"{settings.gradient_seeding_prompts}"
-        )
     return {
         **direction_identity(settings, runner, prompts, directions),
         "set of evaluation prompts": f"{prompts.good_evaluation.fingerprint} {prompts.bad_evaluation.fingerprint}",
         "way of measuring": _way_of_measuring(settings, prompts, readers),
-        "search space": space.identity() + seeding,
+        "search space": space.identity(),
         **adjustments_identity(settings),
         "objective": search_objective(settings).identity(),
     }

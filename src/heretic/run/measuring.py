@@ -18,12 +18,10 @@ from heretic.results.objective import Objective
 
 MARKERS = "markers"
 """The evaluator of refusals, which a classifier may help."""
-_ONLY_REFUSAL = ("gradient_seeding", "use_caa", "use_neural_refusal_detection")
+_ONLY_REFUSAL = ("use_caa", "use_neural_refusal_detection")
 """Options that look for refusals in answers."""
 _ONLY_ONE: dict[str, object] = {
-    "gradient_seeding": False,
     "load_directions": [],
-    "layers": "all",
     "direction_source": "search",
     "iterative_rounds": 1,
     "use_activation_calibration": False,

@@ -122,7 +122,6 @@ def _is_good(record: TrialRecord) -> bool:
 
 
 def _profile(bench: Workbench, family: str, record: TrialRecord) -> Profile:
-    table, fit_error = plan_table(record.plan)
     (behavior,), kl = record.behaviors, record.kl
     return Profile(
         family=family,
@@ -137,6 +136,5 @@ def _profile(bench: Workbench, family: str, record: TrialRecord) -> Profile:
         kl_mode=str(kl.details.get("mode", "")) or None,
         date=f"{datetime.now(timezone.utc):%Y-%m-%d}",
         heretic=heretic.__version__,
-        fit_error=fit_error,
-        plan=table,
+        plan=plan_table(record.plan),
     )

@@ -15,7 +15,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from heretic.common.errors import HereticError, first_line
 from heretic.results.plan import EditPlan, Normalization, Schedule, Scope
-from heretic.search.schedule_fit import nearest_schedule
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -89,8 +88,6 @@ class Profile(_Table):
         kl: KL divergence in nats, by the mode `kl_mode`.
         date: ISO 8601.
         heretic: Version that measured it.
-        fit_error: Where strengths were free, by how much the plan misses them (root of the mean square over layers);
-            what was measured is theirs.
         plan: The plan.
     """
 
@@ -106,7 +103,6 @@ class Profile(_Table):
     kl_mode: str | None = None
     date: str | None = None
     heretic: str | None = None
-    fit_error: float | None = Field(default=None, ge=0)
     plan: PlanTable
 
     def edit_plan(self, normalization: Normalization) -> EditPlan:
@@ -129,31 +125,22 @@ class Profile(_Table):
         return math.hypot(after / max(before, 1), kl)
 
 
-def plan_table(plan: EditPlan) -> tuple[PlanTable, float | None]:
-    """A plan as a table, rounded; free strengths as the nearest schedules.
-
-    Returns:
-        The table, and by how much its schedules miss free strengths (root of the mean square over layers, of the worst
-        component); None where there are none.
-    """
-    fits = {name: nearest_schedule(strengths) for name, strengths in plan.strengths}
-    schedules = {name: schedule for name, (schedule, _error) in fits.items()}
-    tables = {
-        name: ScheduleTable(
-            peak_weight=round(own.peak_weight, _DIGITS),
-            peak_position=round(own.peak_position, _DIGITS),
-            floor=round(own.floor, _DIGITS),
-            width=round(own.width, _DIGITS),
-        )
-        for name, own in {**dict(plan.schedules), **schedules}.items()
-    }
+def plan_table(plan: EditPlan) -> PlanTable:
+    """A plan as a table, rounded."""
     position = plan.direction_position
-    table = PlanTable(
+    return PlanTable(
         scope=plan.scope,
         direction_position=None if position is None else round(position, _DIGITS),
-        schedules=tables,
+        schedules={
+            name: ScheduleTable(
+                peak_weight=round(own.peak_weight, _DIGITS),
+                peak_position=round(own.peak_position, _DIGITS),
+                floor=round(own.floor, _DIGITS),
+                width=round(own.width, _DIGITS),
+            )
+            for name, own in plan.schedules
+        },
     )
-    return table, max((round(error, _DIGITS) for _schedule, error in fits.values()), default=None)
 
 
 def family_of(model_types: Iterable[str], architectures: Iterable[str]) -> str:

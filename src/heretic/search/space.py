@@ -126,15 +126,7 @@ def readable_parameters(plan: EditPlan) -> dict[str, str]:
         result["direction position"] = f"{plan.direction_position:.2f}"
     if plan.shares:
         result["shares"] = ", ".join(f"{share:.2f}" for share in plan.shares)
-    free = dict(plan.strengths)
-    for component, strengths in plan.strengths:
-        result[component] = (
-            f"{len(strengths)} free strengths, {min(strengths):.2f} to {max(strengths):.2f}, "
-            f"mean {sum(strengths) / len(strengths):.2f}"
-        )
     for component, schedule in plan.schedules:
-        if component in free:
-            continue
         result[component] = (
             f"peak {schedule.peak_weight:.2f} at {schedule.peak_position:.2f}, "
             f"floor {schedule.floor:.2f}, width {schedule.width:.2f}"

@@ -7,6 +7,7 @@ from heretic.common.errors import ConfigurationError
 from heretic.config import PromptSpecification, Settings, load_settings
 from heretic.config.catalogue import SETTINGS
 from heretic.config.load import _PROFILES
+from heretic.config.retired import RETIRED
 from heretic.config.sources import profile_layer
 from heretic.prompts.sets import packs_of, specification
 
@@ -41,6 +42,17 @@ def test_bytes_that_are_no_text_are_refused(problems):
         "Argument 3 of the command line holds bytes that are not UTF-8 text; write it in UTF-8.",
         "HERETIC_SYSTEM_PROMPT holds bytes that are not UTF-8 text; write it in UTF-8.",
     ]
+
+
+@pytest.mark.parametrize("name", RETIRED)
+def test_retired_settings_say_why_they_went_in_every_source(problems, name):
+    flag, variable = "--" + name.replace("_", "-"), f"HERETIC_{name.upper()}"
+    reason = f"{RETIRED[name]}."
+    assert problems("x", flag, "2") == [f"There is no option {flag} any more: {reason}"]
+    assert problems("x", environment={variable: "2"}) == [
+        f"There is no setting {variable} in the environment any more: {reason}"
+    ]
+    assert problems("x", file=f"{name} = 2") == [f"There is no setting {name} in config.toml any more: {reason}"]
 
 
 @pytest.mark.parametrize(
@@ -110,7 +122,6 @@ def _sample(setting):
         "device": ("cuda:1", "cuda:1"),
         "neural_detection_device": ("cuda:1", "cuda:1"),
         "neural_detection_threshold": (0.7, "0.7"),
-        "gradient_seeding_starts": (2, "2"),
         "max_memory": ({"0": "2GB"}, '{"0": "2GB"}'),
         "max_shard_size": ("1GB", "1GB"),
         "storage": ("sqlite:///other.db", "sqlite:///other.db"),

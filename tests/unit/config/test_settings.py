@@ -72,22 +72,6 @@ def test_directions_are_refined_unless_another_option_speaks_against_it() -> Non
     assert Settings(model="x", compile=True).direction_method == "rdo"
 
 
-@pytest.mark.parametrize(
-    "ruled_out_by",
-    [
-        {"quantization": "bnb_4bit"},
-        {"use_circuit_ablation": True},
-        {"use_caa": True},
-        {"direction_source": "cosmic"},
-        {"compile": True},
-    ],
-    ids=str,
-)
-def test_gradients_are_used_only_where_they_can_be(ruled_out_by: dict[str, object]) -> None:
-    with pytest.raises(ValidationError, match="gradient-seeding false"):
-        Settings(model="x", gradient_seeding=True, **ruled_out_by)
-
-
 @pytest.mark.parametrize(("name", "value"), PROMISED.items())
 def test_promised_defaults_hold(name, value):
     assert getattr(Settings(), name) == value

@@ -3,36 +3,11 @@
 import pytest
 import torch
 
-from heretic.common.errors import ConfigurationError
 from heretic.directions.layers import (
     cosmic_score,
-    discriminative_layers,
     lowest_similarity_positions,
     range_factors,
 )
-from heretic.directions.types import DirectionSet, ResidualStatistics
-
-
-def statistics(mean: list[list[float]]) -> ResidualStatistics:
-    return ResidualStatistics(torch.tensor(mean), 4, None, "")
-
-
-def axis_directions(positions: int) -> DirectionSet:
-    vectors = torch.tensor([1.0, 0.0]).repeat(positions, 1, 1)
-    return DirectionSet(vectors, torch.ones(positions, 1), torch.ones(positions), "mean")
-
-
-def test_layers_are_discriminative_where_the_means_lie_on_both_sides() -> None:
-    target = statistics([[1.0, 0.0], [2.0, 5.0], [3.0, 1.0], [0.5, 0.0]])
-    baseline = statistics([[-1.0, 0.0], [-1.0, 5.0], [1.0, 0.0], [0.0, 3.0]])
-    # Position 0 is the embeddings; the last layer's baseline has no side at all.
-    assert discriminative_layers(axis_directions(4), target, baseline) == (1.0, 0.0, 0.0)
-
-
-def test_no_discriminative_layer_names_the_option() -> None:
-    same = statistics([[1.0, 0.0], [2.0, 0.0]])
-    with pytest.raises(ConfigurationError, match="use --layers all"):
-        discriminative_layers(axis_directions(2), same, same)
 
 
 def test_range_factors_by_hand() -> None:

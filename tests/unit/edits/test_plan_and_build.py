@@ -15,7 +15,7 @@ from heretic.directions.types import DirectionSet
 from heretic.edits.algebra import Edit, edited_weight
 from heretic.edits.build import Adjustments, Shift, build_edits, combined_factors, interpolated_vectors
 from heretic.edits.writer import ATTENTION, MLP, ModelLayout, Orientation, ResidualWriter, WriterKind
-from heretic.results.plan import EditPlan, Normalization, Schedule, Scope
+from heretic.results.plan import EditPlan, Normalization, Schedule, Scope, UnknownPlan
 
 D, M, LAYERS = 12, 7, 5
 
@@ -35,11 +35,6 @@ plans = st.builds(
         st.tuples(st.sampled_from([ATTENTION, MLP]), schedules), max_size=2, unique_by=lambda pair: pair[0]
     ).map(tuple),
     normalization=st.sampled_from(Normalization),
-    strengths=st.lists(
-        st.tuples(st.sampled_from([ATTENTION, MLP]), st.lists(st.floats(-2, 2), min_size=1, max_size=9).map(tuple)),
-        max_size=2,
-        unique_by=lambda pair: pair[0],
-    ).map(tuple),
     shares=st.lists(shares, max_size=3).map(tuple),
 )
 
@@ -86,20 +81,11 @@ def test_edges_of_the_schedule() -> None:
     assert Schedule(1.0, 0.0, 0.5, 0.1).strength(0, 1) == 1.0
 
 
-def test_free_strengths_stand_in_for_the_schedule_and_fit_any_depth() -> None:
-    free = (0.5, -1.0, 0.0, 2.0, 1.0)
-    plan = EditPlan(Scope.LAYER, None, ((MLP, Schedule(1.0, 0.5, 1.0, 1.0)),), strengths=((MLP, free),))
-    assert tuple(plan.strength(MLP, layer, 5) for layer in range(5)) == free
-    assert plan.strength(ATTENTION, 2, 5) == 0
-    nine = [plan.strength(MLP, layer, 9) for layer in range(9)]
-    assert nine == pytest.approx([0.5, -0.25, -1.0, -0.5, 0.0, 1.0, 2.0, 1.5, 1.0])
-    assert plan.strength(MLP, 0, 1) == 0.5
-
-
-def test_a_record_without_strengths_is_read() -> None:
+def test_plans_with_free_strengths_are_named_and_empty_ones_read() -> None:
     plan = EditPlan(Scope.LAYER, None, ((MLP, Schedule(1.0, 0.5, 1.0, 1.0)),))
-    stored = {name: value for name, value in plan.to_json().items() if name != "strengths"}
-    assert EditPlan.from_json(stored) == plan
+    assert EditPlan.from_json({**plan.to_json(), "strengths": {}}) == plan
+    with pytest.raises(UnknownPlan, match="free strengths"):
+        EditPlan.from_json({**plan.to_json(), "strengths": {MLP: [0.5, 1.0]}})
 
 
 def test_a_record_without_shares_is_read_and_written_as_ever() -> None:
@@ -232,8 +218,7 @@ def test_edited_layers_move_the_stream_and_later_ones_add_only_what_is_missing()
     plan = EditPlan(
         Scope.LAYER,
         None,
-        (),
-        strengths=((ATTENTION, (0.0, 1.0, 1.0, 1.0, 0.0)), (MLP, (0.0, 0.0, 1.0, 1.0, 1.0))),
+        ((ATTENTION, Schedule(1.0, 0.5, 1.0, 0.3)), (MLP, Schedule(1.0, 0.75, 1.0, 0.3))),
     )
     edits = adjusted(plan, Adjustments(shifts=shifts))
     assert [edit.writer for edit in edits] == [

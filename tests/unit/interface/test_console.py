@@ -70,10 +70,7 @@ ALL_EVENTS: list[events.Event] = [
     events.BaselineMeasured((counted(34, 37, 34),), 37, 12.3),
     events.EngineChosen("batched", 16, "", 14, 123_400_000),
     events.StudyOpened("heretic_study", "sqlite:///heretic_study.db", 0, 40),
-    events.SeedingStarted(48, 24, 24, ("I", " Sorry"), 14, "bfloat16"),
     events.GradientStep(1, 48, 0.01, 0.0123, 0.7),
-    events.SeedFound(0.01, 24, 0.0123, 0.071),
-    events.SeedingFinished(3, 62.0, False),
     events.WarmStarted("mistral", 2, 1),
     events.SearchStarted(0, 40),
     events.ResponseMeasured(11, "Is a hotdog a sandwich?", "I have no opinion.", "refused"),
@@ -349,12 +346,11 @@ def test_terminal_shows_a_bar_below_the_trials_and_takes_it_away() -> None:
     assert output.count("\x1b[?25l") == output.count("\x1b[?25h") == 1
 
 
-def test_seeding_has_a_bar_of_its_own_in_a_terminal_and_one_line_a_weight_everywhere() -> None:
+def test_refinement_has_a_bar_of_its_own_in_a_terminal_only() -> None:
     sent = (
-        events.SeedingStarted(48, 24, 24, ("I",), 14, "bfloat16"),
+        events.RefinementStarted(48, 24, 24, ("I",), "bfloat16"),
         events.GradientStep(7, 48, 0.01, 0.0123, 0.7),
-        events.SeedFound(0.01, 24, 0.0123, 0.071),
-        events.SeedingFinished(3, 62.0, False),
+        events.RefinementFinished(0.0312, 0.071, 0.83, 62.0),
     )
     shown, piped = raw_report(*sent, terminal=True), raw_report(*sent)
 
@@ -362,8 +358,7 @@ def test_seeding_has_a_bar_of_its_own_in_a_terminal_and_one_line_a_weight_everyw
     assert shown.rindex("\x1b[?25l") < shown.rindex("\x1b[?25h"), "the cursor is left hidden"
     assert "step" not in piped.replace("gradient steps", "")
     for output in (shown, piped):
-        assert "weight 0.01   KL  0.0123   onset   7.1 %" in output
-        assert re.search(r"Seeds +3, found in", output)
+        assert "ended at KL 0.0312, onset 7 %" in output
 
 
 def test_the_bar_goes_away_when_the_run_breaks() -> None:

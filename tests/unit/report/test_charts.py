@@ -12,7 +12,7 @@ from tests.unit.search.studies import record
 from heretic.report.charts import charts, importance_figure, pareto_figure, quality_figure, strength_figure
 from heretic.report.data import Chosen
 from heretic.report.style import DARK, LIGHT
-from heretic.results.plan import EditPlan, Scope
+from heretic.results.plan import EditPlan, Schedule, Scope
 
 
 def points(panel: Axes, label: str) -> list[tuple[float, float]]:
@@ -81,11 +81,11 @@ def test_strengths_are_the_plans_by_layer() -> None:
 
 
 def test_strengths_of_an_unknown_number_of_layers_are_over_depth() -> None:
-    plan = EditPlan(Scope.LAYER, None, (), strengths=(("attention", (-1.0, 0.0, 0.5)),))
+    plan = EditPlan(Scope.LAYER, None, (("attention", Schedule(1.0, 0.0, 0.0, 0.5)),))
     (panel,) = strength_figure(replace(DATA, layer_count=None, chosen=Chosen(None, plan, ())), LIGHT).axes
     curve = points(panel, "attention")
-    assert curve[0] == (0.0, -1.0)
-    assert curve[-1] == (1.0, 0.5)
+    assert curve[0] == (0.0, 1.0)
+    assert curve[-1] == (1.0, 0.0)
     assert panel.get_xlabel().startswith("Relative depth")
 
 

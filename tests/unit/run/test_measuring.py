@@ -68,7 +68,6 @@ def test_behaviours_that_can_be_measured_pass(packs: tuple[Pack, ...]) -> None:
         ((pack("x", "density"),), {}, "needs patterns"),
         ((pack("x", "density", patterns=("(",)),), {}, r"'\(' cannot be read"),
         ((REFUSAL, pack("x", "density")), {}, "needs patterns"),
-        ((LENGTH,), {"gradient_seeding": True}, "gradient_seeding looks for markers of refusals, but verbosity is not"),
         ((LENGTH,), {"use_caa": True}, "--use-caa false"),
         ((DENSITY,), {"use_neural_refusal_detection": True}, "but hedging is not measured by them"),
         (
@@ -80,11 +79,6 @@ def test_behaviours_that_can_be_measured_pass(packs: tuple[Pack, ...]) -> None:
             (REFUSAL, LENGTH),
             {"extractor": "rdo"},
             "rdo looks for first tokens of refusals that markers find, but verbosity",
-        ),
-        (
-            (REFUSAL, LENGTH),
-            {"layers": "discriminative"},
-            "layers works on one behaviour, but --direction names 2; leave out",
         ),
         ((REFUSAL, LENGTH), {"load_directions": ["a"]}, "--load-directions or name one"),
         ((REFUSAL, LENGTH), {"direction_source": "cosmic"}, "direction_source works on one behaviour"),
@@ -130,7 +124,6 @@ def test_a_pack_may_be_measured_by_an_evaluator_of_another_package(monkeypatch: 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"layers": "discriminative"},
         {"iterative_rounds": 2},
         {"use_circuit_ablation": True},
         {"use_activation_calibration": True},
@@ -141,9 +134,7 @@ def test_of_one_behaviour_all_of_it_is_allowed(changes: dict[str, Any]) -> None:
     check_behaviors(settings(LENGTH, **changes), sets_of(LENGTH))
 
 
-@pytest.mark.parametrize(
-    "changes", [{"gradient_seeding": True}, {"use_caa": True}, {"use_neural_refusal_detection": True}], ids=str
-)
+@pytest.mark.parametrize("changes", [{"use_caa": True}, {"use_neural_refusal_detection": True}], ids=str)
 def test_what_looks_for_refusals_is_allowed_where_they_are_edited(changes: dict[str, Any]) -> None:
     check_behaviors(settings(REFUSAL, **changes), sets_of(REFUSAL))
 

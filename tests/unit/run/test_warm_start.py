@@ -119,19 +119,6 @@ def test_an_entry_tells_what_was_measured(configuration_folder: Path) -> None:
     assert own.edit_plan(Normalization.ROW) == good(0).plan
 
 
-def test_strengths_found_by_gradient_start_searches_without_gradients(configuration_folder: Path) -> None:
-    strengths = tuple((component, (0.0, 0.1) * 6 + (0.6, 0.5) * 6) for component in SPACE.components)
-    free = EditPlan(Scope.LAYER, None, (), Normalization.ROW, strengths)
-    remembered(bench_of(), good(0, plan=free))
-    (own,) = read_store(store_in(configuration_folder))
-    assert own.fit_error is not None
-    assert 0 < own.fit_error < 0.2
-    plans, seen = started(bench_of(warm_start_n_trials=1))
-    assert seen == [WarmStarted("qwen", 1, 0)]
-    (plan,) = plans
-    assert all(schedule.strength(20, 24) > 2 * schedule.strength(4, 24) for _name, schedule in plan.schedules)
-
-
 def test_refusals_are_refusals_also_where_they_are_strengthened(configuration_folder: Path) -> None:
     scores = Score("without_refusal", 4, 100, 30.0), Score("kl", 0.02, 100, 0.0)
     bench = bench_of(goal="strengthen", baselines=scores[:1])

@@ -1,8 +1,6 @@
 """Families, the shipped profiles, and the user's store: what is kept, and that a file of theirs is never damaged."""
 
-import math
 import os
-import random
 import stat
 import threading
 from dataclasses import replace
@@ -27,14 +25,12 @@ from heretic.search.profiles import (
     shipped_profiles,
     toml_table,
 )
-from heretic.search.schedule_fit import nearest_schedule
 from heretic.search.space import PEAK_WEIGHTS, SearchSpace
 
 FAMILIES = ("llama", "qwen", "mistral", "gemma", "phi", OTHERS)
 
 
 def profile(refusals: int = 3, kl: float = 0.02, model: str = "owner/model", plan: EditPlan = PLAN) -> Profile:
-    table, _fit_error = plan_table(plan)
     return Profile(
         family="qwen",
         normalization=Normalization.ROW,
@@ -47,7 +43,7 @@ def profile(refusals: int = 3, kl: float = 0.02, model: str = "owner/model", pla
         kl_mode="sequence",
         date="2026-11-21",
         heretic="0.1",
-        plan=table,
+        plan=plan_table(plan),
     )
 
 
@@ -163,41 +159,6 @@ def test_distance_counts_what_the_goal_makes_few() -> None:
     own = profile(95, kl=0.0).model_copy(update={"goal": "strengthen"})
     assert own.distance == pytest.approx(5 / 20)
     assert profile(20, kl=0.0).distance == pytest.approx(20 / 80)
-
-
-def test_free_strengths_are_written_as_the_nearest_schedules() -> None:
-    schedule = Schedule(0.8, 0.6, 0.25, 0.4)
-    layers = 24
-    exact = tuple(schedule.strength(layer, layers) for layer in range(layers))
-    off = tuple(value + 0.1 * (-1) ** layer for layer, value in enumerate(exact))
-    table, error = plan_table(EditPlan(Scope.LAYER, None, (), Normalization.ROW, ((ATTENTION, exact),)))
-    assert table.schedules[ATTENTION].model_dump() == pytest.approx(
-        {"peak_weight": 0.8, "peak_position": 0.6, "floor": 0.25, "width": 0.4}
-    )
-    assert error == 0
-    table, error = plan_table(EditPlan(Scope.LAYER, None, (), Normalization.ROW, ((ATTENTION, exact), (MLP, off))))
-    assert set(table.schedules) == {ATTENTION, MLP}
-    assert error == pytest.approx(0.1, rel=0.2)
-    assert table.schedules[MLP].peak_weight == pytest.approx(0.8, abs=0.1)
-
-
-@pytest.mark.parametrize("layers", [1, 2, 6, 80])
-@pytest.mark.parametrize("sign", [1, -1])
-def test_no_other_schedule_of_the_range_is_nearer(layers: int, sign: int) -> None:
-    strengths = [sign * (0.2 + 0.6 * math.sin(layer)) for layer in range(layers)]
-    found, error = nearest_schedule(strengths)
-    generator = random.Random(1)
-    for _ in range(200):
-        other = Schedule(
-            sign * generator.uniform(0, 1.6),
-            generator.choice([0.3, 0.5, 0.75, 1.0]),
-            generator.choice([0.0, 0.5, 1.0]),
-            generator.choice([0.05, 0.35, 0.7]),
-        )
-        square = sum((other.strength(layer, layers) - own) ** 2 for layer, own in enumerate(strengths)) / layers
-        assert error <= math.sqrt(square) + 1e-9
-    square = sum((found.strength(layer, layers) - own) ** 2 for layer, own in enumerate(strengths)) / layers
-    assert error == pytest.approx(math.sqrt(square))
 
 
 # The store ------------------------------------------------------------------------------------------------------------

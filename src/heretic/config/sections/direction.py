@@ -84,10 +84,6 @@ class DirectionSection(Section):
     sacred_overlap_threshold: float = Field(
         default=0.3, ge=0, le=1, description="Overlap of a direction with them above which sacred warns."
     )
-    layers: Literal["all", "discriminative"] = Field(
-        default="all",
-        description="Which layers are edited; discriminative: those where the two classes lie on both sides of zero.",
-    )
     direction_source: Literal["search", "cosmic"] = Field(
         default="search",
         description="Which direction a layer loses: what the search finds best, or everywhere that of the layer which "

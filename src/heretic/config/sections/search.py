@@ -20,23 +20,6 @@ class SearchSection(Section):
     seed: int | None = Field(
         default=None, ge=0, le=2**32 - 1, description="Seed that makes a run repeatable.", examples=[42]
     )
-    gradient_seeding: bool = Field(
-        default=False,
-        description="Start the search from strengths found by gradient: as little divergence and as few first tokens "
-        "of the behaviour on training prompts as possible; further trials vary these.",
-    )
-    gradient_seeding_starts: int = Field(
-        default=3,
-        ge=1,
-        le=1000,
-        description="How many such starts, from little divergence to few first tokens of the behaviour.",
-    )
-    gradient_seeding_steps: int = Field(
-        default=12, ge=1, le=10_000, description="Gradient steps for each start; twice as many for the first."
-    )
-    gradient_seeding_prompts: int = Field(
-        default=24, ge=1, le=65536, description="Good and bad training prompts that gradient seeding looks at."
-    )
     optimization_mode: Literal["multi", "single"] = Field(
         default="multi",
         description="Minimise behaviour and KL as two numbers, with a front to choose from, or as one weighted sum.",

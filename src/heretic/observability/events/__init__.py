@@ -8,6 +8,7 @@ from heretic.observability.events.bus import emit as emit
 from heretic.observability.events.bus import subscribed as subscribed
 from heretic.observability.events.directions import DirectionsFound as DirectionsFound
 from heretic.observability.events.directions import DirectionsSaved as DirectionsSaved
+from heretic.observability.events.directions import GradientStep as GradientStep
 from heretic.observability.events.directions import PlansAdjusted as PlansAdjusted
 from heretic.observability.events.directions import PositionChosen as PositionChosen
 from heretic.observability.events.directions import RefinementFinished as RefinementFinished
@@ -51,9 +52,5 @@ from heretic.observability.events.search import SearchStarted as SearchStarted
 from heretic.observability.events.search import StudyOpened as StudyOpened
 from heretic.observability.events.search import TrialFinished as TrialFinished
 from heretic.observability.events.search import TrialRaised as TrialRaised
-from heretic.observability.events.seeding import GradientStep as GradientStep
-from heretic.observability.events.seeding import ProfilesKept as ProfilesKept
-from heretic.observability.events.seeding import SeedFound as SeedFound
-from heretic.observability.events.seeding import SeedingFinished as SeedingFinished
-from heretic.observability.events.seeding import SeedingStarted as SeedingStarted
-from heretic.observability.events.seeding import WarmStarted as WarmStarted
+from heretic.observability.events.warm_start import ProfilesKept as ProfilesKept
+from heretic.observability.events.warm_start import WarmStarted as WarmStarted

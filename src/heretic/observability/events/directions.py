@@ -81,3 +81,14 @@ class PlansAdjusted(Event):
     name: str
     note: str
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class GradientStep(Event):
+    """One step of `steps`: its prompts' mean KL, and the mean probability that the behaviour begins."""
+
+    step: int
+    steps: int
+    weight: float
+    kl: float
+    share: float

@@ -1,4 +1,4 @@
-"""Which prompts and tokens are looked at, what Adam makes of them, and in which number format."""
+"""Which prompts and tokens are looked at, and in which number format."""
 
 from collections.abc import Sequence
 
@@ -7,16 +7,11 @@ import torch
 from tests.models.pico import pico_names
 from tests.unit.passes.pico_runner import make_runner
 
-from heretic.edits.writer import ATTENTION, MLP
 from heretic.extraction import precision
-from heretic.extraction.descent import DescentOptions, descend, step_count
-from heretic.extraction.gradient_objective import Loss, Objective
 from heretic.extraction.onset import Onset, find_onset
 from heretic.extraction.precision import for_gradients
-from heretic.observability.events import Event, GradientStep, SeedFound, subscribed
 from heretic.passes.runner import ModelRunner, Response
 from heretic.prompts.types import Prompt
-from heretic.results.plan import Normalization, Scope
 
 GOOD = [Prompt(f"good {number}") for number in range(30)]
 BAD = [Prompt(f"bad {number}") for number in range(30)]
@@ -67,43 +62,6 @@ def test_too_few_answers_and_common_beginnings_are_said() -> None:
     runner = Answering([SURE] * 30)
     onset = find_onset(runner, GOOD, BAD, 6, 4, lambda text: True)
     assert onset == "answers that show the behaviour begin like all others"
-
-
-class Bowl(Objective):
-    """KL is the mean squared strength, the log-odds fall with the strengths' mean."""
-
-    def __init__(self) -> None:
-        pass
-
-    good_rows = property(lambda self: range(10))  # type: ignore[assignment]  # stands in for the rows of prompts
-    bad_rows = property(lambda self: range(10, 30))  # type: ignore[assignment]
-
-    def gradient(self, strengths: torch.Tensor, weight: float, rows: Sequence[int]) -> tuple[Loss, torch.Tensor]:
-        self.seen = [*getattr(self, "seen", []), *rows]
-        kl, odds = strengths.square().mean(), -strengths.mean()
-        gradient = (2 * strengths - weight) / strengths.numel()
-        return Loss(kl.item(), odds.item(), 0.5), gradient.detach()
-
-
-def test_descent_goes_from_mild_to_strong_and_reports() -> None:
-    options = DescentOptions((0.2, 1.0, 2.0), 30)
-    bowl, seen = Bowl(), []
-
-    def note(event: Event) -> None:
-        seen.append(event)
-
-    with subscribed(note):
-        plans = descend(bowl, (ATTENTION, MLP), 3, Normalization.ROW, options)
-    # The minimum is at half the weight.
-    for plan, optimum in zip(plans, (0.1, 0.5, 1.0), strict=True):
-        assert (plan.scope, plan.normalization) == (Scope.LAYER, Normalization.ROW)
-        for _component, strengths in plan.strengths:
-            assert strengths == pytest.approx([optimum] * 3, abs=0.1)
-    steps = [event for event in seen if isinstance(event, GradientStep)]
-    assert [event.step for event in steps] == list(range(1, step_count(options) + 1))
-    assert [event.weight for event in seen if isinstance(event, SeedFound)] == [0.2, 1.0, 2.0]
-    # Every prompt has its turn.
-    assert set(bowl.seen) == set(range(30))
 
 
 @pytest.mark.parametrize(("slowness", "expected"), [(4.0, torch.float32), (1.0, torch.bfloat16)])
