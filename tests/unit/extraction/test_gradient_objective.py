@@ -38,7 +38,7 @@ def objective_for(
     tokens: tuple[int, ...] = OFTEN,
 ) -> Objective:
     rows = [tuple(tuple(runner.encode(Prompt(text, system="B"))) for text in texts) for texts in (GOOD, BAD)]
-    return Objective(runner, edits_of_scaled(runner, sign), Onset(rows[0], rows[1], tokens), sign)
+    return Objective(runner, edits_of_scaled(runner, 1.0), Onset(rows[0], rows[1], tokens), sign)
 
 
 def vectors_for(runner: ModelRunner) -> torch.Tensor:
