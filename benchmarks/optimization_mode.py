@@ -17,6 +17,7 @@ from heretic.config import load_settings
 from heretic.results.front import hypervolume, knee, pareto_front
 from heretic.results.objective import Objective
 from heretic.results.trial import TrialRecord, TrialState
+from heretic.run.preflight import preflight
 from heretic.run.workbench import Workbench, edit_builder, make_engine, prepare
 from heretic.search.loop import make_sampler, search
 from heretic.search.profiles import shipped_profiles
@@ -75,7 +76,7 @@ def main() -> None:
     parser.add_argument("arguments", nargs="*")
     options = parser.parse_args()
     settings = load_settings(options.arguments, os.environ, Path.cwd()).settings
-    bench = prepare(settings)
+    bench = prepare(settings, preflight(settings))
     if len(bench.behaviors) > 1:
         sys.exit("fronts are compared by one behaviour and KL; name one with --direction")
     baseline = bench.behaviors[0].baseline.value

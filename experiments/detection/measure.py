@@ -159,7 +159,7 @@ def main() -> None:
     if options.judge:
         settings = Settings(judge_model=options.judge, dtypes=[options.dtype], device=options.device)
         hypotheses = find_pack("over-refusal").options.hypotheses
-        judge = load_judge(settings, "refusal")
+        judge = load_judge(settings)
         for title, asked in {"both": hypotheses, "first": hypotheses[:1], "second": hypotheses[1:]}.items():
             detectors[f"judge, {title}"] = by_reader(judge, options.threshold, None, asked)
     table("All", rows, detectors)

@@ -29,6 +29,7 @@ from heretic.observability.events import Event, Warned, subscribed
 from heretic.results.front import hypervolume, pareto_front
 from heretic.run import workbench
 from heretic.run.measuring import evaluator_options
+from heretic.run.preflight import preflight
 from heretic.session import Session
 from heretic.workflow import open_matching_study, with_start, without_asking
 
@@ -113,7 +114,7 @@ def run_variant(
             started = time.perf_counter()
             try:
                 settings = load_settings([*common, "--storage", storage, *arguments], os.environ, HERE).settings
-                bench = workbench.prepare(settings)
+                bench = workbench.prepare(settings, preflight(settings))
                 prepared = time.perf_counter()
                 study = open_matching_study(bench, without_asking)
                 session = UncheckedSession(with_start(bench, study), study)

@@ -145,8 +145,10 @@ def _run(argv: Sequence[str]) -> int:
         return 0
 
     from heretic.config.load import load_settings
+    from heretic.run.rules import check_options
 
     loaded = load_settings(argv, os.environ, Path.cwd())
+    check_options(loaded.settings)
     if loaded.settings.model is None:
         model = _ask_model()
         if model is None:

@@ -7,24 +7,19 @@ from pathlib import Path
 import optuna
 
 import heretic
-from heretic.adjusting.prepare import check_adjustments
 from heretic.checks.capability import check_capability, wants_validation
 from heretic.common.errors import SelectionError, UserError
 from heretic.common.integrity import check_folder
-from heretic.config import LoadedSettings, Settings
-from heretic.export.atomic import check_file_target, check_target, is_saved_model
+from heretic.config import LoadedSettings
 from heretic.export.content import ExportFormat
-from heretic.export.direction_file import check_directions_file
-from heretic.export.hub import check_repository
 from heretic.export.manifest import read_manifest
 from heretic.extraction.find import refinement_options
-from heretic.models.location import locate
 from heretic.observability.events import RunStarted, StudyOpened, Warned, emit
 from heretic.run.comparison import compare
-from heretic.run.direction_sources import read_sources
+from heretic.run.preflight import continues_upload, preflight
 from heretic.run.warm_start import warm_start
 from heretic.run.workbench import Workbench, prepare
-from heretic.search.claim import check_study_file, claimed
+from heretic.search.claim import claimed
 from heretic.search.kept_directions import KeptDirections, keep_directions, kept_directions
 from heretic.search.loop import make_sampler
 from heretic.search.storage import StudyConflict, open_study, shown_url, time_stamped
@@ -48,19 +43,14 @@ def run(loaded: LoadedSettings, choose: Choose, resolve_conflict: ResolveConflic
     settings = loaded.settings
     configuration_file = None if loaded.configuration_file is None else str(loaded.configuration_file)
     emit(RunStarted(heretic.__version__, settings.model or "", configuration_file, loaded.profile, loaded.changed))
-    # A mistyped path is said at once, before prompts are fetched.
-    for name in filter(None, (settings.model, settings.evaluate_model)):
-        locate(name)
+    prompts = preflight(settings)
     if settings.evaluate_model is not None:
-        compare(settings, settings.evaluate_model)
+        compare(settings, settings.evaluate_model, prompts)
         return 0
-    check_destinations(settings)
-    check_study_file(settings.storage)
-    if settings.load_directions:
-        read_sources(settings)
+    check_capability(settings)
     with ExitStack() as claims:
         claims.enter_context(claimed(settings.storage, settings.study_name))
-        bench = prepare(settings, kept_directions(settings.storage, settings.study_name))
+        bench = prepare(settings, prompts, kept_directions(settings.storage, settings.study_name))
         study = open_matching_study(bench, resolve_conflict, claims)
         keep_refinement(bench, study)
         warm_start(bench, study)
@@ -91,29 +81,6 @@ def keep_refinement(bench: Workbench, study: optuna.Study) -> None:
     settings = bench.settings
     if refinement_options(settings) is not None and not settings.load_directions:
         keep_directions(study, settings.storage, KeptDirections(bench.identity, bench.directions))
-
-
-def check_destinations(settings: Settings) -> None:
-    """Refuse a target that cannot be written before hours are spent, not after.
-
-    Raises:
-        UserError: A file, the folder or the repository cannot be used, or the edit can never be an adapter.
-    """
-    if settings.save_directions is not None:
-        check_directions_file(Path(settings.save_directions))
-    if settings.use_warm_start_params and settings.profile_store is not None:
-        check_file_target(Path(settings.profile_store))
-    if settings.auto_select and settings.save_format == "adapter" and settings.normalization != "none":
-        raise UserError(
-            f"An adapter cannot hold edits that keep the {settings.normalization} norms of weights; add "
-            "--normalization none or choose --save-format merged."
-        )
-    check_adjustments(settings)
-    check_capability(settings)
-    if settings.auto_select and settings.auto_select_path is not None and not _may_go_on(settings):
-        check_target(Path(settings.auto_select_path))
-    if settings.auto_select and settings.hf_upload is not None:
-        check_repository(settings.hf_upload)
 
 
 def open_matching_study(
@@ -150,12 +117,6 @@ def without_asking(name: str, reason: str) -> str:
     return new_name
 
 
-def _may_go_on(settings: Settings) -> bool:
-    """Whether the folder may be that of an earlier run whose upload is to be continued."""
-    path, merged = settings.auto_select_path, settings.save_format == "merged"
-    return settings.hf_upload is not None and merged and path is not None and is_saved_model(Path(path).expanduser())
-
-
 def saved_before(session: Session, folder: Path) -> Path:
     """The folder, if it is whole and holds what would be saved now.
 
@@ -176,7 +137,7 @@ def saved_before(session: Session, folder: Path) -> Path:
 def deliver(session: Session) -> None:
     """Apply the automatic choice, save it, upload it."""
     settings = session.bench.settings
-    if _may_go_on(settings) and settings.auto_select_path is not None and settings.hf_upload is not None:
+    if continues_upload(settings) and settings.auto_select_path is not None and settings.hf_upload is not None:
         # An earlier run saved, and its upload was interrupted.
         session.upload(saved_before(session, Path(settings.auto_select_path)), settings.hf_upload, settings.hf_private)
         return

@@ -128,7 +128,7 @@ import heretic.workflow
 def check(settings):
     raise ZeroDivisionError("with " + {PASSWORD!r} + " in " + settings.storage + " and " + os.environ["HF_TOKEN"])
 # Before the database is asked for, which is not there.
-heretic.workflow.check_destinations = check
+heretic.workflow.preflight = check
 """
     storage = f"postgresql://jane:{PASSWORD}@localhost:1/db"
     result = heretic(tmp_path, *QUICK_DEMO, *saving_to("out"), "--storage", storage, before=raising)

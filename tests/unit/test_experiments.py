@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from heretic.config import load_settings
-from heretic.prompts.sets import check_held_out_files, load_prompts
-from heretic.run.measuring import check_behaviors
+from heretic.run.preflight import preflight
 
 ROOT = Path(__file__).parents[2]
 CONFIGURATIONS = sorted(ROOT.glob("experiments/*/config.toml"))
@@ -19,13 +18,11 @@ def test_every_behaviour_study_has_a_script() -> None:
 
 
 @pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: path.parent.name)
-def test_its_settings_and_prompts_are_whole(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_its_settings_and_prompts_are_whole(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # As run.sh does.
     monkeypatch.chdir(ROOT)
     settings = load_settings(["--model", "demo", "--config", str(path.relative_to(ROOT))], {}, ROOT).settings
-    prompts = load_prompts(settings)
-    check_behaviors(settings, prompts)
-    check_held_out_files(settings, (behavior.pack for behavior in prompts.behaviors))
+    preflight(settings.model_copy(update={"auto_select_path": str(tmp_path / "out")}))
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.parent.name)

@@ -38,15 +38,17 @@ from heretic.observability.events import (
     Warned,
     subscribed,
 )
+from heretic.prompts.sets import load_prompts
 from heretic.results.gate import Gate
 from heretic.results.plan import EditPlan, Normalization, Schedule, Scope
 from heretic.results.score import Score, Scores
 from heretic.results.trial import TrialRecord, TrialState
 from heretic.run.comparison import compare
+from heretic.run.preflight import check_files
 from heretic.run.workbench import Workbench, prepare
 from heretic.search.loop import SearchResult
 from heretic.session import Session
-from heretic.workflow import check_destinations, deliver
+from heretic.workflow import deliver
 
 PLAN = EditPlan(
     Scope.GLOBAL,
@@ -78,6 +80,10 @@ def settings(**changes: Any) -> Settings:
     )
 
 
+def prepared(settings: Settings) -> Workbench:
+    return prepare(settings, load_prompts(settings))
+
+
 def session_of(bench: Workbench) -> Session:
     session = Session(bench, optuna.create_study(directions=["minimize", "minimize"]))
     session.apply(RECORD)
@@ -86,7 +92,7 @@ def session_of(bench: Workbench) -> Session:
 
 @pytest.fixture(scope="module")
 def bench() -> Workbench:
-    return prepare(settings(normalization="none"))
+    return prepared(settings(normalization="none"))
 
 
 @pytest.fixture
@@ -143,7 +149,7 @@ def manifest(folder: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def quantised_bench() -> Workbench:
     pytest.importorskip("bitsandbytes", reason="there are no bitsandbytes wheels for this system")
-    return prepare(settings(normalization="none", quantization="bnb_4bit"))
+    return prepared(settings(normalization="none", quantization="bnb_4bit"))
 
 
 def test_scores_of_a_model_searched_quantised_are_those_of_the_saved_weights(
@@ -154,7 +160,7 @@ def test_scores_of_a_model_searched_quantised_are_those_of_the_saved_weights(
     session.restore()
 
     # Measured independently: the saved folder against the unedited model, both as they are on the disk.
-    refusals, kl = compare(settings(), str(tmp_path / "out"))
+    refusals, kl = compare(settings(), str(tmp_path / "out"), load_prompts(settings()))
     data = manifest(tmp_path / "out")
     written = {score["name"]: score for score in data["scores"]}
     assert written["kl"]["value"] == pytest.approx(kl.value, rel=1e-3)
@@ -336,7 +342,7 @@ def test_an_interrupted_automatic_upload_goes_on_from_the_saved_folder(
     session.restore()
     monkeypatch.setattr(api, "upload_folder", upload)
     before = (tmp_path / "out" / "heretic_metadata.json").read_bytes()
-    check_destinations(session.bench.settings)
+    check_files(session.bench.settings)
     deliver(session)
     assert sum(isinstance(event, ModelSaved) for event in events) == 1
     assert api.files["heretic_metadata.json"] == before
@@ -467,7 +473,7 @@ def test_edited_model_without_finite_logits_cannot_be_compared(monkeypatch: pyte
 
     monkeypatch.setattr(KlEvaluator, "score", fails)
     with pytest.raises(ModelError, match=r"demo cannot be compared because the edited model's .*; try --dtypes"):
-        compare(settings(), "demo")
+        compare(settings(), "demo", load_prompts(settings()))
 
 
 # The ends of the front are measured again -----------------------------------------------------------------------------

@@ -7,7 +7,6 @@ from dataclasses import replace
 from heretic.adjusting.activation import calibrated_factors, factors_note
 from heretic.adjusting.caa import compliance_shifts, shifts_note
 from heretic.adjusting.circuits import find_circuits, head_masks, heads_note
-from heretic.common.errors import UserError
 from heretic.config import Settings
 from heretic.directions.layers import range_factors
 from heretic.editors.editor import Editor
@@ -17,18 +16,6 @@ from heretic.extraction.find import Found
 from heretic.observability.events import PlansAdjusted, emit
 from heretic.passes.runner import ModelRunner
 from heretic.prompts.types import PromptSet
-
-
-def check_adjustments(settings: Settings) -> None:
-    """Refuse what cannot be saved as the settings ask, before a model is loaded.
-
-    Raises:
-        UserError: Names the option to change.
-    """
-    if settings.use_caa and settings.save_format == "adapter":
-        raise UserError(
-            "An adapter cannot hold the biases of use_caa; choose --save-format merged or use --use-caa false."
-        )
 
 
 def make_adjustments(

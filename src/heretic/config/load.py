@@ -74,7 +74,7 @@ def load_settings(argv: Sequence[str], environment: Mapping[str, str], working_d
         with layered([layer.values for layer in layers]):
             settings = Settings()
     except ValidationError as error:
-        problems.extend(_sentences(error, layers, only_single=bool(problems)))
+        problems.extend(_sentences(error, layers))
         raise ConfigurationError("\n".join(problems)) from error
     if problems:
         raise ConfigurationError("\n".join(problems))
@@ -89,15 +89,11 @@ def _configuration_file(arguments: Arguments, working_directory: Path) -> tuple[
     return (path, DEFAULT_FILE) if path.exists() or path.is_symlink() else (None, DEFAULT_FILE)
 
 
-def _sentences(error: ValidationError, layers: Sequence[Layer], *, only_single: bool) -> Iterator[str]:
-    """One sentence per wrong setting; `only_single` leaves out contradictions between settings."""
+def _sentences(error: ValidationError, layers: Sequence[Layer]) -> Iterator[str]:
+    """One sentence per wrong setting."""
     seen = set()
     for detail in error.errors(include_url=False):
         location, reason = [str(part) for part in detail["loc"]], detail.get("ctx", {}).get("error")
-        if not location:
-            if not only_single:
-                yield str(reason)
-            continue
         if detail["type"] == "extra_forbidden":
             name = ".".join(location)
             speaker = next(layer.speaker(name) for layer in layers if layer.has(name))

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from pydantic import model_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from heretic.config.sections import (
@@ -25,9 +24,6 @@ from heretic.config.sections import (
     ValidationSection,
     WatchSection,
 )
-
-_DIRECTION_FILES = ("save_directions", "load_directions", "load_directions_weights")
-"""The settings of their section that say nothing about how directions are found."""
 
 _REFUSALS = ("refusal", "over-refusal", "demo")
 """Bundled behaviours that are measured by refusals."""
@@ -68,46 +64,6 @@ class Settings(
     # Strict, so that ``n_trials = true`` is refused instead of read as 1.
     model_config = SettingsConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
-    @model_validator(mode="after")
-    def _automatic_choice_goes_somewhere(self) -> "Settings":
-        if self.auto_select and not (self.auto_select_path or self.hf_upload or self.evaluate_model):
-            raise ValueError(
-                "auto_select needs a place for the chosen model; "
-                "add --auto-select-path FOLDER or --hf-upload REPOSITORY."
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _loaded_directions_are_not_found_as_well(self) -> "Settings":
-        if not self.load_directions and self.load_directions_weights:
-            raise ValueError(
-                "load_directions_weights weighs the files of load_directions, but none is given; add "
-                "--load-directions or leave out --load-directions-weights."
-            )
-        if self.load_directions_weights and len(self.load_directions_weights) != len(self.load_directions):
-            raise ValueError(
-                f"load_directions_weights has {len(self.load_directions_weights)} numbers for "
-                f"{len(self.load_directions)} files of load_directions; give one for each."
-            )
-        fields = type(self).model_fields
-        finding = [name for name in DirectionSection.model_fields if name not in _DIRECTION_FILES]
-        # Profiles name the plain method for models that need no other.
-        plain = {"extractor": "mean"}
-        changed = [name for name in finding if getattr(self, name) not in (fields[name].default, plain.get(name))]
-        if self.load_directions and changed:
-            flag = "--" + changed[0].replace("_", "-")
-            raise ValueError(
-                f"load_directions takes the directions from a file, so {changed[0]} would have no effect; leave out "
-                f"{flag} or --load-directions."
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _activation_factors_are_a_range(self) -> "Settings":
-        if self.activation_factor_min > self.activation_factor_max:
-            raise ValueError("activation_factor_min is above activation_factor_max; exchange them.")
-        return self
-
     @property
     def direction_method(self) -> str:
         """The extractor: as asked for, else rdo where gradients can be had for one extraction, and mean elsewhere."""
@@ -118,14 +74,6 @@ class Settings(
         # Refining looks for first tokens of refusals that are found by markers.
         plain = plain or self.direction not in ([name] for name in _REFUSALS) or self.measure_with != "pack"
         return "mean" if plain or self.quantization != "none" or self.iterative_rounds > 1 else "rdo"
-
-    @model_validator(mode="after")
-    def _log_and_metrics_are_two_files(self) -> "Settings":
-        if self.log_file is not None and self.log_file == self.metrics_file:
-            raise ValueError(
-                "log_file and metrics_file name the same file, and metrics replace it; give another --metrics-file."
-            )
-        return self
 
     @classmethod
     def settings_customise_sources(

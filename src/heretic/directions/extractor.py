@@ -72,34 +72,22 @@ class Extractor:
     takes_weights: bool = False
     refined: bool = False
 
-    def check(self, name: str, target_count: int, baseline_count: int, options: ExtractorOptions) -> None:
+    def check(self, name: str, target_count: int, baseline_count: int) -> None:
         """Refuse what can be told to be impossible from the number of prompts alone.
 
         Args:
             name: The extractor's name, for messages.
             target_count: Number of prompts that show the behaviour.
             baseline_count: Number of prompts that do not.
-            options: What the extractor will be given.
 
         Raises:
-            ConfigurationError: Too few prompts, or weights that do not fit; the message names the option to change.
+            ConfigurationError: There are too few.
         """
         if min(target_count, baseline_count) < self.minimum_prompts:
             raise ConfigurationError(
                 f"The extractor {name} needs at least {self.minimum_prompts} prompts of each class in every layer, but "
                 f"bad_prompts holds {target_count} and good_prompts {baseline_count}; give more prompts, or choose "
                 "another --extractor such as mean."
-            )
-        weights = options.direction_weights
-        if weights and not self.takes_weights:
-            raise ConfigurationError(
-                f"The extractor {name} cannot be given weights; leave --direction-weights out or choose --extractor "
-                "pca."
-            )
-        if weights and len(weights) != options.n_directions:
-            raise ConfigurationError(
-                f"direction_weights has {len(weights)} entries, but there are {options.n_directions} directions; give "
-                "one weight for each, or change --n-directions."
             )
 
 

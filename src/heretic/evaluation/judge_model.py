@@ -7,7 +7,7 @@ from math import isfinite
 import torch
 from torch import Tensor
 
-from heretic.common.errors import ConfigurationError, ModelError
+from heretic.common.errors import ModelError
 from heretic.config import Settings
 from heretic.models.chat_template import ChatFormatter
 from heretic.models.devices import pick_device
@@ -138,21 +138,17 @@ def share_of_yes(logits: Tensor, yes: Sequence[int], no: Sequence[int]) -> Tenso
     return both.softmax(-1)[:, 0]
 
 
-def load_judge(settings: Settings, needed_by: str) -> JudgeModel:
+def load_judge(settings: Settings) -> JudgeModel:
     """Load the judge that the settings name and see that it works; emits what loading any model emits.
 
     Args:
         settings: Which one, and where it computes.
-        needed_by: The behaviour that is measured by it.
 
     Raises:
-        ConfigurationError: The settings name none.
         ModelError: It cannot be loaded, or its numbers are not finite.
         UserError: Its files are not those of its manifest.
     """
-    name = settings.judge_model
-    if name is None:
-        raise ConfigurationError(f"{needed_by} is measured by a judge; name a chat model with --judge-model.")
+    name = settings.judge_model or ""
     changes: dict[str, object] = {"model_revision": None, "quantization": "none"}
     if settings.neural_detection_device != "auto":
         pick_device(settings.neural_detection_device, "--neural-detection-device")

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, replace
 
-from heretic.common.errors import ConfigurationError
 from heretic.config import Settings
 from heretic.directions.extractor import EXTRACTORS, ExtractorOptions
 from heretic.directions.statistics import ResidualMoments
@@ -30,29 +29,6 @@ class Extraction:
     directions: DirectionSet
     target: ResidualStatistics
     baseline: ResidualStatistics
-
-
-def check_method(settings: Settings, target: PromptSet, baseline: PromptSet) -> None:
-    """Refuse, before a model is loaded, a way of finding directions that cannot work.
-
-    Raises:
-        PluginError: There is no such extractor or transform.
-        ConfigurationError: There are too few prompts for it, or its options do not fit; the message names the option.
-    """
-    method = EXTRACTORS.get(settings.direction_method)
-    method.check(settings.direction_method, len(target), len(baseline), extractor_options(settings))
-    if method.refined and settings.quantization != "none":
-        raise ConfigurationError(
-            f"The extractor {settings.direction_method} needs gradients through the weights, which quantised ones do "
-            "not give; use --quantization none or choose another --extractor such as mean."
-        )
-    if method.refined and settings.iterative_rounds > 1:
-        raise ConfigurationError(
-            f"The extractor {settings.direction_method} refines the directions of one extraction; use "
-            "--iterative-rounds 1 or choose another --extractor such as mean."
-        )
-    for name in settings.transforms:
-        TRANSFORMS.get(name)
 
 
 def extractor_options(settings: Settings) -> ExtractorOptions:

@@ -11,7 +11,7 @@ from heretic.directions.types import DirectionSet
 from heretic.editors.output_space import OutputSpaceEditor
 from heretic.evaluation.refusal_patterns import RefusalDetector
 from heretic.extraction.cosmic import cosmic_scores
-from heretic.extraction.extract import Extraction, check_method, extract
+from heretic.extraction.extract import Extraction, extract
 from heretic.extraction.refinement import RefinementOptions, refined
 from heretic.extraction.rounds import RoundOptions, further_rounds
 from heretic.observability.events import DirectionsFound, PositionChosen, RefinementKept, Warned, emit
@@ -64,7 +64,6 @@ def find_directions(
         HereticError: The method does not work on these prompts; the message names the option to change.
     """
     started = time.perf_counter()
-    check_method(settings, target, baseline)
     first = extract(settings, runner, target, baseline)
     options = refinement_options(settings)
     if options is not None:

@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from heretic.common.errors import ConfigurationError, PromptError
+from heretic.common.errors import PromptError
 from heretic.config import PromptSpecification, Settings
 from heretic.observability.events import Warned, emit
-from heretic.prompts.packs import ROLES, Pack, find_pack
+from heretic.prompts.packs import Pack, find_pack
 from heretic.prompts.sources import is_missing, load_prompt_set, overlap
 from heretic.prompts.types import PromptSet
 
@@ -61,26 +61,9 @@ def packs_of(settings: Settings) -> tuple[Pack, ...]:
     """The packs that the settings name.
 
     Raises:
-        ConfigurationError: There is no such pack, its file cannot be used, there is nothing to ask the preferred reader
-            about, or prompts are set for several behaviours.
+        ConfigurationError: There is no such pack, or its file cannot be used.
     """
-    packs = tuple(_measured_with(settings.measure_with, find_pack(name)) for name in settings.direction)
-    names = [pack.name for pack in packs]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise ConfigurationError(f"--direction names {twice} twice; name each behaviour once.")
-    own = [role for role in ROLES if _is_changed(settings, role)]
-    if len(packs) > 1 and own:
-        raise ConfigurationError(
-            f"{own[0]} cannot be set for several behaviours at once; leave out --{own[0].replace('_', '-')}, or write "
-            "a pack with these prompts and name its file with --direction."
-        )
-    if settings.measure_with != "pack" and not any(pack.options.hypotheses for pack in packs):
-        raise ConfigurationError(
-            f"{' and '.join(names)} cannot be measured by a {settings.measure_with}, for want of hypotheses that it "
-            "could be asked about; use --measure-with pack."
-        )
-    return packs
+    return tuple(_measured_with(settings.measure_with, find_pack(name)) for name in settings.direction)
 
 
 def _measured_with(reader: str, pack: Pack) -> Pack:

@@ -8,13 +8,13 @@ from heretic.models.layout import find_layout
 from heretic.models.loader import load_model, open_checkpoint
 from heretic.observability.events import BaselineMeasured, ModelCompared, emit
 from heretic.passes.runner import ModelRunner
-from heretic.prompts.sets import load_prompts
+from heretic.prompts.sets import PromptSets
 from heretic.results.score import Scores
-from heretic.run.measuring import check_behaviors, load_readers, make_evaluators
+from heretic.run.measuring import load_readers, make_evaluators
 from heretic.run.workbench import load_runner
 
 
-def compare(settings: Settings, name: str) -> Scores:
+def compare(settings: Settings, name: str, prompts: PromptSets) -> Scores:
     """Behaviours and KL of the model `name`, with `settings.model` as the base; emits ModelCompared.
 
     Both models are in memory while this runs.
@@ -23,8 +23,6 @@ def compare(settings: Settings, name: str) -> Scores:
         ModelError: The two models do not share a vocabulary, or the edited one's logits are not finite.
         UserError: The edited model's files are not those of its manifest.
     """
-    prompts = load_prompts(settings)
-    check_behaviors(settings, prompts)
     # Before the base is loaded and measured, so that an edited model that cannot be used is said at once.
     checkpoint = open_checkpoint(name, settings)
     readers = load_readers(settings, prompts)

@@ -12,7 +12,8 @@ from heretic.models.fingerprint import parameter_fingerprint
 from heretic.passes.runner import ModelRunner
 from heretic.prompts.sets import PromptSets
 from heretic.run.direction_sources import loaded_identity
-from heretic.run.measuring import MARKERS, behavior_options, evaluator_options, search_objective
+from heretic.run.measuring import behavior_options, evaluator_options, search_objective
+from heretic.run.rules import MARKERS
 from heretic.search.kept_directions import KeptDirections
 from heretic.search.space import SearchSpace
 

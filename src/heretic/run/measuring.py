@@ -2,80 +2,30 @@
 
 from dataclasses import replace
 
-from heretic.common.errors import ConfigurationError
 from heretic.config import Settings
-from heretic.directions.extractor import EXTRACTORS
 from heretic.evaluation.evaluator import EVALUATORS, NO_READERS, READING, Evaluator, EvaluatorOptions, Readers
 from heretic.evaluation.judge_model import load_judge
 from heretic.evaluation.neural_detection import classifier_for
-from heretic.evaluation.pack_check import check_evaluator, check_training
 from heretic.passes.calibration import backing_off
 from heretic.passes.runner import ModelRunner
 from heretic.prompts.packs import Pack
 from heretic.prompts.sets import PromptSets
 from heretic.prompts.types import PromptSet
 from heretic.results.objective import Objective
-
-MARKERS = "markers"
-"""The evaluator of refusals, which a classifier may help."""
-_ONLY_REFUSAL = ("use_caa", "use_neural_refusal_detection")
-"""Options that look for refusals in answers."""
-_ONLY_ONE: dict[str, object] = {
-    "load_directions": [],
-    "direction_source": "search",
-    "iterative_rounds": 1,
-    "use_activation_calibration": False,
-    "use_circuit_ablation": False,
-}
-"""Options that are made for the directions of one behaviour, with what they have to be for several."""
-
-
-def check_behaviors(settings: Settings, prompts: PromptSets) -> None:
-    """Refuse, before a model is loaded, behaviours that cannot be measured or edited as the settings ask.
-
-    Raises:
-        ConfigurationError: Names the option to change.
-        PluginError: There is no evaluator of the name that a pack gives.
-    """
-    packs = [behavior.pack for behavior in prompts.behaviors]
-    for pack in packs:
-        check_evaluator(pack)
-    # Loaded directions, and a model that is edited already, rest on no training prompts of this run.
-    if not (settings.load_directions or settings.evaluate_model):
-        for behavior in prompts.behaviors:
-            check_training(behavior.pack.name, behavior.bad, behavior.good)
-    other = next((pack.name for pack in packs if pack.evaluator != MARKERS), None)
-    if other is not None:
-        for name in _ONLY_REFUSAL:
-            if getattr(settings, name):
-                raise ConfigurationError(
-                    f"{name} looks for markers of refusals, but {other} is not measured by them; use "
-                    f"--{name.replace('_', '-')} false."
-                )
-        if EXTRACTORS.get(settings.direction_method).refined:
-            raise ConfigurationError(
-                f"The extractor {settings.direction_method} looks for first tokens of refusals that markers find, but "
-                f"{other} is not measured by them; choose another --extractor such as mean."
-            )
-    for name, needed in _ONLY_ONE.items() if len(packs) > 1 else ():
-        if getattr(settings, name) != needed:
-            raise ConfigurationError(
-                f"{name} works on one behaviour, but --direction names {len(packs)}; leave out "
-                f"--{name.replace('_', '-')} or name one."
-            )
+from heretic.run.rules import MARKERS
 
 
 def load_readers(settings: Settings, prompts: PromptSets) -> Readers:
     """The models that read answers, as far as the run needs them, loaded before anything is measured.
 
     Raises:
-        ConfigurationError: One is needed and none is named, or it cannot tell what it has to.
+        ConfigurationError: It cannot tell what it has to.
         ModelError: One is needed and cannot be loaded, or this machine has no such device.
     """
     by_classifier, by_judge = (
         next((own.pack.name for own in prompts.behaviors if own.pack.evaluator == kind), "") for kind in READING
     )
-    return Readers(classifier_for(settings, by_classifier), load_judge(settings, by_judge) if by_judge else None)
+    return Readers(classifier_for(settings, by_classifier), load_judge(settings) if by_judge else None)
 
 
 def search_objective(settings: Settings) -> Objective:

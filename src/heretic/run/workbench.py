@@ -28,7 +28,6 @@ from heretic.engine.inplace import BuildEdits, InplaceEngine
 from heretic.engine.measurement import Engine
 from heretic.evaluation.evaluator import AnswerEvaluator, Evaluator, Readers
 from heretic.evaluation.evaluators.kl import KlEvaluator
-from heretic.extraction.extract import check_method
 from heretic.models.access import post_norm_gain
 from heretic.models.biases import hold_biases, match_biases
 from heretic.models.chat_template import ChatFormatter
@@ -45,12 +44,12 @@ from heretic.observability.events import (
 )
 from heretic.passes.calibration import backing_off, find_batch_size, find_response_prefix
 from heretic.passes.runner import Calibration, ModelRunner
-from heretic.prompts.sets import PromptSets, check_held_out_files, load_prompts
+from heretic.prompts.sets import PromptSets
 from heretic.results.objective import Objective
 from heretic.results.plan import EditPlan, Normalization
 from heretic.run.direction_sources import obtain_all_directions
 from heretic.run.identity import kept_refinement, study_identity
-from heretic.run.measuring import check_behaviors, load_readers, make_evaluators, search_objective
+from heretic.run.measuring import load_readers, make_evaluators, search_objective
 from heretic.search.kept_directions import KeptDirections
 from heretic.search.space import PEAK_WEIGHTS, SearchSpace
 
@@ -95,22 +94,17 @@ class Workbench:
         return edit_builder(self.runner, self.directions, self.editor, self.adjustments)(plan)
 
 
-def prepare(settings: Settings, kept: KeptDirections | None = None) -> Workbench:
+def prepare(settings: Settings, prompts: PromptSets, kept: KeptDirections | None = None) -> Workbench:
     """Load and measure everything that does not depend on a trial.
 
     Args:
         settings: The run's.
+        prompts: The run's, see `run.preflight`.
         kept: Refined directions that the run's study keeps from an earlier run.
 
     Raises:
         HereticError: Something the user gave cannot be used; the message says what to do.
     """
-    prompts = load_prompts(settings)
-    check_behaviors(settings, prompts)
-    if settings.confirm:
-        check_held_out_files(settings, (behavior.pack for behavior in prompts.behaviors))
-    for behavior in prompts.behaviors:
-        check_method(settings, behavior.bad, behavior.good)
     # Before the model, so that one that cannot serve is said at once, and that calibration sees the memory they take.
     readers = load_readers(settings, prompts)
     runner = load_runner(settings, settings.model or "", prompts)

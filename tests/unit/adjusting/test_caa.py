@@ -10,7 +10,7 @@ from tests.unit.passes.pico_runner import make_runner
 
 from heretic.adjusting import caa
 from heretic.adjusting.caa import compliance_shifts, shifting_writers, spans
-from heretic.adjusting.prepare import adjustments_identity, check_adjustments, edited_components
+from heretic.adjusting.prepare import adjustments_identity, edited_components
 from heretic.common.errors import ModelError, UserError
 from heretic.config import Settings
 from heretic.directions.types import DirectionSet
@@ -111,13 +111,6 @@ def test_classes_that_cannot_hold_biases_are_refused(family: str) -> None:
     with pytest.raises(ModelError, match="nor an option for them; use --use-caa false") as caught:
         shifting_writers(runner, TARGET.prompts[0])
     assert type(runner.loaded.model).__name__ in str(caught.value)
-
-
-def test_an_adapter_is_refused_at_once() -> None:
-    check_adjustments(Settings(model="x", use_caa=True))
-    check_adjustments(Settings(model="x", save_format="adapter"))
-    with pytest.raises(UserError, match="choose --save-format merged or use --use-caa false"):
-        check_adjustments(Settings(model="x", use_caa=True, save_format="adapter"))
 
 
 @pytest.mark.parametrize(

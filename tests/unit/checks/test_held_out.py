@@ -22,7 +22,7 @@ from heretic.interface import held_out_lines as shown_lines
 from heretic.models.fingerprint import parameter_fingerprint
 from heretic.observability.events import Event, HeldOutMeasured, PromptsLoaded, Warned, subscribed
 from heretic.passes.runner import Response
-from heretic.prompts.sets import PromptSets
+from heretic.prompts.sets import PromptSets, load_prompts
 from heretic.prompts.sources import load_prompt_set
 from heretic.results.held_out import HeldOut
 from heretic.results.held_out_text import origin, sections, table
@@ -71,7 +71,8 @@ def demo_settings(**changes: Any) -> Settings:
 
 @pytest.fixture(scope="module")
 def bench() -> Workbench:
-    return prepare(demo_settings())
+    settings = demo_settings()
+    return prepare(settings, load_prompts(settings))
 
 
 @pytest.fixture
@@ -107,7 +108,7 @@ def test_nothing_held_out_is_read_before_the_confirmation(
         good_held_out_prompts={"dataset": str(held_out)},
         bad_held_out_prompts={"dataset": str(held_out)},
     )
-    bench = prepare(settings)
+    bench = prepare(settings, load_prompts(settings))
     session = Session(bench, open_study(settings.storage, "s", bench.identity, bench.objective))
     session.search()
     session.apply(session.suggested)
@@ -166,6 +167,10 @@ def test_perplexity_is_that_of_plain_passes(bench: Workbench) -> None:
             total -= float(own[range(len(answer.tokens)), list(answer.tokens)].sum())
             count += len(answer.tokens)
     assert perplexity(runner, prompts, answers) == pytest.approx(math.exp(total / count), rel=1e-4)
+
+
+def prepared(settings: Settings) -> Workbench:
+    return prepare(settings, load_prompts(settings))
 
 
 def session_of(bench: Workbench) -> Session:

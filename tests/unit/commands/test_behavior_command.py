@@ -9,9 +9,8 @@ from heretic.commands.behavior_command import run_behaviors
 from heretic.common.errors import ConfigurationError, UserError
 from heretic.config import Settings
 from heretic.prompts.packs import ROLES, bundled_behaviors, find_pack
-from heretic.prompts.sets import load_prompts
 from heretic.prompts.sources import load_prompt_set
-from heretic.run.measuring import check_behaviors
+from heretic.run.preflight import preflight
 
 NO_SUCH_EVALUATOR = (
     "There is no evaluator named {} that measures a behaviour such as verbosity; choose one of classifier, density, "
@@ -157,9 +156,9 @@ def test_what_a_run_would_refuse_of_an_evaluator_is_a_problem(
     mine: Path, capsys: pytest.CaptureFixture[str], evaluator: str, problem: str
 ) -> None:
     measured_by(mine, evaluator)
-    settings = Settings(model="x", extractor="mean", direction=[str(mine)])
+    settings = Settings(model="demo", extractor="mean", direction=[str(mine)])
     with pytest.raises(UserError) as caught:
-        check_behaviors(settings, load_prompts(settings))
+        preflight(settings)
     assert str(caught.value) == problem
     assert run(str(mine)) == ConfigurationError.exit_code
     assert f"PROBLEM: {problem}\n" in capsys.readouterr().out

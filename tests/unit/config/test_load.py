@@ -299,7 +299,6 @@ def test_a_wrong_file_is_explained(problems, file, message):
         (["other"], "The command line names more than one model: 'x', 'other'; give one, and every"),
         (["--model", "other"], "The command line names more than one model: 'other', 'x'; give one"),
         (["--compile", "maybe"], "The command line names more than one model: 'x', 'maybe'; give one"),
-        (["--auto-select"], "auto_select needs a place for the chosen model; add --auto-select-path FOLDER"),
         (["--config", "none.toml"], "There is no configuration file none.toml; check the path after --config."),
         (["--config", "."], "The configuration file . is a folder; name a TOML file."),
     ],
@@ -360,11 +359,6 @@ def test_all_problems_are_named_at_once(problems):
         assert (
             sum(problem.split(name)[0].strip() in ("", "Unknown option", "Unknown setting") for problem in found) == 1
         )
-
-
-def test_a_contradiction_is_not_blamed_on_a_mistyped_flag(problems):
-    (problem,) = problems("x", "--auto-select", "--auto-selct-path", "out")
-    assert problem == "Unknown option --auto-selct-path; did you mean --auto-select-path?"
 
 
 def test_a_value_that_fits_none_of_two_types_is_named_once(problems):

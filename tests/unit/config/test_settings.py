@@ -162,17 +162,12 @@ def test_a_part_keeps_the_rest_of_the_default_but_another_dataset_does_not():
         {"good_prompts": {"limit": 0}},
         {"good_prompts": 5},
         {"refusal_markers": [""]},
-        {"auto_select": True},
         {"load_directions": "a.safetensors"},
         {"load_directions": [" "]},
-        {"load_directions_weights": [1.0]},
-        {"load_directions": ["a"], "load_directions_weights": [1.0, 2.0]},
         {"load_directions": ["a"], "load_directions_weights": [0.0]},
         {"load_directions": ["a"], "load_directions_weights": [True]},
         {"load_directions": ["a"], "load_directions_weights": ["x"]},
         {"load_directions": ["a"], "load_directions_weights": 1.0},
-        {"load_directions": ["a"], "extractor": "pca"},
-        {"load_directions": ["a"], "transforms": []},
     ],
     ids=str,
 )
@@ -180,7 +175,7 @@ def test_what_cannot_work_is_refused(wrong):
     with pytest.raises(ValidationError) as raised:
         Settings(**wrong)
     location = raised.value.errors()[0]["loc"]
-    assert location == () or location[0] in wrong
+    assert location[0] in wrong
 
 
 @pytest.mark.parametrize(

@@ -165,15 +165,6 @@ def test_pca_takes_given_weights_as_they_are(
     assert EXTRACTORS.get("pca").extract(target, baseline, many).weights.shape == (POSITIONS, SIZE)
 
 
-def test_weights_that_do_not_fit_are_refused_with_the_option_to_change() -> None:
-    two = ExtractorOptions(n_directions=2, direction_weights=(1.0, 0.5))
-    EXTRACTORS.get("pca").check("pca", 5, 5, two)
-    with pytest.raises(ConfigurationError, match=r"mean cannot be given weights; leave --direction-weights out"):
-        EXTRACTORS.get("mean").check("mean", 5, 5, two)
-    with pytest.raises(ConfigurationError, match=r"direction_weights has 2 entries, but there are 3 directions; "):
-        EXTRACTORS.get("pca").check("pca", 5, 5, replace(two, n_directions=3))
-
-
 def test_pca_decomposes_what_the_formula_says_one_position_after_the_other(
     planted: tuple[ResidualStatistics, ResidualStatistics, Tensor],
 ) -> None:

@@ -11,10 +11,9 @@ from heretic.common.errors import ConfigurationError, ModelError
 from heretic.config import Settings
 from heretic.evaluation import neural_detection
 from heretic.evaluation.evaluator import EVALUATORS, AnswerEvaluator, EvaluatorOptions, Readers
+from heretic.evaluation.pack_check import check_evaluator
 from heretic.evaluation.refusal_classifier import RefusalClassifier
 from heretic.prompts.packs import read_pack
-from heretic.prompts.sets import Behavior, PromptSets
-from heretic.run.measuring import check_behaviors
 
 HYPOTHESES = ("The answer flatters.",)
 
@@ -94,6 +93,5 @@ def test_a_pack_without_hypotheses_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "pack.toml"
     file.write_text('name = "flattery"\ndescription = "d"\ncard = "c"\nevaluator = "classifier"\n')
     pack = read_pack(file)
-    prompts = PromptSets((Behavior(pack, PROMPT_SET, PROMPT_SET, PROMPT_SET, PROMPT_SET),))
     with pytest.raises(ConfigurationError, match="needs hypotheses"):
-        check_behaviors(Settings(model="x", extractor="mean", direction=[str(file)]), prompts)
+        check_evaluator(pack)

@@ -10,7 +10,7 @@ from tests.unit.passes.pico_runner import make_runner
 from tests.unit.passes.test_padding import reading_padding
 from torch import Tensor
 
-from heretic.common.errors import ConfigurationError, ModelError, OutOfMemoryError
+from heretic.common.errors import ModelError, OutOfMemoryError
 from heretic.config import Settings
 from heretic.evaluation.judge_model import NO, YES, JudgeModel, answer_tokens, load_judge, share_of_yes
 from heretic.observability.events import Event, Warned, subscribed
@@ -131,18 +131,15 @@ def test_a_judge_is_loaded_beside_the_model(tmp_path: Path) -> None:
         device_map={"model": "cpu"},
         model_revision="main",
     )
-    judge = load_judge(settings, "flattery")
+    judge = load_judge(settings)
     assert judge.name == name
-    assert judge.probabilities(ANSWERS, STATEMENTS) == load_judge(settings, "flattery").probabilities(
-        ANSWERS, STATEMENTS
-    )
-    assert judge.identity == load_judge(settings, "flattery").identity
+    assert judge.probabilities(ANSWERS, STATEMENTS) == load_judge(settings).probabilities(ANSWERS, STATEMENTS)
+    assert judge.identity == load_judge(settings).identity
 
 
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({}, ConfigurationError, "flattery is measured by a judge; name a chat model with --judge-model"),
         ({"judge_model": "./missing"}, ModelError, "missing"),
         ({"judge_model": "x", "neural_detection_device": "cuda:7"}, ModelError, "--neural-detection-device auto"),
     ],
@@ -151,7 +148,7 @@ def test_a_judge_that_cannot_be_had_is_one_sentence(
     changes: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        load_judge(Settings(model="x", device="cpu", **changes), "flattery")
+        load_judge(Settings(model="x", device="cpu", **changes))
 
 
 def test_numbers_that_are_not_finite_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,4 +157,4 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path: Path, monkeypatch: py
     )
     settings = Settings(model="x", judge_model=save_judge(tmp_path / "judge"), dtypes=["float32"], device="cpu")
     with pytest.raises(ModelError, match="probabilities are not finite; try --dtypes float32"):
-        load_judge(settings, "flattery")
+        load_judge(settings)

@@ -8,12 +8,11 @@ from tests.models.pico import pico_names
 from tests.unit.engine.pico_engine import directions_for
 from tests.unit.passes.pico_runner import make_runner
 
-from heretic.common.errors import ConfigurationError, HereticError, ModelError, OutOfMemoryError
+from heretic.common.errors import HereticError, ModelError, OutOfMemoryError
 from heretic.config import Settings
 from heretic.directions.extractor import EXTRACTORS
 from heretic.directions.types import DirectionSet
 from heretic.extraction import find, refinement
-from heretic.extraction.extract import check_method
 from heretic.extraction.find import refinement_options
 from heretic.extraction.gradient_objective import Objective
 from heretic.extraction.onset import Onset
@@ -120,16 +119,6 @@ def test_lengths_become_weights_and_sides_are_kept() -> None:
 
 def prompt_sets() -> tuple[PromptSet, PromptSet]:
     return PromptSet("good", GOOD), PromptSet("bad", BAD)
-
-
-@pytest.mark.parametrize(
-    ("options", "named"),
-    [({"quantization": "bnb_4bit"}, "--quantization none"), ({"iterative_rounds": 2}, "--iterative-rounds 1")],
-)
-def test_what_cannot_be_refined_is_refused_first(options: dict[str, object], named: str) -> None:
-    good, bad = prompt_sets()
-    with pytest.raises(ConfigurationError, match=named):
-        check_method(Settings(model="demo", extractor="rdo", **options), bad, good)
 
 
 def test_only_refined_extractors_have_options_of_refinement() -> None:

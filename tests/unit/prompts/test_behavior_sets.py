@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from heretic.common.errors import ConfigurationError, PromptError
-from heretic.config import PromptSpecification, Settings
+from heretic.common.errors import PromptError
+from heretic.config import Settings
 from heretic.observability.events import Event, PromptsLoaded, Warned, subscribed
 from heretic.prompts import sets
 from heretic.prompts.packs import ROLES, find_pack
@@ -115,26 +115,6 @@ def test_the_default_behaviour_has_the_prompts_that_the_settings_promise() -> No
         assert specification(Settings(model="x"), pack, role) == getattr(Settings(model="x"), role)
 
 
-@pytest.mark.parametrize("role", ROLES)
-def test_prompts_cannot_be_set_for_several_behaviours_at_once(tmp_path: Path, role: str) -> None:
-    packs = [make_pack(tmp_path, name) for name in ("a", "b")]
-    default: PromptSpecification = Settings.model_fields[role].default
-    for changed in (PromptSpecification(dataset="mine.txt"), default.model_copy(update={"limit": 3})):
-        with pytest.raises(ConfigurationError, match=f"{role} cannot be set for several behaviours at once") as caught:
-            packs_of(Settings(model="x", direction=packs, **{role: changed}))
-        assert f"--{role.replace('_', '-')}" in str(caught.value)
-        assert "\n" not in str(caught.value)
-    # Of one behaviour they can.
-    assert len(packs_of(Settings(model="x", direction=packs[:1], **{role: default.model_copy(update={"limit": 3})})))
-
-
-@pytest.mark.parametrize("names", [["verbosity", "refusal", "verbosity"], ["refusal", "verbosity", "verbosity"]])
-def test_a_behaviour_is_named_once(names: list[str]) -> None:
-    with pytest.raises(ConfigurationError, match="names verbosity twice; name each behaviour once") as caught:
-        packs_of(Settings(model="x", direction=names))
-    assert "\n" not in str(caught.value)
-
-
 def test_a_dataset_that_the_user_names_is_used_also_where_it_is_that_of_the_default_behaviour() -> None:
     settings = Settings(model="x", direction=["demo"], good_prompts="mlabonne/harmless_alpaca")
     (pack,) = packs_of(settings)
@@ -161,8 +141,7 @@ def test_packs_with_hypotheses_are_measured_as_the_user_prefers() -> None:
     assert measured("hedging", "over-refusal") == ["density", "markers"]
     assert measured("hedging", "over-refusal", measure_with="judge") == ["judge", "judge"]
     assert measured("verbosity", "hedging", measure_with="classifier") == ["length", "classifier"]
-    with pytest.raises(ConfigurationError, match=r"verbosity cannot be measured by a judge.* --measure-with pack"):
-        measured("verbosity", measure_with="judge")
+    assert measured("verbosity", measure_with="judge") == ["length"]
 
 
 def test_a_missing_file_of_held_out_prompts_is_noticed_without_reading_any(

@@ -12,10 +12,9 @@ from heretic.config import Settings
 from heretic.evaluation.evaluator import EVALUATORS
 from heretic.evaluation.marks import Marks
 from heretic.prompts.packs import ROLES, Pack, bundled_behaviors, find_pack
-from heretic.prompts.sets import PromptSets, load_prompts
 from heretic.prompts.sources import load_prompt_set
 from heretic.prompts.text_files import BUNDLED_FOLDER, BUNDLED_PREFIX
-from heretic.run.measuring import check_behaviors
+from heretic.run.preflight import preflight
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -70,10 +69,7 @@ def test_a_pack_says_what_it_is_in_plain_sentences(name: str) -> None:
 
 @pytest.mark.parametrize("name", OFFLINE)
 def test_a_pack_can_be_run_as_it_is(name: str) -> None:
-    settings = Settings(model="x", direction=[name])
-    prompts = load_prompts(settings)
-    check_behaviors(settings, prompts)
-    assert isinstance(prompts, PromptSets)
+    prompts = preflight(Settings(model="demo", direction=[name]))
     for sets in (prompts.good, prompts.bad, prompts.good_evaluation, prompts.bad_evaluation):
         assert len(sets) >= 10
 

@@ -14,6 +14,7 @@ from heretic.config import Settings
 from heretic.models.demo import DEMO_MODEL_FOLDER
 from heretic.models.verified import VerificationError
 from heretic.observability.events import Event, ModelLoading, subscribed
+from heretic.prompts.sets import load_prompts
 from heretic.run import comparison
 from heretic.run.comparison import compare
 
@@ -41,8 +42,9 @@ def edited(tmp_path: Path) -> Path:
 def refused(name: str, **settings: Any) -> tuple[HereticError, list[str]]:
     """The error that a comparison with the demo model ends in, and the models that were loaded until then."""
     events: list[Event] = []
+    chosen = Settings(**QUICK, **settings)
     with subscribed(events.append), pytest.raises(HereticError) as caught:
-        compare(Settings(**QUICK, **settings), name)
+        compare(chosen, name, load_prompts(chosen))
     return caught.value, [event.model for event in events if isinstance(event, ModelLoading)]
 
 

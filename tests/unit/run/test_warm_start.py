@@ -16,10 +16,10 @@ from heretic.observability.events import Event, ProfilesKept, WarmStarted, Warne
 from heretic.results.plan import EditPlan, Normalization, Scope
 from heretic.results.score import Score
 from heretic.results.trial import TrialRecord, TrialState
+from heretic.run.preflight import check_files
 from heretic.run.warm_start import model_family, remember, shown_model, warm_start
 from heretic.search.profile_store import read_store
 from heretic.search.profiles import shipped_profiles
-from heretic.workflow import check_destinations
 
 HUB = "Qwen/Qwen2.5-0.5B-Instruct"
 
@@ -215,5 +215,5 @@ def test_a_store_that_cannot_be_is_refused_first(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=words):
-        check_destinations(Settings(model="demo", profile_store=name))
-    check_destinations(Settings(model="demo", profile_store=name, use_warm_start_params=False))
+        check_files(Settings(model="demo", profile_store=name))
+    check_files(Settings(model="demo", profile_store=name, use_warm_start_params=False))

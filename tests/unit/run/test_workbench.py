@@ -9,14 +9,13 @@ from tests.unit.behaviors import one_behavior
 from tests.unit.evaluation.pico_classifiers import FunctionClassifier, save_classifier
 from tests.unit.passes.pico_runner import PROMPTS, make_runner
 
-from heretic.common.errors import ConfigurationError, OutOfMemoryError, PluginError
+from heretic.common.errors import ConfigurationError, OutOfMemoryError
 from heretic.config import PromptSpecification, Settings, load_settings
 from heretic.directions.types import DirectionSet
 from heretic.engine.batched import BatchedEngine
 from heretic.engine.inplace import InplaceEngine
 from heretic.engine.measurement import Engine
 from heretic.evaluation.evaluator import Readers
-from heretic.extraction.extract import check_method
 from heretic.extraction.find import find_directions
 from heretic.observability.events import EngineChosen, Event, Warned, subscribed
 from heretic.passes.runner import ModelRunner
@@ -177,29 +176,6 @@ def test_what_transforms_compare_is_kept_with_the_directions_and_tells_studies_a
 
 
 @pytest.mark.parametrize(
-    ("changes", "error", "words"),
-    [
-        ({"extractor": "prob"}, PluginError, "no extractor named prob"),
-        ({"transforms": ["projected", "holy"]}, PluginError, "no transform named holy"),
-        ({"extractor": "probe"}, ConfigurationError, "at least 10 prompts .* bad_prompts holds 6 and good_prompts 5"),
-        ({"direction_weights": [1.0]}, ConfigurationError, "--direction-weights"),
-        ({"extractor": "pca", "direction_weights": [1.0, 0.5]}, ConfigurationError, "--n-directions"),
-    ],
-)
-def test_a_way_of_finding_directions_that_cannot_work_is_refused_before_a_model_is_loaded(
-    changes: dict[str, Any], error: type[Exception], words: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings = SETTINGS.model_copy(update=changes)
-    monkeypatch.setattr(workbench, "load_prompts", lambda _settings: SETS)
-    monkeypatch.setattr(workbench, "load_runner", lambda *_: pytest.fail("the model was loaded"))
-    with pytest.raises(error, match=words) as caught:
-        prepare(settings)
-    assert "\n" not in str(caught.value)
-    with pytest.raises(error, match=words):
-        check_method(settings, SETS.bad, SETS.good)
-
-
-@pytest.mark.parametrize(
     ("argv", "values"),
     [
         (("--ensemble-weights", "1,0.5"), {"ensemble_weights": [1.0, 0.5]}),
@@ -357,10 +333,9 @@ def test_a_classifier_that_cannot_serve_stops_the_run_before_the_model_is_loaded
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     save_classifier(tmp_path, ("happy", "sad"))
-    monkeypatch.setattr(workbench, "load_prompts", lambda _settings: SETS)
     monkeypatch.setattr(workbench, "load_runner", None)
     settings = SETTINGS.model_copy(
         update={"use_neural_refusal_detection": True, "neural_detection_model": str(tmp_path), "device": "cpu"}
     )
     with pytest.raises(ConfigurationError, match="happy, sad"):
-        workbench.prepare(settings)
+        prepare(settings, SETS)

@@ -1,0 +1,280 @@
+"""The table of options that do not go together; what concerns a single value is checked where its setting is declared.
+
+`run.preflight` goes through it before anything is loaded. What takes seconds to import is imported where it is used, so
+that the command line can refuse settings that contradict each other at once.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from heretic.common.errors import ConfigurationError
+from heretic.config import Settings
+from heretic.config.sections import DirectionSection
+from heretic.prompts.packs import ROLES, Pack
+
+if TYPE_CHECKING:
+    from heretic.directions.extractor import Extractor
+
+MARKERS = "markers"
+"""The evaluator of refusals, which a classifier may help."""
+_FILES = ("save_directions", "load_directions", "load_directions_weights")
+"""The settings of their section that say nothing about how directions are found."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Row(Generic[T]):
+    """Options that do not go together.
+
+    Attributes:
+        when: Whether they are asked for together.
+        says: One sentence with the option to change.
+    """
+
+    when: Callable[[T], object]
+    says: Callable[[T], str]
+
+
+def check(rows: Sequence[Row[T]], subject: T) -> None:
+    """Go through rows in their order.
+
+    Raises:
+        ConfigurationError: Says what the first row says that applies.
+    """
+    for row in rows:
+        if row.when(subject):
+            raise ConfigurationError(row.says(subject))
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a run is asked to do: its settings, and the behaviours and the method that they name."""
+
+    settings: Settings
+    packs: tuple[Pack, ...]
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the behaviours."""
+        return [pack.name for pack in self.packs]
+
+    @property
+    def unmarked(self) -> str | None:
+        """A behaviour that is not measured by markers of refusals."""
+        return self.measured_by(lambda evaluator: evaluator != MARKERS)
+
+    @cached_property
+    def method(self) -> "Extractor":
+        """What finds the directions."""
+        from heretic.directions.extractor import EXTRACTORS
+
+        return EXTRACTORS.get(self.settings.direction_method)
+
+    def measured_by(self, fits: Callable[[str], bool]) -> str | None:
+        """The first behaviour whose evaluator's name fits."""
+        return next((pack.name for pack in self.packs if fits(pack.evaluator)), None)
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _changed(settings: Settings, *names: str) -> str:
+    """The first of these settings that has another value than its default, or nothing."""
+    fields = Settings.model_fields
+    return next((name for name in names if getattr(settings, name) != fields[name].default), "")
+
+
+def searches(settings: Settings) -> bool:
+    """Whether edits are searched for; else a model that is edited already is measured."""
+    return settings.evaluate_model is None
+
+
+def _idle(settings: Settings) -> str:
+    """A setting of finding directions that was changed though they are loaded, or nothing."""
+    names = [name for name in DirectionSection.model_fields if name not in _FILES]
+    # Profiles name the plain method for models that need no other.
+    if settings.extractor == "mean":
+        names.remove("extractor")
+    return _changed(settings, *names) if settings.load_directions else ""
+
+
+OPTIONS: tuple[Row[Settings], ...] = (
+    Row(
+        lambda settings: (
+            settings.auto_select and searches(settings) and not (settings.auto_select_path or settings.hf_upload)
+        ),
+        lambda _: (
+            "auto_select needs a place for the chosen model; add --auto-select-path FOLDER or --hf-upload REPOSITORY."
+        ),
+    ),
+    Row(
+        lambda settings: settings.log_file and settings.log_file == settings.metrics_file,
+        lambda _: "log_file and metrics_file name the same file, and metrics replace it; give another --metrics-file.",
+    ),
+    Row(
+        lambda settings: settings.load_directions_weights and not settings.load_directions,
+        lambda _: (
+            "load_directions_weights weighs the files of load_directions, but none is given; add --load-directions or "
+            "leave out --load-directions-weights."
+        ),
+    ),
+    Row(
+        lambda settings: (
+            settings.load_directions_weights and len(settings.load_directions_weights) != len(settings.load_directions)
+        ),
+        lambda settings: (
+            f"load_directions_weights has {len(settings.load_directions_weights)} numbers for "
+            f"{len(settings.load_directions)} files of load_directions; give one for each."
+        ),
+    ),
+    Row(
+        _idle,
+        lambda settings: (
+            f"load_directions takes the directions from a file, so {_idle(settings)} would have no effect; leave out "
+            f"{_flag(_idle(settings))} or --load-directions."
+        ),
+    ),
+    Row(
+        lambda settings: settings.activation_factor_min > settings.activation_factor_max,
+        lambda _: "activation_factor_min is above activation_factor_max; exchange them.",
+    ),
+    Row(
+        lambda settings: (
+            searches(settings)
+            and settings.auto_select
+            and settings.save_format == "adapter"
+            and settings.normalization != "none"
+        ),
+        lambda settings: (
+            f"An adapter cannot hold edits that keep the {settings.normalization} norms of weights; add "
+            "--normalization none or choose --save-format merged."
+        ),
+    ),
+    Row(
+        lambda settings: searches(settings) and settings.use_caa and settings.save_format == "adapter",
+        lambda _: "An adapter cannot hold the biases of use_caa; choose --save-format merged or use --use-caa false.",
+    ),
+)
+"""Settings alone."""
+
+
+def _only_refusal(name: str) -> Row[Request]:
+    """An option that looks for refusals in answers."""
+    return Row(
+        lambda request: getattr(request.settings, name) and request.unmarked,
+        lambda request: (
+            f"{name} looks for markers of refusals, but {request.unmarked} is not measured by them; use {_flag(name)} "
+            "false."
+        ),
+    )
+
+
+def _only_one(name: str) -> Row[Request]:
+    """An option that is made for the directions of one behaviour."""
+    return Row(
+        lambda request: len(request.packs) > 1 and _changed(request.settings, name),
+        lambda request: (
+            f"{name} works on one behaviour, but --direction names {len(request.packs)}; leave out {_flag(name)} or "
+            "name one."
+        ),
+    )
+
+
+BEHAVIORS: tuple[Row[Request], ...] = (
+    Row(
+        lambda request: len(set(request.names)) < len(request.names),
+        lambda request: (
+            f"--direction names {max(request.names, key=request.names.count)} twice; name each behaviour once."
+        ),
+    ),
+    Row(
+        lambda request: len(request.packs) > 1 and _changed(request.settings, *ROLES),
+        lambda request: (
+            f"{_changed(request.settings, *ROLES)} cannot be set for several behaviours at once; leave out "
+            f"{_flag(_changed(request.settings, *ROLES))}, or write a pack with these prompts and name its file with "
+            "--direction."
+        ),
+    ),
+    Row(
+        lambda request: (
+            request.settings.measure_with != "pack" and not any(pack.options.hypotheses for pack in request.packs)
+        ),
+        lambda request: (
+            f"{' and '.join(request.names)} cannot be measured by a {request.settings.measure_with}, for want of "
+            "hypotheses that it could be asked about; use --measure-with pack."
+        ),
+    ),
+    Row(
+        lambda request: request.settings.judge_model is None and request.measured_by("judge".__eq__),
+        lambda request: (
+            f"{request.measured_by('judge'.__eq__)} is measured by a judge; name a chat model with --judge-model."
+        ),
+    ),
+    *map(_only_refusal, ("use_caa", "use_neural_refusal_detection")),
+)
+"""Settings with the behaviours that they name."""
+
+METHODS: tuple[Row[Request], ...] = (
+    Row(
+        lambda request: request.method.refined and request.unmarked,
+        lambda request: (
+            f"The extractor {request.settings.direction_method} looks for first tokens of refusals that markers find, "
+            f"but {request.unmarked} is not measured by them; choose another --extractor such as mean."
+        ),
+    ),
+    *map(
+        _only_one,
+        (
+            "load_directions",
+            "direction_source",
+            "iterative_rounds",
+            "use_activation_calibration",
+            "use_circuit_ablation",
+        ),
+    ),
+    Row(
+        lambda request: request.settings.direction_weights and not request.method.takes_weights,
+        lambda request: (
+            f"The extractor {request.settings.direction_method} cannot be given weights; leave --direction-weights out "
+            "or choose --extractor pca."
+        ),
+    ),
+    Row(
+        lambda request: (
+            request.settings.direction_weights
+            and len(request.settings.direction_weights) != request.settings.n_directions
+        ),
+        lambda request: (
+            f"direction_weights has {len(request.settings.direction_weights)} entries, but there are "
+            f"{request.settings.n_directions} directions; give one weight for each, or change --n-directions."
+        ),
+    ),
+    Row(
+        lambda request: request.method.refined and request.settings.quantization != "none",
+        lambda request: (
+            f"The extractor {request.settings.direction_method} needs gradients through the weights, which quantised "
+            "ones do not give; use --quantization none or choose another --extractor such as mean."
+        ),
+    ),
+    Row(
+        lambda request: request.method.refined and request.settings.iterative_rounds > 1,
+        lambda request: (
+            f"The extractor {request.settings.direction_method} refines the directions of one extraction; use "
+            "--iterative-rounds 1 or choose another --extractor such as mean."
+        ),
+    ),
+)
+"""Settings with the behaviours and the method of finding directions, where edits are searched for."""
+
+
+def check_options(settings: Settings) -> None:
+    """Refuse settings that contradict each other; imports nothing heavy.
+
+    Raises:
+        ConfigurationError: Names the option to change.
+    """
+    check(OPTIONS, settings)
