@@ -9,6 +9,7 @@ import optuna
 import heretic
 from heretic.checks.capability import check_capability, wants_validation
 from heretic.common.errors import SelectionError, UserError
+from heretic.common.file_names import time_stamped
 from heretic.common.integrity import check_folder
 from heretic.config import LoadedSettings
 from heretic.export.content import ExportFormat
@@ -22,7 +23,7 @@ from heretic.run.workbench import Workbench, prepare
 from heretic.search.claim import claimed
 from heretic.search.kept_directions import KeptDirections, keep_directions, kept_directions
 from heretic.search.loop import make_sampler
-from heretic.search.storage import StudyConflict, open_study, shown_url, time_stamped
+from heretic.search.storage import StudyConflict, open_study, shown_url
 from heretic.session import Session
 
 Choose = Callable[[Session], None]

@@ -3,6 +3,7 @@
 import os
 import re
 import unicodedata
+from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from heretic.common.errors import UserError
@@ -36,6 +37,11 @@ def safe_name(text: str, fallback: str = "model") -> str:
     if not name:
         return fallback
     return f"_{name}" if _RESERVED.fullmatch(name) else name
+
+
+def time_stamped(name: str) -> str:
+    """A name that is not taken: with the time (UTC) to the second behind it."""
+    return f"{name}-{datetime.now(timezone.utc):%Y%m%d-%H%M%S}"
 
 
 def leads_outside(name: str) -> bool:

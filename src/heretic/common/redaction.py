@@ -37,6 +37,8 @@ _KNOWN_FORMS = re.compile(
 _HEADER = re.compile(r"(Authorization:\s*(?:Bearer|Basic|Token)\s+|Bearer\s+(?=\S{8}))[^\s\"',]+", re.IGNORECASE)
 _STORAGE_PASSWORD = re.compile(r"://(?P<user>[^/:@]*):(?P<password>.*)@(?P<host>[^@]*)$", re.DOTALL)
 
+_TYPED_PASSWORD = re.compile(r":(?!//)[^\"]*@")
+
 _remembered: set[str] = set()
 
 T = TypeVar("T")
@@ -59,6 +61,14 @@ def remember_password(url: str) -> None:
 def without_password(url: str) -> str:
     """A database URL with its password masked up to the last @, before a parser takes a part of it for the host."""
     return _STORAGE_PASSWORD.sub(lambda match: f"://{match['user']}:{MASK}@{match['host']}", url)
+
+
+def quoted_without_secrets(text: str) -> str:
+    """What a person typed for an option, masked.
+
+    A misspelt address is no address that the general rules know: up to its last @, all but // may be a password.
+    """
+    return mask_secrets(_TYPED_PASSWORD.sub(f":{MASK}@", text))
 
 
 def _stored_tokens() -> Iterator[str]:

@@ -1,7 +1,6 @@
 """From the sources to `Settings`: which source wins, what was changed, and sentences for what is wrong."""
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from pydantic import ValidationError
 
 from heretic.common.errors import ConfigurationError
 from heretic.common.file_names import expanded
-from heretic.common.redaction import mask_secrets, remember_password
+from heretic.common.redaction import quoted_without_secrets, remember_password
 from heretic.config.arguments import Arguments, read_arguments
 from heretic.config.catalogue import SETTINGS, unknown_name
 from heretic.config.settings import Settings, layered
@@ -110,15 +109,10 @@ def _sentences(error: ValidationError, layers: Sequence[Layer]) -> Iterator[str]
 
 def _quoted(value: Any) -> str:
     try:
-        text = _without_password(json.dumps(value, default=str))
+        text = quoted_without_secrets(json.dumps(value, default=str))
     except (ValueError, RecursionError):  # a number of thousands of digits, hundreds of nested lists
         return "something too large to be shown"
     return text if len(text) <= _LONGEST_QUOTE else text[: _LONGEST_QUOTE - 3] + "..."
-
-
-def _without_password(text: str) -> str:
-    # A misspelt address is no address that the general rules know: up to its last @, all but // may be a password.
-    return mask_secrets(re.sub(r":(?!//)[^\"]*@", ":***@", text))
 
 
 def _changed(settings: Settings, layers: Sequence[Layer]) -> dict[str, str]:
@@ -133,7 +127,7 @@ def _changed(settings: Settings, layers: Sequence[Layer]) -> dict[str, str]:
         # Where nobody gave a part that differs, it was dropped together with its dataset.
         if value != default and source is not None:
             text = value if isinstance(value, str) else "none" if value is None else json.dumps(value)
-            changed[name] = f"{_without_password(text)} ({source})"
+            changed[name] = f"{quoted_without_secrets(text)} ({source})"
     return changed
 
 

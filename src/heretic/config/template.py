@@ -4,12 +4,13 @@
 """
 
 import argparse
-import json
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import tomlkit
 
 from heretic.config.catalogue import SETTINGS, Setting
 from heretic.config.sections import SECTIONS, PromptSpecification
@@ -67,10 +68,13 @@ def _comment(text: str) -> Iterator[str]:
 
 
 def _toml(value: Any) -> str:
-    """Write a value; JSON's text, numbers, truth values and lists are TOML as well, only tables differ."""
+    """Write a value, tables on one line."""
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{json.dumps(key)} = {_toml(content)}" for key, content in value.items()) + " }"
-    return json.dumps(value)
+        table = tomlkit.inline_table()
+        table.update(value)
+        return table.as_string()
+    text: str = tomlkit.item(value).as_string()
+    return text
 
 
 def main(argv: Sequence[str] | None = None) -> int:

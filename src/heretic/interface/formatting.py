@@ -8,7 +8,6 @@ from datetime import timedelta
 from rich.filesize import decimal
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-_PASSWORD = re.compile(r"(://[^/\s:@]*):[^/\s@]+@")
 _NUMBER_IN_PATH = re.compile(r"(?<![A-Za-z0-9_])\d+(?![A-Za-z0-9_])")
 
 
@@ -75,11 +74,6 @@ def clean(text: str) -> str:
 def clean_line(text: str) -> str:
     r"""Like `clean`, on one line: a line break becomes ``\n``."""
     return clean(text).replace("\n", "\\n").replace("\t", " ")
-
-
-def hide_password(text: str) -> str:
-    """A database address without its password, since runs are shown to others and kept in logs."""
-    return _PASSWORD.sub(r"\1:***@", text)
 
 
 def shorten(text: str, width: int) -> str:

@@ -11,7 +11,6 @@ from heretic.interface.formatting import (
     clean_line,
     duration,
     group_by_reason,
-    hide_password,
     kl_text,
     large_count,
     plural,
@@ -31,8 +30,7 @@ _NOTE_WIDTH = 64
 @rows.register
 def _(event: events.RunStarted) -> list[Row]:
     settings = [
-        shorten(clean_line(hide_password(f"{name} = {value}")), _SETTING_WIDTH)
-        for name, value in event.changed_settings.items()
+        shorten(clean_line(f"{name} = {value}"), _SETTING_WIDTH) for name, value in event.changed_settings.items()
     ]
     first = settings[0] if settings else "all at their defaults"
     return [
@@ -177,7 +175,7 @@ def _(event: events.DirectionsSaved) -> list[Row]:
 
 @rows.register
 def _(event: events.StudyOpened) -> list[Row]:
-    place = f"{clean_line(event.name)} in {clean_line(hide_password(event.storage))}"
+    place = f"{clean_line(event.name)} in {clean_line(event.storage)}"
     if event.finished == 0:
         return [Row("Study", f"{place}, new")]
     return [Row("Study", f"{place}, resumed"), Row("", f"{event.finished} of {event.n_trials} trials are finished")]

@@ -1,13 +1,12 @@
 """The questions a person answers at the end of a search: which trial, what to do with it, where to save it.
 
-Pure functions (`trial_rows`, `check_*`, `timestamped_name`) make what is listed; the rest hands it to `asking.py`.
+Pure functions (`trial_rows`, `check_*`) make what is listed; the rest hands it to `asking.py`.
 """
 
 import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from enum import Enum
 from pathlib import Path
 from typing import Literal
@@ -16,7 +15,7 @@ import questionary
 from questionary import Choice, Separator
 
 from heretic.common.errors import SelectionError, StudyError
-from heretic.common.file_names import expanded
+from heretic.common.file_names import expanded, time_stamped
 from heretic.interface.asking import STYLE, ask, require_terminal, select, type_text
 from heretic.interface.formatting import clean_line, hang, kl_text, trial_number
 from heretic.results.held_out import HeldOut
@@ -136,11 +135,6 @@ def check_repository(text: str) -> bool | str:
     except HFValidationError:
         return "Type user/name: letters, digits, '-', '_' and '.', at most 96 in all."
     return True
-
-
-def timestamped_name(name: str, now: datetime) -> str:
-    """A study's name with date and time, which no earlier study has."""
-    return f"{name}_{now:%Y%m%d_%H%M%S}"
 
 
 # Questions ------------------------------------------------------------------------------------------------------------
@@ -309,18 +303,17 @@ def confirm(question: str, default: bool) -> bool | None:
     return None if answer is None else bool(answer)
 
 
-def pick_study_conflict(name: str, reason: str, now: datetime | None = None) -> str | None:
+def pick_study_conflict(name: str, reason: str) -> str | None:
     """What to do where a stored study does not fit this run: the name of a new study, or None to quit.
 
     Args:
         name: The stored study.
         reason: What differs, e.g. ``it was made with another model``.
-        now: Time for the new name; the present where left out.
 
     Raises:
         SelectionError: No terminal.
     """
-    new_name = timestamped_name(name, now or datetime.now())
+    new_name = time_stamped(name)
     require_terminal(
         f"ask what to do about the study {name} ({reason})", f"Start a new one with --study-name {new_name}."
     )
@@ -343,7 +336,7 @@ def set_aside(damage: DamagedStudyError) -> bool:
     Raises:
         StudyError: It could not be renamed.
     """
-    aside = damage.path.with_name(timestamped_name(f"{damage.path.name}.damaged", datetime.now()))
+    aside = damage.path.with_name(time_stamped(f"{damage.path.name}.damaged"))
     print(*hang("", clean_line(str(damage)), 0, shutil.get_terminal_size().columns - 1), sep="\n")
     answer = select(
         "What now?",

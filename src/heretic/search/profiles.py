@@ -4,13 +4,13 @@ Depths of a plan are relative, so a plan carries over to a model with another nu
 (config/profiles) and the user's own store (search/profile_store.py) are lists of the same TOML tables.
 """
 
-import json
 import math
 import sys
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Literal
 
+import tomlkit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from heretic.common.errors import HereticError, first_line
@@ -202,17 +202,4 @@ def fitting(profiles: Sequence[Profile], family: str, goal: str, normalization: 
 
 def toml_table(profile: Profile) -> str:
     """A profile as a ``[[profile]]`` table that can stand at the end of a TOML file."""
-    values = profile.model_dump(mode="json", exclude_none=True)
-    return "\n".join([*_lines("[[profile]]", "profile", values), ""])
-
-
-def _lines(heading: str, path: str, values: dict[str, Any]) -> list[str]:
-    tables = {name: value for name, value in values.items() if isinstance(value, dict)}
-    # JSON writes text and numbers as TOML does.
-    lines = [
-        heading,
-        *(f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in values.items() if name not in tables),
-    ]
-    for name, value in tables.items():
-        lines += ["", *_lines(f"[{path}.{name}]", f"{path}.{name}", value)]
-    return lines
+    return tomlkit.dumps({"profile": [profile.model_dump(mode="json", exclude_none=True)]})

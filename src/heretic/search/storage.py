@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -203,11 +202,6 @@ def _engine_options(url: str) -> dict[str, Any]:
     if parsed.get_backend_name() != "sqlite" or "timeout" in parsed.query:
         return {}
     return {"connect_args": {"timeout": LOCK_WAIT_SECONDS}}
-
-
-def time_stamped(name: str) -> str:
-    """A study name that is not taken: the name with the time (UTC) to the second."""
-    return f"{name}-{datetime.now(timezone.utc):%Y%m%d-%H%M%S}"
 
 
 def stored_records(study: optuna.Study) -> list[TrialRecord]:

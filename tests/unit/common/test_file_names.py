@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from heretic.common.errors import UserError
-from heretic.common.file_names import LONGEST, expanded, inside, leads_outside, safe_name
+from heretic.common.file_names import LONGEST, expanded, inside, leads_outside, safe_name, time_stamped
 
 HOSTILE = [
     *(
@@ -81,3 +81,8 @@ def test_an_unknown_users_home_is_an_ordinary_name(monkeypatch):
     assert expanded("~/a") == Path("/home/jane/a")
     assert expanded("~no such user/a") == Path("~no such user/a")
     assert expanded("a~") == Path("a~")
+
+
+def test_time_stamped_names_sort_by_time() -> None:
+    assert time_stamped("heretic").startswith("heretic-20")
+    assert len(time_stamped("heretic")) == len("heretic-20260101-000000")

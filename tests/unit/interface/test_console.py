@@ -215,10 +215,11 @@ def test_first_lines_say_that_no_file_was_read() -> None:
 
 def test_passwords_of_a_study_never_reach_the_screen() -> None:
     address = "postgresql://me:hunter2@host/db"
-    output = report(
-        events.RunStarted("0.1.0", "demo", None, None, {"storage": f"{address} (environment)"}),
-        events.StudyOpened("study", address, 3, 40),
-    )
+    file = io.StringIO()
+    with ConsoleReporter(False, Console(file=file, width=80)) as reporter, events.subscribed(reporter):
+        events.emit(events.RunStarted("0.1.0", "demo", None, None, {"storage": f"{address} (environment)"}))
+        events.emit(events.StudyOpened("study", address, 3, 40))
+    output = file.getvalue()
 
     assert "hunter2" not in output
     assert "3 of 40" in output

@@ -68,12 +68,6 @@ def test_clean_line_has_no_line_break() -> None:
     assert formatting.clean_line("one\r\ntwo\nthree") == "one\\ntwo\\nthree"
 
 
-def test_password_is_hidden_and_other_addresses_are_untouched() -> None:
-    assert formatting.hide_password("postgresql://me:secret@host:5432/db") == "postgresql://me:***@host:5432/db"
-    for address in ("sqlite:///heretic_study.db", "postgresql://host:5432/db", "https://me@host/path"):
-        assert formatting.hide_password(address) == address
-
-
 def test_shorten_keeps_beginning_and_end() -> None:
     text = "markers = " + "x" * 500 + " (config.toml)"
 

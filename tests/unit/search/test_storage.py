@@ -26,7 +26,6 @@ from heretic.search.storage import (
     storage_errors,
     stored_records,
     tell,
-    time_stamped,
 )
 
 
@@ -267,11 +266,6 @@ def test_a_full_disk() -> None:
 def test_other_errors_pass_through() -> None:
     with pytest.raises(ZeroDivisionError), storage_errors("sqlite:///x.db"):
         raise ZeroDivisionError
-
-
-def test_time_stamped_names_sort_by_time() -> None:
-    assert time_stamped("heretic").startswith("heretic-20")
-    assert len(time_stamped("heretic")) == len("heretic-20260101-000000")
 
 
 # What a dead run was measuring ----------------------------------------------------------------------------------------
