@@ -304,7 +304,7 @@ def test_a_terminal_is_needed_for_input_and_output(
         ("format", "--auto-select-path"),
         ("repository", "--auto-select-path"),
         ("confirm", "--auto-select-path"),
-        ("conflict", "--study-name study_"),
+        ("conflict", "--study-name study-"),
     ],
 )
 def test_without_a_terminal_the_next_step_is_named(
