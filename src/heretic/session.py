@@ -376,9 +376,9 @@ def _sentences(bench: Workbench, record: TrialRecord) -> Iterator[None]:
     except TrialFailed as error:
         raise TrialFailed(f"Trial {number} cannot be used because {error}; choose another one.") from error
     except (OutOfMemoryError, RuntimeError, MemoryError) as error:
-        if not isinstance(error, OutOfMemoryError) and not is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
-    used = memory_ran_out(bench.loaded.device, f"measuring trial {number} in the weights")
+    used = memory_ran_out(bench.loaded.device, f"measuring trial {number} in the weights").used
     raise TrialFailed(
         f"Memory ran out while trial {number} was brought into the weights and measured ({used}); end other programs "
         "that use it and run the same command again, which goes on with the study, or choose another trial."

@@ -14,8 +14,8 @@ from transformers import PreTrainedModel
 from heretic.common.errors import CacheMismatchError, OutOfMemoryError
 from heretic.edits.writer import ModelLayout, ResidualWriter
 from heretic.models.access import writer_bias, writer_weight
-from heretic.models.devices import free_memory, is_out_of_memory
-from heretic.models.memory import memory_ran_out
+from heretic.models.devices import free_memory
+from heretic.models.memory import RanOut, attempt
 from heretic.observability.events import WeightsCached, emit
 
 DEVICE_SHARE = 0.25
@@ -60,22 +60,17 @@ def _copy(tensor: Tensor, stays: bool) -> Tensor:
     Raises:
         OutOfMemoryError: It fits nowhere.
     """
+    doing = "keeping unedited weights"
     if stays and tensor.device.type != "cpu":
-        try:
-            return tensor.clone()
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-        memory_ran_out(tensor.device, "keeping unedited weights on the device")
-    try:
-        return tensor.to("cpu", copy=True)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-    used = memory_ran_out(tensor.device, "keeping unedited weights")
+        copy = attempt(tensor.clone, tensor.device, f"{doing} on the device")
+        if not isinstance(copy, RanOut):
+            return copy
+    copy = attempt(lambda: tensor.to("cpu", copy=True), tensor.device, doing)
+    if not isinstance(copy, RanOut):
+        return copy
     raise OutOfMemoryError(
-        f"Memory ran out while unedited weights were copied ({used}); use --cache-weights false, which reads them from "
-        "the disk again instead."
+        f"Memory ran out while unedited weights were copied ({copy.used}); use --cache-weights false, which reads "
+        "them from the disk again instead."
     )
 
 

@@ -106,10 +106,10 @@ class BatchedEngine:
         while True:
             try:
                 return self._measure_together(plans, numbers, gate)
-            except HereticError:
-                raise
-            except Exception as error:  # noqa: BLE001 - see engine.failures
+            except Exception as error:
                 ran_out = is_out_of_memory(error)
+                if isinstance(error, HereticError) and not ran_out:
+                    raise
                 if len(plans) == 1 and not ran_out:
                     return failed_by(error, numbers)
             # Outside the handler the traceback no longer holds the tensors of the failed pass.

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain, islice
 
 import torch
@@ -17,8 +18,8 @@ from heretic.engine.padded import PaddedAnswers, PaddedDivergences
 from heretic.engine.throughput import MOST_CANDIDATES, find_candidates, most_rows
 from heretic.evaluation.evaluator import AnswerEvaluator
 from heretic.evaluation.evaluators.kl import KlEvaluator
-from heretic.models.devices import free_memory, is_out_of_memory
-from heretic.models.memory import memory_ran_out
+from heretic.models.devices import free_memory
+from heretic.models.memory import RanOut, attempt
 from heretic.observability.events import Warned, emit
 from heretic.passes.divergence import agree
 from heretic.passes.greedy_rows import look_interval
@@ -62,18 +63,24 @@ def make_batched_engine(
 ) -> BatchedEngine | str:
     """The engine for a model, or why neither ragged nor ordinary passes can serve it. The model has to be unedited."""
     # The second attempt does without what only saves time and takes memory for the whole run.
-    for attempt in (options, replace(options, kept_layers=False, packed_weights=False)):
-        try:
-            obstacle = ragged_obstacle(runner.loaded)
-            engine = obstacle or _ragged(runner, build, behaviors, kl, attempt)
-            # Why passes are ordinary ones is nothing a user could change.
-            return _padded(runner, build, behaviors, kl, attempt) if isinstance(engine, str) else engine
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-        # Outside the handler the traceback no longer holds the tensors of the failed pass.
-        memory_ran_out(runner.loaded.device, "preparing the batched engine")
+    for own in (options, replace(options, kept_layers=False, packed_weights=False)):
+        engine = attempt(
+            partial(_engine, runner, build, behaviors, kl, own), runner.loaded.device, "preparing the batched engine"
+        )
+        if not isinstance(engine, RanOut):
+            return engine
     return "memory ran out while the batched engine was prepared"
+
+
+def _engine(
+    runner: ModelRunner,
+    build: BuildEdits,
+    behaviors: Sequence[AnswerEvaluator],
+    kl: KlEvaluator,
+    options: EngineOptions,
+) -> BatchedEngine | str:
+    engine = ragged_obstacle(runner.loaded) or _ragged(runner, build, behaviors, kl, options)
+    return _padded(runner, build, behaviors, kl, options) if isinstance(engine, str) else engine
 
 
 def _ragged(

@@ -46,9 +46,9 @@ class InplaceEngine:
                     return Measurement((*behaviors, kl), TrialState.COMPLETE)
             except TrialFailed as error:
                 return Measurement((), TrialState.FAILED, str(error))
-            except HereticError:
-                raise
-            except Exception as error:  # noqa: BLE001 - see engine.failures
+            except Exception as error:
+                if isinstance(error, HereticError) and not is_out_of_memory(error):
+                    raise
                 if not is_out_of_memory(error):
                     return failed_by(error, [number])[0]
             # Outside the handler the traceback no longer holds the tensors of the failed pass.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 
 from heretic.models.devices import synchronize
-from heretic.passes.calibration import or_none_when_out_of_memory
+from heretic.models.memory import RanOut, attempt
 from heretic.passes.ragged import KeyValues, RaggedForward
 
 MOST_CANDIDATES = 16
@@ -40,12 +40,12 @@ def find_candidates(forward: RaggedForward, prefix: KeyValues, prompts: int) -> 
     best, best_seconds = 1, float("inf")
     count = 1
     while count <= min(limit, MOST_CANDIDATES):
-        seconds = or_none_when_out_of_memory(
+        seconds = attempt(
             _decoding(forward, prefix, max(1, int(ROWS_LEFT * count * prompts))),
             device,
             f"measuring {count} candidates at once",
         )
-        if seconds is None or seconds / count > best_seconds * WORTHWHILE:
+        if isinstance(seconds, RanOut) or seconds / count > best_seconds * WORTHWHILE:
             break
         best, best_seconds = count, seconds / count
         count *= 2

@@ -18,11 +18,10 @@ from transformers import (
 from heretic.common.errors import ConfigurationError, HereticError, ModelError, causes, first_line
 from heretic.common.hub_errors import hub_failure
 from heretic.evaluation.classifier_labels import is_finite, refusal_head
-from heretic.models.devices import is_out_of_memory
 from heretic.models.fingerprint import parameter_fingerprint
 from heretic.models.load_errors import diagnose
 from heretic.models.location import locate
-from heretic.models.memory import memory_ran_out
+from heretic.models.memory import halving
 from heretic.models.model_files import check_weights
 from heretic.models.verified import verify_model
 
@@ -86,7 +85,8 @@ class RefusalClassifier:
 
         Raises:
             ConfigurationError: There are hypotheses, and this is no model of natural language inference.
-            RuntimeError: Memory ran out with a single row, or whatever else the model raises.
+            OutOfMemoryError: Not even one answer at a time can be read.
+            RuntimeError: Whatever else the model raises.
         """
         texts = [self._read(*answer) for answer in answers]
         if hypotheses and not self._head.entailment:
@@ -112,31 +112,19 @@ class RefusalClassifier:
         return text
 
     def _classified(self, texts: Sequence[str], asked: Sequence[str]) -> list[float]:
-        """Probabilities of texts, the longest first; half the rows a batch wherever memory runs out."""
+        """Probabilities of texts, the longest first; in smaller batches from now on where memory runs out."""
         hypotheses: Sequence[str | None] = asked or (None,)
         rows = [(text, hypothesis) for text in texts for hypothesis in hypotheses]
-        found: list[Tensor] = []
-        start = 0
-        while start < len(rows):
-            batch = rows[start : start + self._batch_size]
-            probabilities = self._or_none_without_memory(batch)
-            if probabilities is None:
-                self._batch_size = max(1, len(batch) // 2)
-                continue
-            found.append(probabilities)
-            start += len(batch)
-        likeliest: list[float] = torch.cat(found).reshape(len(texts), len(hypotheses)).amax(-1).tolist()
-        return likeliest
 
-    def _or_none_without_memory(self, rows: Sequence[tuple[str, str | None]]) -> Tensor | None:
-        try:
-            return self._forward(rows)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error) or len(rows) == 1:
-                raise
-        # Outside the handler the traceback no longer holds the tensors of the failed pass.
-        memory_ran_out(self._model.device, f"classifying {len(rows)} texts at once")
-        return None
+        def classify(size: int) -> Tensor:
+            return torch.cat([self._forward(rows[start : start + size]) for start in range(0, len(rows), size)])
+
+        size = min(self._batch_size, len(rows))
+        found, fitting = halving(size, classify, self._model.device, "classifying answers")
+        if fitting < size:
+            self._batch_size = fitting
+        likeliest: list[float] = found.reshape(len(texts), len(hypotheses)).amax(-1).tolist()
+        return likeliest
 
     @torch.inference_mode()
     def _forward(self, rows: Sequence[tuple[str, str | None]]) -> Tensor:

@@ -9,8 +9,7 @@ from heretic.interface.console import ConsoleReporter
 from heretic.interface.menu import choose
 from heretic.interface.picker import pick_study_conflict, set_aside
 from heretic.interface.watching import watched
-from heretic.models.devices import is_out_of_memory
-from heretic.models.memory import memory_ran_out
+from heretic.models.memory import RanOut, attempt
 from heretic.observability.events import Warned, emit, subscribed
 from heretic.search.claim import DamagedStudyError
 from heretic.workflow import run, without_asking
@@ -51,14 +50,12 @@ def _run_within_memory(loaded: LoadedSettings) -> int:
         SearchOutOfMemoryError: Memory ran out.
         HereticError: See `heretic.workflow.run`.
     """
-    try:
-        return run(loaded, choose, resolve_conflict)
-    except (RuntimeError, MemoryError, OSError) as error:
-        if not is_out_of_memory(error):
-            raise
-    used = memory_ran_out(torch.device("cpu"), "running")
+    found = attempt(lambda: run(loaded, choose, resolve_conflict), torch.device("cpu"), "running")
+    if not isinstance(found, RanOut):
+        return found
     raise SearchOutOfMemoryError(
-        f"Memory ran out ({used}); end other programs that use it, use --quantization bnb_4bit, or a larger device."
+        f"Memory ran out ({found.used}); end other programs that use it, use --quantization bnb_4bit, or a larger "
+        "device."
     )
 
 

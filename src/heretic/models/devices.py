@@ -8,7 +8,7 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]  # comes with accelerate, without types
 import torch
 
-from heretic.common.errors import ModelError
+from heretic.common.errors import ModelError, OutOfMemoryError
 
 ACCELERATORS = ("cuda", "xpu", "npu", "mps")
 """Device types in the order in which `auto` looks for them."""
@@ -124,7 +124,7 @@ def control_group_room(folder: Path) -> int | None:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that memory ran out, on whatever device."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError, OutOfMemoryError)):
         return True
     if isinstance(error, OSError):
         # Mapping a weight file into memory.

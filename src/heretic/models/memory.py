@@ -1,16 +1,19 @@
-"""How much memory this process uses, on the host and on devices, and what it has computed: for whoever watches."""
+"""Memory: how much this process uses, what it has computed, and what is done when memory runs out."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
+from functools import lru_cache, partial
+from typing import Any, TypeVar
 
 import psutil  # type: ignore[import-untyped]  # comes with accelerate, without types
 import torch
 
-from heretic.models.devices import empty_cache, free_host_memory, free_memory
-from heretic.observability.events import MemoryRanOut, emit
+from heretic.common.errors import OutOfMemoryError
+from heretic.models.devices import empty_cache, free_host_memory, free_memory, is_out_of_memory
+from heretic.observability.events import MemoryRanOut, Warned, emit
+
+T = TypeVar("T")
 
 MemoryUse = Mapping[str, Mapping[str, int]]
 """Place (``host``, ``cuda:0``, ``mps``, ...) -> ``used_bytes``, ``peak_bytes`` (where it is known) and
@@ -47,23 +50,68 @@ def memory_text(use: MemoryUse) -> str:
     return "; ".join(f"{place} {_amounts(amounts)}" for place, amounts in use.items())
 
 
-def memory_ran_out(device: torch.device, doing: str) -> str:
-    """Report that memory ran out, and free what can be freed; call it outside the exception's handler.
+@dataclass(frozen=True, slots=True)
+class RanOut:
+    """That memory ran out; `used` is what was used then, for a message."""
 
-    Emits MemoryRanOut.
+    used: str
+
+
+def attempt(work: Callable[[], T], device: torch.device, doing: str) -> T | RanOut:
+    """Do something that may need more memory than there is.
 
     Args:
-        device: Whose cache is emptied.
-        doing: What it ran out in, e.g. ``counting refusals``.
+        work: What to do.
+        device: Whose cache is emptied where memory runs out.
+        doing: The same in words, e.g. ``counting refusals``.
 
     Returns:
-        What was used when it ran out, for a message.
+        The result, or that memory ran out: then whatever can be freed is free. Emits MemoryRanOut.
     """
+    try:
+        return work()
+    except (RuntimeError, MemoryError, OSError) as error:
+        if not is_out_of_memory(error):
+            raise
+    # Outside the handler the traceback no longer holds the tensors of what failed.
+    return memory_ran_out(device, doing)
+
+
+def memory_ran_out(device: torch.device, doing: str) -> RanOut:
+    """Report that memory ran out, and free what can be freed; see `attempt`, for what catches more than that itself."""
     use = memory_use()
     USAGE.out_of_memory += 1
     emit(MemoryRanOut(doing, use))
     empty_cache(device)
-    return memory_text(use)
+    return RanOut(memory_text(use))
+
+
+def halving(size: int, work: Callable[[int], T], device: torch.device, doing: str) -> tuple[T, int]:
+    """Do something from its beginning, again with half the batch size wherever memory runs out.
+
+    Args:
+        size: Rows of a batch.
+        work: What to do with batches of so many rows; it must not keep anything of an attempt that failed.
+        device: See `attempt`.
+        doing: See `attempt`.
+
+    Returns:
+        The result, and the batch size that it was achieved with.
+
+    Raises:
+        OutOfMemoryError: It does not work with single rows either.
+    """
+    while True:
+        found = attempt(partial(work, size), device, doing)
+        if not isinstance(found, RanOut):
+            return found, size
+        if size == 1:
+            raise OutOfMemoryError(
+                f"Memory ran out while {doing}, even with one prompt at a time; use --quantization bnb_4bit, shorter "
+                f"prompts, or a larger device ({found.used})."
+            )
+        emit(Warned(f"Memory ran out while {doing} with batches of {size}; trying again with {size // 2}."))
+        size //= 2
 
 
 def _amounts(amounts: Mapping[str, int]) -> str:

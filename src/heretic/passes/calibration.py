@@ -4,12 +4,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-import torch
-
 from heretic.common.errors import OutOfMemoryError
-from heretic.models.devices import is_out_of_memory, synchronize
-from heretic.models.memory import memory_ran_out, memory_text, memory_use
-from heretic.observability.events import BatchSizeMeasured, Warned, emit
+from heretic.models.devices import synchronize
+from heretic.models.memory import RanOut, attempt, halving, memory_text, memory_use
+from heretic.observability.events import BatchSizeMeasured, emit
 from heretic.passes.runner import ModelRunner
 from heretic.prompts.types import Prompt
 
@@ -61,11 +59,12 @@ def find_batch_size(runner: ModelRunner, prompts: Sequence[Prompt], maximum: int
 
     def rate_of(size: int) -> float | None:
         sized, rows = runner.calibrated(batch_size=size), longest_first[:size]
-        return or_none_when_out_of_memory(
+        rate = attempt(
             lambda: _rate_if_it_fits(sized, rows, compared_tokens),
             runner.loaded.device,
             f"measuring a batch size of {size}",
         )
+        return None if isinstance(rate, RanOut) else rate
 
     best_size, best_rate = 0, 0.0
     size = 1
@@ -95,47 +94,14 @@ def find_batch_size(runner: ModelRunner, prompts: Sequence[Prompt], maximum: int
 
 
 def backing_off(runner: ModelRunner, work: Callable[[ModelRunner], T], doing: str) -> tuple[T, ModelRunner]:
-    """Do something from its beginning, again with half the batch size wherever memory runs out.
-
-    Args:
-        runner: The model as calibrated.
-        work: What to do; it must not keep anything of an attempt that failed.
-        doing: The same in words, for messages.
-
-    Returns:
-        The result, and the runner that it was achieved with.
-
-    Raises:
-        OutOfMemoryError: It does not work with single rows either.
-    """
-    while True:
-        try:
-            return work(runner), runner
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-        # Outside the handler the traceback no longer holds the tensors of the failed pass.
-        used = memory_ran_out(runner.loaded.device, doing)
-        size = runner.calibration.batch_size
-        if size == 1:
-            raise OutOfMemoryError(
-                f"Memory ran out while {doing}, even with one prompt at a time; use --quantization bnb_4bit, shorter "
-                f"prompts, or a larger device ({used})."
-            )
-        emit(Warned(f"Memory ran out while {doing} with batches of {size}; trying again with {size // 2}."))
-        runner = runner.calibrated(batch_size=size // 2)
-
-
-def or_none_when_out_of_memory(measure: Callable[[], float], device: torch.device, doing: str) -> float | None:
-    """The result of a measurement, or None where the device ran out of memory; `doing` says what for in words."""
-    try:
-        return measure()
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-    # Outside the handler the traceback no longer holds the tensors of the failed pass.
-    memory_ran_out(device, doing)
-    return None
+    """See `models.memory.halving`: do something with a runner, and say which runner it was achieved with."""
+    result, size = halving(
+        runner.calibration.batch_size,
+        lambda size: work(runner.calibrated(batch_size=size)),
+        runner.loaded.device,
+        doing,
+    )
+    return result, runner.calibrated(batch_size=size)
 
 
 def _rate_if_it_fits(runner: ModelRunner, prompts: Sequence[Prompt], compared_tokens: int) -> float:

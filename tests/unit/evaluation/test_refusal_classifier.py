@@ -15,7 +15,7 @@ from tests.unit.evaluation.pico_classifiers import (
     save_classifier,
 )
 
-from heretic.common.errors import ConfigurationError, ModelError
+from heretic.common.errors import ConfigurationError, ModelError, OutOfMemoryError
 from heretic.evaluation.classifier_labels import RefusalHead, refusal_head
 from heretic.evaluation.refusal_classifier import HYPOTHESES, RefusalClassifier, load_refusal_classifier
 
@@ -96,7 +96,7 @@ def test_batches_shrink_where_memory_runs_out(labels: Sequence[str]) -> None:
     texts = len(ANSWERS) * (len(HYPOTHESES) if labels == NLI else 1)
     assert sum(count for count in rows if count <= 2) == texts
     passes_of(classifier, limit=0)
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(OutOfMemoryError, match="while classifying answers"):
         classifier.probabilities([("Sing.", "Something new.")])
 
 

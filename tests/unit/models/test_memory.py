@@ -6,7 +6,7 @@ import torch
 from tests.unit.passes.pico_runner import make_runner
 
 from heretic.common.errors import OutOfMemoryError
-from heretic.models.memory import USAGE, memory_ran_out, memory_text, memory_use
+from heretic.models.memory import USAGE, RanOut, attempt, halving, memory_ran_out, memory_text, memory_use
 from heretic.observability.events import Event, MemoryRanOut, subscribed
 from heretic.passes.calibration import backing_off
 from heretic.passes.runner import ModelRunner
@@ -34,13 +34,37 @@ def test_running_out_is_counted_and_reported() -> None:
     seen: list[Event] = []
     before = USAGE.out_of_memory
     with subscribed(seen.append):
-        text = memory_ran_out(torch.device("cpu"), "measuring")
+        found = memory_ran_out(torch.device("cpu"), "measuring")
     assert USAGE.out_of_memory == before + 1
     (event,) = seen
     assert isinstance(event, MemoryRanOut)
     assert event.doing == "measuring"
     assert event.memory["host"]["used_bytes"] > 0
-    assert text.startswith("host ")
+    assert found.used.startswith("host ")
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError(), OSError(12, "no room")])
+def test_an_attempt_ends_in_its_result_or_in_that_memory_ran_out(error: Exception) -> None:
+    def fail(error: Exception) -> None:
+        raise error
+
+    assert attempt(lambda: 3, torch.device("cpu"), "measuring") == 3
+    assert isinstance(attempt(lambda: fail(error), torch.device("cpu"), "measuring"), RanOut)
+    with pytest.raises(ValueError, match="other"):
+        attempt(lambda: fail(ValueError("other")), torch.device("cpu"), "measuring")
+
+
+def test_what_fits_in_the_end_is_done_from_its_beginning() -> None:
+    tried: list[int] = []
+
+    def work(size: int) -> str:
+        tried.append(size)
+        if size > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return "done"
+
+    assert halving(11, work, torch.device("cpu"), "measuring") == ("done", 2)
+    assert tried == [11, 5, 2]
 
 
 def test_the_error_says_what_was_used() -> None:
