@@ -86,8 +86,9 @@ class Session:
             self._n_trials = max(self._n_trials, self.result.complete) + additional
         storage = self.bench.settings.storage
         batch_size = self.bench.runner.calibration.batch_size
-        heartbeat = Heartbeat(self._study, self.bench.loaded.name, batch_size, self._n_trials)
         bench = self.bench
+        slower = tuple(map(str, bench.engine.slower))
+        heartbeat = Heartbeat(self._study, bench.loaded.name, batch_size, self._n_trials, slower)
         self.result = search(
             self._study, storage, bench.space, bench.engine, self._n_trials, bench.objective, heartbeat
         )

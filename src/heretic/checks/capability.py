@@ -25,8 +25,7 @@ from heretic.common.errors import ModelError, TrialFailed
 from heretic.config import Settings
 from heretic.observability.events import CapabilityMeasured, CapabilityStarted, Warned, emit
 from heretic.passes.calibration import backing_off
-from heretic.passes.padding import fit_for_padding
-from heretic.passes.ragged_runner import reader
+from heretic.passes.choose import choose, ordinary_wanted
 from heretic.passes.runner import ModelRunner
 
 UNEDITED = "unedited"
@@ -103,8 +102,7 @@ class CapabilityCheck:
     def __init__(self, settings: Settings, runner: ModelRunner, questions: QuestionSet | None = None) -> None:
         self._settings = settings
         self._runner = runner
-        # Nothing changes the weights while questions are answered.
-        self._asked = reader(settings, runner)
+        self._asked = runner
         if settings.enable_validation or not settings.benchmarks:
             questions = questions or load_questions(settings)
         else:
@@ -133,7 +131,9 @@ class CapabilityCheck:
             )
         if prepared.left_out:
             emit(Warned(f"{prepared.left_out} questions do not fit into the model's context and are left out."))
-        self._asked = fit_for_padding(sized(self._asked, prepared), prepared.encoded, _ANSWERING)
+        # Nothing changes the weights while questions are answered.
+        fitting, unless = sized(self._asked, prepared), ordinary_wanted(settings)
+        self._asked = choose(fitting, prepared.encoded, unless=unless, doing=_ANSWERING).passes
         return prepared
 
     def compare(self) -> CapabilityResult:

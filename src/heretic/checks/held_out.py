@@ -22,7 +22,7 @@ from heretic.evaluation.intervals import mean_interval, paired_interval, wilson_
 from heretic.evaluation.refusal_patterns import RefusalDetector
 from heretic.observability.events import Warned, emit
 from heretic.passes.calibration import backing_off
-from heretic.passes.ragged_runner import reader
+from heretic.passes.choose import choose, ordinary_wanted
 from heretic.passes.runner import ModelRunner, Response
 from heretic.prompts.packs import Pack
 from heretic.prompts.sets import Behavior, held_out_specification
@@ -66,18 +66,21 @@ class Confirmation:
         settings = bench.settings
         self.tokens = settings.held_out_tokens
         self._editor = bench.editor
-        # Nothing changes the weights while it answers.
-        self._runner = reader(settings, bench.runner)
         options = evaluator_options(settings, bench.readers)
+        held_out = [load_held_out(settings, behavior) for behavior in bench.prompts.behaviors]
+        self._used_before = sum(used_before for _good, _bad, used_before in held_out)
+        rows = [bench.runner.encode(prompt) for _good, bad, _used in held_out for prompt in bad.prompts]
+        longest = max(map(len, rows)) + self.tokens
+        doing = "answering held-out prompts"
+        # Nothing changes the weights while it answers.
+        self._runner = choose(bench.runner, rows, longest, ordinary_wanted(settings), doing).passes
         long = replace(options, response_tokens=self.tokens)
-        self._bases, good = [], []
-        self._used_before = 0
-        for behavior in bench.prompts.behaviors:
-            good_prompts, bad_prompts, used_before = load_held_out(settings, behavior)
-            self._used_before += used_before
-            good.append(good_prompts)
-            self._bases.append(_base(self._runner, behavior.pack, bad_prompts, long, options.response_tokens))
-        joined = PromptSet("good_held_out_prompts", tuple(dict.fromkeys(p for own in good for p in own.prompts)))
+        self._bases = [
+            _base(self._runner, behavior.pack, bad, long, options.response_tokens)
+            for behavior, (_good, bad, _used) in zip(bench.prompts.behaviors, held_out, strict=True)
+        ]
+        good = dict.fromkeys(prompt for own, _bad, _used in held_out for prompt in own.prompts)
+        joined = PromptSet("good_held_out_prompts", tuple(good))
         self._kl = [_kl(self._runner, joined, replace(options, kl_mode=mode)) for mode in ("first", "sequence")]
 
     def confirm(self, edits: Sequence[Edit]) -> tuple[HeldOut, tuple[Example, ...]]:

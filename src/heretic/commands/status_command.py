@@ -136,6 +136,7 @@ def _speed_rows(status: StudyStatus) -> list[Row]:
     if pulse.tokens_per_second is not None:
         at_once = f"{plural(pulse.candidates, 'trial')} at once, batch size {pulse.batch_size}"
         result.append(Row("" if result else "Rate", f"{pulse.tokens_per_second:.0f} tokens/s; {at_once}"))
+    result += [Row("", f"slower: {clean_line(text)}") for text in pulse.slower]
     times = [] if status.elapsed_seconds is None else [f"{clock(status.elapsed_seconds)} elapsed"]
     if status.remaining_seconds is not None:
         times.append(f"{clock(status.remaining_seconds)} left")

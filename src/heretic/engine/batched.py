@@ -19,6 +19,7 @@ from heretic.engine.inplace import BuildEdits
 from heretic.engine.measurement import MEMORY_RAN_OUT, Measurement
 from heretic.models.devices import is_out_of_memory
 from heretic.models.memory import memory_ran_out
+from heretic.passes.choose import Slower
 from heretic.passes.ragged import KeyValues
 from heretic.results.gate import Gate
 from heretic.results.plan import EditPlan
@@ -81,6 +82,7 @@ class BatchedEngine:
     Attributes:
         candidates: K.
         shared_tokens: How many tokens all prompts begin with.
+        slower: What is not done in the best way.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class BatchedEngine:
     ) -> None:
         self.candidates = candidates
         self.shared_tokens = shared_tokens
+        self.slower: tuple[Slower, ...] = ()
         self._build = build
         self._editor = editor
         self._prefix = prefix

@@ -20,17 +20,18 @@ from heretic.evaluation.evaluator import AnswerEvaluator
 from heretic.evaluation.evaluators.kl import KlEvaluator
 from heretic.models.devices import free_memory
 from heretic.models.memory import RanOut, attempt
-from heretic.observability.events import Warned, emit
-from heretic.passes.divergence import agree
+from heretic.passes.choose import ORDINARY, Slower, choose
 from heretic.passes.greedy_rows import look_interval
 from heretic.passes.kept_layers import KeptLayers
-from heretic.passes.packed import PackedLinears
-from heretic.passes.padding import padding_matters
-from heretic.passes.ragged import RaggedForward, column_limit, ragged_obstacle, split_shared_prefix
+from heretic.passes.ragged import RaggedForward, column_limit, split_shared_prefix
 from heretic.passes.runner import ModelRunner
 
 KEPT_SHARE = 0.1
 """Kept layers take at most this share of the device's free memory."""
+UNPACKED = "about a third longer"
+UNKEPT = "about a fifth longer"
+SINGLE = "about a tenth longer on a CPU, more on an accelerator"
+"""What doing without a part costs, see benchmarks/README.md."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +61,19 @@ def make_batched_engine(
     behaviors: Sequence[AnswerEvaluator],
     kl: KlEvaluator,
     options: EngineOptions,
-) -> BatchedEngine | str:
+) -> BatchedEngine | Slower:
     """The engine for a model, or why neither ragged nor ordinary passes can serve it. The model has to be unedited."""
     # The second attempt does without what only saves time and takes memory for the whole run.
-    for own in (options, replace(options, kept_layers=False, packed_weights=False)):
+    bare = replace(options, kept_layers=False, packed_weights=False)
+    for own in (options, bare):
         engine = attempt(
             partial(_engine, runner, build, behaviors, kl, own), runner.loaded.device, "preparing the batched engine"
         )
         if not isinstance(engine, RanOut):
+            if isinstance(engine, BatchedEngine) and own is bare:
+                engine.slower += (Slower("no lower layers are kept, because memory ran out", UNKEPT),)
             return engine
-    return "memory ran out while the batched engine was prepared"
+    return Slower("memory ran out while the batched engine was prepared", ORDINARY)
 
 
 def _engine(
@@ -78,38 +82,41 @@ def _engine(
     behaviors: Sequence[AnswerEvaluator],
     kl: KlEvaluator,
     options: EngineOptions,
-) -> BatchedEngine | str:
-    engine = ragged_obstacle(runner.loaded) or _ragged(runner, build, behaviors, kl, options)
-    return _padded(runner, build, behaviors, kl, options) if isinstance(engine, str) else engine
+) -> BatchedEngine | Slower:
+    rows = [
+        [runner.encode(prompt) for prompt in prompts] for prompts in (kl.prompts, *(own.prompts for own in behaviors))
+    ]
+    # Tokens taken back leave gaps, which a sliding window would count; what is only read once has none.
+    longest = max(max(map(len, bad)) + own.tokens for bad, own in zip(rows[1:], behaviors, strict=True))
+    choice = choose(runner, list(chain.from_iterable(rows)), longest, packed=options.packed_weights)
+    if choice.forward is not None:
+        return _ragged(runner, choice.forward, build, behaviors, kl, rows, options)
+    if choice.slower is not None and choice.alone:
+        return choice.slower
+    return _padded(runner, choice.slower, build, behaviors, kl, options)
 
 
 def _ragged(
     runner: ModelRunner,
+    forward: RaggedForward,
     build: BuildEdits,
     behaviors: Sequence[AnswerEvaluator],
     kl: KlEvaluator,
+    encoded: Sequence[Sequence[Sequence[int]]],
     options: EngineOptions,
-) -> BatchedEngine | str:
-    encoded_good = [runner.encode(prompt) for prompt in kl.prompts]
-    encoded = [[runner.encode(prompt) for prompt in own.prompts] for own in behaviors]
-    every = [*encoded_good, *chain.from_iterable(encoded)]
-    both = split_shared_prefix(every, encoded_good[0] if options.shared_prefix else ())
+) -> BatchedEngine:
+    every = list(chain.from_iterable(encoded))
+    both = split_shared_prefix(every, every[0] if options.shared_prefix else ())
     rests = iter(both.rests)
-    good, *asked = (list(islice(rests, len(own))) for own in (encoded_good, *encoded))
-    limit = column_limit(runner.loaded.model)
-    # Tokens taken back leave gaps, which a sliding window would count.
-    needed = max(max(map(len, bad)) + own.tokens for bad, own in zip(asked, behaviors, strict=True))
-    if limit is not None and len(both.tokens) + needed > limit:
-        return f"its attention window of {limit} tokens is narrower than the answers need"
-    packed = PackedLinears(runner.loaded.model) if options.packed_weights else None
-    forward = RaggedForward(runner.loaded, runner.layout, packed)
+    good, *asked = (list(islice(rests, len(own))) for own in encoded)
     prefix = forward.prefix(both.tokens, 1)
-    if not _agrees(forward, runner, kl, both.tokens, good):
-        return "its cached passes do not agree with its ordinary ones"
     good_tokens = sum(map(len, good)) + sum(map(len, kl.continuations))
     divergences = DivergenceJob(kl, forward, good, prefix, _store(runner, good_tokens, False, options))
     most = max(map(len, asked))
-    count = _candidates(runner, options, lambda: find_candidates(forward, prefix, most))
+    slower: list[Slower] = []
+    if forward.packed is not None and forward.packed.obstacle:
+        slower.append(Slower(forward.packed.obstacle, UNPACKED))
+    count = _candidates(runner, options, lambda: find_candidates(forward, prefix, most), slower)
     answers = []
     for place, (evaluator, bad) in enumerate(zip(behaviors, asked, strict=True)):
         kept = _store(runner, sum(map(len, bad)), True, options)
@@ -119,39 +126,50 @@ def _ragged(
             rows=max(runner.calibration.batch_size, min(count * len(bad), most_rows(runner.loaded.device))),
             verdict_interval=look_interval(runner.loaded.device),
             early_verdicts=options.early_verdicts,
-            drafts=options.drafts and limit is None,
+            drafts=options.drafts and column_limit(runner.loaded.model) is None,
         )
         answers.append(AnswerJob(place, evaluator, forward, bad, kept, answer_options))
-    editor = OutputSpaceEditor(runner.loaded.model, runner.layout)
-    return BatchedEngine(
-        build, editor, lambda rows: forward.prefix(both.tokens, rows), divergences, answers, count, len(both.tokens)
+    engine = BatchedEngine(
+        build,
+        OutputSpaceEditor(runner.loaded.model, runner.layout),
+        lambda rows: forward.prefix(both.tokens, rows),
+        divergences,
+        answers,
+        count,
+        len(both.tokens),
     )
+    if engine.kept_bytes == 0 and options.kept_layers:
+        slower.append(Slower("no lower layers are kept, because memory is short", UNKEPT))
+    engine.slower = tuple(slower)
+    return engine
 
 
 def _padded(
     runner: ModelRunner,
+    ordinary: Slower | None,
     build: BuildEdits,
     behaviors: Sequence[AnswerEvaluator],
     kl: KlEvaluator,
     options: EngineOptions,
-) -> BatchedEngine | str:
-    prompts = [*kl.prompts, *chain.from_iterable(own.prompts for own in behaviors)]
-    if padding_matters(runner, [runner.encode(prompt) for prompt in prompts]):
-        return "its padded passes do not agree with those of single rows"
+) -> BatchedEngine:
     divergences = PaddedDivergences(kl)
     # As many as fill the batch that was measured to be fastest.
     most = max(len(own.prompts) for own in behaviors)
-    count = _candidates(runner, options, lambda: min(MOST_CANDIDATES, max(1, runner.calibration.batch_size // most)))
+    slower = [] if ordinary is None else [ordinary]
+    count = _candidates(
+        runner, options, lambda: min(MOST_CANDIDATES, max(1, runner.calibration.batch_size // most)), slower
+    )
     editor = OutputSpaceEditor(runner.loaded.model, runner.layout)
     answers = [PaddedAnswers(place, own) for place, own in enumerate(behaviors)]
-    return BatchedEngine(build, editor, lambda _rows: (), divergences, answers, count, 0)
+    engine = BatchedEngine(build, editor, lambda _rows: (), divergences, answers, count, 0)
+    engine.slower = tuple(slower)
+    return engine
 
 
-def _candidates(runner: ModelRunner, options: EngineOptions, find: Callable[[], int]) -> int:
+def _candidates(runner: ModelRunner, options: EngineOptions, find: Callable[[], int], slower: list[Slower]) -> int:
     if not has_listed_experts(runner.loaded.model, runner.layout):
         return options.candidates or find()
-    if options.candidates > 1:
-        emit(Warned("The experts of this model are a list of modules, so one candidate is measured at a time."))
+    slower.append(Slower("its experts are a list of modules, so one candidate is measured at a time", SINGLE))
     return 1
 
 
@@ -191,24 +209,3 @@ def _keep(
         with kept.recording(forward.layers, rows, lengths):
             state.feed(tokens, [()] * len(tokens))
         kept.keep_key_values(state.cache, rows, lengths, max(lengths))
-
-
-@torch.inference_mode()
-def _agrees(
-    forward: RaggedForward,
-    runner: ModelRunner,
-    kl: KlEvaluator,
-    prefix: Sequence[int],
-    rests: Sequence[Sequence[int]],
-) -> bool:
-    """Whether both kinds of passes give the same predictions for the shortest and the longest prompt."""
-    order = sorted(range(len(rests)), key=lambda row: len(rests[row]))
-    rows = [order[0], order[-1]]
-    continuations = [kl.continuations[row] for row in rows]
-    ordinary = runner.teacher_forced_batch([[*prefix, *rests[row]] for row in rows], continuations)
-    tokens = [[*rests[row], *own[:-1]] for row, own in zip(rows, continuations, strict=True)]
-    wanted = [range(len(rests[row]) - 1, len(own)) for row, own in zip(rows, tokens, strict=True)]
-    logits = forward.start(forward.prefix(prefix, 1), [0, 0]).feed(tokens, wanted)
-    if runner.suppressed_tokens:
-        logits[:, runner.suppressed_tokens] = -torch.inf
-    return agree(torch.cat(ordinary), logits)

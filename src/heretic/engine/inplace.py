@@ -12,6 +12,7 @@ from heretic.models.devices import is_out_of_memory
 from heretic.models.memory import memory_ran_out
 from heretic.observability.events import Warned, emit
 from heretic.passes.calibration import backing_off
+from heretic.passes.choose import Slower
 from heretic.passes.runner import ModelRunner
 from heretic.results.gate import Gate
 from heretic.results.plan import EditPlan
@@ -26,7 +27,15 @@ class InplaceEngine:
 
     candidates = 1
 
-    def __init__(self, build: BuildEdits, editor: Editor, behaviors: Sequence[Evaluator], kl: Evaluator) -> None:
+    def __init__(
+        self,
+        build: BuildEdits,
+        editor: Editor,
+        behaviors: Sequence[Evaluator],
+        kl: Evaluator,
+        slower: Sequence[Slower] = (),
+    ) -> None:
+        self.slower = tuple(slower)
         self._build = build
         self._editor = editor
         self._behaviors = tuple(behaviors)

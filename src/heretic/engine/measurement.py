@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from heretic.passes.choose import Slower
 from heretic.results.gate import Gate
 from heretic.results.plan import EditPlan
 from heretic.results.score import Score
@@ -34,9 +35,11 @@ class Engine(Protocol):
 
     Attributes:
         candidates: K, how many plans are best measured at once.
+        slower: What is not done in the best way, why, and what that costs.
     """
 
     candidates: int
+    slower: tuple[Slower, ...]
 
     def measure(self, plans: Sequence[EditPlan], numbers: Sequence[int], gate: Gate) -> list[Measurement]:
         """Measure up to K plans.

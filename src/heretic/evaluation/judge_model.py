@@ -15,7 +15,7 @@ from heretic.models.fingerprint import parameter_fingerprint
 from heretic.models.layout import find_layout
 from heretic.models.loader import load_model
 from heretic.passes.calibration import backing_off, thinking_prefix
-from heretic.passes.padding import fit_for_padding
+from heretic.passes.choose import choose
 from heretic.passes.runner import Calibration, ModelRunner
 from heretic.prompts.types import Prompt
 
@@ -67,7 +67,7 @@ class JudgeModel:
         request, response = _PROBE
         longer = Prompt(_question((request, f"{response} " * _REPEATED), _PROBE_STATEMENT))
         probes = [self._runner.encode(own) for own in (prompt, longer)]
-        self._runner = fit_for_padding(self._runner, probes, f"letting {name} judge answers")
+        self._runner = choose(self._runner, probes, doing=f"letting {name} judge answers").passes
         self._known: dict[tuple[Answer, str], float] = {}
 
     @property

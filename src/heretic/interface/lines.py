@@ -133,8 +133,7 @@ def _(event: events.WeightsCached) -> list[Row]:
 
 @rows.register
 def _(event: events.PlansAdjusted) -> list[Row]:
-    first, *rest = textwrap.wrap(f"{clean_line(event.note)} ({duration(event.seconds)})", _NOTE_WIDTH)
-    return [Row(event.name, first), *(Row("", line) for line in rest)]
+    return _wrapped(event.name, f"{clean_line(event.note)} ({duration(event.seconds)})")
 
 
 @rows.register
@@ -228,18 +227,22 @@ def _(event: events.SearchFinished) -> list[Row]:
 
 @rows.register
 def _(event: events.EngineChosen) -> list[Row]:
-    if event.obstacle:
-        return [Row("Engine", f"{event.name}: {clean_line(event.obstacle)}")]
-    if not event.shared_tokens and not event.kept_bytes:
-        at_once = f", {plural(event.candidates, 'candidate')} at once" if event.candidates > 1 else ""
-        return [Row("Engine", f"{event.name}{at_once}")]
-    return [
-        Row("Engine", f"{event.name}, {plural(event.candidates, 'candidate')} at once"),
-        Row(
-            "",
-            f"{plural(event.shared_tokens, 'prompt token')} shared, {size(event.kept_bytes)} of lower layers kept",
-        ),
-    ]
+    at_once = f", {plural(event.candidates, 'candidate')} at once" if event.name == "batched" else ""
+    result = [Row("Engine", f"{event.name}{at_once}")]
+    if event.shared_tokens or event.kept_bytes:
+        kept = f"{size(event.kept_bytes)} of lower layers kept"
+        result.append(Row("", f"{plural(event.shared_tokens, 'prompt token')} shared, {kept}"))
+    return result + [row for text in event.slower for row in _wrapped("", f"slower: {clean_line(text)}")]
+
+
+@rows.register
+def _(event: events.SlowerPasses) -> list[Row]:
+    return _wrapped("Slower", f"{clean_line(event.doing)} takes {event.cost}: {clean_line(event.reason)}")
+
+
+def _wrapped(label: str, text: str) -> list[Row]:
+    first, *others = textwrap.wrap(text, _NOTE_WIDTH)
+    return [Row(label, first), *(Row("", other) for other in others)]
 
 
 def loading_hint(event: events.ModelSaved, architecture: str) -> tuple[str, str]:

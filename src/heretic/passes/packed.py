@@ -26,14 +26,24 @@ class PackedLinears:
     """Ordered copies of one model's linear weights.
 
     They are copies: whoever changes a weight in place has to leave them inactive.
+
+    Attributes:
+        obstacle: Why a CPU has to do without them; empty where it has them, and elsewhere.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self._forwards: list[tuple[nn.Module, Callable[..., Any]]] = []
+        self.obstacle = ""
         modules = [module for module in model.modules() if type(module) is nn.Linear and _can_be_packed(module.weight)]
         # A weight that two modules share is ordered once.
         weights = {id(module.weight): module.weight for module in modules}
-        if not _supported() or sum(w.nbytes for w in weights.values()) > MEMORY_SHARE * free_host_memory():
+        if not weights:
+            return
+        if not _supported():
+            self.obstacle = "this torch has no products with ordered weights"
+        elif sum(weight.nbytes for weight in weights.values()) > MEMORY_SHARE * free_host_memory():
+            self.obstacle = "ordered copies of the weights do not fit into memory"
+        if self.obstacle:
             return
         packed = {key: torch.ops.mkldnn._reorder_linear_weight(weight.data, ROWS) for key, weight in weights.items()}
         self._forwards = [

@@ -95,7 +95,7 @@ class RaggedForward:
             packed: Ordered copies of its weights, or None to do without.
             gradients: Whether gradients may flow through its passes.
         """
-        self._packed = packed
+        self.packed = packed
         self.gradients = gradients
         self.loaded = loaded
         self.layers = [loaded.model.get_submodule(path) for path in layout.layer_paths]
@@ -140,8 +140,8 @@ class RaggedForward:
     ) -> Tensor:
         """One pass; logits [N, V] of the wanted positions of each row, or of all."""
         with ExitStack() as stack:
-            if self._packed is not None:
-                stack.enter_context(self._packed.active())
+            if self.packed is not None:
+                stack.enter_context(self.packed.active())
             if wanted is not None:
                 ids = arguments["input_ids"]
                 length = ids.shape[1]

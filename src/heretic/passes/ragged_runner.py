@@ -9,15 +9,10 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from heretic.config import Settings
-from heretic.edits.writer import ModelLayout
-from heretic.models.chat_template import ChatFormatter
-from heretic.models.loaded import LoadedModel
-from heretic.passes.divergence import agree
 from heretic.passes.greedy_rows import Greedy, GreedyRows, look_interval
 from heretic.passes.packed import PackedLinears
-from heretic.passes.ragged import KeyValues, RaggedForward, column_limit, ragged_obstacle, split_shared_prefix
-from heretic.passes.runner import Calibration, ModelRunner, Response, longest_first
+from heretic.passes.ragged import KeyValues, RaggedForward, column_limit, split_shared_prefix
+from heretic.passes.runner import ModelRunner, Response, longest_first
 from heretic.prompts.types import Prompt
 
 SHARED = 0.5
@@ -26,41 +21,19 @@ FEWEST = 4
 """Rows of which that is true; fewer are read with the others, since small batches cost more than they save."""
 
 
-def reader(settings: Settings, runner: ModelRunner) -> ModelRunner:
-    """What answers and reads once the weights stay: by ragged passes, unless the settings want ordinary ones.
-
-    A compiled model keeps to ordinary passes: hooks, and ordered copies of its weights, would break its graph apart.
-    """
-    return runner if settings.compile or settings.engine == "inplace" else RaggedRunner.like(runner)
-
-
 class RaggedRunner(ModelRunner):
-    """A runner that may take the weights for constant while it answers or reads.
-
-    Whether ragged passes agree with ordinary ones is seen once, so that weights before and after an edit are measured
-    alike.
-    """
-
-    def __init__(self, loaded: LoadedModel, layout: ModelLayout, formatter: ChatFormatter, calibration: Calibration):
-        super().__init__(loaded, layout, formatter, calibration)
-        self._agreement: list[bool] = []
+    """A runner that may take the weights for constant while it answers or reads; chosen in passes.choose."""
 
     @classmethod
     def like(cls, runner: ModelRunner) -> "RaggedRunner":
         """The same model in the same calibration."""
         return cls(runner.loaded, runner.layout, runner.formatter, runner.calibration)
 
-    def calibrated(self, batch_size: int | None = None, response_prefix: str | None = None) -> "RaggedRunner":
-        """See ModelRunner."""
-        result = RaggedRunner.like(super().calibrated(batch_size, response_prefix))
-        result._agreement = self._agreement
-        return result
-
     @torch.inference_mode()
     def generate(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[Response]:
         """Greedy answers of at most `max_new_tokens` tokens."""
         encoded = [self.encode(prompt) for prompt in prompts]
-        forward = self._forward_for(encoded, max_new_tokens)
+        forward = self._forward_for(encoded, max_new_tokens) if encoded else None
         if forward is None:
             return super().generate(prompts, max_new_tokens)
         greedy = Greedy(self.suppressed_tokens)
@@ -98,7 +71,7 @@ class RaggedRunner(ModelRunner):
     @torch.inference_mode()
     def next_token_logits(self, encoded: Sequence[Sequence[int]]) -> Iterator[tuple[tuple[int, ...], Tensor]]:
         """See ModelRunner; what rows begin with together is read once."""
-        forward = self._forward_for(encoded, 0)
+        forward = self._forward_for(encoded, 0) if encoded else None
         if forward is None:
             yield from super().next_token_logits(encoded)
             return
@@ -111,27 +84,11 @@ class RaggedRunner(ModelRunner):
                 yield tuple(group[place] for place in places), logits
 
     def _forward_for(self, encoded: Sequence[Sequence[int]], further: int) -> RaggedForward | None:
-        """Ragged passes over these rows and so many further tokens; None where they have to be the ordinary ones."""
-        if not encoded:
-            return None
+        """Ragged passes over these rows and so many further tokens; None beyond an attention window."""
         limit = column_limit(self.loaded.model)
-        longest = max(map(len, encoded))
-        if ragged_obstacle(self.loaded) is not None or (limit is not None and longest + further > limit):
+        if limit is not None and max(map(len, encoded), default=0) + further > limit:
             return None
-        forward = RaggedForward(self.loaded, self.layout, PackedLinears(self.loaded.model))
-        if not self._agreement:
-            self._agreement.append(self._agrees(forward, [min(encoded, key=len), max(encoded, key=len)]))
-        return forward if self._agreement[0] else None
-
-    def _agrees(self, forward: RaggedForward, rows: Sequence[Sequence[int]]) -> bool:
-        """Whether rows that are read in two steps predict what ordinary passes over each alone do."""
-        if min(map(len, rows)) < 2:
-            return False
-        state = forward.start((), [0] * len(rows))
-        state.feed([row[: len(row) // 2] for row in rows], [()] * len(rows))
-        rests = [row[len(row) // 2 :] for row in rows]
-        logits = state.feed(rests, _last(rests))
-        return agree(torch.cat([self.first_token_logits([row]) for row in rows]), logits)
+        return RaggedForward(self.loaded, self.layout, PackedLinears(self.loaded.model))
 
 
 def _behind(forward: RaggedForward, prefix: KeyValues, rests: Sequence[Sequence[int]]) -> Tensor:

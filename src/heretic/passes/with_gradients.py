@@ -7,12 +7,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from heretic.passes.divergence import kl_divergence
-from heretic.passes.ragged import KeyValues, RaggedForward, column_limit, ragged_obstacle, split_shared_prefix
+from heretic.passes.choose import choose
+from heretic.passes.ragged import KeyValues, RaggedForward, split_shared_prefix
 from heretic.passes.runner import ModelRunner
-
-AGREEMENT = 0.02
-"""Nats by which passes with a shared beginning may differ from ordinary ones: rounding in bfloat16 stays far below."""
 
 Rows = Sequence[Sequence[int]]
 Predict = Callable[[Rows], Tensor]
@@ -99,15 +96,7 @@ def _cut(tensor: Tensor) -> Tensor:
 
 
 def make_passes(runner: ModelRunner, rows: Rows) -> Passes:
-    """Shared passes where a model can be read that way and gives the same predictions, else ordinary ones."""
-    ordinary = OrdinaryPasses(runner)
-    if ragged_obstacle(runner.loaded) is not None:
-        return ordinary
-    limit = column_limit(runner.loaded.model)
-    if limit is not None and max(map(len, rows)) > limit:
-        return ordinary
-    shared = SharedPasses(runner, split_shared_prefix(rows, rows[0]).tokens)
-    compared = [min(rows, key=len), max(rows, key=len)]
-    with torch.no_grad(), shared.step() as predict, ordinary.step() as reference:
-        difference = kl_divergence(reference(compared), predict(compared)).mean()
-    return shared if bool(difference < AGREEMENT) else ordinary
+    """Shared passes where a model can be read that way, else ordinary ones."""
+    if choose(runner, rows, doing="refining directions", packed=False).forward is None:
+        return OrdinaryPasses(runner)
+    return SharedPasses(runner, split_shared_prefix(rows, rows[0]).tokens)

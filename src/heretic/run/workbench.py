@@ -43,6 +43,7 @@ from heretic.observability.events import (
     emit,
 )
 from heretic.passes.calibration import backing_off, find_batch_size, find_response_prefix
+from heretic.passes.choose import ORDINARY, Slower, ordinary_wanted
 from heretic.passes.runner import Calibration, ModelRunner
 from heretic.prompts.sets import PromptSets
 from heretic.results.objective import Objective
@@ -168,20 +169,21 @@ def make_engine(
     kl: Evaluator,
 ) -> Engine:
     """The engine that the settings ask for, or the reference where a model needs it. Emits EngineChosen."""
-    obstacle = ""
-    if settings.compile:
-        obstacle = "edits on outputs would break the compiled model apart"
-    elif settings.engine == "batched" and isinstance(kl, KlEvaluator):
-        one_by_one = [own for own in behaviors if isinstance(own, AnswerEvaluator)]
-        engine: BatchedEngine | str = "an evaluator does not judge answers one by one"
-        if len(one_by_one) == len(behaviors):
-            engine = make_batched_engine(runner, build, one_by_one, kl, EngineOptions(settings.candidates))
-        if isinstance(engine, BatchedEngine):
-            emit(EngineChosen("batched", engine.candidates, "", engine.shared_tokens, engine.kept_bytes))
-            return engine
-        obstacle = engine
-    emit(EngineChosen("in place", 1, obstacle))
-    return InplaceEngine(build, editor, behaviors, kl)
+    found: BatchedEngine | Slower
+    asked = ordinary_wanted(settings)
+    one_by_one = [own for own in behaviors if isinstance(own, AnswerEvaluator)]
+    if asked:
+        found = Slower(asked, ORDINARY)
+    elif len(one_by_one) < len(behaviors) or not isinstance(kl, KlEvaluator):
+        found = Slower("an evaluator does not judge answers one by one", ORDINARY)
+    else:
+        found = make_batched_engine(runner, build, one_by_one, kl, EngineOptions(settings.candidates))
+    if isinstance(found, BatchedEngine):
+        slower = tuple(map(str, found.slower))
+        emit(EngineChosen("batched", found.candidates, slower, found.shared_tokens, found.kept_bytes))
+        return found
+    emit(EngineChosen("in place", 1, (str(found),)))
+    return InplaceEngine(build, editor, behaviors, kl, (found,))
 
 
 def load_runner(settings: Settings, name: str, prompts: PromptSets) -> ModelRunner:

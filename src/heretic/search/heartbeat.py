@@ -4,7 +4,7 @@ import os
 import socket
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import optuna
@@ -32,6 +32,7 @@ class Heartbeat:
         model: str,
         batch_size: int,
         n_trials: int,
+        slower: Sequence[str] = (),
         now: Callable[[], float] = time.time,
     ) -> None:
         self._study = study
@@ -54,6 +55,7 @@ class Heartbeat:
             candidates=0,
             tokens_per_second=None,
             out_of_memory=USAGE.out_of_memory,
+            slower=tuple(slower),
         )
         self._write()
 

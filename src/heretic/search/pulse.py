@@ -5,7 +5,7 @@ Imports nothing heavy: it is read by a command that answers at once.
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -41,6 +41,7 @@ class Pulse:
         tokens_per_second: Of the last batch.
         out_of_memory: How often an allocation failed in this process.
         memory: Place -> amounts, see `heretic.models.memory`.
+        slower: What of measuring is not done in the best way: why, and what that costs.
     """
 
     state: str
@@ -58,6 +59,7 @@ class Pulse:
     tokens_per_second: float | None
     out_of_memory: int
     memory: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    slower: Sequence[str] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The pulse as plain JSON values."""
@@ -65,11 +67,11 @@ class Pulse:
 
     @classmethod
     def from_json(cls, data: Any) -> "Pulse | None":
-        """The inverse of `to_json`; None for what another version wrote or nobody did."""
+        """The inverse of `to_json`; None for what nobody wrote. Of a newer version's what is known here is read."""
         names = {entry.name for entry in fields(cls)}
-        if not isinstance(data, Mapping) or set(data) != names:
+        if not isinstance(data, Mapping) or not names - {"memory", "slower"} <= set(data):
             return None
-        return cls(**data)
+        return cls(**{name: value for name, value in data.items() if name in names})
 
 
 def run_state(pulse: Pulse | None) -> str:

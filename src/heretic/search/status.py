@@ -105,6 +105,7 @@ class StudyStatus:
             "tokens_per_second": None if pulse is None else pulse.tokens_per_second,
             "batch_size": None if pulse is None else pulse.batch_size,
             "candidates": None if pulse is None else pulse.candidates,
+            "slower": [] if pulse is None else list(pulse.slower),
             "out_of_memory": None if pulse is None else pulse.out_of_memory,
             "memory": {} if pulse is None else {place: dict(amounts) for place, amounts in pulse.memory.items()},
         }

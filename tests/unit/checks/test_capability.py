@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 from tests.unit.checks.small_questions import answering, write_questions
-from tests.unit.passes.pico_runner import make_runner
+from tests.unit.passes.pico_runner import make_runner, only_ordinary
 
 from heretic.checks import capability as validate
 from heretic.checks import harness
@@ -19,8 +19,8 @@ from heretic.evaluation.intervals import paired_interval
 from heretic.export.capability_card import capability_lines
 from heretic.interface import capability_lines as shown_lines
 from heretic.models.memory import USAGE
-from heretic.observability.events import CapabilityMeasured, CapabilityStarted, Warned, subscribed
-from heretic.passes import ragged_runner
+from heretic.observability.events import CapabilityMeasured, CapabilityStarted, SlowerPasses, Warned, subscribed
+from heretic.passes.choose import ORDINARY
 from heretic.passes.ragged_runner import RaggedRunner
 
 
@@ -32,8 +32,7 @@ def settings(tmp_path):
 
 @pytest.fixture
 def ordinary(monkeypatch):
-    """Every pass reads whole prompts, so that what it reads can be looked at and answered."""
-    monkeypatch.setattr(ragged_runner, "ragged_obstacle", lambda _loaded: "somebody looks")
+    only_ordinary(monkeypatch)
 
 
 @pytest.fixture
@@ -72,12 +71,13 @@ def test_an_edit_that_spoils_known_answers(settings, events):
     assert as_json["benchmarks"] == []
     assert as_json["questions"]["few_shot"] == {"sea": 2, "sky": 2}
     assert as_json["questions"]["overall"]["interval"] == list(paired_interval(10, 0, 4, 0))
-    assert events[:2] == [
+    assert events[:3] == [
+        SlowerPasses("answering multiple-choice questions", "somebody looks", ORDINARY),
         CapabilityStarted("unedited", settings.mmlu_dataset, 14, ()),
         CapabilityStarted("edited", settings.mmlu_dataset, 14, ()),
     ]
-    assert isinstance(events[2], CapabilityMeasured)
-    assert events[2].result == as_json
+    assert isinstance(events[3], CapabilityMeasured)
+    assert events[3].result == as_json
 
 
 @pytest.mark.usefixtures("ordinary")

@@ -16,6 +16,8 @@ from heretic.engine.factory import EngineOptions, make_batched_engine
 from heretic.engine.measurement import MEMORY_RAN_OUT, Engine, Measurement
 from heretic.engine.padded import PaddedAnswers, PaddedDivergences
 from heretic.observability.events import Event, ResponseMeasured, subscribed
+from heretic.passes import choose as choosing
+from heretic.passes.choose import ORDINARY, Slower
 from heretic.passes.ragged import ragged_obstacle
 from heretic.passes.runner import TokenBatch
 from heretic.prompts.types import Prompt, PromptSet
@@ -69,12 +71,14 @@ def test_batched_and_in_place_give_the_same_scores(family: str) -> None:
     bench = make_bench(family)
     if family == "recurrent_gemma":
         reason = make_batched_engine(bench.runner, bench.build, bench.behaviors, bench.kl, EngineOptions())
-        assert reason == "its padded passes do not agree with those of single rows"
+        assert isinstance(reason, Slower)
+        assert reason.reason.endswith("its padded passes do not agree with those of single rows")
         return
     engine = bench.batched()
     assert engine.candidates == (1 if family in pico_names(LIST_EXPERTS) else 3)
     ragged = ragged_obstacle(bench.runner.loaded) is None
     assert isinstance(engine._answers[0], AnswerJob if ragged else PaddedAnswers)
+    assert any(own.cost == ORDINARY for own in engine.slower) is not ragged
     assert (engine.shared_tokens > 1) is ragged
     assert (engine.kept_bytes > 0) is ragged
     plans = plans_for(Normalization.NONE)
@@ -267,7 +271,7 @@ def test_answers_beyond_an_attention_window_are_measured_by_ordinary_passes() ->
 
 def test_a_model_whose_cached_passes_differ_is_measured_by_ordinary_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = make_bench("llama")
-    monkeypatch.setattr(factory, "_agrees", lambda *_arguments: False)
+    monkeypatch.setattr(choosing, "predicts_alike", lambda *_arguments: False)
     engine = bench.batched()
     assert isinstance(engine._divergences, PaddedDivergences)
     plans = plans_for(Normalization.NONE)
@@ -428,7 +432,7 @@ def test_running_out_of_memory_while_the_engine_is_made_is_a_reason(monkeypatch:
 
     monkeypatch.setattr(factory, "DivergenceJob", full)
     reason = make_batched_engine(bench.runner, bench.build, bench.behaviors, bench.kl, EngineOptions())
-    assert reason == "memory ran out while the batched engine was prepared"
+    assert reason == Slower("memory ran out while the batched engine was prepared", ORDINARY)
 
 
 def test_without_room_for_kept_layers_the_engine_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -443,6 +447,7 @@ def test_without_room_for_kept_layers_the_engine_does_without(monkeypatch: pytes
     engine = make_batched_engine(bench.runner, bench.build, [bench.refusals], bench.kl, EngineOptions())
     assert isinstance(engine, BatchedEngine)
     assert engine.kept_bytes == 0
+    assert [own.reason for own in engine.slower] == ["no lower layers are kept, because memory ran out"]
     assert_same(measured(engine, plans), expected)
 
 

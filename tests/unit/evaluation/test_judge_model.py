@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from tests.unit.passes.pico_runner import make_runner
-from tests.unit.passes.test_padding import reading_padding
+from tests.unit.passes.pico_runner import make_runner, only_ordinary
+from tests.unit.passes.test_choose import reading_padding
 from torch import Tensor
 
 from heretic.common.errors import ModelError, OutOfMemoryError
@@ -64,7 +64,8 @@ def test_verdicts_do_not_depend_on_what_shares_their_batch(family: str) -> None:
     assert all(0 < probability < 1 for probability in together)
 
 
-def test_a_judge_that_reads_its_padding_reads_one_answer_at_a_time() -> None:
+def test_a_judge_that_reads_its_padding_reads_one_answer_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    only_ordinary(monkeypatch)
     sizes: list[int] = []
     runner = reading_padding(make_runner("llama", batch_size=4))
     judge = JudgeModel("j", runner)
@@ -82,6 +83,7 @@ def test_the_likeliest_statement_counts() -> None:
 
 
 def test_an_answer_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    only_ordinary(monkeypatch)
     judge = JudgeModel("j", make_runner("llama"))
     rows: list[int] = []
     original = ModelRunner.first_token_logits
@@ -98,6 +100,7 @@ def test_an_answer_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_memory_that_runs_out_halves_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    only_ordinary(monkeypatch)
     expected = JudgeModel("j", make_runner("llama")).probabilities(ANSWERS, STATEMENTS)
     judge = JudgeModel("j", make_runner("llama", batch_size=4))
     original, limit = ModelRunner.first_token_logits, [1]
@@ -152,6 +155,7 @@ def test_a_judge_that_cannot_be_had_is_one_sentence(
 
 
 def test_numbers_that_are_not_finite_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    only_ordinary(monkeypatch)
     monkeypatch.setattr(
         ModelRunner, "first_token_logits", lambda self, encoded: torch.full((len(encoded), 300), float("nan"))
     )

@@ -12,7 +12,7 @@ from heretic.extraction import gradient_objective as objective
 from heretic.extraction.gradient_objective import Objective, onset_log_odds
 from heretic.extraction.onset import Onset
 from heretic.extraction.refinement import edits_of_scaled
-from heretic.passes import with_gradients as passes
+from heretic.passes import choose
 from heretic.passes.runner import ModelRunner
 from heretic.prompts.types import Prompt
 
@@ -111,7 +111,7 @@ def test_chunks_and_shared_beginnings_change_nothing(monkeypatch: pytest.MonkeyP
     expected = gradient(own, vectors)
     monkeypatch.setattr(objective, "CHUNK_TOKENS", 1)
     torch.testing.assert_close(gradient(own, vectors), expected)
-    monkeypatch.setattr(passes, "ragged_obstacle", lambda _loaded: "not here")
+    monkeypatch.setattr(choose, "ragged_obstacle", lambda _loaded: "not here")
     ordinary = objective_for(runner)
     assert ordinary.shared_tokens == 0
     torch.testing.assert_close(gradient(ordinary, vectors), expected)

@@ -67,8 +67,9 @@ ALL_EVENTS: list[events.Event] = [
     events.RefinementKept(),
     events.PositionChosen(14, {12: 1.5, 13: 1.6, 14: 1.71}, 12.0),
     events.PlansAdjusted("Strengths", "12 of 24 layers are edited: the classes lie on both sides of zero there", 0.1),
+    events.SlowerPasses("answering held-out prompts", "it carries a recurrent state", "about twice as long"),
     events.BaselineMeasured((counted(34, 37, 34),), 37, 12.3),
-    events.EngineChosen("batched", 16, "", 14, 123_400_000),
+    events.EngineChosen("batched", 16, (), 14, 123_400_000),
     events.StudyOpened("heretic_study", "sqlite:///heretic_study.db", 0, 40),
     events.GradientStep(1, 48, 0.01, 0.0123, 0.7),
     events.WarmStarted("mistral", 2, 1),
@@ -275,13 +276,15 @@ def test_stopped_trials_count_and_are_never_the_best() -> None:
 
 
 def test_the_engine_says_what_it_does_and_what_kept_it_from_more() -> None:
-    batched = " ".join(report(events.EngineChosen("batched", 16, "", 14, 123_400_000)).split())
+    batched = " ".join(report(events.EngineChosen("batched", 16, (), 14, 123_400_000)).split())
 
     assert "batched, 16 candidates at once" in batched
     assert "14 prompt tokens shared, 123.4 MB of lower layers kept" in batched
-    assert "in place: its padded passes do not agree with those of single rows" in report(
-        events.EngineChosen("in place", 1, "its padded passes do not agree with those of single rows")
-    )
+    slower = report(events.EngineChosen("batched", 1, ("it carries a recurrent state (twice as long)", "and more")))
+    assert [line.strip() for line in slower.splitlines()[1:]] == [
+        "slower: it carries a recurrent state (twice as long)",
+        "slower: and more",
+    ]
     assert report(events.EngineChosen("in place", 1)).split() == ["Engine", "in", "place"]
     assert report(events.EngineChosen("batched", 3)).split() == ["Engine", "batched,", "3", "candidates", "at", "once"]
 

@@ -7,12 +7,12 @@ import torch
 from tests.models.pico import pico_names
 from tests.unit.passes.pico_runner import PROMPTS, make_runner
 
-from heretic.config import Settings
 from heretic.models.memory import USAGE
 from heretic.passes import ragged_runner
 from heretic.passes.calibration import backing_off
-from heretic.passes.ragged import column_limit, ragged_obstacle
-from heretic.passes.ragged_runner import RaggedRunner, alike, reader, shared_length
+from heretic.passes.choose import choose
+from heretic.passes.ragged import column_limit
+from heretic.passes.ragged_runner import RaggedRunner, alike, shared_length
 from heretic.passes.runner import ModelRunner
 from heretic.prompts.types import Prompt
 
@@ -37,24 +37,18 @@ def sizes_of(runner: ModelRunner) -> list[int]:
     return sizes
 
 
-def served(runner: ModelRunner, rows: Sequence[Sequence[int]], further: int) -> bool:
-    """Whether ragged passes can serve these rows, as the model itself says."""
-    limit = column_limit(runner.loaded.model)
-    short = limit is None or max(map(len, rows)) + further <= limit
-    return ragged_obstacle(runner.loaded) is None and short
-
-
-def expect(runner: RaggedRunner, rows: Sequence[Sequence[int]], further: int) -> None:
-    """See that ragged passes are used where they can be, and nowhere else."""
-    assert (runner._forward_for(rows, further) is not None) == served(runner, rows, further)
+def chosen(runner: ModelRunner, rows: Sequence[Sequence[int]], further: int) -> ModelRunner:
+    """How these rows are read with so many tokens behind them."""
+    return choose(runner, rows, max(map(len, rows)) + further).passes
 
 
 @pytest.mark.parametrize("family", pico_names())
 def test_answers_are_those_of_ordinary_generation(family: str) -> None:
     runner = ending(make_runner(family, batch_size=3))
-    ragged = RaggedRunner.like(runner)
-    expect(ragged, [runner.encode(prompt) for prompt in PROMPTS], TOKENS)
-    assert ragged.generate(PROMPTS, TOKENS) == runner.generate(PROMPTS, TOKENS)
+    passes = chosen(runner, [runner.encode(prompt) for prompt in PROMPTS], TOKENS)
+    # One that reads its padding is asked one by one.
+    runner = runner if passes.calibration.batch_size > 1 else passes
+    assert passes.generate(PROMPTS, TOKENS) == runner.generate(PROMPTS, TOKENS)
 
 
 @pytest.mark.parametrize("family", ["mistral", "gemma2", "gemma3_text", "gpt_oss"])
@@ -103,11 +97,10 @@ def test_suppressed_tokens_are_never_said() -> None:
     assert not set(said) & {token for own in found for token in own.tokens}
 
 
-def test_weights_that_changed_meanwhile_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_that_changed_meanwhile_answer() -> None:
     runner = make_runner("llama", batch_size=3)
     ragged = RaggedRunner.like(runner)
     before = ragged.generate(PROMPTS, TOKENS)
-    monkeypatch.setattr(RaggedRunner, "_agrees", lambda *_: pytest.fail("how it is measured was decided before"))
     with torch.no_grad():
         for parameter in runner.loaded.model.parameters():
             parameter.neg_()
@@ -126,13 +119,8 @@ def rows_of(runner: ModelRunner) -> list[list[int]]:
 def test_every_row_is_read_once_and_as_alone(family: str) -> None:
     runner = make_runner(family, batch_size=2)
     encoded = rows_of(runner)
-    ragged = RaggedRunner.like(runner)
-    expect(ragged, encoded, 0)
-    found = dict(read(ragged, encoded))
+    found = dict(read(chosen(runner, encoded, 0), encoded))
     assert sorted(found) == list(range(len(encoded)))
-    # What does not depend on padding; models that read theirs are asked one row at a time.
-    if family == "recurrent_gemma":
-        return
     for row, own in enumerate(encoded):
         alone = runner.first_token_logits([own])[0]
         torch.testing.assert_close(found[row], alone, rtol=1e-4, atol=1e-4)
@@ -144,11 +132,10 @@ def read(runner: ModelRunner, encoded: Sequence[Sequence[int]]) -> list[tuple[in
     ]
 
 
-def test_what_rows_share_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_rows_share_is_read_once() -> None:
     runner = make_runner("llama", batch_size=100)
     ragged = RaggedRunner.like(runner)
     encoded = rows_of(runner)
-    monkeypatch.setattr(RaggedRunner, "_agrees", lambda *_: True)
     start = USAGE.tokens
     read(ragged, encoded)
     starts = sum(len(runner.encode(PROMPTS[place])) for place in (1, 3))
@@ -157,32 +144,15 @@ def test_what_rows_share_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert USAGE.tokens - start == starts + 1 + (1 + 3 + 5 + 7) + 2 + (1 + 3 + 5 + 7)
 
 
-def test_passes_that_disagree_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    runner = ending(make_runner("llama", batch_size=3))
-    expected = runner.generate(PROMPTS, TOKENS)
-    monkeypatch.setattr(ragged_runner, "agree", lambda *_: False)
-    monkeypatch.setattr(RaggedRunner, "_answers", lambda *_: pytest.fail("ragged passes were used"))
-    ragged = RaggedRunner.like(runner)
-    assert ragged.generate(PROMPTS, TOKENS) == expected
-    assert len(read(ragged, rows_of(runner))) == 8
-
-
 @pytest.mark.parametrize("rule", [{"bad_words_ids": True}, {"begin_suppress_tokens": True}])
 def test_a_model_with_rules_of_its_own_answers_by_them(rule: dict[str, bool]) -> None:
     runner = make_runner("llama", batch_size=3)
     said = runner.generate(PROMPTS, 1)[0].tokens[0]
     value = [[said]] if "bad_words_ids" in rule else [said]
     setattr(runner.loaded.model.generation_config, next(iter(rule)), value)
-    found = RaggedRunner.like(runner).generate(PROMPTS, TOKENS)
+    found = chosen(runner, [runner.encode(prompt) for prompt in PROMPTS], TOKENS).generate(PROMPTS, TOKENS)
     assert found == runner.generate(PROMPTS, TOKENS)
     assert found[0].tokens[0] != said
-
-
-@pytest.mark.parametrize("changes", [{"compile": True}, {"engine": "inplace"}, {}])
-def test_who_wants_ordinary_passes_gets_them(changes: dict[str, object]) -> None:
-    runner = make_runner("llama")
-    found = reader(Settings(model="pico").model_copy(update=changes), runner)
-    assert found is runner if changes else isinstance(found, RaggedRunner)
 
 
 def test_memory_that_runs_out_in_ragged_passes_halves_the_batch() -> None:

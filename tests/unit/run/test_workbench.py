@@ -18,6 +18,7 @@ from heretic.engine.measurement import Engine
 from heretic.evaluation.evaluator import Readers
 from heretic.extraction.find import find_directions
 from heretic.observability.events import EngineChosen, Event, Warned, subscribed
+from heretic.passes.choose import ORDINARY, Slower
 from heretic.passes.runner import ModelRunner
 from heretic.prompts.sets import PromptSets
 from heretic.prompts.types import Prompt, PromptSet
@@ -242,7 +243,7 @@ def test_candidates_of_the_command_line_reach_the_engine(tmp_path: Path) -> None
     engine, said = engine_of("llama", **from_command_line(tmp_path, "--candidates", "3"))
     assert isinstance(engine, BatchedEngine)
     assert engine.candidates == said.candidates == 3
-    assert said.obstacle == ""
+    assert said.slower == ()
     assert said.shared_tokens == engine.shared_tokens > 0
     assert said.kept_bytes == engine.kept_bytes > 0
 
@@ -250,7 +251,7 @@ def test_candidates_of_the_command_line_reach_the_engine(tmp_path: Path) -> None
 def test_the_reference_engine_is_used_where_it_is_asked_for(tmp_path: Path) -> None:
     engine, said = engine_of("llama", **from_command_line(tmp_path, "--engine", "inplace"))
     assert isinstance(engine, InplaceEngine)
-    assert said == EngineChosen("in place", 1, "")
+    assert said == EngineChosen("in place", 1, ("--engine inplace asks for it (about twice as long)",))
 
 
 def test_the_default_is_the_batched_engine(tmp_path: Path) -> None:
@@ -260,10 +261,19 @@ def test_the_default_is_the_batched_engine(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("family", ["falcon_h1", "qwen2_5_vl", "bloom", "gemma3_text"])
-def test_what_shares_no_prefix_is_measured_in_batches_all_the_same(family: str) -> None:
+def test_what_shares_no_prefix_is_measured_in_batches_all_the_same_and_the_reason_is_said(family: str) -> None:
     engine, said = engine_of(family)
     assert isinstance(engine, BatchedEngine)
-    assert said == EngineChosen("batched", engine.candidates)
+    (reason,) = said.slower
+    assert said == EngineChosen("batched", engine.candidates, (reason,))
+    assert reason.endswith("(about twice as long)")
+    assert engine.slower == (Slower(reason.removesuffix(" (about twice as long)"), ORDINARY),)
+
+
+def test_experts_in_a_list_are_said_to_keep_candidates_apart() -> None:
+    engine, said = engine_of("list_moe", candidates=3)
+    assert engine.candidates == said.candidates == 1
+    assert "one candidate is measured at a time" in said.slower[0]
 
 
 @pytest.mark.parametrize(
@@ -275,7 +285,8 @@ def test_what_cannot_be_batched_is_measured_in_place_and_the_reason_is_said(
     engine, said = engine_of(family, **changes)
     assert isinstance(engine, InplaceEngine)
     assert (said.name, said.candidates) == ("in place", 1)
-    assert words in said.obstacle
+    (reason,) = said.slower
+    assert words in reason
 
 
 @pytest.mark.parametrize(("argv", "word"), [(("--engine", "fast"), "engine"), (("--candidates", "-1"), "candidates")])

@@ -158,7 +158,7 @@ def test_what_is_no_study_is_said(tmp_path: Path) -> None:
 
 def test_the_pulse_of_a_run(file: Path, study: optuna.Study) -> None:
     clock = Clock()
-    heartbeat = Heartbeat(study, "demo", 16, 10, clock)
+    heartbeat = Heartbeat(study, "demo", 16, 10, now=clock)
     assert look(file).run == "preparing"
     heartbeat.search_started(0, 10)
     add(study, record(0, 12, 0.1))
@@ -186,7 +186,7 @@ def test_the_pulse_of_a_run(file: Path, study: optuna.Study) -> None:
 
 def test_the_pulse_is_written_once_in_some_seconds(study: optuna.Study, monkeypatch: pytest.MonkeyPatch) -> None:
     clock, written = Clock(), []
-    heartbeat = Heartbeat(study, "demo", 16, 10, clock)
+    heartbeat = Heartbeat(study, "demo", 16, 10, now=clock)
     heartbeat.search_started(0, 10)
     monkeypatch.setattr(study, "set_user_attr", lambda name, value: written.append(value))
     for finished in range(1, 101):
@@ -223,7 +223,15 @@ def test_a_process_that_died_is_gone_and_one_elsewhere_is_believed(study: optuna
     assert run_state(replace(pulse, state="finished", pid=ended.pid)) == "finished"
 
 
-def test_what_another_version_told_is_not_misread() -> None:
+def test_what_the_version_before_told_is_read_and_what_nobody_told_is_not(study: optuna.Study) -> None:
+    Heartbeat(study, "demo", 16, 10, ["its window is narrow (about twice as long)"]).search_started(0, 10)
+    told = study.user_attrs[PULSE_ATTRIBUTE]
+    pulse = Pulse.from_json(told)
+    assert pulse is not None
+    assert list(pulse.slower) == ["its window is narrow (about twice as long)"]
+    before = {name: value for name, value in told.items() if name != "slower"}
+    assert Pulse.from_json(before) == replace(pulse, slower=())
+    assert Pulse.from_json({**told, "news": 1}) == pulse
     assert Pulse.from_json({"state": "searching"}) is None
     assert Pulse.from_json("text") is None
     assert Pulse.from_json(None) is None

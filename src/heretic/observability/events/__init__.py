@@ -24,6 +24,7 @@ from heretic.observability.events.preparation import LayoutFound as LayoutFound
 from heretic.observability.events.preparation import ModelLoaded as ModelLoaded
 from heretic.observability.events.preparation import ModelLoading as ModelLoading
 from heretic.observability.events.preparation import PromptsLoaded as PromptsLoaded
+from heretic.observability.events.preparation import SlowerPasses as SlowerPasses
 from heretic.observability.events.preparation import VerificationStarted as VerificationStarted
 from heretic.observability.events.preparation import WeightsCached as WeightsCached
 from heretic.observability.events.result import CapabilityMeasured as CapabilityMeasured

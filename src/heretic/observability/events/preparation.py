@@ -95,3 +95,12 @@ class WeightsCached(Event):
     bytes: int
     share: float
     device: str
+
+
+@dataclass(frozen=True, slots=True)
+class SlowerPasses(Event):
+    """The model is not read by ragged passes for something: why, and about how long it takes instead."""
+
+    doing: str
+    reason: str
+    cost: str

@@ -18,14 +18,14 @@ class BaselineMeasured(Event):
 
 @dataclass(frozen=True, slots=True)
 class EngineChosen(Event):
-    """How trials are measured: `candidates` to a batch; `obstacle` says why not in batches, or is empty.
+    """How trials are measured: `candidates` to a batch; `slower`: what is not done in the best way, why, and its cost.
 
     `shared_tokens` stand at the beginning of every prompt; `kept_bytes` of lower layers are kept across trials.
     """
 
     name: str
     candidates: int
-    obstacle: str = ""
+    slower: tuple[str, ...] = ()
     shared_tokens: int = 0
     kept_bytes: int = 0
 
