@@ -17,12 +17,12 @@ from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.model_selection import cross_val_predict
 
 from heretic.edits.writer import ATTENTION, MLP
-from heretic.results.front import hypervolume
+from heretic.results.front import Front, hypervolume
 from heretic.results.gate import Gate
 from heretic.results.plan import EditPlan, Normalization, Scope
 from heretic.results.score import Score
 from heretic.results.trial import TrialRecord, TrialState
-from heretic.search.loop import make_sampler
+from heretic.search.sampler import make_sampler
 from heretic.search.space import SearchSpace
 from heretic.search.storage import stored_records
 
@@ -73,7 +73,7 @@ def run(surrogate: Surrogate, candidates: int, seed: int, trials: int, startup: 
     while len(records) < trials:
         asked = [study.ask() for _ in range(min(candidates, trials - len(records)))]
         plans = [space.suggest(trial) for trial in asked]
-        gate = Gate.behind(records) if gated else Gate()
+        gate = Gate.behind(Front.of(records)) if gated else Gate()
         for trial, plan in zip(asked, plans, strict=True):
             refusals, divergence = surrogate.measure(plan)
             state = TrialState.COMPLETE

@@ -19,8 +19,9 @@ from heretic.results.objective import Objective
 from heretic.results.trial import TrialRecord, TrialState
 from heretic.run.preflight import preflight
 from heretic.run.workbench import Workbench, edit_builder, make_engine, prepare
-from heretic.search.loop import make_sampler, search
+from heretic.search.loop import search
 from heretic.search.profiles import shipped_profiles
+from heretic.search.sampler import make_sampler
 from heretic.search.seeding import enqueue_plan
 from trial_cost import KL_LIMIT
 

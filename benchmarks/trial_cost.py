@@ -28,13 +28,13 @@ from heretic.evaluation.evaluator import AnswerEvaluator
 from heretic.evaluation.evaluators.kl import KlEvaluator
 from heretic.extraction.find import find_directions
 from heretic.prompts.sets import load_prompts
-from heretic.results.front import hypervolume, pareto_front
+from heretic.results.front import Front, hypervolume, pareto_front
 from heretic.results.gate import Gate
 from heretic.results.plan import Normalization
 from heretic.results.trial import TrialRecord, TrialState
 from heretic.run.measuring import make_evaluators
 from heretic.run.workbench import edit_builder, load_runner, make_editor
-from heretic.search.loop import make_sampler
+from heretic.search.sampler import make_sampler
 from heretic.search.space import SearchSpace
 
 PARTS: dict[str, tuple[EngineOptions, bool]] = {
@@ -97,7 +97,7 @@ class Bench:
         while len(records) < trials:
             asked = [study.ask() for _ in range(min(engine.candidates, trials - len(records)))]
             plans = [self.space.suggest(trial) for trial in asked]
-            gate = Gate.behind(records) if gated else Gate()
+            gate = Gate.behind(Front.of(records)) if gated else Gate()
             started = time.perf_counter()
             found = engine.measure(plans, [trial.number for trial in asked], gate)
             seconds = (time.perf_counter() - started) / len(asked)

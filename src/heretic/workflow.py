@@ -22,7 +22,7 @@ from heretic.run.warm_start import warm_start
 from heretic.run.workbench import Workbench, prepare
 from heretic.search.claim import claimed
 from heretic.search.kept_directions import KeptDirections, keep_directions, kept_directions
-from heretic.search.loop import make_sampler
+from heretic.search.sampler import make_sampler
 from heretic.search.storage import StudyConflict, open_study, shown_url
 from heretic.session import Session
 

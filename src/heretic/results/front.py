@@ -1,25 +1,83 @@
 """The Pareto front and the automatic choice on it: pure functions of trial records."""
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from heretic.common.errors import SelectionError
 from heretic.results.trial import TrialRecord, TrialState
 
 
+def _no_worse(first: Sequence[float], second: Sequence[float]) -> bool:
+    return all(a <= b for a, b in zip(first, second, strict=True))
+
+
 def dominates(first: Sequence[float], second: Sequence[float]) -> bool:
     """Whether the first is nowhere worse and somewhere better; lower is better."""
-    return all(a <= b for a, b in zip(first, second, strict=True)) and tuple(first) != tuple(second)
+    return _no_worse(first, second) and tuple(first) != tuple(second)
+
+
+def non_dominated(points: Sequence[Sequence[float]]) -> list[int]:
+    """Places of the points that no other dominates, sorted by value; of equal ones the first."""
+    front: list[int] = []
+    for place in sorted(range(len(points)), key=lambda place: tuple(points[place])):
+        # Whatever dominates a point sorts before it; of two numbers it is the last of the front, if any.
+        if not any(_no_worse(points[other], points[place]) for other in reversed(front)):
+            front.append(place)
+    return front
+
+
+def ranked(points: Sequence[Sequence[float]]) -> list[list[int]]:
+    """Places of the points by rank: those that no other dominates, then those that only these dominate, and so on.
+
+    Of equal points each stands one rank below the one before. Source: Zhang et al., "An Efficient Approach to
+    Nondominated Sorting for Evolutionary Multiobjective Optimization", IEEE TEVC 19, 2015.
+    """
+    ranks: list[list[int]] = []
+    for place in sorted(range(len(points)), key=lambda place: tuple(points[place])):
+
+        def has_room(rank: list[int], point: Sequence[float] = points[place]) -> bool:
+            return not any(_no_worse(points[other], point) for other in reversed(rank))
+
+        # Who is dominated by one of a rank is so by one of every rank above.
+        found = bisect_left(ranks, True, key=has_room)
+        if found == len(ranks):
+            ranks.append([])
+        ranks[found].append(place)
+    return ranks
 
 
 def pareto_front(records: Sequence[TrialRecord]) -> list[TrialRecord]:
     """Complete trials that no other dominates, sorted by value (behaviour first); of equal ones the earliest."""
-    complete = [record for record in records if record.state is TrialState.COMPLETE]
-    front: dict[tuple[float, ...], TrialRecord] = {}
-    for record in sorted(complete, key=lambda record: record.number):
-        if not any(dominates(other.values, record.values) for other in complete):
-            front.setdefault(record.values, record)
-    return sorted(front.values(), key=lambda record: record.values)
+    complete = sorted(
+        (record for record in records if record.state is TrialState.COMPLETE), key=lambda record: record.number
+    )
+    return [complete[place] for place in non_dominated([record.values for record in complete])]
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """The Pareto front of a growing study: a further trial is compared with the front alone, and only once.
+
+    Attributes:
+        records: What `pareto_front` finds among the trials so far, where they came in the order of their numbers.
+    """
+
+    records: tuple[TrialRecord, ...] = ()
+
+    @classmethod
+    def of(cls, records: Sequence[TrialRecord]) -> "Front":
+        """The front of these trials."""
+        return cls(tuple(pareto_front(records)))
+
+    def with_trial(self, record: TrialRecord) -> "Front":
+        """The front with one more trial; itself where that has no place on it."""
+        values = record.values
+        if record.state is not TrialState.COMPLETE or any(_no_worse(own.values, values) for own in self.records):
+            return self
+        kept = [own for own in self.records if not _no_worse(values, own.values)]
+        return Front(tuple(sorted([*kept, record], key=lambda own: own.values)))
 
 
 def knee(records: Sequence[TrialRecord]) -> TrialRecord:

@@ -7,9 +7,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from heretic.results.front import dominates
+from heretic.results.front import Front, dominates
 from heretic.results.objective import Objective, weighted_sum
-from heretic.results.trial import TrialRecord, TrialState
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +35,7 @@ class Gate:
     """What finished trials reached.
 
     Attributes:
-        finished: Values (behaviours, KL) of complete trials; none leaves the gate open.
+        finished: Values (behaviours, KL) of the front's trials; none leaves the gate open.
         bound: Closes for what cannot become best any more, though it might stand on the front; None where that matters.
     """
 
@@ -44,14 +43,14 @@ class Gate:
     bound: Bound | None = None
 
     @classmethod
-    def behind(cls, records: Sequence[TrialRecord], objective: Objective | None = None) -> "Gate":
-        """The gate that a study's records make."""
-        complete = [record for record in records if record.state is TrialState.COMPLETE]
-        finished = tuple(record.values for record in complete)
-        if objective is None or objective.kl_weight is None or not objective.prunes or not complete:
+    def behind(cls, front: Front, objective: Objective | None = None) -> "Gate":
+        """The gate that a study's front makes: whatever a finished trial closes, one of the front closes as well."""
+        finished = tuple(record.values for record in front.records)
+        if objective is None or objective.kl_weight is None or not objective.prunes or not front.records:
             return cls(finished)
-        best = min(objective.values(record.scores)[0] for record in complete)
-        scales = tuple(score.scale for score in complete[0].behaviors)
+        # Who is nowhere worse has no greater sum, so the least is on the front.
+        best = min(objective.values(record.scores)[0] for record in front.records)
+        scales = tuple(score.scale for score in front.records[0].behaviors)
         return cls(finished, Bound(best, scales, objective.kl_weight))
 
     def limit(self, values: Sequence[float], place: int = 0) -> float:

@@ -11,7 +11,7 @@ from heretic.common.errors import HereticError, SearchOutOfMemoryError
 from heretic.engine.measurement import MEMORY_RAN_OUT, Engine
 from heretic.models.memory import USAGE, memory_text, memory_use
 from heretic.observability.events import BatchMeasured, SearchFinished, SearchStarted, TrialFinished, emit
-from heretic.results.front import least, pareto_front
+from heretic.results.front import Front, least
 from heretic.results.gate import Gate
 from heretic.results.objective import BOTH_NUMBERS, Objective
 from heretic.results.trial import TrialRecord, TrialState
@@ -40,16 +40,30 @@ class SearchResult:
         return _complete(self.records)
 
 
-def make_sampler(seed: int | None, n_startup_trials: int, finished: int) -> optuna.samplers.TPESampler:
-    """Independent TPE, of one or several objectives.
+class _Trials:
+    """The study's records, and what is asked about all of them after each one, kept as they come in.
 
-    Args:
-        seed: Makes a run repeatable.
-        n_startup_trials: Random trials before TPE begins.
-        finished: Trials that a resumed study already has: it must not draw the same random numbers again.
+    Attributes:
+        records: All of them.
+        front: Their Pareto front.
+        complete: How many were measured, stopped ones included.
+        failures: How many of the last failed, in a row.
     """
-    seed = None if seed is None else seed + finished
-    return optuna.samplers.TPESampler(n_startup_trials=n_startup_trials, multivariate=False, seed=seed)
+
+    def __init__(self, records: Sequence[TrialRecord]) -> None:
+        self.records = list(records)
+        self.front = Front.of(records)
+        self.complete = _complete(records)
+        self.failures = 0
+
+    def add(self, record: TrialRecord) -> bool:
+        """One more; whether it is on the front now."""
+        self.records.append(record)
+        failed = record.state is TrialState.FAILED
+        self.complete += not failed
+        self.failures = self.failures + 1 if failed else 0
+        before, self.front = self.front, self.front.with_trial(record)
+        return self.front is not before
 
 
 def search(
@@ -78,36 +92,34 @@ def search(
         StudyError: The storage failed.
     """
     with storage_errors(url):
-        records = stored_records(study)
+        trials = _Trials(stored_records(study))
     started = time.perf_counter()
-    emit(_started(records, n_trials))
+    emit(_started(trials, n_trials))
     if heartbeat is not None:
-        heartbeat.search_started(_complete(records), n_trials)
-    failures = 0
+        heartbeat.search_started(trials.complete, n_trials)
     with InterruptGuard() as guard:
-        while _complete(records) < n_trials and not guard.requested:
-            count = min(engine.candidates, n_trials - _complete(records))
+        while trials.complete < n_trials and not guard.requested:
+            count = min(engine.candidates, n_trials - trials.complete)
             batch_started, tokens = time.perf_counter(), USAGE.tokens
-            for record in _run_trials(study, url, space, engine, objective, Gate.behind(records, objective), count):
-                records.append(record)
-                _report(record, records, n_trials)
-                failures = failures + 1 if record.state is TrialState.FAILED else 0
+            gate = Gate.behind(trials.front, objective)
+            for record in _run_trials(study, url, space, engine, objective, gate, count):
+                _report(record, trials.add(record), n_trials)
             batch = _batch(count, time.perf_counter() - batch_started, USAGE.tokens - tokens)
             emit(batch)
             if heartbeat is not None:
-                heartbeat.batch_measured(_complete(records), engine.candidates, batch)
-            _give_up_if_hopeless(records, failures)
+                heartbeat.batch_measured(trials.complete, engine.candidates, batch)
+            _give_up_if_hopeless(trials)
     # A search whose last trial was running anyway is finished, not interrupted.
-    interrupted = guard.requested and _complete(records) < n_trials
+    interrupted = guard.requested and trials.complete < n_trials
     if heartbeat is not None:
         heartbeat.search_ended(interrupted)
-    emit(SearchFinished(_complete(records), time.perf_counter() - started, interrupted))
-    return SearchResult(tuple(records), interrupted, guard.terminated)
+    emit(SearchFinished(trials.complete, time.perf_counter() - started, interrupted))
+    return SearchResult(tuple(trials.records), interrupted, guard.terminated)
 
 
-def _give_up_if_hopeless(records: Sequence[TrialRecord], failures: int) -> None:
-    """End a search whose last `failures` trials failed, once these are too many."""
-    last = records[-MEMORY_FAILURES_IN_A_ROW:]
+def _give_up_if_hopeless(trials: _Trials) -> None:
+    """End a search once too many trials in a row failed."""
+    failures, last = trials.failures, trials.records[-MEMORY_FAILURES_IN_A_ROW:]
     if failures >= MEMORY_FAILURES_IN_A_ROW and all(record.reason == MEMORY_RAN_OUT for record in last):
         raise SearchOutOfMemoryError(
             f"Memory ran out in {len(last)} trials in a row, with one prompt at a time ({memory_text(memory_use())}); "
@@ -115,7 +127,7 @@ def _give_up_if_hopeless(records: Sequence[TrialRecord], failures: int) -> None:
         )
     if failures >= FAILURES_IN_A_ROW:
         raise HereticError(
-            f"{failures} trials in a row failed, the last because {records[-1].reason}; finished trials are kept, so "
+            f"{failures} trials in a row failed, the last because {last[-1].reason}; finished trials are kept, so "
             "run the same command again once that is mended (--log-file FILE writes down where it happens)."
         )
 
@@ -124,13 +136,13 @@ def _complete(records: Sequence[TrialRecord]) -> int:
     return sum(record.state is not TrialState.FAILED for record in records)
 
 
-def _started(records: Sequence[TrialRecord], n_trials: int) -> SearchStarted:
-    front = pareto_front(records)
-    states = dict(Counter(record.state.value for record in records))
+def _started(trials: _Trials, n_trials: int) -> SearchStarted:
+    front = trials.front.records
+    states = dict(Counter(record.state.value for record in trials.records))
     if not front:
         return SearchStarted(0, n_trials, states=states)
     lowest = min(record.kl.value for record in front)
-    return SearchStarted(_complete(records), n_trials, least(front).scores, states, lowest)
+    return SearchStarted(trials.complete, n_trials, least(front).scores, states, lowest)
 
 
 def _batch(trials: int, seconds: float, tokens: int) -> BatchMeasured:
@@ -164,14 +176,14 @@ def _run_trials(
     return records
 
 
-def _report(record: TrialRecord, records: list[TrialRecord], n_trials: int) -> None:
+def _report(record: TrialRecord, on_front: bool, n_trials: int) -> None:
     emit(
         TrialFinished(
             number=record.number,
             n_trials=n_trials,
             scores=record.scores,
             seconds=record.seconds,
-            on_front=any(record.number == other.number for other in pareto_front(records)),
+            on_front=on_front,
             reason=record.reason,
             dominated=record.state in (TrialState.DOMINATED, TrialState.PRUNED),
             parameters=readable_parameters(record.plan),

@@ -22,10 +22,10 @@ from heretic.search.pulse import PULSE_ATTRIBUTE, Pulse, run_state
 from heretic.search.storage import (
     IDENTITY_ATTRIBUTE,
     LOCK_WAIT_SECONDS,
+    records_of,
     shown_url,
     sqlite_file,
     storage_errors,
-    stored_records,
 )
 
 
@@ -200,7 +200,7 @@ class StudyReader:
         with self._errors():
             attributes = self._study.user_attrs
             trials = self._study.get_trials(deepcopy=False)
-            records = stored_records(self._study)
+            records = records_of(trials)
         if trials and IDENTITY_ATTRIBUTE not in attributes:
             raise StudyError(
                 f"The study {self.name} in {self._shown} was not made by Heretic; name another --study-name."

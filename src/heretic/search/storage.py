@@ -1,7 +1,7 @@
 """The stored study: opened, checked against what this run would measure, never continued silently with other inputs."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -206,11 +206,15 @@ def _engine_options(url: str) -> dict[str, Any]:
 
 def stored_records(study: optuna.Study) -> list[TrialRecord]:
     """Records of all finished trials, by number."""
-    trials = study.get_trials(deepcopy=False, states=(OptunaState.COMPLETE, OptunaState.PRUNED, OptunaState.FAIL))
+    return records_of(study.get_trials(deepcopy=False))
+
+
+def records_of(trials: Iterable[optuna.trial.FrozenTrial]) -> list[TrialRecord]:
+    """Records of those trials that are finished and have one."""
     return [
         TrialRecord.from_json(trial.user_attrs[RECORD_ATTRIBUTE])
         for trial in trials
-        if RECORD_ATTRIBUTE in trial.user_attrs
+        if trial.state.is_finished() and RECORD_ATTRIBUTE in trial.user_attrs
     ]
 
 

@@ -1,25 +1,54 @@
 """The gate closes exactly on what a finished trial dominates, whatever else is measured of it."""
 
+from dataclasses import replace
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.search.studies import dominated, failed, record, several
 
-from heretic.results.front import dominates, pareto_front
+from heretic.results.front import Front, dominates, pareto_front
 from heretic.results.gate import Gate
 from heretic.results.objective import Objective
 from heretic.results.trial import TrialRecord, TrialState
 
 VALUES = st.tuples(st.integers(0, 6).map(float), st.integers(0, 8).map(lambda step: step / 4))
 FINISHED = st.lists(VALUES, max_size=6).map(tuple)
+COUNTS, AMOUNTS, NATS = (
+    st.integers(0, 4).map(float),
+    st.integers(0, 6).map(lambda step: step / 4),
+    st.sampled_from([0, 0.5, 1.0]),
+)
+SEVERAL = st.tuples(COUNTS, AMOUNTS, NATS)
+"""Few values, so that ties are common: refusals, words, KL."""
 
 
 def test_an_empty_gate_is_open() -> None:
     assert not Gate().closes((1e9, 1e9))
 
 
-def test_only_complete_trials_stand_behind_it() -> None:
-    gate = Gate.behind([record(0, 3, 0.5), failed(1), dominated(2, 0, 0.0), record(3, 9, 0.1)])
-    assert gate.finished == ((3, 0.5), (9, 0.1))
+def test_only_the_front_stands_behind_it() -> None:
+    records = [record(0, 3, 0.5), failed(1), dominated(2, 0, 0.0), record(3, 9, 0.1), record(4, 9, 0.2)]
+    assert Gate.behind(Front.of(records)).finished == ((3, 0.5), (9, 0.1))
+
+
+@pytest.mark.parametrize("objective", [None, Objective(0.75, True, 2), Objective(0.0, True, 2)])
+@given(st.data())
+def test_the_front_stops_what_all_finished_trials_would(objective: Objective | None, data: st.DataObject) -> None:
+    """Fed one trial at a time, as a search does."""
+    finished = data.draw(st.lists(SEVERAL, max_size=9))
+    records = [several(number, *own) for number, own in enumerate(finished)]
+    front = Front()
+    for own in records:
+        front = front.with_trial(own)
+    gate = Gate.behind(front, objective)
+    sums = [objective.values(own.scores)[0] for own in records] if objective else []
+    bound = replace(gate.bound, best=min(sums)) if gate.bound else None
+    every = Gate(tuple(own.values for own in records), bound)
+    for values in [*finished, *data.draw(st.lists(SEVERAL, min_size=1, max_size=9))]:
+        assert gate.closes(values) is every.closes(values)
+        assert gate.prunes(values) is every.prunes(values)
+        assert [gate.limit(values, place) for place in (0, 1)] == [every.limit(values, place) for place in (0, 1)]
 
 
 def test_equal_values_do_not_close_it() -> None:
@@ -77,13 +106,6 @@ def test_dominated_records_are_never_on_the_front(values: list[tuple[float, floa
 
 # Several behaviours ---------------------------------------------------------------------------------------------------
 
-COUNTS, AMOUNTS, NATS = (
-    st.integers(0, 4).map(float),
-    st.integers(0, 6).map(lambda step: step / 4),
-    st.sampled_from([0, 0.5, 1.0]),
-)
-SEVERAL = st.tuples(COUNTS, AMOUNTS, NATS)
-"""Few values, so that ties are common: refusals, words, KL."""
 BOUNDS = st.tuples(st.floats(0, 1), st.floats(0, 1), st.just(1.0) | st.floats(0, 1))
 """Which share of each value has been seen when the gate is asked; KL is whole unless it is measured first."""
 
@@ -93,8 +115,7 @@ def test_of_several_behaviours_nothing_is_stopped_that_could_still_stand_on_the_
     finished: list[tuple[float, ...]], whole: tuple[float, ...], seen: tuple[float, ...]
 ) -> None:
     records = [several(number, *own) for number, own in enumerate(finished)]
-    gate = Gate.behind(records)
-    assert gate.finished == tuple(own.values for own in records)
+    gate = Gate.behind(Front.of(records))
     bounds = tuple(value * share for value, share in zip(whole, seen, strict=True))
     on_front = whole in [entry.values for entry in pareto_front([*records, several(len(records), *whole)])]
     # Whatever is still unseen can only add.
@@ -129,7 +150,7 @@ def test_of_several_behaviours_nothing_is_pruned_that_could_become_the_best(
 ) -> None:
     objective = Objective(0.75, True, 2)
     records = [several(number, *own) for number, own in enumerate(finished)]
-    gate = Gate.behind(records, objective)
+    gate = Gate.behind(Front.of(records), objective)
     (best,), *_ = sorted(objective.values(own.scores) for own in records)
     (value,) = objective.values(several(99, *whole).scores)
     if gate.prunes(tuple(bound * share for bound, share in zip(whole, seen, strict=True))):

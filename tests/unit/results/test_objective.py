@@ -12,13 +12,14 @@ from tests.unit.search.studies import IDENTITY, SPACE, record, several, url_of
 
 from heretic.engine.measurement import Measurement
 from heretic.observability.events import Event, TrialFinished, subscribed
-from heretic.results.front import pareto_front
+from heretic.results.front import Front, pareto_front
 from heretic.results.gate import Gate
 from heretic.results.objective import Objective
 from heretic.results.plan import EditPlan
 from heretic.results.score import Score
 from heretic.results.trial import TrialState
-from heretic.search.loop import SearchResult, make_sampler, search
+from heretic.search.loop import SearchResult, search
+from heretic.search.sampler import make_sampler
 from heretic.search.storage import open_study, stored_records, tell
 
 ONE = Objective(kl_weight=2.0, prunes=True)
@@ -70,7 +71,7 @@ def test_what_is_pruned_can_never_become_the_best(
     finished: list[tuple[float, float]], seen: tuple[float, float], rest: tuple[int, int]
 ) -> None:
     records = [record(number, *own) for number, own in enumerate(finished)]
-    gate = Gate.behind(records, ONE)
+    gate = Gate.behind(Front.of(records), ONE)
     whole = record(99, seen[0] + rest[0], seen[1] + rest[1] / 16)
     if gate.prunes(seen):
         assert ONE.values(whole.scores)[0] > min(ONE.values(own.scores)[0] for own in records)
@@ -81,7 +82,7 @@ def test_what_is_pruned_can_never_become_the_best(
 
 @given(st.lists(VALUES, min_size=1, max_size=6), st.integers(0, 20).map(lambda step: step / 16))
 def test_the_limit_is_where_it_closes_or_prunes(finished: list[tuple[float, float]], kl: float) -> None:
-    gate = Gate.behind([record(number, *own) for number, own in enumerate(finished)], ONE)
+    gate = Gate.behind(Front.of([record(number, *own) for number, own in enumerate(finished)]), ONE)
     stops = [count for count in range(0, 400) if gate.closes((count, kl)) or gate.prunes((count, kl))]
     # A count more or less only changes how many prompts are asked first.
     assert abs(gate.limit((0.0, kl)) - stops[0]) <= 1
@@ -89,7 +90,7 @@ def test_the_limit_is_where_it_closes_or_prunes(finished: list[tuple[float, floa
 
 @pytest.mark.parametrize("objective", [Objective(), Objective(2.0, prunes=False), None])
 def test_nothing_is_pruned_where_that_is_off_or_both_numbers_count(objective: Objective | None) -> None:
-    gate = Gate.behind([record(0, 0, 0.0)], objective)
+    gate = Gate.behind(Front.of([record(0, 0, 0.0)]), objective)
     assert not gate.prunes((100.0, 100.0))
 
 

@@ -13,12 +13,15 @@ from tests.unit.search.studies import IDENTITY, SPACE, url_of
 from heretic.common.errors import HereticError, SearchOutOfMemoryError, Terminated, TrialFailed
 from heretic.engine.measurement import MEMORY_RAN_OUT, Engine, Measurement
 from heretic.observability.events import Event, SearchFinished, SearchStarted, TrialFinished, Warned, subscribed
+from heretic.results import front
+from heretic.results.front import Front
 from heretic.results.gate import Gate
 from heretic.results.plan import EditPlan
 from heretic.results.score import Score
 from heretic.results.trial import TrialState
 from heretic.search.interruption import InterruptGuard
-from heretic.search.loop import FAILURES_IN_A_ROW, SearchResult, make_sampler, search
+from heretic.search.loop import FAILURES_IN_A_ROW, SearchResult, search
+from heretic.search.sampler import make_sampler
 from heretic.search.storage import open_study, stored_records
 
 Measure = Callable[[EditPlan, int], tuple[Score, ...]]
@@ -288,11 +291,33 @@ class Stopping(FakeEngine):
 def test_the_gate_knows_what_earlier_batches_and_runs_finished(tmp_path: Path) -> None:
     engine = FakeEngine(Fake(failing=lambda call: call == 1), candidates=2)
     result, _, _ = run(tmp_path, engine, 4)
-    values = [entry.values for entry in result.records if entry.state is TrialState.COMPLETE]
-    assert [gate.finished for gate in engine.gates] == [(), tuple(values[:1]), tuple(values[:3])]
+    complete = [entry for entry in result.records if entry.state is TrialState.COMPLETE]
+    behind = [Gate.behind(Front.of(complete[:count])) for count in (0, 1, 3, 4)]
+    assert engine.gates == behind[:3]
     resumed = FakeEngine(Fake())
     run(tmp_path, resumed, 5)
-    assert resumed.gates[0].finished == tuple(values)
+    assert resumed.gates == behind[3:]
+
+
+def test_a_finished_trial_is_compared_with_the_front_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many trials there are behind it; what is compared is counted, of trials that one other dominates."""
+    compared = 0
+
+    def counting(first: Sequence[float], second: Sequence[float]) -> bool:
+        nonlocal compared
+        compared += 1
+        return original(first, second)
+
+    def measure(_plan: EditPlan, trial: int) -> tuple[Score, ...]:
+        return Score("refusals", 5 + (trial > 0), 100, 50.0), Score("kl", 0.1, 100, 0.0)
+
+    original = front._no_worse
+    monkeypatch.setattr(front, "_no_worse", counting)
+    run(tmp_path, measure, 30)
+    assert compared == 29
+    # A resumed run looks at the trials of the one before once.
+    run(tmp_path, measure, 40)
+    assert compared == 29 + 29 + 10
 
 
 class Full(FakeEngine):

@@ -10,7 +10,8 @@ from tests.unit.search.test_loop import Fake, FakeEngine
 
 from heretic.edits.writer import ATTENTION, MLP
 from heretic.results.plan import EditPlan, Normalization, Schedule, Scope
-from heretic.search.loop import make_sampler, search
+from heretic.search.loop import search
+from heretic.search.sampler import make_sampler
 from heretic.search.seeding import enqueue_once, enqueue_plan
 from heretic.search.space import PEAK_WEIGHTS, SearchSpace
 from heretic.search.storage import open_study

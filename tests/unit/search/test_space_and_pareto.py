@@ -8,11 +8,11 @@ import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.search.studies import PLAN, SPACE, failed, record, several
+from tests.unit.search.studies import PLAN, SPACE, dominated, failed, record, several
 
 from heretic.common.errors import SelectionError
 from heretic.edits.writer import ATTENTION, MLP
-from heretic.results.front import dominates, hypervolume, knee, least, pareto_front
+from heretic.results.front import Front, dominates, hypervolume, knee, least, non_dominated, pareto_front, ranked
 from heretic.results.plan import EditPlan, Normalization, Scope
 from heretic.results.trial import TrialRecord
 from heretic.search.space import Range, SearchSpace, readable_parameters
@@ -133,6 +133,31 @@ def test_front_is_what_brute_force_finds(values: list[tuple[int, float]], random
     assert [entry.values for entry in front] == sorted((float(a), b) for a, b in best)
     # Of equal ones the earliest.
     assert [entry.number for entry in front] == [values.index((int(a), b)) for a, b in (e.values for e in front)]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(*[st.integers(0, 4).map(float)] * 3), max_size=20))
+def test_a_front_that_is_fed_one_trial_at_a_time_is_the_whole_studys(values: list[tuple[float, ...]]) -> None:
+    front = Front()
+    for number in range(len(values)):
+        records = [failed(99), *(several(index, *own) for index, own in enumerate(values[: number + 1]))]
+        before, front = front, front.with_trial(records[-1])
+        assert list(front.records) == pareto_front(records)
+        assert front == Front.of(records)
+        assert (front is before) is (number not in [own.number for own in front.records])
+    assert front.with_trial(failed(98)) is front
+    assert front.with_trial(dominated(98, 0, 0)) is front
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 4), min_size=3, max_size=3), max_size=20), st.integers(1, 3))
+def test_ranks_are_the_fronts_of_what_the_ranks_above_leave(values: list[list[int]], width: int) -> None:
+    rows = [tuple(value[:width]) for value in values]
+    left = list(range(len(rows)))
+    for rank in ranked(rows):
+        assert sorted(rank) == sorted(left[place] for place in non_dominated([rows[place] for place in left]))
+        left = [place for place in left if place not in rank]
+    assert left == []
 
 
 @settings(max_examples=100, deadline=None)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from sqlalchemy import event
 from tests.unit.search.studies import IDENTITY, SPACE, dominated, failed, record, several, url_of
 
 from heretic.common.errors import StudyError
@@ -104,6 +105,25 @@ def test_every_behaviour_of_a_trial_is_told(file: Path) -> None:
         {"name": "refusals", "value": 3, "unit": "answers", "prompts": 100, "baseline": 50},
         {"name": "words", "value": 4.5, "unit": "words", "prompts": 40, "baseline": 20},
     ]
+
+
+def test_a_look_reads_the_trials_once(file: Path, study: optuna.Study) -> None:
+    """And the next one only those that are new."""
+    for entry in (record(0, 12, 0.1), record(1, 3, 0.5)):
+        add(study, entry)
+    with StudyReader(url_of(file), "heretic") as reader:
+        asked: list[str] = []
+        event.listen(
+            reader.study._storage._backend.engine,  # type: ignore[attr-defined]
+            "before_cursor_execute",
+            lambda _connection, _cursor, statement, *_rest: asked.append(statement),
+        )
+        reader.read()
+        assert sum("FROM trials" in statement for statement in asked) == 1
+        assert sum("FROM trial_params" in statement for statement in asked) == 1
+        asked.clear()
+        assert reader.read().finished == 2
+        assert not any("FROM trial_params" in statement for statement in asked)
 
 
 def test_an_empty_study_is_no_mistake(file: Path, study: optuna.Study) -> None:

@@ -1,0 +1,127 @@
+"""The sampler: TPE that looks at the best and the newest trials, so that a plan costs no more in a long study.
+
+Source of TPE for several objectives: Ozaki et al., "Multiobjective Tree-Structured Parzen Estimator", JAIR 73, 2022.
+"""
+
+import warnings
+from collections.abc import Container, Sequence
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import ExperimentalWarning
+from optuna.trial import FrozenTrial
+from optuna.trial import TrialState as OptunaState
+
+from heretic.results.front import ranked
+
+SEEN_TRIALS = 1000
+"""Measured trials that TPE looks at, at most. A study of fewer is searched as by Optuna's own sampler."""
+_MEASURED = (OptunaState.COMPLETE, OptunaState.PRUNED)
+
+
+def make_sampler(seed: int | None, n_startup_trials: int, finished: int) -> optuna.samplers.TPESampler:
+    """Independent TPE, of one or several objectives.
+
+    Plans of one batch are asked for before any of them is told: each counts as a bad one until then (``constant_liar``,
+    Optuna's default from 5.0 on), or they would be much the same.
+
+    Args:
+        seed: Makes a run repeatable.
+        n_startup_trials: Random trials before TPE begins.
+        finished: Trials that a resumed study already has: it must not draw the same random numbers again.
+    """
+    seed = None if seed is None else seed + finished
+    with warnings.catch_warnings():
+        # Before 5.0 Optuna says of constant_liar that its interface may change.
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return BoundedSampler(seed=seed, n_startup_trials=n_startup_trials)
+
+
+class BoundedSampler(optuna.samplers.TPESampler):
+    """TPE that sees no more than so many trials, see `SeenTrials`."""
+
+    def __init__(self, seed: int | None, n_startup_trials: int, limit: int = SEEN_TRIALS) -> None:
+        super().__init__(n_startup_trials=n_startup_trials, multivariate=False, constant_liar=True, seed=seed)
+        # With fewer than n_startup_trials in sight it would go on at random.
+        self._limit = max(limit, 2 * n_startup_trials)
+        self._view: _View | None = None
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """See TPESampler. The storage is read once a trial instead of once a parameter."""
+        if self._view is None or self._view.original is not study:
+            self._view = _View(study, self._limit)
+        self._view.look(trial.number)
+        return super().sample_independent(self._view, trial, param_name, param_distribution)
+
+
+class _View(optuna.Study):
+    """A study with few of its trials: what TPE is shown in its place."""
+
+    def __init__(self, original: optuna.Study, limit: int) -> None:
+        # Not by the base's way, which reads the storage.
+        self.__dict__.update(original.__dict__)
+        self.original = original
+        self._window = SeenTrials(limit)
+        self._asked: int | None = None
+        self._shown: list[FrozenTrial] = []
+
+    def look(self, asked: int) -> None:
+        """Read what is new, once for the trial of this number."""
+        if asked != self._asked:
+            self._asked = asked
+            self._shown = self._window.of(self.original.get_trials(deepcopy=False))
+
+    def _get_trials(
+        self, deepcopy: bool = True, states: Container[OptunaState] | None = None, use_cache: bool = False
+    ) -> list[FrozenTrial]:
+        return [trial for trial in self._shown if states is None or trial.state in states]
+
+
+class SeenTrials:
+    """Which trials of a growing study are looked at: all measured ones until there are more than `limit`.
+
+    Then a quarter of the limit stay because they are the best, and half of it because they are the newest of the
+    others, until there are too many again. Every trial is looked at once; which ones stay follows from their order
+    alone, so that a resumed run sees the same.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._settled = 0
+        self._known: set[int] = set()
+        self._kept: list[FrozenTrial] = []
+
+    def of(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        """Those of all trials, in the order of their numbers, that are seen, in the same order; running ones are."""
+        for trial in trials[self._settled :]:
+            if trial.state in _MEASURED and trial.number not in self._known:
+                self._known.add(trial.number)
+                self._kept.append(trial)
+                if len(self._kept) > self._limit:
+                    self._kept = _best_and_newest(self._kept, self._limit // 4, self._limit // 2)
+        while self._settled < len(trials) and trials[self._settled].state.is_finished():
+            self._known.discard(trials[self._settled].number)
+            self._settled += 1
+        running = [trial for trial in trials[self._settled :] if trial.state is OptunaState.RUNNING]
+        return sorted([*self._kept, *running], key=_number)
+
+
+def _number(trial: FrozenTrial) -> int:
+    return trial.number
+
+
+def _best_and_newest(trials: Sequence[FrozenTrial], best: int, newest: int) -> list[FrozenTrial]:
+    complete = [trial for trial in trials if trial.state is OptunaState.COMPLETE]
+    chosen: list[FrozenTrial] = []
+    for rank in ranked([trial.values for trial in complete]):
+        room = best - len(chosen)
+        if len(rank) > room:
+            # Those that lie apart, the ends included.
+            rank = [rank[index * (len(rank) - 1) // max(room - 1, 1)] for index in range(room)]
+        chosen += [complete[place] for place in rank]
+    numbers = {trial.number for trial in chosen}
+    others = sorted((trial for trial in trials if trial.number not in numbers), key=_number)
+    return chosen + others[-newest:]
