@@ -1,4 +1,4 @@
-"""The command line: arguments -> workflow -> exit code.
+"""The command line: arguments -> a further command or a run -> exit code.
 
 Exit codes: 0 done, 1 failed, 2 something the user gave cannot be used, 130 interrupted, 143 terminated. Everything
 heavy is imported only once the arguments are known to be good, so that ``--help`` and a typo are answered at once.
@@ -10,63 +10,19 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from importlib import import_module
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
 from heretic import __version__
+from heretic.commands.base import command_names, find_command
 from heretic.common.errors import ConfigurationError, HereticError, SearchOutOfMemoryError, Terminated
 from heretic.common.redaction import mask_secrets
 from heretic.config.arguments import read_arguments
+from heretic.config.help import help_text
 
 INTERRUPTED = 130
 TERMINATED = 143
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """A further command: ``heretic NAME ...``. Modules are imported when it is called, the runner's only if it runs.
-
-    Attributes:
-        arguments: Module in `heretic.commands` that reads the arguments.
-        help: Name of its help text.
-        read: Name of its function that takes the arguments after the command's name.
-        command: Module with the runner.
-        run: Name of the runner, which takes what was read and returns the exit code.
-    """
-
-    arguments: str
-    help: str
-    read: str
-    command: str
-    run: str
-
-    def __call__(self, argv: Sequence[str]) -> int:
-        """Read the arguments; print the help, or run."""
-        reading = import_module(f"heretic.commands.{self.arguments}")
-        arguments = getattr(reading, self.read)(argv)
-        if arguments.help:
-            sys.stdout.write(getattr(reading, self.help))
-            return 0
-        code: int = getattr(import_module(f"heretic.commands.{self.command}"), self.run)(arguments)
-        return code
-
-
-COMMANDS: Mapping[str, Command] = {
-    "behaviors": Command("behavior_arguments", "HELP", "read_behavior_arguments", "behavior_command", "run_behaviors"),
-    "checksum": Command(
-        "folder_arguments", "CHECKSUM_HELP", "read_checksum_arguments", "folder_command", "run_checksum"
-    ),
-    "directions": Command(
-        "direction_arguments", "HELP", "read_direction_arguments", "direction_command", "run_directions"
-    ),
-    "report": Command("report_arguments", "HELP", "read_report_arguments", "report_command", "run_report"),
-    "status": Command("status_arguments", "HELP", "read_status_arguments", "status_command", "run_status"),
-    "verify": Command("folder_arguments", "VERIFY_HELP", "read_verify_arguments", "folder_command", "run_verify"),
-}
-"""Further commands by name."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -79,10 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    command = COMMANDS.get(arguments[0]) if arguments else None
     _end_cleanly_on_sigterm()
     try:
-        code = command(arguments[1:]) if command else _run(arguments)
+        code = _command_or_run(arguments)
         sys.stdout.flush()
     except HereticError as error:
         for line in mask_secrets(str(error)).splitlines():
@@ -133,12 +88,17 @@ def _resuming(arguments: Sequence[str]) -> str:
     return command if mask_secrets(command) == command else "the same command with --batch-size 1 --candidates 1"
 
 
+def _command_or_run(argv: Sequence[str]) -> int:
+    if argv and argv[0] in command_names():
+        return find_command(argv[0])(argv[1:])
+    return _run(argv)
+
+
 def _run(argv: Sequence[str]) -> int:
     action = read_arguments(argv).action
     if action == "help":
-        from heretic.config.help import help_text
-
-        sys.stdout.write(help_text())
+        commands = map(find_command, command_names())
+        sys.stdout.write(help_text({command.usage: command.summary for command in commands}))
         return 0
     if action == "version":
         sys.stdout.write(f"heretic {__version__}\n")

@@ -1,4 +1,4 @@
-"""Names of files that come from data (model ids, manifests, weight indexes): they never lead out of their folder."""
+"""Names of files as people write them, and from data (model ids, manifests), which never lead out of their folder."""
 
 import os
 import re
@@ -21,6 +21,26 @@ _RESERVED = re.compile(
 def expanded(name: str | os.PathLike[str]) -> Path:
     """The path that a person means, ``~`` replaced; the home folder of an unknown user stays as it is written."""
     return Path(os.path.expanduser(name))
+
+
+def existing_folder(name: str) -> Path:
+    """The absolute path of a folder that a person names and that can be read.
+
+    Raises:
+        UserError: There is none.
+    """
+    try:
+        folder = Path(name).expanduser().resolve()
+        is_folder, exists = folder.is_dir(), folder.exists()
+    except (OSError, RuntimeError, ValueError) as error:  # no access, a loop of links, a NUL character
+        raise UserError(f"The path {name!r} cannot be used ({error}); name a model folder.") from error
+    if not exists:
+        raise UserError(f"There is no folder {name}; check the path.")
+    if not is_folder:
+        raise UserError(f"{name} is a file; name the folder that it lies in.")
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise UserError(f"The folder {name} cannot be read; check its permissions.")
+    return folder
 
 
 def safe_name(text: str, fallback: str = "model") -> str:

@@ -1,22 +1,98 @@
-"""The command line: one flag per setting, read without guessing.
+"""Command lines, read without guessing: the main command's has one flag per setting.
 
-A table of flags decides what a argument means, which is what argparse cannot do here: values may start with a minus
+A table of flags decides what an argument means, which is what argparse cannot do here: values may start with a minus
 (``--response-prefix "-> "``), a switch takes true or false but never swallows the model's name
 (``--verbose demo``), and an unknown flag is answered with the nearest known one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Literal
 
-from heretic.config.catalogue import SETTINGS, unknown_name
+from heretic.config.catalogue import SEE_HELP, SETTINGS, unknown_name
 from heretic.config.checks import is_unicode
 from heretic.config.sources import Layer
 
 _SWITCH_WORDS = frozenset({"true", "false", "yes", "no", "on", "off", "1", "0"})
+
+
+class Takes(Enum):
+    """What may stand after a flag."""
+
+    NOTHING = "nothing"
+    SWITCH_WORD = "true or false, or nothing"
+    VALUE = "a value"
+
+
+@dataclass(slots=True)
+class Scan:
+    """A command line in parts.
+
+    Attributes:
+        given: Every known flag with its value, in order; None where it stands without one.
+        alone: What belongs to no flag; where one is unknown, that may be its value.
+        problems: One sentence for everything that is wrong.
+        has_unknown: Whether a flag is unknown.
+    """
+
+    given: list[tuple[str, str | None]] = field(default_factory=list)
+    alone: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    has_unknown: bool = False
+
+
+def scan(argv: Sequence[str], flags: Mapping[str, Takes], see_help: str = SEE_HELP) -> Scan:
+    """Take a command line apart.
+
+    Args:
+        argv: The arguments.
+        flags: Every flag that there is, and what it takes.
+        see_help: Where all of them can be found, for the end of a sentence.
+    """
+    found = Scan()
+    position = 0
+    while position < len(argv):
+        argument = argv[position]
+        position += 1
+        if argument == "--":
+            found.alone.extend(argv[position:])
+            break
+        if not argument.startswith("-") or argument == "-":
+            found.alone.append(argument)
+            continue
+        flag, equals, value = argument.partition("=")
+        following = argv[position] if position < len(argv) else None
+        takes = flags.get(flag)
+        if takes is None:
+            found.has_unknown = True
+            found.problems.append(unknown_name(f"option {flag}", "", flag, flags, see_help))
+        elif equals:
+            found.given.append((flag, value))
+            if takes is Takes.NOTHING:
+                found.problems.append(f"{flag} takes no value; leave out ={value}.")
+        elif takes is Takes.NOTHING:
+            found.given.append((flag, None))
+        elif takes is Takes.SWITCH_WORD:
+            given = following if following is not None and following.lower() in _SWITCH_WORDS else None
+            found.given.append((flag, given))
+            position += given is not None
+        elif following is None or following.partition("=")[0] in flags:
+            found.problems.append(f"{flag} needs a value; write {flag} VALUE or {flag}=VALUE.")
+        else:
+            found.given.append((flag, following))
+            position += 1
+    return found
+
+
 _FLAGS = {setting.flag: setting for setting in SETTINGS.values()}
 _ACTIONS: dict[str, Literal["help", "version"]] = {"--help": "help", "-h": "help", "--version": "version"}
-_KNOWN = (*_FLAGS, *_ACTIONS, "--config")
+FLAGS: Mapping[str, Takes] = {
+    **{flag: Takes.SWITCH_WORD if setting.is_switch else Takes.VALUE for flag, setting in _FLAGS.items()},
+    **dict.fromkeys(_ACTIONS, Takes.NOTHING),
+    "--config": Takes.VALUE,
+}
+"""Every flag of the main command."""
 
 
 @dataclass
@@ -32,8 +108,6 @@ class Arguments:
     layer: Layer = field(default_factory=lambda: Layer("command line"))
     config: str | None = None
     action: Literal["help", "version"] | None = None
-    _models: list[str] = field(default_factory=list)
-    _has_unknown_flag: bool = False
 
 
 def read_arguments(argv: Sequence[str]) -> Arguments:
@@ -45,55 +119,23 @@ def read_arguments(argv: Sequence[str]) -> Arguments:
         for number, argument in enumerate(argv, 1)
         if not is_unicode(argument)
     )
-    position = 0
-    while position < len(argv):
-        argument = argv[position]
-        position += 1
-        if argument == "--":
-            arguments._models.extend(argv[position:])
-            break
-        if not argument.startswith("-") or argument == "-":
-            arguments._models.append(argument)
-            continue
-        flag, equals, value = argument.partition("=")
-        following = value if equals else (argv[position] if position < len(argv) else None)
-        if _take_flag(arguments, flag, following, joined=bool(equals)) and not equals:
-            position += 1
-    _take_model(arguments)
+    found = scan(argv, FLAGS)
+    arguments.layer.problems.extend(found.problems)
+    for flag, value in found.given:
+        if flag in _ACTIONS:
+            arguments.action = arguments.action or _ACTIONS[flag]
+        elif flag in _FLAGS:
+            setting = _FLAGS[flag]
+            arguments.layer.put(setting, True if value is None else setting.from_text(value), "the command line")
+        else:
+            arguments.config = value
+    if not found.has_unknown:
+        _take_model(arguments.layer, found.alone)
     return arguments
 
 
-def _take_flag(arguments: Arguments, flag: str, following: str | None, *, joined: bool) -> bool:
-    """Handle one flag; return whether the following argument was its value."""
-    problems = arguments.layer.problems
-    if flag in _ACTIONS:
-        arguments.action = arguments.action or _ACTIONS[flag]
-        return False
-    if flag not in _KNOWN:
-        arguments._has_unknown_flag = True
-        problems.append(unknown_name(f"option {flag}", "", flag, _KNOWN))
-        return False
-    setting = _FLAGS.get(flag)
-    if setting is not None and setting.is_switch and not joined:
-        takes = following is not None and following.lower() in _SWITCH_WORDS
-        arguments.layer.put(setting, setting.from_text(following) if takes and following else True, "the command line")
-        return takes
-    if following is None or (not joined and following.partition("=")[0] in _KNOWN):
-        problems.append(f"{flag} needs a value; write {flag} VALUE or {flag}=VALUE.")
-        return False
-    if setting is None:
-        arguments.config = following
-    else:
-        arguments.layer.put(setting, setting.from_text(following), "the command line")
-    return True
-
-
-def _take_model(arguments: Arguments) -> None:
+def _take_model(layer: Layer, models: Sequence[str]) -> None:
     """Accept the model without its flag, as long as only one can be meant."""
-    if arguments._has_unknown_flag:
-        # What stands alone may be the value of the unknown flag.
-        return
-    layer, models = arguments.layer, arguments._models
     named = [layer.get("model"), *models] if layer.has("model") else models
     if len(set(named)) > 1:
         layer.problems.append(

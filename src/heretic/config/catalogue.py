@@ -157,8 +157,10 @@ def _all_settings() -> Iterator[Setting]:
 SETTINGS = {setting.name: setting for setting in _all_settings()}
 """Name -> setting, in the order of the help; the parts of a prompt set follow it."""
 
+SEE_HELP = "run 'heretic --help' to see them all."
 
-def unknown_name(shown: str, place: str, name: str, known: Iterable[str]) -> str:
+
+def unknown_name(shown: str, place: str, name: str, known: Iterable[str], see_help: str = SEE_HELP) -> str:
     """What is said of a setting that does not exist: where it went, the nearest known one, or where to find them all.
 
     Args:
@@ -166,16 +168,14 @@ def unknown_name(shown: str, place: str, name: str, known: Iterable[str]) -> str
         place: Where it stands, e.g. `` in config.toml``; may be empty.
         name: In the spelling of `known`.
         known: What there is.
+        see_help: Where it can be found.
     """
     plain = name.removeprefix("--").removeprefix(VARIABLE_PREFIX).replace("-", "_").lower()
     if plain in RETIRED:
         return f"There is no {shown}{place} any more: {RETIRED[plain]}."
-    return f"Unknown {shown}{place}; {suggestion(name, known)}"
-
-
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """End a sentence about an unknown name: with the nearest known one, or where to find them all."""
-    if name.lower().removeprefix(VARIABLE_PREFIX.lower()) == "config":
-        return "name the configuration file with --config PATH."
-    nearest = get_close_matches(name, list(known), n=1)
-    return f"did you mean {nearest[0]}?" if nearest else "run 'heretic --help' to see them all."
+    if plain == "config":
+        return f"Unknown {shown}{place}; name the configuration file with --config PATH."
+    # No two names differ in case alone, so one that is typed in capitals finds its like.
+    by_lower_case = {own.lower(): own for own in known}
+    nearest = get_close_matches(name.lower(), list(by_lower_case), n=1)
+    return f"Unknown {shown}{place}; {f'did you mean {by_lower_case[nearest[0]]}?' if nearest else see_help}"

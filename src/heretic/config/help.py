@@ -1,8 +1,8 @@
-"""Text of ``heretic --help``, made from the field descriptions."""
+"""Text of ``heretic --help``, made from the field descriptions, and how all helps lay out an entry."""
 
 import json
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from heretic.config.catalogue import SETTINGS, Setting
 from heretic.config.sections import SECTIONS, PromptSpecification
@@ -23,18 +23,9 @@ Examples:
       Edit a model from the hub, and choose among the best edits in the end.
   heretic path/to/folder --n-trials 60 --auto-select --auto-select-path out
       Edit a local model, choose automatically, and save to the folder 'out'.
-  heretic behaviors [PACK ...]
-      List and check what --direction can name; see heretic behaviors -h.
-  heretic directions FILE [FILE ...]
-      Show, compare, plot or add up direction files; see heretic directions -h.
-  heretic status
-      Show a study, also while it runs elsewhere; see heretic status -h.
-  heretic verify FOLDER
-      Compare a saved model with its manifest; see heretic verify -h.
-  heretic checksum FOLDER
-      Write a manifest for any model folder; see heretic checksum -h.
+"""
 
-Every option is also a key of config.toml (n_trials = 60) and an environment
+_SOURCES = """Every option is also a key of config.toml (n_trials = 60) and an environment
 variable (HERETIC_N_TRIALS=60). The command line wins over the environment, the
 environment over config.toml, and config.toml over the defaults.
 
@@ -53,12 +44,17 @@ Exit codes: 0 done, 1 failed, 2 something given cannot be used,
 """
 
 
-def help_text() -> str:
-    """Write the whole help, at most 80 columns wide, grouped by section."""
-    parts = [_INTRODUCTION]
+def help_text(commands: Mapping[str, str]) -> str:
+    """Write the whole help, at most 80 columns wide, grouped by section.
+
+    Args:
+        commands: Further commands, e.g. ``verify FOLDER``, and what each does.
+    """
+    listed = [line for usage, summary in commands.items() for line in entry(f"heretic {usage}", summary)]
+    parts = [_INTRODUCTION, "\n".join(["Further commands (heretic COMMAND -h explains them):", *listed, ""]), _SOURCES]
     for section in SECTIONS:
         own = [setting for setting in SETTINGS.values() if setting.section is section and len(setting.path) == 1]
-        lines = [line for setting in own for line in _entry(setting, setting.flag)]
+        lines = [line for setting in own for line in _setting(setting, setting.flag)]
         parts.append("\n".join([section.title, *lines, ""]))
         if any(setting.is_prompt_set for setting in own):
             parts.append("\n".join(_prompt_set_parts()))
@@ -73,14 +69,21 @@ def _prompt_set_parts() -> Iterator[str]:
     for part in PromptSpecification.model_fields:
         setting = SETTINGS[f"good_prompts.{part}"]
         if part != "dataset":
-            yield from _entry(setting, "." + part.replace("_", "-"), indent="    ")
+            yield from _setting(setting, "." + part.replace("_", "-"), indent="    ")
     yield ""
 
 
-def _entry(setting: Setting, flag: str, indent: str = "  ") -> Iterator[str]:
-    yield f"{indent}{flag} {_placeholder(setting)}"
+def entry(head: str, text: str, indent: str = "  ") -> list[str]:
+    """An option, command or example, and below it what it does."""
+    return [
+        indent + head,
+        *textwrap.wrap(text, WIDTH, initial_indent=indent + "    ", subsequent_indent=indent + "    "),
+    ]
+
+
+def _setting(setting: Setting, flag: str, indent: str = "  ") -> list[str]:
     text = f"{setting.field.description} [{_default(setting)}]"
-    yield from textwrap.wrap(text, WIDTH, initial_indent=indent + "    ", subsequent_indent=indent + "    ")
+    return entry(f"{flag} {_placeholder(setting)}", text, indent)
 
 
 def _placeholder(setting: Setting) -> str:

@@ -10,6 +10,7 @@ from rich.text import Text
 from heretic.interface import capability_lines, held_out_lines, lines, score_lines
 from heretic.interface.formatting import clean, clean_line, hang, plural, trial_number
 from heretic.interface.lines import loading_hint
+from heretic.interface.printer import LABEL_WIDTH, make_console
 from heretic.interface.progress import Best, GradientProgress, ProgressBar, SearchProgress
 from heretic.interface.rows import Row, rows
 from heretic.interface.score_lines import parameter_text, trial_line
@@ -18,7 +19,6 @@ from heretic.observability import events
 from heretic.observability.levels import LEVELS, level_of
 from heretic.results.score import WITHOUT_REFUSAL, behaviors_of
 
-LABEL_WIDTH = 15
 _DETAIL_INDENT = 4
 _PIPE_SUMMARIES = 10
 LINES = (lines, score_lines, held_out_lines, capability_lines)
@@ -37,11 +37,6 @@ def _least(best: Best) -> str:
 
 _STARTS_SECTION = (events.ModelLoading, events.SearchStarted, events.SearchFinished, events.TrialApplied)
 """Events before which a blank line stands, where the line before is of another kind."""
-
-
-def make_console() -> Console:
-    """A console on standard output that never adds colours, boxes, emoji or highlighting of its own accord."""
-    return Console(markup=False, highlight=False, emoji=False, safe_box=True)
 
 
 class ConsoleReporter:

@@ -13,11 +13,14 @@ from torch import Tensor
 from heretic.directions.comparison import cosines_between, cosines_to_layer_below, overlap, shape_text
 from heretic.directions.files import DirectionFile
 from heretic.directions.projections import separation
-from heretic.interface.formatting import clean_line, plural
+from heretic.interface.formatting import clean_line, plural, shorten
+from heretic.interface.printer import Printer
 from heretic.interface.rows import Row
 
 BEST_LAYERS = 3
 """Layers that are marked as the best."""
+_LONGEST_FACT = 400
+"""Characters of one line of a file's provenance that are shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,26 @@ def labelled(files: Sequence[DirectionFile]) -> list[LabelledFile]:
         LabelledFile(ascii_uppercase[index] if index < len(ascii_uppercase) else f"F{index + 1}", file)
         for index, file in enumerate(files)
     ]
+
+
+def print_files(entries: Sequence[LabelledFile], printer: Printer) -> None:
+    """Print where each file comes from and its layers, and how alike several are."""
+    for entry in entries:
+        previous = ""
+        for row in provenance_rows(entry, alone=len(entries) == 1):
+            printer.row("" if row.label == previous else row.label, shorten(row.text, _LONGEST_FACT))
+            previous = row.label
+        printer.line()
+        printer.console.print(layer_table(entry.file))
+        printer.line(best_line(entry.file))
+        printer.line()
+    if len(entries) > 1:
+        printer.line("Between the files")
+        printer.line()
+        printer.console.print(comparison_table(entries))
+        printer.line()
+    for line in (*legend(entries), *remarks(entries)):
+        printer.text(line)
 
 
 def provenance_rows(entry: LabelledFile, alone: bool) -> list[Row]:

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heretic.config.arguments import _KNOWN, read_arguments
+from heretic.config.arguments import FLAGS, read_arguments
 from heretic.config.catalogue import SETTINGS
 
 
@@ -50,7 +50,7 @@ def test_any_text_is_a_value_after_an_equals_sign(text):
 @settings(deadline=None)
 @given(text=st.text() | st.text().map(lambda text: "-" + text))
 def test_any_text_that_is_no_flag_is_a_value(text):
-    if text.partition("=")[0] not in _KNOWN:
+    if text.partition("=")[0] not in FLAGS:
         assert values("--system-prompt", text) == {"system_prompt": text}
 
 
@@ -61,7 +61,7 @@ def test_negative_numbers_are_values(number):
 
 
 @settings(deadline=None)
-@given(argv=st.lists(st.sampled_from([*_KNOWN, "x", "1", "true", "--", "--zzz", "-1", "a=b"]), max_size=6))
+@given(argv=st.lists(st.sampled_from([*FLAGS, "x", "1", "true", "--", "--zzz", "-1", "a=b"]), max_size=6))
 def test_no_command_line_breaks_the_reader(argv):
     arguments = read_arguments(argv)
     assert set(arguments.layer.values) <= set(SETTINGS)

@@ -3,7 +3,6 @@
 import copy
 import io
 import json
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,10 @@ from tests.unit.report.reports import DATA, MANIFEST, RECORDS
 from tests.unit.search.studies import IDENTITY, SPACE, url_of
 
 from heretic import cli
-from heretic.commands.report_arguments import ReportArguments, read_report_arguments
-from heretic.commands.report_command import run_report
+from heretic.commands.report import COMMAND
 from heretic.common.errors import ConfigurationError, StudyError, UserError
 from heretic.directions.files import write_direction_file
+from heretic.interface.printer import Printer
 from heretic.report.kept import Kept, read_kept
 from heretic.report.write import write_report
 from heretic.results.held_out import Example
@@ -28,48 +27,20 @@ from heretic.search.storage import open_study, tell
 FRONT = "7 trials: 4 complete, 3 of them on the front"
 
 
-def read(*argv: str, folder: Path, environment: Mapping[str, str] | None = None) -> ReportArguments:
-    return read_report_arguments(argv, environment or {}, folder)
-
-
-def test_a_folder_takes_its_study_from_the_manifest_and_a_report_without_one_from_the_settings(tmp_path: Path) -> None:
-    environment = {"HERETIC_STUDY_NAME": "environment"}
-    assert read("out", folder=tmp_path, environment=environment) == ReportArguments("out")
-    assert read("out", "--study-name", "x", folder=tmp_path) == ReportArguments("out", None, "x")
-    usual = read(folder=tmp_path, environment=environment)
-    assert usual == ReportArguments(None, "sqlite:///heretic_study.db", "environment")
-    (tmp_path / "own.toml").write_text('storage = "sqlite:///own.db"\n')
-    named = read("--config", "own.toml", "--output", "r", "--directions", "d", folder=tmp_path)
-    assert named == ReportArguments(None, "sqlite:///own.db", "heretic_study", "d", "r")
-
-
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["out", "--otput", "x"], "Unknown option --otput; did you mean --output?"),
-        (["a", "b"], "At most one folder can be named, but 2 are"),
-        ([" "], "FOLDER must be a path, but is empty"),
-        (["out", "--output", ""], "--output must be a path, but is empty"),
         (["out", "--storage", "file.db"], "storage must be a database URL"),
-        (["--study-name", " "], "study_name must be text that is not empty"),
         (["out", "--config", "x.toml"], "--config is for a report without a folder"),
         (["--config", "gone.toml"], "There is no configuration file gone.toml"),
-        (["out", "--output"], "Argument --output: expected one argument"),
     ],
     ids=str,
 )
-def test_what_cannot_be_used_is_one_sentence(tmp_path: Path, argv: list[str], message: str) -> None:
+def test_what_cannot_be_used_is_one_sentence(argv: list[str], message: str) -> None:
     with pytest.raises(ConfigurationError) as raised:
-        read(*argv, folder=tmp_path)
+        COMMAND(argv)
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
-
-
-def test_help_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["report", "--help"]) == 0
-    text = capsys.readouterr().out
-    assert text.startswith("Usage: heretic report [FOLDER]")
-    assert max(map(len, text.splitlines())) <= 80
 
 
 @pytest.fixture
@@ -95,7 +66,7 @@ def written(*argv: str) -> tuple[str, str]:
     """What the command prints, and the page that it wrote."""
     output = io.StringIO()
     console = Console(file=output, width=200, markup=False, highlight=False, emoji=False)
-    assert run_report(read_report_arguments(argv, {}), console) == 0
+    assert COMMAND(argv, Printer(console)) == 0
     path = Path(output.getvalue().splitlines()[0].removeprefix("Report").strip())
     return output.getvalue(), path.read_text(encoding="utf-8")
 
@@ -158,7 +129,7 @@ def test_where_the_study_is_not_at_hand_the_report_says_why(place: Path, storage
     assert "Trial 3 was chosen: refusals 5/100" in page
     # One that was named has to be there.
     with pytest.raises(UserError):
-        run_report(ReportArguments("out", study_name="heretic"), Console(file=io.StringIO()))
+        written("out", "--study-name", "heretic")
     assert FRONT in written("out", "--storage", "sqlite:///study.db")[1]
 
 
@@ -166,7 +137,7 @@ def test_another_study_of_that_name_is_not_taken_for_the_models(place: Path) -> 
     save(place / "out", optuna_trial_number=3, plan={**RECORDS[3].plan.to_json(), "direction_position": 0.1})
     assert "does not hold the trial that was saved" in written("out")[1]
     with pytest.raises(StudyError, match="does not hold the trial"):
-        run_report(ReportArguments("out", "sqlite:///study.db"), Console(file=io.StringIO()))
+        written("out", "--storage", "sqlite:///study.db")
 
 
 def test_a_study_alone(place: Path) -> None:
@@ -174,6 +145,15 @@ def test_a_study_alone(place: Path) -> None:
     assert str(place / "heretic_report" / "heretic_report.html") in output
     assert FRONT in page
     assert "the automatic choice would be trial 3 of 7" in page
+
+
+def test_without_a_folder_the_study_is_that_of_a_run_here(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HERETIC_STUDY_NAME", "heretic")
+    (place / "own.toml").write_text('storage = "sqlite:///study.db"\n')
+    assert FRONT in written("--config", "own.toml")[1]
+    # A model's own study does not depend on where its report is made.
+    save(place / "out", settings={"study_name": "gone", "storage": "sqlite:///study.db"})
+    assert FRONT not in written("out")[1]
 
 
 def test_qualities_come_from_a_direction_file(place: Path) -> None:

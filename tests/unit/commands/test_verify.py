@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from heretic.commands.folder_arguments import FolderArguments, read_checksum_arguments, read_verify_arguments
-from heretic.commands.folder_command import run_checksum, run_verify
-from heretic.common.errors import ConfigurationError, UserError
+from heretic.commands import checksum as checksum_command
+from heretic.commands import verify as verify_command
+from heretic.common.errors import UserError
 from heretic.common.integrity import MANIFEST_NAME
+from heretic.interface.printer import Printer
 
 
 @pytest.fixture
@@ -25,12 +26,14 @@ def model(tmp_path: Path) -> Path:
 
 def verify(folder: Path) -> tuple[int, str]:
     file = io.StringIO()
-    return run_verify(FolderArguments(str(folder)), Console(file=file, width=80)), file.getvalue()
+    code = verify_command.COMMAND([str(folder)], Printer(Console(file=file, width=80)))
+    return code, file.getvalue()
 
 
 def checksum(folder: Path, replace: bool = False) -> str:
     file = io.StringIO()
-    assert run_checksum(FolderArguments(str(folder), replace), Console(file=file, width=80)) == 0
+    argv = [str(folder), *(["--replace"] if replace else [])]
+    assert checksum_command.COMMAND(argv, Printer(Console(file=file, width=80))) == 0
     return file.getvalue()
 
 
@@ -90,18 +93,3 @@ def test_a_folder_without_manifest_or_model(model: Path, tmp_path: Path) -> None
     with pytest.raises(UserError, match="holds no model"):
         checksum(tmp_path / "empty")
     assert list((tmp_path / "empty").iterdir()) == []
-
-
-def test_arguments() -> None:
-    assert read_verify_arguments(["a folder"]) == FolderArguments("a folder")
-    assert read_verify_arguments(["-h", "x", "y"]).help
-    assert read_checksum_arguments(["--replace", "x"]) == FolderArguments("x", True)
-    for read, arguments, words in (
-        (read_verify_arguments, [], "No folder was named"),
-        (read_verify_arguments, ["a", "b"], "Exactly one folder"),
-        (read_verify_arguments, ["--replace", "x"], "Unknown option --replace"),
-        (read_checksum_arguments, ["--replcae", "x"], "did you mean --replace"),
-    ):
-        with pytest.raises(ConfigurationError, match=words) as caught:
-            read(arguments)
-        assert "\n" not in str(caught.value)

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from heretic.commands.behavior_arguments import read_behavior_arguments
-from heretic.commands.behavior_command import run_behaviors
+from heretic.commands.behaviors import COMMAND
 from heretic.common.errors import ConfigurationError, UserError
 from heretic.config import Settings
 from heretic.prompts.packs import ROLES, bundled_behaviors, find_pack
@@ -19,7 +18,7 @@ NO_SUCH_EVALUATOR = (
 
 
 def run(*argv: str) -> int:
-    return run_behaviors(read_behavior_arguments(argv))
+    return COMMAND(argv)
 
 
 def test_every_bundled_pack_can_be_used(capsys: pytest.CaptureFixture[str]) -> None:
@@ -200,7 +199,6 @@ def test_a_missing_file_is_a_problem_however_the_pack_is_named(
         (("gone/pack.toml",), "There is no pack gone/pack.toml; .* or a TOML file or a folder with a pack.toml that"),
         (("--copy", "x"), "--copy copies one pack, but 0 are named"),
         (("refusals", "--copy", "x"), "refusals is no bundled pack; copy one of demo, .* over-refusal, refusal, "),
-        (("--bogus",), "heretic behaviors --help"),
     ],
 )
 def test_bad_input_is_one_sentence(argv: tuple[str, ...], words: str) -> None:

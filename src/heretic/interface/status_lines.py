@@ -1,86 +1,21 @@
-"""``heretic status``: a study as it is now, from another terminal than the run's."""
+"""What ``heretic status`` shows of a study; pure."""
 
-import json
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 
-from rich.console import Console
-from rich.live import Live
-from rich.text import Text
-
-from heretic.commands.status_arguments import StatusArguments
 from heretic.export.redact import redact
-from heretic.interface.console import LABEL_WIDTH, make_console
-from heretic.interface.formatting import (
-    clean_line,
-    clock,
-    duration,
-    hang,
-    plural,
-    trial_number,
-)
+from heretic.interface.formatting import clean_line, clock, duration, plural, trial_number
 from heretic.interface.rows import Row
 from heretic.interface.scores import scores_text
 from heretic.interface.watch_lines import memory_rows
 from heretic.results.trial import TrialRecord
-from heretic.search.status import StudyReader, StudyStatus
+from heretic.search.status import StudyStatus
 
 LONGEST_FRONT = 12
 """Trials of the front that are shown; --json has them all."""
 
 
-def run_status(
-    arguments: StatusArguments, console: Console | None = None, sleep: Callable[[float], None] = time.sleep
-) -> int:
-    """Do what is asked for; returns the exit code.
-
-    Raises:
-        StudyError: There is no such study, or it cannot be read.
-    """
-    console = make_console() if console is None else console
-    with StudyReader(arguments.storage, arguments.study_name) as reader:
-        if arguments.interval is None:
-            _print(reader.read(), arguments.json, console)
-        elif arguments.json or not console.is_terminal:
-            for number, status in enumerate(_looks(reader, arguments.interval, sleep)):
-                if number and not arguments.json:
-                    console.print()
-                _print(status, arguments.json, console)
-        else:
-            with Live(console=console, auto_refresh=False) as live:
-                for status in _looks(reader, arguments.interval, sleep):
-                    live.update(Text("\n".join(_lines(status, console)), no_wrap=True), refresh=True)
-    return 0
-
-
-def _looks(reader: StudyReader, interval: float, sleep: Callable[[float], None]) -> Iterator[StudyStatus]:
-    """One look after the other, the last when the run has ended."""
-    while True:
-        status = reader.read()
-        yield status
-        if not status.is_running:
-            return
-        sleep(interval)
-
-
-def _print(status: StudyStatus, as_json: bool, console: Console) -> None:
-    if as_json:
-        text = json.dumps(status.to_json(), ensure_ascii=True, allow_nan=False)
-        console.file.write(redact(text) + "\n")
-        console.file.flush()
-        return
-    for line in _lines(status, console):
-        printable = line.encode(console.encoding, "backslashreplace").decode(console.encoding)
-        console.print(Text(printable), soft_wrap=True)
-
-
-def _lines(status: StudyStatus, console: Console) -> list[str]:
-    width = min(console.width, 100) if console.is_terminal else None
-    return [line for row in status_rows(status) for line in hang(row.label, redact(row.text), LABEL_WIDTH, width)]
-
-
 def status_rows(status: StudyStatus) -> list[Row]:
-    """What is shown of a study."""
+    """What is shown of a study, without secrets."""
     result = [Row("Study", f"{clean_line(status.name)} in {clean_line(status.storage)}"), *_run_rows(status)]
     trials = status.trials
     wanted = "" if status.pulse is None else f" of {status.pulse.n_trials}"
@@ -99,7 +34,7 @@ def status_rows(status: StudyStatus) -> list[Row]:
             result.append(Row("", f"and {len(status.front) - LONGEST_FRONT} more"))
     else:
         result.append(Row("Best", "no trial is complete yet"))
-    return [*result, *_speed_rows(status)]
+    return [Row(row.label, redact(row.text)) for row in (*result, *_speed_rows(status))]
 
 
 def _states(trials: Mapping[str, int]) -> str:

@@ -1,15 +1,13 @@
 """``heretic behaviors``: which behaviours there are, and whether their packs can be used."""
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-
-from heretic.commands.behavior_arguments import BehaviorArguments
+from heretic.commands.base import Command, option, positional
 from heretic.common.errors import ConfigurationError, UserError
 from heretic.common.file_names import expanded
-from heretic.evaluation.pack_check import PackState, check_pack
-from heretic.interface.formatting import clean_line, hang
 from heretic.prompts.packs import (
     PACK_FILE,
     ROLES,
@@ -21,31 +19,52 @@ from heretic.prompts.packs import (
     without_prompts_table,
 )
 
+if TYPE_CHECKING:
+    from heretic.evaluation.pack_check import PackState
+    from heretic.interface.printer import Printer
+
 _INDENT = 4
 
 
-def run_behaviors(arguments: BehaviorArguments) -> int:
+@dataclass(frozen=True, slots=True)
+class BehaviorArguments:
+    """What is asked for."""
+
+    packs: tuple[str, ...] = positional("[PACK ...]")
+    copy: str | None = option(
+        "FOLDER",
+        "Where to copy the one pack that is named; the folder must not exist. Bundled prompts are copied with it. "
+        "The copy of refusal is its pack.toml alone, which names prompts on the hub.",
+    )
+
+    def __post_init__(self) -> None:
+        if self.copy is not None and len(self.packs) != 1:
+            raise ConfigurationError(f"--copy copies one pack, but {len(self.packs)} are named; name one.")
+
+
+def run(arguments: BehaviorArguments, printer: "Printer") -> int:
     """Copy a pack, or list packs with what is wrong with them; returns the exit code.
 
     Raises:
         ConfigurationError: A pack is not there or cannot be read.
         UserError: The pack cannot be copied.
     """
-    console = Console(highlight=False, markup=False, soft_wrap=True)
     if arguments.copy is not None:
         whole = copy_pack(arguments.packs[0], expanded(arguments.copy))
-        file = clean_line(str(Path(arguments.copy) / PACK_FILE))
+        file = Path(arguments.copy) / PACK_FILE
         what = f"{file} and the prompts beside it" if whole else f"{file}, which names prompts on the hub"
-        console.print(f"Copied. Change {what}, then: heretic MODEL --direction {file}")
+        printer.line(f"Copied. Change {what}, then: heretic MODEL --direction {file}")
         return 0
+    from heretic.evaluation.pack_check import check_pack
+
     good = True
     for name in arguments.packs or tuple(bundled_behaviors()):
         pack = named_pack(name)
         state = check_pack(pack)
         good = good and not state.problems
-        width = min(console.width, 100) if console.is_terminal else None
-        for line in pack_lines(name, pack, state, width):
-            console.print(line)
+        printer.line(name if name == pack.name else f"{name} ({pack.name})")
+        for text in pack_texts(pack, state):
+            printer.text(text, _INDENT)
     return 0 if good else ConfigurationError.exit_code
 
 
@@ -64,23 +83,18 @@ def named_pack(name: str) -> Pack:
     return read_pack(file)
 
 
-def pack_lines(name: str, pack: Pack, state: PackState, width: int | None) -> list[str]:
-    """A pack in a few lines; pure."""
-    lines = [clean_line(name if name == pack.name else f"{name} ({pack.name})")]
+def pack_texts(pack: Pack, state: "PackState") -> list[str]:
+    """What is shown of a pack below its name; pure."""
     others = ", or with --measure-with classifier | judge" if pack.options.hypotheses else ""
-    measured = f"measured by {clean_line(pack.evaluator)}{others}"
-    texts = [clean_line(pack.description), measured, counts_text(pack, state)]
-    texts += [f"PROBLEM: {clean_line(problem)}" for problem in state.problems]
-    for text in texts:
-        lines += hang("", text, _INDENT, width)
-    return lines
+    found = [pack.description, f"measured by {pack.evaluator}{others}", counts_text(pack, state)]
+    return [*found, *(f"PROBLEM: {problem}" for problem in state.problems)]
 
 
-def counts_text(pack: Pack, state: PackState) -> str:
+def counts_text(pack: Pack, state: "PackState") -> str:
     """How many prompts there are: ``80 + 40 + 40 pairs (training, search, held out)``."""
     bad, good = ([state.counts[role] for role in ROLES if role.startswith(side)] for side in ("bad_", "good_"))
     if all(count is None for count in bad):
-        return f"prompts from {clean_line(pack.prompts['bad_prompts'].dataset)}, not read"
+        return f"prompts from {pack.prompts['bad_prompts'].dataset}, not read"
     as_many = bad == good and None not in bad
     noun = "pairs" if state.paired else "prompts of each kind" if as_many else "prompts that show it"
     return f"{' + '.join('?' if count is None else str(count) for count in bad)} {noun} (training, search, held out)"
@@ -112,3 +126,24 @@ def copy_pack(name: str, target: Path) -> bool:
     except OSError as error:
         raise UserError(f"{target} cannot be written ({error.strerror}); name another folder with --copy.") from error
     return bool(prompts)
+
+
+COMMAND = Command(
+    "behaviors",
+    BehaviorArguments,
+    run,
+    summary="List and check what --direction can name.",
+    description="""\
+List the behaviours that --direction can name, and check their packs: that
+every part can be read, that no prompt stands in two parts, that the training
+prompts of both sides differ, and that the evaluator can be used with the
+pack's patterns or hypotheses. What is on the hub is not read.
+""",
+    examples={
+        "": "All bundled packs.",
+        "verbosity mine/pack.toml": "These packs.",
+        "verbosity --copy mine": "Copy a bundled pack to a new folder, to write your own from it, and use it with "
+        "heretic MODEL --direction mine/pack.toml.",
+    },
+    exit_codes="0 all can be used, 1 failed, 2 a pack cannot be used, 130 interrupted.",
+)

@@ -1,34 +1,26 @@
-"""``heretic report``: what a search found and what was saved of it, as a page."""
+"""Where a report comes from: a saved folder, and the study that its edit came from, which need not be at hand."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
-from rich.console import Console
-from rich.text import Text
 from sqlalchemy.engine import make_url
 
-from heretic.commands.folder_command import existing_folder
-from heretic.commands.report_arguments import ReportArguments
 from heretic.common.errors import StudyError, UserError
-from heretic.common.file_names import safe_name
 from heretic.common.integrity import CHECKSUMS_ONLY, MANIFEST_NAME, has_manifest, read_manifest_file
-from heretic.interface.console import LABEL_WIDTH, make_console
-from heretic.interface.formatting import clean_line, hang
 from heretic.report.collect import report_data
 from heretic.report.data import ReportData
-from heretic.report.kept import KEPT_NAME, Kept, read_kept
-from heretic.report.write import CHART_FOLDER, check_report_folder, report_folder, write_report
+from heretic.report.kept import Kept
 from heretic.results.trial import TrialRecord
 from heretic.search.status import StudyReader
 from heretic.search.storage import shown_url, sqlite_file, storage_errors, stored_records
 
 
 @dataclass(frozen=True, slots=True)
-class _Study:
+class StudySource:
     """A study to read, or why there is none.
 
     Attributes:
@@ -44,37 +36,12 @@ class _Study:
     missing: str = ""
 
 
-def run_report(arguments: ReportArguments, console: Console | None = None) -> int:
-    """Write a report; returns the exit code.
+def manifest_of(folder: Path) -> dict[str, Any]:
+    """The manifest of a folder that Heretic saved.
 
     Raises:
-        UserError: The folder, the study or the output cannot be used; nothing was written.
+        UserError: There is none, or it says nothing about an edit.
     """
-    console = make_console() if console is None else console
-    manifest: dict[str, Any] | None = None
-    kept = Kept()
-    if arguments.folder is None:
-        study = _Study(arguments.storage or "", arguments.study_name or "")
-        usual = Path(f"{safe_name(study.name, 'study')}_report")
-    else:
-        folder = existing_folder(arguments.folder)
-        manifest = _manifest(folder)
-        study = _study_of(manifest, folder, arguments)
-        usual = report_folder(folder)
-        kept = read_kept(usual / CHART_FOLDER / KEPT_NAME, manifest.get("created"))
-    target = check_report_folder(usual if arguments.output is None else Path(arguments.output))
-    if arguments.directions is not None:
-        kept = replace(kept, quality=tuple(_quality(Path(arguments.directions))))
-    data = _data(manifest, study, kept)
-    written = write_report(target, data)
-    _row("Report", str(written), console)
-    for sentence in (data.no_records, data.no_importances):
-        if sentence:
-            _row("", sentence, console)
-    return 0
-
-
-def _manifest(folder: Path) -> dict[str, Any]:
     if not has_manifest(folder):
         raise UserError(f"{folder} has no {MANIFEST_NAME}; name a folder that Heretic saved.")
     manifest = read_manifest_file(folder / MANIFEST_NAME)
@@ -83,17 +50,26 @@ def _manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def _study_of(manifest: Mapping[str, Any], folder: Path, arguments: ReportArguments) -> _Study:
-    """The study that a saved model came from: as the command line says, else as its manifest does."""
+def study_of(manifest: Mapping[str, Any], folder: Path, storage: str | None, study_name: str | None) -> StudySource:
+    """The study that a saved model came from: as the command line says, else as its manifest does.
+
+    Args:
+        manifest: Of the folder.
+        folder: Where the model was saved.
+        storage: Database that the command line names, if it does.
+        study_name: The same of the study's name.
+
+    Raises:
+        UserError: The command line names a part of it, and the manifest not the rest.
+    """
     settings = manifest.get("settings")
     own = settings if isinstance(settings, dict) else {}
-    name = arguments.study_name or own.get("study_name")
-    url = arguments.storage or own.get("storage")
-    asked = arguments.storage is not None or arguments.study_name is not None
+    name, url = study_name or own.get("study_name"), storage or own.get("storage")
+    asked = storage is not None or study_name is not None
     if not isinstance(name, str) or not isinstance(url, str):
         return _absent("The manifest does not say which study the model came from", asked)
-    if arguments.storage is not None:
-        return _Study(url, name)
+    if storage is not None:
+        return StudySource(url, name)
     try:
         shown_url(url)
         file = sqlite_file(url)
@@ -104,17 +80,23 @@ def _study_of(manifest: Mapping[str, Any], folder: Path, arguments: ReportArgume
     # Relative to where the model was saved from: here, or beside the folder.
     for place in (file.expanduser(), folder.parent / file):
         if place.is_file():
-            return _Study(make_url(url).set(database=str(place.absolute())).render_as_string(False), name, asked)
+            return StudySource(make_url(url).set(database=str(place.absolute())).render_as_string(False), name, asked)
     return _absent(f"The study file {file.name} that the model came from is not here", asked)
 
 
-def _absent(reason: str, asked: bool) -> _Study:
+def _absent(reason: str, asked: bool) -> StudySource:
     if asked:
         raise UserError(f"{reason}; name it with --storage.")
-    return _Study(missing=f"{reason}, so the trials are not shown; name it with --storage.")
+    return StudySource(missing=f"{reason}, so the trials are not shown; name it with --storage.")
 
 
-def _data(manifest: Mapping[str, Any] | None, study: _Study, kept: Kept) -> ReportData:
+def read_report_data(manifest: Mapping[str, Any] | None, study: StudySource, kept: Kept) -> ReportData:
+    """What a report says.
+
+    Raises:
+        UserError: The manifest is damaged.
+        StudyError: The study was named and cannot be read, or is not the one that the model came from.
+    """
     own: dict[str, Any] = {"examples": kept.examples, "quality": kept.quality}
     if study.missing:
         return report_data(manifest, (), None, **own, no_records=study.missing)
@@ -130,14 +112,14 @@ def _data(manifest: Mapping[str, Any] | None, study: _Study, kept: Kept) -> Repo
 
 
 @contextmanager
-def _open(study: _Study) -> Iterator[tuple[optuna.Study, list[TrialRecord]]]:
+def _open(study: StudySource) -> Iterator[tuple[optuna.Study, list[TrialRecord]]]:
     with StudyReader(study.url, study.name) as reader:
         reader.read()
         with storage_errors(study.url):
             yield reader.study, stored_records(reader.study)
 
 
-def _check_trial(manifest: Mapping[str, Any] | None, records: Sequence[TrialRecord], study: _Study) -> None:
+def _check_trial(manifest: Mapping[str, Any] | None, records: Sequence[TrialRecord], study: StudySource) -> None:
     """Refuse a study that merely has the name of the one that the model came from."""
     if manifest is None or manifest.get("optuna_trial_number") is None:
         return
@@ -147,18 +129,3 @@ def _check_trial(manifest: Mapping[str, Any] | None, records: Sequence[TrialReco
             f"The study {study.name} in {shown_url(study.url)} does not hold the trial that was saved; name the study "
             "that the model came from with --storage and --study-name."
         )
-
-
-def _quality(path: Path) -> list[float]:
-    # Imports torch.
-    from heretic.directions.files import read_direction_file
-
-    found: list[float] = read_direction_file(path.expanduser()).directions.quality.tolist()
-    return found
-
-
-def _row(label: str, text: str, console: Console) -> None:
-    width = min(console.width, 100) if console.is_terminal else None
-    for line in hang(label, clean_line(text), LABEL_WIDTH, width):
-        printable = line.encode(console.encoding, "backslashreplace").decode(console.encoding)
-        console.print(Text(printable), soft_wrap=True)

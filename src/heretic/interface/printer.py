@@ -1,0 +1,93 @@
+"""What further commands print: lines and labelled rows for people, JSON for scripts."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from heretic.export.redact import redact
+from heretic.interface.formatting import clean_line, hang
+from heretic.interface.rows import Row
+
+LABEL_WIDTH = 15
+"""Columns of the labels on the left."""
+_WIDEST = 100
+"""Columns beyond which lines are hard to read, however wide the terminal is."""
+
+
+def make_console() -> Console:
+    """A console on standard output that never adds colours, boxes, emoji or highlighting of its own accord."""
+    return Console(markup=False, highlight=False, emoji=False, safe_box=True)
+
+
+class Printer:
+    """Prints to a console, line by line, only what it can show: no control characters, no letters that it lacks."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = make_console() if console is None else console
+
+    @property
+    def width(self) -> int | None:
+        """Columns of a page; None where lines are not wrapped, since they are not read in a terminal."""
+        return min(self.console.width, _WIDEST) if self.console.is_terminal else None
+
+    def line(self, text: str = "") -> None:
+        """Print one line."""
+        self.console.print(Text(self._printable(text)), soft_wrap=True)
+
+    def text(self, text: str, indent: int = 0) -> None:
+        """Print text, wrapped in a terminal."""
+        self._hang("", text, indent)
+
+    def row(self, label: str, text: str) -> None:
+        """Print one fact; the label is empty where it goes on with the one above."""
+        self._hang(label, text, LABEL_WIDTH)
+
+    def rows(self, rows: Iterable[Row]) -> None:
+        """Print facts."""
+        for row in rows:
+            self.row(row.label, row.text)
+
+    def pages(self, pages: Iterable[Iterable[Row]]) -> None:
+        """Print facts as they change: in a terminal in the place of those before, elsewhere after a blank line."""
+        if not self.console.is_terminal:
+            for number, page in enumerate(pages):
+                if number:
+                    self.line()
+                self.rows(page)
+            return
+        with Live(console=self.console, auto_refresh=False) as live:
+            for page in pages:
+                lines = [line for row in page for line in self._wrapped(row.label, row.text, LABEL_WIDTH)]
+                live.update(Text("\n".join(lines), no_wrap=True), refresh=True)
+
+    def json(self, value: Any) -> None:
+        """Print one JSON object on a line of its own, without secrets."""
+        self.console.file.write(redact(json.dumps(value, ensure_ascii=True, allow_nan=False)) + "\n")
+        self.console.file.flush()
+
+    @contextmanager
+    def reading(self, total: int) -> Iterator[Callable[[int], None]]:
+        """In a terminal, a bar that is gone afterwards; gives what is called with every number of bytes read."""
+        if not self.console.is_terminal or not total:
+            yield lambda _count: None
+            return
+        columns = (TextColumn("Reading"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=self.console, transient=True) as progress:
+            task = progress.add_task("", total=total)
+            yield lambda count: progress.advance(task, count)
+
+    def _hang(self, label: str, text: str, indent: int) -> None:
+        for line in self._wrapped(label, text, indent):
+            self.line(line)
+
+    def _wrapped(self, label: str, text: str, indent: int) -> list[str]:
+        return [self._printable(line) for line in hang(label, clean_line(text), indent, self.width)]
+
+    def _printable(self, text: str) -> str:
+        return clean_line(text).encode(self.console.encoding, "backslashreplace").decode(self.console.encoding)

@@ -1,0 +1,104 @@
+"""`heretic status`: its arguments, and what it prints."""
+
+import io
+import json
+from pathlib import Path
+
+import optuna
+import pytest
+from rich.console import Console
+from tests.unit.search.studies import IDENTITY, SPACE, record, url_of
+
+from heretic.commands.status import COMMAND, StatusArguments, run
+from heretic.common.errors import ConfigurationError
+from heretic.interface.printer import Printer
+from heretic.search.heartbeat import Heartbeat
+from heretic.search.storage import open_study, tell
+
+
+def test_how_often_to_look() -> None:
+    assert COMMAND.read(["--watch"]) == StatusArguments(watch=True)
+    assert COMMAND.read(["--watch", "--interval", "0.5"]) == StatusArguments(watch=True, interval=0.5)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["demo"], "'demo' belongs to no option of heretic status; run 'heretic status --help'"),
+        (["--storage", "file.db"], "storage must be a database URL"),
+        (["--config", "gone.toml"], "There is no configuration file gone.toml"),
+        (["--interval", "5"], "add --watch"),
+        (["--watch", "--interval", "0"], "--interval must be a number of seconds from 0.2 to 86400, but is 0"),
+        (["--watch", "--interval", "x"], "--interval must be a number of seconds from 0.2 to 86400, but is x"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_used_is_one_sentence(argv: list[str], message: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        COMMAND(argv)
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return url_of(tmp_path / "study.db")
+
+
+@pytest.fixture
+def study(url: str) -> optuna.Study:
+    study = open_study(url, "heretic", IDENTITY)
+    for entry in (record(0, 12, 0.1), record(1, 3, 0.5)):
+        trial = study.ask()
+        SPACE.suggest(trial)
+        tell(study, trial, entry)
+    return study
+
+
+def printed(*argv: str, terminal: bool = False, width: int = 80) -> str:
+    file = io.StringIO()
+    console = Console(file=file, width=width, force_terminal=terminal, color_system=None)
+    assert COMMAND(argv, Printer(console)) == 0
+    return file.getvalue()
+
+
+def test_a_study_is_shown_in_labelled_lines(url: str, study: optuna.Study) -> None:
+    Heartbeat(study, "demo", 16, 10).search_started(2, 10)
+    output = printed("--storage", url, "--study-name", "heretic", terminal=True)
+    assert output.isascii()
+    # The study's path may be as long as it likes.
+    assert max(len(line) for line in output.splitlines() if "sqlite" not in line) <= 80
+    for fact in (
+        "Model          demo",
+        "2 of 10 finished: 2 complete",
+        "trial 2",
+        "refusals   3/100",
+        "unedited",
+        "host",
+    ):
+        assert fact in output
+
+
+def test_json_is_one_line_whose_keys_readme_names(url: str, study: optuna.Study) -> None:
+    text = printed("--storage", url, "--study-name", "heretic", "--json")
+    (line,) = text.splitlines()
+    readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+    for key in json.loads(line):
+        assert f"`{key}`" in readme
+
+
+def test_watching_ends_with_the_run(url: str, study: optuna.Study) -> None:
+    heartbeat = Heartbeat(study, "demo", 16, 10)
+    heartbeat.search_started(2, 10)
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 2:
+            heartbeat.search_ended(interrupted=False)
+
+    file = io.StringIO()
+    arguments = StatusArguments(url, "heretic", json=True, watch=True, interval=3.0)
+    run(arguments, Printer(Console(file=file)), sleep)
+    assert [json.loads(line)["run"] for line in file.getvalue().splitlines()] == ["searching", "searching", "finished"]
+    assert slept == [3.0, 3.0]
