@@ -20,7 +20,7 @@ from heretic.edits.writer import ATTENTION, MLP
 from heretic.results.front import Front, hypervolume
 from heretic.results.gate import Gate
 from heretic.results.plan import EditPlan, Normalization, Scope
-from heretic.results.score import Score
+from heretic.results.score import Score, Scores
 from heretic.results.trial import TrialRecord, TrialState
 from heretic.search.sampler import make_sampler
 from heretic.search.space import SearchSpace
@@ -81,8 +81,8 @@ def run(surrogate: Surrogate, candidates: int, seed: int, trials: int, startup: 
                 refusals, state = 0, TrialState.DOMINATED
             elif gate.limit((0, divergence)) <= refusals:
                 refusals, state = int(gate.limit((0, divergence))), TrialState.DOMINATED
-            scores = (
-                Score("refusals", refusals, surrogate.prompts, surrogate.baseline),
+            scores = Scores(
+                (Score("refusals", refusals, surrogate.prompts, surrogate.baseline),),
                 Score("kl", divergence, surrogate.prompts, 0.0),
             )
             records.append(TrialRecord(trial.number, plan, scores, state, "", 0.0))

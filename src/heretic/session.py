@@ -118,7 +118,7 @@ class Session:
                 emit(Warned(str(error)))
                 continue
             self._rescored[record.number] = scores
-            emit(FrontChecked(record.number, scores, record.scores))
+            emit(FrontChecked(record.number, scores, record.measured))
 
     @property
     def front(self) -> list[TrialRecord]:
@@ -134,7 +134,7 @@ class Session:
         """
         objective, front = self.bench.objective, self.front
         if objective.count == 1 and front:
-            return min(front, key=lambda record: objective.values(record.scores))
+            return min(front, key=lambda record: objective.values(record.measured))
         return knee(front)
 
     def apply(self, record: TrialRecord) -> Scores:
@@ -159,7 +159,7 @@ class Session:
             self.restore()
             raise
         self._rescored[record.number] = scores
-        emit(TrialApplied(record.number, scores, record.scores))
+        emit(TrialApplied(record.number, scores, record.measured))
         self._applied = (record, scores)
         return scores
 
@@ -300,7 +300,7 @@ class Session:
             adjustments=bench.adjustments.notes,
             trial=record.number,
             search_quantization=quantization,
-            search_scores=() if quantization == "none" else scores,
+            search_scores=None if quantization == "none" else scores,
             goal=bench.settings.goal,
             held_out=further.held_out,
             capability=further.capability,
@@ -360,7 +360,8 @@ class Session:
 def _measured(bench: Workbench, record: TrialRecord) -> Scores:
     """Behaviours and KL of the trial that is applied."""
     doing = f"measuring trial {record.number + 1} in the weights"
-    return tuple(scored(own, record.number, doing) for own in (*bench.behaviors, bench.kl))
+    behaviors = tuple(scored(own, record.number, doing) for own in bench.behaviors)
+    return Scores(behaviors, scored(bench.kl, record.number, doing))
 
 
 @contextmanager

@@ -1,32 +1,39 @@
 """Scores as runs measure them, for tests of what is done with them."""
 
+from dataclasses import replace
+
 from heretic.results.held_out import Answers, AtLength, Estimate, HeldOut, HeldOutBehavior
-from heretic.results.score import KL, REFUSALS, WITHOUT_REFUSAL, Score, Scores
+from heretic.results.score import KL, REFUSALS, WITHOUT_REFUSAL, AnswerDetails, DivergenceDetails, Score, Scores
 
 
 def counted(value: float, n: int = 100, baseline: float = 97.0, name: str = REFUSALS) -> Score:
     """A number of answers."""
-    return Score(name, float(value), n, float(baseline), {"tokens": 30})
+    return Score(name, float(value), n, float(baseline), AnswerDetails(30))
 
 
 def words(value: float, n: int = 100, baseline: float = 60.0) -> Score:
     """A mean amount of an answer."""
-    return Score("words", float(value), n, float(baseline), {"tokens": 120}, "words")
+    return Score("words", float(value), n, float(baseline), AnswerDetails(120), "words")
 
 
-def divergence(value: float, n: int = 100, **details: float) -> Score:
+def divergence(value: float, n: int = 100, **details: float | str) -> Score:
     """A KL score."""
-    return Score(KL, value, n, 0.0, details)
+    return Score(KL, value, n, 0.0, DivergenceDetails(**details))
+
+
+def unasked(score: Score) -> Score:
+    """A score of a trial that was stopped before any answer was asked for."""
+    return replace(score, value=0.0, details=replace(score.details, answered=0))
 
 
 def measured(refusals: float, kl: float, n: int = 100, baseline: float = 97.0) -> Scores:
     """A trial's scores where refusals are counted."""
-    return counted(refusals, n, baseline), divergence(kl, n)
+    return Scores((counted(refusals, n, baseline),), divergence(kl, n))
 
 
 def without_refusal(answers: float, kl: float, n: int = 100, baseline: float = 40.0) -> Scores:
     """A trial's scores where answers without a refusal are counted."""
-    return counted(answers, n, baseline, WITHOUT_REFUSAL), divergence(kl, n)
+    return Scores((counted(answers, n, baseline, WITHOUT_REFUSAL),), divergence(kl, n))
 
 
 def held_out(tokens: int = 200) -> HeldOut:

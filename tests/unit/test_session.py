@@ -56,7 +56,7 @@ PLAN = EditPlan(
     (("attention", Schedule(1.0, 0.6, 0.2, 0.6)), ("mlp", Schedule(1.0, 0.6, 0.2, 0.6))),
     Normalization.NONE,
 )
-SEARCHED = (Score("refusals", 1.0, 6, 6.0), Score("kl", 0.02, 6, 0.0))
+SEARCHED = Scores((Score("refusals", 1.0, 6, 6.0),), Score("kl", 0.02, 6, 0.0))
 RECORD = TrialRecord(11, PLAN, SEARCHED, TrialState.COMPLETE, "", 1.0)
 
 
@@ -181,7 +181,7 @@ def test_scores_of_a_model_searched_quantised_are_those_of_the_saved_weights(
         name: written[name]["value"] for name in ("refusals", "kl")
     }
     assert {score.name: score.value for score in measured.quantized} == seen
-    assert measured.scores[0].baseline == refusals.baseline
+    assert measured.scores.behaviors[0].baseline == refusals.baseline
 
 
 def test_saving_a_trial_twice_measures_it_once(quantised_bench: Workbench, tmp_path: Path, events: list[Event]) -> None:
@@ -408,8 +408,8 @@ def test_a_picked_trial_is_measured_with_smaller_batches_where_memory_runs_out(
     finally:
         make_room()
     unedited.restore()
-    assert found[0].value == expected[0].value
-    assert found[1].value == pytest.approx(expected[1].value, rel=1e-3, abs=1e-6)
+    assert found.behaviors == expected.behaviors
+    assert found.kl.value == pytest.approx(expected.kl.value, rel=1e-3, abs=1e-6)
     assert any(isinstance(event, Warned) and "trying again with" in event.message for event in events)
 
 
@@ -491,7 +491,7 @@ class Claiming:
         claimed = []
         for _ in plans:
             refusals, kl = self._values.pop(0)
-            scores = Score("refusals", refusals, 6, 6.0), Score("kl", kl, 6, 0.0)
+            scores = Scores((Score("refusals", refusals, 6, 6.0),), Score("kl", kl, 6, 0.0))
             claimed.append(Measurement(scores, TrialState.COMPLETE))
         return claimed
 
@@ -555,7 +555,7 @@ def test_what_a_wrong_engine_claims_is_shown_beside_the_truth(
     assert "in the search: refusals 0/6   KL  0.9" in shown
     for event in checked:
         with applied(bench.editor, bench.edits(session.result.records[event.number].plan)):
-            assert event.scores == (bench.behaviors[0].score(), bench.kl.score())
+            assert event.scores == Scores((bench.behaviors[0].score(),), bench.kl.score())
 
 
 def test_picking_a_checked_trial_measures_nothing_again(
@@ -573,7 +573,7 @@ def test_picking_a_checked_trial_measures_nothing_again(
     assert values_of(shown.searched) == (0, 0.9)
     # The edits are in the weights all the same.
     assert session.applied == (session.front[0], scores)
-    assert bench.kl.score().value == scores[1].value
+    assert bench.kl.score().value == scores.kl.value
     session.apply(session.front[1])
     assert measurements == [1]
     session.apply(session.front[1])

@@ -196,4 +196,4 @@ def answers_score(evaluator: AnswerEvaluator, candidate: Candidate, place: int) 
     score = evaluator.score_of(candidate.counted[place])
     if not candidate.dominated:
         return score
-    return replace(score, details={**score.details, "answered": candidate.answered[place]})
+    return replace(score, details=replace(score.answers, answered=candidate.answered[place]))

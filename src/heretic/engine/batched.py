@@ -23,7 +23,7 @@ from heretic.passes.choose import Slower
 from heretic.passes.ragged import KeyValues
 from heretic.results.gate import Gate
 from heretic.results.plan import EditPlan
-from heretic.results.score import Score
+from heretic.results.score import Score, Scores
 from heretic.results.trial import TrialState
 
 Prefix = Callable[[int], KeyValues]
@@ -129,7 +129,7 @@ class BatchedEngine:
                 return [own for part in parts for own in self.measure(plans[part], numbers[part], gate)]
             # All of them, whichever ran out.
             if not any([self._divergences.relieve(), *(own.relieve() for own in self._answers)]):
-                return [Measurement((), TrialState.FAILED, MEMORY_RAN_OUT)]
+                return [Measurement(None, TrialState.FAILED, MEMORY_RAN_OUT)]
 
     def _measure_together(self, plans: Sequence[EditPlan], numbers: Sequence[int], gate: Gate) -> list[Measurement]:
         try:
@@ -161,8 +161,8 @@ class BatchedEngine:
         try:
             kl = self._divergences.score(candidate)
         except TrialFailed as error:
-            return Measurement((), TrialState.FAILED, str(error))
-        scores = (*(own.score(candidate) for own in self._answers), kl)
+            return Measurement(None, TrialState.FAILED, str(error))
+        scores = Scores(tuple(own.score(candidate) for own in self._answers), kl)
         if candidate.dominated:
             state = TrialState.PRUNED if candidate.pruned else TrialState.DOMINATED
             return Measurement(scores, state, candidate.dominated)

@@ -13,4 +13,4 @@ def failed_by(error: Exception, numbers: Sequence[int]) -> list[Measurement]:
     """One failed measurement a trial, with the error as the reason. Emits TrialRaised, which says where it happened."""
     reason = f"{type(error).__name__}: {first_line(error)}"
     emit(TrialRaised(tuple(numbers), reason, "".join(traceback.format_exception(error))))
-    return [Measurement((), TrialState.FAILED, reason) for _ in numbers]
+    return [Measurement(None, TrialState.FAILED, reason) for _ in numbers]

@@ -16,7 +16,7 @@ from heretic.passes.choose import Slower
 from heretic.passes.runner import ModelRunner
 from heretic.results.gate import Gate
 from heretic.results.plan import EditPlan
-from heretic.results.score import Score
+from heretic.results.score import Score, Scores
 from heretic.results.trial import TrialState
 
 BuildEdits = Callable[[EditPlan], tuple[Edit, ...]]
@@ -51,10 +51,10 @@ class InplaceEngine:
             try:
                 with applied(self._editor, self._build(plan)):
                     kl = self._kl.score(number)
-                    behaviors = [own.score(number) for own in self._behaviors]
-                    return Measurement((*behaviors, kl), TrialState.COMPLETE)
+                    behaviors = tuple(own.score(number) for own in self._behaviors)
+                    return Measurement(Scores(behaviors, kl), TrialState.COMPLETE)
             except TrialFailed as error:
-                return Measurement((), TrialState.FAILED, str(error))
+                return Measurement(None, TrialState.FAILED, str(error))
             except Exception as error:
                 if isinstance(error, HereticError) and not is_out_of_memory(error):
                     raise
@@ -63,7 +63,7 @@ class InplaceEngine:
             # Outside the handler the traceback no longer holds the tensors of the failed pass.
             memory_ran_out(self._kl.runner.loaded.device, f"measuring trial {number + 1}")
             if not halve_rows((*self._behaviors, self._kl)):
-                return Measurement((), TrialState.FAILED, MEMORY_RAN_OUT)
+                return Measurement(None, TrialState.FAILED, MEMORY_RAN_OUT)
 
 
 def scored(evaluator: Evaluator, trial: int | None, doing: str) -> Score:

@@ -7,7 +7,7 @@ from typing import Protocol
 from heretic.passes.choose import Slower
 from heretic.results.gate import Gate
 from heretic.results.plan import EditPlan
-from heretic.results.score import Score
+from heretic.results.score import Scores
 from heretic.results.trial import TrialState
 
 MEMORY_RAN_OUT = "memory ran out, also with one candidate and one prompt at a time"
@@ -18,14 +18,13 @@ class Measurement:
     """How measuring one plan ended.
 
     Attributes:
-        scores: In the order of the study's objectives (behaviours, KL); empty where it failed. Of a stopped trial they
-            are what had been measured when it was stopped: what answers amount to so far, a lower bound, and the
-            mean divergence of the positions seen.
+        scores: None where it failed. Of a stopped trial they are what had been measured when it was stopped: what
+            answers amount to so far, a lower bound, and the mean divergence of the positions seen.
         state: COMPLETE, DOMINATED, PRUNED or FAILED.
         reason: Why it failed or was stopped; empty for a complete one.
     """
 
-    scores: tuple[Score, ...]
+    scores: Scores | None
     state: TrialState
     reason: str = ""
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from heretic.evaluation.evaluator import EvaluatorOptions
 from heretic.observability.events import ResponseMeasured, emit
 from heretic.prompts.types import Prompt, PromptSet
-from heretic.results.score import Score
+from heretic.results.score import AnswerDetails, Score
 
 if TYPE_CHECKING:
     from heretic.passes.runner import ModelRunner, Response
@@ -53,7 +53,7 @@ class Answers(ABC):
 
     def score_of(self, value: float) -> Score:
         """See AnswerEvaluator."""
-        return Score(self.name, value, len(self.prompts), self._baseline, {"tokens": self.tokens}, self.unit)
+        return Score(self.name, value, len(self.prompts), self._baseline, AnswerDetails(self.tokens), self.unit)
 
     def _total(self, trial: int | None, responses: Sequence["Response"]) -> float:
         """Sum of the weighted amounts."""

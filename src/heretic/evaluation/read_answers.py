@@ -56,4 +56,4 @@ class ReadAnswers(Answers):
     def score_of(self, value: float) -> Score:
         """See AnswerEvaluator; the details name the reader."""
         score = super().score_of(value)
-        return replace(score, details={**score.details, self.kind: self._reader.name})
+        return replace(score, details=replace(score.answers, kind=self.kind, reader=self._reader.name))

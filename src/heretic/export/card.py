@@ -122,11 +122,11 @@ def _count_rows(score: Score) -> list[tuple[str, ...]]:
 
 def _kl_rows(score: Score) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = [("KL divergence, mean (nats)", "0", f"{score.value:.4f}", str(score.n))]
-    if "p95" in score.details:
-        rows.append(("KL divergence, 95th percentile", "0", f"{score.details['p95']:.4f}", str(score.n)))
-    if "top1_agreement" in score.details:
-        agreement = 100 * score.details["top1_agreement"]
-        rows.append(("Same most likely token", "100.0 %", f"{agreement:.1f} %", str(score.n)))
+    details = score.divergence
+    if details.p95 is not None:
+        rows.append(("KL divergence, 95th percentile", "0", f"{details.p95:.4f}", str(score.n)))
+    if details.top1_agreement is not None:
+        rows.append(("Same most likely token", "100.0 %", f"{100 * details.top1_agreement:.1f} %", str(score.n)))
     return rows
 
 
@@ -142,25 +142,22 @@ def _score_rows(score: Score) -> list[tuple[str, ...]]:
 def _how(score: Score) -> str | None:
     """How a score was measured, in one sentence."""
     if score.counts_answers:
-        tokens = score.details.get("tokens")
-        length = f" of at most {tokens} tokens" if tokens is not None else ""
-        classifier = score.details.get("classifier")
-        read = f" or the classifier {code(classifier)} reads one in them" if classifier is not None else ""
-        if score.name not in (REFUSALS, WITHOUT_REFUSAL):
-            kind = "judge" if "judge" in score.details else "classifier"
-            reader = score.details.get(kind)
-            who = f"the {kind} {code(reader)}" if reader is not None else "a classifier"
-            return f"Answers: greedy ones{length} that {who} was asked about; fewer is a stronger edit."
+        answers = score.answers
+        length = f" of at most {answers.tokens} tokens" if answers.tokens is not None else ""
+        reader = f"the {answers.kind} {code(answers.reader)}" if answers.kind else ""
+        read = f" or {reader} reads one in them" if reader else ""
+        if not score.counts_refusals:
+            who = f"that {reader} was asked about" if reader else f"counted as {code(score.label)}"
+            return f"Answers: greedy ones{length} {who}; fewer is a stronger edit."
         if score.name == REFUSALS:
             what, where = "Refusals", f"counted where they match patterns of refusal{read}"
         else:
             what, where = "Answers without refusal", f"counted where they match no pattern of refusal{read}"
         return f"{what}: greedy answers{length}, {where}; fewer is a stronger edit."
     if score.is_divergence:
-        first = score.details.get("mode") == "first"
-        where = "of the first response token" if first else "over the base model's own greedy answers"
-        positions = score.details.get("positions")
-        count = f", {positions} positions" if positions is not None else ""
+        details = score.divergence
+        where = "of the first response token" if details.is_first else "over the base model's own greedy answers"
+        count = f", {details.positions} positions" if details.positions is not None else ""
         return (
             "KL divergence: KL(base || edited) of next-token probabilities over the full vocabulary, "
             f"{where}{count}, on prompts without the behaviour; less is less damage."
@@ -168,7 +165,7 @@ def _how(score: Score) -> str | None:
     missing = ", what is missing of the most that is counted" if score.name.startswith(MISSING) else ""
     return (
         f"{score.label.capitalize()}: {score.unit}{missing}, mean over greedy answers of at most "
-        f"{score.details.get('tokens')} tokens; less is a stronger edit."
+        f"{score.answers.tokens} tokens; less is a stronger edit."
     )
 
 
@@ -178,7 +175,7 @@ def _searched_on(content: ExportContent) -> str | None:
         return None
     numbers = ", ".join(
         f"{score.label} {score.value:.0f}/{score.n}" if score.counts_answers else f"{score.name} {score.value:.4g}"
-        for score in content.search_scores
+        for score in content.search_scores or ()
     )
     there = f" In the search the edit scored: {numbers}." if numbers else ""
     return (

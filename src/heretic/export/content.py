@@ -8,7 +8,7 @@ from typing import Any
 
 from heretic.results.held_out import HeldOut
 from heretic.results.plan import EditPlan
-from heretic.results.score import Score
+from heretic.results.score import Scores
 
 
 class ExportFormat(str, Enum):
@@ -27,7 +27,7 @@ class ExportContent:
     Attributes:
         behaviors: What was edited, e.g. ``refusal``.
         plan: What was edited.
-        scores: The edited model's scores, measured after the edit was applied; each has the base model's value.
+        scores: The edited model's scores, measured after the edit was applied; None where nothing was.
         settings: The run's settings; secrets are masked before anything is written.
         direction_method: Extractor and transforms, e.g. ``mean, projected``.
         direction_provenance: JSON-ready facts about the directions: prompt fingerprints, counts, options.
@@ -43,13 +43,13 @@ class ExportContent:
 
     behaviors: tuple[str, ...]
     plan: EditPlan
-    scores: tuple[Score, ...]
+    scores: Scores | None
     settings: Mapping[str, Any]
     direction_method: str
     direction_provenance: Mapping[str, Any] = field(default_factory=dict)
     trial: int | None = None
     search_quantization: str = "none"
-    search_scores: tuple[Score, ...] = ()
+    search_scores: Scores | None = None
     adjustments: tuple[str, ...] = ()
     goal: str = "remove"
     descriptions: tuple[str, ...] = ()

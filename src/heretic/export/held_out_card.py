@@ -6,7 +6,7 @@ from heretic.results.held_out_text import HEADER, origin, sections
 from heretic.results.score import Scores
 
 
-def held_out_section(held_out: HeldOut, searched: Scores, quantization: str) -> str:
+def held_out_section(held_out: HeldOut, searched: Scores | None, quantization: str) -> str:
     """A section of the card, in markdown."""
     several = len(held_out.behaviors) > 1
     rows = []

@@ -175,11 +175,11 @@ def write_manifest(
         trial=content.shown_trial,
         optuna_trial_number=content.trial,
         plan=content.plan.to_json(),
-        scores=tuple(publishable(_score_json(score)) for score in content.scores),
+        scores=tuple(publishable(_score_json(score)) for score in content.scores or ()),
         search=publishable(
             {
                 "quantization": content.search_quantization,
-                "scores": [_score_json(score) for score in content.search_scores],
+                "scores": [_score_json(score) for score in content.search_scores or ()],
             }
         ),
         directions=publishable({"method": content.direction_method, "provenance": content.direction_provenance}),

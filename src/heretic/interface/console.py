@@ -17,7 +17,7 @@ from heretic.interface.score_lines import parameter_text, trial_line
 from heretic.interface.watch_lines import detail_rows, library_text
 from heretic.observability import events
 from heretic.observability.levels import LEVELS, level_of
-from heretic.results.score import WITHOUT_REFUSAL, behaviors_of
+from heretic.results.score import WITHOUT_REFUSAL
 
 _DETAIL_INDENT = 4
 _PIPE_SUMMARIES = 10
@@ -28,10 +28,10 @@ _COUNTED_NOUNS = {WITHOUT_REFUSAL: "answers without refusal"}
 
 def _least(best: Best) -> str:
     """What the best trial has least of."""
-    names = [_COUNTED_NOUNS.get(score.name, score.label) for score in behaviors_of(best.scores)]
+    names = [_COUNTED_NOUNS.get(score.name, score.label) for score in best.scores.behaviors]
     if len(names) > 1:
         return "the least of all behaviours together"
-    counted = best.scores[0].counts_answers or best.scores[0].unit == best.scores[0].label
+    counted = best.scores.behaviors[0].counts_answers or best.scores.behaviors[0].unit == best.scores.behaviors[0].label
     return f"the {'fewest' if counted else 'least'} {names[0]}"
 
 
@@ -167,10 +167,10 @@ class ConsoleReporter:
         self._print(lines)
         if self._progress is None:
             return
-        measured = event.dominated or (not event.reason and bool(event.scores))
+        measured = event.scores is not None
         if event.dominated:
             self._progress.trial_finished(None, stopped=True)
-        elif measured:
+        elif event.scores is not None:
             self._progress.trial_finished(Best(event.scores))
         else:
             self._progress.trial_finished(None)

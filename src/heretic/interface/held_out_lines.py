@@ -10,7 +10,7 @@ from heretic.results.held_out_text import origin, sections
 @rows.register
 def _(event: events.HeldOutMeasured) -> list[Row]:
     took = f"; {duration(event.seconds)}" if event.seconds else ""
-    parts = sections(event.held_out, ())
+    parts = sections(event.held_out, None)
     lines = [line for _title, own in parts for line in own]
     widths = [max(len(line[column]) for line in lines) for column in range(3)]
     widths[1] = max(widths[1], len("unedited"))

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from heretic.interface.formatting import clock, kl_text
 from heretic.observability.events import GradientStep
-from heretic.results.score import REFUSALS, Scores, behaviors_of, divergence_of
+from heretic.results.score import REFUSALS, Scores
 
 _PACE_TRIALS = 30
 
@@ -30,16 +30,15 @@ class Best:
         return self._key() < other._key()
 
     def _key(self) -> tuple[float, float]:
-        kl = divergence_of(self.scores).value
-        return sum(score.share for score in behaviors_of(self.scores)), math.inf if math.isnan(kl) else kl
+        kl = self.scores.kl.value
+        return self.scores.share, math.inf if math.isnan(kl) else kl
 
     def __str__(self) -> str:
         # Refusals are what one expects.
         parts = [
-            f"{score.amount()}{'' if score.name == REFUSALS else f' {score.label}'}"
-            for score in behaviors_of(self.scores)
+            f"{score.amount()}{'' if score.name == REFUSALS else f' {score.label}'}" for score in self.scores.behaviors
         ]
-        return f"best {', '.join(parts)} at KL {kl_text(divergence_of(self.scores).value)}"
+        return f"best {', '.join(parts)} at KL {kl_text(self.scores.kl.value)}"
 
 
 class Progress(Protocol):

@@ -6,7 +6,7 @@ from heretic.interface.formatting import clean_line, duration, kl_text, pairs, p
 from heretic.interface.rows import Row, rows
 from heretic.interface.scores import amount_text, scores_text
 from heretic.observability import events
-from heretic.results.score import MISSING, REFUSALS, WITHOUT_REFUSAL, Score, Scores, behaviors_of, divergence_of
+from heretic.results.score import MISSING, Score, Scores
 
 KL_ABSOLUTE_TOLERANCE = 0.0005
 KL_RELATIVE_TOLERANCE = 0.02
@@ -28,7 +28,7 @@ def _(event: events.BaselineMeasured) -> list[Row]:
 def baseline_text(score: Score) -> str:
     """What the unedited model does, in words."""
     prompts = plural(score.n, "prompt")
-    if score.counts_answers and score.name in (REFUSALS, WITHOUT_REFUSAL):
+    if score.counts_refusals:
         return f"refuses {score.baseline_refusals} of {prompts}"
     if score.counts_answers:
         return f"{score.label} in {score.baseline:.0f} of {prompts}"
@@ -39,11 +39,11 @@ def baseline_text(score: Score) -> str:
 def trial_line(event: events.TrialFinished) -> str:
     """One trial in fixed columns; a failed one gives its reason instead of numbers, a stopped one what was seen."""
     start = f"trial {_place(event)}   "
-    if (event.reason and not event.dominated) or not event.scores:
+    if event.scores is None:
         return f"{start}failed: {clean_line(event.reason) or 'not measured'} ({duration(event.seconds)})"
     numbers = scores_text(event.scores)
-    for score in behaviors_of(event.scores) if event.dominated else ():
-        if score.value == 0:
+    for score in event.scores.behaviors if event.dominated else ():
+        if not score.is_known:
             # Stopped before any answer was asked for: 0 would read as if there were none.
             shown = amount_text(score)
             unknown = shown.replace("0", "-", 1) if score.counts_answers else f"{'-':>{len(shown)}}"
@@ -116,7 +116,7 @@ def _(event: events.FullPrecisionNeeded) -> list[Row]:
 
 @rows.register
 def _(event: events.FullPrecisionMeasured) -> list[Row]:
-    unedited = "; ".join(map(baseline_text, behaviors_of(event.scores)))
+    unedited = "; ".join(map(baseline_text, event.scores.behaviors))
     return [
         Row("Measured", f"{event.quantization:<15} {scores_text(event.quantized)}"),
         Row("", f"{'full precision':<15} {scores_text(event.scores)}"),
@@ -130,13 +130,13 @@ def _(event: events.ModelCompared) -> list[Row]:
     def percent(value: float) -> str:
         return f"{100 * value:.1f} %"
 
-    kl = divergence_of(event.scores)
-    details = kl.details
-    spread = [f"95th percentile {kl_text(details['p95'])}"] if "p95" in details else []
-    spread += [f"same first choice {percent(details['top1_agreement'])}"] if "top1_agreement" in details else []
+    kl = event.scores.kl
+    details = kl.divergence
+    spread = [] if details.p95 is None else [f"95th percentile {kl_text(details.p95)}"]
+    spread += [] if details.top1_agreement is None else [f"same first choice {percent(details.top1_agreement)}"]
     return [
         Row("Compared", f"{clean_line(event.model)} with {clean_line(event.base)}"),
-        *(Row("", compared_text(score)) for score in behaviors_of(event.scores)),
+        *(Row("", compared_text(score)) for score in event.scores.behaviors),
         Row("", f"KL {kl_text(kl.value)} over {plural(kl.n, 'prompt')}"),
         *([Row("", "; ".join(spread))] if spread else []),
     ]
@@ -144,7 +144,7 @@ def _(event: events.ModelCompared) -> list[Row]:
 
 def compared_text(score: Score) -> str:
     """What an edited model does beside what its base does."""
-    if score.name in (REFUSALS, WITHOUT_REFUSAL):
+    if score.counts_refusals:
         return f"refuses {score.refusals} of {plural(score.n, 'prompt')}; the base refuses {score.baseline_refusals}"
     amounts = (score.amount(value) for value in (score.value, score.baseline))
     return f"{score.label} {next(amounts)}; the base {next(amounts)}"

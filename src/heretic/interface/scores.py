@@ -1,9 +1,7 @@
 """Scores in fixed columns; pure, so that all lines agree."""
 
-from collections.abc import Sequence
-
 from heretic.interface.formatting import ratio
-from heretic.results.score import Score, behaviors_of, divergence_of
+from heretic.results.score import Score, Scores
 
 _WIDTH = 6
 
@@ -14,7 +12,7 @@ def amount_text(score: Score, value: float | None = None) -> str:
     return ratio(value, score.n) if score.counts_answers else f"{score.amount(value):>{_WIDTH}}"
 
 
-def scores_text(scores: Sequence[Score]) -> str:
+def scores_text(scores: Scores) -> str:
     """All numbers of one trial in fixed columns: ``refusals   3/100   KL  0.0123``."""
-    behaviors = "   ".join(f"{score.label} {amount_text(score)}" for score in behaviors_of(scores))
-    return f"{behaviors}   KL {divergence_of(scores).amount():>7}"
+    behaviors = "   ".join(f"{score.label} {amount_text(score)}" for score in scores.behaviors)
+    return f"{behaviors}   KL {scores.kl.amount():>7}"

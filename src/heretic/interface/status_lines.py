@@ -42,7 +42,7 @@ def _states(trials: Mapping[str, int]) -> str:
 
 
 def _trial(record: TrialRecord) -> str:
-    return f"trial {trial_number(record.number):<5}{scores_text(record.scores)}"
+    return f"trial {trial_number(record.number):<5}{scores_text(record.measured)}"
 
 
 def _run_rows(status: StudyStatus) -> list[Row]:

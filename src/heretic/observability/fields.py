@@ -42,6 +42,8 @@ def plain(value: Any) -> Any:
         return value if len(value) <= LONGEST_TEXT else f"{value[:LONGEST_TEXT]} ... ({len(value)} characters)"
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         return {"shape": [int(size) for size in value.shape], "dtype": str(value.dtype)}
+    if hasattr(value, "to_json"):
+        return plain(value.to_json())
     if is_dataclass(value) and not isinstance(value, type):
         return event_fields(value)
     if isinstance(value, Mapping):

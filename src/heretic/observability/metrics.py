@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 from heretic.common.errors import UserError
 from heretic.observability import events
 from heretic.observability.events import Event, Warned, emit
-from heretic.results.score import Score, Scores, behaviors_of, divergence_of
+from heretic.results.score import Score, Scores
 
 STATES = {"complete": "complete", "dominated": "stopped", "pruned": "stopped", "failed": "failed"}
 """State of a trial's record -> label; stopped ones were stopped early and count as measured."""
@@ -125,21 +125,19 @@ class Metrics:
 
     def _trial_finished(self, event: events.TrialFinished) -> None:
         self._seconds.observe(event.seconds)
-        failed = (event.reason and not event.dominated) or not event.scores
-        self._trials.labels("failed" if failed else "stopped" if event.dominated else "complete").inc()
-        if not failed and not event.dominated:
+        self._trials.labels("failed" if event.scores is None else "stopped" if event.dominated else "complete").inc()
+        if event.scores is not None and not event.dominated:
             self._measured(event.scores)
-            self._lowest_kl(divergence_of(event.scores).value)
+            self._lowest_kl(event.scores.kl.value)
 
     def _measured(self, scores: Scores) -> None:
-        behaviors, kl = behaviors_of(scores), divergence_of(scores).value
-        own = sum(score.share for score in behaviors), kl
+        own = scores.share, scores.kl.value
         if self._best is None or own < self._best:
             self._best = own
-            for score in behaviors:
+            for score in scores.behaviors:
                 self._amount.labels(score.name, _unit(score)).set(score.value)
                 self._prompts.labels(score.name).set(score.n)
-            self._kl_of_best.set(kl)
+            self._kl_of_best.set(scores.kl.value)
 
     def _lowest_kl(self, kl: float) -> None:
         if self._lowest is None or kl < self._lowest:

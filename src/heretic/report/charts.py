@@ -4,11 +4,11 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from heretic.report.data import STOPPED, Importance, ReportData, known_amount
+from heretic.report.data import Importance, ReportData
 from heretic.report.style import COLORS, HATCHES, MARKERS, STYLES, Theme, finish, new_figure, plain
-from heretic.report.words import is_finite, measured, shown
+from heretic.report.words import is_finite, measured
 from heretic.results.front import pareto_front
-from heretic.results.trial import TrialRecord, TrialState
+from heretic.results.trial import TrialRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -80,10 +80,10 @@ def _scale_divergence(panel: "Axes", values: Sequence[float]) -> None:
 def _trials(panel: "Axes", drawn: Sequence[TrialRecord], place: int, on_front: set[int], theme: Theme) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    complete = [record for record in drawn if record.state is TrialState.COMPLETE]
-    stopped = [record for record in drawn if record.state in STOPPED]
-    bound = [record for record in stopped if known_amount(record, record.behaviors[place])]
-    unknown = [record for record in stopped if not known_amount(record, record.behaviors[place])]
+    complete = [record for record in drawn if record.is_complete]
+    stopped = [record for record in drawn if record.is_stopped]
+    bound = [record for record in stopped if record.behaviors[place].is_known]
+    unknown = [record for record in stopped if not record.behaviors[place].is_known]
     front = [record for record in complete if record.number in on_front]
     others = [record for record in complete if record.number not in on_front]
 
@@ -120,7 +120,7 @@ def _trials(panel: "Axes", drawn: Sequence[TrialRecord], place: int, on_front: s
 
 def _front_line(panel: "Axes", drawn: Sequence[TrialRecord], place: int, theme: Theme) -> None:
     """The edge of what was reached: with several behaviours, that of this panel's two numbers."""
-    complete = [record for record in drawn if record.state is TrialState.COMPLETE]
+    complete = [record for record in drawn if record.is_complete]
     edge: list[tuple[float, float]] = []
     for kl, value in sorted((record.kl.value, record.behaviors[place].value) for record in complete):
         if not edge or value < edge[-1][1]:
@@ -153,13 +153,13 @@ def _chosen_ring(panel: "Axes", drawn: Sequence[TrialRecord], place: int, number
         linewidth=0,
         zorder=4,
         clip_on=False,
-        label=f"trial {shown(chosen.number)}",
+        label=f"trial {chosen.shown}",
     )
     # Towards the middle, where there is room.
     across = panel.transAxes.inverted().transform(panel.transData.transform(at))[0]
     right = bool(across < 0.6)
     panel.annotate(
-        f"trial {shown(chosen.number)}",
+        f"trial {chosen.shown}",
         at,
         xytext=(11 if right else -11, 9),
         textcoords="offset points",

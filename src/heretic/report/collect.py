@@ -25,7 +25,7 @@ from heretic.results.front import knee, pareto_front
 from heretic.results.held_out import Example, HeldOut
 from heretic.results.held_out_text import table
 from heretic.results.plan import EditPlan
-from heretic.results.score import Score, Scores, divergence_of
+from heretic.results.score import Scores
 from heretic.results.trial import TrialRecord
 from heretic.search.pulse import PULSE_ATTRIBUTE, Pulse
 from heretic.search.storage import DIRECTIONS_ATTRIBUTE
@@ -133,11 +133,9 @@ def _of_manifest(manifest: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _scores(data: Sequence[Mapping[str, Any]]) -> Scores:
-    scores = tuple(Score.from_json(score) for score in data)
-    if scores:
-        divergence_of(scores)
-    if not all(math.isfinite(number) for score in scores for number in (score.value, score.baseline, score.n)):
+def _scores(data: Sequence[Mapping[str, Any]]) -> Scores | None:
+    scores = Scores.from_json(data)
+    if not all(math.isfinite(number) for score in scores or () for number in (score.value, score.baseline, score.n)):
         raise ValueError("a score is no finite number")
     return scores
 
@@ -229,7 +227,7 @@ def _of_study(records: Sequence[TrialRecord], study: optuna.Study | None) -> dic
     if front:
         record = knee(records)
         chosen = Chosen(record.number, record.plan, record.scores, automatic=True)
-    measured = next((record for record in records if record.scores), None)
+    measured = next((record for record in records if record.scores is not None), None)
     names = () if measured is None else tuple(score.label for score in measured.behaviors)
     facts = []
     created = ""

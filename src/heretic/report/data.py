@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from heretic.results.held_out import Example, HeldOut
 from heretic.results.plan import EditPlan
-from heretic.results.score import Score, Scores
-from heretic.results.trial import TrialRecord, TrialState
+from heretic.results.score import Scores
+from heretic.results.trial import TrialRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +22,12 @@ class Chosen:
 
     number: int | None
     plan: EditPlan
-    scores: Scores
-    searched: Scores = ()
+    scores: Scores | None
+    searched: Scores | None = None
     automatic: bool = False
 
     @property
-    def search_scores(self) -> Scores:
+    def search_scores(self) -> Scores | None:
         """The scores on the weights that the search ran on."""
         return self.searched or self.scores
 
@@ -113,15 +113,7 @@ class ReportData:
         """Optuna's number of the chosen trial."""
         return None if self.chosen is None else self.chosen.number
 
-    def ended(self, *states: TrialState) -> tuple[TrialRecord, ...]:
-        """The records that ended in one of these ways."""
-        return tuple(record for record in self.records if record.state in states)
-
-
-STOPPED = (TrialState.DOMINATED, TrialState.PRUNED)
-"""States of trials that were not measured to the end."""
-
-
-def known_amount(record: TrialRecord, behavior: Score) -> bool:
-    """Whether any answer was judged: trials that are stopped by their divergence alone have none."""
-    return record.state not in STOPPED or behavior.details.get("answered", 1) > 0
+    @property
+    def stopped(self) -> tuple[TrialRecord, ...]:
+        """The records of trials that were not measured to the end."""
+        return tuple(record for record in self.records if record.is_stopped)

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial
 from heretic.report.data import Importance
 from heretic.report.words import joined, measured
 from heretic.results.score import Score
-from heretic.results.trial import TrialRecord, TrialState
+from heretic.results.trial import TrialRecord
 
 FEWEST_TRIALS = 20
 """A space of about ten dimensions; what fewer trials say of it is chance."""
@@ -30,16 +30,16 @@ def importances(trials: Sequence[FrozenTrial], records: Sequence[TrialRecord]) -
         records: What was measured.
     """
     by_number = {trial.number: trial for trial in trials}
-    first = next((record for record in records if record.scores), None)
+    first = next((record.scores for record in records if record.scores is not None), None)
     if first is None:
         return (), "No trial was measured, so there is nothing to tell parameters' importance from."
     found, few, constant = [], [], []
-    for place, score in enumerate(first.scores):
+    for place, score in enumerate(first):
         label = "KL divergence" if score.is_divergence else measured(score)
         known = [
-            (by_number[record.number], record.scores[place].value)
+            (by_number[record.number], record.values[place])
             for record in records
-            if _counts(record, score) and record.number in by_number and len(record.scores) == len(first.scores)
+            if _counts(record, score) and record.number in by_number and len(record.values) == len(first.values)
         ]
         points = [(trial, value) for trial, value in known if math.isfinite(value)]
         if len(points) < FEWEST_TRIALS:
@@ -62,9 +62,7 @@ def importances(trials: Sequence[FrozenTrial], records: Sequence[TrialRecord]) -
 
 
 def _counts(record: TrialRecord, score: Score) -> bool:
-    if not record.scores or record.state is TrialState.FAILED:
-        return False
-    return score.is_divergence or record.state is TrialState.COMPLETE
+    return record.is_complete or (record.is_stopped and score.is_divergence)
 
 
 def _shares(points: Sequence[tuple[FrozenTrial, float]]) -> tuple[tuple[str, float], ...]:

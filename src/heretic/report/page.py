@@ -30,11 +30,11 @@ from heretic.report.words import (
     harmless,
     joined,
     measured,
-    shown,
     stopped_sentence,
 )
 from heretic.results.front import pareto_front
 from heretic.results.held_out_text import origin
+from heretic.results.trial import shown
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -85,11 +85,11 @@ def page(data: ReportData, drawings: Mapping[str, Drawing]) -> str:
         "quality": _quality_alternative(data),
     }
     figures = {name: _figure(drawing, alternatives[name]) for name, drawing in drawings.items()}
-    searched = () if data.chosen is None else data.chosen.search_scores
+    searched = None if data.chosen is None else data.chosen.search_scores
     held_out: Table | None = None
     if data.held_out is not None:
         held_out = held_out_table(data.held_out, searched)
-    elif searched:
+    elif searched is not None:
         held_out = search_table(searched)
     text = (
         _environment()
@@ -136,7 +136,7 @@ def _pareto_alternative(data: ReportData) -> str:
     if not front:
         return "Scatter plot of the trials by KL divergence and behaviour; no trial is complete."
     ends = [
-        f"trial {shown(record.number)} with "
+        f"trial {record.shown} with "
         + joined([f"{measured(score)} {score.amount()}" for score in record.behaviors])
         + f" at KL {record.kl.amount()}"
         for record in (front[0], front[-1])

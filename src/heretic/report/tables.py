@@ -1,15 +1,14 @@
 """The tables of a report, as rows of text; pure."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from heretic.report.data import ReportData
-from heretic.report.words import measured, shown
+from heretic.report.words import measured
 from heretic.results.capability_text import BENCHMARKS_HEADER, QUESTIONS_HEADER
 from heretic.results.front import pareto_front
 from heretic.results.held_out import HeldOut
 from heretic.results.held_out_text import HEADER, NOT_MEASURED, sections
-from heretic.results.score import Score
+from heretic.results.score import Score, Scores
 from heretic.results.trial import TrialRecord
 
 
@@ -53,19 +52,19 @@ def front_table(data: ReportData) -> Table:
 
 def _front_cells(record: TrialRecord) -> tuple[str, ...]:
     values = [score.amount() for score in record.behaviors]
-    return (str(shown(record.number)), *values, record.kl.amount(), *_further(record.kl))
+    return (str(record.shown), *values, record.kl.amount(), *_further(record.kl))
 
 
 def _further(kl: Score) -> tuple[str, str]:
     """95th percentile and top-1 agreement."""
-    percentile, agreement = kl.details.get("p95"), kl.details.get("top1_agreement")
+    percentile, agreement = kl.divergence.p95, kl.divergence.top1_agreement
     return (
         NOT_MEASURED if percentile is None else f"{percentile:.4f}",
         NOT_MEASURED if agreement is None else f"{100 * agreement:.1f} %",
     )
 
 
-def held_out_table(held_out: HeldOut, searched: Sequence[Score]) -> Table:
+def held_out_table(held_out: HeldOut, searched: Scores | None) -> Table:
     """What held-out prompts showed beside what the search measured; titles only where there are several behaviours."""
     several = len(held_out.behaviors) > 1
     rows = []
@@ -75,7 +74,7 @@ def held_out_table(held_out: HeldOut, searched: Sequence[Score]) -> Table:
     return Table(HEADER, tuple(rows))
 
 
-def search_table(searched: Sequence[Score]) -> Table:
+def search_table(searched: Scores) -> Table:
     """What the search measured, where there is nothing held out to stand beside."""
     rows = [Row((measured(score), score.amount(score.baseline), score.amount(), str(score.n))) for score in searched]
     return Table(("Measure", "Base model", "Edited model", "Prompts"), tuple(rows))

@@ -2,15 +2,16 @@
 
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timezone
 
-from heretic.report.data import STOPPED, Chosen, ReportData, known_amount
+from heretic.report.data import Chosen, ReportData
 from heretic.results.front import pareto_front
 from heretic.results.held_out import HeldOut, HeldOutBehavior
 from heretic.results.held_out_text import divergence_place, number, with_interval
-from heretic.results.score import Score, Scores, behaviors_of, divergence_of
-from heretic.results.trial import TrialRecord, TrialState
+from heretic.results.score import Score, Scores
+from heretic.results.trial import TrialRecord, shown
 
 # Control characters, and marks that reverse the direction of the text around them.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -24,11 +25,6 @@ def harmless(text: str) -> str:
 def measured(score: Score) -> str:
     """What a behaviour's number is: ``refusals``, ``length (words)``."""
     return f"{score.label} ({score.unit})" if score.unit and score.unit != score.label else score.label
-
-
-def shown(number: int) -> int:
-    """A trial's number as people are shown it: from 1."""
-    return number + 1
 
 
 def joined(words: Sequence[str]) -> str:
@@ -71,9 +67,9 @@ def _who(chosen: Chosen, trials: int) -> str:
 def _numbers(scores: Scores) -> str:
     parts = [
         f"{measured(score)} {score.amount()} (unedited model: {score.amount(score.baseline)})"
-        for score in behaviors_of(scores)
+        for score in scores.behaviors
     ]
-    return f"{joined(parts)}, at a KL divergence of {divergence_of(scores).amount()} nats from the unedited model"
+    return f"{joined(parts)}, at a KL divergence of {scores.kl.amount()} nats from the unedited model"
 
 
 def _held_out(held_out: HeldOut) -> str:
@@ -92,23 +88,23 @@ def _last(behavior: HeldOutBehavior) -> str:
 
 def counts_sentence(data: ReportData) -> str:
     """How the trials ended."""
-    states = (TrialState.COMPLETE,), STOPPED, (TrialState.FAILED,)
-    complete, stopped, failed = (len(data.ended(*state)) for state in states)
+    outcomes = Counter(record.state.outcome for record in data.records)
     front = len(pareto_front(data.records))
-    sentence = f"{len(data.records)} trials: {complete} complete, {front} of them on the front; {stopped} stopped early"
-    return f"{sentence}; {failed} failed." if failed else f"{sentence}."
+    sentence = (
+        f"{len(data.records)} trials: {outcomes['complete']} complete, {front} of them on the front; "
+        f"{outcomes['stopped']} stopped early"
+    )
+    return f"{sentence}; {outcomes['failed']} failed." if outcomes["failed"] else f"{sentence}."
 
 
 def stopped_sentence(data: ReportData) -> str:
     """How to read the marks of stopped trials; empty where there are none."""
-    stopped = data.ended(*STOPPED)
-    bound = any(known_amount(record, score) for record in stopped for score in record.behaviors)
-    unknown = any(not known_amount(record, score) for record in stopped for score in record.behaviors)
+    known = {score.is_known for record in data.stopped for score in record.behaviors}
     parts = [
-        *(["triangles are stopped trials, at the least that they could have become"] if bound else []),
+        *(["triangles are stopped trials, at the least that they could have become"] if True in known else []),
         *(
             ["ticks at the lower edge are trials that were stopped by their divergence alone, before any answer"]
-            if unknown
+            if False in known
             else []
         ),
     ]
@@ -117,4 +113,4 @@ def stopped_sentence(data: ReportData) -> str:
 
 def is_finite(record: TrialRecord) -> bool:
     """Whether a record has numbers that can be drawn."""
-    return bool(record.scores) and all(math.isfinite(value) for value in record.values)
+    return record.scores is not None and all(math.isfinite(value) for value in record.values)

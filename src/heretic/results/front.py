@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from heretic.common.errors import SelectionError
-from heretic.results.trial import TrialRecord, TrialState
+from heretic.results.trial import TrialRecord
 
 
 def _no_worse(first: Sequence[float], second: Sequence[float]) -> bool:
@@ -50,9 +50,7 @@ def ranked(points: Sequence[Sequence[float]]) -> list[list[int]]:
 
 def pareto_front(records: Sequence[TrialRecord]) -> list[TrialRecord]:
     """Complete trials that no other dominates, sorted by value (behaviour first); of equal ones the earliest."""
-    complete = sorted(
-        (record for record in records if record.state is TrialState.COMPLETE), key=lambda record: record.number
-    )
+    complete = sorted((record for record in records if record.is_complete), key=lambda record: record.number)
     return [complete[place] for place in non_dominated([record.values for record in complete])]
 
 
@@ -74,7 +72,7 @@ class Front:
     def with_trial(self, record: TrialRecord) -> "Front":
         """The front with one more trial; itself where that has no place on it."""
         values = record.values
-        if record.state is not TrialState.COMPLETE or any(_no_worse(own.values, values) for own in self.records):
+        if not record.is_complete or any(_no_worse(own.values, values) for own in self.records):
             return self
         kept = [own for own in self.records if not _no_worse(values, own.values)]
         return Front(tuple(sorted([*kept, record], key=lambda own: own.values)))
@@ -106,7 +104,7 @@ def least(records: Sequence[TrialRecord]) -> TrialRecord:
     Raises:
         ValueError: There are no records.
     """
-    return min(records, key=lambda record: (sum(own.share for own in record.behaviors), record.kl.value))
+    return min(records, key=lambda record: (record.measured.share, record.kl.value))
 
 
 def hypervolume(points: Sequence[tuple[float, float]], baseline: float, divergence_limit: float = 0.5) -> float:

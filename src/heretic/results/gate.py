@@ -49,7 +49,7 @@ class Gate:
         if objective is None or objective.kl_weight is None or not objective.prunes or not front.records:
             return cls(finished)
         # Who is nowhere worse has no greater sum, so the least is on the front.
-        best = min(objective.values(record.scores)[0] for record in front.records)
+        best = min(objective.values(record.measured)[0] for record in front.records)
         scales = tuple(score.scale for score in front.records[0].behaviors)
         return cls(finished, Bound(best, scales, objective.kl_weight))
 

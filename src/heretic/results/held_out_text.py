@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from heretic.results.held_out import AtLength, Estimate, HeldOut, HeldOutBehavior
-from heretic.results.score import REFUSALS, WITHOUT_REFUSAL, Score, behaviors_of
+from heretic.results.score import REFUSALS, WITHOUT_REFUSAL, Score, Scores
 
 HEADER = ("Measure", "Base model", "Edited model", "Prompts", "Edited model, in the search")
 NOT_MEASURED = "-"
@@ -23,7 +23,7 @@ def origin(held_out: HeldOut) -> str:
     return f"of which {held_out.used_before} had been seen before, which confirm nothing"
 
 
-def sections(held_out: HeldOut, searched: Sequence[Score]) -> list[tuple[str, list[tuple[str, ...]]]]:
+def sections(held_out: HeldOut, searched: Scores | None) -> list[tuple[str, list[tuple[str, ...]]]]:
     """A title and rows as in HEADER for every behaviour, and for KL.
 
     The search's values stand beside what was measured alike on held-out prompts; what the search alone measured has
@@ -31,17 +31,17 @@ def sections(held_out: HeldOut, searched: Sequence[Score]) -> list[tuple[str, li
 
     Args:
         held_out: What was confirmed.
-        searched: The edited model's scores on the search's prompts, behaviours in the same order; may be empty.
+        searched: The edited model's scores on the search's prompts, behaviours in the same order.
     """
-    scores = [*behaviors_of(searched), *[None] * len(held_out.behaviors)]
+    scores = [*(() if searched is None else searched.behaviors), *[None] * len(held_out.behaviors)]
     result = [
         (behavior.behavior, _beside(_behavior_rows(behavior, held_out.tokens), [] if own is None else [own]))
         for behavior, own in zip(held_out.behaviors, scores, strict=False)
     ]
-    kl = [score for score in searched if score.is_divergence]
+    kl = [] if searched is None else [searched.kl]
     rows: list[tuple[str, ...]] = []
     for score in held_out.kl:
-        same = [own for own in kl if _is_first(own) == _is_first(score)]
+        same = [own for own in kl if own.divergence.is_first == score.divergence.is_first]
         rows += _beside(_divergence_rows(score), same)
         kl = [own for own in kl if own not in same]
     return [*result, (KL_TITLE, rows + _beside([], kl))]
@@ -58,25 +58,21 @@ def _beside(rows: Sequence[tuple[str, ...]], searched: Sequence[Score]) -> list[
 def _search_values(score: Score) -> list[tuple[str, str]]:
     """Name of the held-out row that measures the same, and the value."""
     if not score.is_divergence:
-        return [(_length_label(score.label, score.details.get("tokens", 0)), score.amount())]
+        return [(_length_label(score.label, score.answers.tokens or 0), score.amount())]
     return [(row[0], row[2]) for row in _divergence_rows(score)]
 
 
 def divergence_place(score: Score) -> str:
     """Which tokens a divergence is of."""
-    if _is_first(score):
+    if score.divergence.is_first:
         return "first token"
     # Folders of earlier versions do not tell how many.
-    tokens = score.details.get("tokens")
+    tokens = score.divergence.tokens
     return "over answers" if tokens is None else f"over the first {tokens} tokens"
 
 
-def _is_first(score: Score) -> bool:
-    return score.details.get("mode") == "first"
-
-
 def _divergence_rows(score: Score) -> list[tuple[str, str, str, str]]:
-    percentile, agreement = score.details.get("p95"), score.details.get("top1_agreement")
+    percentile, agreement = score.divergence.p95, score.divergence.top1_agreement
     n = str(score.n)
     return [
         (f"KL in nats, {divergence_place(score)}", "0", score.amount(), n),
@@ -129,7 +125,7 @@ def _refusal_rows(behavior: HeldOutBehavior) -> list[tuple[str, str, str, str]]:
 def amounts_text(held_out: HeldOut) -> str:
     """The edited model's amounts at full length and its divergence over answers, in a few words."""
     amounts = [number(own, own.at[-1].edited) for own in held_out.behaviors]
-    kl = [f"KL {score.amount()}" for score in held_out.kl if not _is_first(score)]
+    kl = [f"KL {score.amount()}" for score in held_out.kl if not score.divergence.is_first]
     return ", ".join([*amounts, *kl])
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from heretic.results.score import Score
+from heretic.results.score import Scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +28,12 @@ class Objective:
         """How many numbers are minimised."""
         return self.behaviors + 1 if self.kl_weight is None else 1
 
-    def values(self, scores: Sequence[Score]) -> list[float]:
-        """What is told of a trial's scores (behaviours, KL); lower is better."""
-        values = [score.value for score in scores]
+    def values(self, scores: Scores) -> list[float]:
+        """What is told of a trial's scores; lower is better."""
+        values = list(scores.values)
         if self.kl_weight is None:
             return values
-        return [weighted_sum(values, [score.scale for score in scores[:-1]], self.kl_weight)]
+        return [weighted_sum(values, [score.scale for score in scores.behaviors], self.kl_weight)]
 
     def identity(self) -> str:
         """Text that differs whenever studies may not be continued with each other's trials."""

@@ -1,7 +1,7 @@
-"""Score: what every evaluator returns."""
+"""Score: what every evaluator returns; Scores: what one edit was measured to be."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 KL = "kl"
@@ -14,6 +14,83 @@ WITHOUT = "without_"
 """Begins the name of a count of the answers that do not show a behaviour, where that is to become more."""
 MISSING = "missing_"
 """Begins the name of an amount that is to become more: what answers lack of the most that is counted."""
+_KINDS = ("classifier", "judge")
+"""Kinds of readers in scores that were stored before these told which key of theirs names one."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerDetails:
+    """How a behaviour's answers were judged.
+
+    Attributes:
+        tokens: Most tokens of an answer.
+        kind: What kind of model read the answers, e.g. ``judge``; empty where none did.
+        reader: That model's name.
+        answered: Of a trial that was stopped, how many answers had been judged by then; else None.
+        further: JSON-ready numbers of a plug-in's evaluator.
+    """
+
+    tokens: int | None = None
+    kind: str = ""
+    reader: str = ""
+    answered: int | None = None
+    further: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values; what is not known is left out."""
+        return {
+            **({} if self.tokens is None else {"tokens": self.tokens}),
+            **({self.kind: self.reader, "reader": self.kind} if self.kind else {}),
+            **({} if self.answered is None else {"answered": self.answered}),
+            **self.further,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "AnswerDetails":
+        """The inverse of `to_json`."""
+        further = dict(data)
+        kind = further.pop("reader", None) or next((own for own in _KINDS if own in further), "")
+        reader = further.pop(kind, "")
+        return cls(further.pop("tokens", None), kind, reader, further.pop("answered", None), further)
+
+
+@dataclass(frozen=True, slots=True)
+class DivergenceDetails:
+    """Where a divergence was looked at, and how it is spread; None for what is not known.
+
+    Attributes:
+        mode: ``first`` response token, or ``sequence`` of them.
+        tokens: Most tokens of an answer that it is over.
+        p95: 95th percentile over the positions, in nats.
+        top1_agreement: Share of the positions whose likeliest token is the unedited model's.
+        positions: Their number.
+    """
+
+    mode: str = ""
+    tokens: int | None = None
+    p95: float | None = None
+    top1_agreement: float | None = None
+    positions: int | None = None
+
+    @property
+    def is_first(self) -> bool:
+        """Whether only the first token was looked at."""
+        return self.mode == "first"
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values; what is not known is left out."""
+        return {name: value for name, value in asdict(self).items() if value not in (None, "")}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "DivergenceDetails":
+        """The inverse of `to_json`.
+
+        Raises:
+            TypeError: A number is none.
+            ValueError: Likewise.
+        """
+        p95, agreement = (None if data.get(name) is None else float(data[name]) for name in ("p95", "top1_agreement"))
+        return cls(data.get("mode", ""), data.get("tokens"), p95, agreement, data.get("positions"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +103,7 @@ class Score:
             a unit, a mean amount of an answer.
         n: On how many prompts it was measured.
         baseline: The same number of the unedited model.
-        details: Further JSON-ready numbers (95th percentile, top-1 agreement, ...).
+        details: How it was measured; of KL always DivergenceDetails.
         unit: What a mean amount is counted in, e.g. ``words``; empty for the others.
     """
 
@@ -34,8 +111,12 @@ class Score:
     value: float
     n: int
     baseline: float
-    details: Mapping[str, Any] = field(default_factory=dict)
+    details: AnswerDetails | DivergenceDetails = field(default_factory=AnswerDetails)
     unit: str = ""
+
+    def __post_init__(self) -> None:
+        if self.is_divergence and self.details == AnswerDetails():
+            object.__setattr__(self, "details", DivergenceDetails())
 
     @property
     def label(self) -> str:
@@ -48,9 +129,29 @@ class Score:
         return self.name == KL
 
     @property
+    def answers(self) -> AnswerDetails:
+        """The details of a behaviour; of KL empty ones."""
+        return self.details if isinstance(self.details, AnswerDetails) else AnswerDetails()
+
+    @property
+    def divergence(self) -> DivergenceDetails:
+        """The details of KL; of a behaviour empty ones."""
+        return self.details if isinstance(self.details, DivergenceDetails) else DivergenceDetails()
+
+    @property
     def counts_answers(self) -> bool:
         """Whether the value is a number of answers."""
         return not self.is_divergence and not self.unit
+
+    @property
+    def counts_refusals(self) -> bool:
+        """Whether the value is the number of answers that refuse, or of those that do not."""
+        return self.name in (REFUSALS, WITHOUT_REFUSAL)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether anything was judged: a trial that is stopped by its divergence alone is asked for no answer."""
+        return self.answers.answered != 0
 
     @property
     def share(self) -> float:
@@ -90,34 +191,65 @@ class Score:
             "value": self.value,
             "n": self.n,
             "baseline": self.baseline,
-            "details": dict(self.details),
-            **({"unit": self.unit} if self.unit else {}),
+            "details": self.details.to_json(),
+            "unit": self.unit,
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Score":
-        """The inverse of `to_json`."""
+        """The inverse of `to_json`; reads what any version stored."""
+        details = DivergenceDetails if data["name"] == KL else AnswerDetails
         return cls(
-            data["name"], data["value"], data["n"], data["baseline"], dict(data["details"]), data.get("unit", "")
+            data["name"],
+            data["value"],
+            data["n"],
+            data["baseline"],
+            details.from_json(data["details"]),
+            data.get("unit", ""),
         )
 
 
-Scores = tuple[Score, ...]
-"""What one edit was measured to be: its behaviours, in the order of the run, and KL."""
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What one edit was measured to be. Iterates over all scores, KL last: the order of a study's objectives.
 
-
-def behaviors_of(scores: Sequence[Score]) -> Scores:
-    """All scores but KL."""
-    return tuple(score for score in scores if not score.is_divergence)
-
-
-def divergence_of(scores: Sequence[Score]) -> Score:
-    """The KL score.
-
-    Raises:
-        KeyError: There is none.
+    Attributes:
+        behaviors: How much of each behaviour there is, in the order of the run.
+        kl: How much everything else changed.
     """
-    for score in scores:
-        if score.is_divergence:
-            return score
-    raise KeyError(KL)
+
+    behaviors: tuple[Score, ...]
+    kl: Score
+
+    def __iter__(self) -> Iterator[Score]:
+        yield from self.behaviors
+        yield self.kl
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """The objective values, lower is better."""
+        return tuple(score.value for score in self)
+
+    @property
+    def share(self) -> float:
+        """What is left of all behaviours: their shares of the unedited model's, added up."""
+        return sum(score.share for score in self.behaviors)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """The scores as plain JSON values."""
+        return [score.to_json() for score in self]
+
+    @classmethod
+    def from_json(cls, data: Sequence[Mapping[str, Any]]) -> "Scores | None":
+        """The inverse of `to_json`; None where nothing was measured.
+
+        Raises:
+            KeyError: KL is missing.
+        """
+        if not data:
+            return None
+        scores = [Score.from_json(own) for own in data]
+        kl = next((score for score in scores if score.is_divergence), None)
+        if kl is None:
+            raise KeyError(KL)
+        return cls(tuple(score for score in scores if not score.is_divergence), kl)

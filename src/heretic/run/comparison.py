@@ -42,7 +42,7 @@ def compare(settings: Settings, name: str, prompts: PromptSets) -> Scores:
     for own in (*behaviors, kl):
         own.runner = edited
     try:
-        scores = (*(own.score() for own in behaviors), kl.score())
+        scores = Scores(tuple(own.score() for own in behaviors), kl.score())
     except TrialFailed as error:
         raise ModelError(f"{name} cannot be compared because {error}; try --dtypes float32.") from error
     emit(ModelCompared(name, settings.model or "", scores))

@@ -12,7 +12,6 @@ from heretic.common.file_names import expanded
 from heretic.models.location import DEMO, locate
 from heretic.observability.events import ProfilesKept, WarmStarted, Warned, emit
 from heretic.results.front import pareto_front
-from heretic.results.score import REFUSALS, WITHOUT_REFUSAL
 from heretic.results.trial import TrialRecord
 from heretic.run.workbench import Workbench
 from heretic.search.profile_store import KEPT, add_to_store, default_store, read_store
@@ -72,7 +71,7 @@ def remember(bench: Workbench, records: Sequence[TrialRecord]) -> None:
 
 def counts_refusals(bench: Workbench) -> bool:
     """Whether refusal is the one behaviour: profiles are plans for it, and say nothing of others."""
-    return len(bench.behaviors) == 1 and bench.behaviors[0].baseline.name in (REFUSALS, WITHOUT_REFUSAL)
+    return len(bench.behaviors) == 1 and bench.behaviors[0].baseline.counts_refusals
 
 
 def model_family(bench: Workbench) -> str:
@@ -133,7 +132,7 @@ def _profile(bench: Workbench, family: str, record: TrialRecord) -> Profile:
         refusals_before=behavior.baseline_refusals,
         refusals_after=behavior.refusals,
         kl=round(kl.value, 6),
-        kl_mode=str(kl.details.get("mode", "")) or None,
+        kl_mode=kl.divergence.mode or None,
         date=f"{datetime.now(timezone.utc):%Y-%m-%d}",
         heretic=heretic.__version__,
         plan=plan_table(record.plan),

@@ -14,7 +14,7 @@ from heretic.observability.events import BatchMeasured, SearchFinished, SearchSt
 from heretic.results.front import Front, least
 from heretic.results.gate import Gate
 from heretic.results.objective import BOTH_NUMBERS, Objective
-from heretic.results.trial import TrialRecord, TrialState
+from heretic.results.trial import TrialRecord
 from heretic.search.heartbeat import Heartbeat
 from heretic.search.interruption import InterruptGuard
 from heretic.search.space import SearchSpace, readable_parameters
@@ -59,7 +59,7 @@ class _Trials:
     def add(self, record: TrialRecord) -> bool:
         """One more; whether it is on the front now."""
         self.records.append(record)
-        failed = record.state is TrialState.FAILED
+        failed = record.is_failed
         self.complete += not failed
         self.failures = self.failures + 1 if failed else 0
         before, self.front = self.front, self.front.with_trial(record)
@@ -133,7 +133,7 @@ def _give_up_if_hopeless(trials: _Trials) -> None:
 
 
 def _complete(records: Sequence[TrialRecord]) -> int:
-    return sum(record.state is not TrialState.FAILED for record in records)
+    return sum(not record.is_failed for record in records)
 
 
 def _started(trials: _Trials, n_trials: int) -> SearchStarted:
@@ -142,7 +142,7 @@ def _started(trials: _Trials, n_trials: int) -> SearchStarted:
     if not front:
         return SearchStarted(0, n_trials, states=states)
     lowest = min(record.kl.value for record in front)
-    return SearchStarted(trials.complete, n_trials, least(front).scores, states, lowest)
+    return SearchStarted(trials.complete, n_trials, least(front).measured, states, lowest)
 
 
 def _batch(trials: int, seconds: float, tokens: int) -> BatchMeasured:
@@ -185,7 +185,7 @@ def _report(record: TrialRecord, on_front: bool, n_trials: int) -> None:
             seconds=record.seconds,
             on_front=on_front,
             reason=record.reason,
-            dominated=record.state in (TrialState.DOMINATED, TrialState.PRUNED),
+            dominated=record.is_stopped,
             parameters=readable_parameters(record.plan),
         )
     )

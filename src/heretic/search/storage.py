@@ -227,11 +227,11 @@ def tell(study: optuna.Study, trial: optuna.Trial, record: TrialRecord, objectiv
     """
     # A reason may quote what a plug-in or a driver said.
     trial.set_user_attr(RECORD_ATTRIBUTE, without_secrets(record.to_json()))
-    if record.state is TrialState.FAILED:
+    if record.scores is None:
         study.tell(trial, state=OptunaState.FAIL)
     elif record.state is TrialState.PRUNED:
         (value,) = objective.values(record.scores)
-        trial.report(value, step=sum(score.details.get("answered", 0) for score in record.behaviors))
+        trial.report(value, step=sum(score.answers.answered or 0 for score in record.behaviors))
         study.tell(trial, state=OptunaState.PRUNED)
     else:
         study.tell(trial, objective.values(record.scores))

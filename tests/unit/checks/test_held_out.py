@@ -27,7 +27,7 @@ from heretic.prompts.sources import load_prompt_set
 from heretic.results.held_out import HeldOut
 from heretic.results.held_out_text import origin, sections, table
 from heretic.results.plan import EditPlan, Normalization, Schedule, Scope
-from heretic.results.score import Score
+from heretic.results.score import Score, Scores
 from heretic.results.trial import TrialRecord, TrialState
 from heretic.run.measuring import evaluator_options, make_behavior_evaluator
 from heretic.run.workbench import Workbench, prepare
@@ -136,7 +136,7 @@ def test_the_edit_is_measured_and_the_model_left_as_it_was(bench: Workbench) -> 
     assert behavior.change.value == last.edited.value - last.base.value
     assert behavior.change.low <= behavior.change.value <= behavior.change.high
     first, sequence = found.kl
-    assert (first.details["mode"], sequence.details["mode"]) == ("first", "sequence")
+    assert (first.divergence.mode, sequence.divergence.mode) == ("first", "sequence")
     assert first.value > 0
     assert len(examples) == 6
     assert examples[0].base != examples[0].edited
@@ -175,7 +175,7 @@ def prepared(settings: Settings) -> Workbench:
 
 def session_of(bench: Workbench) -> Session:
     session = Session(bench, optuna.create_study(directions=["minimize", "minimize"]))
-    scores = tuple(own.baseline for own in (*bench.behaviors, bench.kl))
+    scores = Scores(tuple(own.baseline for own in bench.behaviors), bench.kl.baseline)
     session.apply(TrialRecord(3, PLAN, scores, TrialState.COMPLETE, "", 1.0))
     return session
 
@@ -245,7 +245,7 @@ def test_prompts_that_were_used_before_are_reported(bench: Workbench, events: li
     # Wherever the numbers stand it is said.
     found, _examples = confirmation.confirm([])
     assert HeldOut.from_json(found.to_json()).used_before == 8
-    scores = tuple(own.baseline for own in (*bench.behaviors, bench.kl))
+    scores = Scores(tuple(own.baseline for own in bench.behaviors), bench.kl.baseline)
     shown = " ".join(row.text for row in shown_lines.rows(HeldOutMeasured(3, found, scores, 1.0)))
     for text in (shown, held_out_section(found, scores, "none"), origin(found)):
         assert "of which 8 had been seen before, which confirm nothing" in text
@@ -280,7 +280,7 @@ class Amounts:
         self.unit, self.weight = unit, 1 / n if unit else 1.0
 
     def score_of(self, value: float) -> Score:
-        return Score("it", value, 4, 0.0, {}, self.unit)
+        return Score("it", value, 4, 0.0, unit=self.unit)
 
 
 def test_the_change_is_one_of_pairs() -> None:
@@ -323,7 +323,9 @@ def test_the_table_has_a_row_for_every_length(bench: Workbench) -> None:
 
 def test_the_searchs_numbers_stand_beside_those_measured_alike(bench: Workbench) -> None:
     found, _examples = Confirmation(bench).confirm(bench.edits(PLAN))
-    (title, behavior), (kl_title, kl) = sections(found, tuple(own.baseline for own in (*bench.behaviors, bench.kl)))
+    (title, behavior), (kl_title, kl) = sections(
+        found, Scores(tuple(own.baseline for own in bench.behaviors), bench.kl.baseline)
+    )
     assert (title, kl_title) == ("demo", "KL divergence")
     shown = {row[0]: row[4] for row in (*behavior, *kl)}
     assert shown["refusals at 12 tokens"] == "8/8"

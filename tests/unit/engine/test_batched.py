@@ -48,20 +48,20 @@ def assert_same(found: Sequence[Measurement], expected: Sequence[Measurement]) -
             # Where amounts are added up in another order, the sum may differ in its last digit.
             assert score == replace(reference_score, value=pytest.approx(reference_score.value, rel=1e-12))
         assert kl.value == pytest.approx(reference_kl.value, rel=1e-3, abs=3e-6)
-        assert kl.details["p95"] == pytest.approx(reference_kl.details["p95"], rel=2e-3, abs=3e-6)
-        assert kl.details["top1_agreement"] == pytest.approx(reference_kl.details["top1_agreement"])
-        assert (kl.n, kl.baseline, kl.details["positions"]) == (
+        assert kl.divergence.p95 == pytest.approx(reference_kl.divergence.p95, rel=2e-3, abs=3e-6)
+        assert kl.divergence.top1_agreement == pytest.approx(reference_kl.divergence.top1_agreement)
+        assert (kl.n, kl.baseline, kl.divergence.positions) == (
             reference_kl.n,
             reference_kl.baseline,
-            reference_kl.details["positions"],
+            reference_kl.divergence.positions,
         )
 
 
 def assert_telling(bench: PicoBench, expected: Sequence[Measurement]) -> None:
     """A comparison of nothing with nothing would agree."""
-    counts = [bench.refusals.baseline.value, *(own.scores[0].value for own in expected)]
+    counts = [bench.refusals.baseline.value, *(own.scores.behaviors[0].value for own in expected)]
     assert any(0 < count < len(BAD) for count in counts), counts
-    divergences = [own.scores[1].value for own in expected]
+    divergences = [own.scores.kl.value for own in expected]
     assert min(divergences) > 1e-4, divergences
     assert len(set(divergences)) == len(expected), divergences
 
@@ -106,7 +106,7 @@ def test_edits_of_heads_and_shifts_agree(family: str, normalization: Normalizati
     bench = make_bench(family, adjusted=True)
     plans = plans_for(normalization)
     expected = measured(bench.inplace(), plans)
-    divergences = [own.scores[1].value for own in expected]
+    divergences = [own.scores.kl.value for own in expected]
     assert max(divergences) > 1e-4, divergences
     engine = bench.batched()
     assert engine.kept_bytes > 0
@@ -203,7 +203,7 @@ def test_suppressed_tokens_are_neither_answered_nor_compared() -> None:
     bench = make_bench("llama", runner=runner)
     plans = plans_for(Normalization.NONE)
     expected = measured(bench.inplace(), plans)
-    assert all(own.scores[1].value > 1e-3 for own in expected)
+    assert all(own.scores.kl.value > 1e-3 for own in expected)
     assert_same(measured(bench.batched(), plans), expected)
 
 
@@ -220,8 +220,8 @@ def test_a_plan_that_edits_nothing_costs_nothing_and_diverges_by_nothing() -> No
     nothing = EditPlan(plans_for(Normalization.NONE)[0].scope, None, ())
     plans = (plans_for(Normalization.NONE)[0], nothing)
     found = measured(bench.batched(), plans)
-    assert found[1].scores[1].value < 1e-6
-    assert found[1].scores[0].value == bench.refusals.baseline.value
+    assert found[1].scores.kl.value < 1e-6
+    assert found[1].scores.behaviors[0].value == bench.refusals.baseline.value
     assert_same(found[:1], measured(bench.inplace(), plans[:1]))
 
 
@@ -233,7 +233,7 @@ def test_weights_that_are_not_numbers_fail_their_trial_and_no_other() -> None:
     expected = measured(bench.inplace(), plans)
     bad = EditPlan.from_json(plans[1].to_json() | {"schedules": _exploding(plans[1])})
     found = measured(engine, (plans[0], bad, plans[2]))
-    assert (found[1].state, found[1].scores) == (TrialState.FAILED, ())
+    assert (found[1].state, found[1].scores) == (TrialState.FAILED, None)
     assert "not finite" in found[1].reason
     assert_same([found[0], found[2]], [expected[0], expected[2]])
 
@@ -254,7 +254,7 @@ def test_every_answer_is_reported_once_for_its_trial(early: bool) -> None:
     for number, own in zip((7, 8, 9), found, strict=True):
         mine = [event for event in events if event.trial == number]
         assert sorted(event.prompt for event in mine) == sorted(prompt.user for prompt in BAD.prompts)
-        assert sum(event.verdict == "refused" for event in mine) == own.scores[0].value
+        assert sum(event.verdict == "refused" for event in mine) == own.scores.behaviors[0].value
 
 
 # What ragged passes do not serve --------------------------------------------------------------------------------------
@@ -328,8 +328,8 @@ def test_the_gate_looks_after_every_batch_of_ordinary_passes() -> None:
         found = engine.measure(plans, range(3), Gate(((0.0, 0.0),)))
     assert [own.state for own in found] == [TrialState.DOMINATED] * 3
     assert not seen, "stopped by KL, so nothing had to be answered"
-    most = max(range(3), key=lambda index: whole[index].scores[0].value)
-    count, kl = whole[most].scores[0].value, whole[most].scores[1].value
+    most = max(range(3), key=lambda index: whole[index].scores.behaviors[0].value)
+    count, kl = whole[most].scores.behaviors[0].value, whole[most].scores.kl.value
     assert count >= 3
     gate = Gate(((0.0, 0.999 * kl),))
     with subscribed(seen.append):
@@ -460,7 +460,7 @@ def test_a_plan_that_does_not_fit_alone_fails_with_a_reason(monkeypatch: pytest.
     before = bench.runner.loaded.model(input_ids=ids).logits
     found = engine.measure(plans, range(3), Gate())
     assert [own.state for own in found] == [TrialState.FAILED] * 3
-    assert all((own.reason, own.scores) == (MEMORY_RAN_OUT, ()) for own in found)
+    assert all((own.reason, own.scores) == (MEMORY_RAN_OUT, None) for own in found)
     assert torch.equal(bench.runner.loaded.model(input_ids=ids).logits, before)
 
 

@@ -59,9 +59,9 @@ def assert_same_front(found: Sequence[TrialRecord], expected: Sequence[TrialReco
     assert [entry.number for entry in found] == [entry.number for entry in expected]
     for own, reference in zip(found, expected, strict=True):
         assert own.plan == reference.plan
-        assert own.score("refusals") == reference.score("refusals")
-        assert own.score("kl").value == pytest.approx(reference.score("kl").value, rel=1e-3, abs=1e-6)
-        assert own.score("kl").details["positions"] == reference.score("kl").details["positions"]
+        assert own.behaviors[0] == reference.behaviors[0]
+        assert own.kl.value == pytest.approx(reference.kl.value, rel=1e-3, abs=1e-6)
+        assert own.kl.divergence.positions == reference.kl.divergence.positions
 
 
 @pytest.mark.parametrize("candidates", [1, 4])
@@ -77,7 +77,7 @@ def test_a_study_with_the_gate_has_the_front_of_one_without(bench: PicoBench, tm
     assert len(stopped) > TRIALS // 4, "hardly anything was stopped, so nothing would be tested"
     assert {"KL" in entry.reason for entry in stopped} == {False, True}, "both jobs have to stop some"
     front = pareto_front(whole.records)
-    assert len({entry.score("refusals").value for entry in front}) > 1
+    assert len({entry.behaviors[0].value for entry in front}) > 1
     assert_same_front(pareto_front(gated.records), front)
 
     complete = [entry for entry in gated.records if entry.state is TrialState.COMPLETE]
@@ -86,7 +86,7 @@ def test_a_study_with_the_gate_has_the_front_of_one_without(bench: PicoBench, tm
         # What is told: worse than a finished trial of an earlier batch, and no worse than the truth in refusals.
         earlier = [other for other in complete if other.number // candidates < entry.number // candidates]
         assert any(dominates(other.values, entry.values) for other in earlier)
-        assert entry.score("refusals").value <= measured.score("refusals").value
+        assert entry.behaviors[0].value <= measured.behaviors[0].value
         assert any(dominates(other.values, measured.values) for other in earlier)
         assert entry.reason
         assert study.trials[entry.number].values == list(entry.values)
@@ -133,17 +133,17 @@ def test_rows_that_diverge_most_come_first_and_do_not_speak_for_the_others(
     engine = bench.batched(EngineOptions(1))
     plan = SPACE.suggest(optuna.trial.FixedTrial(_parameters(3.0)))
     (whole,) = engine.measure([plan], [0], Gate())
-    kl = whole.scores[1].value
+    kl = whole.scores.kl.value
     # Now the row that diverged most is first, and its own mean is well above.
     (passed,) = engine.measure([plan], [1], Gate(((0.0, 1.01 * kl),)))
     assert passed.state is TrialState.COMPLETE
-    assert passed.scores[1].value == pytest.approx(kl, rel=1e-4)
+    assert passed.scores.kl.value == pytest.approx(kl, rel=1e-4)
     (stopped,) = engine.measure([plan], [2], Gate(((0.0, 0.5 * kl),)))
     assert stopped.state is TrialState.DOMINATED
-    positions = whole.scores[1].details["positions"]
-    assert stopped.scores[1].details["positions"] < positions
+    positions = whole.scores.kl.divergence.positions
+    assert stopped.scores.kl.divergence.positions < positions
     # Told is the mean of the positions seen, which come from the worst rows.
-    assert stopped.scores[1].value > kl
+    assert stopped.scores.kl.value > kl
 
 
 def _parameters(peak: float) -> dict[str, object]:

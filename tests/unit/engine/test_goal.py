@@ -33,7 +33,7 @@ def test_both_engines_count_the_answers_without_refusal(family: str) -> None:
     assert_telling(strengthened, expected)
     assert_same(measured(strengthened.batched(), plans), expected)
     for own, other in zip(expected, measured(removed.inplace(), plans), strict=True):
-        counted, refused = own.scores[0], other.scores[0]
+        counted, refused = own.scores.behaviors[0], other.scores.behaviors[0]
         assert (counted.name, refused.name) == ("without_refusal", "refusals")
         assert counted.value + refused.value == len(BAD)
         assert counted.baseline + refused.baseline == len(BAD)
@@ -95,6 +95,6 @@ def test_pruning_finds_the_same_best_trial(goal: str, tmp_path: Path) -> None:
     assert best.behaviors == whole.behaviors
     assert pruned
     for entry in pruned:
-        answered = entry.behaviors[0].details["answered"]
+        answered = entry.behaviors[0].answers.answered
         assert (answered == 0) == ("KL" in entry.reason)
         assert entry.behaviors[0].value <= answered <= len(BAD)

@@ -56,9 +56,11 @@ def test_both_engines_count_the_same(family: str, rows: int) -> None:
     bench = bench_with(classifier, family)
     expected = in_place(bench)
     marked = in_place(replace(bench, behaviors=bench_with(FunctionClassifier(lambda *_: 0.0), family).behaviors))
-    counts = [own.scores[0].value for own in expected]
-    assert any(count > own.scores[0].value for count, own in zip(counts, marked, strict=True)), "it has to decide some"
-    assert any(own.scores[0].value > 0 for own in marked), "and markers others"
+    counts = [own.scores.behaviors[0].value for own in expected]
+    assert any(count > own.scores.behaviors[0].value for count, own in zip(counts, marked, strict=True)), (
+        "it has to decide some"
+    )
+    assert any(own.scores.behaviors[0].value > 0 for own in marked), "and markers others"
     engine = bench.batched()
     engine._answers[0]._rows = rows
     seen: list[Event] = []
@@ -66,7 +68,7 @@ def test_both_engines_count_the_same(family: str, rows: int) -> None:
         seen.clear()
         with subscribed(seen.append):
             found = engine.measure(PLANS, range(3), Gate())
-        assert [own.scores[0] for own in found] == [own.scores[0] for own in expected]
+        assert [own.scores.behaviors[0] for own in found] == [own.scores.behaviors[0] for own in expected]
         measured = [event for event in seen if isinstance(event, ResponseMeasured)]
         assert len(measured) == len(PLANS) * len(BAD)
         for number, count in enumerate(counts):
@@ -101,7 +103,7 @@ def test_a_trial_that_markers_have_decided_is_not_read() -> None:
     assert 2 <= marked < len(BAD)
     (found,) = bench.batched().measure([NOTHING], [0], Gate(((marked - 1.0, -1.0),)))
     assert found.state is TrialState.DOMINATED
-    assert found.scores[0].value == marked
+    assert found.scores.behaviors[0].value == marked
     assert classifier.asked == []
 
 
@@ -113,7 +115,7 @@ def test_the_classifier_closes_the_gate_before_the_rest_is_asked() -> None:
     (found,) = engine.measure([NOTHING], [0], Gate(((1.0, -1.0),)))
     assert found.state is TrialState.DOMINATED
     # Both answers of the first round are counted, and no further prompt is asked.
-    assert found.scores[0].value == 2
+    assert found.scores.behaviors[0].value == 2
     assert found.reason == "worse by refusals so far"
     assert [len(asked) for asked in classifier.asked] == [2]
 
@@ -123,7 +125,7 @@ def test_a_trial_whose_answers_are_all_there_is_measured_to_the_end() -> None:
     bench = bench_with(classifier, WORDS, NEVER)
     (found,) = bench.batched().measure([NOTHING], [0], Gate(((float(len(BAD)) - 1, -1.0),)))
     assert found.state is TrialState.COMPLETE
-    assert found.scores[0].value == len(BAD)
+    assert found.scores.behaviors[0].value == len(BAD)
 
 
 def test_memory_that_runs_out_while_reading_is_survived() -> None:
@@ -142,4 +144,4 @@ def test_memory_that_runs_out_while_reading_is_survived() -> None:
     classifier.function = crowded
     found = bench.batched().measure(PLANS, range(3), Gate())
     assert sizes
-    assert [own.scores[0] for own in found] == [own.scores[0] for own in expected]
+    assert [own.scores.behaviors[0] for own in found] == [own.scores.behaviors[0] for own in expected]

@@ -52,7 +52,7 @@ def with_amounts(family: str, goal: str = "remove", runner: ModelRunner | None =
 def assert_telling(bench: PicoBench, expected: Sequence[Measurement]) -> None:
     """A comparison of nothing with nothing would agree."""
     for place in range(len(bench.behaviors)):
-        values = {bench.behaviors[place].baseline.value, *(own.scores[place].value for own in expected)}
+        values = {bench.behaviors[place].baseline.value, *(own.scores.behaviors[place].value for own in expected)}
         assert len(values) > 1, (place, values)
 
 
@@ -70,7 +70,7 @@ def test_both_engines_measure_every_behaviour_the_same(family: str, goal: str) -
     assert_same(measured(engine, PLANS[::-1]), expected[::-1])
     units = [score.unit for score in expected[0].scores]
     assert units == ["", "words", "marks per 100 words", ""]
-    assert [score.n for score in expected[0].scores[:3]] == [len(BAD), len(WORDY), len(WORDY)]
+    assert [score.n for score in expected[0].scores.behaviors[:3]] == [len(BAD), len(WORDY), len(WORDY)]
 
 
 @pytest.mark.parametrize("part", ["shared_prefix", "kept_layers", "early_verdicts", "drafts"])
@@ -100,13 +100,13 @@ def test_every_answer_is_reported_once_for_its_behaviour() -> None:
         mine = [event for event in events if event.trial == number]
         assert sorted(event.prompt for event in mine) == sorted(asked)
         words = [float(found[1]) for event in mine if (found := re.fullmatch(r"([0-9.]+) words", event.verdict))]
-        assert sum(words) / len(WORDY) == pytest.approx(own.scores[1].value)
+        assert sum(words) / len(WORDY) == pytest.approx(own.scores.behaviors[1].value)
 
 
 def most_of(bench: PicoBench, place: int) -> tuple[EditPlan, Measurement]:
     """The plan under which there is most of a behaviour, measured to the end."""
     found = measured(bench.inplace(), PLANS)
-    best = max(range(len(PLANS)), key=lambda index: found[index].scores[place].value)
+    best = max(range(len(PLANS)), key=lambda index: found[index].scores.behaviors[place].value)
     return PLANS[best], found[best]
 
 
@@ -127,13 +127,13 @@ def test_a_trial_stops_at_the_behaviour_that_decides_and_no_other_is_asked(famil
     assert_same(engine.measure([plan], [0], Gate()), [whole])
     (stopped,) = engine.measure([plan], [1], Gate((finished,)))
     assert stopped.state is TrialState.DOMINATED
-    assert f"{whole.scores[place].label} so far" in stopped.reason
-    answered = [score.details["answered"] for score in stopped.scores[:-1]]
+    assert f"{whole.scores.behaviors[place].label} so far" in stopped.reason
+    answered = [score.answers.answered for score in stopped.scores.behaviors]
     prompts = [len(own.prompts) for own in bench.behaviors]  # type: ignore[attr-defined]  # all of these have prompts
     assert answered[:place] == prompts[:place]
     assert 0 < answered[place] <= prompts[place]
     assert answered[place + 1 :] == [0] * (2 - place)
-    for score, true in zip(stopped.scores[:-1], whole.scores[:-1], strict=True):
+    for score, true in zip(stopped.scores.behaviors, whole.scores.behaviors, strict=True):
         assert score.value <= true.value * (1 + 1e-12), "no lower bound"
 
 
@@ -157,9 +157,9 @@ def test_what_the_very_last_answer_decides_saves_only_what_comes_after_it(family
         assert_same([found], [whole])
     else:
         assert found.state is TrialState.DOMINATED
-        answered = [score.details["answered"] for score in found.scores[:-1]]
+        answered = [score.answers.answered for score in found.scores.behaviors]
         assert answered == [len(BAD), len(WORDY), 0]
-        assert found.scores[1].value == pytest.approx(whole.scores[1].value)
+        assert found.scores.behaviors[1].value == pytest.approx(whole.scores.behaviors[1].value)
 
 
 BEHAVIORS = 3

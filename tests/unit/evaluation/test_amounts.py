@@ -14,6 +14,7 @@ from heretic.evaluation.evaluators.length import LengthEvaluator
 from heretic.observability.events import Event, ResponseMeasured, subscribed
 from heretic.passes.runner import ModelRunner, Response
 from heretic.prompts.types import Prompt
+from heretic.results.score import AnswerDetails
 
 LONG = "Maybe it is so, maybe not: " + "word " * 54
 ANSWERS = dict(zip([prompt.user for prompt in PROMPTS], (LONG, "Maybe.", "", "It is 4.", "one two"), strict=True))
@@ -47,7 +48,7 @@ def test_words_are_what_spaces_separate(runner: ModelRunner) -> None:
     baseline = evaluator.baseline
     assert baseline.value == pytest.approx((60 + 1 + 0 + 3 + 2) / 5)
     assert (baseline.name, baseline.unit, baseline.n, baseline.baseline) == ("words", "words", 5, baseline.value)
-    assert baseline.details == {"tokens": TOKENS}
+    assert baseline.details == AnswerDetails(TOKENS)
     assert evaluator.measure("a  b\n\nc\td") == 4
 
 

@@ -14,6 +14,7 @@ from heretic.evaluation.evaluator import EVALUATORS, AnswerEvaluator, EvaluatorO
 from heretic.evaluation.pack_check import check_evaluator
 from heretic.evaluation.refusal_classifier import RefusalClassifier
 from heretic.prompts.packs import read_pack
+from heretic.results.score import AnswerDetails
 
 HYPOTHESES = ("The answer flatters.",)
 
@@ -45,7 +46,7 @@ def test_answers_are_counted_by_the_packs_hypotheses(goal: str, name: str, kind:
     assert (score.name, score.counts_answers, score.n) == (name, True, len(PROMPT_SET))
     assert score.value == (long if goal == "remove" else len(PROMPT_SET) - long)
     assert set(classifier.asked) == {HYPOTHESES}
-    assert score.details == {"tokens": 12, kind: "long"}
+    assert score.details == AnswerDetails(12, kind, "long")
     assert f"{kind} long from 0.5" in options.identity
     assert evaluator.judge("anything at all that is long", True) is None
     assert "hypotheses" in options.identity

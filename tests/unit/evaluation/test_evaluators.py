@@ -69,7 +69,7 @@ def test_kl_equals_a_reference_without_batches(family: str, mode: str) -> None:
     evaluator = remembered(runner, PROMPT_SET, options(mode))
     unedited = evaluator.score()
     assert unedited.value < 1e-6
-    assert unedited.details["top1_agreement"] == 1.0
+    assert unedited.divergence.top1_agreement == 1.0
 
     forced = [continuation(runner, prompt, mode) for prompt in PROMPTS]
     before = [log_probabilities_alone(runner, prompt, ids) for prompt, ids in zip(PROMPTS, forced, strict=True)]
@@ -82,13 +82,13 @@ def test_kl_equals_a_reference_without_batches(family: str, mode: str) -> None:
     expected = torch.nn.functional.kl_div(edited, base, reduction="none", log_target=True).sum(-1)
     assert score.value > 1e-3
     assert score.value == pytest.approx(float(expected.mean()), rel=2e-3)
-    assert score.details["p95"] == pytest.approx(float(torch.quantile(expected, 0.95)), rel=5e-3)
-    assert score.details["top1_agreement"] == pytest.approx(
+    assert score.divergence.p95 == pytest.approx(float(torch.quantile(expected, 0.95)), rel=5e-3)
+    assert score.divergence.top1_agreement == pytest.approx(
         float((base.argmax(-1) == edited.argmax(-1)).double().mean())
     )
     assert (score.name, score.n, score.baseline) == ("kl", len(PROMPTS), 0.0)
-    assert score.details["positions"] == len(base)
-    assert score.details["mode"] == mode
+    assert score.divergence.positions == len(base)
+    assert score.divergence.mode == mode
     assert evaluator.score().value < 1e-6
 
 

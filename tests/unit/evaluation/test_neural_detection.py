@@ -20,6 +20,7 @@ from heretic.evaluation.neural_detection import classifier_for
 from heretic.observability.events import Event, ResponseMeasured, Warned, subscribed
 from heretic.passes.runner import ModelRunner, Response
 from heretic.prompts.types import Prompt
+from heretic.results.score import AnswerDetails
 
 REFUSAL = "I'm sorry, but I can't help with that."
 ANSWERS = dict(
@@ -82,7 +83,7 @@ def test_only_a_marker_is_certain_before_all_answers_are_there(monkeypatch: pyte
 
 def test_the_score_names_the_classifier(monkeypatch: pytest.MonkeyPatch) -> None:
     score = evaluator_with(FunctionClassifier(somebody_reads, name="some/reader"), monkeypatch).score()
-    assert score.details == {"tokens": 30, "classifier": "some/reader"}
+    assert score.details == AnswerDetails(30, "classifier", "some/reader")
     assert score.baseline == score.value
 
 

@@ -20,7 +20,7 @@ from heretic.export.verify import Verification
 from heretic.models.loaded import LoadedModel
 from heretic.observability.events import Event, subscribed
 from heretic.results.plan import EditPlan, Normalization, Schedule, Scope
-from heretic.results.score import Score
+from heretic.results.score import AnswerDetails, DivergenceDetails, Score, Scores
 
 VERIFICATION = Verification(("<|user|>hello<|end|><|assistant|>", "<|user|>what is 2+2?<|end|><|assistant|>"), False, 6)
 
@@ -91,13 +91,12 @@ def plan() -> EditPlan:
 
 @pytest.fixture
 def content(plan: EditPlan) -> ExportContent:
-    kl_details = {"mode": "sequence", "p95": 0.0875, "top1_agreement": 0.985, "positions": 640}
+    kl_details = DivergenceDetails("sequence", None, 0.0875, 0.985, 640)
     return ExportContent(
         behaviors=("refusal",),
         plan=plan,
-        scores=(
-            Score("refusals", 3.0, 100, 97.0, {"tokens": 30}),
-            Score("kl", 0.01234, 80, 0.0, kl_details),
+        scores=Scores(
+            (Score("refusals", 3.0, 100, 97.0, AnswerDetails(30)),), Score("kl", 0.01234, 80, 0.0, kl_details)
         ),
         settings={"n_trials": 60, "storage": "postgresql://user:geheim@db.example/heretic"},
         direction_method="mean, projected",

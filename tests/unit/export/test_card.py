@@ -12,10 +12,10 @@ from heretic.export.origin import Origin, copy_legal_files, find_origin
 from heretic.models.loaded import LoadedModel
 from heretic.observability.events import Warned
 from heretic.results.plan import EditPlan, Schedule, Scope
-from heretic.results.score import Score
+from heretic.results.score import AnswerDetails, Score, Scores
 
 LAYERS = 5
-WORDS = Score("words", 91.25, 40, 120.5, {"tokens": 120}, "words")
+WORDS = Score("words", 91.25, 40, 120.5, AnswerDetails(120), "words")
 UNKNOWN = Origin(None)
 
 
@@ -69,22 +69,22 @@ def test_what_how_strongly_and_what_was_measured(loaded: LoadedModel, content: E
 
 def test_scope_and_unknown_scores_and_none(loaded: LoadedModel, content: ExportContent, plan: EditPlan) -> None:
     per_layer = replace(plan, scope=Scope.LAYER, direction_position=None)
-    text = card(loaded, replace(content, plan=per_layer, scores=(WORDS,)))
+    text = card(loaded, replace(content, plan=per_layer, scores=Scores((WORDS,), content.scores.kl)))
     assert "Each edited layer has its own direction" in text
     assert "| `words` | 120.5 | 91.25 | 40 |" in text
     assert "Words: words, mean over greedy answers of at most 120 tokens; less is a stronger edit." in text
-    assert "Nothing was measured" in card(loaded, replace(content, scores=()))
+    assert "Nothing was measured" in card(loaded, replace(content, scores=None))
 
 
 def test_several_behaviours_and_what_their_packs_say_of_them(loaded: LoadedModel, content: ExportContent) -> None:
-    refusals, kl = content.scores
+    (refusals,), kl = content.scores.behaviors, content.scores.kl
     text = card(
         loaded,
         replace(
             content,
             behaviors=("refusal", "verbosity"),
             descriptions=("It declines less.", "It says less."),
-            scores=(refusals, WORDS, kl),
+            scores=Scores((refusals, WORDS), kl),
         ),
     )
     assert {"refusal", "verbosity"} <= set(ModelCard(text).data.to_dict()["tags"])
@@ -99,7 +99,7 @@ def test_several_behaviours_and_what_their_packs_say_of_them(loaded: LoadedModel
 
 def test_what_is_missing_of_an_amount_is_said(loaded: LoadedModel, content: ExportContent) -> None:
     missing = replace(WORDS, name="missing_words")
-    text = card(loaded, replace(content, goal="strengthen", scores=(missing,)))
+    text = card(loaded, replace(content, goal="strengthen", scores=Scores((missing,), content.scores.kl)))
     assert "Missing words: words, what is missing of the most that is counted, mean over" in text
 
 
@@ -124,7 +124,7 @@ def test_trial_is_numbered_as_the_console_does(loaded: LoadedModel, content: Exp
 
 def test_search_on_quantised_weights_is_said(loaded: LoadedModel, content: ExportContent) -> None:
     assert "quantised" not in card(loaded, content)
-    searched = (Score("refusals", 2.0, 100, 95.0), Score("kl", 0.05, 80, 0.0))
+    searched = Scores((Score("refusals", 2.0, 100, 95.0),), Score("kl", 0.05, 80, 0.0))
     text = card(loaded, replace(content, search_quantization="bnb_4bit", search_scores=searched))
     assert "quantised with `bnb_4bit`" in text
     assert "refusals 2/100, kl 0.05" in text
@@ -184,7 +184,7 @@ def test_damaged_card_is_reported(loaded: LoadedModel, base_folder: Path, events
 
 
 def test_a_strengthened_behaviour_is_not_called_removed(loaded: LoadedModel, content: ExportContent) -> None:
-    scores = (Score("without_refusal", 3.0, 100, 40.0, {"tokens": 30}), content.scores[1])
+    scores = Scores((Score("without_refusal", 3.0, 100, 40.0, AnswerDetails(30)),), content.scores.kl)
     text = card(loaded, replace(content, goal="strengthen", scores=scores, search_quantization="bnb_4bit"))
     assert "was strengthened in the weights" in text
     assert "| Answers without refusal | 40/100 | 3/100 (95 % interval 1.0 to 8.5) | 100 |" in text

@@ -15,7 +15,7 @@ from heretic.export.manifest import (
     write_manifest,
 )
 from heretic.models.loaded import LoadedModel
-from heretic.results.score import Score
+from heretic.results.score import AnswerDetails, Score, Scores
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_content(folder: Path, content: ExportContent) -> None:
     assert manifest.versions.keys() >= {"heretic", "torch", "transformers", "python", "optuna"}
     assert manifest.created.endswith("+00:00")
     assert manifest.verification == {"answers_compared": 8}
-    assert [Score.from_json(score) for score in manifest.scores] == list(content.scores)
+    assert Scores.from_json(manifest.scores) == content.scores
     low, high = manifest.scores[0]["interval_95"]
     assert low < 3 < high
 
@@ -73,13 +73,13 @@ def test_content(folder: Path, content: ExportContent) -> None:
 def test_several_behaviours_and_their_scores_are_kept(
     tmp_path: Path, loaded: LoadedModel, content: ExportContent
 ) -> None:
-    words = Score("words", 91.25, 40, 120.5, {"tokens": 120}, "words")
-    scores = (content.scores[0], words, content.scores[1])
+    words = Score("words", 91.25, 40, 120.5, AnswerDetails(120), "words")
+    scores = Scores((*content.scores.behaviors, words), content.scores.kl)
     both = replace(content, behaviors=("refusal", "verbosity"), scores=scores)
     write_manifest(tmp_path, loaded, both, ExportFormat.MERGED, {})
     manifest = read_manifest(tmp_path)
     assert manifest.behavior == "refusal,verbosity"
-    assert tuple(map(Score.from_json, manifest.scores)) == scores
+    assert Scores.from_json(manifest.scores) == scores
     # An interval is one of a proportion.
     assert ["interval_95" in score for score in manifest.scores] == [True, False, False]
 

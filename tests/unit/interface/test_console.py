@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from rich.console import Console
-from tests.unit.measured import counted, divergence, held_out, measured, without_refusal, words
+from tests.unit.measured import counted, divergence, held_out, measured, unasked, without_refusal, words
 
 from heretic.checks.harness import ComparedMeasure
 from heretic.checks.paired_comparison import compare_answers
@@ -15,6 +15,7 @@ from heretic.interface.console import ConsoleReporter
 from heretic.interface.rows import rows
 from heretic.interface.score_lines import same_kl
 from heretic.observability import events
+from heretic.results.score import Scores
 
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -91,7 +92,7 @@ ALL_EVENTS: list[events.Event] = [
     events.ModelCompared(
         "out/edited",
         "Qwen/Qwen3-4B-Instruct-2507",
-        (counted(3), divergence(0.0123, 80, p95=0.2, top1_agreement=0.985)),
+        Scores((counted(3),), divergence(0.0123, 80, p95=0.2, top1_agreement=0.985)),
     ),
     events.ReportWritten("out/edited_report/heretic_report.html"),
     events.UploadStarted("me/edited", 9, 1_976_000_000),
@@ -247,7 +248,7 @@ def test_trial_lines_have_fixed_columns() -> None:
 
 
 def test_a_failed_trial_gives_its_reason_on_one_line() -> None:
-    output = report(trial(12, scores=(), reason="out of memory\nat layer 3", on_front=False))
+    output = report(trial(12, scores=None, reason="out of memory\nat layer 3", on_front=False))
 
     assert output.splitlines() == ["trial 13/40   failed: out of memory\\nat layer 3 (1.8 s)"]
 
@@ -262,7 +263,15 @@ def test_a_stopped_trial_shows_what_was_seen_and_is_no_failure() -> None:
 
 
 def test_a_trial_stopped_by_its_kl_alone_claims_no_count() -> None:
-    line = report(trial(12, scores=measured(0, 5.0), reason="worse by KL alone", on_front=False, dominated=True))
+    line = report(
+        trial(
+            12,
+            scores=Scores((unasked(counted(0)),), divergence(5.0)),
+            reason="worse by KL alone",
+            on_front=False,
+            dominated=True,
+        )
+    )
 
     assert line.split()[2:4] == ["refusals", "-/100"]
 
@@ -499,15 +508,15 @@ def test_a_comparison_speaks_of_refusals_whatever_is_counted() -> None:
     assert "refuses 95 of 100 prompts; the base refuses 60" in report(compared)
 
 
-TWO = (counted(3), words(21.34), divergence(0.0123))
+TWO = Scores((counted(3), words(21.34)), divergence(0.0123))
 
 
 def test_every_behaviour_of_a_run_is_shown_in_every_line() -> None:
-    baseline = report(events.BaselineMeasured(TWO[:2], 80, 12.3)).splitlines()
+    baseline = report(events.BaselineMeasured(TWO.behaviors, 80, 12.3)).splitlines()
     assert "refuses 97 of 100 prompts" in baseline[0]
     assert "60.0 words, mean over 100 prompts" in baseline[1]
 
-    searched = (counted(4), words(30.0), divergence(0.0123))
+    searched = Scores((counted(4), words(30.0)), divergence(0.0123))
     for line in (
         *report(trial(scores=TWO)).splitlines(),
         *report(events.FrontChecked(11, TWO, TWO)).splitlines()[:1],
@@ -515,7 +524,7 @@ def test_every_behaviour_of_a_run_is_shown_in_every_line() -> None:
     ):
         assert "refusals   3/100   words   21.3   KL  0.0123" in line
     assert "They differ (-1 refusal, -8.66 words)" in report(events.TrialApplied(11, TWO, searched))
-    assert "differ" not in report(events.TrialApplied(11, TWO, (counted(3), words(21.4), divergence(0.0123))))
+    assert "differ" not in report(events.TrialApplied(11, TWO, Scores((counted(3), words(21.4)), divergence(0.0123))))
 
     compared = report(events.ModelCompared("a", "b", TWO))
     assert "refuses 3 of 100 prompts; the base refuses 97" in compared
@@ -524,7 +533,7 @@ def test_every_behaviour_of_a_run_is_shown_in_every_line() -> None:
 
 def test_the_best_of_several_behaviours_is_the_least_of_all_together() -> None:
     # 3/97 and 21.34/60 are less together than 0/97 and 59/60.
-    other = (counted(0), words(59.0), divergence(0.001))
+    other = Scores((counted(0), words(59.0)), divergence(0.001))
     output = report(
         events.SearchStarted(0, 4),
         trial(0, n_trials=4, scores=TWO),
@@ -536,12 +545,12 @@ def test_the_best_of_several_behaviours_is_the_least_of_all_together() -> None:
 
 
 def test_a_stopped_trial_claims_no_amount_of_what_was_not_asked() -> None:
-    seen = (counted(4), words(0.0), divergence(0.5))
+    seen = Scores((counted(4), unasked(words(0.0))), divergence(0.5))
     line = report(trial(12, scores=seen, reason="it is worse", on_front=False, dominated=True))
 
     assert line.split()[2:6] == ["refusals", "4/100", "words", "-"]
     # The columns after it stay where they are.
-    whole = report(trial(12, scores=(counted(4), words(20.0), divergence(0.5))))
+    whole = report(trial(12, scores=Scores((counted(4), words(20.0)), divergence(0.5))))
     assert line.index("KL") == whole.index("KL")
 
 

@@ -12,6 +12,7 @@ from heretic.common.errors import SelectionError
 from heretic.interface import asking, picker
 from heretic.interface.picker import Action, MoreTrials, Quit
 from heretic.results.plan import EditPlan, Scope
+from heretic.results.score import Scores
 from heretic.results.trial import TrialRecord, TrialState
 
 
@@ -50,7 +51,7 @@ def test_held_out_values_stand_beside_those_of_the_search() -> None:
 
 def test_every_behaviour_has_a_column() -> None:
     def several(number: int, refusals: int, amount: float) -> TrialRecord:
-        scores = (counted(refusals), words(amount), divergence(0.5))
+        scores = Scores((counted(refusals), words(amount)), divergence(0.5))
         return TrialRecord(number, EditPlan(Scope.LAYER, None, ()), scores, TrialState.COMPLETE, "", 1.0)
 
     front = [several(3, 3, 12.5), several(4, 3, 7.25), several(5, 0, 101.0)]

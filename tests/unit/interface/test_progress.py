@@ -6,6 +6,7 @@ from rich.console import Console
 from tests.unit.measured import counted, divergence, measured, words
 
 from heretic.interface.progress import Best, ProgressBar, SearchProgress, bar_line
+from heretic.results.score import Scores
 
 
 def best(refusals: int, n: int, kl: float) -> Best:
@@ -36,7 +37,7 @@ def test_best_is_fewest_refusals_then_lowest_kl() -> None:
 
 def test_best_of_several_behaviours_has_the_least_shares_together() -> None:
     def several(refusals: int, amount: float, kl: float) -> Best:
-        return Best((counted(refusals, baseline=50), words(amount, baseline=20), divergence(kl)))
+        return Best(Scores((counted(refusals, baseline=50), words(amount, baseline=20)), divergence(kl)))
 
     # 10/50 + 5/20 = 0.45
     few = several(10, 5, 0.5)

@@ -32,7 +32,7 @@ def parsed(text: str) -> dict[str, float]:
     }
 
 
-def trial(number: int, scores: Scores, reason: str = "", dominated: bool = False) -> Event:
+def trial(number: int, scores: Scores | None, reason: str = "", dominated: bool = False) -> Event:
     return events.TrialFinished(number, 9, scores, 2.0, False, reason, {}, dominated)
 
 
@@ -60,7 +60,7 @@ def test_trials_are_counted_by_state_and_the_best_is_kept(metrics: Metrics) -> N
         trial(1, measured(3, 0.2)),
         trial(2, measured(3, 0.1)),
         trial(3, measured(0, 0.001), "worse by KL alone", dominated=True),
-        trial(4, (), "memory ran out"),
+        trial(4, None, "memory ran out"),
     ):
         metrics(event)
     given = values(metrics)
@@ -95,9 +95,9 @@ def test_trials_of_an_earlier_run_count_once(metrics: Metrics) -> None:
 
 def test_several_behaviours_have_a_number_each_and_are_those_of_one_trial(metrics: Metrics) -> None:
     def several(refusals: int, amount: float) -> Scores:
-        return counted(refusals, 100, 50), words(amount, 40, 20), divergence(0.1)
+        return Scores((counted(refusals, 100, 50), words(amount, 40, 20)), divergence(0.1))
 
-    metrics(events.BaselineMeasured(several(50, 20)[:2], 80, 1.0))
+    metrics(events.BaselineMeasured(several(50, 20).behaviors, 80, 1.0))
     # Shares of 0.2 + 0.25, of 0 + 0.5, and of 0.5 + 0.
     for number, scores in enumerate((several(10, 5), several(0, 10), several(25, 0))):
         metrics(trial(number, scores))

@@ -7,7 +7,7 @@ from tests.unit.search.studies import PLAN, SPACE, dominated, failed, record
 
 from heretic.report.data import Capability, ChangedSetting, Chosen, Importance, ReportData
 from heretic.results.held_out import Answers, AtLength, Estimate, Example, HeldOut, HeldOutBehavior
-from heretic.results.score import Score
+from heretic.results.score import AnswerDetails, DivergenceDetails, Score, Scores
 from heretic.results.trial import TrialRecord
 
 RECORDS = (
@@ -18,15 +18,18 @@ RECORDS = (
     dominated(4, 9, 0.4),
     replace(
         dominated(5, 0, 0.9),
-        scores=(Score("refusals", 0.0, 100, 50.0, {"answered": 0}), Score("kl", 0.9, 100, 0.0, {"mode": "sequence"})),
+        scores=Scores(
+            (Score("refusals", 0.0, 100, 50.0, AnswerDetails(answered=0)),),
+            Score("kl", 0.9, 100, 0.0, DivergenceDetails("sequence")),
+        ),
     ),
     failed(6),
 )
 """The front is 2, 1, 0; of trial 5 no answer is known."""
 
-SCORES = (
-    Score("refusals", 5.0, 100, 50.0, {"tokens": 30}),
-    Score("kl", 0.21, 100, 0.0, {"mode": "sequence", "p95": 0.43, "top1_agreement": 0.875, "positions": 3000}),
+SCORES = Scores(
+    (Score("refusals", 5.0, 100, 50.0, AnswerDetails(30)),),
+    Score("kl", 0.21, 100, 0.0, DivergenceDetails("sequence", None, 0.43, 0.875, 3000)),
 )
 """Of the saved weights: another value than the search's, so that they cannot be mistaken for each other."""
 
@@ -40,7 +43,7 @@ def held_out(*names: str) -> HeldOut:
     answers = [Answers(words, 1, 0, degenerate, 0, 3.5) for words, degenerate in ((20.5, 0), (31.5, 2))]
     behaviors = tuple(HeldOutBehavior(name, "refusals", "", 80, at, *answers) for name in names)
     kl = tuple(
-        Score("kl", value, 80, 0.0, {"mode": mode, "p95": 2 * value, "top1_agreement": 0.75, "positions": 80})
+        Score("kl", value, 80, 0.0, DivergenceDetails(mode, None, 2 * value, 0.75, 80))
         for mode, value in (("first", 0.31), ("sequence", 0.27))
     )
     return HeldOut(200, behaviors, kl)
@@ -72,7 +75,7 @@ NOTHING = ReportData("", (), None, no_records="There is no study.", no_importanc
 def two_behaviors(number: int, refusals: float, words: float, kl: float) -> TrialRecord:
     """A complete trial of a study of two behaviours."""
     one = record(number, refusals, kl)
-    return replace(one, scores=(one.scores[0], Score("words", words, 40, 80.0, {}, "words"), one.scores[1]))
+    return replace(one, scores=Scores((*one.behaviors, Score("words", words, 40, 80.0, unit="words")), one.kl))
 
 
 def study_of(records: tuple[TrialRecord, ...]) -> optuna.Study:
@@ -81,7 +84,7 @@ def study_of(records: tuple[TrialRecord, ...]) -> optuna.Study:
     for own in records:
         trial = study.ask()
         SPACE.suggest(trial)
-        if own.scores:
+        if own.scores is not None:
             study.tell(trial, list(own.values))
         else:
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
@@ -104,7 +107,7 @@ MANIFEST: dict[str, object] = {
     "trial": 3,
     "optuna_trial_number": 2,
     "plan": PLAN.to_json(),
-    "scores": [score.to_json() for score in SCORES],
+    "scores": SCORES.to_json(),
     "search": {"quantization": "none", "scores": []},
     "directions": {
         "method": "mean, projected",

@@ -13,6 +13,7 @@ from heretic.report.charts import charts, importance_figure, pareto_figure, qual
 from heretic.report.data import Chosen
 from heretic.report.style import DARK, LIGHT
 from heretic.results.plan import EditPlan, Schedule, Scope
+from heretic.results.score import Scores
 
 
 def points(panel: Axes, label: str) -> list[tuple[float, float]]:
@@ -119,8 +120,8 @@ def test_a_theme_colours_all_that_is_no_data(theme: object) -> None:
 def test_names_with_dollar_signs_are_no_formulas() -> None:
     """A formula that cannot be read would end the drawing."""
     odd = "$\\frac{$ \n\x00" + "x" * 100
-    score = replace(DATA.records[0].scores[0], name=odd)
-    records = tuple(replace(own, scores=(score, own.scores[1])) for own in DATA.records[:3])
+    score = replace(DATA.records[0].behaviors[0], name=odd)
+    records = tuple(replace(own, scores=Scores((score,), own.kl)) for own in DATA.records[:3])
     importances = (replace(DATA.importances[0], label=odd, shares=((odd, 1.0),)),)
     for draw in charts(replace(DATA, records=records, importances=importances)).values():
         draw(replace(DATA, records=records, importances=importances), LIGHT).draw_without_rendering()

@@ -16,7 +16,7 @@ from heretic.config import Settings
 from heretic.report.collect import changed_settings, report_data
 from heretic.report.importance import FEWEST_TRIALS, importances
 from heretic.results.held_out import Example
-from heretic.results.score import Score
+from heretic.results.score import Score, Scores
 from heretic.results.trial import TrialRecord
 from heretic.search.kept_directions import KeptDirections, encoded
 
@@ -122,7 +122,7 @@ def test_capability_comes_with_the_manifest() -> None:
         (("plan", "schedules", "attention", "width"), float("nan")),
         (("scores",), [{"name": "refusals"}]),
         (("scores", 1, "value"), "low"),
-        (("scores",), [SCORES[0].to_json()]),
+        (("scores",), [SCORES.behaviors[0].to_json()]),
         (("held_out", "behaviors"), [{}]),
         (("held_out", "kl", 0, "details"), None),
         (("source",), None),
@@ -168,7 +168,9 @@ def shaped(count: int) -> tuple[tuple[TrialRecord, ...], optuna.Study]:
     for own, trial in zip(blank, study.trials, strict=True):
         refusals = 100 * trial.params["attention.peak_weight"] + trial.params["mlp.floor"]
         kl = trial.params["mlp.width"] + 0.01 * trial.params["mlp.floor"]
-        records.append(replace(own, scores=(replace(own.scores[0], value=refusals), replace(own.kl, value=kl))))
+        records.append(
+            replace(own, scores=Scores((replace(own.behaviors[0], value=refusals),), replace(own.kl, value=kl)))
+        )
     return tuple(records), study
 
 
@@ -196,7 +198,7 @@ def test_stopped_trials_count_for_divergence_only() -> None:
 def test_numbers_that_do_not_vary_have_no_importance() -> None:
     records, study = shaped(FEWEST_TRIALS)
     same = Score("refusals", 4.0, 100, 50.0)
-    found, missing = importances(study.trials, [replace(own, scores=(same, own.kl)) for own in records])
+    found, missing = importances(study.trials, [replace(own, scores=Scores((same,), own.kl)) for own in records])
     assert [own.label for own in found] == ["KL divergence"]
     assert missing == "No parameter explains any variation of refusals."
 

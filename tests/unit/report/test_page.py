@@ -10,6 +10,7 @@ from heretic.report.data import Capability, Chosen, ReportData
 from heretic.report.page import Drawing, page
 from heretic.results.capability_text import QUESTIONS_HEADER
 from heretic.results.held_out import Example
+from heretic.results.score import AnswerDetails, Scores
 
 DRAWINGS = {
     name: Drawing(f"light {name}".encode(), f"dark {name}".encode(), 90, 60)
@@ -114,7 +115,7 @@ def test_held_out_values_stand_beside_those_of_the_search() -> None:
 
 
 def test_a_search_value_of_another_length_has_a_row_of_its_own() -> None:
-    scores = (replace(SCORES[0], details={"tokens": 64}), SCORES[1])
+    scores = Scores((replace(SCORES.behaviors[0], details=AnswerDetails(64)),), SCORES.kl)
     data = replace(DATA, chosen=replace(DATA.chosen, scores=scores) if DATA.chosen else None)
     rows = parsed(data).cells("held-out")
     assert rows[1] == ["refusals at 64 tokens", "-", "-", "-", "5/100"]
@@ -122,7 +123,7 @@ def test_a_search_value_of_another_length_has_a_row_of_its_own() -> None:
 
 
 def test_quantised_search_values_are_told_from_those_of_the_saved_weights() -> None:
-    searched = (replace(SCORES[0], value=3.0), replace(SCORES[1], value=0.19))
+    searched = Scores((replace(SCORES.behaviors[0], value=3.0),), replace(SCORES.kl, value=0.19))
     assert DATA.chosen is not None
     found = parsed(replace(DATA, chosen=replace(DATA.chosen, searched=searched)))
     assert "Trial 3 of 7 was chosen: refusals 5/100" in found.texts[""]
@@ -179,7 +180,7 @@ def test_an_automatic_choice_is_called_one() -> None:
     assert "the automatic choice would be trial 3 of 7" in parsed(data).texts[""]
     elsewhere = replace(DATA, chosen=replace(DATA.chosen, number=None))
     assert "The saved edit is no trial of a search: refusals 5/100" in parsed(elsewhere).texts[""]
-    unmeasured = replace(DATA, chosen=replace(DATA.chosen, scores=()))
+    unmeasured = replace(DATA, chosen=replace(DATA.chosen, scores=None))
     assert "nothing was measured on it" in parsed(unmeasured).texts[""]
 
 

@@ -16,7 +16,7 @@ from heretic.results.front import Front, pareto_front
 from heretic.results.gate import Gate
 from heretic.results.objective import Objective
 from heretic.results.plan import EditPlan
-from heretic.results.score import Score
+from heretic.results.score import AnswerDetails, Score, Scores
 from heretic.results.trial import TrialState
 from heretic.search.loop import SearchResult, search
 from heretic.search.sampler import make_sampler
@@ -109,10 +109,13 @@ class Pruning:
             return self._stopped(0.0, kl, 0)
         if gate.prunes((refusals, kl)):
             return self._stopped(refusals, kl, 40)
-        return Measurement((Score("refusals", refusals, 100, 50.0), Score("kl", kl, 100, 0.0)), TrialState.COMPLETE)
+        return Measurement(
+            Scores((Score("refusals", refusals, 100, 50.0),), Score("kl", kl, 100, 0.0)), TrialState.COMPLETE
+        )
 
     def _stopped(self, refusals: float, kl: float, answered: int) -> Measurement:
-        scores = Score("refusals", refusals, 100, 50.0, {"answered": answered}), Score("kl", kl, 100, 0.0)
+        refused = Score("refusals", refusals, 100, 50.0, AnswerDetails(answered=answered))
+        scores = Scores((refused,), Score("kl", kl, 100, 0.0))
         return Measurement(scores, TrialState.PRUNED, "it is worse than the best trial")
 
 
@@ -135,7 +138,7 @@ def test_a_study_of_one_number_prunes_counts_and_goes_on(tmp_path: Path) -> None
         trial = study.trials[own.number]
         if own.state is TrialState.PRUNED:
             assert trial.state is OptunaState.PRUNED
-            step = own.behaviors[0].details["answered"]
+            step = own.behaviors[0].answers.answered
             assert trial.intermediate_values == {step: pytest.approx(ONE.values(own.scores)[0])}
         else:
             assert trial.state is OptunaState.COMPLETE

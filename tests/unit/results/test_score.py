@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.measured import counted, divergence, without_refusal, words
 
-from heretic.results.score import Score, behaviors_of, divergence_of
+from heretic.results.score import AnswerDetails, DivergenceDetails, Score, Scores
 
 NUMBERS = st.floats(0, 1e6)
 
@@ -15,7 +15,7 @@ NUMBERS = st.floats(0, 1e6)
 def test_kinds_are_told_by_name_and_unit() -> None:
     kinds = {
         score.label: (score.is_divergence, score.counts_answers)
-        for score in (counted(3), words(20.5), divergence(0.5), without_refusal(3, 0.5)[0])
+        for score in (counted(3), words(20.5), divergence(0.5), *without_refusal(3, 0.5).behaviors)
     }
     assert kinds == {
         "refusals": (False, True),
@@ -46,19 +46,17 @@ def test_the_share_is_one_of_the_unedited_models(score: Score, scale: float, sha
 @given(NUMBERS, NUMBERS, st.booleans())
 def test_the_scale_is_above_nothing_and_orders_as_values_do(value: float, baseline: float, is_amount: bool) -> None:
     unit = "words" if is_amount else ""
-    score, more = (Score("x", own, 9, baseline, {}, unit) for own in (value, value + 1))
+    score, more = (Score("x", own, 9, baseline, unit=unit) for own in (value, value + 1))
     assert score.scale > 0
     assert 0 <= score.share <= more.share
     if baseline >= 1:
-        assert Score("x", baseline, 9, baseline, {}, unit).share == 1
+        assert Score("x", baseline, 9, baseline, unit=unit).share == 1
 
 
 @pytest.mark.parametrize("score", [counted(3), words(20.5), divergence(0.5, p95=1.5)])
 def test_a_score_survives_json(score: Score) -> None:
     text = json.dumps(score.to_json())
     assert Score.from_json(json.loads(text)) == score
-    # As earlier versions wrote it, and read it.
-    assert ("unit" in json.loads(text)) is bool(score.unit)
 
 
 def test_refusals_are_refusals_whatever_is_counted() -> None:
@@ -68,9 +66,35 @@ def test_refusals_are_refusals_whatever_is_counted() -> None:
 
 
 def test_scores_of_a_trial_are_behaviours_and_divergence() -> None:
-    scores = (counted(3), words(20.5), divergence(0.5))
-    assert behaviors_of(scores) == scores[:2]
-    assert divergence_of(scores) is scores[2]
-    assert behaviors_of(scores[2:]) == ()
+    several = (counted(3), words(20.5), divergence(0.5))
+    scores = Scores.from_json([score.to_json() for score in several])
+    assert scores == Scores(several[:2], several[2])
+    assert (tuple(scores), scores.values) == (several, (3, 20.5, 0.5))
+    assert scores.share == pytest.approx(3 / 97 + 20.5 / 60)
+    assert Scores.from_json([]) is None
     with pytest.raises(KeyError, match="kl"):
-        divergence_of(scores[:2])
+        Scores.from_json([score.to_json() for score in several[:2]])
+
+
+@pytest.mark.parametrize(
+    ("name", "stored", "details"),
+    [
+        ("refusals", {"tokens": 30}, AnswerDetails(30)),
+        ("refusals", {"tokens": 30, "classifier": "a/b", "answered": 4}, AnswerDetails(30, "classifier", "a/b", 4)),
+        ("hedging", {"tokens": 9, "judge": "c"}, AnswerDetails(9, "judge", "c")),
+        ("hedging", {"tokens": 9, "oracle": "c", "reader": "oracle"}, AnswerDetails(9, "oracle", "c")),
+        ("mine", {"own": [1]}, AnswerDetails(further={"own": [1]})),
+        (
+            "kl",
+            {"mode": "first", "tokens": 1, "p95": 0.5, "top1_agreement": 0.75, "positions": 80},
+            DivergenceDetails("first", 1, 0.5, 0.75, 80),
+        ),
+        ("kl", {}, DivergenceDetails()),
+    ],
+)
+def test_details_are_read_as_any_version_stored_them(name: str, stored: dict, details: object) -> None:
+    score = Score.from_json({"name": name, "value": 1.0, "n": 9, "baseline": 2.0, "details": stored})
+    assert score.details == details
+    # Keys are only ever added.
+    assert score.to_json()["details"].items() >= stored.items()
+    assert Score.from_json(score.to_json()) == score

@@ -14,7 +14,7 @@ from heretic.common.errors import UserError
 from heretic.config import Settings
 from heretic.observability.events import Event, ProfilesKept, WarmStarted, Warned, subscribed
 from heretic.results.plan import EditPlan, Normalization, Scope
-from heretic.results.score import Score
+from heretic.results.score import Score, Scores
 from heretic.results.trial import TrialRecord, TrialState
 from heretic.run.preflight import check_files
 from heretic.run.warm_start import model_family, remember, shown_model, warm_start
@@ -120,8 +120,8 @@ def test_an_entry_tells_what_was_measured(configuration_folder: Path) -> None:
 
 
 def test_refusals_are_refusals_also_where_they_are_strengthened(configuration_folder: Path) -> None:
-    scores = Score("without_refusal", 4, 100, 30.0), Score("kl", 0.02, 100, 0.0)
-    bench = bench_of(goal="strengthen", baselines=scores[:1])
+    scores = Scores((Score("without_refusal", 4, 100, 30.0),), Score("kl", 0.02, 100, 0.0))
+    bench = bench_of(goal="strengthen", baselines=scores.behaviors)
     remembered(bench, replace(good(0), scores=scores))
     (own,) = read_store(store_in(configuration_folder))
     assert (own.goal, own.refusals_before, own.refusals_after) == ("strengthen", 70, 96)
@@ -129,7 +129,7 @@ def test_refusals_are_refusals_also_where_they_are_strengthened(configuration_fo
     assert started(bench)[1] == [WarmStarted("qwen", 1, 0)]
 
 
-WORDS = Score("words", 40, 100, 60.0, {}, "words")
+WORDS = Score("words", 40, 100, 60.0, unit="words")
 
 
 @pytest.mark.parametrize("baselines", [(WORDS,), (Score("refusals", 50, 100, 50), WORDS)])
@@ -141,7 +141,7 @@ def test_plans_against_refusals_are_no_start_for_other_behaviours(
     bench = bench_of(baselines=baselines)
     assert started(bench) == ([], [])
     kl = Score("kl", 0.02, 100, 0.0)
-    assert remembered(bench, replace(good(1), scores=(*baselines, kl))) == []
+    assert remembered(bench, replace(good(1), scores=Scores(baselines, kl))) == []
     assert store_in(configuration_folder).read_bytes() == before
 
 

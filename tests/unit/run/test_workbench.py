@@ -336,8 +336,8 @@ def test_the_classifier_counts_in_both_engines() -> None:
     assert isinstance(engine, BatchedEngine)
     plan = EditPlan(Scope.LAYER, None, ())
     (found,) = engine.measure([plan], [0], Gate())
-    assert found.scores[0] == refusals.score()
-    assert found.scores[0].details["classifier"] == "function"
+    assert found.scores.behaviors[0] == refusals.score()
+    assert found.scores.behaviors[0].answers.reader == "function"
 
 
 def test_a_classifier_that_cannot_serve_stops_the_run_before_the_model_is_loaded(

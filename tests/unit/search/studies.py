@@ -5,7 +5,7 @@ from pathlib import Path
 
 from heretic.edits.writer import ATTENTION, MLP
 from heretic.results.plan import EditPlan, Normalization, Schedule, Scope
-from heretic.results.score import Score
+from heretic.results.score import AnswerDetails, DivergenceDetails, Score, Scores
 from heretic.results.trial import TrialRecord, TrialState
 from heretic.search.space import SearchSpace
 
@@ -21,23 +21,23 @@ PLAN = EditPlan(
 
 def record(number: int, refusals: float, kl: float, baseline: float = 50.0) -> TrialRecord:
     """A complete trial."""
-    scores = (
-        Score("refusals", refusals, 100, baseline, {"tokens": 30}),
-        Score("kl", kl, 100, 0.0, {"mode": "sequence", "p95": kl * 2, "positions": 3000}),
+    scores = Scores(
+        (Score("refusals", refusals, 100, baseline, AnswerDetails(30)),),
+        Score("kl", kl, 100, 0.0, DivergenceDetails("sequence", p95=kl * 2, positions=3000)),
     )
     return TrialRecord(number, PLAN, scores, TrialState.COMPLETE, "", 1.5)
 
 
 def several(number: int, refusals: float, words: float, kl: float) -> TrialRecord:
     """A complete trial of two behaviours; unedited there are 50 refusals, and 20 words a response."""
-    amount = Score("words", words, 40, 20.0, {"tokens": 120}, "words")
-    first, divergence = record(number, refusals, kl).scores
-    return replace(record(number, refusals, kl), scores=(first, amount, divergence))
+    amount = Score("words", words, 40, 20.0, AnswerDetails(120), "words")
+    one = record(number, refusals, kl)
+    return replace(one, scores=Scores((*one.behaviors, amount), one.kl))
 
 
 def failed(number: int, reason: str = "it broke") -> TrialRecord:
     """A trial that could not be measured."""
-    return TrialRecord(number, PLAN, (), TrialState.FAILED, reason, 0.5)
+    return TrialRecord(number, PLAN, None, TrialState.FAILED, reason, 0.5)
 
 
 def dominated(number: int, refusals: float, kl: float, baseline: float = 50.0) -> TrialRecord:

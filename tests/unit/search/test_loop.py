@@ -17,7 +17,7 @@ from heretic.results import front
 from heretic.results.front import Front
 from heretic.results.gate import Gate
 from heretic.results.plan import EditPlan
-from heretic.results.score import Score
+from heretic.results.score import Score, Scores
 from heretic.results.trial import TrialState
 from heretic.search.interruption import InterruptGuard
 from heretic.search.loop import FAILURES_IN_A_ROW, SearchResult, search
@@ -27,10 +27,10 @@ from heretic.search.storage import open_study, stored_records
 Measure = Callable[[EditPlan, int], tuple[Score, ...]]
 
 
-def scores_of(plan: EditPlan) -> tuple[Score, ...]:
+def scores_of(plan: EditPlan) -> Scores:
     """Stronger edits refuse less and diverge more."""
     strength = sum(schedule.peak_weight for _, schedule in plan.schedules)
-    return Score("refusals", round(50 - 15 * strength), 100, 50.0), Score("kl", 0.1 * strength**2, 100, 0.0)
+    return Scores((Score("refusals", round(50 - 15 * strength), 100, 50.0),), Score("kl", 0.1 * strength**2, 100, 0.0))
 
 
 class Fake:
@@ -67,7 +67,7 @@ class FakeEngine:
         try:
             return Measurement(self._measure(plan, number), TrialState.COMPLETE)
         except TrialFailed as error:
-            return Measurement((), TrialState.FAILED, str(error))
+            return Measurement(None, TrialState.FAILED, str(error))
 
 
 def run(
@@ -107,10 +107,10 @@ def test_failed_trials_are_kept_with_their_reason_and_do_not_count(tmp_path: Pat
     broken = [entry for entry in result.records if entry.state is TrialState.FAILED]
     assert [entry.reason for entry in broken] == [f"call {entry.number} broke" for entry in broken]
     assert len(broken) == len(fake.plans) - 6 > 0
-    assert all(entry.scores == () and entry.plan == fake.plans[entry.number] for entry in broken)
+    assert all(entry.scores is None and entry.plan == fake.plans[entry.number] for entry in broken)
     reported = [event for event in seen if isinstance(event, TrialFinished)]
     assert [event.reason for event in reported] == [entry.reason for entry in result.records]
-    assert all((event.scores == ()) == (event.reason != "") for event in reported)
+    assert all((event.scores is None) == (event.reason != "") for event in reported)
     assert all(not event.on_front for event in reported if event.reason)
     assert stored_records(study) == list(result.records)
 
@@ -120,7 +120,7 @@ def test_reports_whether_a_trial_is_on_the_front_so_far(tmp_path: Path) -> None:
 
     def measure(_plan: EditPlan, _trial: int) -> tuple[Score, ...]:
         refusals, kl = next(values)
-        return Score("refusals", refusals, 100, 50.0), Score("kl", kl, 100, 0.0)
+        return Scores((Score("refusals", refusals, 100, 50.0),), Score("kl", kl, 100, 0.0))
 
     _, _, seen = run(tmp_path, measure, 4)
     assert [event.on_front for event in seen if isinstance(event, TrialFinished)] == [True, False, True, True]
@@ -282,10 +282,10 @@ class Stopping(FakeEngine):
     """An engine that asks the gate with all it knows, and stops where that closes."""
 
     def _measure_one(self, plan: EditPlan, number: int) -> Measurement:
-        refusals, kl = scores_of(plan)
+        (refusals,), kl = scores_of(plan).behaviors, scores_of(plan).kl
         if self.gates[-1].closes((refusals.value, kl.value)):
-            return Measurement((refusals, kl), TrialState.DOMINATED, "it is worse than a finished trial")
-        return Measurement((refusals, kl), TrialState.COMPLETE)
+            return Measurement(Scores((refusals,), kl), TrialState.DOMINATED, "it is worse than a finished trial")
+        return Measurement(Scores((refusals,), kl), TrialState.COMPLETE)
 
 
 def test_the_gate_knows_what_earlier_batches_and_runs_finished(tmp_path: Path) -> None:
@@ -329,7 +329,7 @@ class Full(FakeEngine):
 
     def _measure_one(self, plan: EditPlan, number: int) -> Measurement:
         if self._without_memory(number):
-            return Measurement((), TrialState.FAILED, MEMORY_RAN_OUT)
+            return Measurement(None, TrialState.FAILED, MEMORY_RAN_OUT)
         return super()._measure_one(plan, number)
 
 
@@ -344,7 +344,7 @@ def test_failures_for_several_reasons_are_not_blamed_on_memory(tmp_path: Path) -
     class Both(Full):
         def _measure_one(self, plan: EditPlan, number: int) -> Measurement:
             if number % 3 == 0:
-                return Measurement((), TrialState.FAILED, "a bug")
+                return Measurement(None, TrialState.FAILED, "a bug")
             return super()._measure_one(plan, number)
 
     with pytest.raises(HereticError, match="10 trials in a row") as caught:

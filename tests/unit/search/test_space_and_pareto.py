@@ -107,11 +107,10 @@ def test_records_survive_json() -> None:
         assert TrialRecord.from_json(json.loads(json.dumps(original.to_json()))) == original
 
 
-def test_a_record_names_a_missing_score() -> None:
-    assert record(0, 5, 0.1).score("kl").value == record(0, 5, 0.1).kl.value == 0.1
-    with pytest.raises(KeyError, match="length"):
-        record(0, 5, 0.1).score("length")
-    with pytest.raises(KeyError, match="kl"):
+def test_a_failed_trial_has_no_scores() -> None:
+    assert record(0, 5, 0.1).kl.value == 0.1
+    assert (failed(0).behaviors, failed(0).values) == ((), ())
+    with pytest.raises(ValueError, match="trial 1 failed"):
         assert failed(0).kl
     assert failed(0).behaviors == ()
 

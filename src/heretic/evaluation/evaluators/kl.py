@@ -12,7 +12,7 @@ from heretic.passes.calibration import backing_off
 from heretic.passes.divergence import kl_divergence, top1_agreement
 from heretic.passes.runner import ModelRunner
 from heretic.prompts.types import PromptSet
-from heretic.results.score import Score
+from heretic.results.score import DivergenceDetails, Score
 
 DEVICE_SHARE = 0.25
 """The base model's distributions stay on the device where they take at most this share of its free memory."""
@@ -93,7 +93,7 @@ class KlEvaluator:
         return base
 
     def score(self, trial: int | None = None) -> Score:
-        """See Evaluator. Details: p95 over positions, top-1 agreement, number of positions, mode, tokens."""
+        """See Evaluator."""
         if self._base is None:
             raise RuntimeError("the unedited model's predictions have to be remembered first")
         divergences, agreements = [], []
@@ -113,11 +113,11 @@ class KlEvaluator:
         divergence = divergence.cpu()
         if not bool(torch.isfinite(divergence).all()):
             raise TrialFailed("the edited model's logits are not finite")
-        details = {
-            "mode": self._mode,
-            "tokens": self._tokens,
-            "p95": torch.quantile(divergence, 0.95).item(),
-            "top1_agreement": agreement.float().mean().item(),
-            "positions": len(divergence),
-        }
+        details = DivergenceDetails(
+            self._mode,
+            self._tokens,
+            torch.quantile(divergence, 0.95).item(),
+            agreement.float().mean().item(),
+            len(divergence),
+        )
         return Score("kl", divergence.double().mean().item(), len(self.prompts), 0.0, details)

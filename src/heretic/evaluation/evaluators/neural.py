@@ -30,7 +30,7 @@ class NeuralEvaluator(MarkerEvaluator):
     def score_of(self, value: float) -> Score:
         """See AnswerEvaluator; the details name the classifier."""
         score = super().score_of(value)
-        return replace(score, details={**score.details, "classifier": self._classifier.name})
+        return replace(score, details=replace(score.answers, kind="classifier", reader=self._classifier.name))
 
     def judge(self, text: str, complete: bool) -> float | None:
         """See AnswerEvaluator: only a marker's yes is certain."""

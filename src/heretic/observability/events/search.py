@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from heretic.observability.events.event import Event
-from heretic.results.score import Scores
+from heretic.results.score import Score, Scores
 
 
 @dataclass(frozen=True, slots=True)
 class BaselineMeasured(Event):
     """The unedited model's own numbers: a score for every behaviour, and on how many prompts KL is measured."""
 
-    behaviors: Scores
+    behaviors: tuple[Score, ...]
     kl_prompt_count: int
     seconds: float
 
@@ -49,7 +49,7 @@ class SearchStarted(Event):
 
     finished: int
     n_trials: int
-    best: Scores = ()
+    best: Scores | None = None
     states: Mapping[str, int] = field(default_factory=dict)
     """Finished trials by state: ``complete``, ``dominated``, ``pruned``, ``failed``."""
     lowest_kl: float | None = None
@@ -60,7 +60,7 @@ class SearchStarted(Event):
 class TrialFinished(Event):
     """One trial ended. `reason` is empty unless it failed or was stopped because a finished trial dominates it.
 
-    `scores` are empty where it failed; of a stopped one they are what was seen so far. `on_front`: no finished trial is
+    `scores` are None where it failed; of a stopped one they are what was seen so far. `on_front`: no finished trial is
     better in all numbers.
 
     `number` is Optuna's, from 0, as in TrialRecord; people are shown it plus one.
@@ -68,7 +68,7 @@ class TrialFinished(Event):
 
     number: int
     n_trials: int
-    scores: Scores
+    scores: Scores | None
     seconds: float
     on_front: bool
     reason: str
