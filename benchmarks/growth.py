@@ -61,7 +61,6 @@ class Formula:
     candidates = CANDIDATES
 
     def __init__(self) -> None:
-        self._score = module(*SCORES).Score
         self._state = module(*TRIALS).TrialState
         self._measurement = module("heretic.engine.measurement").Measurement
         self.seconds = 0.0
@@ -79,16 +78,21 @@ class Formula:
         details = {"mode": "sequence", "tokens": 30, "p95": 4 * kl, "top1_agreement": math.exp(-kl), "positions": 3000}
         if gate.closes((refusals, kl)):
             bound = max(refusals - 5, 0)
-            seen = self._score("refusals", bound, PROMPTS, 97.0, {"tokens": 30, "answered": 40})
-            reason = "it is worse than a finished trial"
-            return self._measurement(
-                (seen, self._score("kl", kl, PROMPTS, 0.0, details)), self._state.DOMINATED, reason
-            )
-        scores = (
-            self._score("refusals", refusals, PROMPTS, 97.0, {"tokens": 30}),
-            self._score("kl", kl, PROMPTS, 0.0, details),
-        )
-        return self._measurement(scores, self._state.COMPLETE)
+            scores = scores_of(bound, {"tokens": 30, "answered": 40}, kl, details)
+            return self._measurement(scores, self._state.DOMINATED, "it is worse than a finished trial")
+        return self._measurement(scores_of(refusals, {"tokens": 30}, kl, details), self._state.COMPLETE)
+
+
+def scores_of(refusals: float, answers: dict[str, Any], kl: float, divergence: dict[str, Any]) -> Any:
+    """A trial's scores, made from what is stored of them, which all versions read alike."""
+    stored = [
+        {"name": "refusals", "value": refusals, "n": PROMPTS, "baseline": 97.0, "details": answers},
+        {"name": "kl", "value": kl, "n": PROMPTS, "baseline": 0.0, "details": divergence},
+    ]
+    scores = module(*SCORES)
+    if hasattr(scores.Scores, "from_json"):
+        return scores.Scores.from_json(stored)
+    return tuple(map(scores.Score.from_json, stored))
 
 
 def numbers_of(plan: Any, number: int) -> tuple[float, float]:
