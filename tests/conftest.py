@@ -1,13 +1,19 @@
 """What all tests share."""
 
+import gc
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import mkdtemp
 
-import pytest
-import torch
+# Pico models are too small to gain from threads, and threads of several processes that wait for each other by spinning
+# made the suite several times slower. Before torch is imported, and for the processes that tests start.
+for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[variable] = "1"
 
-# Pico models are too small to gain from threads; waiting for them made the suite several times slower.
+import pytest  # noqa: E402 - see above
+import torch  # noqa: E402
+
 torch.set_num_threads(1)
 
 # No test may write to the home folder, also not while fixtures of a module or of the session are made.
@@ -20,3 +26,14 @@ def configuration_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: 
     folder = tmp_path_factory.mktemp("configuration")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(folder))
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _imported_once() -> Iterator[None]:
+    """Keep what libraries made on import out of garbage collection, which looks at a million objects for nothing."""
+    import transformers.generation  # noqa: F401
+
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()

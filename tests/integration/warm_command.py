@@ -4,6 +4,7 @@ Started once as a script. Every line on its standard input is a request; it is a
 the exit code on a line. The libraries are imported before the fork, which spares more than ten seconds a command.
 """
 
+import gc
 import json
 import os
 import sys
@@ -19,6 +20,9 @@ def serve() -> None:
 
     import heretic.interface.terminal  # noqa: F401
 
+    # Collections of the commands need not look at what was imported.
+    gc.collect()
+    gc.freeze()
     for line in sys.stdin:
         process = os.fork()
         if process == 0:
