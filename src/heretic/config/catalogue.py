@@ -173,7 +173,7 @@ def unknown_name(shown: str, place: str, name: str, known: Iterable[str], see_he
     plain = name.removeprefix("--").removeprefix(VARIABLE_PREFIX).replace("-", "_").lower()
     if plain in RETIRED:
         return f"There is no {shown}{place} any more: {RETIRED[plain]}."
-    if plain == "config":
+    if plain == "config" and not name.startswith("--"):
         return f"Unknown {shown}{place}; name the configuration file with --config PATH."
     # No two names differ in case alone, so one that is typed in capitals finds its like.
     by_lower_case = {own.lower(): own for own in known}
