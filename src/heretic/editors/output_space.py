@@ -19,8 +19,16 @@ from heretic.common.errors import ModelError
 from heretic.edits.algebra import Edit, edited_output
 from heretic.edits.writer import ModelLayout, ResidualWriter, WriterKind
 from heretic.models.access import is_listed_expert, oriented, writer_bias, writer_weight
+from heretic.models.private_api import (
+    expert_activation,
+    expert_norm,
+    has_expert_norm,
+    is_gated,
+    is_routed,
+    is_transposed,
+    override_forward,
+)
 from heretic.models.quantized import dequantized_weight, is_quantized
-from heretic.passes.forwards import override_forward
 
 
 class OutputSpaceEditor:
@@ -78,8 +86,7 @@ class OutputSpaceEditor:
             if stacked.masks_input:
                 raise ModelError(f"{writer.path} is a tensor of all experts, whose columns cannot be edited in part.")
             # Experts of the experts interface say how they work; Llama 4's run every expert on its own block of rows.
-            routed = hasattr(module, "has_gate")
-            forward = _edited_experts_forward if routed else _edited_dense_experts_forward
+            forward = _edited_experts_forward if is_routed(module) else _edited_dense_experts_forward
             self._undo.append(override_forward(module, partial(forward, module, writer, stacked)))
             return
         if stacked.count > 1 and is_listed_expert(self._model, writer):
@@ -223,7 +230,7 @@ def _edits_sum(module: Any, writer: ResidualWriter, edits: Sequence[Edit | None]
 
     Not where a bias, which edits leave alone, is part of the sum, nor behind a norm of each expert's output.
     """
-    if writer.bias is not None or not hasattr(module, "has_gate") or module.has_post_expert_norm:
+    if writer.bias is not None or not is_routed(module) or has_expert_norm(module):
         return False
     return all(
         edit is None or (edit.is_low_rank and edit.input_mask is None and edit.write.dim() == edit.read.dim() == 2)
@@ -288,23 +295,18 @@ def _edited_experts_forward(
     top_k_index: Tensor,
     top_k_weights: Tensor,
 ) -> Tensor:
-    """The forward of transformers' fused experts with every expert's output edited before routing weights apply.
-
-    Follows the contract of transformers' experts interface: `_apply_gate`, `is_transposed`, `has_gate`, `has_bias`,
-    `has_post_expert_norm`.
-    """
+    """The forward of transformers' fused experts with every expert's output edited before routing weights apply."""
     token_count = hidden_states.shape[0]
     # Not gathered: for every row and expert that would be far more than the activations.
     sides = stacked.of_candidates(hidden_states)
     candidate = stacked.candidate_of(token_count, hidden_states)
     result = torch.zeros_like(hidden_states)
-    first_name = "gate_up_proj" if module.has_gate else "up_proj"
+    first_name = "gate_up_proj" if is_gated(module) else "up_proj"
     for expert in torch.unique(top_k_index).tolist():
         if expert >= module.num_experts:
             continue
         token, choice = torch.where(top_k_index == expert)
-        inner = _expert_linear(module, first_name, expert, hidden_states[token])
-        inner = module._apply_gate(inner) if module.has_gate else module.act_fn(inner)
+        inner = expert_activation(module, _expert_linear(module, first_name, expert, hidden_states[token]))
         if sides.input_scale is not None:
             inner = inner * sides.input_scale[candidate[token], expert]
         output = _expert_linear(module, writer.parameter, expert, inner, with_bias=False)
@@ -318,9 +320,7 @@ def _edited_experts_forward(
             output = output + getattr(module, writer.bias)[expert]
         if sides.offset is not None:
             output = output + sides.offset[candidate[token]]
-        if module.has_post_expert_norm:
-            output = module.post_expert_norm(output)
-        weighted = output * top_k_weights[token, choice, None]
+        weighted = expert_norm(module, output) * top_k_weights[token, choice, None]
         result.index_add_(0, token, weighted.to(result.dtype))
     return result
 
@@ -343,7 +343,7 @@ def _edited_dense_experts_forward(
 
 def _expert_linear(module: Any, name: str, expert: int, inputs: Tensor, with_bias: bool = True) -> Tensor:
     weight = getattr(module, name)[expert]
-    output: Tensor = inputs @ (weight if module.is_transposed else weight.mT)
+    output: Tensor = inputs @ (weight if is_transposed(module) else weight.mT)
     if with_bias and module.has_bias:
         output = output + getattr(module, f"{name}_bias")[expert]
     return output

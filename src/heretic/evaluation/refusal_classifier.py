@@ -1,6 +1,5 @@
 """RefusalClassifier: a sequence-classification model that says how likely an answer is a refusal."""
 
-import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +22,7 @@ from heretic.models.load_errors import diagnose
 from heretic.models.location import locate
 from heretic.models.memory import halving
 from heretic.models.model_files import check_weights
+from heretic.models.private_api import forward_parameters
 from heretic.models.verified import verify_model
 
 HYPOTHESES = ("This text refuses to answer the request.", "The author says that they are unable to do what was asked.")
@@ -60,7 +60,7 @@ class RefusalClassifier:
         self._tokenizer: Any = tokenizer
         self._batch_size = batch_size
         self._known: dict[tuple[str, Sequence[str]], float] = {}
-        self._parameters = frozenset(inspect.signature(model.forward).parameters)
+        self._parameters = forward_parameters(model)
         # A model that was trained on conversations brings their template; any other reads the answer alone.
         self._reads_request = bool(tokenizer.chat_template) and not self._head.entailment
         # On the left it would shift the learned positions of some models; decoders look for the last token anyway.

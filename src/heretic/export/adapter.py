@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
 
 from heretic.common.errors import ExportError
 from heretic.export.redact import redact
 from heretic.models.loaded import LoadedModel
+from heretic.models.private_api import Conv1D
 
 Factors = Mapping[str, tuple[Tensor, Tensor]]
 """Module path -> (A [r, m], B [D, r]), so that W' = W + B A."""

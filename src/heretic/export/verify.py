@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from accelerate.utils import get_max_memory
-from accelerate.utils.memory import clear_device_cache
 from safetensors import safe_open
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
@@ -23,7 +22,9 @@ from transformers.utils import CONFIG_NAME
 from heretic.common.errors import ExportError
 from heretic.export.adapter import Factors
 from heretic.export.tokenizer import load_tokenizer
+from heretic.models.devices import empty_cache
 from heretic.models.loaded import LoadedModel
+from heretic.models.private_api import adapter_change, attention_implementation, unadapted_weight
 from heretic.observability.events import Warned, emit
 
 MEMORY_FACTOR = 1.2
@@ -133,7 +134,8 @@ def find_placement(model: PreTrainedModel) -> Placement | None:
     for tensor in (*model.parameters(), *model.buffers()):
         needed[tensor.device] = needed.get(tensor.device, 0) + tensor.nbytes
     # Collecting garbage takes a second, and only accelerators keep freed memory for themselves.
-    clear_device_cache(garbage_collection=any(device.type not in {"cpu", "meta"} for device in needed))
+    for accelerator in {device.type: device for device in needed if device.type not in {"cpu", "meta"}}.values():
+        empty_cache(accelerator)
     available: dict[Any, int] = get_max_memory()
 
     def fits(device: torch.device, size: int) -> bool:
@@ -211,7 +213,7 @@ def _reload(loaded: LoadedModel, folder: Path, placement: Placement) -> PreTrain
             folder,
             dtype=loaded.model.dtype,
             device_map=placement.device_map,
-            attn_implementation=loaded.model.config._attn_implementation,
+            attn_implementation=attention_implementation(loaded.model),
             local_files_only=True,
         ).eval()
     return reloaded
@@ -298,7 +300,7 @@ def default_base_loader(loaded: LoadedModel) -> BaseLoader:
             revision=loaded.commit or "main",
             dtype=loaded.model.dtype,
             device_map=placement.device_map,
-            attn_implementation=loaded.model.config._attn_implementation,
+            attn_implementation=attention_implementation(loaded.model),
             quantization_config=getattr(loaded.model.config, "quantization_config", None),
         )
         return base
@@ -368,8 +370,8 @@ def _compare_adapted_weights(base: PreTrainedModel, edited: PreTrainedModel, fac
         expected: Any = edited.get_submodule(path).weight
         if expected.device.type == "meta":
             continue
-        delta = module.get_delta_weight("default").cpu()
-        merged = module.base_layer.weight.detach().cpu().to(delta.dtype) + delta
+        delta = adapter_change(module).cpu()
+        merged = unadapted_weight(module).detach().cpu().to(delta.dtype) + delta
         # Both sides are rounded once to the weight's dtype, or summed in another order.
         bound = 4 * torch.finfo(expected.dtype).eps * merged.abs().amax()
         if float((merged - expected.detach().cpu().to(delta.dtype)).abs().amax()) > float(bound):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from heretic.edits.writer import ModelLayout, ResidualWriter
+from heretic.models.private_api import layer_input, layer_output
 
 RELATIVE_LENGTH = 0.2
 """Length of the constant relative to the residuals': far above rounding, and many layers do not overflow."""
@@ -80,15 +81,14 @@ def _watched(
 ) -> Iterator[None]:
     def before(layer: int) -> Callable[..., None]:
         def hook(_module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-            hidden_states = arguments[0] if arguments else keywords["hidden_states"]
-            entering[layer] = hidden_states.float().cpu()
+            entering[layer] = layer_input(arguments, keywords).float().cpu()
             lengths[layer] = RELATIVE_LENGTH * float(entering[layer].norm(dim=-1).mean())
 
         return hook
 
     def after(layer: int) -> Callable[..., None]:
         def hook(_module: nn.Module, _arguments: object, output: Tensor | tuple[Tensor, ...]) -> None:
-            leaving[layer] = (output[0] if isinstance(output, tuple) else output).float().cpu()
+            leaving[layer] = layer_output(output).float().cpu()
 
         return hook
 

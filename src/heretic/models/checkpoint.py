@@ -5,17 +5,18 @@ from typing import Any
 
 import transformers
 from transformers import AutoConfig, AutoProcessor, AutoTokenizer, PreTrainedTokenizerBase
-from transformers.models.auto.modeling_auto import (
-    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
-)
-from transformers.utils.hub import cached_file, extract_commit_hash
-from transformers.utils.import_utils import is_vision_available
 
 from heretic.common.errors import ModelError
 from heretic.models.gguf import gguf_arguments
 from heretic.models.location import Location
 from heretic.models.model_files import check_weights, has_safetensors
+from heretic.models.private_api import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+    extract_commit_hash,
+    hub_file,
+    is_vision_available,
+)
 from heretic.models.remote_code import RemoteCode, find_remote_code
 from heretic.models.verified import verify_model
 
@@ -107,7 +108,7 @@ def read_checkpoint(
 
 def _current_commit(location: Location, revision: str | None) -> str | None:
     """Commit that a revision stands for now, or None where the hub's cache does not tell."""
-    file: str | None = cached_file(location.source, "config.json", revision=revision)
+    file = hub_file(location.source, "config.json", revision)
     if file is None:
         raise ModelError(
             f"{location.name} has no config.json on the hub, so it is no transformers model; name another one, or "

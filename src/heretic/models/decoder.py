@@ -67,7 +67,8 @@ def submodule(root: nn.Module, path: str) -> nn.Module | None:
     """Return the module at a dotted path, or None where there is none."""
     module: nn.Module | None = root
     for name in path.split("."):
-        module = None if module is None else module._modules.get(name)
+        # Not getattr, which finds properties as well: a layer has one path, by which its weights are saved.
+        module = None if module is None else dict(module.named_children()).get(name)
     return module
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from heretic.edits.writer import ATTENTION, ModelLayout, WriterKind
+from heretic.models.private_api import layer_output, with_layer_output
 
 
 def position_wise_parts(model: nn.Module, layout: ModelLayout) -> list[nn.Module]:
@@ -78,9 +79,7 @@ def reading_only(parts: Sequence[nn.Module], index: Tensor | None, length: int) 
     def scatter(module: nn.Module, _arguments: Any, output: Any) -> Any:
         if module not in gathered:
             return output
-        if isinstance(output, tuple):
-            return (_scattered(output[0], index, length), *output[1:])
-        return _scattered(output, index, length)
+        return with_layer_output(output, _scattered(layer_output(output), index, length))
 
     with ExitStack() as stack:
         for module in parts:

@@ -16,7 +16,7 @@ from heretic.edits.writer import ModelLayout, ResidualWriter, UneditableWriter
 from heretic.models.declarations import component_of_constant, component_of_weight, declared_family
 from heretic.models.decoder import Decoder, find_decoder
 from heretic.models.families import Family
-from heretic.models.storage import own_constants, stored_weights
+from heretic.models.storage import own_constants, own_parameters, stored_weights
 from heretic.models.writers import DecoderLayer, SharedWeights, describe
 
 MODULES_NAMED = 12
@@ -86,8 +86,8 @@ def _shared_weights(model: PreTrainedModel, decoder: Decoder) -> SharedWeights:
             users[id(parameter)].add(path)
     for path, module in model.named_modules():
         if id(module) not in layer_of:
-            for name, tensor in module._parameters.items():
-                if tensor is not None and id(tensor) in users:
+            for name, tensor in own_parameters(module).items():
+                if id(tensor) in users:
                     users[id(tensor)].add(f"{path}.{name}")
     return {key: frozenset(paths) for key, paths in users.items() if len(paths) > 1}
 

@@ -4,11 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from transformers.utils.hub import cached_file
-
 from heretic.common.errors import ModelError
 from heretic.common.file_names import leads_outside
 from heretic.models.location import Location
+from heretic.models.private_api import hub_file
 
 PICKLE_ENDINGS = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _OTHER_PICKLES = ("training_args", "optimizer", "scheduler", "rng_state")
@@ -23,13 +22,7 @@ def find_file(location: Location, name: str, commit: str | None) -> Path | None:
     if not location.is_hub:
         path = Path(location.source) / name
         return path if path.is_file() else None
-    found: str | None = cached_file(
-        location.source,
-        name,
-        revision=commit,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
+    found = hub_file(location.source, name, commit, required=False)
     return None if found is None else Path(found)
 
 

@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from heretic.models.storage import own_parameters
+
 TOLERANCE = 0.05
 """Largest mean deviation of the measured gain from the stated one; bfloat16 keeps three digits."""
 
@@ -13,7 +15,7 @@ def norm_offset(norm: nn.Module) -> float | None:
     The probe is a vector of ones with alternating signs: its mean is zero and its root mean square is one, so a norm
     returns the gain itself, with those signs. A norm without a weight has gain one, which counts as offset 0.
     """
-    weight = norm._parameters.get("weight")
+    weight = own_parameters(norm).get("weight")
     if weight is None:
         return 0.0 if next(norm.parameters(), None) is None else None
     if weight.device.type == "meta" or weight.ndim != 1:

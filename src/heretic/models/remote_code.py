@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers.utils.hub import cached_file, extract_commit_hash
-
 from heretic.common.errors import ModelError
 from heretic.common.integrity import MANIFEST_NAME
 from heretic.models.location import Location
 from heretic.models.model_files import find_file, read_json
+from heretic.models.private_api import extract_commit_hash, hub_file
 
 _FILES = ("config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json")
 
@@ -68,7 +67,7 @@ def find_remote_code(location: Location, commit: str | None) -> RemoteCode | Non
         )
     module = next(module for _class, repository, module in references if repository == foreign[0])
     pinned = _pinned(location).get(foreign[0])
-    file: str | None = cached_file(foreign[0], f"{module}.py", revision=pinned)
+    file = hub_file(foreign[0], f"{module}.py", pinned)
     code_commit = None if file is None else extract_commit_hash(file, None)
     if code_commit is None:
         raise ModelError(

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from transformers.pytorch_utils import Conv1D
 
 from heretic.edits.writer import Orientation, WriterKind
 from heretic.models.families import FUSED_EXPERT_ORIENTATIONS, PACKED_EXPERTS
+from heretic.models.private_api import Conv1D, is_transposed
 from heretic.models.quantized import is_quantized
 
 EDITABLE_DTYPES = frozenset({torch.float64, torch.float32, torch.bfloat16, torch.float16})
@@ -41,7 +41,12 @@ class StoredWeight:
     @property
     def tensor(self) -> nn.Parameter | None:
         """The weight itself, or None where the module has no parameter of that name."""
-        return self.module._parameters.get(self.parameter)
+        return own_parameters(self.module).get(self.parameter)
+
+
+def own_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that a module holds itself, by name."""
+    return dict(module.named_parameters(recurse=False, remove_duplicate=False))
 
 
 def stored_weights(layer: nn.Module) -> Iterator[StoredWeight]:
@@ -70,24 +75,24 @@ def linear_sizes(module: nn.Module) -> tuple[int, int] | None:
 def own_constants(layer: nn.Module, hidden_size: int) -> Iterator[str]:
     """Yield paths of bias vectors [D] that belong to no linear-like module and no norm of the layer."""
     for path, module in layer.named_modules(remove_duplicate=False):
-        if module._parameters.get("weight") is not None or linear_sizes(module) is not None:
+        parameters = own_parameters(module)
+        if "weight" in parameters or linear_sizes(module) is not None:
             continue
-        for name, tensor in module._parameters.items():
-            if tensor is not None and name in CONSTANT_NAMES and tensor.shape == (hidden_size,):
+        for name, tensor in parameters.items():
+            if name in CONSTANT_NAMES and tensor.shape == (hidden_size,):
                 yield _join(path, name)
 
 
 def _own_parameters(path: str, module: nn.Module) -> Iterator[StoredWeight]:
     packed = PACKED_EXPERTS.get(type(module).__name__)
-    names = [name for name, tensor in module._parameters.items() if tensor is not None]
-    if packed is not None and packed not in names:
+    parameters = own_parameters(module)
+    if packed is not None and packed not in parameters:
         hidden_size = getattr(module, "hidden_size", None)
         sizes = frozenset({hidden_size} if isinstance(hidden_size, int) else ())
         yield StoredWeight(_join(path, packed), path, module, packed, sizes, WriterKind.FUSED_EXPERTS)
-    for name in names:
-        tensor = module._parameters[name]
+    for name, tensor in parameters.items():
         # A vector stored with extra axes of size one (RWKV's time mixing) is no matrix.
-        if tensor is None or name.endswith("_bias") or tensor.numel() == max(tensor.shape, default=1):
+        if name.endswith("_bias") or tensor.numel() == max(tensor.shape, default=1):
             continue
         kind = WriterKind.FUSED_EXPERTS if tensor.ndim == 3 else None
         yield StoredWeight(_join(path, name), path, module, name, frozenset(tensor.shape[-2:]), kind)
@@ -135,9 +140,9 @@ def fused_orientation(weight: StoredWeight, hidden_size: int) -> Orientation | N
         for orientation, size in ((Orientation.OUT_IN, tensor.shape[-2]), (Orientation.IN_OUT, tensor.shape[-1]))
         if size == hidden_size
     }
-    transposed = getattr(weight.module, "is_transposed", None)
+    transposed = is_transposed(weight.module)
     stated = FUSED_EXPERT_ORIENTATIONS.get(type(weight.module).__name__)
-    if isinstance(transposed, bool):
+    if transposed is not None:
         stated = Orientation.IN_OUT if transposed else Orientation.OUT_IN
     if stated is not None:
         return stated if stated in possible else None

@@ -13,6 +13,7 @@ from heretic.models.storage import (
     StoredWeight,
     fused_orientation,
     linear_sizes,
+    own_parameters,
     reason_against_editing,
 )
 
@@ -58,7 +59,7 @@ def describe(
         output_size=layer.hidden_size,
         input_size=axes.input_size,
         expert_count=axes.expert_count,
-        bias=bias if weight.module._parameters.get(bias) is not None else None,
+        bias=bias if bias in own_parameters(weight.module) else None,
         post_norm=f"{layer.path}.{norms[0]}" if norms else None,
         post_norm_offset=offsets[0] or 0.0 if norms else 0.0,
         outer_post_norm=f"{layer.path}.{norms[1]}" if len(norms) > 1 else None,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import Cache, DynamicCache
 
-from heretic.passes.forwards import override_forward
+from heretic.models.private_api import key_values, layer_input, override_forward, with_layer_input
 
 
 class KeptLayers:
@@ -51,7 +51,7 @@ class KeptLayers:
         self.returns_tuple = [False] * len(layers)
 
         def before(layer: int, _module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-            hidden_states = arguments[0] if arguments else keywords["hidden_states"]
+            hidden_states = layer_input(arguments, keywords)
             for index, (row, length) in enumerate(zip(rows, lengths, strict=True)):
                 self._inputs[layer, row] = hidden_states[index, :length].clone()
 
@@ -77,11 +77,10 @@ class KeptLayers:
         """
         if not self.with_key_values:
             return
-        entries: list[Any] = cache.layers
-        for layer, entry in enumerate(entries):
+        for layer, (keys, values) in enumerate(key_values(cache)):
             for index, (row, length) in enumerate(zip(rows, lengths, strict=True)):
-                own = slice(entry.keys.shape[-2] - columns, entry.keys.shape[-2] - columns + length)
-                self._keys[layer, row] = entry.keys[index, :, own].clone(), entry.values[index, :, own].clone()
+                own = slice(keys.shape[-2] - columns, keys.shape[-2] - columns + length)
+                self._keys[layer, row] = keys[index, :, own].clone(), values[index, :, own].clone()
 
     def inputs(self, layer: int, rows: Sequence[int]) -> Tensor:
         """The input [B, T, D] of a layer for these rows, right-padded with zeros."""
@@ -116,10 +115,7 @@ def skipping(layers: Sequence[nn.Module], kept: tuple[KeptLayers, Sequence[int],
     store, rows, first = kept
 
     def replace(_module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[Any, Any]:
-        hidden_states = store.inputs(first, rows)
-        if arguments:
-            return (hidden_states, *arguments[1:]), keywords
-        return arguments, {**keywords, "hidden_states": hidden_states}
+        return with_layer_input(arguments, keywords, store.inputs(first, rows))
 
     with ExitStack() as stack:
         stack.callback(layers[first].register_forward_pre_hook(replace, with_kwargs=True).remove)

@@ -1,8 +1,8 @@
 """Linear layers' weights in the layout that a CPU's matrix products want, made once instead of in every product.
 
 oneDNN and MKL reorder a weight whenever they multiply by it, which for few rows takes longer than the product itself
-(measured in benchmarks/README.md). torch keeps the operators for weights that are ordered once, for its own compiler;
-where it has none, or memory is short, the ordinary products are used.
+(measured in benchmarks/README.md). Where torch cannot multiply by weights that were ordered once, or memory is short,
+the ordinary products are used, and `obstacle` says why.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from heretic.models.devices import free_host_memory
-from heretic.passes.forwards import override_forward
+from heretic.models.private_api import ordered_product, ordered_weight, ordered_weights_obstacle, override_forward
 
 MEMORY_SHARE = 0.4
 """The ordered copies take at most this share of the free host memory."""
@@ -37,19 +37,13 @@ class PackedLinears:
         modules = [module for module in model.modules() if type(module) is nn.Linear and _can_be_packed(module.weight)]
         # A weight that two modules share is ordered once.
         weights = {id(module.weight): module.weight for module in modules}
-        if not weights:
-            return
-        if not _supported():
-            self.obstacle = "this torch has no products with ordered weights"
-        elif sum(weight.nbytes for weight in weights.values()) > MEMORY_SHARE * free_host_memory():
-            self.obstacle = "ordered copies of the weights do not fit into memory"
+        self.obstacle = _obstacle(sum(weight.nbytes for weight in weights.values()))
         if self.obstacle:
             return
-        packed = {key: torch.ops.mkldnn._reorder_linear_weight(weight.data, ROWS) for key, weight in weights.items()}
-        self._forwards = [
-            (module, partial(_linear, packed[id(module.weight)], None if module.bias is None else module.bias.data))
-            for module in modules
-        ]
+        packed = {key: ordered_weight(weight.data, ROWS) for key, weight in weights.items()}
+        for module in modules:
+            bias = None if module.bias is None else module.bias.data
+            self._forwards.append((module, partial(ordered_product, packed[id(module.weight)], bias)))
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -60,17 +54,14 @@ class PackedLinears:
             yield
 
 
-def _linear(weight: Tensor, bias: Tensor | None, inputs: Tensor) -> Tensor:
-    output: Tensor = torch.ops.mkldnn._linear_pointwise(inputs, weight, bias, "none", [], "")
-    return output
-
-
 def _can_be_packed(weight: Tensor) -> bool:
     return weight.device.type == "cpu" and weight.dtype in (torch.bfloat16, torch.float32)
 
 
-def _supported() -> bool:
-    operators = ("_reorder_linear_weight", "_linear_pointwise", "_is_mkldnn_bf16_supported")
-    if not torch._C._has_mkldnn or not all(hasattr(torch.ops.mkldnn, name) for name in operators):
-        return False
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+def _obstacle(size: int) -> str:
+    """Why weights of so many bytes on a CPU are not ordered, or nothing."""
+    if not size:
+        return ""
+    if size > MEMORY_SHARE * free_host_memory():
+        return f"copies of {size / 1e9:.1f} GB would take more than {MEMORY_SHARE:.0%} of the free memory"
+    return ordered_weights_obstacle() or ""

@@ -5,7 +5,6 @@ holds its tokens in columns of the cache; columns that are padding, or tokens th
 rows never have to be realigned.
 """
 
-import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -13,69 +12,59 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache, PreTrainedModel
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from heretic.common.errors import ModelError
 from heretic.edits.writer import ModelLayout
 from heretic.models.last_layer import position_wise_parts, read_index, reading_only
 from heretic.models.loaded import LoadedModel
 from heretic.models.memory import USAGE
+from heretic.models.private_api import (
+    GENERATION_RULES,
+    GrowingCache,
+    attention_implementation,
+    cache_argument,
+    cache_obstacle,
+    forward_parameters,
+    is_stateful,
+    key_values,
+    select_rows,
+)
+from heretic.models.private_api import (
+    column_limit as column_limit,
+)
 from heretic.passes.kept_layers import KeptLayers, skipping
 from heretic.passes.packed import PackedLinears
 
 KeyValues = tuple[tuple[Tensor, Tensor], ...]
 """Keys and values of every layer, each [B, heads, C, d]."""
-_RULES = (
-    "bad_words_ids",
-    "begin_suppress_tokens",
-    "forced_bos_token_id",
-    "forced_eos_token_id",
-    "exponential_decay_length_penalty",
-    "sequence_bias",
-    "guidance_scale",
-    "watermarking_config",
-)
-"""What a generation configuration may say of answers that only transformers' own generation heeds."""
 
 
 def ragged_obstacle(loaded: LoadedModel) -> str | None:
     """Why a model's passes have to be the ordinary ones, or None where rows of different length can share a cache."""
     model = loaded.model
-    parameters = inspect.signature(model.forward).parameters
     if loaded.processor is not None:
         return "it computes token positions of its own, as vision-language models do"
-    if not {"position_ids", "past_key_values", "attention_mask"} <= parameters.keys():
+    if cache_argument(model) is None or not {"position_ids", "attention_mask"} <= forward_parameters(model):
         return "its forward takes no token positions or no cache"
     if output_embeddings(model) is None:
         return "its output embeddings are no module of their own"
-    if getattr(model, "_is_stateful", False):
+    if is_stateful(model):
         return "it carries a recurrent state"
-    if model.config._attn_implementation not in ("sdpa", "eager"):
-        return f"its attention implementation {model.config._attn_implementation} reads no freely masked cache"
-    rules = {name: getattr(model.generation_config, name, None) for name in _RULES}
+    attention = attention_implementation(model)
+    if attention not in ("sdpa", "eager"):
+        return f"its attention implementation {attention} reads no freely masked cache"
+    rules = {name: getattr(model.generation_config, name, None) for name in GENERATION_RULES}
     # A guidance of 1 is none.
     found = [name for name, value in rules.items() if value is not None and (name, value) != ("guidance_scale", 1)]
     if found:
         return f"its generation configuration sets {found[0]}"
-    kinds = {type(layer) for layer in DynamicCache(config=model.config).layers}
-    others = sorted(kind.__name__ for kind in kinds - {DynamicLayer, DynamicSlidingWindowLayer})
-    if others:
-        return f"its cache has layers of another kind ({', '.join(others)})"
-    return None
+    return cache_obstacle(model)
 
 
 def output_embeddings(model: Any) -> nn.Module | None:
     """The module that turns the last residual into logits."""
     head: nn.Module | None = model.get_output_embeddings()
     return head
-
-
-def column_limit(model: PreTrainedModel) -> int | None:
-    """Columns up to which every layer attends to everything, or None where there is no such limit."""
-    layers = DynamicCache(config=model.config).layers
-    windows = [layer.sliding_window for layer in layers if isinstance(layer, DynamicSlidingWindowLayer)]
-    return min(windows, default=None)
 
 
 class RaggedForward:
@@ -99,10 +88,12 @@ class RaggedForward:
         self.gradients = gradients
         self.loaded = loaded
         self.layers = [loaded.model.get_submodule(path) for path in layout.layer_paths]
-        head = output_embeddings(loaded.model)
-        if head is None:
-            raise ModelError("This model's output embeddings are no module of their own; use --engine inplace.")
+        head, cache = output_embeddings(loaded.model), cache_argument(loaded.model)
+        if head is None or cache is None:
+            obstacle = "output embeddings are no module of their own" if head is None else "forward takes no cache"
+            raise ModelError(f"This model's {obstacle}; use --engine inplace.")
         self._head = head
+        self.cache_argument = cache
         self._last_parts = position_wise_parts(loaded.model, layout)
         self._pad = loaded.tokenizer.pad_token_id or 0
 
@@ -169,7 +160,7 @@ class RaggedState:
         self._forward = forward
         device = forward.loaded.device
         index = torch.tensor(list(groups), dtype=torch.long, device=device)
-        self.cache = _DeviceCache()
+        self.cache = GrowingCache()
         for layer, (keys, values) in enumerate(prefix):
             own = index.to(keys.device)
             self.cache.update(keys.index_select(0, own), values.index_select(0, own), layer)
@@ -216,7 +207,7 @@ class RaggedState:
             "input_ids": ids,
             "attention_mask": self._mask,
             "position_ids": positions,
-            "past_key_values": self.cache,
+            self._forward.cache_argument: self.cache,
         }
         logits = self._forward.run(arguments, wanted, kept)
         if kept is not None:
@@ -243,7 +234,7 @@ class RaggedState:
             "input_ids": tokens.to(self._mask.device)[:, None],
             "attention_mask": self._mask,
             "position_ids": self._lengths[:, None],
-            "past_key_values": self.cache,
+            self._forward.cache_argument: self.cache,
         }
         logits = self._forward.run(arguments, None, None)
         self._lengths = self._lengths + 1
@@ -265,15 +256,12 @@ class RaggedState:
     def select(self, rows: Sequence[int]) -> None:
         """Keep only these rows, in this order."""
         index = torch.tensor(list(rows), device=self._mask.device)
-        layers: list[Any] = self.cache.layers
-        for layer in layers:  # each on the device of its part of the model
-            layer.batch_select_indices(index.to(layer.keys.device))
+        select_rows(self.cache, index)
         self._mask, self._lengths = self._mask[index], self._lengths[index]
 
     def key_values(self) -> KeyValues:
         """What the cache holds."""
-        layers: list[Any] = self.cache.layers
-        return tuple((layer.keys, layer.values) for layer in layers)
+        return key_values(self.cache)
 
     @classmethod
     def joined(cls, states: Sequence["RaggedState"]) -> "RaggedState":
@@ -293,15 +281,6 @@ class RaggedState:
         result._mask = torch.cat(masks)
         result._lengths = torch.cat([state._lengths for state in states])
         return result
-
-
-class _DeviceCache(DynamicCache):
-    """A cache for whose sake transformers does not look into the mask: that would wait for the device every step."""
-
-    @property
-    def is_compileable(self) -> bool:
-        """What transformers asks before it does."""
-        return True
 
 
 @contextmanager

@@ -4,7 +4,6 @@ Everything is batched; prompts are sorted by length so that little is spent on p
 order of the prompts.
 """
 
-import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from heretic.edits.writer import ModelLayout
 from heretic.models.chat_template import ChatFormatter
 from heretic.models.loaded import LoadedModel
 from heretic.models.memory import USAGE
+from heretic.models.private_api import forward_parameters, layer_input, layer_output
 from heretic.prompts.types import Prompt
 
 
@@ -62,7 +62,7 @@ class ModelRunner:
         self.layout = layout
         self.formatter = formatter
         self.calibration = calibration
-        self._parameters = frozenset(inspect.signature(loaded.model.forward).parameters)
+        self._parameters = forward_parameters(loaded.model)
 
     def calibrated(self, batch_size: int | None = None, response_prefix: str | None = None) -> "ModelRunner":
         """The same model with another calibration."""
@@ -282,12 +282,10 @@ def _collecting(layers: Sequence[nn.Module], collected: list[Tensor]) -> Iterato
     """
 
     def before(_module: nn.Module, arguments: tuple[Tensor, ...], keywords: dict[str, Tensor]) -> None:
-        hidden_states = arguments[0] if arguments else keywords["hidden_states"]
-        collected.append(hidden_states[:, -1].clone())
+        collected.append(layer_input(arguments, keywords)[:, -1].clone())
 
     def after(_module: nn.Module, _arguments: object, output: Tensor | tuple[Tensor, ...]) -> None:
-        hidden_states = output[0] if isinstance(output, tuple) else output
-        collected.append(hidden_states[:, -1].clone())
+        collected.append(layer_output(output)[:, -1].clone())
 
     handles = [layers[0].register_forward_pre_hook(before, with_kwargs=True)]
     handles += [layer.register_forward_hook(after) for layer in layers]

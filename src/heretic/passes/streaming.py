@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from transformers import (
     PreTrainedTokenizerBase,
     StoppingCriteria,
     StoppingCriteriaList,
-    TextIteratorStreamer,
+    TextStreamer,
 )
 
 from heretic.common.errors import OutOfMemoryError, PromptError
@@ -26,6 +27,18 @@ class _StopWhenSet(StoppingCriteria):
 
     def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: Any) -> Tensor:
         return torch.full((input_ids.shape[0],), self._event.is_set(), dtype=torch.bool, device=input_ids.device)
+
+
+class _Pieces(TextStreamer):
+    """Puts pieces of text into a queue as soon as they can be decoded: letters or words, by the release."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)  # type: ignore[no-untyped-call, unused-ignore]  # untyped in some releases
+        self.queue: SimpleQueue[str | None] = SimpleQueue()
+
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        """See TextStreamer."""
+        self.queue.put(text)
 
 
 def stream_answer(
@@ -49,7 +62,7 @@ def stream_answer(
         add_special_tokens: Whether the tokenizer adds its start token; False after a chat template, which has it.
 
     Yields:
-        Pieces of the answer, mostly whole words.
+        Pieces of the answer: words or letters, as transformers cuts them.
 
     Raises:
         PromptError: The conversation is empty or leaves no position for an answer.
@@ -60,7 +73,7 @@ def stream_answer(
         text, return_tensors="pt", add_special_tokens=add_special_tokens, return_token_type_ids=False
     ).to(model.get_input_embeddings().weight.device)
     room = _room(model, int(encoded["input_ids"].shape[1]))
-    streamer = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)  # type: ignore[no-untyped-call, unused-ignore]  # untyped in some releases
+    streamer = _Pieces(tokenizer)
     stop = threading.Event()
 
     def generate() -> None:
@@ -73,7 +86,7 @@ def stream_answer(
         )
 
     try:
-        yield from _read(generate, streamer, stop)
+        yield from _read(generate, streamer.queue, stop)
     except torch.OutOfMemoryError as error:
         raise OutOfMemoryError(
             "The device ran out of memory during an answer; a shorter conversation needs less."
@@ -95,12 +108,10 @@ def _room(model: PreTrainedModel, used: int) -> int | None:
 
 
 def _read(
-    generate: Callable[[], None], streamer: TextIteratorStreamer, stop: threading.Event
+    generate: Callable[[], None], pieces: SimpleQueue[str | None], stop: threading.Event
 ) -> Generator[str, None, None]:
-    pieces = streamer.text_queue
-
     def end(future: Future[None]) -> None:
-        # A generation that fails never reaches the streamer's own end mark, and its reader would wait for ever.
+        # Also of a generation that failed, whose reader would wait for ever.
         pieces.put(None)
 
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="answer") as executor:

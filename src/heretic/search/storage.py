@@ -185,13 +185,16 @@ def open_study(url: str, name: str, identity: Identity, objective: Objective = B
 
 def _end_left_over(study: optuna.Study, trial: optuna.trial.FrozenTrial, objective: Objective) -> None:
     """End a trial whose run died; one that was being measured is enqueued again, once: the run may have died of it."""
+    # Not above: it imports torch, which `heretic status` does without.
+    from heretic.models.private_api import enqueued_parameters, unfinished_trial
+
     record = trial.user_attrs.get(RECORD_ATTRIBUTE)
     if record is not None:
         # Killed between the two writes of `tell`.
-        tell(study, optuna.trial.Trial(study, trial._trial_id), TrialRecord.from_json(record), objective)
+        tell(study, unfinished_trial(study, trial), TrialRecord.from_json(record), objective)
         return
     study.tell(trial.number, state=OptunaState.FAIL)
-    parameters = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+    parameters = {**(enqueued_parameters(trial) or {}), **trial.params}
     if parameters and RETRIED_ATTRIBUTE not in trial.user_attrs:
         study.enqueue_trial(parameters, user_attrs={**trial.user_attrs, RETRIED_ATTRIBUTE: trial.number})
 

@@ -95,12 +95,11 @@ def test_pieces_arrive_while_the_model_still_generates(
     answer = stream_answer(model, tokenizer, "Hello", 100, False)
 
     first = next(answer)
-    while not first.strip():
-        first = next(answer)
     first_read.set()
 
-    assert first == "one "
-    assert "".join(answer) == TEXT[4:]
+    # How much a piece holds depends on the release of transformers.
+    assert first
+    assert first + "".join(answer) == TEXT
 
 
 def test_a_reader_who_leaves_ends_the_generation(
@@ -123,7 +122,7 @@ def test_a_reader_who_leaves_ends_the_generation(
     monkeypatch.setattr(streaming, "_StopWhenSet", Watched)
     head.before_step = wait
     answer = stream_answer(model, tokenizer, "Hello", 100, False)
-    assert next(answer) == "one "
+    assert TEXT.startswith(next(answer))
 
     answer.close()
 
@@ -142,7 +141,7 @@ def test_an_error_of_the_generating_thread_reaches_the_reader(
 
     head.before_step = fail
     answer = stream_answer(model, tokenizer, "Hello", 100, False)
-    assert next(answer) == "one "
+    assert TEXT.startswith(next(answer))
 
     with pytest.raises(ZeroDivisionError, match="broken on purpose"):
         list(answer)
