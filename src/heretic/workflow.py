@@ -126,7 +126,7 @@ def saved_before(session: Session, folder: Path) -> Path:
     """
     path, record = folder.expanduser().resolve(), session.suggested
     manifest = read_manifest(path)
-    same = manifest.optuna_trial_number == record.number and dict(manifest.plan) == record.plan.to_json()
+    same = manifest.optuna_trial_number == record.number and record.plan.is_stored_as(manifest.plan)
     if not same or check_folder(path):
         raise UserError(
             f"{folder} holds another model than trial {record.number + 1} of this study, or was changed; name another "

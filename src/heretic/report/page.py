@@ -192,7 +192,10 @@ def _plan_sentences(data: ReportData) -> list[str]:
         shares = joined([f"{share:.2f} {name}".strip() for share, name in zip(plan.shares, names, strict=True)])
         result.append(f"Of the strengths, each behaviour has its share: {shares}.")
     kept = {"none": "No norms of the weights are kept.", "row": "Rows of the weights keep their norms."}
-    return [*result, kept.get(plan.normalization.value, "Columns of the weights keep their norms.")]
+    result.append(kept.get(plan.normalization.value, "Columns of the weights keep their norms."))
+    if plan.strengths:
+        result.append("Strengths are free by layer, which only earlier versions of Heretic made; they are not drawn.")
+    return result
 
 
 @lru_cache(maxsize=1)

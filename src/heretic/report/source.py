@@ -124,7 +124,8 @@ def _check_trial(manifest: Mapping[str, Any] | None, records: Sequence[TrialReco
     if manifest is None or manifest.get("optuna_trial_number") is None:
         return
     number, plan = manifest["optuna_trial_number"], manifest.get("plan")
-    if not any(record.number == number and record.plan.to_json() == plan for record in records):
+    plan = plan if isinstance(plan, dict) else {}
+    if not any(record.number == number and record.plan.is_stored_as(plan) for record in records):
         raise StudyError(
             f"The study {study.name} in {shown_url(study.url)} does not hold the trial that was saved; name the study "
             "that the model came from with --storage and --study-name."

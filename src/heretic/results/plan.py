@@ -1,7 +1,7 @@
 """EditPlan: what one trial changes, as plain numbers; pure, frozen, JSON-ready."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -21,10 +21,6 @@ class Normalization(str, Enum):
     NONE = "none"
     ROW = "row"
     COLUMN = "column"
-
-
-class UnknownPlan(ValueError):
-    """A stored plan cannot be read by this version; the message stands after "because"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +60,8 @@ class EditPlan:
         schedules: (component, schedule) pairs.
         normalization: Which norms of the weight are kept.
         shares: Of several behaviours, what each one's strength is of the plan's; empty for one behaviour.
+        strengths: Those by layer, as JSON has them, of a stored plan that an earlier version made without schedules. It
+            can be told of, but not applied.
     """
 
     scope: Scope
@@ -71,9 +69,16 @@ class EditPlan:
     schedules: tuple[tuple[str, Schedule], ...]
     normalization: Normalization = Normalization.NONE
     shares: tuple[float, ...] = ()
+    strengths: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def strength(self, component: str, layer: int, layer_count: int) -> float:
-        """Strength of the edit to one component of one layer; 0 where the plan leaves it alone."""
+        """Strength of the edit to one component of one layer; 0 where the plan leaves it alone.
+
+        Raises:
+            ValueError: Only earlier versions can apply the plan.
+        """
+        if self.strengths:
+            raise ValueError("a plan with free strengths by layer is not applied any more")
         for name, schedule in self.schedules:
             if name == component:
                 return schedule.strength(layer, layer_count)
@@ -95,21 +100,22 @@ class EditPlan:
             },
             "normalization": self.normalization.value,
             **({"shares": list(self.shares)} if self.shares else {}),
+            **({"strengths": dict(self.strengths)} if self.strengths else {}),
         }
+
+    def is_stored_as(self, data: Mapping[str, Any]) -> bool:
+        """Whether these JSON values are this plan's; earlier versions wrote that there are no strengths by layer."""
+        nothing: dict[str, Any] = {"strengths": {}}
+        return nothing | self.to_json() == nothing | dict(data)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "EditPlan":
-        """The inverse of `to_json`.
-
-        Raises:
-            UnknownPlan: It is of a kind that only earlier versions made.
-        """
-        if data.get("strengths"):
-            raise UnknownPlan("its plan has free strengths by layer, which only earlier versions of Heretic made")
+        """The inverse of `to_json`."""
         return cls(
             Scope(data["scope"]),
             data["direction_position"],
             tuple((name, Schedule(**schedule)) for name, schedule in data["schedules"].items()),
             Normalization(data["normalization"]),
             tuple(data.get("shares", ())),
+            dict(data.get("strengths", {})),
         )

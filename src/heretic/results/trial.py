@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from heretic.results.plan import EditPlan, Scope, UnknownPlan
+from heretic.results.plan import EditPlan
 from heretic.results.score import Score, Scores
 
 
@@ -114,15 +114,10 @@ class TrialRecord:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "TrialRecord":
-        """The inverse of `to_json`; a plan that this version cannot make is that of a failed trial."""
-        try:
-            plan = EditPlan.from_json(data["plan"])
-        except UnknownPlan as error:
-            nothing = EditPlan(Scope(data["plan"]["scope"]), None, ())
-            return cls(data["number"], nothing, None, TrialState.FAILED, str(error), data["seconds"])
+        """The inverse of `to_json`."""
         return cls(
             data["number"],
-            plan,
+            EditPlan.from_json(data["plan"]),
             Scores.from_json(data["scores"]),
             TrialState(data["state"]),
             data["reason"],

@@ -22,6 +22,7 @@ from heretic.interface.printer import Printer
 from heretic.report.kept import Kept, read_kept
 from heretic.report.write import write_report
 from heretic.results.held_out import Example
+from heretic.results.plan import EditPlan
 from heretic.search.storage import open_study, tell
 
 FRONT = "7 trials: 4 complete, 3 of them on the front"
@@ -131,6 +132,23 @@ def test_where_the_study_is_not_at_hand_the_report_says_why(place: Path, storage
     with pytest.raises(UserError):
         written("out", "--study-name", "heretic")
     assert FRONT in written("out", "--storage", "sqlite:///study.db")[1]
+
+
+@pytest.mark.parametrize("strengths", [{}, {"mlp": [0.5, 1.0]}], ids=["none", "some"])
+def test_a_folder_and_a_study_of_an_earlier_version_belong_together(tmp_path: Path, strengths: dict[str, Any]) -> None:
+    """It also wrote which strengths a plan has by layer, and had plans with nothing but these."""
+    chosen = RECORDS[2].plan.to_json() | {"strengths": strengths} | ({"schedules": {}} if strengths else {})
+    study = open_study(url_of(tmp_path / "study.db"), "heretic", IDENTITY)
+    for entry in RECORDS:
+        trial = study.ask()
+        SPACE.suggest(trial)
+        tell(study, trial, replace(entry, plan=EditPlan.from_json(chosen)) if entry is RECORDS[2] else entry)
+    save(tmp_path / "out", plan=chosen)
+    _output, page = written(str(tmp_path / "out"), "--storage", url_of(tmp_path / "study.db"))
+    assert FRONT in page
+    assert "Trial 3 of 7 was chosen: refusals 5/100" in page
+    drawn = "Strength of the edit over the layers" in page
+    assert (drawn, "free by layer" in page) == ((False, True) if strengths else (True, False))
 
 
 def test_another_study_of_that_name_is_not_taken_for_the_models(place: Path) -> None:

@@ -15,7 +15,7 @@ from heretic.directions.types import DirectionSet
 from heretic.edits.algebra import Edit, edited_weight
 from heretic.edits.build import Adjustments, Shift, build_edits, combined_factors, interpolated_vectors
 from heretic.edits.writer import ATTENTION, MLP, ModelLayout, Orientation, ResidualWriter, WriterKind
-from heretic.results.plan import EditPlan, Normalization, Schedule, Scope, UnknownPlan
+from heretic.results.plan import EditPlan, Normalization, Schedule, Scope
 
 D, M, LAYERS = 12, 7, 5
 
@@ -81,11 +81,20 @@ def test_edges_of_the_schedule() -> None:
     assert Schedule(1.0, 0.0, 0.5, 0.1).strength(0, 1) == 1.0
 
 
-def test_plans_with_free_strengths_are_named_and_empty_ones_read() -> None:
+def test_a_plan_of_an_earlier_version_is_read_written_and_compared_but_not_applied() -> None:
     plan = EditPlan(Scope.LAYER, None, ((MLP, Schedule(1.0, 0.5, 1.0, 1.0)),))
-    assert EditPlan.from_json({**plan.to_json(), "strengths": {}}) == plan
-    with pytest.raises(UnknownPlan, match="free strengths"):
-        EditPlan.from_json({**plan.to_json(), "strengths": {MLP: [0.5, 1.0]}})
+    without = {**plan.to_json(), "strengths": {}}
+    free = {**plan.to_json(), "schedules": {}, "strengths": {MLP: [0.5, 1.0]}}
+    assert EditPlan.from_json(without) == plan
+    assert plan.is_stored_as(without)
+    assert plan.is_stored_as(plan.to_json())
+    earlier = EditPlan.from_json(free)
+    assert earlier.to_json() == free
+    assert earlier.is_stored_as(free)
+    assert not plan.is_stored_as(free)
+    assert not earlier.is_stored_as(without)
+    with pytest.raises(ValueError, match="not applied"):
+        earlier.strength(MLP, 0, 2)
 
 
 def test_a_record_without_shares_is_read_and_written_as_ever() -> None:

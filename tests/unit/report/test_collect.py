@@ -118,7 +118,6 @@ def test_capability_comes_with_the_manifest() -> None:
     ("path", "value"),
     [
         (("plan",), {}),
-        (("plan", "strengths"), {"attention": ["much"]}),
         (("plan", "schedules", "attention", "width"), float("nan")),
         (("scores",), [{"name": "refusals"}]),
         (("scores", 1, "value"), "low"),
