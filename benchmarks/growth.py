@@ -31,12 +31,21 @@ from pathlib import Path
 from typing import Any
 
 NAME = "heretic_study"
-IDENTITY = {"model": "formula"}
+STORED = {"model": {"parameters": "formula"}}
 LAYERS = 24
 PROMPTS = 100
 CANDIDATES = 4
 AFTER = Path(__file__).resolve().parents[1] / "src"
 PARTS = ("ask", "tell", "front", "gate", "pulse", "events")
+
+
+def identity() -> Any:
+    """The study's, in either version: before there was a class for it, it was what is stored."""
+    try:
+        from heretic.search.identity import Identity
+    except ImportError:
+        return STORED
+    return Identity(STORED)
 
 
 def module(*names: str) -> Any:
@@ -186,7 +195,7 @@ def _resume(url: str, trials: int) -> dict[str, float]:
 
     make_sampler, plans = module(*SAMPLERS).make_sampler, space()
     started = time.perf_counter()
-    study = open_study(url, NAME, IDENTITY)
+    study = open_study(url, NAME, identity())
     finished = sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
     study.sampler = make_sampler(0, 20, finished)
     clock, engine = Clock(), Formula()
@@ -222,7 +231,7 @@ def build(file: Path, trials: int) -> None:
     from heretic.search.storage import open_study
 
     url = f"sqlite:///{file}"
-    study = open_study(url, NAME, IDENTITY)
+    study = open_study(url, NAME, identity())
     study.sampler = BoundedSampler(0, 20, 100)
     search(study, url, space(), Formula(), trials)
 

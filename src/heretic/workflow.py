@@ -81,7 +81,7 @@ def keep_refinement(bench: Workbench, study: optuna.Study) -> None:
     """Store refined directions with the study, so that all its trials rest on the same ones."""
     settings = bench.settings
     if refinement_options(settings) is not None and not settings.load_directions:
-        keep_directions(study, settings.storage, KeptDirections(bench.identity, bench.directions))
+        keep_directions(study, settings.storage, KeptDirections(bench.identity.aspects, bench.directions))
 
 
 def open_matching_study(

@@ -75,16 +75,3 @@ def _noted(adjustments: Adjustments, name: str, note: str, started: float) -> Ad
 def edited_components(settings: Settings, layout: ModelLayout) -> tuple[str, ...]:
     """The components that plans need strengths for: heads are attention alone."""
     return (ATTENTION,) if settings.use_circuit_ablation else layout.components
-
-
-def adjustments_identity(settings: Settings) -> dict[str, str]:
-    """What a study that is continued must have in common, by aspect; nothing where nothing is adjusted."""
-    parts = [f"layer profile {settings.layer_profile}"] if settings.layer_profile else []
-    if settings.use_activation_calibration:
-        bounds = (settings.activation_percentile, settings.activation_factor_min, settings.activation_factor_max)
-        parts.append(f"activation calibration {bounds}")
-    if settings.use_circuit_ablation:
-        parts.append(f"circuits {settings.n_refusal_circuits}")
-    if settings.use_caa:
-        parts.append(f"compliance direction {settings.caa_strength} {settings.caa_overlap_threshold}")
-    return {"set of adjustments": "; ".join(parts)} if parts else {}

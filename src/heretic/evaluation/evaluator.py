@@ -1,11 +1,10 @@
 """What an evaluator is, and the registry that finds evaluators by name."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from heretic.common.registry import Registry
-from heretic.evaluation.refusal_patterns import RefusalDetector
 from heretic.prompts.types import Prompt, PromptSet
 from heretic.results.score import Score
 
@@ -78,23 +77,11 @@ class EvaluatorOptions:
     goal: str = "remove"
     patterns: tuple[str, ...] = ()
     hypotheses: tuple[str, ...] = ()
-    scale_tokens: int | None = field(default=None, repr=False)
-    reads_refusals: bool = field(default=False, repr=False)
-    behavior: str = field(default="refusal", repr=False)
-    readers: Readers = field(default=NO_READERS, repr=False)
-    classifier_threshold: float = field(default=0.5, repr=False)
-
-    @property
-    def identity(self) -> str:
-        """What has to be the same for two measurements to be comparable."""
-        detector = RefusalDetector(self.refusal_detection_mode, self.refusal_markers)
-        # Studies made before there were patterns go on.
-        shown = repr(self).replace(", patterns=()", "").replace(", hypotheses=()", "")
-        parts = [shown, f"patterns {detector.fingerprint}"]
-        for kind, reader in (("classifier", self.readers.classifier), ("judge", self.readers.judge)):
-            if reader is not None:
-                parts.append(f"{kind} {reader.identity} from {self.classifier_threshold}")
-        return ", ".join(parts)
+    scale_tokens: int | None = None
+    reads_refusals: bool = False
+    behavior: str = "refusal"
+    readers: Readers = NO_READERS
+    classifier_threshold: float = 0.5
 
 
 class Evaluator(Protocol):

@@ -35,12 +35,6 @@ class Objective:
             return values
         return [weighted_sum(values, [score.scale for score in scores.behaviors], self.kl_weight)]
 
-    def identity(self) -> str:
-        """Text that differs whenever studies may not be continued with each other's trials."""
-        if self.kl_weight is not None:
-            return f"one number, a nat weighs {self.kl_weight}"
-        return "two numbers" if self.behaviors == 1 else f"{self.count} numbers"
-
 
 def weighted_sum(values: Sequence[float], scales: Sequence[float], kl_weight: float) -> float:
     """The one number of (behaviours, KL), see Objective.

@@ -12,12 +12,11 @@ from torch import Tensor
 from heretic.common.errors import UserError
 from heretic.common.file_names import expanded
 from heretic.config import Settings
-from heretic.config.sections import DirectionSection
+from heretic.config.sections import DirectionFileOptions, DirectionSection
 from heretic.directions.addition import added
 from heretic.directions.comparison import shape_text
 from heretic.directions.files import (
     DirectionFile,
-    content_hash,
     created_now,
     read_direction_file,
     summed,
@@ -36,7 +35,7 @@ from heretic.passes.runner import ModelRunner
 from heretic.prompts.sets import PromptSets
 from heretic.prompts.types import PromptSet
 
-_NOT_OPTIONS = ("extractor", "save_directions", "load_directions", "load_directions_weights")
+_NOT_OPTIONS = ("extractor", *DirectionFileOptions.model_fields)
 
 
 def obtain_all_directions(
@@ -193,11 +192,6 @@ def measure_projections(
     of_target, runner = project(runner, target)
     of_baseline, _runner = project(runner, baseline)
     return Projections(of_target, of_baseline)
-
-
-def loaded_identity(settings: Settings, directions: DirectionSet) -> str | None:
-    """How directions were found as part of a study's identity: by their content where they were loaded, else None."""
-    return f"loaded {content_hash(directions)}" if settings.load_directions else None
 
 
 def origin(settings: Settings, runner: ModelRunner, fingerprint: str) -> dict[str, Any]:

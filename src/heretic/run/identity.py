@@ -1,52 +1,113 @@
-"""What a run depends on, as text that is compared with a stored study's."""
+"""What a run depends on, compared with what a stored study depended on.
 
+Settings say themselves which aspect they are part of (`config.sections.section`); the rest are facts that are only
+known once model, prompts and readers are there.
+"""
+
+import hashlib
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
-from heretic.adjusting.prepare import adjustments_identity
 from heretic.config import Settings
+from heretic.config.sections import (
+    ActivationOptions,
+    CircuitOptions,
+    ComplianceOptions,
+    Options,
+    RefinementOptions,
+)
+from heretic.config.sections.section import FINDING, MEASURING, OBJECTIVE
+from heretic.directions.extractor import EXTRACTORS
+from heretic.directions.files import content_hash
 from heretic.directions.types import DirectionSet
-from heretic.evaluation.evaluator import NO_READERS, Readers
-from heretic.extraction.extract import COMPARED_TEXTS, extractor_options, transform_options
-from heretic.extraction.find import KnownRefinement, refinement_options
+from heretic.evaluation.evaluator import NO_READERS, READING, Readers
+from heretic.evaluation.refusal_patterns import RefusalDetector
+from heretic.extraction.extract import COMPARED_TEXTS
+from heretic.extraction.find import KnownRefinement
 from heretic.models.fingerprint import parameter_fingerprint
 from heretic.passes.runner import ModelRunner
+from heretic.prompts.packs import Pack
 from heretic.prompts.sets import PromptSets
-from heretic.run.direction_sources import loaded_identity
-from heretic.run.measuring import behavior_options, evaluator_options, search_objective
+from heretic.run.identity_0_1 import KNOWN, finding_text, joined, study_texts
+from heretic.run.measuring import search_objective
 from heretic.run.rules import MARKERS
+from heretic.search.identity import Aspects, Identity
 from heretic.search.kept_directions import KeptDirections
 from heretic.search.space import SearchSpace
+
+REFINING = ("refusal_check_tokens", "goal")
+"""Settings of measuring and of the edit that a refinement by gradient reads as well."""
+
+
+def unusual(settings: Settings, idle: frozenset[str] = frozenset()) -> dict[str, dict[str, Any]]:
+    """By aspect the settings that differ from their defaults, as plain JSON.
+
+    Args:
+        settings: The run's.
+        idle: Settings that nothing reads in this run.
+    """
+    fields = type(settings).model_fields
+    found: dict[str, dict[str, Any]] = {}
+    for name, aspect in settings.aspects().items():
+        if name not in idle and getattr(settings, name) != fields[name].default:
+            found.setdefault(aspect, {}).update(settings.model_dump(mode="json", include={name}))
+    return found
+
+
+def refines(settings: Settings) -> bool:
+    """Whether directions are refined by gradient once they are found."""
+    return EXTRACTORS.get(settings.direction_method).refined
+
+
+def idle_settings(settings: Settings, packs: tuple[Pack, ...] = (), readers: Readers = NO_READERS) -> frozenset[str]:
+    """Settings of things that are switched off."""
+    off: list[tuple[bool, type[Options]]] = [
+        (refines(settings), RefinementOptions),
+        (settings.use_activation_calibration, ActivationOptions),
+        (settings.use_circuit_ablation, CircuitOptions),
+        (settings.use_caa, ComplianceOptions),
+    ]
+    idle = {name for used, options in off if not used for name in options.model_fields}
+    if readers == NO_READERS:
+        idle.add("neural_detection_threshold")
+    if settings.optimization_mode == "multi":
+        idle.add("kl_weight")
+    if all(pack.options.tokens for pack in packs):
+        idle.add("refusal_check_tokens")
+    return frozenset(idle)
 
 
 def direction_identity(
     settings: Settings, runner: ModelRunner, prompts: PromptSets, directions: DirectionSet
-) -> dict[str, str]:
-    """What directions depend on, by aspect.
+) -> Identity:
+    """What directions depend on.
 
     Args:
         settings: The run's.
         runner: The model.
         prompts: The run's.
-        directions: For what their provenance says of further texts.
+        directions: For what their provenance says of further texts, and for themselves where they were loaded.
     """
-    calibration = runner.calibration
     compared = directions.provenance.get(COMPARED_TEXTS) or {}
-    method = (
-        f"{settings.direction_method} {extractor_options(settings)} {','.join(settings.transforms)} "
-        f"{transform_options(settings)} all {settings.direction_source} {settings.iterative_rounds} "
-        f"{settings.min_direction_magnitude} {settings.max_kl_per_round} "
-        f"{' '.join(f'{role} {texts}' for role, texts in sorted(compared.items()))}"
-    )
-    refinement = refinement_options(settings)
-    if refinement is not None:
-        method += f" {refinement}"
-    return {
-        "model": parameter_fingerprint(runner.loaded.model),
-        "number format": f"{calibration.dtype} {runner.loaded.quantization}",
-        "set of training prompts": f"{prompts.good.fingerprint} {prompts.bad.fingerprint}",
-        "response prefix": calibration.response_prefix,
-        "way of finding directions": loaded_identity(settings, directions) or method,
+    own = unusual(settings, idle_settings(settings)).get(FINDING, {})
+    finding: dict[str, Any] = {"extractor": settings.direction_method, **compared, **own}
+    if refines(settings):
+        read = {name: getattr(settings, name) for name in REFINING}
+        finding |= {name: value for name, value in read.items() if value != Settings.model_fields[name].default}
+    finding_before = finding_text(settings, compared, refines(settings))
+    if settings.load_directions:
+        content = content_hash(directions)
+        finding, finding_before = {"loaded": content}, f"loaded {content}"
+    loaded = runner.loaded
+    facts = {
+        "model": {"parameters": parameter_fingerprint(loaded.model)},
+        "number format": {"dtype": runner.calibration.dtype, "quantization": loaded.quantization},
+        "set of training prompts": {"good": prompts.good.fingerprint, "bad": prompts.bad.fingerprint},
+        "response prefix": {"text": runner.calibration.response_prefix},
     }
+    aspects, texts = {**facts, FINDING: finding}, {**joined(facts), FINDING: finding_before}
+    return Identity(aspects, texts, _newer({FINDING: own}))
 
 
 def study_identity(
@@ -56,24 +117,54 @@ def study_identity(
     directions: DirectionSet,
     space: SearchSpace,
     readers: Readers = NO_READERS,
-) -> dict[str, str]:
-    """What a stored study has to have in common with this run to be continued, by aspect."""
-    return {
-        **direction_identity(settings, runner, prompts, directions),
-        "set of evaluation prompts": f"{prompts.good_evaluation.fingerprint} {prompts.bad_evaluation.fingerprint}",
-        "way of measuring": _way_of_measuring(settings, prompts, readers),
-        "search space": space.identity(),
-        **adjustments_identity(settings),
-        "objective": search_objective(settings).identity(),
+) -> Identity:
+    """What a stored study has to have in common with this run to be continued."""
+    own = direction_identity(settings, runner, prompts, directions)
+    packs = tuple(behavior.pack for behavior in prompts.behaviors)
+    settled = unusual(settings, idle_settings(settings, packs, readers))
+    settled.pop(FINDING, None)
+    evaluation = {"good": prompts.good_evaluation.fingerprint, "bad": prompts.bad_evaluation.fingerprint}
+    facts = {"set of evaluation prompts": evaluation, "search space": {"space": space.identity()}}
+    minimised = search_objective(settings).count
+    numbers = {"numbers": minimised} if minimised > 2 else {}
+    aspects = {
+        **own.aspects,
+        **facts,
+        **settled,
+        OBJECTIVE: {**numbers, **settled.get(OBJECTIVE, {})},
+        MEASURING: {**_measuring(settings, packs, readers), **settled.get(MEASURING, {})},
     }
+    texts = {**own.texts, **joined(facts), **study_texts(settings, packs, readers)}
+    return Identity({name: part for name, part in aspects.items() if part}, texts, (*own.newer, *_newer(settled)))
 
 
-def _way_of_measuring(settings: Settings, prompts: PromptSets, readers: Readers) -> str:
-    options = evaluator_options(settings, readers)
-    packs = [behavior.pack for behavior in prompts.behaviors]
-    if [pack.evaluator for pack in packs] == [MARKERS] and packs[0].options.tokens is None:
-        return options.identity
-    return "; ".join(f"{pack.evaluator} {behavior_options(options, pack).identity}" for pack in packs)
+def _measuring(settings: Settings, packs: tuple[Pack, ...], readers: Readers) -> dict[str, Any]:
+    """Facts of how behaviours are measured."""
+    facts: dict[str, Any] = {"behaviors": [_measured(pack) for pack in packs]}
+    if any(pack.evaluator == MARKERS for pack in packs):
+        detector = RefusalDetector(settings.refusal_detection_mode, settings.refusal_markers)
+        facts["patterns"] = detector.fingerprint
+    for kind, reader in (("classifier", readers.classifier), ("judge", readers.judge)):
+        if reader is not None:
+            facts[kind] = reader.identity
+    return facts
+
+
+def _measured(pack: Pack) -> dict[str, Any]:
+    """How one behaviour is measured: its evaluator, and what the pack tells it."""
+    options = pack.options
+    facts: dict[str, Any] = {"evaluator": pack.evaluator}
+    if options.tokens is not None:
+        facts["tokens"] = options.tokens
+    if options.patterns:
+        facts["patterns"] = hashlib.sha256("\n".join(options.patterns).encode()).hexdigest()
+    if options.hypotheses and pack.evaluator in READING:
+        facts["hypotheses"] = list(options.hypotheses)
+    return facts
+
+
+def _newer(settled: Aspects) -> tuple[str, ...]:
+    return tuple(aspect for aspect, own in settled.items() if not own.keys() <= KNOWN)
 
 
 def kept_refinement(
@@ -84,7 +175,9 @@ def kept_refinement(
     def find(directions: DirectionSet) -> DirectionSet | None:
         if kept is None:
             return None
-        if not direction_identity(settings, runner, prompts, directions).items() <= kept.identity.items():
+        identity = direction_identity(settings, runner, prompts, directions)
+        stored: Mapping[str, Any] = {name: own for name, own in kept.identity.items() if name in identity.aspects}
+        if identity.differences(stored):
             return None
         return replace(kept.directions, provenance=directions.provenance).to(directions.vectors.device)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from heretic.common.errors import ConfigurationError
 from heretic.config import Settings
-from heretic.config.sections import DirectionSection
+from heretic.config.sections import DirectionFileOptions, DirectionSection
 from heretic.prompts.packs import ROLES, Pack
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 MARKERS = "markers"
 """The evaluator of refusals, which a classifier may help."""
-_FILES = ("save_directions", "load_directions", "load_directions_weights")
-"""The settings of their section that say nothing about how directions are found."""
 
 T = TypeVar("T")
 
@@ -95,7 +93,7 @@ def searches(settings: Settings) -> bool:
 
 def _idle(settings: Settings) -> str:
     """A setting of finding directions that was changed though they are loaded, or nothing."""
-    names = [name for name in DirectionSection.model_fields if name not in _FILES]
+    names = [name for name in DirectionSection.model_fields if name not in DirectionFileOptions.model_fields]
     # Profiles name the plain method for models that need no other.
     if settings.extractor == "mean":
         names.remove("extractor")

@@ -51,6 +51,7 @@ from heretic.results.plan import EditPlan, Normalization
 from heretic.run.direction_sources import obtain_all_directions
 from heretic.run.identity import kept_refinement, study_identity
 from heretic.run.measuring import load_readers, make_evaluators, search_objective
+from heretic.search.identity import Identity
 from heretic.search.kept_directions import KeptDirections
 from heretic.search.space import PEAK_WEIGHTS, SearchSpace
 
@@ -77,7 +78,7 @@ class Workbench:
     kl: Evaluator
     engine: Engine
     space: SearchSpace
-    identity: dict[str, str]
+    identity: Identity
     readers: Readers
 
     @property

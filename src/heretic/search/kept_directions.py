@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 
 from heretic.common.errors import StudyError
 from heretic.directions.types import DirectionSet
+from heretic.search.identity import Aspects
 from heretic.search.storage import DIRECTIONS_ATTRIBUTE, connected, shown_url, sqlite_file, storage_errors
 
 PART = 32 * 1024
@@ -32,7 +33,7 @@ class KeptDirections:
         directions: In host memory, without their provenance.
     """
 
-    identity: Mapping[str, str]
+    identity: Aspects
     directions: DirectionSet
 
 

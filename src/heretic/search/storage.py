@@ -16,6 +16,7 @@ from heretic.common.errors import StudyError, first_line
 from heretic.common.redaction import mask_secrets, remember_password, without_password, without_secrets
 from heretic.results.objective import BOTH_NUMBERS, Objective
 from heretic.results.trial import TrialRecord, TrialState
+from heretic.search.identity import Identity
 from heretic.search.pulse import PULSE_ATTRIBUTE, Pulse, still_works
 
 RECORD_ATTRIBUTE = "record"
@@ -27,9 +28,6 @@ RETRIED_ATTRIBUTE = "retried"
 
 LOCK_WAIT_SECONDS = 30
 """How long a SQLite file may be locked: other runs that use it write for moments, but on a slow disk for long ones."""
-
-Identity = Mapping[str, str]
-"""What a study measures, by aspect (model, prompts, ...), as comparable text."""
 
 
 class StudyConflict(StudyError):
@@ -158,15 +156,14 @@ def open_study(url: str, name: str, identity: Identity, objective: Objective = B
             directions=["minimize"] * objective.count,
             load_if_exists=True,
         )
-        stored: Identity | None = study.user_attrs.get(IDENTITY_ATTRIBUTE)
+        stored = study.user_attrs.get(IDENTITY_ATTRIBUTE)
         if stored is None:
             if study.trials or study.directions != [StudyDirection.MINIMIZE] * objective.count:
                 raise StudyConflict(
                     f"The study {name} in {shown_url(url)} was not made by Heretic; name another --study-name."
                 )
-            study.set_user_attr(IDENTITY_ATTRIBUTE, dict(identity))
-        elif dict(stored) != dict(identity):
-            different = [key for key in {**stored, **identity} if stored.get(key) != identity.get(key)]
+            study.set_user_attr(IDENTITY_ATTRIBUTE, identity.aspects)
+        elif different := identity.differences(stored):
             raise StudyConflict(
                 f"The study {name} was made with another {', '.join(different)}; name another --study-name, or run "
                 "with the settings it was made with."

@@ -10,7 +10,7 @@ from tests.unit.passes.pico_runner import make_runner
 
 from heretic.adjusting import caa
 from heretic.adjusting.caa import compliance_shifts, shifting_writers, spans
-from heretic.adjusting.prepare import adjustments_identity, edited_components
+from heretic.adjusting.prepare import edited_components
 from heretic.common.errors import ModelError, UserError
 from heretic.config import Settings
 from heretic.directions.types import DirectionSet
@@ -111,34 +111,6 @@ def test_classes_that_cannot_hold_biases_are_refused(family: str) -> None:
     with pytest.raises(ModelError, match="nor an option for them; use --use-caa false") as caught:
         shifting_writers(runner, TARGET.prompts[0])
     assert type(runner.loaded.model).__name__ in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"use_activation_calibration": True},
-        {"use_activation_calibration": True, "activation_percentile": 0.5},
-        {"use_activation_calibration": True, "activation_factor_min": 0.4},
-        {"use_activation_calibration": True, "activation_factor_max": 3.0},
-        {"use_circuit_ablation": True},
-        {"use_circuit_ablation": True, "n_refusal_circuits": 3},
-        {"use_caa": True},
-        {"use_caa": True, "caa_strength": 0.5},
-        {"use_caa": True, "caa_overlap_threshold": 0.6},
-        {"use_caa": True, "use_circuit_ablation": True},
-    ],
-)
-def test_every_option_tells_studies_apart(changes: dict[str, object]) -> None:
-    own = adjustments_identity(Settings(model="x", **changes))  # type: ignore[arg-type]  # each fits its field
-    assert own
-    switched_on = {name: value for name, value in changes.items() if name.startswith("use_")}
-    others = [Settings(model="x"), Settings(model="x", **switched_on)]  # type: ignore[arg-type]  # likewise
-    same = [other for other in others if adjustments_identity(other) == own]
-    assert len(same) == (1 if switched_on == changes else 0)
-
-
-def test_options_that_are_off_change_nothing() -> None:
-    assert adjustments_identity(Settings(model="x", caa_strength=0.7, n_refusal_circuits=3)) == {}
 
 
 def test_heads_need_strengths_for_attention_only() -> None:

@@ -119,13 +119,6 @@ def test_the_registry_knows_both() -> None:
     assert EVALUATORS.get("density") is DensityEvaluator
 
 
-def test_other_marks_are_another_measurement() -> None:
-    plain = EvaluatorOptions()
-    identities = {plain.identity, replace(plain, patterns=("a",)).identity, replace(plain, patterns=("b",)).identity}
-    assert len(identities) == 3
-    assert "patterns=" not in plain.identity, "studies made before there were any go on"
-
-
 def test_on_a_model_the_score_is_that_of_its_own_answers() -> None:
     runner = make_runner("llama", batch_size=2)
     texts = [response.text for response in runner.generate(PROMPTS, 6)]

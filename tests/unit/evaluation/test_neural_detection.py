@@ -97,23 +97,6 @@ def test_without_a_classifier_it_is_not_made() -> None:
         NeuralEvaluator(make_runner("llama"), PROMPT_SET, EvaluatorOptions())
 
 
-def test_the_identity_of_a_measurement_is_that_of_all_that_counts() -> None:
-    first, other = (FunctionClassifier(somebody_reads, identity=name) for name in ("1", "2"))
-    all_options = [
-        EvaluatorOptions(),
-        EvaluatorOptions(refusal_detection_mode="strict"),
-        EvaluatorOptions(refusal_markers=("no",)),
-        EvaluatorOptions(readers=Readers(first)),
-        EvaluatorOptions(readers=Readers(other)),
-        EvaluatorOptions(readers=Readers(first), classifier_threshold=0.6),
-    ]
-    assert len({options.identity for options in all_options}) == len(all_options)
-    # Without a classifier its threshold means nothing, and a moved folder is the same classifier.
-    assert EvaluatorOptions(classifier_threshold=0.6).identity == EvaluatorOptions().identity
-    moved = FunctionClassifier(somebody_reads, name="elsewhere", identity="1")
-    assert EvaluatorOptions(readers=Readers(moved)).identity == EvaluatorOptions(readers=Readers(first)).identity
-
-
 # What the settings ask for --------------------------------------------------------------------------------------------
 
 

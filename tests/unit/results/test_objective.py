@@ -60,12 +60,6 @@ def test_a_study_of_several_behaviours_stores_and_resumes_all_of_their_values(tm
     assert stored_records(again) == records
 
 
-def test_identities_differ_by_what_is_told() -> None:
-    texts = {own.identity() for own in (Objective(), Objective(1.0), Objective(0.5), Objective(behaviors=2))}
-    assert len(texts) == 4
-    assert Objective(1.0, prunes=True).identity() == Objective(1.0).identity()
-
-
 @given(st.lists(VALUES, min_size=1, max_size=6), VALUES, st.tuples(st.integers(0, 9), st.integers(0, 4)))
 def test_what_is_pruned_can_never_become_the_best(
     finished: list[tuple[float, float]], seen: tuple[float, float], rest: tuple[int, int]

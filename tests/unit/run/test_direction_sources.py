@@ -25,7 +25,7 @@ from heretic.prompts.sets import PromptSets
 from heretic.prompts.types import Prompt, PromptSet
 from heretic.results.plan import Normalization
 from heretic.run import direction_sources
-from heretic.run.direction_sources import loaded_identity, obtain_all_directions, obtain_directions, origin_of_model
+from heretic.run.direction_sources import obtain_all_directions, obtain_directions, origin_of_model
 from heretic.run.identity import direction_identity, kept_refinement, study_identity
 from heretic.search.kept_directions import KeptDirections
 from heretic.search.space import SearchSpace
@@ -176,15 +176,15 @@ def test_a_study_is_another_one_with_other_loaded_directions(runner: ModelRunner
     space = SearchSpace(runner.layout.components, Normalization.ROW)
     first, second = fitting(runner, 0), fitting(runner, 1)
 
-    def aspect(settings: Settings, found: DirectionSet) -> str:
-        return study_identity(settings, runner, SETS, found, space)["way of finding directions"]
+    def aspect(settings: Settings, found: DirectionSet) -> tuple[Any, str]:
+        identity = study_identity(settings, runner, SETS, found, space)
+        return identity.aspects["way of finding directions"], identity.texts["way of finding directions"]
 
     here, moved = (Settings(model="pico", load_directions=[name]) for name in ("a", "elsewhere/a"))
     assert aspect(here, first) == aspect(moved, first)
     assert aspect(here, first) != aspect(here, second)
     assert aspect(here, first) != aspect(here, replace(first, weights=first.weights * 0.5))
     extracted_here = Settings(model="pico")
-    assert loaded_identity(extracted_here, first) is None
     assert aspect(extracted_here, first) == aspect(extracted_here, second) != aspect(here, first)
 
 
@@ -213,12 +213,15 @@ def test_what_was_refined_is_not_refined_again(runner: ModelRunner, monkeypatch:
 
     first, _seen = found(None)
     # Kept with the whole identity of their study, of which other aspects do not matter to directions.
-    kept = KeptDirections({**direction_identity(settings, runner, SETS, first), "objective": "another"}, first)
-    again, seen = found(kept)
-    assert len(refined) == 1
-    assert any(isinstance(event, RefinementKept) for event in seen)
-    assert torch.equal(again.vectors, first.vectors)
-    assert set(again.provenance) == set(first.provenance)
+    identity = direction_identity(settings, runner, SETS, first)
+    kept = KeptDirections({**identity.aspects, "objective": {"optimization_mode": "single"}}, first)
+    before = KeptDirections({**identity.texts, "objective": "another"}, first)  # type: ignore[arg-type]  # texts then
+    for known in (kept, before):
+        again, seen = found(known)
+        assert len(refined) == 1
+        assert any(isinstance(event, RefinementKept) for event in seen)
+        assert torch.equal(again.vectors, first.vectors)
+        assert set(again.provenance) == set(first.provenance)
     # Found in another way they are not the same directions.
     other, seen = found(kept, settings.model_copy(update={"rdo_steps": 7}))
     assert len(refined) == 2

@@ -3,7 +3,6 @@
 from typing import Any
 
 from tests.unit.behaviors import one_behavior, pack
-from tests.unit.directions.direction_sets import random_set
 from tests.unit.passes.pico_runner import PROMPTS, make_runner
 
 from heretic.config import Settings
@@ -15,15 +14,12 @@ from heretic.prompts.packs import Pack
 from heretic.prompts.sets import PromptSets
 from heretic.prompts.types import Prompt, PromptSet
 from heretic.results.objective import Objective
-from heretic.results.plan import Normalization
-from heretic.run.identity import study_identity
 from heretic.run.measuring import (
     behavior_options,
     evaluator_options,
     make_evaluators,
     search_objective,
 )
-from heretic.search.space import SearchSpace
 
 GOOD = PromptSet("good", PROMPTS)
 REFUSAL, LENGTH = pack(), pack("verbosity", "length", tokens=6)
@@ -76,30 +72,3 @@ def test_every_behaviour_is_measured_on_its_own_prompts_in_the_order_of_the_run(
     assert isinstance(kl, KlEvaluator)
     # Shared by all behaviours, and measured once.
     assert kl.prompts == PROMPTS
-
-
-def test_studies_of_other_behaviours_are_other_studies_and_those_of_refusal_go_on() -> None:
-    runner = make_runner("llama", batch_size=5)
-    found = random_set(0, layers=runner.layout.layer_count, width=runner.layout.hidden_size)
-
-    def aspects(*packs: Pack, **changes: Any) -> dict[str, str]:
-        chosen = settings(*packs, **changes)
-        space = SearchSpace(runner.layout.components, Normalization.ROW, behaviors=len(packs))
-        return study_identity(chosen, runner, sets_of(*packs), found, space)
-
-    refusal = aspects(REFUSAL)
-    assert refusal["way of measuring"] == evaluator_options(settings(REFUSAL)).identity
-    others = [
-        aspects(REFUSAL, LENGTH),
-        aspects(LENGTH, REFUSAL),
-        aspects(LENGTH),
-        aspects(pack("verbosity", "length", tokens=7)),
-        aspects(DENSITY),
-        aspects(pack("hedging", "density", tokens=5, patterns=("a",))),
-        aspects(LENGTH, goal="strengthen"),
-        aspects(pack(tokens=9)),
-    ]
-    ways = [own["way of measuring"] for own in (refusal, *others)]
-    assert len(set(ways)) == len(ways)
-    assert others[0]["objective"] != refusal["objective"]
-    assert others[0]["search space"] != refusal["search space"]

@@ -150,9 +150,9 @@ def test_what_transforms_compare_is_kept_with_the_directions_and_tells_studies_a
     runner = make_runner("llama", batch_size=5)
     space = SearchSpace(runner.layout.components, Normalization.NONE)
 
-    def identity(settings: Settings) -> tuple[DirectionSet, str]:
+    def identity(settings: Settings) -> tuple[DirectionSet, Any]:
         found = directions_of(settings, runner, SETS)
-        return found, study_identity(settings, runner, SETS, found, space)["way of finding directions"]
+        return found, study_identity(settings, runner, SETS, found, space).aspects["way of finding directions"]
 
     found, first = identity(settings)
     assert set(found.provenance["compared_texts"]) == {"helpful_prompts", "unhelpful_prompts"}
@@ -161,19 +161,7 @@ def test_what_transforms_compare_is_kept_with_the_directions_and_tells_studies_a
     assert identity(settings)[1] == first
     other.write_text("Something else again.\nAnd more of it.\n")
     assert identity(settings)[1] != first
-    unchanged, plain = identity(SETTINGS)
-    assert unchanged.provenance["compared_texts"] == {}
-    for change in (
-        {"min_probe_accuracy": 0.7},
-        {"ensemble_weights": [0.5, 0.5]},
-        {"n_concept_cones": 2},
-        {"min_cone_size": 2},
-        {"directions_per_cone": 1},
-        {"leace_regularization": 1.0},
-        {"n_sacred_directions": 2},
-        {"sacred_regularization": 0.5},
-    ):
-        assert identity(SETTINGS.model_copy(update=change))[1] != plain, change
+    assert identity(SETTINGS)[0].provenance["compared_texts"] == {}
 
 
 @pytest.mark.parametrize(
@@ -298,14 +286,14 @@ def test_other_values_are_refused(tmp_path: Path, argv: tuple[str, ...], word: s
 # A classifier beside the markers --------------------------------------------------------------------------------------
 
 
-def measured_by(classifier: FunctionClassifier | None, **changes: Any) -> str:
+def measured_by(classifier: FunctionClassifier | None, **changes: Any) -> Any:
     """How a run with these settings measures, as a stored study remembers it."""
     settings = SETTINGS.model_copy(update=changes)
     runner = make_runner("llama", batch_size=5)
     space = SearchSpace(runner.layout.components, Normalization(settings.normalization))
     ones = torch.ones(runner.layout.layer_count + 1, 1)
     directions = DirectionSet(torch.zeros(len(ones), 1, runner.layout.hidden_size), ones, ones[:, 0], "none")
-    return study_identity(settings, runner, SETS, directions, space, Readers(classifier))["way of measuring"]
+    return study_identity(settings, runner, SETS, directions, space, Readers(classifier)).aspects["way of measuring"]
 
 
 def test_a_study_remembers_the_classifier_that_measured_it() -> None:
@@ -317,7 +305,7 @@ def test_a_study_remembers_the_classifier_that_measured_it() -> None:
         measured_by(other, **changes),
         measured_by(first, **changes, neural_detection_threshold=0.7),
     ]
-    assert len(set(seen)) == len(seen)
+    assert all(seen[first] != seen[other] for first in range(4) for other in range(first))
     # Where it could not be loaded, markers measured; and how it computes changes nothing.
     assert measured_by(None, **changes) == seen[0]
     how = {"neural_detection_batch_size": 3, "neural_detection_device": "cpu", "neural_detection_model": "elsewhere"}

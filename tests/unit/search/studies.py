@@ -7,10 +7,17 @@ from heretic.edits.writer import ATTENTION, MLP
 from heretic.results.plan import EditPlan, Normalization, Schedule, Scope
 from heretic.results.score import AnswerDetails, DivergenceDetails, Score, Scores
 from heretic.results.trial import TrialRecord, TrialState
+from heretic.search.identity import Identity
 from heretic.search.space import SearchSpace
 
 SPACE = SearchSpace((ATTENTION, MLP), Normalization.ROW)
-IDENTITY = {"model": "abc", "set of training prompts": "1 2", "search space": SPACE.identity()}
+IDENTITY = Identity(
+    {
+        "model": {"parameters": "abc"},
+        "set of training prompts": {"good": "1", "bad": "2"},
+        "search space": {"space": SPACE.identity()},
+    }
+)
 PLAN = EditPlan(
     Scope.GLOBAL,
     0.625,

@@ -16,6 +16,7 @@ from tests.unit.search.studies import IDENTITY, PLAN, SPACE, dominated, failed, 
 
 from heretic.common.errors import StudyError
 from heretic.results.trial import TrialRecord, TrialState
+from heretic.search.identity import Identity
 from heretic.search.seeding import SOURCE_ATTRIBUTE, enqueue_plan
 from heretic.search.storage import (
     LOCK_WAIT_SECONDS,
@@ -52,7 +53,7 @@ def test_records_come_back_equal_from_the_file(tmp_path: Path) -> None:
     ]
     for entry in entries:
         add(study, entry)
-    again = open_study(url, "heretic", dict(reversed(IDENTITY.items())))
+    again = open_study(url, "heretic", Identity(dict(reversed(IDENTITY.aspects.items()))))
     assert stored_records(again) == entries
     ended = [OptunaState.COMPLETE, OptunaState.FAIL, OptunaState.COMPLETE, OptunaState.COMPLETE]
     assert [trial.state for trial in again.trials] == ended
@@ -60,12 +61,14 @@ def test_records_come_back_equal_from_the_file(tmp_path: Path) -> None:
     assert again.trials[0].values == [12.0, 0.1234567890123]
 
 
-@pytest.mark.parametrize("change", [{"model": "other"}, {"extra": "x"}, {"model": "other", "search space": "v0"}])
-def test_a_conflict_names_the_aspects_and_changes_nothing(tmp_path: Path, change: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "change", [{"model": {"parameters": "other"}}, {"extra": {"x": 1}}, {"model": {}, "search space": {"space": "v0"}}]
+)
+def test_a_conflict_names_the_aspects_and_changes_nothing(tmp_path: Path, change: dict[str, dict[str, Any]]) -> None:
     url = url_of(tmp_path / "study.db")
     add(open_study(url, "heretic", IDENTITY), record(0, 1, 1))
     with pytest.raises(StudyConflict) as caught:
-        open_study(url, "heretic", {**IDENTITY, **change})
+        open_study(url, "heretic", Identity({**IDENTITY.aspects, **change}))
     message = str(caught.value)
     assert all(aspect in message for aspect in change)
     assert "set of training prompts" not in message
@@ -77,13 +80,13 @@ def test_a_missing_aspect_is_a_conflict_too(tmp_path: Path) -> None:
     url = url_of(tmp_path / "study.db")
     open_study(url, "heretic", IDENTITY)
     with pytest.raises(StudyConflict, match="another model;"):
-        open_study(url, "heretic", {key: value for key, value in IDENTITY.items() if key != "model"})
+        open_study(url, "heretic", Identity({key: value for key, value in IDENTITY.aspects.items() if key != "model"}))
 
 
 def test_two_names_are_two_studies(tmp_path: Path) -> None:
     url = url_of(tmp_path / "study.db")
     add(open_study(url, "one", IDENTITY), record(0, 1, 1))
-    assert stored_records(open_study(url, "two", {"model": "x"})) == []
+    assert stored_records(open_study(url, "two", Identity({"model": {"parameters": "x"}}))) == []
 
 
 def foreign_with_trials(url: str) -> None:

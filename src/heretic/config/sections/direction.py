@@ -5,25 +5,20 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from heretic.config.checks import check_factors, check_shares, check_weights, with_numbers
-from heretic.config.sections.section import Section, Text
+from heretic.config.sections.section import FINDING, Options, Section, Text, counts_as
 
 
-class DirectionSection(Section):
-    """How the behaviour's direction is found."""
+class ExtractorOptions(Options):
+    """What finds directions, and what it is told."""
 
-    title = "Direction"
+    aspect = FINDING
 
     extractor: Text | None = Field(
         default=None,
+        json_schema_extra=counts_as(None),
         description="Method that finds the direction: mean, pca, probe, ensemble (probe and pca), cones, leace, rdo "
         "(mean, refined by gradient), or a plug-in. Not set: rdo wherever gradients can be had, else mean.",
         examples=["mean"],
-    )
-    transforms: list[Text] = Field(
-        default=["projected"],
-        description="What is taken out of the directions, in this order: projected (their part along the mean of the "
-        "good prompts), helpfulness (along the difference of unhelpful and helpful text), sacred (along directions of "
-        "knowledge and reasoning), or a plug-in.",
     )
     n_directions: int = Field(default=1, ge=1, le=64, description="How many directions per layer pca extracts.")
     pca_alpha: float = Field(
@@ -68,12 +63,32 @@ class DirectionSection(Section):
         "set: each layer gets what separates held-out prompts best.",
         examples=[1.0],
     )
+
+
+class RefinementOptions(Options):
+    """How directions are refined by gradient, where the extractor is one whose directions are."""
+
+    aspect = FINDING
+
     rdo_steps: int = Field(default=30, ge=1, le=10_000, description="Gradient steps by which rdo refines directions.")
     rdo_prompts: int = Field(
         default=64, ge=1, le=100_000, description="Training prompts of each class that rdo looks at, at most."
     )
     rdo_max_kl: float = Field(
         default=0.05, gt=0, le=1000, description="Divergence, in nats, that rdo lets the edit it refines have."
+    )
+
+
+class TransformOptions(Options):
+    """What is taken out of directions."""
+
+    aspect = FINDING
+
+    transforms: list[Text] = Field(
+        default=["projected"],
+        description="What is taken out of the directions, in this order: projected (their part along the mean of the "
+        "good prompts), helpfulness (along the difference of unhelpful and helpful text), sacred (along directions of "
+        "knowledge and reasoning), or a plug-in.",
     )
     n_sacred_directions: int = Field(
         default=5, ge=1, le=64, description="Directions of knowledge and reasoning that sacred takes out in a layer."
@@ -84,11 +99,13 @@ class DirectionSection(Section):
     sacred_overlap_threshold: float = Field(
         default=0.3, ge=0, le=1, description="Overlap of a direction with them above which sacred warns."
     )
-    direction_source: Literal["search", "cosmic"] = Field(
-        default="search",
-        description="Which direction a layer loses: what the search finds best, or everywhere that of the layer which "
-        "COSMIC scores best by residuals alone.",
-    )
+
+
+class RoundOptions(Options):
+    """Extracting again from the edited model."""
+
+    aspect = FINDING
+
     iterative_rounds: int = Field(
         default=1, ge=1, le=16, description="Extract again from the edited model, so often in all, and edit both."
     )
@@ -101,6 +118,11 @@ class DirectionSection(Section):
     max_kl_per_round: float = Field(
         default=0.5, ge=0, le=1000, description="Divergence, in nats, that a further round may add at full strength."
     )
+
+
+class DirectionFileOptions(Options):
+    """Files that directions are written to and taken from; they say nothing of how directions are found."""
+
     save_directions: Text | None = Field(
         default=None, description="Also write the directions to this safetensors file.", examples=["out.safetensors"]
     )
@@ -113,4 +135,20 @@ class DirectionSection(Section):
             default=[],
             description="Strength of each file of load_directions relative to the others; empty for the same.",
         )
+    )
+
+
+# Pydantic collects the fields of the last base first, so the parts stand in reverse.
+class DirectionSection(
+    DirectionFileOptions, RoundOptions, TransformOptions, RefinementOptions, ExtractorOptions, Section
+):
+    """How the behaviour's direction is found."""
+
+    title = "Direction"
+
+    direction_source: Literal["search", "cosmic"] = Field(
+        default="search",
+        json_schema_extra=counts_as(FINDING),
+        description="Which direction a layer loses: what the search finds best, or everywhere that of the layer which "
+        "COSMIC scores best by residuals alone.",
     )

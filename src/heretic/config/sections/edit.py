@@ -5,16 +5,15 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from heretic.config.checks import check_profile
-from heretic.config.sections.section import Section
+from heretic.config.sections.section import ADJUSTING, MEASURING, Options, Section, counts_as
 
 
-class EditSection(Section):
-    """How the weights are changed."""
-
-    title = "Edit"
+class EditOptions(Options):
+    """How strongly which weights are changed."""
 
     goal: Literal["remove", "strengthen"] = Field(
         default="remove",
+        json_schema_extra=counts_as(MEASURING),
         description="Remove the behaviour, or strengthen it: the search then wants answers without it to become few.",
     )
     normalization: Literal["none", "row", "column"] = Field(
@@ -22,6 +21,7 @@ class EditSection(Section):
     )
     layer_profile: Annotated[list[list[float]], AfterValidator(check_profile)] = Field(
         default=[],
+        json_schema_extra=counts_as(ADJUSTING),
         description="Factors on the strength by relative depth, [from, to, factor] each; 1 elsewhere, empty for none, "
         "e.g. [[0, 0.4, 0.5], [0.4, 0.7, 1], [0.7, 1, 0.8]].",
     )
@@ -29,6 +29,13 @@ class EditSection(Section):
         default=True,
         description="Keep a copy of the editable weights in memory to undo edits; false reloads them from disk.",
     )
+
+
+class ActivationOptions(Options):
+    """Strengths that follow how active a layer is."""
+
+    aspect = ADJUSTING
+
     use_activation_calibration: bool = Field(
         default=False, description="Edit layers more strongly the more active they are along their direction."
     )
@@ -44,6 +51,13 @@ class EditSection(Section):
     activation_factor_max: float = Field(
         default=2.0, gt=0, le=100, description="Largest factor of the activation calibration."
     )
+
+
+class ComplianceOptions(Options):
+    """Moving layers towards what the model answers (contrastive activation addition)."""
+
+    aspect = ADJUSTING
+
     use_caa: bool = Field(
         default=False,
         description="Also move edited layers towards what the model answers instead of refuses; saved as biases, which "
@@ -58,7 +72,21 @@ class EditSection(Section):
         le=1,
         description="Leave out layers where that direction's cosine with the removed one is larger (either sign).",
     )
+
+
+class CircuitOptions(Options):
+    """Editing attention heads alone."""
+
+    aspect = ADJUSTING
+
     use_circuit_ablation: bool = Field(
         default=False, description="Edit only the attention heads that carry the behaviour, and nothing else."
     )
     n_refusal_circuits: int = Field(default=20, ge=1, le=100_000, description="How many attention heads at most.")
+
+
+# Pydantic collects the fields of the last base first, so the parts stand in reverse.
+class EditSection(CircuitOptions, ComplianceOptions, ActivationOptions, EditOptions, Section):
+    """How the weights are changed."""
+
+    title = "Edit"

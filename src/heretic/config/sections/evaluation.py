@@ -5,13 +5,13 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from heretic.config.checks import check_device
-from heretic.config.sections.section import Section, Text
+from heretic.config.sections.section import MEASURING, Options, Section, Text, counts_as
 
 
-class EvaluationSection(Section):
-    """How an edited model is measured."""
+class MarkerOptions(Options):
+    """What counts as a refusal, by its words."""
 
-    title = "Evaluation"
+    aspect = MEASURING
 
     refusal_markers: list[Text] = Field(
         default=[], description="Phrases that mark a refusal; they replace the built-in list unless empty."
@@ -23,6 +23,11 @@ class EvaluationSection(Section):
     refusal_check_tokens: int = Field(
         default=30, ge=1, le=65536, description="Response tokens that are searched for refusal markers."
     )
+
+
+class ReaderOptions(Options):
+    """Models that read answers: which, and where they compute."""
+
     use_neural_refusal_detection: bool = Field(
         default=False, description="Let a classifier read every answer in which no refusal marker is found."
     )
@@ -32,7 +37,11 @@ class EvaluationSection(Section):
         "refusals.",
     )
     neural_detection_threshold: float = Field(
-        default=0.5, gt=0, le=1, description="Probability from which the verdict of a classifier or judge is yes."
+        default=0.5,
+        json_schema_extra=counts_as(MEASURING),
+        gt=0,
+        le=1,
+        description="Probability from which the verdict of a classifier or judge is yes.",
     )
     neural_detection_batch_size: int = Field(
         default=32, ge=1, le=65536, description="Texts per forward pass of the classifier or judge."
@@ -50,6 +59,11 @@ class EvaluationSection(Section):
         examples=["Qwen/Qwen3-4B-Instruct-2507"],
         description="Hub id or folder of a chat model that is asked about every answer, as a judge.",
     )
+
+
+class ConfirmationOptions(Options):
+    """Measuring the chosen trial once more."""
+
     confirm: bool = Field(
         default=True,
         description="Measure the chosen trial once more on held-out prompts, with longer answers, before it is saved.",
@@ -57,9 +71,23 @@ class EvaluationSection(Section):
     held_out_tokens: int = Field(
         default=200, ge=1, le=65536, description="Response tokens of that confirmation, at most."
     )
+
+
+class KlOptions(Options):
+    """What predictions are compared on."""
+
+    aspect = MEASURING
+
     kl_mode: Literal["sequence", "first"] = Field(
         default="sequence", description="Compare predictions over the unedited model's response, or its first token."
     )
     kl_tokens: int = Field(
         default=30, ge=1, le=65536, description="Response tokens that are compared where the KL mode is sequence."
     )
+
+
+# Pydantic collects the fields of the last base first, so the parts stand in reverse.
+class EvaluationSection(KlOptions, ConfirmationOptions, ReaderOptions, MarkerOptions, Section):
+    """How an edited model is measured."""
+
+    title = "Evaluation"
