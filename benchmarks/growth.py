@@ -85,7 +85,8 @@ class Formula:
     def _one(self, plan: Any, number: int, gate: Any) -> Any:
         refusals, kl = numbers_of(plan, number)
         details = {"mode": "sequence", "tokens": 30, "p95": 4 * kl, "top1_agreement": math.exp(-kl), "positions": 3000}
-        if gate.closes((refusals, kl)):
+        # Every other one that is bound to be worse shows it before it is measured to the end.
+        if number % 2 and gate.closes((refusals, kl)):
             bound = max(refusals - 5, 0)
             scores = scores_of(bound, {"tokens": 30, "answered": 40}, kl, details)
             return self._measurement(scores, self._state.DOMINATED, "it is worse than a finished trial")
@@ -104,9 +105,8 @@ def scores_of(refusals: float, answers: dict[str, Any], kl: float, divergence: d
     return tuple(map(scores.Score.from_json, stored))
 
 
-def numbers_of(plan: Any, number: int) -> tuple[float, float]:
-    """Refusals and KL of a plan; the trial's number is the seed of their noise."""
-    noise = random.Random(number)
+def numbers_of(plan: Any, number: int | None) -> tuple[float, float]:
+    """Refusals and KL of a plan; the trial's number is the seed of their noise, without one there is none."""
     removed = harm = total = 0.0
     for layer in range(LAYERS):
         depth = layer / (LAYERS - 1)
@@ -118,6 +118,9 @@ def numbers_of(plan: Any, number: int) -> tuple[float, float]:
         harm += (0.02 * attention**2 + 0.05 * mlp**2) * (1 + 3 * math.exp(-(((depth - 0.15) / 0.2) ** 2)))
         total += share
     left = 97 / (1 + math.exp(7 * (removed / max(total, 1e-9) - 0.6)))
+    if number is None:
+        return left, harm / LAYERS
+    noise = random.Random(number)
     refusals = min(max(round(left + noise.gauss(0, 1.5)), 0), PROMPTS)
     return float(refusals), max(harm / LAYERS * math.exp(noise.gauss(0, 0.1)), 1e-7)
 

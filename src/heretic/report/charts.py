@@ -188,7 +188,7 @@ def importance_figure(data: ReportData, theme: Theme) -> "Figure":
             hatch=HATCHES[index % len(HATCHES)],
             edgecolor=theme.paper,
             linewidth=0,
-            label=plain(f"{group.label} ({group.trials} trials)"),
+            label=plain(f"{group.label} ({looked_at(group)})"),
         )
     panel.set_yticks(range(len(names)), [plain(parameter_name(name)) for name in names])
     panel.invert_yaxis()
@@ -198,6 +198,12 @@ def importance_figure(data: ReportData, theme: Theme) -> "Figure":
     finish(figure, theme)
     panel.grid(visible=False, axis="y")
     return figure
+
+
+def looked_at(importance: Importance) -> str:
+    """``60 trials``, ``300 of 9812 trials``."""
+    of = "" if importance.trials == importance.known else f" of {importance.known}"
+    return f"{importance.trials}{of} trials"
 
 
 def ranked_parameters(importances: Sequence[Importance]) -> list[str]:

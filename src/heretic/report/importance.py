@@ -7,6 +7,7 @@ are ten.
 
 import math
 from collections.abc import Sequence
+from typing import TypeVar
 
 import optuna
 from optuna.trial import FrozenTrial
@@ -16,8 +17,12 @@ from heretic.report.words import joined, measured
 from heretic.results.score import Score
 from heretic.results.trial import TrialRecord
 
+T = TypeVar("T")
+
 FEWEST_TRIALS = 20
 """A space of about ten dimensions; what fewer trials say of it is chance."""
+MOST_TRIALS = 300
+"""Leaves of the forest are compared in pairs, so that time grows with the square of the trials."""
 
 
 def importances(trials: Sequence[FrozenTrial], records: Sequence[TrialRecord]) -> tuple[tuple[Importance, ...], str]:
@@ -45,9 +50,10 @@ def importances(trials: Sequence[FrozenTrial], records: Sequence[TrialRecord]) -
         if len(points) < FEWEST_TRIALS:
             few.append(f"{label} ({len(points)})")
             continue
-        shares = _shares(points)
+        looked_at = evenly_spread(points, MOST_TRIALS)
+        shares = _shares(looked_at)
         if shares:
-            found.append(Importance(label, len(points), shares))
+            found.append(Importance(label, len(looked_at), len(points), shares))
         else:
             constant.append(label)
     sentences = []
@@ -59,6 +65,13 @@ def importances(trials: Sequence[FrozenTrial], records: Sequence[TrialRecord]) -
     if constant:
         sentences.append(f"No parameter explains any variation of {joined(constant)}.")
     return tuple(found), " ".join(sentences)
+
+
+def evenly_spread(items: Sequence[T], count: int) -> Sequence[T]:
+    """So many of the items, the first and the last among them; all where there are no more."""
+    if len(items) <= count:
+        return items
+    return [items[place * (len(items) - 1) // (count - 1)] for place in range(count)]
 
 
 def _counts(record: TrialRecord, score: Score) -> bool:

@@ -107,6 +107,7 @@ def page(data: ReportData, drawings: Mapping[str, Drawing]) -> str:
             stopped=stopped_sentence(data),
             several=len(data.records) > 0 and any(len(record.behaviors) > 1 for record in data.records),
             front=front_table(data),
+            sampled=next((own.trials for own in data.importances if own.trials < own.known), 0),
             left_out=max(len(ranked_parameters(data.importances)) - MOST_PARAMETERS, 0),
             plan=_plan_sentences(data),
             held_out=held_out,

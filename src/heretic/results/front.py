@@ -1,7 +1,6 @@
 """The Pareto front and the automatic choice on it: pure functions of trial records."""
 
 import math
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,26 +25,6 @@ def non_dominated(points: Sequence[Sequence[float]]) -> list[int]:
         if not any(_no_worse(points[other], points[place]) for other in reversed(front)):
             front.append(place)
     return front
-
-
-def ranked(points: Sequence[Sequence[float]]) -> list[list[int]]:
-    """Places of the points by rank: those that no other dominates, then those that only these dominate, and so on.
-
-    Of equal points each stands one rank below the one before. Source: Zhang et al., "An Efficient Approach to
-    Nondominated Sorting for Evolutionary Multiobjective Optimization", IEEE TEVC 19, 2015.
-    """
-    ranks: list[list[int]] = []
-    for place in sorted(range(len(points)), key=lambda place: tuple(points[place])):
-
-        def has_room(rank: list[int], point: Sequence[float] = points[place]) -> bool:
-            return not any(_no_worse(points[other], point) for other in reversed(rank))
-
-        # Who is dominated by one of a rank is so by one of every rank above.
-        found = bisect_left(ranks, True, key=has_room)
-        if found == len(ranks):
-            ranks.append([])
-        ranks[found].append(place)
-    return ranks
 
 
 def pareto_front(records: Sequence[TrialRecord]) -> list[TrialRecord]:

@@ -7,13 +7,13 @@ import warnings
 from collections.abc import Container, Sequence
 from typing import Any
 
+import numpy as np
 import optuna
+from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
-
-from heretic.results.front import ranked
 
 SEEN_TRIALS = 1000
 """Measured trials that TPE looks at, at most. A study of fewer is searched as by Optuna's own sampler."""
@@ -23,26 +23,26 @@ _MEASURED = (OptunaState.COMPLETE, OptunaState.PRUNED)
 def make_sampler(seed: int | None, n_startup_trials: int, finished: int) -> optuna.samplers.TPESampler:
     """Independent TPE, of one or several objectives.
 
-    Plans of one batch are asked for before any of them is told: each counts as a bad one until then (``constant_liar``,
-    Optuna's default from 5.0 on), or they would be much the same.
-
     Args:
         seed: Makes a run repeatable.
         n_startup_trials: Random trials before TPE begins.
         finished: Trials that a resumed study already has: it must not draw the same random numbers again.
     """
-    seed = None if seed is None else seed + finished
-    with warnings.catch_warnings():
-        # Before 5.0 Optuna says of constant_liar that its interface may change.
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        return BoundedSampler(seed=seed, n_startup_trials=n_startup_trials)
+    return BoundedSampler(None if seed is None else seed + finished, n_startup_trials)
 
 
 class BoundedSampler(optuna.samplers.TPESampler):
-    """TPE that sees no more than so many trials, see `SeenTrials`."""
+    """TPE that sees no more than so many trials, see `SeenTrials`.
+
+    Plans of one batch are asked for before any of them is told: each counts as a bad one until then (``constant_liar``,
+    Optuna's default from 5.0 on), or they would be much the same.
+    """
 
     def __init__(self, seed: int | None, n_startup_trials: int, limit: int = SEEN_TRIALS) -> None:
-        super().__init__(n_startup_trials=n_startup_trials, multivariate=False, constant_liar=True, seed=seed)
+        with warnings.catch_warnings():
+            # Before 5.0 Optuna says of constant_liar that its interface may change.
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            super().__init__(n_startup_trials=n_startup_trials, multivariate=False, constant_liar=True, seed=seed)
         # With fewer than n_startup_trials in sight it would go on at random.
         self._limit = max(limit, 2 * n_startup_trials)
         self._view: _View | None = None
@@ -109,19 +109,42 @@ class SeenTrials:
         return sorted([*self._kept, *running], key=_number)
 
 
+def best_places(points: NDArray[np.float64], count: int) -> list[int]:
+    """Places of the best points, front by front: those that no other dominates, then those that only these dominate.
+
+    Of a front that is too large those that lie apart, its ends included; of equal points the first comes first.
+
+    Args:
+        points: [points, numbers], lower is better.
+        count: How many, if there are so many.
+    """
+    order = np.lexsort(points.T[::-1]) if len(points) else np.array([], dtype=int)
+    points = points[order]
+    # Who is nowhere worse sorts before; equal ones count as dominated by the first of them.
+    dominates = np.triu(np.ones((len(points), len(points)), dtype=bool), 1)
+    for numbers in points.T:
+        dominates &= numbers[:, None] <= numbers
+    above = dominates.sum(0)
+    chosen: list[int] = []
+    while len(chosen) < min(count, len(points)):
+        front = np.flatnonzero(above == 0)
+        above -= dominates[front].sum(0)
+        above[front] = -1
+        room = count - len(chosen)
+        if len(front) > room:
+            front = front[np.arange(room) * (len(front) - 1) // max(room - 1, 1)]
+        chosen += order[front].tolist()
+    return chosen
+
+
 def _number(trial: FrozenTrial) -> int:
     return trial.number
 
 
 def _best_and_newest(trials: Sequence[FrozenTrial], best: int, newest: int) -> list[FrozenTrial]:
     complete = [trial for trial in trials if trial.state is OptunaState.COMPLETE]
-    chosen: list[FrozenTrial] = []
-    for rank in ranked([trial.values for trial in complete]):
-        room = best - len(chosen)
-        if len(rank) > room:
-            # Those that lie apart, the ends included.
-            rank = [rank[index * (len(rank) - 1) // max(room - 1, 1)] for index in range(room)]
-        chosen += [complete[place] for place in rank]
+    places = best_places(np.array([trial.values for trial in complete]), best)
+    chosen = [complete[place] for place in places]
     numbers = {trial.number for trial in chosen}
     others = sorted((trial for trial in trials if trial.number not in numbers), key=_number)
     return chosen + others[-newest:]

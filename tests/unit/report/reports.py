@@ -55,8 +55,8 @@ DATA = ReportData(
     chosen=Chosen(2, PLAN, SCORES),
     records=RECORDS,
     importances=(
-        Importance("refusals", 24, (("attention.peak_weight", 0.7), ("scope", 0.3))),
-        Importance("KL divergence", 30, (("scope", 0.6), ("attention.peak_weight", 0.4))),
+        Importance("refusals", 24, 24, (("attention.peak_weight", 0.7), ("scope", 0.3))),
+        Importance("KL divergence", 30, 31, (("scope", 0.6), ("attention.peak_weight", 0.4))),
     ),
     layer_count=8,
     quality=(0.0, 0.1, 0.2, 0.4, 0.8, 0.6, 0.5, float("nan"), 0.3),

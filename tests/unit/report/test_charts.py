@@ -69,7 +69,7 @@ def test_importance_has_a_group_of_bars_for_every_parameter() -> None:
     assert [label.get_text() for label in panel.get_yticklabels()] == ["attention: peak weight", "scope"]
     assert [bar.get_width() for bar in refusals] == pytest.approx([70, 30])
     assert [bar.get_width() for bar in kl] == pytest.approx([40, 60])
-    assert (refusals.get_label(), kl.get_label()) == ("refusals (24 trials)", "KL divergence (30 trials)")
+    assert (refusals.get_label(), kl.get_label()) == ("refusals (24 trials)", "KL divergence (30 of 31 trials)")
 
 
 def test_strengths_are_the_plans_by_layer() -> None:

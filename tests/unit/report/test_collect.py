@@ -1,6 +1,7 @@
 """What a report's data are made of: manifest, study, and what is given."""
 
 import copy
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from tests.unit.search.studies import dominated, record
 
 from heretic.common.errors import UserError
 from heretic.config import Settings
+from heretic.report import importance
 from heretic.report.collect import changed_settings, report_data
 from heretic.report.importance import FEWEST_TRIALS, importances
 from heretic.results.held_out import Example
@@ -192,6 +194,25 @@ def test_stopped_trials_count_for_divergence_only() -> None:
     assert [(own.label, own.trials) for own in found] == [("KL divergence", FEWEST_TRIALS + 5)]
     assert f"refusals ({FEWEST_TRIALS - 5})" in missing
     assert f"it takes {FEWEST_TRIALS}" in missing
+
+
+def test_of_many_trials_some_are_looked_at_from_the_first_to_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    records, study = shaped(60)
+    looked_at: list[int] = []
+
+    def fewer(study: optuna.Study, **_options: object) -> dict[str, float]:
+        looked_at.append(len(study.trials))
+        return {"mlp.width": 1.0}
+
+    monkeypatch.setattr(importance, "MOST_TRIALS", 40)
+    monkeypatch.setattr(optuna.importance, "get_param_importances", fewer)
+    found, _ = importances(study.trials, records)
+    assert looked_at == [40, 40]
+    assert {(own.trials, own.known) for own in found} == {(40, 60)}
+    spread = importance.evenly_spread(range(60), 40)
+    assert (spread[0], spread[-1], len(set(spread))) == (0, 59, 40)
+    assert max(second - first for first, second in itertools.pairwise(spread)) == 2
+    assert importance.evenly_spread(range(60), 60) == range(60)
 
 
 def test_numbers_that_do_not_vary_have_no_importance() -> None:

@@ -85,6 +85,7 @@ def test_everything_has_its_place() -> None:
     assert "refusals 17/80 (95 %: 15.5 to 19.5; unedited model: 44/80)" in head
     assert "at a KL divergence of 0.3100 (first token) and 0.2700 (over answers) nats" in head
     assert "7 trials: 4 complete, 3 of them on the front; 2 stopped early; 1 failed." in found.texts["trials"]
+    assert "computed from 30 of the trials, evenly spread over the search" in found.texts["importance"]
     assert "Water that falls." in found.texts["examples"]
     assert found.cells("capability") == [list(QUESTIONS_HEADER), ["physics", "20", "60.0 %", "55.0 %", "-5.0"]]
     assert found.cells("run") == [["Setting", "Value", "Default"], ["n_trials", "60", "200"]]

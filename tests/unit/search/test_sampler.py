@@ -5,14 +5,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from optuna.trial import FrozenTrial, create_trial
 from optuna.trial import TrialState as OptunaState
 from sqlalchemy import event
 from tests.unit.search.studies import IDENTITY, SPACE, url_of
 
-from heretic.search.sampler import BoundedSampler, SeenTrials, make_sampler
+from heretic.results.front import non_dominated
+from heretic.search.sampler import BoundedSampler, SeenTrials, best_places, make_sampler
 from heretic.search.storage import open_study
 
 DIRECTIONS = ["minimize"] * 2
@@ -116,6 +120,20 @@ def test_of_a_large_front_those_stay_that_lie_apart() -> None:
     assert seen == {0, 5, *range(7, 17)}
 
 
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 4), min_size=3, max_size=3), max_size=20), st.integers(1, 3))
+def test_the_best_are_the_fronts_of_what_the_fronts_above_leave(values: list[list[int]], width: int) -> None:
+    points = np.array([value[:width] for value in values], dtype=float).reshape(-1, width)
+    left, counts = list(range(len(values))), [0]
+    while left:
+        front = [left[place] for place in non_dominated([points[place].tolist() for place in left])]
+        left = [place for place in left if place not in front]
+        counts.append(counts[-1] + len(front))
+        assert sorted(best_places(points, counts[-1])[counts[-2] :]) == sorted(front)
+        assert best_places(points, counts[-1])[: counts[-2]] == best_places(points, counts[-2])
+    assert sorted(best_places(points, 99)) == list(range(len(values)))
+
+
 def test_a_resumed_run_sees_what_the_one_before_saw() -> None:
     trials = [finished(number, (7 * number) % 50, (11 * number) % 30) for number in range(90)]
     growing = SeenTrials(16)
@@ -150,6 +168,7 @@ def statements(study: optuna.Study) -> Iterator[list[str]]:
     event.remove(engine, "before_cursor_execute", note)
 
 
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 def test_a_trial_asks_the_database_as_much_as_the_first_by_tpe(tmp_path: Path) -> None:
     study = open_study(url_of(tmp_path / "study.db"), "heretic", IDENTITY)
     study.sampler = BoundedSampler(0, 2, 8)
@@ -163,7 +182,7 @@ def test_a_trial_asks_the_database_as_much_as_the_first_by_tpe(tmp_path: Path) -
         study.tell(trial, [1.0, 1.0])
     assert len(set(counts)) == 1
     # Optuna's own sampler reads all trials again for each of ten parameters.
-    study.sampler = optuna.samplers.TPESampler(n_startup_trials=2, multivariate=False, seed=0)
+    study.sampler = optuna.samplers.TPESampler(n_startup_trials=2, multivariate=False, constant_liar=True, seed=0)
     with statements(study) as seen:
         SPACE.suggest(study.ask())
     assert len(seen) > counts[0]

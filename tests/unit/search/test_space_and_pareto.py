@@ -12,7 +12,7 @@ from tests.unit.search.studies import PLAN, SPACE, dominated, failed, record, se
 
 from heretic.common.errors import SelectionError
 from heretic.edits.writer import ATTENTION, MLP
-from heretic.results.front import Front, dominates, hypervolume, knee, least, non_dominated, pareto_front, ranked
+from heretic.results.front import Front, dominates, hypervolume, knee, least, pareto_front
 from heretic.results.plan import EditPlan, Normalization, Scope
 from heretic.results.trial import TrialRecord
 from heretic.search.space import Range, SearchSpace, readable_parameters
@@ -146,17 +146,6 @@ def test_a_front_that_is_fed_one_trial_at_a_time_is_the_whole_studys(values: lis
         assert (front is before) is (number not in [own.number for own in front.records])
     assert front.with_trial(failed(98)) is front
     assert front.with_trial(dominated(98, 0, 0)) is front
-
-
-@settings(max_examples=150, deadline=None)
-@given(st.lists(st.lists(st.integers(0, 4), min_size=3, max_size=3), max_size=20), st.integers(1, 3))
-def test_ranks_are_the_fronts_of_what_the_ranks_above_leave(values: list[list[int]], width: int) -> None:
-    rows = [tuple(value[:width]) for value in values]
-    left = list(range(len(rows)))
-    for rank in ranked(rows):
-        assert sorted(rank) == sorted(left[place] for place in non_dominated([rows[place] for place in left]))
-        left = [place for place in left if place not in rank]
-    assert left == []
 
 
 @settings(max_examples=100, deadline=None)
