@@ -15,7 +15,6 @@ from annotated_types import Ge, Gt, Le, MinLen
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from heretic.config.retired import RETIRED
 from heretic.config.sections import SECTIONS, PromptSpecification, Section
 
 VARIABLE_PREFIX = "HERETIC_"
@@ -156,6 +155,22 @@ def _all_settings() -> Iterator[Setting]:
 
 SETTINGS = {setting.name: setting for setting in _all_settings()}
 """Name -> setting, in the order of the help; the parts of a prompt set follow it."""
+
+_SEEDING = (
+    "gradient seeding is gone, because it found nothing better than directions refined by gradient do, which are the "
+    "default (experiments/methods); leave it out, or name --extractor rdo"
+)
+RETIRED = {
+    "gradient_seeding": _SEEDING,
+    "gradient_seeding_starts": _SEEDING,
+    "gradient_seeding_steps": _SEEDING,
+    "gradient_seeding_prompts": _SEEDING,
+    "layers": (
+        "all layers can be edited, because leaving some out by how they separate prompts removed hardly any of the "
+        "behaviour (experiments/methods); leave it out, or weigh ranges of layers with --layer-profile"
+    ),
+}
+"""Setting of an earlier version -> why it went and what to use, to stand between a colon and a full stop."""
 
 SEE_HELP = "run 'heretic --help' to see them all."
 

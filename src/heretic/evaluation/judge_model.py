@@ -11,8 +11,8 @@ from heretic.common.errors import ModelError
 from heretic.config import Settings
 from heretic.models.chat_template import ChatFormatter
 from heretic.models.devices import pick_device
-from heretic.models.fingerprint import parameter_fingerprint
 from heretic.models.layout import find_layout
+from heretic.models.loaded import parameter_fingerprint
 from heretic.models.loader import load_model
 from heretic.passes.calibration import backing_off, thinking_prefix
 from heretic.passes.choose import choose

@@ -17,8 +17,8 @@ from transformers import (
 from heretic.common.errors import ConfigurationError, HereticError, ModelError, causes, first_line
 from heretic.common.hub_errors import hub_failure
 from heretic.evaluation.classifier_labels import is_finite, refusal_head
-from heretic.models.fingerprint import parameter_fingerprint
 from heretic.models.load_errors import diagnose
+from heretic.models.loaded import parameter_fingerprint
 from heretic.models.location import locate
 from heretic.models.memory import halving
 from heretic.models.model_files import check_weights

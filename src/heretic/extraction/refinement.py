@@ -15,7 +15,6 @@ from torch import Tensor
 
 from heretic.directions.types import DirectionSet
 from heretic.edits.algebra import Edit, projection
-from heretic.extraction.batches import Batches
 from heretic.extraction.gradient_objective import EditsOf, Loss, Objective, mean_loss
 from heretic.extraction.onset import Onset, Shows, find_onset
 from heretic.extraction.precision import for_gradients
@@ -39,6 +38,23 @@ REMEMBERED = 0.7
 """Share of the past in the running mean of the divergence."""
 AVERAGED = 0.25
 """Share of the steps, at the end, whose parameters are averaged."""
+BATCH = 8
+"""Good prompts of a step, and bad ones."""
+
+
+class Batches:
+    """Rows in turn, each as often as any other."""
+
+    def __init__(self, rows: Sequence[int]) -> None:
+        self._rows = list(rows)
+        self._place = 0
+
+    def next(self) -> list[int]:
+        """The next rows."""
+        size = min(BATCH, len(self._rows))
+        found = [self._rows[(self._place + offset) % len(self._rows)] for offset in range(size)]
+        self._place = (self._place + size) % len(self._rows)
+        return found
 
 
 @dataclass(frozen=True, slots=True)

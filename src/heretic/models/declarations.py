@@ -1,5 +1,7 @@
 """Reads the declared families: what a weight of a given name is."""
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -8,7 +10,6 @@ from torch import nn
 from heretic.edits.writer import MLP
 from heretic.models.decoder import submodule
 from heretic.models.families import FAMILIES, GENERIC, POST_NORMS, Family, PostNormRule, WriterRule
-from heretic.models.paths import matches, matches_any
 from heretic.models.storage import linear_sizes
 
 
@@ -29,6 +30,27 @@ class Verdict:
 
 INNER = Verdict(MLP, inner=True)
 UNDECLARED = Verdict(MLP, declared=False)
+
+
+@lru_cache(maxsize=1024)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    expression = ""
+    for segment in pattern.split("."):
+        if segment == "**":
+            expression += r"(?:[^.]+\.)*"
+        else:
+            expression += re.escape(segment).replace(r"\*", "[^.]*") + r"\."
+    return re.compile(expression)
+
+
+def matches(path: str, pattern: str) -> bool:
+    """Tell whether a dotted path fits a pattern: `*` within one segment, `**` for any number of whole segments."""
+    return _compiled(pattern).fullmatch(path + ".") is not None
+
+
+def matches_any(path: str, patterns: Iterable[str]) -> bool:
+    """Tell whether a dotted path fits one of the patterns."""
+    return any(matches(path, pattern) for pattern in patterns)
 
 
 def declared_family(model_types: tuple[str, ...]) -> Family:

@@ -1,9 +1,11 @@
 """LoadedModel: a model that has been seen to generate, with what is needed to talk to it."""
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from heretic.models.remote_code import RemoteCode
@@ -43,3 +45,12 @@ class LoadedModel:
         embeddings: Any = self.model.get_input_embeddings()
         device: torch.device = embeddings.weight.device
         return device
+
+
+def parameter_fingerprint(model: nn.Module) -> str:
+    """SHA-256 over names, shapes and the first values of every parameter: cheap, and another for other weights."""
+    digest = hashlib.sha256()
+    for name, parameter in model.named_parameters():
+        values = parameter.detach().flatten()[:16].float().cpu().tolist() if parameter.device.type != "meta" else []
+        digest.update(f"{name} {tuple(parameter.shape)} {values}".encode())
+    return digest.hexdigest()

@@ -27,8 +27,7 @@ from heretic.directions.types import DirectionSet
 from heretic.export.direction_file import check_directions_file
 from heretic.extraction.extract import COMPARED_TEXTS
 from heretic.extraction.find import Found, KnownRefinement, find_directions, nothing_known
-from heretic.models.fingerprint import parameter_fingerprint
-from heretic.models.loaded import LoadedModel
+from heretic.models.loaded import LoadedModel, parameter_fingerprint
 from heretic.observability.events import DirectionsFound, DirectionsSaved, Warned, emit
 from heretic.passes.calibration import backing_off
 from heretic.passes.runner import ModelRunner

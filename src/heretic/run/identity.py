@@ -25,7 +25,7 @@ from heretic.evaluation.evaluator import NO_READERS, READING, Readers
 from heretic.evaluation.refusal_patterns import RefusalDetector
 from heretic.extraction.extract import COMPARED_TEXTS
 from heretic.extraction.find import KnownRefinement
-from heretic.models.fingerprint import parameter_fingerprint
+from heretic.models.loaded import parameter_fingerprint
 from heretic.passes.runner import ModelRunner
 from heretic.prompts.packs import Pack
 from heretic.prompts.sets import PromptSets

@@ -19,7 +19,7 @@ from heretic.evaluation.evaluators.kl import KlEvaluator
 from heretic.evaluation.intervals import paired_interval
 from heretic.export.held_out_card import held_out_section
 from heretic.interface import held_out_lines as shown_lines
-from heretic.models.fingerprint import parameter_fingerprint
+from heretic.models.loaded import parameter_fingerprint
 from heretic.observability.events import Event, HeldOutMeasured, PromptsLoaded, Warned, subscribed
 from heretic.passes.runner import Response
 from heretic.prompts.sets import PromptSets, load_prompts

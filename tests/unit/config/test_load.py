@@ -5,9 +5,8 @@ import pytest
 
 from heretic.common.errors import ConfigurationError
 from heretic.config import PromptSpecification, Settings, load_settings
-from heretic.config.catalogue import SETTINGS
+from heretic.config.catalogue import RETIRED, SETTINGS
 from heretic.config.load import _PROFILES
-from heretic.config.retired import RETIRED
 from heretic.config.sources import profile_layer
 from heretic.prompts.sets import packs_of, specification
 

@@ -18,7 +18,7 @@ from heretic.directions.projections import Projections
 from heretic.directions.types import DirectionSet
 from heretic.extraction import find
 from heretic.extraction.find import find_directions
-from heretic.models.fingerprint import parameter_fingerprint
+from heretic.models.loaded import parameter_fingerprint
 from heretic.observability.events import DirectionsFound, DirectionsSaved, Event, RefinementKept, Warned, subscribed
 from heretic.passes.runner import ModelRunner
 from heretic.prompts.sets import PromptSets

@@ -3,6 +3,7 @@
 Payloads hold plain values and measured scores only: these modules import nothing that needs a model.
 """
 
+from heretic.observability.events.bus import Event as Event
 from heretic.observability.events.bus import Handler as Handler
 from heretic.observability.events.bus import emit as emit
 from heretic.observability.events.bus import subscribed as subscribed
@@ -15,7 +16,6 @@ from heretic.observability.events.directions import RefinementFinished as Refine
 from heretic.observability.events.directions import RefinementKept as RefinementKept
 from heretic.observability.events.directions import RefinementStarted as RefinementStarted
 from heretic.observability.events.directions import RoundFinished as RoundFinished
-from heretic.observability.events.event import Event as Event
 from heretic.observability.events.preparation import BatchSizeMeasured as BatchSizeMeasured
 from heretic.observability.events.preparation import Calibrated as Calibrated
 from heretic.observability.events.preparation import DtypeRejected as DtypeRejected
@@ -23,9 +23,11 @@ from heretic.observability.events.preparation import FilesVerified as FilesVerif
 from heretic.observability.events.preparation import LayoutFound as LayoutFound
 from heretic.observability.events.preparation import ModelLoaded as ModelLoaded
 from heretic.observability.events.preparation import ModelLoading as ModelLoading
+from heretic.observability.events.preparation import ProfilesKept as ProfilesKept
 from heretic.observability.events.preparation import PromptsLoaded as PromptsLoaded
 from heretic.observability.events.preparation import SlowerPasses as SlowerPasses
 from heretic.observability.events.preparation import VerificationStarted as VerificationStarted
+from heretic.observability.events.preparation import WarmStarted as WarmStarted
 from heretic.observability.events.preparation import WeightsCached as WeightsCached
 from heretic.observability.events.result import CapabilityMeasured as CapabilityMeasured
 from heretic.observability.events.result import CapabilityStarted as CapabilityStarted
@@ -53,5 +55,3 @@ from heretic.observability.events.search import SearchStarted as SearchStarted
 from heretic.observability.events.search import StudyOpened as StudyOpened
 from heretic.observability.events.search import TrialFinished as TrialFinished
 from heretic.observability.events.search import TrialRaised as TrialRaised
-from heretic.observability.events.warm_start import ProfilesKept as ProfilesKept
-from heretic.observability.events.warm_start import WarmStarted as WarmStarted

@@ -1,10 +1,16 @@
-"""Passing events on to whoever listens."""
+"""Event, the base of all payloads, and passing events on to whoever listens."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from heretic.common.redaction import without_secrets
-from heretic.observability.events.event import Event
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Base of all events."""
+
 
 Handler = Callable[[Event], None]
 _handlers: list[Handler] = []

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from heretic.observability.events.event import Event
+from heretic.observability.events.bus import Event
 
 
 @dataclass(frozen=True, slots=True)

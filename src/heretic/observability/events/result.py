@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from heretic.observability.events.event import Event
+from heretic.observability.events.bus import Event
 from heretic.results.held_out import HeldOut
 from heretic.results.score import Scores
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from heretic.observability.events.event import Event
+from heretic.observability.events.bus import Event
 from heretic.results.score import Score, Scores
 
 

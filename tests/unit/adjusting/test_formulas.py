@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from heretic.directions.activation import activation_factors, projection_lengths
-from heretic.directions.attribution import head_attributions
-from heretic.directions.compliance import compliance_directions, overlaps
+from heretic.adjusting.activation import activation_factors, projection_lengths
+from heretic.adjusting.caa import compliance_directions, overlaps
+from heretic.adjusting.circuits import head_attributions
 
 
 def test_activation_is_the_length_along_the_direction_of_each_layers_output() -> None:
