@@ -84,25 +84,20 @@ class Formula:
 
     def _one(self, plan: Any, number: int, gate: Any) -> Any:
         refusals, kl = numbers_of(plan, number)
-        details = {"mode": "sequence", "tokens": 30, "p95": 4 * kl, "top1_agreement": math.exp(-kl), "positions": 3000}
         # Every other one that is bound to be worse shows it before it is measured to the end.
-        if number % 2 and gate.closes((refusals, kl)):
-            bound = max(refusals - 5, 0)
-            scores = scores_of(bound, {"tokens": 30, "answered": 40}, kl, details)
+        stopped = number % 2 == 1 and gate.closes((refusals, kl))
+        answers = {"tokens": 30, **({"answered": 40} if stopped else {})}
+        count = max(refusals - 5, 0) if stopped else refusals
+        details = {"mode": "sequence", "tokens": 30, "p95": 4 * kl, "top1_agreement": math.exp(-kl), "positions": 3000}
+        scores = self._scores(
+            [
+                {"name": "refusals", "value": count, "n": PROMPTS, "baseline": 97.0, "details": answers},
+                {"name": "kl", "value": kl, "n": PROMPTS, "baseline": 0.0, "details": details},
+            ]
+        )
+        if stopped:
             return self._measurement(scores, self._state.DOMINATED, "it is worse than a finished trial")
-        return self._measurement(scores_of(refusals, {"tokens": 30}, kl, details), self._state.COMPLETE)
-
-
-def scores_of(refusals: float, answers: dict[str, Any], kl: float, divergence: dict[str, Any]) -> Any:
-    """A trial's scores, made from what is stored of them, which all versions read alike."""
-    stored = [
-        {"name": "refusals", "value": refusals, "n": PROMPTS, "baseline": 97.0, "details": answers},
-        {"name": "kl", "value": kl, "n": PROMPTS, "baseline": 0.0, "details": divergence},
-    ]
-    scores = module(*SCORES)
-    if hasattr(scores.Scores, "from_json"):
-        return scores.Scores.from_json(stored)
-    return tuple(map(scores.Score.from_json, stored))
+        return self._measurement(scores, self._state.COMPLETE)
 
 
 def numbers_of(plan: Any, number: int | None) -> tuple[float, float]:

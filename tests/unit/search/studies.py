@@ -1,7 +1,12 @@
 """What the tests of the search share: a space, records, and a study in a file."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+
+import optuna
+from sqlalchemy import event
 
 from heretic.edits.writer import ATTENTION, MLP
 from heretic.results.plan import EditPlan, Normalization, Schedule, Scope
@@ -50,6 +55,20 @@ def failed(number: int, reason: str = "it broke") -> TrialRecord:
 def dominated(number: int, refusals: float, kl: float, baseline: float = 50.0) -> TrialRecord:
     """A trial that was stopped with these numbers."""
     return replace(record(number, refusals, kl, baseline), state=TrialState.DOMINATED, reason="worse by KL alone")
+
+
+@contextmanager
+def statements(study: optuna.Study) -> Iterator[list[str]]:
+    """What is asked of a study's database in the with-block."""
+    engine = study._storage._backend.engine  # type: ignore[attr-defined]
+    seen: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+        seen.append(statement)
+
+    event.listen(engine, "before_cursor_execute", note)
+    yield seen
+    event.remove(engine, "before_cursor_execute", note)
 
 
 def url_of(path: Path) -> str:

@@ -1,5 +1,6 @@
 """The loop ends when it should, keeps what it measured, and never measures the same plan twice."""
 
+import itertools
 import os
 import signal
 from collections.abc import Callable, Sequence
@@ -8,7 +9,7 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.trial import TrialState as OptunaState
-from tests.unit.search.studies import IDENTITY, SPACE, url_of
+from tests.unit.search.studies import IDENTITY, SPACE, statements, url_of
 
 from heretic.common.errors import HereticError, SearchOutOfMemoryError, Terminated, TrialFailed
 from heretic.engine.measurement import MEMORY_RAN_OUT, Engine, Measurement
@@ -299,6 +300,25 @@ def test_the_gate_knows_what_earlier_batches_and_runs_finished(tmp_path: Path) -
     assert resumed.gates == behind[3:]
 
 
+def test_a_trial_asks_as_much_of_the_database_late_as_early(tmp_path: Path) -> None:
+    """Asking, telling and all between."""
+    study = open_study(url_of(tmp_path / "study.db"), "heretic", IDENTITY)
+    study.sampler = make_sampler(0, 2, 0)
+    asked: list[int] = []
+
+    class Counting(FakeEngine):
+        def measure(self, plans: Sequence[EditPlan], numbers: Sequence[int], gate: Gate) -> list[Measurement]:
+            asked.append(len(seen))
+            return super().measure(plans, numbers, gate)
+
+    with statements(study) as seen:
+        search(study, url_of(tmp_path / "study.db"), SPACE, Counting(Fake(), candidates=2), 60)
+    steps = [after - before for before, after in itertools.pairwise(asked)]
+    assert len(steps) == 29
+    # From the second batch on plans are TPE's.
+    assert set(steps[1:]) == {steps[-1]}
+
+
 def test_a_finished_trial_is_compared_with_the_front_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many trials there are behind it; what is compared is counted, of trials that one other dominates."""
     compared = 0
@@ -308,8 +328,8 @@ def test_a_finished_trial_is_compared_with_the_front_once(tmp_path: Path, monkey
         compared += 1
         return original(first, second)
 
-    def measure(_plan: EditPlan, trial: int) -> tuple[Score, ...]:
-        return Score("refusals", 5 + (trial > 0), 100, 50.0), Score("kl", 0.1, 100, 0.0)
+    def measure(_plan: EditPlan, trial: int) -> Scores:
+        return Scores((Score("refusals", 5 + (trial > 0), 100, 50.0),), Score("kl", 0.1, 100, 0.0))
 
     original = front._no_worse
     monkeypatch.setattr(front, "_no_worse", counting)

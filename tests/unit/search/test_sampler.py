@@ -1,7 +1,6 @@
 """The sampler draws what Optuna's own would, looks at few trials of a long study, and reads them once a trial."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.trial import FrozenTrial, create_trial
 from optuna.trial import TrialState as OptunaState
-from sqlalchemy import event
-from tests.unit.search.studies import IDENTITY, SPACE, url_of
+from tests.unit.search.studies import IDENTITY, SPACE, statements, url_of
 
 from heretic.results.front import non_dominated
 from heretic.search.sampler import BoundedSampler, SeenTrials, best_places, make_sampler
@@ -152,20 +150,6 @@ def test_running_trials_are_seen_and_those_that_end_late_are_taken_once() -> Non
     failed = create_trial(state=OptunaState.FAIL)
     failed.number = 3
     assert [trial.number for trial in window.of([*trials, failed])] == [0, 1, 2]
-
-
-@contextmanager
-def statements(study: optuna.Study) -> Iterator[list[str]]:
-    """What is asked of the database in the with-block."""
-    engine = study._storage._backend.engine  # type: ignore[attr-defined]
-    seen: list[str] = []
-
-    def note(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
-        seen.append(statement)
-
-    event.listen(engine, "before_cursor_execute", note)
-    yield seen
-    event.remove(engine, "before_cursor_execute", note)
 
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")

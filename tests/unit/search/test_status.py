@@ -10,8 +10,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from sqlalchemy import event
-from tests.unit.search.studies import IDENTITY, SPACE, dominated, failed, record, several, url_of
+from tests.unit.search.studies import IDENTITY, SPACE, dominated, failed, record, several, statements, url_of
 
 from heretic.common.errors import StudyError
 from heretic.observability.events import BatchMeasured, Event, Warned, subscribed
@@ -112,17 +111,12 @@ def test_a_look_reads_the_trials_once(file: Path, study: optuna.Study) -> None:
     for entry in (record(0, 12, 0.1), record(1, 3, 0.5)):
         add(study, entry)
     with StudyReader(url_of(file), "heretic") as reader:
-        asked: list[str] = []
-        event.listen(
-            reader.study._storage._backend.engine,  # type: ignore[attr-defined]
-            "before_cursor_execute",
-            lambda _connection, _cursor, statement, *_rest: asked.append(statement),
-        )
-        reader.read()
+        with statements(reader.study) as asked:
+            reader.read()
         assert sum("FROM trials" in statement for statement in asked) == 1
         assert sum("FROM trial_params" in statement for statement in asked) == 1
-        asked.clear()
-        assert reader.read().finished == 2
+        with statements(reader.study) as asked:
+            assert reader.read().finished == 2
         assert not any("FROM trial_params" in statement for statement in asked)
 
 
