@@ -13,7 +13,6 @@ from heretic.checks.harness import (
     run_benchmarks,
 )
 from heretic.checks.multiple_choice import (
-    Answers,
     PreparedQuestions,
     answer_questions,
     prepare_questions,
@@ -111,7 +110,7 @@ class CapabilityCheck:
         self._prepared = None if questions is None else self._prepare(questions)
         self._start(UNEDITED)
         try:
-            self._answers = Answers(()) if self._prepared is None else self._answer(self._prepared)
+            self._answers = () if self._prepared is None else self._answer(self._prepared)
         except TrialFailed as error:
             raise ModelError("The unedited model's logits are not finite; try --dtypes float32.") from error
         self._measures = self._benchmark()
@@ -151,8 +150,8 @@ class CapabilityCheck:
             comparison = compare_answers(
                 [question.category for question in prepared.questions],
                 [question.answer for question in prepared.questions],
-                self._answers.chosen,
-                self._answer(prepared).chosen,
+                self._answers,
+                self._answer(prepared),
             )
         result = CapabilityResult(
             comparison,
@@ -168,7 +167,7 @@ class CapabilityCheck:
         count = 0 if self._prepared is None else len(self._prepared.questions)
         emit(CapabilityStarted(which, self._source, count, tuple(self._settings.benchmarks)))
 
-    def _answer(self, prepared: PreparedQuestions) -> Answers:
+    def _answer(self, prepared: PreparedQuestions) -> tuple[int, ...]:
         answers, self._asked = backing_off(self._asked, lambda runner: answer_questions(runner, prepared), _ANSWERING)
         return answers
 

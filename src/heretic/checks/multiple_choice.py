@@ -50,17 +50,6 @@ class PreparedQuestions:
     left_out: int
 
 
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """Index of the choice that a model made for every question that were asked."""
-
-    chosen: tuple[int, ...]
-
-    def correct(self, questions: Sequence[Question]) -> tuple[bool, ...]:
-        """Whether each question was answered rightly."""
-        return tuple(chosen == question.answer for chosen, question in zip(self.chosen, questions, strict=True))
-
-
 def question_text(question: Question) -> str:
     """A question with its choices, as a model reads it."""
     choices = (f"{letter}. {choice}" for letter, choice in zip(LETTERS, question.choices, strict=True))
@@ -186,8 +175,8 @@ def sized(runner: ModelRunner, prepared: PreparedQuestions) -> ModelRunner:
     return runner.calibrated(batch_size=max(1, min(runner.calibration.batch_size, TOKENS_PER_PASS // longest)))
 
 
-def answer_questions(runner: ModelRunner, prepared: PreparedQuestions) -> Answers:
-    """Let the model as it is now answer what was prepared.
+def answer_questions(runner: ModelRunner, prepared: PreparedQuestions) -> tuple[int, ...]:
+    """The index of the choice that the model as it is now makes for every prepared question.
 
     Raises:
         TrialFailed: Its logits are not finite.
@@ -197,4 +186,4 @@ def answer_questions(runner: ModelRunner, prepared: PreparedQuestions) -> Answer
     for rows, logits in runner.next_token_logits(prepared.encoded):
         for row, choice in zip(rows, choices_of(logits, prepared.letters).tolist(), strict=True):
             chosen[row] = choice
-    return Answers(tuple(chosen))
+    return tuple(chosen)

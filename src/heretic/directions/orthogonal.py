@@ -56,20 +56,6 @@ def outside_span(vectors: Tensor, removed: Tensor) -> Tensor:
     return result
 
 
-def without_component(vectors: Tensor, removed: Tensor) -> Tensor:
-    """Orthonormal vectors without their component along another direction.
-
-    Args:
-        vectors: [..., k, D].
-        removed: [..., D], any length; zero removes nothing.
-
-    Returns:
-        [..., k, D] fp32 on the device of `vectors`, orthonormal over k and orthogonal to `removed`; zero where nothing
-        was left.
-    """
-    return orthonormal_rows(outside_span(vectors, removed[..., None, :])).float().to(vectors.device)
-
-
 def scaled_reads(reads: Tensor, vectors: Tensor) -> Tensor:
     """Read sides scaled so that each reads its own direction with 1.
 

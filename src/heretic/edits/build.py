@@ -75,21 +75,8 @@ class _Sides:
     reads: Tensor | None
 
 
-def interpolated_vectors(directions: DirectionSet, position: float) -> tuple[Tensor, Tensor]:
-    """Directions at a relative depth between two residual positions.
-
-    Args:
-        directions: Vectors [L+1, k, D].
-        position: 0 is the output of the first layer, 1 that of the last.
-
-    Returns:
-        Orthonormal vectors [k, D] and their weights [k].
-    """
-    sides = _interpolated(directions, position)
-    return sides.vectors, sides.weights
-
-
 def _interpolated(directions: DirectionSet, position: float) -> _Sides:
+    """Directions [L+1, k, D] at a relative depth: 0 is the output of the first layer, 1 that of the last."""
     layer_count = directions.vectors.shape[0] - 1
     index = 1 + position * (layer_count - 1)
     lower = min(int(index), layer_count)

@@ -28,6 +28,9 @@ DISK_MARGIN_FACTOR = 1.1
 DISK_MARGIN_BYTES = 64 * 1024**2
 """Free space is asked for tokenizer, card and file system overhead too."""
 
+Replaces = Callable[[Path], bool]
+"""Whether a folder that is not empty may be replaced."""
+
 _NAME_BYTES = 200
 _OS_ERROR_NUMBER = re.compile(r"os error (\d+)")
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
@@ -77,13 +80,12 @@ def is_saved_model(folder: Path) -> bool:
     return manifest.exists() and not has_only_checksums(manifest)
 
 
-def check_target(folder: Path, overwrite: bool = False, is_own: Callable[[Path], bool] = is_saved_model) -> Path:
+def check_target(folder: Path, replaces: Replaces | None = None) -> Path:
     """Check that a folder can be created, without touching anything; ask before a long search, not after it.
 
     Args:
         folder: Where to save.
-        overwrite: Accept a folder that Heretic saved before.
-        is_own: Whether a folder that is not empty was saved by Heretic.
+        replaces: Which folders that are not empty may be replaced; None accepts none of them.
 
     Returns:
         The absolute path, symbolic links resolved.
@@ -95,10 +97,10 @@ def check_target(folder: Path, overwrite: bool = False, is_own: Callable[[Path],
         target = folder.expanduser().resolve()
         if target.is_dir():
             is_empty = not any(target.iterdir())
-            if not is_empty and not overwrite:
+            if not is_empty and replaces is None:
                 raise UserError(f"{folder} exists and is not empty; choose another path.")
             # Only what Heretic saved is ever replaced.
-            if not is_empty and not is_own(target):
+            if not is_empty and replaces is not None and not replaces(target):
                 raise UserError(f"{folder} was not written by Heretic and is not replaced; choose another path.")
         elif target.exists():
             raise UserError(f"{folder} is a file; choose the path of a folder.")
@@ -230,9 +232,9 @@ def _sync_tree(folder: Path) -> None:
     _sync(folder)
 
 
-def _publish(staging: Path, target: Path, overwrite: bool, is_own: Callable[[Path], bool]) -> None:
+def _publish(staging: Path, target: Path, replaces: Replaces | None) -> None:
     """Give the staging folder its final name; whatever fails, the target is as it was."""
-    check_target(target, overwrite, is_own)
+    check_target(target, replaces)
     old: Path | None = None
     was_empty = target.exists() and not any(target.iterdir())
     if was_empty:
@@ -297,15 +299,12 @@ def _grant_usual_permissions(folder: Path) -> None:
 
 
 @contextmanager
-def staged_folder(
-    folder: Path, overwrite: bool = False, is_own: Callable[[Path], bool] = is_saved_model
-) -> Iterator[tuple[Path, Path]]:
+def staged_folder(folder: Path, replaces: Replaces | None = None) -> Iterator[tuple[Path, Path]]:
     """A new folder to write into that takes the target's name when the block ends without an exception.
 
     Args:
         folder: Final path; missing parents are created.
-        overwrite: Replace a folder that Heretic saved before; it is removed only after the new one is in place.
-        is_own: See `check_target`.
+        replaces: See `check_target`; such a folder is removed only after the new one is in place.
 
     Yields:
         The staging folder, and the absolute final path.
@@ -314,18 +313,18 @@ def staged_folder(
         UserError: See `check_target`; also where the operating system forbids writing.
         ExportError: Writing failed, e.g. the disk is full. In both cases the target is as it was before.
     """
-    target = check_target(folder, overwrite, is_own)
+    target = check_target(folder, replaces)
     try:
         with _parents(target), _locked(target):
             _clean_up_crashes(target)
-            check_target(target, overwrite, is_own)
+            check_target(target, replaces)
             staging = _sibling(target, "partial")
             staging.mkdir()
             try:
                 yield staging, target
                 _grant_usual_permissions(staging)
                 _sync_tree(staging)
-                _publish(staging, target, overwrite, is_own)
+                _publish(staging, target, replaces)
             finally:
                 if staging.exists():
                     _remove(staging)

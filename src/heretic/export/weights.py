@@ -105,7 +105,6 @@ def save_model(
     verification: Verification = NO_PROMPTS,
     load_base: BaseLoader | None = None,
     max_shard_size: str = DEFAULT_SHARD_SIZE,
-    overwrite: bool = False,
     for_upload: bool = False,
 ) -> SavedModel:
     """Save the model as it is in memory, with its edit, or only the edit as an adapter.
@@ -114,13 +113,12 @@ def save_model(
 
     Args:
         loaded: The model with the edit applied in place.
-        folder: Where to save; it must not exist, be empty, or (with `overwrite`) have been saved by Heretic.
+        folder: Where to save; it must not exist, or be empty.
         content: What manifest and card say about the edit.
         factors: Low-rank factors by module path: save a PEFT adapter with them instead of the merged model.
         verification: Prompts whose answers are compared after loading the folder again.
         load_base: Loads the unedited base model, to verify an adapter; by default from `loaded.source`.
         max_shard_size: Largest weight file, e.g. ``5GB``.
-        overwrite: Replace a folder that Heretic saved before.
         for_upload: The folder leaves this machine: an adapter names its base model without this machine's paths.
 
     Returns:
@@ -132,14 +130,14 @@ def save_model(
             as it was before.
     """
     export_format = ExportFormat.MERGED if factors is None else ExportFormat.ADAPTER
-    target = check_target(folder, overwrite)
+    target = check_target(folder)
     if factors is None:
         check_mergeable(loaded)
         check_free_space(target, model_bytes(loaded.model))
     else:
         check_factors(loaded.model, factors)
         check_free_space(target, factor_bytes(factors))
-    with staged_folder(folder, overwrite) as (staging, target):
+    with staged_folder(folder) as (staging, target):
         save_tokenizer(loaded, staging)
         if factors is None:
             write_merged(loaded, staging, max_shard_size)

@@ -5,7 +5,7 @@ is taken out of the target prompts' pass and added to the baseline prompts' pass
 each class most into the other wins.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -27,8 +27,6 @@ COMPARED_SHARE = 0.1
 """Of the layers, those where the classes are least alike are compared, as in the paper."""
 CLASS_PROMPTS = 32
 """Prompts of each class that are run for every candidate."""
-
-MeanOf = Callable[[Sequence[Prompt]], Tensor]
 
 
 def full_removal(

@@ -44,9 +44,9 @@ def large_count(count: int) -> str:
     return str(count)
 
 
-def plural(count: int, noun: str, nouns: str | None = None) -> str:
+def plural(count: int, noun: str) -> str:
     """``1 prompt``, ``2 prompts``."""
-    return f"{count} {noun if count == 1 else nouns or noun + 's'}"
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def ratio(count: float, total: int) -> str:

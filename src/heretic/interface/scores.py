@@ -6,10 +6,9 @@ from heretic.results.score import Score, Scores
 _WIDTH = 6
 
 
-def amount_text(score: Score, value: float | None = None) -> str:
-    """A score's value, or another value of its kind, as wide as others of its kind."""
-    value = score.value if value is None else value
-    return ratio(value, score.n) if score.counts_answers else f"{score.amount(value):>{_WIDTH}}"
+def amount_text(score: Score) -> str:
+    """A score's value, as wide as others of its kind."""
+    return ratio(score.value, score.n) if score.counts_answers else f"{score.amount():>{_WIDTH}}"
 
 
 def scores_text(scores: Scores) -> str:

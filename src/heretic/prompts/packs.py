@@ -25,8 +25,6 @@ else:
     import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
 
 PACK_FILE = "pack.toml"
-REFUSAL = "refusal"
-"""The behaviour whose prompts are the settings' own defaults."""
 _PLACES = {
     "good_prompts": ("baseline", "train"),
     "bad_prompts": ("target", "train"),

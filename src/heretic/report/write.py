@@ -47,7 +47,7 @@ def check_report_folder(folder: Path) -> Path:
     Raises:
         UserError: It holds something else, or nothing can be written there.
     """
-    target = check_target(folder, overwrite=True, is_own=lambda _folder: True)
+    target = check_target(folder, replaces=lambda _folder: True)
     if target.is_dir() and any(target.iterdir()) and not is_report(target):
         raise UserError(f"{folder} holds something else than a report and is not replaced; name another folder.")
     return target
@@ -70,7 +70,7 @@ def write_report(folder: Path, data: ReportData) -> Path:
     check_report_folder(folder)
     drawings = {name: _drawing(chart, data) for name, chart in charts(data).items()}
     text = page(data, drawings)
-    with staged_folder(folder, overwrite=True, is_own=is_report) as (staging, target):
+    with staged_folder(folder, replaces=is_report) as (staging, target):
         (staging / PAGE_NAME).write_text(text, encoding="utf-8", newline="\n")
         (staging / CHART_FOLDER).mkdir()
         for name, drawing in drawings.items():

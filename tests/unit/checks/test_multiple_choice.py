@@ -133,16 +133,13 @@ def test_letters_without_a_number_fail_and_other_tokens_may_be_so(value):
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 100])
-def test_known_logits_give_a_known_accuracy(batch_size):
+def test_known_logits_give_a_choices(batch_size):
     runner = make_runner("llama", batch_size)
     prepared = prepare_questions(runner, TWO, "")
     known = {question.question: (index * 3) % 4 for index, question in enumerate(prepared.questions)}
     with answering(runner, known.__getitem__):
         answers = answer_questions(runner, prepared)
-    assert answers.chosen == tuple(known.values())
-    expected = [known[question.question] == question.answer for question in prepared.questions]
-    assert answers.correct(prepared.questions) == tuple(expected)
-    assert 0 < sum(expected) < len(expected)
+    assert answers == tuple(known.values())
 
 
 def test_the_model_reads_every_question_once_whole_and_in_batches_that_fit(monkeypatch):
@@ -167,7 +164,7 @@ def test_padded_batches_choose_what_single_passes_find_most_likely(family):
     assert len({len(ids) for ids in prepared.encoded}) > 1
     answers = answer_questions(runner, prepared)
     start = "Answer: "
-    for question, chosen in zip(prepared.questions, answers.chosen, strict=True):
+    for question, chosen in zip(prepared.questions, answers, strict=True):
         own = next(own for own in TWO.categories if own.name == question.category)
         prompt = Prompt(request_text(question, own.examples), None, start)
         # Which token is forced does not matter: its prediction is looked at.

@@ -17,7 +17,7 @@ from heretic.common.errors import ConfigurationError
 from heretic.directions.extractor import EXTRACTORS, ExtractorOptions
 from heretic.directions.extractors import pca as pca_module
 from heretic.directions.extractors.pca import eigenvalue_weights
-from heretic.directions.orthogonal import scaled_reads, without_component
+from heretic.directions.orthogonal import scaled_reads, without_components
 from heretic.directions.statistics import ResidualMoments, required_covariance
 from heretic.directions.transform import TRANSFORMS, TransformContext, TransformOptions
 from heretic.directions.types import DirectionSet, ResidualStatistics
@@ -301,7 +301,8 @@ def test_projected_is_what_gram_schmidt_gives() -> None:
 def test_a_nearly_parallel_direction_stays_orthogonal() -> None:
     baseline = unit(POSITIONS, SIZE, seed=1)
     nearly = baseline + 1e-4 * unit(POSITIONS, SIZE, seed=2)
-    vectors = without_component((nearly / nearly.norm(dim=-1, keepdim=True))[:, None], baseline)
+    nearly = nearly / nearly.norm(dim=-1, keepdim=True)
+    vectors = _projected(replace(random_set(1, 0), vectors=nearly[:, None]), baseline).vectors
     assert float((vectors[:, 0] * baseline).sum(-1).abs().max()) < 1e-6
     assert_orthonormal(vectors)
 
@@ -309,7 +310,8 @@ def test_a_nearly_parallel_direction_stays_orthogonal() -> None:
 def test_projecting_never_asks_an_accelerator_for_fp64() -> None:
     """MPS has no fp64; a pretended device stands in for it."""
     with FakeTensorMode(), Seen() as seen:
-        vectors = without_component(torch.empty(4, 2, 8, device="cuda"), torch.empty(4, 8, device="cuda"))
+        found = DirectionSet(*(torch.empty(*shape, device="cuda") for shape in ((4, 2, 8), (4, 2), (4,))), "test")
+        vectors = without_components(found, torch.empty(4, 1, 8, device="cuda"), "projected").vectors
     assert vectors.device.type == "cuda"
     assert vectors.dtype == torch.float32
     assert ("cpu", torch.float64, 4 * 2 * 8) in seen.tensors
@@ -327,7 +329,9 @@ def test_where_nothing_is_left_no_direction_is_made_up(direction: str) -> None:
     """Classes with equal means (the embeddings of the last token, always) have no direction to remove."""
     baseline = unit(POSITIONS, SIZE, seed=1) * 7
     vectors = torch.zeros(POSITIONS, 1, SIZE) if direction == "nothing" else (baseline / 7)[:, None]
-    assert torch.equal(without_component(vectors, baseline), torch.zeros(POSITIONS, 1, SIZE))
+    assert torch.equal(
+        _projected(replace(random_set(1, 0), vectors=vectors), baseline).vectors, torch.zeros(POSITIONS, 1, SIZE)
+    )
 
 
 def test_read_sides_read_their_own_direction_with_one_after_a_projection() -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from heretic.directions.orthogonal import scaled_reads
 from heretic.directions.types import DirectionSet
 from heretic.edits.algebra import Edit, edited_weight
-from heretic.edits.build import Adjustments, Shift, build_edits, combined_factors, interpolated_vectors
+from heretic.edits.build import Adjustments, Shift, _interpolated, build_edits, combined_factors
 from heretic.edits.writer import ATTENTION, MLP, ModelLayout, Orientation, ResidualWriter, WriterKind
 from heretic.results.plan import EditPlan, Normalization, Schedule, Scope
 
@@ -178,8 +178,8 @@ def test_a_global_direction_keeps_its_read_side() -> None:
     reads = found.vectors + 0.1 * torch.randn(found.vectors.shape, generator=torch.Generator().manual_seed(8))
     found = replace(found, reads=scaled_reads(reads, found.vectors))
     for edit in built(EditPlan(Scope.GLOBAL, 0.4, FULL), found):
-        assert not torch.allclose(edit.read, interpolated_vectors(found, 0.4)[0].T)
-        seen = (edit.read.T * interpolated_vectors(found, 0.4)[0]).sum(-1)
+        assert not torch.allclose(edit.read, _interpolated(found, 0.4).vectors.T)
+        seen = (edit.read.T * _interpolated(found, 0.4).vectors).sum(-1)
         torch.testing.assert_close(seen, torch.ones(2, dtype=torch.float64))
 
 
@@ -262,7 +262,8 @@ def test_a_global_direction_is_the_one_at_its_position(position: float, index: i
 @given(st.floats(0, 1), st.integers(1, 3), st.integers(0, 50))
 def test_interpolated_directions_are_orthonormal_and_lie_between(position: float, k: int, seed: int) -> None:
     found = directions(k, seed, related=True)
-    vectors, weights = interpolated_vectors(found, position)
+    sides = _interpolated(found, position)
+    vectors, weights = sides.vectors, sides.weights
     torch.testing.assert_close(vectors @ vectors.T, torch.eye(k, dtype=torch.float64), rtol=0, atol=1e-9)
     index = 1 + position * (LAYERS - 1)
     lower, upper = int(index), min(int(index) + 1, LAYERS)
@@ -278,7 +279,7 @@ def test_interpolation_in_a_model_of_one_layer() -> None:
     found = directions()
     single = DirectionSet(found.vectors[:2], found.weights[:2], found.quality[:2], "test")
     for position in (0.0, 0.4, 1.0):
-        torch.testing.assert_close(interpolated_vectors(single, position)[0], found.vectors[1])
+        torch.testing.assert_close(_interpolated(single, position).vectors, found.vectors[1])
 
 
 def test_writers_without_strength_get_no_edit() -> None:
@@ -319,7 +320,7 @@ def test_each_behaviour_loses_its_share_of_its_own_directions(
     assert len(edits) == len(LAYOUT.writers)
     left_over = 1 - torch.tensor(expected, dtype=torch.float64)[:, None]
     for edit in edits:
-        own = found.vectors[edit.writer.layer + 1] if position is None else interpolated_vectors(found, position)[0]
+        own = found.vectors[edit.writer.layer + 1] if position is None else _interpolated(found, position).vectors
         weight = weight_of(edit.writer)
         torch.testing.assert_close(own @ edited_weight(weight, edit), left_over * (own @ weight))
 

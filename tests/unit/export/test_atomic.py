@@ -16,6 +16,7 @@ from heretic.export.atomic import (
     check_file_target,
     check_free_space,
     check_target,
+    is_saved_model,
     save_error,
     staged_folder,
 )
@@ -28,7 +29,7 @@ def write(folder: Path, text: str = "new") -> None:
 
 
 def save(target: Path, text: str = "new", overwrite: bool = False) -> None:
-    with staged_folder(target, overwrite) as (staging, _):
+    with staged_folder(target, is_saved_model if overwrite else None) as (staging, _):
         write(staging, text)
 
 

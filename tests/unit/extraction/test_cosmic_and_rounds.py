@@ -12,7 +12,7 @@ from torch import Tensor
 from heretic.common.errors import OutOfMemoryError
 from heretic.directions.types import DirectionSet, ResidualStatistics
 from heretic.editors.output_space import OutputSpaceEditor
-from heretic.edits.build import interpolated_vectors
+from heretic.edits.build import _interpolated
 from heretic.extraction.cosmic import cosmic_scores, full_removal, mean_residuals
 from heretic.extraction.extract import collect_statistics
 from heretic.extraction.rounds import Extraction, RoundOptions, first_token_logits, further_rounds, joined
@@ -64,7 +64,7 @@ def test_full_removal_leaves_nothing_of_the_direction_to_the_writers(family: str
     editor.apply(full_removal(runner, found, editor, 0.5))
     after = mean_residuals(runner, PROMPTS)
     editor.restore()
-    vector = interpolated_vectors(found, 0.5)[0][0].float()
+    vector = _interpolated(found, 0.5).vectors[0].float()
     coordinates = after @ vector
     scale = float(after.norm(dim=-1).max())
     if any(writer.bias for writer in runner.layout.writers):
@@ -114,7 +114,7 @@ def test_joined_sets_are_orthonormal_and_span_both() -> None:
 def extraction(runner: ModelRunner, length: float, seed: int) -> Extraction:
     positions, size = runner.layout.layer_count + 1, runner.layout.hidden_size
     found = directions(positions, size, seed)
-    return Extraction(found, found, statistics(found.vectors[:, 0] * length), statistics(torch.zeros(positions, size)))
+    return Extraction(found, statistics(found.vectors[:, 0] * length), statistics(torch.zeros(positions, size)))
 
 
 def rounds(
@@ -189,7 +189,7 @@ def test_cosmic_and_rounds_leave_no_edit_behind_where_nothing_fits() -> None:
     before = mean_residuals(runner, PROMPTS)
     found = directions(len(before), before.shape[-1])
     both = (statistics(before), PROMPTS), (statistics(-before), PROMPTS)
-    first = Extraction(found, found, both[0][0], both[1][0])
+    first = Extraction(found, both[0][0], both[1][0])
     editor = OutputSpaceEditor(runner.loaded.model, runner.layout)
     make_room = crowd(runner, 0)
     with pytest.raises(OutOfMemoryError, match="with one prompt at a time"):
