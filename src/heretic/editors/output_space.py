@@ -28,7 +28,7 @@ from heretic.models.private_api import (
     is_transposed,
     override_forward,
 )
-from heretic.models.quantized import dequantized_weight, is_quantized
+from heretic.models.storage import dequantized_weight, is_quantized
 
 
 class OutputSpaceEditor:

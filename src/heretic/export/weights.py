@@ -18,7 +18,7 @@ from heretic.export.origin import copy_legal_files, find_origin
 from heretic.export.tokenizer import save_tokenizer
 from heretic.export.verify import BaseLoader, Verification, verify_adapter, verify_merged
 from heretic.models.loaded import LoadedModel
-from heretic.models.quantized import is_quantized
+from heretic.models.storage import is_quantized
 
 DEFAULT_SHARD_SIZE = "5GB"
 NO_PROMPTS = Verification(())

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import torch
 from torch import nn
 
 from heretic.edits.writer import Orientation, ResidualWriter, UneditableWriter, WriterKind
 from heretic.models.declarations import Verdict, post_norms
-from heretic.models.norms import norm_offset
 from heretic.models.storage import (
     StoredWeight,
     fused_orientation,
@@ -17,6 +17,8 @@ from heretic.models.storage import (
     reason_against_editing,
 )
 
+GAIN_TOLERANCE = 0.05
+"""Largest mean deviation of the measured gain from the stated one; bfloat16 keeps three digits."""
 SharedWeights: TypeAlias = Mapping[int, frozenset[str]]
 """Identity of a weight to the layers (or other tensors of the model) that use it, where there are several."""
 
@@ -106,3 +108,28 @@ def _unknown_gain(norms: tuple[str, ...], offsets: list[float | None]) -> str | 
     if None in offsets or len(set(offsets)) > 1:
         return f"between it and the residual stream stands what no gain per dimension describes ({', '.join(norms)})"
     return None
+
+
+def norm_offset(norm: nn.Module) -> float | None:
+    """What an RMSNorm adds to its stored weight to get its gain: measured on the module, not guessed from its name.
+
+    1.0 where the gain is 1 + weight (Gemma), 0.0 where it is the weight, None where it is neither.
+
+    The probe is a vector of ones with alternating signs: its mean is zero and its root mean square is one, so a norm
+    returns the gain itself, with those signs. A norm without a weight has gain one, which counts as offset 0.
+    """
+    weight = own_parameters(norm).get("weight")
+    if weight is None:
+        return 0.0 if next(norm.parameters(), None) is None else None
+    if weight.device.type == "meta" or weight.ndim != 1:
+        return None
+    signs = torch.ones_like(weight)
+    signs[1::2] = -1
+    with torch.no_grad():
+        output = norm(signs.reshape(1, 1, -1))
+        gain = (output.reshape(-1) * signs).float()
+    stored = weight.detach().float()
+    errors = {offset: float((gain - stored - offset).abs().mean()) for offset in (0.0, 1.0)}
+    best = min(errors, key=lambda offset: errors[offset])
+    scale = max(1.0, float(gain.abs().mean()))
+    return best if errors[best] <= GAIN_TOLERANCE * scale else None

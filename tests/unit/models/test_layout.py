@@ -17,7 +17,7 @@ from heretic.edits.writer import ATTENTION, MLP, ModelLayout, Orientation, Write
 from heretic.models import declarations, families
 from heretic.models.access import writer_bias, writer_weight
 from heretic.models.layout import find_layout, layout_summary
-from heretic.models.norms import norm_offset
+from heretic.models.writers import norm_offset
 
 ALL = list(PICO_FAMILIES)
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from heretic.models.quantized import dequantized_weight, is_quantized
+from heretic.models.storage import dequantized_weight, is_quantized
 
 bitsandbytes = pytest.importorskip("bitsandbytes", reason="there are no bitsandbytes wheels for this system")
 
