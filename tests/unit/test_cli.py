@@ -5,9 +5,11 @@ import sys
 import types
 
 import pytest
+from tests.unit.search.studies import IDENTITY, SPACE, record, url_of
 
 from heretic import __version__, cli
 from heretic.common.errors import ExportError, StudyError
+from heretic.search.storage import open_study, tell
 
 ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.upper().startswith("HERETIC_")}
 
@@ -111,17 +113,28 @@ def test_help_and_version_need_nothing_else(tmp_path):
         (["x", "--n-trials", "0"], ("pydantic_settings",)),
         (["behaviors"], ("rich.console",)),
         (["behaviors", "hedging", "--copy", "mine"], ("rich.console",)),
-        (["verify", "gone"], ("rich.console",)),
-        (["checksum", "gone"], ("rich.console",)),
-        (["status"], ("rich.console", "optuna", "numpy", "sqlalchemy")),
+        (["checksum", "model"], ("rich.console",)),
+        (["verify", "saved"], ("rich.console",)),
+        (["status", "--storage", "sqlite:///study.db"], ("rich.console", "optuna", "numpy", "sqlalchemy")),
     ],
     ids=str,
 )
 def test_nothing_heavy_is_imported_for_an_answer(tmp_path, argv, allowed):
+    for name in ("model", "saved"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+    assert cli.main(["checksum", str(tmp_path / "saved")]) == 0
+    study = open_study(url_of(tmp_path / "study.db"), "heretic_study", IDENTITY)
+    trial = study.ask()
+    SPACE.suggest(trial)
+    tell(study, trial, record(0, 12, 0.1))
     heavy = {"torch", "transformers", "datasets", "sklearn", "scipy", "optuna", "numpy", "sqlalchemy"}
     heavy |= {"rich.console", "questionary", "pydantic_settings"}
-    code = f"import sys; from heretic.__main__ import main; main({argv!r}); print(*sys.modules, file=sys.stderr)"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
+    script = (
+        f"import sys; from heretic.__main__ import main; assert main({argv!r}) == {2 if '--n-trials' in argv else 0};"
+        "print(*sys.modules, file=sys.stderr)"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=True)
     assert not (heavy - set(allowed)) & set(result.stderr.split())
 
 
