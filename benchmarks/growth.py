@@ -7,8 +7,9 @@ what was measured on real ones (more strength: fewer refusals, more divergence).
 trials, and a run resumes it as a user's run does, with console, log and metrics, four trials at once. Printed are, in
 milliseconds a trial: all that is not the formula, and of it the plans (ask), storing (tell), the front, the gate, the
 pulse, and telling the user (events); then seconds and peak memory of a resumed run until its first trial is measured,
-of `heretic status` and of `heretic report`. With --before everything is measured for another version's sources as
-well, in turns, and the ratio is printed: other programs on the machine slow both.
+of `heretic status` and of `heretic report`. All of it is processor time, which other programs on the machine hardly
+change; the wait for a disk comes on top, about a dozen times a trial whatever the size. With --before everything is
+measured for another version's sources as well, in turns, and the ratio is printed.
 """
 
 import argparse
@@ -70,6 +71,9 @@ class Formula:
     candidates = CANDIDATES
 
     def __init__(self) -> None:
+        home = module(*SCORES)
+        told = getattr(home, "Scores", None)
+        self._scores = getattr(told, "from_json", lambda data: tuple(map(home.Score.from_json, data)))
         self._state = module(*TRIALS).TrialState
         self._measurement = module("heretic.engine.measurement").Measurement
         self.seconds = 0.0
@@ -77,9 +81,9 @@ class Formula:
 
     def measure(self, plans: Sequence[Any], numbers: Sequence[int], gate: Any) -> list[Any]:
         """See heretic.engine.measurement.Engine."""
-        self.began.append(time.perf_counter())
+        self.began.append(time.process_time())
         measured = [self._one(plan, number, gate) for plan, number in zip(plans, numbers, strict=True)]
-        self.seconds += time.perf_counter() - self.began[-1]
+        self.seconds += time.process_time() - self.began[-1]
         return measured
 
     def _one(self, plan: Any, number: int, gate: Any) -> Any:
@@ -140,11 +144,11 @@ class Clock:
         @functools.wraps(plain)
         def timed(*arguments: Any, **named: Any) -> Any:
             self._inner.append(0.0)
-            started = time.perf_counter()
+            started = time.process_time()
             try:
                 return plain(*arguments, **named)
             finally:
-                spent = time.perf_counter() - started
+                spent = time.process_time() - started
                 self.seconds[part] += spent - self._inner.pop()
                 self._inner[-1] += spent
 
@@ -192,7 +196,7 @@ def _resume(url: str, trials: int) -> dict[str, float]:
     from heretic.search.storage import open_study
 
     make_sampler, plans = module(*SAMPLERS).make_sampler, space()
-    started = time.perf_counter()
+    started = time.process_time()
     study = open_study(url, NAME, identity())
     finished = sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
     study.sampler = make_sampler(0, 20, finished)
@@ -208,7 +212,7 @@ def _resume(url: str, trials: int) -> dict[str, float]:
 
     engine.measure = first  # type: ignore[method-assign]
     search(study, url, plans, engine, finished + CANDIDATES + trials, heartbeat=Heartbeat(study, "formula", 64, 0))
-    whole = time.perf_counter() - engine.began[0] - engine.seconds
+    whole = time.process_time() - engine.began[0] - engine.seconds
     # The first batch is asked for before the clock of a trial starts, so one batch's asking is missing from the others.
     parts = clock.seconds - at_first["seconds"]
     per_trial = {part: 1000 * parts[part] / (trials + CANDIDATES) for part in PARTS}
@@ -254,16 +258,15 @@ def cut(file: Path, target: Path, trials: int) -> None:
 
 
 def run_child(source: Path, arguments: Sequence[str], output: Path) -> tuple[float, float]:
-    """Run Python on a version's sources; seconds and peak memory in MB."""
-    environment = {**os.environ, "PYTHONPATH": str(source)}
-    started = time.perf_counter()
+    """Run Python on a version's sources; seconds of processor time and peak memory in MB."""
+    environment = {**os.environ, "PYTHONPATH": str(source), "OMP_NUM_THREADS": "1"}
     with output.open("w") as stream:
         child = subprocess.Popen([sys.executable, *arguments], env=environment, stdout=stream, stderr=stream)
         _, status, usage = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:
         sys.exit(f"{' '.join(arguments)} failed:\n{output.read_text()[-4000:]}")
-    return time.perf_counter() - started, usage.ru_maxrss / 1000
+    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1000
 
 
 def measure(source: Path, study: Path, trials: int, folder: Path) -> dict[str, float]:
