@@ -196,7 +196,7 @@ def test_leace_takes_the_regularisation_that_separates_held_out_prompts_best() -
 def test_too_few_prompts_are_refused_by_their_number(name: str) -> None:
     method = EXTRACTORS.get(name)
     with pytest.raises(ConfigurationError, match=r"at least 10 prompts .* bad_prompts holds 9 and good_prompts 40; "):
-        method.check(name, 9, 40, ExtractorOptions())
-    method.check(name, 10, 10, ExtractorOptions())
+        method.check(name, 9, 40)
+    method.check(name, 10, 10)
     few = planted_classes(10, 24)
     extract(name, statistics_of(few[0]), statistics_of(few[1]), min_probe_accuracy=0.0)
