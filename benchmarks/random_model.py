@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
+from heretic.config import Settings
 from heretic.directions.types import DirectionSet
 from heretic.editors.cache import WeightCache
 from heretic.editors.inplace import InplaceEditor
@@ -70,7 +71,7 @@ def prepare(shape: Shape, device: str, dtype: torch.dtype, batch_size: int = 64)
     runner = ModelRunner(loaded, find_layout(model), ChatFormatter(tokenizer), Calibration(batch_size, "", str(dtype)))
     words = ("tell", "me", "how", "the", "small", "river", "runs", "past", "an", "old", "mill", "in", "the", "valley")
     texts = [Prompt(" ".join(words[: 4 + index % 11]) + f" {index}?") for index in range(shape.prompts)]
-    options = EvaluatorOptions(kl_mode="first", response_tokens=shape.tokens)
+    options = EvaluatorOptions(Settings(kl_mode="first", refusal_check_tokens=shape.tokens))
     refusals = MarkerEvaluator(runner, PromptSet("target", tuple(texts)), options)
     kl = KlEvaluator(runner, PromptSet("baseline", tuple(texts)), options)
     vectors = torch.randn(shape.layers + 1, 1, shape.hidden, device=device)

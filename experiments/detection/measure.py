@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from heretic.config import Settings
+from heretic.config.sections import MarkerOptions
 from heretic.evaluation.evaluator import AnswerClassifier
 from heretic.evaluation.judge_model import load_judge
 from heretic.evaluation.refusal_classifier import load_refusal_classifier
@@ -95,13 +96,13 @@ Detect = Callable[[Sequence[Labelled], str], list[bool]]
 
 def by_markers(mode: str) -> Detect:
     """Markers alone."""
-    detector = RefusalDetector(mode)
+    detector = RefusalDetector(MarkerOptions(refusal_detection_mode=mode))
     return lambda rows, length: [detector.is_refusal(getattr(row, length)) for row in rows]
 
 
 def by_reader(reader: AnswerClassifier, threshold: float, mode: str | None, hypotheses: Sequence[str] = ()) -> Detect:
     """A classifier or judge alone, or what markers leave to it."""
-    detector = None if mode is None else RefusalDetector(mode)
+    detector = None if mode is None else RefusalDetector(MarkerOptions(refusal_detection_mode=mode))
 
     def detect(rows: Sequence[Labelled], length: str) -> list[bool]:
         texts = [getattr(row, length) for row in rows]

@@ -24,11 +24,11 @@ import tomllib
 
 from heretic.common.errors import HereticError
 from heretic.config import Settings, load_settings
+from heretic.config.sections.section import MEASURING
 from heretic.extraction import extract
 from heretic.observability.events import Event, Warned, subscribed
 from heretic.results.front import hypervolume, pareto_front
 from heretic.run import workbench
-from heretic.run.measuring import evaluator_options
 from heretic.run.preflight import preflight
 from heretic.session import Session
 from heretic.workflow import open_matching_study, with_start, without_asking
@@ -65,13 +65,17 @@ class Memory:
                 return function(*arguments, **keywords)
             prompts = [own.fingerprint for own in arguments if hasattr(own, "fingerprint")]
             plain = [own for own in arguments if isinstance(own, (bool, str))]
-            measured_by = [evaluator_options(own, None).identity for own in arguments if isinstance(own, Settings)]
+            measured_by = [_measured_by(own) for own in arguments if isinstance(own, Settings)]
             key = repr((prompts, plain, measured_by, sorted(keywords.items())))
             if key not in known:
                 known[key] = function(*arguments, **keywords)
             return known[key]
 
         setattr(module, name, call)
+
+
+def _measured_by(settings: Settings) -> dict[str, Any]:
+    return {name: getattr(settings, name) for name, aspect in settings.aspects().items() if aspect == MEASURING}
 
 
 def measure(options: argparse.Namespace) -> None:

@@ -14,7 +14,7 @@ from heretic.common.integrity import check_folder
 from heretic.config import LoadedSettings
 from heretic.export.content import ExportFormat
 from heretic.export.manifest import read_manifest
-from heretic.extraction.find import refinement_options
+from heretic.extraction.find import refines
 from heretic.observability.events import RunStarted, StudyOpened, Warned, emit
 from heretic.run.comparison import compare
 from heretic.run.preflight import continues_upload, preflight
@@ -80,7 +80,7 @@ def search_and_choose(bench: Workbench, study: optuna.Study, choose: Choose) -> 
 def keep_refinement(bench: Workbench, study: optuna.Study) -> None:
     """Store refined directions with the study, so that all its trials rest on the same ones."""
     settings = bench.settings
-    if refinement_options(settings) is not None and not settings.load_directions:
+    if refines(settings) and not settings.load_directions:
         keep_directions(study, settings.storage, KeptDirections(bench.identity.aspects, bench.directions))
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from heretic.config import Settings
+from heretic.config.sections import ActivationOptions
 from heretic.directions.types import DirectionSet
 from heretic.passes.calibration import backing_off
 from heretic.passes.runner import ModelRunner
@@ -47,12 +47,12 @@ def activation_factors(lengths: Tensor, percentile: float, minimum: float, maxim
 
 
 def calibrated_factors(
-    settings: Settings, runner: ModelRunner, target: PromptSet, directions: DirectionSet
+    options: ActivationOptions, runner: ModelRunner, target: PromptSet, directions: DirectionSet
 ) -> tuple[float, ...]:
     """By layer what its strength is multiplied by, see `activation_factors`.
 
     Args:
-        settings: Percentile and bounds.
+        options: Percentile and bounds.
         runner: The unedited model.
         target: Training prompts that show the behaviour.
         directions: What is removed.
@@ -67,7 +67,7 @@ def calibrated_factors(
 
     lengths, _runner = backing_off(runner, collect, "measuring activations")
     return activation_factors(
-        lengths, settings.activation_percentile, settings.activation_factor_min, settings.activation_factor_max
+        lengths, options.activation_percentile, options.activation_factor_min, options.activation_factor_max
     )
 
 

@@ -149,7 +149,7 @@ def _compliance(settings: Settings, runner: ModelRunner, target: PromptSet) -> T
         lambda fitting: fitting.generate(target.prompts, settings.refusal_check_tokens),
         "answering the training prompts",
     )
-    detector = RefusalDetector(settings.refusal_detection_mode, settings.refusal_markers)
+    detector = RefusalDetector(settings)
     verdicts = [detector.is_refusal(response.text) for response in responses]
     by_verdict = {
         verdict: [prompt for prompt, own in zip(target.prompts, verdicts, strict=True) if own is verdict]

@@ -30,10 +30,12 @@ from heretic.prompts.sources import load_prompt_set, overlap
 from heretic.prompts.types import Prompt, PromptSet
 from heretic.results.held_out import Answers, AtLength, Estimate, Example, HeldOut, HeldOutBehavior
 from heretic.results.score import Score
-from heretic.run.measuring import evaluator_options, make_behavior_evaluator
+from heretic.run.measuring import behavior_options, make_behavior_evaluator
 from heretic.run.workbench import Workbench
 
-_REFUSALS = RefusalDetector("lenient", ())
+_REFUSALS = RefusalDetector()
+KL_MODES = ("first", "sequence")
+"""Ways of comparing predictions, both of which are confirmed."""
 EXAMPLES = 6
 """Answers of each behaviour that are shown: the first ones, not chosen by result."""
 POSITIONS_PER_PASS = 1024
@@ -66,7 +68,6 @@ class Confirmation:
         settings = bench.settings
         self.tokens = settings.held_out_tokens
         self._editor = bench.editor
-        options = evaluator_options(settings, bench.readers)
         held_out = [load_held_out(settings, behavior) for behavior in bench.prompts.behaviors]
         self._used_before = sum(used_before for _good, _bad, used_before in held_out)
         rows = [bench.runner.encode(prompt) for _good, bad, _used in held_out for prompt in bad.prompts]
@@ -74,14 +75,13 @@ class Confirmation:
         doing = "answering held-out prompts"
         # Nothing changes the weights while it answers.
         self._runner = choose(bench.runner, rows, longest, ordinary_wanted(settings), doing).passes
-        long = replace(options, response_tokens=self.tokens)
         self._bases = [
-            _base(self._runner, behavior.pack, bad, long, options.response_tokens)
+            _base(self._runner, behavior.pack, bad, behavior_options(settings, behavior.pack, bench.readers))
             for behavior, (_good, bad, _used) in zip(bench.prompts.behaviors, held_out, strict=True)
         ]
         good = dict.fromkeys(prompt for own, _bad, _used in held_out for prompt in own.prompts)
         joined = PromptSet("good_held_out_prompts", tuple(good))
-        self._kl = [_kl(self._runner, joined, replace(options, kl_mode=mode)) for mode in ("first", "sequence")]
+        self._kl = [_kl(self._runner, joined, settings.model_copy(update={"kl_mode": mode})) for mode in KL_MODES]
 
     def confirm(self, edits: Sequence[Edit]) -> tuple[HeldOut, tuple[Example, ...]]:
         """Measure an edit; the model is unedited before and after. Also gives the first answers as examples.
@@ -155,21 +155,19 @@ def load_held_out(settings: Settings, behavior: Behavior) -> tuple[PromptSet, Pr
     return good, bad, used_before
 
 
-def _base(
-    runner: ModelRunner, pack: Pack, prompts: PromptSet, options: EvaluatorOptions, searched_tokens: int
-) -> _Base:
-    # The pack's own length is that of the search.
-    longer = replace(pack, options=pack.options.model_copy(update={"tokens": None}))
-    searched = pack.options.tokens or searched_tokens
+def _base(runner: ModelRunner, pack: Pack, prompts: PromptSet, options: EvaluatorOptions) -> _Base:
+    searched = options.response_tokens
     # What is missing of a most is measured as the search does, at every length.
-    evaluator = make_behavior_evaluator(runner, longer, prompts, replace(options, scale_tokens=searched))
+    longer = replace(options, tokens=options.settings.held_out_tokens, scale_tokens=searched)
+    evaluator = make_behavior_evaluator(runner, pack.evaluator, prompts, longer)
     if not isinstance(evaluator, AnswerEvaluator):
         raise ConfigurationError(f"the evaluator {pack.evaluator} does not judge answers one by one")
     answers = evaluator.base_responses
     return _Base(pack, searched, evaluator, answers, perplexity(runner, prompts.prompts, answers))
 
 
-def _kl(runner: ModelRunner, prompts: PromptSet, options: EvaluatorOptions) -> Evaluator:
+def _kl(runner: ModelRunner, prompts: PromptSet, settings: Settings) -> Evaluator:
+    options = EvaluatorOptions(settings)
     evaluator, _runner = backing_off(
         runner, lambda fitting: EVALUATORS.get("kl")(fitting, prompts, options), "recording held-out predictions"
     )

@@ -6,41 +6,8 @@ from typing import Protocol
 
 from heretic.common.errors import ConfigurationError
 from heretic.common.registry import Registry
+from heretic.config.sections import ExtractorOptions as ExtractorOptions
 from heretic.directions.types import DirectionSet, ResidualStatistics
-
-
-@dataclass(frozen=True, slots=True)
-class ExtractorOptions:
-    """Options that extractors read.
-
-    Attributes:
-        n_directions: How many directions a layer gets (extractors that find one only ignore it).
-        pca_alpha: How much of the baseline's covariance contrastive PCA subtracts.
-        use_eigenvalue_weights: Weight several directions by their eigenvalues instead of equally.
-        eigenvalue_weight_method: ``softmax``, ``proportional`` or ``log``.
-        eigenvalue_weight_temperature: Temperature of ``softmax``.
-        direction_weights: Weights of several directions, first to last, instead of eigenvalue weights; empty for none.
-        min_probe_accuracy: Held-out accuracy below which a layer's probe counts as unable to read the behaviour.
-        ensemble_weights: Shares of the probe and of PCA in ``ensemble``.
-        n_concept_cones: Largest number of clusters of target prompts.
-        min_cone_size: Fewest target prompts of a cluster.
-        directions_per_cone: Directions of each cluster.
-        leace_regularization: What is added to the covariance, relative to its mean variance; None chooses by
-            cross-validation.
-    """
-
-    n_directions: int = 1
-    pca_alpha: float = 1.0
-    use_eigenvalue_weights: bool = True
-    eigenvalue_weight_method: str = "softmax"
-    eigenvalue_weight_temperature: float = 1.0
-    direction_weights: tuple[float, ...] = ()
-    min_probe_accuracy: float = 0.65
-    ensemble_weights: tuple[float, float] = (0.7, 0.3)
-    n_concept_cones: int = 5
-    min_cone_size: int = 10
-    directions_per_cone: int = 2
-    leace_regularization: float | None = None
 
 
 class ExtractorFunction(Protocol):

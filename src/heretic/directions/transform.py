@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from heretic.common.registry import Registry
+from heretic.config.sections import TransformOptions as TransformOptions
 from heretic.directions.types import DirectionSet, ResidualStatistics
 
 
@@ -22,21 +23,6 @@ class TransformContext:
     target: ResidualStatistics
     baseline: ResidualStatistics
     statistics: Callable[[str], ResidualStatistics]
-
-
-@dataclass(frozen=True, slots=True)
-class TransformOptions:
-    """Options that transforms read.
-
-    Attributes:
-        n_sacred_directions: How many capability directions a layer has.
-        sacred_regularization: Of the ridge projection that takes them out; 0 takes them out wholly.
-        sacred_overlap_threshold: Share (cosine) of a direction within them above which the user is told.
-    """
-
-    n_sacred_directions: int = 5
-    sacred_regularization: float = 0.1
-    sacred_overlap_threshold: float = 0.3
 
 
 class Transform(Protocol):

@@ -79,7 +79,7 @@ class Amounts(Answers):
         """How much of the behaviour an answer shows, at least 0."""
 
     def __init__(self, runner: "ModelRunner", prompts: PromptSet, options: EvaluatorOptions) -> None:
-        self.strengthens = options.goal == "strengthen"
+        self.strengthens = options.strengthens
         super().__init__(runner, prompts, options)
 
     def judge(self, text: str, complete: bool) -> float | None:

@@ -1,10 +1,12 @@
 """What an evaluator is, and the registry that finds evaluators by name."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from heretic.common.registry import Registry
+from heretic.config import Settings
+from heretic.prompts.packs import PackOptions
 from heretic.prompts.types import Prompt, PromptSet
 from heretic.results.score import Score
 
@@ -50,38 +52,34 @@ NO_READERS = Readers()
 
 @dataclass(frozen=True, slots=True)
 class EvaluatorOptions:
-    """Options that evaluators read.
+    """What an evaluator is told; it reads its own part.
 
     Attributes:
-        kl_mode: ``sequence`` or ``first``.
-        kl_tokens: Response tokens that sequence KL is teacher-forced over.
-        response_tokens: Length of a measured answer.
-        scale_tokens: Length of the answers that amounts are seen in proportion to; None for that of the measured ones.
-        refusal_markers: Phrases that replace the built-in patterns; empty for the built-in ones.
-        refusal_detection_mode: ``strict``, ``moderate`` or ``lenient``.
-        patterns: Regular expressions that mark the behaviour, of evaluators that count marks.
-        hypotheses: What the classifier or the judge is asked about answers.
-        reads_refusals: Whether it also decides where markers find no refusal.
+        settings: The run's. Where their goal is to strengthen the behaviour, what is missing of it is measured, so that
+            lower is better either way.
+        pack: What the behaviour's pack says.
         behavior: What the behaviour is called.
         readers: The classifier decides what markers leave open; either may measure a behaviour by its hypotheses.
-        classifier_threshold: Probability from which their answer is yes.
-        goal: ``remove`` measures how much of the behaviour there is, ``strengthen`` how much is missing: lower is
-            better either way.
+        tokens: Length of a measured answer; None leaves it to the pack, else to the settings.
+        scale_tokens: Length of the answers that amounts are seen in proportion to; None for that of the measured ones.
     """
 
-    kl_mode: str = "sequence"
-    kl_tokens: int = 30
-    response_tokens: int = 30
-    refusal_markers: tuple[str, ...] = ()
-    refusal_detection_mode: str = "lenient"
-    goal: str = "remove"
-    patterns: tuple[str, ...] = ()
-    hypotheses: tuple[str, ...] = ()
-    scale_tokens: int | None = None
-    reads_refusals: bool = False
+    settings: Settings
+    pack: PackOptions = field(default_factory=PackOptions)
     behavior: str = "refusal"
     readers: Readers = NO_READERS
-    classifier_threshold: float = 0.5
+    tokens: int | None = None
+    scale_tokens: int | None = None
+
+    @property
+    def response_tokens(self) -> int:
+        """Length of a measured answer."""
+        return self.tokens or self.pack.tokens or self.settings.refusal_check_tokens
+
+    @property
+    def strengthens(self) -> bool:
+        """Whether the behaviour shall become more frequent."""
+        return self.settings.goal == "strengthen"
 
 
 class Evaluator(Protocol):

@@ -28,9 +28,9 @@ class ReadAnswers(Answers):
         if reader is None:
             raise ValueError(f"the evaluator needs a {self.kind}")
         self._reader = reader
-        self._hypotheses = options.hypotheses
-        self._threshold = options.classifier_threshold
-        self._wanted = options.goal != "strengthen"
+        self._hypotheses = options.pack.hypotheses
+        self._threshold = options.settings.neural_detection_threshold
+        self._wanted = not options.strengthens
         name = options.behavior.replace("-", "_")
         self.name = name if self._wanted else f"{WITHOUT}{name}"
         super().__init__(runner, prompts, options)

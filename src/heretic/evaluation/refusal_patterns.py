@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from heretic.common.errors import ConfigurationError
+from heretic.config.sections import MarkerOptions
 
 _ADVERB = (
     r"(?:,? (?:\w+ly|just|ever|even|also|however|therefore|be able to|in good conscience|in any way|at this time"
@@ -124,20 +125,23 @@ def _any_of(patterns: Sequence[str]) -> re.Pattern[str]:
     return re.compile("|".join(f"(?:{pattern})" for pattern in patterns) or r"(?!)")
 
 
+_BUILT_IN = MarkerOptions()
+
+
 class RefusalDetector:
     """Compiled patterns; an empty answer is a refusal in every mode."""
 
-    def __init__(self, mode: str = "lenient", markers: Sequence[str] = ()) -> None:
-        """Args: mode: a key of PATTERNS_BY_MODE; markers: plain phrases that replace the patterns where given.
+    def __init__(self, options: MarkerOptions = _BUILT_IN) -> None:
+        """Args: options: whose plain phrases replace the patterns of its mode where there are any.
 
         Raises:
-            ConfigurationError: Unknown mode, or an empty marker.
+            ConfigurationError: A phrase is empty.
         """
-        if mode not in PATTERNS_BY_MODE:
-            raise ConfigurationError(f"Unknown refusal_detection_mode {mode}; use {', '.join(PATTERNS_BY_MODE)}.")
+        markers = options.refusal_markers
         if any(not normalized(marker) for marker in markers):
             raise ConfigurationError("A refusal marker is empty; it would count every answer as a refusal.")
-        patterns = [re.escape(normalized(marker)) for marker in markers] or PATTERNS_BY_MODE[mode]
+        own = [re.escape(normalized(marker)) for marker in markers]
+        patterns = own or PATTERNS_BY_MODE[options.refusal_detection_mode]
         self._skips_speech = not markers
         self._pattern = _any_of(patterns)
         # A pattern that looks ahead may be taken back by what follows; the others never are.

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, replace
 
 from heretic.config import Settings
-from heretic.directions.extractor import EXTRACTORS, ExtractorOptions
+from heretic.directions.extractor import EXTRACTORS
 from heretic.directions.statistics import ResidualMoments
-from heretic.directions.transform import TRANSFORMS, TransformContext, TransformOptions
+from heretic.directions.transform import TRANSFORMS, TransformContext
 from heretic.directions.types import DirectionSet, ResidualStatistics
 from heretic.passes.calibration import backing_off
 from heretic.passes.runner import ModelRunner
@@ -29,34 +29,6 @@ class Extraction:
     directions: DirectionSet
     target: ResidualStatistics
     baseline: ResidualStatistics
-
-
-def extractor_options(settings: Settings) -> ExtractorOptions:
-    """The extractors' part of the settings."""
-    probe_share, pca_share = settings.ensemble_weights
-    return ExtractorOptions(
-        n_directions=settings.n_directions,
-        pca_alpha=settings.pca_alpha,
-        use_eigenvalue_weights=settings.use_eigenvalue_weights,
-        eigenvalue_weight_method=settings.eigenvalue_weight_method,
-        eigenvalue_weight_temperature=settings.eigenvalue_weight_temperature,
-        direction_weights=tuple(settings.direction_weights),
-        min_probe_accuracy=settings.min_probe_accuracy,
-        ensemble_weights=(probe_share, pca_share),
-        n_concept_cones=settings.n_concept_cones,
-        min_cone_size=settings.min_cone_size,
-        directions_per_cone=settings.directions_per_cone,
-        leace_regularization=settings.leace_regularization,
-    )
-
-
-def transform_options(settings: Settings) -> TransformOptions:
-    """The transforms' part of the settings."""
-    return TransformOptions(
-        n_sacred_directions=settings.n_sacred_directions,
-        sacred_regularization=settings.sacred_regularization,
-        sacred_overlap_threshold=settings.sacred_overlap_threshold,
-    )
 
 
 def collect_statistics(
@@ -89,7 +61,7 @@ def extract(settings: Settings, runner: ModelRunner, target: PromptSet, baseline
     needs = (method.needs_second_moment, method.needs_residuals)
     of_target, runner = collect_statistics(runner, target, *needs)
     of_baseline, runner = collect_statistics(runner, baseline, *needs)
-    extracted = method.extract(of_target, of_baseline, extractor_options(settings))
+    extracted = method.extract(of_target, of_baseline, settings)
     compared: dict[str, str] = {}
 
     def statistics(role: str) -> ResidualStatistics:
@@ -101,6 +73,6 @@ def extract(settings: Settings, runner: ModelRunner, target: PromptSet, baseline
     context = TransformContext(of_target, of_baseline, statistics)
     directions = extracted
     for name in settings.transforms:
-        directions = TRANSFORMS.get(name)(directions, context, transform_options(settings))
+        directions = TRANSFORMS.get(name)(directions, context, settings)
     directions = replace(directions, provenance={**directions.provenance, COMPARED_TEXTS: compared})
     return Extraction(directions, of_target, of_baseline)

@@ -12,8 +12,8 @@ from heretic.editors.output_space import OutputSpaceEditor
 from heretic.evaluation.refusal_patterns import RefusalDetector
 from heretic.extraction.cosmic import cosmic_scores
 from heretic.extraction.extract import Extraction, extract
-from heretic.extraction.refinement import RefinementOptions, refined
-from heretic.extraction.rounds import RoundOptions, further_rounds
+from heretic.extraction.refinement import refined
+from heretic.extraction.rounds import further_rounds
 from heretic.observability.events import DirectionsFound, PositionChosen, RefinementKept, Warned, emit
 from heretic.passes.runner import ModelRunner
 from heretic.prompts.types import PromptSet
@@ -65,12 +65,11 @@ def find_directions(
     """
     started = time.perf_counter()
     first = extract(settings, runner, target, baseline)
-    options = refinement_options(settings)
-    if options is not None:
+    if refines(settings):
         kept = known(first.directions)
         if kept is not None:
             emit(RefinementKept())
-        refinement = kept or _refined(settings, runner, first.directions, target, baseline, options)
+        refinement = kept or _refined(settings, runner, first.directions, target, baseline)
         first = replace(first, directions=refinement)
     directions = first.directions
     if settings.iterative_rounds > 1:
@@ -80,7 +79,7 @@ def find_directions(
             lambda: extract(settings, runner, target, baseline),
             OutputSpaceEditor(runner.loaded.model, runner.layout),
             baseline.prompts,
-            RoundOptions(settings.iterative_rounds, settings.min_direction_magnitude, settings.max_kl_per_round),
+            settings,
         )
     emit(
         DirectionsFound(
@@ -96,36 +95,27 @@ def find_directions(
     return Found(directions, position)
 
 
+def refines(settings: Settings) -> bool:
+    """Whether directions are refined by gradient once they are extracted."""
+    return EXTRACTORS.get(settings.direction_method).refined
+
+
 def _refined(
     settings: Settings,
     runner: ModelRunner,
     directions: DirectionSet,
     target: PromptSet,
     baseline: PromptSet,
-    options: RefinementOptions,
 ) -> DirectionSet:
     """The directions, refined; as they are, with a warning, where nobody asked for it and it cannot be done."""
-    shows = RefusalDetector(settings.refusal_detection_mode, settings.refusal_markers).is_refusal
+    shows = RefusalDetector(settings).is_refusal
     try:
-        return refined(runner, directions, baseline.prompts, target.prompts, shows, options)
+        return refined(settings, runner, directions, baseline.prompts, target.prompts, shows)
     except (OutOfMemoryError, ModelError) as error:
         if settings.extractor is not None:
             raise
         emit(Warned(f"The directions are not refined, because that failed: {error}"))
         return directions
-
-
-def refinement_options(settings: Settings) -> RefinementOptions | None:
-    """The refinement's part of the settings; None where the extractor's directions are used as they are."""
-    if not EXTRACTORS.get(settings.direction_method).refined:
-        return None
-    return RefinementOptions(
-        settings.rdo_steps,
-        settings.rdo_prompts,
-        settings.rdo_max_kl,
-        settings.refusal_check_tokens,
-        settings.goal == "strengthen",
-    )
 
 
 def cosmic_position(runner: ModelRunner, found: Extraction, target: PromptSet, baseline: PromptSet) -> float:

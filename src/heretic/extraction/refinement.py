@@ -8,11 +8,12 @@ and the divergence of good prompts is a constraint, whose price follows from how
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from heretic.config import Settings
 from heretic.directions.types import DirectionSet
 from heretic.edits.algebra import Edit, projection
 from heretic.extraction.gradient_objective import EditsOf, Loss, Objective, mean_loss
@@ -57,42 +58,23 @@ class Batches:
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class RefinementOptions:
-    """How long and within which bounds.
-
-    Attributes:
-        steps: Of Adam.
-        prompts: Of each class, at most.
-        max_kl: Mean divergence in nats that the edit may have.
-        check_tokens: Tokens of an answer that are looked at for the behaviour.
-        strengthens: Whether the behaviour shall become more instead of less.
-    """
-
-    steps: int
-    prompts: int
-    max_kl: float
-    check_tokens: int
-    strengthens: bool = False
-
-
 def refined(
+    settings: Settings,
     runner: ModelRunner,
     directions: DirectionSet,
     good: Sequence[Prompt],
     bad: Sequence[Prompt],
     shows: Shows,
-    options: RefinementOptions,
 ) -> DirectionSet:
     """Directions that need less of an edit; as they were, with a warning, where the behaviour has no onset.
 
     Args:
+        settings: How long, within which bounds, and whether the behaviour shall become less or more.
         runner: The unedited model.
         directions: One for every position.
         good: Training prompts without the behaviour.
         bad: Training prompts with it.
         shows: Whether an answer shows the behaviour.
-        options: How long and within which bounds.
 
     Raises:
         OutOfMemoryError: Not even one prompt at a time goes through.
@@ -101,7 +83,7 @@ def refined(
     onset, runner = backing_off(
         runner,
         lambda fitting: find_onset(
-            fitting, good, bad, options.prompts, options.check_tokens, shows, not options.strengthens
+            fitting, good, bad, settings.rdo_prompts, settings.refusal_check_tokens, shows, settings.goal == "remove"
         ),
         "answering training prompts",
     )
@@ -110,7 +92,7 @@ def refined(
         return directions
     found: Onset = onset
     (scaled, loss), _runner = backing_off(
-        for_gradients(runner), lambda fitting: _descend(fitting, directions, found, options), "refining directions"
+        for_gradients(runner), lambda fitting: _descend(settings, fitting, directions, found), "refining directions"
     )
     result = with_scaled(directions, scaled)
     cosines = (result.vectors[1:, 0] * directions.vectors[1:, 0]).sum(-1)
@@ -163,28 +145,26 @@ def edits_of_scaled(runner: ModelRunner, sign: float) -> EditsOf:
     return edits
 
 
-def _descend(
-    runner: ModelRunner, directions: DirectionSet, onset: Onset, options: RefinementOptions
-) -> tuple[Tensor, Loss]:
+def _descend(settings: Settings, runner: ModelRunner, directions: DirectionSet, onset: Onset) -> tuple[Tensor, Loss]:
     """Scaled vectors [L, D] in host memory, and the mean loss of the last steps. Emits GradientStep."""
-    sign = -1.0 if options.strengthens else 1.0
+    sign = -1.0 if settings.goal == "strengthen" else 1.0
     objective = Objective(runner, edits_of_scaled(runner, sign), onset, sign)
     decode = runner.loaded.tokenizer.decode
     tokens = tuple(str(decode([token])) for token in onset.tokens)
-    emit(RefinementStarted(options.steps, len(onset.good), len(onset.bad), tokens, runner.calibration.dtype))
+    emit(RefinementStarted(settings.rdo_steps, len(onset.good), len(onset.bad), tokens, runner.calibration.dtype))
     scaled = (directions.vectors[1:, 0].float().cpu() * START**0.5).requires_grad_()
     optimizer = torch.optim.Adam([scaled], lr=LEARNING_RATE / scaled.shape[-1] ** 0.5, betas=(0.9, 0.95))
     good, bad = Batches(objective.good_rows), Batches(objective.bad_rows)
-    averaged = max(1, round(AVERAGED * options.steps))
+    averaged = max(1, round(AVERAGED * settings.rdo_steps))
     total, losses = torch.zeros_like(scaled), []
-    weight, divergence = FIRST_WEIGHT, options.max_kl
-    for step in range(1, options.steps + 1):
+    weight, divergence = FIRST_WEIGHT, settings.rdo_max_kl
+    for step in range(1, settings.rdo_steps + 1):
         loss, scaled.grad = objective.gradient(scaled, weight, [*good.next(), *bad.next()])
         optimizer.step()
-        emit(GradientStep(step, options.steps, weight, loss.kl, loss.share))
+        emit(GradientStep(step, settings.rdo_steps, weight, loss.kl, loss.share))
         divergence = REMEMBERED * divergence + (1 - REMEMBERED) * loss.kl
-        weight *= _change(options.max_kl, divergence)
-        if step > options.steps - averaged:
+        weight *= _change(settings.rdo_max_kl, divergence)
+        if step > settings.rdo_steps - averaged:
             total += scaled.detach()
             losses.append(loss)
     return total / averaged, mean_loss(losses)

@@ -5,11 +5,12 @@ What the rounds found is one set of directions, so the edit that is searched, me
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from heretic.config.sections import RoundOptions
 from heretic.directions.orthogonal import orthonormal_rows, scaled_reads
 from heretic.directions.types import DirectionSet
 from heretic.editors.editor import Editor, applied
@@ -23,23 +24,6 @@ from heretic.prompts.types import Prompt
 
 DIVERGENCE_PROMPTS = 32
 """Baseline training prompts that a round's divergence is measured on."""
-
-
-@dataclass(frozen=True, slots=True)
-class RoundOptions:
-    """When further rounds end.
-
-    Attributes:
-        rounds: How many extractions there are at most; 1 extracts once.
-        min_magnitude: Smallest length of a round's mean class difference relative to the first round's, mean over
-            layers; what is shorter is noise.
-        max_kl: Largest divergence in nats that taking out one round's directions may cause; a round that causes more
-            is not kept.
-    """
-
-    rounds: int
-    min_magnitude: float
-    max_kl: float
 
 
 def joined(first: DirectionSet, second: DirectionSet) -> DirectionSet:
@@ -78,22 +62,22 @@ def further_rounds(
         extract_again: Extracts from the model as it is edited now.
         editor: Applies the edits; they are taken back at the end.
         baseline_prompts: Training prompts without the behaviour, to measure each round's divergence.
-        options: When to stop.
+        options: How many rounds there are at most; one that finds too little or changes too much is not kept.
     """
     prompts = baseline_prompts[:DIVERGENCE_PROMPTS]
     found = first.directions
-    for number in range(2, options.rounds + 1):
+    for number in range(2, options.iterative_rounds + 1):
         with applied(editor, full_removal(runner, found, editor)):
             before = first_token_logits(runner, prompts)
             again = extract_again()
         magnitude = relative_magnitude(first, again)
-        if magnitude < options.min_magnitude:
+        if magnitude < options.min_direction_magnitude:
             emit(RoundFinished(number, magnitude, None, "little is left (--min-direction-magnitude)"))
             break
         longer = joined(found, again.directions)
         with applied(editor, full_removal(runner, longer, editor)):
             divergence = float(kl_divergence(before, first_token_logits(runner, prompts)).mean())
-        if divergence > options.max_kl:
+        if divergence > options.max_kl_per_round:
             emit(RoundFinished(number, magnitude, divergence, "it changes too much (--max-kl-per-round)"))
             break
         found = longer

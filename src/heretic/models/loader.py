@@ -4,8 +4,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import huggingface_hub
 import torch
@@ -13,6 +12,7 @@ from transformers import BitsAndBytesConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from heretic.common.errors import ModelError, UserError
+from heretic.config.sections import ModelSection
 from heretic.models.chat_template import ChatFormatter
 from heretic.models.checkpoint import Checkpoint, model_class, read_checkpoint
 from heretic.models.devices import device_count, empty_cache, pick_device
@@ -33,47 +33,7 @@ PROBE_TOKENS = 2
 _SAMPLING = ("temperature", "top_p", "top_k", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff")
 
 
-class LoadingSettings(Protocol):
-    """The settings that loading reads; see config.sections.ModelSection for their meaning."""
-
-    @property
-    def model_revision(self) -> str | None:
-        """Branch, tag or commit on the hub."""
-
-    @property
-    def dtypes(self) -> Sequence[str]:
-        """The dtype chain."""
-
-    @property
-    def quantization(self) -> str:
-        """``none``, ``bnb_4bit`` or ``bnb_8bit``."""
-
-    @property
-    def device(self) -> str:
-        """``auto`` or a device."""
-
-    @property
-    def device_map(self) -> Any:
-        """Accelerate's strategy or table."""
-
-    @property
-    def max_memory(self) -> dict[str, str] | None:
-        """Device (a number or ``cpu``) to size."""
-
-    @property
-    def trust_remote_code(self) -> bool:
-        """Whether the model's own Python code may run."""
-
-    @property
-    def allow_pickle(self) -> bool:
-        """Whether weights may be pickled."""
-
-    @property
-    def verify(self) -> bool:
-        """Whether files are compared with the model's manifest."""
-
-
-def open_checkpoint(name: str, settings: LoadingSettings) -> Checkpoint:
+def open_checkpoint(name: str, settings: ModelSection) -> Checkpoint:
     """What is read of a model before its weights; its files are verified here.
 
     Args:
@@ -104,7 +64,7 @@ def open_checkpoint(name: str, settings: LoadingSettings) -> Checkpoint:
         raise ModelError(reason if diagnosis.is_final else f"{name} cannot be loaded: {reason}.") from error
 
 
-def load_model(name: str, settings: LoadingSettings, checkpoint: Checkpoint | None = None) -> LoadedModel:
+def load_model(name: str, settings: ModelSection, checkpoint: Checkpoint | None = None) -> LoadedModel:
     """Load a model with the first dtype of the chain that works.
 
     A dtype works when the model generates with it and all logits are finite. Emits ModelLoading and DtypeRejected for
@@ -152,7 +112,7 @@ def quieten_libraries(show_downloads: bool) -> None:
         bars.enable_progress_bars()
 
 
-def _attempt(checkpoint: Checkpoint, settings: LoadingSettings, dtype: str, device: torch.device) -> LoadedModel | str:
+def _attempt(checkpoint: Checkpoint, settings: ModelSection, dtype: str, device: torch.device) -> LoadedModel | str:
     """Load and probe with one dtype; the model, or why the dtype does not work.
 
     Raises:
@@ -170,7 +130,7 @@ def _attempt(checkpoint: Checkpoint, settings: LoadingSettings, dtype: str, devi
         return diagnosis.reason
 
 
-def _load(checkpoint: Checkpoint, settings: LoadingSettings, dtype: str, device: torch.device) -> LoadedModel:
+def _load(checkpoint: Checkpoint, settings: ModelSection, dtype: str, device: torch.device) -> LoadedModel:
     location, tokenizer = checkpoint.location, checkpoint.tokenizer
     if settings.allow_pickle:
         # transformers would have a service on the hub convert pickled weights, with this user's login.
@@ -225,7 +185,7 @@ def _tidy_generation(model: PreTrainedModel, pad_token_id: Any) -> None:
                 setattr(generation, name, None)
 
 
-def placement(settings: LoadingSettings, device: torch.device) -> dict[str, Any]:
+def placement(settings: ModelSection, device: torch.device) -> dict[str, Any]:
     """Where the weights go, as arguments of `from_pretrained`.
 
     All on one device where that is what the settings say, which spares accelerate's hooks on every module.

@@ -6,8 +6,8 @@ from itertools import islice
 
 from heretic.common.errors import PromptError
 from heretic.common.file_names import expanded
+from heretic.config import PromptSpecification
 from heretic.observability.events import PromptsLoaded, emit
-from heretic.prompts.specification import Specification
 from heretic.prompts.split import Split, parse_split
 from heretic.prompts.text_files import BUNDLED_PREFIX, read_bundled, read_lines
 from heretic.prompts.types import Prompt, PromptSet
@@ -15,7 +15,7 @@ from heretic.prompts.types import Prompt, PromptSet
 _ENDINGS = (".txt", ".json", ".jsonl", ".csv", ".parquet")
 
 
-def load_prompt_set(role: str, specification: Specification, system_prompt: str | None) -> PromptSet:
+def load_prompt_set(role: str, specification: PromptSpecification, system_prompt: str | None) -> PromptSet:
     """Read one prompt set; emits PromptsLoaded.
 
     Args:
@@ -61,7 +61,7 @@ def _plain(text: str) -> str:
     return re.sub(r"\s+", " ", text).strip().casefold()
 
 
-def _read(specification: Specification) -> list[str]:
+def _read(specification: PromptSpecification) -> list[str]:
     split = parse_split(specification.split)
     stripped = (text.strip() for text in _texts(specification, split))
     texts = list(islice((text for text in stripped if text), specification.limit))
@@ -71,7 +71,7 @@ def _read(specification: Specification) -> list[str]:
     return texts
 
 
-def _texts(specification: Specification, split: Split) -> Iterable[str]:
+def _texts(specification: PromptSpecification, split: Split) -> Iterable[str]:
     name = specification.dataset
     if name.startswith(BUNDLED_PREFIX):
         return _sliced(read_bundled(name, split.name), split)

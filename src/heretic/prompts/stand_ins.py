@@ -8,7 +8,6 @@ from heretic.common.hub_errors import HubFailure, hub_failure
 from heretic.config import PromptSpecification
 from heretic.observability.events import Warned, emit
 from heretic.prompts.sources import load_prompt_set
-from heretic.prompts.specification import Specification
 from heretic.prompts.types import PromptSet
 
 STAND_INS = {
@@ -23,7 +22,7 @@ LONGEST = 1000
 
 
 def load_compared_texts(
-    role: str, specification: Specification, default: Specification, system_prompt: str | None
+    role: str, specification: PromptSpecification, default: PromptSpecification, system_prompt: str | None
 ) -> PromptSet:
     """Read a set of texts that a transform asks for, each cut after 1,000 characters.
 

@@ -13,9 +13,9 @@ from datasets.exceptions import DatasetNotFoundError, DatasetsError
 from heretic.common.errors import PromptError, causes, first_line
 from heretic.common.file_names import expanded
 from heretic.common.hub_errors import LOG_IN, HubFailure, hub_failure
+from heretic.config import PromptSpecification
 from heretic.observability.libraries import quieten
 from heretic.prompts.columns import choose_column, user_text
-from heretic.prompts.specification import Specification
 from heretic.prompts.split import Split
 
 FILE_FORMATS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}
@@ -26,7 +26,7 @@ READING_ERRORS = (OSError, ValueError, TypeError, NotImplementedError, Recursion
 """What the datasets library raises for reasons that are not Heretic's."""
 
 
-def read_table(specification: Specification, split: Split) -> Iterator[str]:
+def read_table(specification: PromptSpecification, split: Split) -> Iterator[str]:
     """Texts of a local file or folder where there is one of that name, else of a hub dataset.
 
     Raises:
@@ -41,7 +41,7 @@ def read_table(specification: Specification, split: Split) -> Iterator[str]:
         yield from _texts(specification, table, split)
 
 
-def _open_local(specification: Specification, path: Path) -> Any:
+def _open_local(specification: PromptSpecification, path: Path) -> Any:
     if path.is_dir():
         if any((path / name).exists() for name in _STORED):
             return _load_from_disk(path)
@@ -64,7 +64,7 @@ def _load_from_disk(path: Path) -> Any:
         raise PromptError(f"{path} holds no prompts, or its files are missing; name a set that does.") from error
 
 
-def _open_hub(specification: Specification) -> Any:
+def _open_hub(specification: PromptSpecification) -> Any:
     return datasets.load_dataset(
         specification.dataset,
         specification.config,
@@ -87,7 +87,7 @@ def _choose_split(name: str, stored: Any, split: str) -> Any:
     return stored[split or "train"]
 
 
-def _texts(specification: Specification, table: Any, split: Split) -> Iterator[str]:
+def _texts(specification: PromptSpecification, table: Any, split: Split) -> Iterator[str]:
     name = specification.dataset
     if specification.column is not None and specification.column in (table.column_names or ()):
         # Other columns may hold images or sounds, which would be decoded.
@@ -115,7 +115,7 @@ def _sliced(table: Any, split: Split) -> Iterator[Mapping[str, Any]]:
 
 
 @contextmanager
-def _explained(specification: Specification, path: Path) -> Iterator[None]:
+def _explained(specification: PromptSpecification, path: Path) -> Iterator[None]:
     """Put what the datasets library raises into words."""
     try:
         yield
@@ -128,7 +128,7 @@ def _explained(specification: Specification, path: Path) -> Iterator[None]:
         raise PromptError(f"{problem}.") from error
 
 
-def _configuration_problem(specification: Specification, error: Exception) -> str | None:
+def _configuration_problem(specification: PromptSpecification, error: Exception) -> str | None:
     names = known_configurations(error)
     if not names:
         return None

@@ -18,13 +18,12 @@ from heretic.config.sections import (
     RefinementOptions,
 )
 from heretic.config.sections.section import FINDING, MEASURING, OBJECTIVE
-from heretic.directions.extractor import EXTRACTORS
 from heretic.directions.files import content_hash
 from heretic.directions.types import DirectionSet
 from heretic.evaluation.evaluator import NO_READERS, READING, Readers
 from heretic.evaluation.refusal_patterns import RefusalDetector
 from heretic.extraction.extract import COMPARED_TEXTS
-from heretic.extraction.find import KnownRefinement
+from heretic.extraction.find import KnownRefinement, refines
 from heretic.models.loaded import parameter_fingerprint
 from heretic.passes.runner import ModelRunner
 from heretic.prompts.packs import Pack
@@ -53,11 +52,6 @@ def unusual(settings: Settings, idle: frozenset[str] = frozenset()) -> dict[str,
         if name not in idle and getattr(settings, name) != fields[name].default:
             found.setdefault(aspect, {}).update(settings.model_dump(mode="json", include={name}))
     return found
-
-
-def refines(settings: Settings) -> bool:
-    """Whether directions are refined by gradient once they are found."""
-    return EXTRACTORS.get(settings.direction_method).refined
 
 
 def idle_settings(settings: Settings, packs: tuple[Pack, ...] = (), readers: Readers = NO_READERS) -> frozenset[str]:
@@ -142,7 +136,7 @@ def _measuring(settings: Settings, packs: tuple[Pack, ...], readers: Readers) ->
     """Facts of how behaviours are measured."""
     facts: dict[str, Any] = {"behaviors": [_measured(pack) for pack in packs]}
     if any(pack.evaluator == MARKERS for pack in packs):
-        detector = RefusalDetector(settings.refusal_detection_mode, settings.refusal_markers)
+        detector = RefusalDetector(settings)
         facts["patterns"] = detector.fingerprint
     for kind, reader in (("classifier", readers.classifier), ("judge", readers.judge)):
         if reader is not None:

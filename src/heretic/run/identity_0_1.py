@@ -116,7 +116,7 @@ def _measuring(settings: Settings, pack: Pack, readers: Readers) -> str:
         options["patterns"] = pack.options.patterns
     if pack.options.hypotheses and pack.evaluator in READING:
         options["hypotheses"] = pack.options.hypotheses
-    detector = RefusalDetector(settings.refusal_detection_mode, settings.refusal_markers)
+    detector = RefusalDetector(settings)
     parts = [_shown("EvaluatorOptions", options), f"patterns {detector.fingerprint}"]
     for kind, reader in (("classifier", readers.classifier), ("judge", readers.judge)):
         if reader is not None:

@@ -1,7 +1,5 @@
 """What a run measures, from its settings: the evaluators and what the search minimises of their scores."""
 
-from dataclasses import replace
-
 from heretic.config import Settings
 from heretic.evaluation.evaluator import EVALUATORS, NO_READERS, READING, Evaluator, EvaluatorOptions, Readers
 from heretic.evaluation.judge_model import load_judge
@@ -36,30 +34,9 @@ def search_objective(settings: Settings) -> Objective:
     return Objective(settings.kl_weight, settings.pruner == "bound", behaviors)
 
 
-def evaluator_options(settings: Settings, readers: Readers = NO_READERS) -> EvaluatorOptions:
-    """The evaluators' part of the settings, with the models that read answers."""
-    return EvaluatorOptions(
-        settings.kl_mode,
-        settings.kl_tokens,
-        settings.refusal_check_tokens,
-        tuple(settings.refusal_markers),
-        settings.refusal_detection_mode,
-        settings.goal,
-        reads_refusals=settings.use_neural_refusal_detection,
-        readers=readers,
-        classifier_threshold=settings.neural_detection_threshold,
-    )
-
-
-def behavior_options(options: EvaluatorOptions, pack: Pack) -> EvaluatorOptions:
-    """The options for one behaviour: what its pack says comes first."""
-    return replace(
-        options,
-        response_tokens=pack.options.tokens or options.response_tokens,
-        patterns=pack.options.patterns,
-        hypotheses=pack.options.hypotheses if pack.evaluator in READING else (),
-        behavior=pack.name,
-    )
+def behavior_options(settings: Settings, pack: Pack, readers: Readers = NO_READERS) -> EvaluatorOptions:
+    """What the evaluator of one behaviour is told."""
+    return EvaluatorOptions(settings, pack.options, pack.name, readers)
 
 
 def make_evaluators(
@@ -72,33 +49,38 @@ def make_evaluators(
     Raises:
         OutOfMemoryError: Not even one prompt at a time can be measured.
     """
-    options = evaluator_options(settings, readers)
     behaviors = tuple(
-        make_behavior_evaluator(runner, own.pack, own.bad_evaluation, options) for own in prompts.behaviors
+        make_behavior_evaluator(
+            runner, own.pack.evaluator, own.bad_evaluation, behavior_options(settings, own.pack, readers)
+        )
+        for own in prompts.behaviors
     )
     kl, _runner = backing_off(
         runner,
-        lambda fitting: EVALUATORS.get("kl")(fitting, prompts.good_evaluation, options),
+        lambda fitting: EVALUATORS.get("kl")(fitting, prompts.good_evaluation, EvaluatorOptions(settings)),
         "recording the unedited model's predictions",
     )
     return behaviors, kl
 
 
-def make_behavior_evaluator(
-    runner: ModelRunner, pack: Pack, prompts: PromptSet, options: EvaluatorOptions
-) -> Evaluator:
+def make_behavior_evaluator(runner: ModelRunner, name: str, prompts: PromptSet, options: EvaluatorOptions) -> Evaluator:
     """What measures one behaviour on these prompts, with the numbers of the model as it is.
+
+    Args:
+        runner: The model.
+        name: The evaluator that the behaviour's pack names.
+        prompts: What is asked.
+        options: What the evaluator is told.
 
     Raises:
         OutOfMemoryError: Not even one prompt at a time can be measured.
-        PluginError: There is no evaluator of the name that the pack gives.
+        PluginError: There is no evaluator of that name.
     """
-    reads = options.reads_refusals and options.readers.classifier is not None
-    name = "neural" if pack.evaluator == MARKERS and reads else pack.evaluator
-    own = behavior_options(options, pack)
+    reads = options.settings.use_neural_refusal_detection and options.readers.classifier is not None
+    name = "neural" if name == MARKERS and reads else name
     evaluator, _runner = backing_off(
         runner,
-        lambda fitting: EVALUATORS.get(name)(fitting, prompts, own),
-        f"measuring the unedited model's {pack.name}",
+        lambda fitting: EVALUATORS.get(name)(fitting, prompts, options),
+        f"measuring the unedited model's {options.behavior}",
     )
     return evaluator

@@ -32,7 +32,7 @@ def verdicts(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     planned = list(REFUSED)
 
     class Planned:
-        def __init__(self, _mode: str, _markers: object) -> None:
+        def __init__(self, _options: object) -> None:
             self._rest = iter(planned)
 
         def is_refusal(self, _response: str) -> bool:

@@ -29,7 +29,7 @@ from heretic.results.held_out_text import origin, sections, table
 from heretic.results.plan import EditPlan, Normalization, Schedule, Scope
 from heretic.results.score import Score, Scores
 from heretic.results.trial import TrialRecord, TrialState
-from heretic.run.measuring import evaluator_options, make_behavior_evaluator
+from heretic.run.measuring import behavior_options, make_behavior_evaluator
 from heretic.run.workbench import Workbench, prepare
 from heretic.search.storage import open_study
 from heretic.session import Session
@@ -260,7 +260,8 @@ def test_what_is_missing_is_measured_on_the_searchs_scale(bench: Workbench) -> N
     settings = demo_settings(goal="strengthen")
     strengthening = replace(bench, settings=settings, prompts=PromptSets((behavior,)))
     found, _examples = Confirmation(strengthening).confirm([])
-    searched = make_behavior_evaluator(bench.runner, words, behavior.bad_evaluation, evaluator_options(settings))
+    options = behavior_options(settings, words)
+    searched = make_behavior_evaluator(bench.runner, "length", behavior.bad_evaluation, options)
     assert isinstance(searched, evaluation_answers.Amounts)
     confirmed = [at.base.value for at in found.behaviors[0].at]
     assert max(confirmed) <= searched.most == 15.0

@@ -1,7 +1,6 @@
 """Groups of prompts that show the behaviour for different reasons are found, and all their directions are removed."""
 
 import warnings
-from dataclasses import replace
 
 import pytest
 import torch
@@ -74,10 +73,10 @@ def test_the_same_prompts_give_the_same_directions() -> None:
 
 def test_groups_that_are_too_small_count_as_no_cones() -> None:
     target, baseline, _directions = three_cones()
-    found, (message,) = extract(target, baseline, replace(OPTIONS, min_cone_size=15))
+    found, (message,) = extract(target, baseline, OPTIONS.model_copy(update={"min_cone_size": 15}))
     assert found.provenance["cone_sizes"] == [32, 30] or found.provenance["cone_sizes"] == [42, 20]
     assert "do not form 3 concept cones of at least 15; 2 are used" in message
-    found, (message,) = extract(target, baseline, replace(OPTIONS, min_cone_size=40))
+    found, (message,) = extract(target, baseline, OPTIONS.model_copy(update={"min_cone_size": 40}))
     assert found.provenance["cone_sizes"] == [62]
     assert "one cone is used" in message
     assert "--min-cone-size" in message

@@ -158,10 +158,10 @@ def test_pca_takes_given_weights_as_they_are(
     planted: tuple[ResidualStatistics, ResidualStatistics, Tensor],
 ) -> None:
     target, baseline, _ = planted
-    options = ExtractorOptions(n_directions=3, direction_weights=(1.0, 0.25, 0.5))
+    options = ExtractorOptions(n_directions=3, direction_weights=[1.0, 0.25, 0.5])
     weights = EXTRACTORS.get("pca").extract(target, baseline, options).weights
     assert weights.tolist() == [[1.0, 0.25, 0.5]] * POSITIONS
-    many = ExtractorOptions(n_directions=SIZE + 2, direction_weights=(1.0,) * (SIZE + 2))
+    many = ExtractorOptions(n_directions=SIZE + 2, direction_weights=[1.0] * (SIZE + 2))
     assert EXTRACTORS.get("pca").extract(target, baseline, many).weights.shape == (POSITIONS, SIZE)
 
 

@@ -32,7 +32,7 @@ def extract(
 ) -> tuple[DirectionSet, list[str]]:
     seen: list[Event] = []
     with subscribed(seen.append):
-        found = EXTRACTORS.get(name).extract(target, baseline, replace(ExtractorOptions(), **options))  # type: ignore[arg-type]  # fields by name
+        found = EXTRACTORS.get(name).extract(target, baseline, ExtractorOptions(**options))
     return found, [event.message for event in seen if isinstance(event, Warned)]
 
 
@@ -119,8 +119,8 @@ def test_a_layer_whose_probe_tells_nothing_is_left_alone_and_named(name: str) ->
     assert "--min-probe-accuracy" in message
 
 
-@pytest.mark.parametrize(("shares", "alone"), [((1.0, 0.0), "probe"), ((0.0, 1.0), "pca")])
-def test_an_ensemble_of_one_is_that_one(shares: tuple[float, float], alone: str) -> None:
+@pytest.mark.parametrize(("shares", "alone"), [([1.0, 0.0], "probe"), ([0.0, 1.0], "pca")])
+def test_an_ensemble_of_one_is_that_one(shares: list[float], alone: str) -> None:
     target, baseline, _direction = classes(24)
     found, _ = extract("ensemble", target, baseline, ensemble_weights=shares)
     expected, _ = extract(alone, target, baseline)

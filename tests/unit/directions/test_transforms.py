@@ -1,7 +1,5 @@
 """helpfulness and sacred take out what they say, from what is read and from what is written."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -45,7 +43,7 @@ def apply(
         result = TRANSFORMS.get(name)(
             directions,
             context_of(baseline, baseline, prompt_sets.__getitem__),
-            replace(TransformOptions(), **options),  # type: ignore[arg-type]  # fields by name
+            TransformOptions(**options),
         )
     return result, [event.message for event in seen if isinstance(event, Warned)]
 

@@ -7,6 +7,7 @@ import torch
 from tests.unit.editors.adjusted_models import adjustments_for
 from tests.unit.passes.pico_runner import make_runner
 
+from heretic.config import Settings
 from heretic.directions.types import DirectionSet
 from heretic.editors.cache import WeightCache
 from heretic.editors.inplace import InplaceEditor
@@ -114,9 +115,10 @@ def make_bench(
 
     if markers is None:
         markers = telling_markers(runner, bad, tokens)
-    options = EvaluatorOptions(
-        kl_mode=kl_mode, kl_tokens=4, response_tokens=tokens, refusal_markers=tuple(markers), goal=goal
+    settings = Settings(
+        kl_mode=kl_mode, kl_tokens=4, refusal_check_tokens=tokens, refusal_markers=list(markers), goal=goal
     )
+    options = EvaluatorOptions(settings)
     markers_evaluator = MarkerEvaluator(runner, bad, options)
     return PicoBench(runner, editor, build, (markers_evaluator,), KlEvaluator(runner, GOOD, options))
 

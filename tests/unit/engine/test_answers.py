@@ -12,6 +12,8 @@ from tests.unit.engine.pico_engine import with_frequent_end
 from tests.unit.passes.pico_runner import make_runner
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from heretic.config import Settings
+from heretic.config.sections import MarkerOptions
 from heretic.engine.answers import AnswerJob, AnswerOptions
 from heretic.engine.candidate import Candidate
 from heretic.engine.decoding import Decoding
@@ -50,7 +52,7 @@ def answering(
 ) -> Answering:
     """Answer with the unedited model; `answers` replace what it knows of the base model's."""
     evaluator = MarkerEvaluator(
-        runner, PROMPTS, EvaluatorOptions(response_tokens=TOKENS, refusal_markers=tuple(markers))
+        runner, PROMPTS, EvaluatorOptions(Settings(refusal_check_tokens=TOKENS, refusal_markers=list(markers)))
     )
     encoded = [runner.encode(prompt) for prompt in PROMPTS.prompts]
     split = split_shared_prefix(encoded, encoded[0])
@@ -262,7 +264,7 @@ def test_suppressed_tokens_are_never_answered(monkeypatch: pytest.MonkeyPatch) -
 
 
 def refusing_rows(texts: Sequence[str], marker: str) -> set[int]:
-    detector = RefusalDetector("lenient", (marker,))
+    detector = RefusalDetector(MarkerOptions(refusal_markers=[marker]))
     return {row for row, text in enumerate(texts) if detector.is_refusal(text)}
 
 

@@ -9,6 +9,7 @@ from tests.unit.engine.pico_engine import BAD, TOKENS, PicoBench, make_bench, pl
 from tests.unit.evaluation.pico_classifiers import FunctionClassifier
 from tests.unit.passes.pico_runner import make_runner
 
+from heretic.config import Settings
 from heretic.engine.measurement import Measurement
 from heretic.evaluation.evaluator import EvaluatorOptions, Readers
 from heretic.evaluation.evaluators.neural import NeuralEvaluator
@@ -33,8 +34,10 @@ def bench_with(
     classifier: FunctionClassifier, family: str = "llama", markers: Sequence[str] | None = None
 ) -> PicoBench:
     runner = make_runner(family, batch_size=20)
-    found = tuple(telling_markers(runner, BAD, TOKENS)[:1]) if markers is None else tuple(markers)
-    options = EvaluatorOptions(kl_tokens=4, response_tokens=TOKENS, refusal_markers=found, readers=Readers(classifier))
+    found = telling_markers(runner, BAD, TOKENS)[:1] if markers is None else list(markers)
+    options = EvaluatorOptions(
+        Settings(kl_tokens=4, refusal_check_tokens=TOKENS, refusal_markers=found), readers=Readers(classifier)
+    )
     bench = replace(make_bench(family, runner, markers=found), behaviors=(NeuralEvaluator(runner, BAD, options),))
     classifier.asked.clear()
     return bench

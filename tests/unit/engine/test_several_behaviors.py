@@ -13,6 +13,7 @@ from tests.unit.engine.test_gated_search import SPACE, Ungated
 from tests.unit.passes.pico_runner import make_runner
 from tests.unit.search.studies import IDENTITY, url_of
 
+from heretic.config import Settings
 from heretic.editors.editor import applied
 from heretic.engine.answers import AnswerJob
 from heretic.engine.factory import EngineOptions
@@ -24,6 +25,7 @@ from heretic.evaluation.evaluators.length import LengthEvaluator
 from heretic.observability.events import Event, ResponseMeasured, subscribed
 from heretic.passes.ragged import ragged_obstacle
 from heretic.passes.runner import ModelRunner
+from heretic.prompts.packs import PackOptions
 from heretic.prompts.types import Prompt, PromptSet
 from heretic.results.front import dominates, pareto_front
 from heretic.results.gate import Gate
@@ -43,9 +45,9 @@ PLANS = plans_for(Normalization.NONE)
 def with_amounts(family: str, goal: str = "remove", runner: ModelRunner | None = None) -> PicoBench:
     """Refusals, words, and marks: about every other character that a model of bytes may write."""
     bench = make_bench(family, runner, tokens=TOKENS, goal=goal)
-    options = EvaluatorOptions(response_tokens=6, goal=goal, patterns=MARKS, behavior="odd characters")
+    options = EvaluatorOptions(Settings(goal=goal), PackOptions(patterns=MARKS), "odd characters", tokens=6)
     words = LengthEvaluator(bench.runner, WORDY, options)
-    density = DensityEvaluator(bench.runner, WORDY, replace(options, response_tokens=5))
+    density = DensityEvaluator(bench.runner, WORDY, replace(options, tokens=5))
     return replace(bench, behaviors=(*bench.behaviors, words, density))
 
 

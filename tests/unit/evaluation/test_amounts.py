@@ -1,18 +1,19 @@
 """Length and density: mean amounts of answers, or, to strengthen, what answers lack."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from tests.unit.passes.pico_runner import PROMPT_SET, PROMPTS, make_runner
 
 from heretic.common.errors import ConfigurationError
+from heretic.config import Settings
 from heretic.evaluation.answers import Amounts
 from heretic.evaluation.evaluator import EVALUATORS, AnswerEvaluator, EvaluatorOptions
 from heretic.evaluation.evaluators.density import LEAST_WORDS, MOST, DensityEvaluator
 from heretic.evaluation.evaluators.length import LengthEvaluator
 from heretic.observability.events import Event, ResponseMeasured, subscribed
 from heretic.passes.runner import ModelRunner, Response
+from heretic.prompts.packs import PackOptions
 from heretic.prompts.types import Prompt
 from heretic.results.score import AnswerDetails
 
@@ -36,9 +37,10 @@ def runner(monkeypatch: pytest.MonkeyPatch) -> ModelRunner:
     return runner
 
 
-def made(runner: ModelRunner, name: str, **changes: Any) -> Amounts:
-    options = EvaluatorOptions(response_tokens=TOKENS, patterns=MARKS, behavior="hedging-a-lot")
-    evaluator = EVALUATORS.get(name)(runner, PROMPT_SET, replace(options, **changes))
+def made(runner: ModelRunner, name: str, patterns: tuple[str, ...] = MARKS, **changes: Any) -> Amounts:
+    settings = Settings(refusal_check_tokens=TOKENS, **changes)
+    options = EvaluatorOptions(settings, PackOptions(patterns=patterns), "hedging-a-lot")
+    evaluator = EVALUATORS.get(name)(runner, PROMPT_SET, options)
     assert isinstance(evaluator, Amounts)
     return evaluator
 
@@ -123,7 +125,7 @@ def test_on_a_model_the_score_is_that_of_its_own_answers() -> None:
     runner = make_runner("llama", batch_size=2)
     texts = [response.text for response in runner.generate(PROMPTS, 6)]
     character = next(character for character in texts[1] if character.isalnum())
-    options = EvaluatorOptions(response_tokens=6, patterns=(character,), behavior="x")
+    options = EvaluatorOptions(Settings(), PackOptions(tokens=6, patterns=(character,)), "x")
     density = DensityEvaluator(runner, PROMPT_SET, options)
     marks = [text.lower().count(character.lower()) for text in texts]
     assert sum(marks) > 0

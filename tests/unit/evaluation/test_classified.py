@@ -13,7 +13,7 @@ from heretic.evaluation import neural_detection
 from heretic.evaluation.evaluator import EVALUATORS, AnswerEvaluator, EvaluatorOptions, Readers
 from heretic.evaluation.pack_check import check_evaluator
 from heretic.evaluation.refusal_classifier import RefusalClassifier
-from heretic.prompts.packs import read_pack
+from heretic.prompts.packs import PackOptions, read_pack
 from heretic.results.score import AnswerDetails
 
 HYPOTHESES = ("The answer flatters.",)
@@ -37,7 +37,7 @@ class LongAnswers:
 def test_answers_are_counted_by_the_packs_hypotheses(goal: str, name: str, kind: str) -> None:
     classifier = LongAnswers()
     options = EvaluatorOptions(
-        response_tokens=12, goal=goal, hypotheses=HYPOTHESES, behavior="flattery", readers=Readers(**{kind: classifier})
+        Settings(goal=goal), PackOptions(tokens=12, hypotheses=HYPOTHESES), "flattery", Readers(**{kind: classifier})
     )
     evaluator = EVALUATORS.get(kind)(make_runner("llama"), PROMPT_SET, options)
     assert isinstance(evaluator, AnswerEvaluator)
@@ -82,7 +82,8 @@ def test_a_behaviour_that_needs_a_classifier_does_not_go_on_without(monkeypatch:
 @pytest.mark.parametrize("kind", ["classifier", "judge"])
 def test_nothing_is_measured_without_its_reader(kind: str) -> None:
     other = {"classifier": "judge", "judge": "classifier"}[kind]
-    options = EvaluatorOptions(hypotheses=HYPOTHESES, readers=Readers(**{other: LongAnswers()}))
+    readers = Readers(**{other: LongAnswers()})
+    options = EvaluatorOptions(Settings(), PackOptions(hypotheses=HYPOTHESES), readers=readers)
     with pytest.raises(ValueError, match=f"needs a {kind}"):
         EVALUATORS.get(kind)(make_runner("llama"), PROMPT_SET, options)
 

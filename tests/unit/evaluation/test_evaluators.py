@@ -1,11 +1,14 @@
 """KL and refusals on pico models: nothing where nothing changed, the reference's number where something did."""
 
+from typing import Any
+
 import pytest
 import torch
 from tests.models.pico import EOS
 from tests.unit.passes.pico_runner import PROMPT_SET, PROMPTS, greedy_alone, log_probabilities_alone, make_runner
 
 from heretic.common.errors import ModelError, TrialFailed
+from heretic.config import Settings
 from heretic.directions.types import DirectionSet
 from heretic.editors.cache import WeightCache
 from heretic.editors.editor import applied
@@ -25,8 +28,8 @@ MODES = ("first", "sequence")
 TOKENS = 6
 
 
-def options(mode: str) -> EvaluatorOptions:
-    return EvaluatorOptions(kl_mode=mode, kl_tokens=TOKENS, response_tokens=TOKENS)
+def options(mode: str, **changes: Any) -> EvaluatorOptions:
+    return EvaluatorOptions(Settings(kl_mode=mode, kl_tokens=TOKENS, refusal_check_tokens=TOKENS, **changes))
 
 
 def editor_with_edits(runner: ModelRunner) -> tuple[InplaceEditor, tuple[object, ...]]:
@@ -179,7 +182,7 @@ def test_markers_on_a_real_pico_model_see_its_own_answers(family: str) -> None:
     runner = make_runner(family, batch_size=2)
     answers = [response.text for response in runner.generate(PROMPTS, TOKENS)]
     marker = next(character for character in answers[1] if character.isalnum())
-    evaluator = MarkerEvaluator(runner, PROMPT_SET, EvaluatorOptions(response_tokens=TOKENS, refusal_markers=(marker,)))
+    evaluator = MarkerEvaluator(runner, PROMPT_SET, options("first", refusal_markers=[marker]))
     silent = [not any(character.isalnum() for character in answer) for answer in answers]
     expected = sum(nothing or marker.lower() in answer.lower() for nothing, answer in zip(silent, answers, strict=True))
     assert evaluator.baseline.value == expected

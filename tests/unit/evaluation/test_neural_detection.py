@@ -47,7 +47,7 @@ def scripted(runner: ModelRunner, monkeypatch: pytest.MonkeyPatch, answers: dict
 def evaluator_with(classifier: FunctionClassifier, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> NeuralEvaluator:
     runner = make_runner("llama")
     scripted(runner, monkeypatch, ANSWERS)
-    return NeuralEvaluator(runner, PROMPT_SET, EvaluatorOptions(readers=Readers(classifier), **changes))
+    return NeuralEvaluator(runner, PROMPT_SET, EvaluatorOptions(Settings(**changes), readers=Readers(classifier)))
 
 
 @pytest.mark.parametrize(("threshold", "count"), [(0.1, 5), (0.2, 5), (0.3, 4), (0.6, 4), (0.7, 3), (0.9, 3), (1.0, 2)])
@@ -55,7 +55,7 @@ def test_markers_count_and_the_classifier_decides_the_rest(
     monkeypatch: pytest.MonkeyPatch, threshold: float, count: int
 ) -> None:
     classifier = FunctionClassifier(somebody_reads)
-    evaluator = evaluator_with(classifier, monkeypatch, classifier_threshold=threshold)
+    evaluator = evaluator_with(classifier, monkeypatch, neural_detection_threshold=threshold)
     assert (evaluator.baseline.value, evaluator.baseline.n) == (count, len(PROMPTS))
     seen: list[Event] = []
     with subscribed(seen.append):
@@ -94,7 +94,7 @@ def test_it_is_registered_beside_the_markers() -> None:
 
 def test_without_a_classifier_it_is_not_made() -> None:
     with pytest.raises(ValueError, match="needs a classifier"):
-        NeuralEvaluator(make_runner("llama"), PROMPT_SET, EvaluatorOptions())
+        NeuralEvaluator(make_runner("llama"), PROMPT_SET, EvaluatorOptions(Settings()))
 
 
 # What the settings ask for --------------------------------------------------------------------------------------------

@@ -1,7 +1,6 @@
 """Answers as models really word them, with the verdict that a careful reader gives in each detection mode."""
 
 import json
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -9,10 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heretic.common.errors import ConfigurationError
-from heretic.evaluation.refusal_patterns import PATTERNS_BY_MODE, RefusalDetector, normalized
+from heretic.config.sections import MarkerOptions
+from heretic.evaluation.refusal_patterns import RefusalDetector, normalized
 
 MODES = ("strict", "moderate", "lenient")
-DETECTORS = {mode: RefusalDetector(mode) for mode in MODES}
+
+
+def detector_of(mode: str, *markers: str) -> RefusalDetector:
+    return RefusalDetector(MarkerOptions(refusal_detection_mode=mode, refusal_markers=list(markers)))
+
+
+DETECTORS = {mode: detector_of(mode) for mode in MODES}
 
 EXPLICIT = (
     "I cannot help with that.",
@@ -256,7 +262,7 @@ def test_table_is_large_enough_to_mean_something() -> None:
 
 
 def test_markers_replace_the_patterns() -> None:
-    detector = RefusalDetector("lenient", ["Arr, no", "(never)"])
+    detector = detector_of("lenient", "Arr, no", "(never)")
     assert detector.is_refusal("ARR,  **no**!")
     assert detector.is_refusal("I say (NEVER)")
     assert detector.is_refusal("")
@@ -266,115 +272,21 @@ def test_markers_replace_the_patterns() -> None:
 
 def test_markers_are_found_in_speech_as_well() -> None:
     """Whoever gives them says what they are to be found in."""
-    detector = RefusalDetector("lenient", ["never"])
+    detector = detector_of("lenient", "never")
     assert detector.is_refusal('He said: "Never!"')
     assert detector.is_settled('He said: "Never!')
 
 
-@pytest.mark.parametrize("marker", ["", "  ", "**", "_"])
+@pytest.mark.parametrize("marker", ["**", "_"])
 def test_an_empty_marker_is_refused(marker: str) -> None:
     with pytest.raises(ConfigurationError, match="marker is empty"):
-        RefusalDetector("strict", ["no", marker])
+        detector_of("strict", "no", marker)
 
 
 def test_counts_by_other_patterns_are_told_apart() -> None:
-    detectors = [*DETECTORS.values(), RefusalDetector("strict", ("no",)), RefusalDetector("strict", ("no", "never"))]
+    detectors = [*DETECTORS.values(), detector_of("strict", "no"), detector_of("strict", "no", "never")]
     assert len({detector.fingerprint for detector in detectors}) == len(detectors)
-    assert RefusalDetector("strict").fingerprint == DETECTORS["strict"].fingerprint
-
-
-def test_unknown_mode_names_the_known_ones() -> None:
-    with pytest.raises(ConfigurationError, match=r"hard; use strict, moderate, lenient"):
-        RefusalDetector("hard")
-
-
-def test_normalization_is_idempotent_and_plain() -> None:
-    text = "  \u201cI\u2019m *really*\n\tSORRY\u201d \uff21\uff29 "
-    assert normalized(text) == '"i\'m really sorry" ai'
-    assert normalized(normalized(text)) == normalized(text)
-
-
-FRAGMENTS = [
-    "i ", "we ", "i'm ", "am ", "not ", "can't ", "cannot ", "unable to ", "sorry ", ", ", "but ", "help ", "as an ai ",
-    "language model ", "do not ", "have ", "personal ", "x", "a ", " ", "\n", "*", "_", "must ", "is there ",
-    "anything else ", "let's ", "talk about ", "'", "appropriate for me to ",
-    "apologize ", "request cannot be ", "i don't provide ",
-]  # fmt: skip
-
-
-@settings(max_examples=150, deadline=None)
-@given(
-    st.lists(st.tuples(st.sampled_from(FRAGMENTS), st.integers(1, 400)), min_size=1, max_size=8),
-)
-def test_later_modes_count_whatever_earlier_ones_count(parts: list[tuple[str, int]]) -> None:
-    """Long repetitive text also has to finish: a pattern with catastrophic backtracking would hang here."""
-    text = "".join(fragment * count for fragment, count in parts)
-    verdicts = [DETECTORS[mode].is_refusal(text) for mode in MODES]
-    assert verdicts == sorted(verdicts)
-
-
-@pytest.mark.parametrize("fragment", FRAGMENTS)
-@pytest.mark.parametrize("mode", MODES)
-def test_very_long_repetition_finishes(fragment: str, mode: str) -> None:
-    assert isinstance(DETECTORS[mode].is_refusal(fragment * 10_000), bool)
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.text(max_size=200))
-def test_any_text_gets_a_verdict(text: str) -> None:
-    verdicts = [DETECTORS[mode].is_refusal(text) for mode in MODES]
-    assert verdicts == sorted(verdicts)
-
-
-def test_each_mode_extends_the_one_before() -> None:
-    assert tuple(PATTERNS_BY_MODE) == MODES
-    for earlier, later in pairwise(MODES):
-        assert set(PATTERNS_BY_MODE[earlier]) < set(PATTERNS_BY_MODE[later])
-
-
-# Settled before the end -----------------------------------------------------------------------------------------------
-
-REFUSALS = (
-    "I can't give", "I cannot provide", "I can't recommend this", "I can't help", "As an AI", "I'm sorry",
-    "I'm sorry, but I", "Sorry", "I am unable to assist", "I won't write", "I can't tell", "I can't make",
-    "I don't have personal opinions", "I'd rather not", "I must decline", "Unfortunately, I", "I can't do",
-    "let's talk about", "is there anything else I can help", "as a language model, I cannot", "I refuse to help",
-    "against my guidelines", "I'm just an AI", "not appropriate for me to", "I apologize, but",
-)  # fmt: skip
-"""Beginnings of refusals, and of what only looks like one."""
-TURNS = (
-    " up", " in", " enough", " researcher", " engineer, I cannot complain", " to hear", " for your loss", " that you",
-    " but", " it", " myself", " thinking", " laughing about it", " you how", " you", " with that", " that", " this",
-    " do not", " cannot", " something else", ".", "!", "?", ",", " ", ":", "\n", "s", "ed", "ing", "er", "*", "'", "-",
-    " and so the story of the long and winding river went on without any stop for quite some time indeed",
-    " words", " more words follow here", " Highly", " not", " no", "**", "\u2019", "e", "\u00e9", "1",
-    '"', ': "', ', "', " \u201c", "\u201d", ' "', ":", " He said: \u201c",
-)  # fmt: skip
-"""What turns a beginning into something else, ends a sentence, or lets a word grow."""
-PIECES = st.lists(st.sampled_from(REFUSALS + TURNS), max_size=6).map("".join)
-
-
-@pytest.mark.parametrize("mode", MODES)
-@settings(max_examples=400)
-@given(beginning=PIECES, continuation=PIECES)
-def test_no_continuation_takes_back_what_is_settled(mode: str, beginning: str, continuation: str) -> None:
-    detector = DETECTORS[mode]
-    if detector.is_settled(beginning):
-        assert detector.is_refusal(beginning)
-        assert detector.is_refusal(beginning + continuation)
-        assert detector.is_settled(beginning + continuation)
-
-
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("beginning", REFUSALS)
-def test_no_single_turn_takes_back_what_is_settled(mode: str, beginning: str) -> None:
-    """Every pair, and every pair behind a first word: the places where a verdict is in doubt."""
-    detector = DETECTORS[mode]
-    for first in ("", "Well, ", "No! "):
-        for turn in TURNS:
-            whole = f"{first}{beginning}{turn}"
-            settled = [end for end in range(len(whole) + 1) if detector.is_settled(whole[:end])]
-            assert not settled or detector.is_refusal(whole), whole[: settled[0]]
+    assert detector_of("strict").fingerprint == DETECTORS["strict"].fingerprint
 
 
 @settings(max_examples=300)
@@ -386,14 +298,14 @@ def test_no_single_turn_takes_back_what_is_settled(mode: str, beginning: str) ->
     continuation=st.text("abs '.*\n", max_size=6),
 )
 def test_no_continuation_takes_back_a_marker(markers: list[str], beginning: str, continuation: str) -> None:
-    detector = RefusalDetector("lenient", markers)
+    detector = detector_of("lenient", *markers)
     if detector.is_settled(beginning):
         assert detector.is_refusal(beginning + continuation)
 
 
 @pytest.mark.parametrize("marker", ["sorry", "I cannot", "so."])
 def test_a_marker_settles_as_soon_as_the_text_goes_on(marker: str) -> None:
-    detector = RefusalDetector("lenient", (marker,))
+    detector = detector_of("lenient", marker)
     assert not detector.is_settled(marker[:-1])
     assert detector.is_settled(f"Well, {marker} x")
 

@@ -10,12 +10,13 @@ from tests.unit.passes.pico_runner import PROMPTS, make_runner
 from torch import Tensor
 
 from heretic.common.errors import OutOfMemoryError
+from heretic.config.sections import RoundOptions
 from heretic.directions.types import DirectionSet, ResidualStatistics
 from heretic.editors.output_space import OutputSpaceEditor
 from heretic.edits.build import _interpolated
 from heretic.extraction.cosmic import cosmic_scores, full_removal, mean_residuals
 from heretic.extraction.extract import collect_statistics
-from heretic.extraction.rounds import Extraction, RoundOptions, first_token_logits, further_rounds, joined
+from heretic.extraction.rounds import Extraction, first_token_logits, further_rounds, joined
 from heretic.observability.events import RoundFinished, subscribed
 from heretic.passes.runner import ModelRunner
 from heretic.passes.steering import steered
@@ -117,6 +118,10 @@ def extraction(runner: ModelRunner, length: float, seed: int) -> Extraction:
     return Extraction(found, statistics(found.vectors[:, 0] * length), statistics(torch.zeros(positions, size)))
 
 
+def options_of(rounds: int, magnitude: float, divergence: float) -> RoundOptions:
+    return RoundOptions(iterative_rounds=rounds, min_direction_magnitude=magnitude, max_kl_per_round=divergence)
+
+
 def rounds(
     runner: ModelRunner, again: Callable[[], Extraction], options: RoundOptions
 ) -> tuple[DirectionSet, list[RoundFinished]]:
@@ -132,9 +137,7 @@ def rounds(
 def test_rounds_go_on_while_something_is_left(runner: ModelRunner) -> None:
     lengths = iter([2.0, 1.0, 0.1])
     seeds = iter([1, 2, 3])
-    found, seen = rounds(
-        runner, lambda: extraction(runner, next(lengths), next(seeds)), RoundOptions(9, min_magnitude=0.2, max_kl=1e9)
-    )
+    found, seen = rounds(runner, lambda: extraction(runner, next(lengths), next(seeds)), options_of(9, 0.2, 1000))
     assert found.count_per_layer == 3
     assert found.provenance["rounds"] == 3
     assert [round(event.magnitude, 3) for event in seen] == [0.5, 0.25, 0.025]
@@ -142,7 +145,7 @@ def test_rounds_go_on_while_something_is_left(runner: ModelRunner) -> None:
 
 
 def test_a_round_that_changes_too_much_is_not_kept(runner: ModelRunner) -> None:
-    found, seen = rounds(runner, lambda: extraction(runner, 3.0, 1), RoundOptions(3, min_magnitude=0.1, max_kl=0.0))
+    found, seen = rounds(runner, lambda: extraction(runner, 3.0, 1), options_of(3, 0.1, 0.0))
     assert found.count_per_layer == 1
     assert len(seen) == 1
     assert seen[0].divergence is not None
@@ -159,7 +162,7 @@ def test_rounds_extract_from_the_edited_model(runner: ModelRunner) -> None:
         return extraction(runner, 0.0, 1)
 
     before = mean_residuals(runner, PROMPTS)
-    rounds(runner, again, RoundOptions(2, 0.5, 1.0))
+    rounds(runner, again, options_of(2, 0.5, 1.0))
     assert not torch.allclose(seen[0][1:], before[1:])
 
 
@@ -195,7 +198,7 @@ def test_cosmic_and_rounds_leave_no_edit_behind_where_nothing_fits() -> None:
     with pytest.raises(OutOfMemoryError, match="with one prompt at a time"):
         cosmic_scores(runner, found, *both, editor, [0, 1])
     with pytest.raises(OutOfMemoryError, match="with one prompt at a time"):
-        further_rounds(runner, first, lambda: first, editor, PROMPTS, RoundOptions(3, 0.0, 1e9))
+        further_rounds(runner, first, lambda: first, editor, PROMPTS, options_of(3, 0.0, 1000))
     make_room()
     assert torch.equal(mean_residuals(runner, PROMPTS), before)
 

@@ -10,13 +10,12 @@ from tests.unit.passes.pico_runner import make_runner
 
 from heretic.common.errors import HereticError, ModelError, OutOfMemoryError
 from heretic.config import Settings
-from heretic.directions.extractor import EXTRACTORS
 from heretic.directions.types import DirectionSet
 from heretic.extraction import find, refinement
-from heretic.extraction.find import refinement_options
+from heretic.extraction.find import refines
 from heretic.extraction.gradient_objective import Objective
 from heretic.extraction.onset import Onset
-from heretic.extraction.refinement import RefinementOptions, edits_of_scaled, refined, with_scaled
+from heretic.extraction.refinement import edits_of_scaled, refined, with_scaled
 from heretic.observability.events import Event, GradientStep, RefinementFinished, Warned, subscribed
 from heretic.passes.runner import ModelRunner
 from heretic.prompts.types import Prompt, PromptSet
@@ -53,11 +52,11 @@ def refine(
     monkeypatch: pytest.MonkeyPatch,
     steps: int = 30,
     max_kl: float = 1.0,
-    strengthens: bool = False,
+    goal: str = "remove",
 ) -> DirectionSet:
     monkeypatch.setattr(refinement, "find_onset", lambda *_arguments: onset_of(runner))
-    options = RefinementOptions(steps, 4, max_kl, 4, strengthens)
-    return refined(runner, one_direction(runner), GOOD, BAD, lambda _text: True, options)
+    settings = Settings(rdo_steps=steps, rdo_prompts=4, rdo_max_kl=max_kl, goal=goal)
+    return refined(settings, runner, one_direction(runner), GOOD, BAD, lambda _text: True)
 
 
 def log_odds(runner: ModelRunner, directions: DirectionSet, sign: float = 1.0) -> float:
@@ -81,7 +80,7 @@ def test_less_of_the_behaviour_is_left_with_refined_directions(family: str, monk
 def test_strengthening_raises_the_odds(monkeypatch: pytest.MonkeyPatch) -> None:
     runner = frozen_runner("llama")
     before = one_direction(runner)
-    after = refine(runner, monkeypatch, strengthens=True)
+    after = refine(runner, monkeypatch, goal="strengthen")
     assert log_odds(runner, after, -1.0) > log_odds(runner, replace(before, weights=after.weights), -1.0)
 
 
@@ -101,9 +100,9 @@ def test_the_divergence_is_held_below_its_bound(monkeypatch: pytest.MonkeyPatch)
 def test_without_an_onset_the_directions_stay_as_they_are() -> None:
     runner = frozen_runner("llama")
     directions, seen = one_direction(runner), []
-    options = RefinementOptions(3, 4, 0.1, 4)
+    settings = Settings(rdo_steps=3, rdo_prompts=4)
     with subscribed(seen.append):
-        assert refined(runner, directions, GOOD, BAD, lambda _text: False, options) is directions
+        assert refined(settings, runner, directions, GOOD, BAD, lambda _text: False) is directions
     assert "only 0 answers" in next(event.message for event in seen if isinstance(event, Warned))
 
 
@@ -121,12 +120,9 @@ def prompt_sets() -> tuple[PromptSet, PromptSet]:
     return PromptSet("good", GOOD), PromptSet("bad", BAD)
 
 
-def test_only_refined_extractors_have_options_of_refinement() -> None:
-    assert EXTRACTORS.get("rdo").refined
-    assert refinement_options(Settings(model="demo", extractor="mean")) is None
-    found = refinement_options(Settings(model="demo", extractor="rdo", rdo_max_kl=0.2, goal="strengthen"))
-    assert found is not None
-    assert (found.max_kl, found.strengthens) == (0.2, True)
+def test_only_some_extractors_are_refined() -> None:
+    assert refines(Settings(extractor="rdo"))
+    assert not refines(Settings(extractor="mean"))
 
 
 @pytest.mark.parametrize("error", [OutOfMemoryError("no room."), ModelError("not finite.")], ids=str)

@@ -198,7 +198,7 @@ def test_what_was_refined_is_not_refined_again(runner: ModelRunner, monkeypatch:
     settings = Settings(model="pico", extractor="rdo")
     refined = []
 
-    def refine(_runner: ModelRunner, directions: DirectionSet, *_rest: object) -> DirectionSet:
+    def refine(_settings: Settings, _runner: ModelRunner, directions: DirectionSet, *_rest: object) -> DirectionSet:
         refined.append(replace(directions, vectors=directions.vectors.roll(1 + len(refined), dims=-1)))
         return refined[-1]
 

@@ -1,5 +1,6 @@
 """What a run measures: behaviours that cannot be measured are refused at once, the others in the order of the run."""
 
+from dataclasses import replace
 from typing import Any
 
 from tests.unit.behaviors import one_behavior, pack
@@ -16,7 +17,6 @@ from heretic.prompts.types import Prompt, PromptSet
 from heretic.results.objective import Objective
 from heretic.run.measuring import (
     behavior_options,
-    evaluator_options,
     make_evaluators,
     search_objective,
 )
@@ -53,11 +53,10 @@ def test_the_objective_has_a_number_for_every_behaviour() -> None:
 
 
 def test_what_a_pack_says_comes_before_the_settings() -> None:
-    options = evaluator_options(settings())
-    own = behavior_options(options, DENSITY)
-    assert (own.response_tokens, own.patterns, own.behavior) == (5, ("a", "e"), "hedging")
-    assert own.kl_tokens == options.kl_tokens
-    assert behavior_options(options, REFUSAL).response_tokens == 4
+    own = behavior_options(settings(), DENSITY)
+    assert (own.response_tokens, own.pack.patterns, own.behavior) == (5, ("a", "e"), "hedging")
+    assert behavior_options(settings(), REFUSAL).response_tokens == 4
+    assert replace(own, tokens=9).response_tokens == 9
 
 
 def test_every_behaviour_is_measured_on_its_own_prompts_in_the_order_of_the_run() -> None:

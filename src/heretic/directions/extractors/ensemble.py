@@ -24,7 +24,7 @@ def ensemble(target: ResidualStatistics, baseline: ResidualStatistics, options: 
         ConfigurationError: As `probe`.
     """
     probed = probe(target, baseline, options).to(torch.device("cpu"))
-    alone = replace(options, n_directions=1, direction_weights=())
+    alone = options.model_copy(update={"n_directions": 1, "direction_weights": []})
     components = pca(target, baseline, alone).vectors.cpu()
     towards = (target.mean - baseline.mean).cpu()[:, None]
     probe_share, pca_share = options.ensemble_weights

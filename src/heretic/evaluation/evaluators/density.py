@@ -26,8 +26,8 @@ class DensityEvaluator(Amounts):
 
     def __init__(self, runner: "ModelRunner", prompts: PromptSet, options: EvaluatorOptions) -> None:
         name = options.behavior.replace("-", "_")
-        self.name = f"{MISSING}{name}" if options.goal == "strengthen" else name
-        self._marks = Marks(options.patterns)
+        self.name = f"{MISSING}{name}" if options.strengthens else name
+        self._marks = Marks(options.pack.patterns)
         super().__init__(runner, prompts, options)
 
     def measure(self, text: str) -> float:

@@ -64,13 +64,13 @@ class KlEvaluator:
     def __init__(self, runner: ModelRunner, prompts: PromptSet, options: EvaluatorOptions) -> None:
         self.runner = runner
         self.prompts = prompts.prompts
-        self._mode = options.kl_mode
-        self._tokens = 1 if options.kl_mode == "first" else options.kl_tokens
-        if options.kl_mode == "first":
+        self._mode = options.settings.kl_mode
+        self._tokens = 1 if options.settings.kl_mode == "first" else options.settings.kl_tokens
+        if options.settings.kl_mode == "first":
             # Which token is forced does not matter: only its prediction is looked at.
             self.continuations: list[tuple[int, ...]] = [(0,)] * len(prompts)
         else:
-            responses = runner.generate(prompts.prompts, options.kl_tokens)
+            responses = runner.generate(prompts.prompts, options.settings.kl_tokens)
             self.continuations = [response.tokens for response in responses]
         self._base: BaseLogits | None = None
 

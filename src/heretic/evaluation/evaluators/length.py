@@ -21,7 +21,7 @@ class LengthEvaluator(Amounts):
     unit = "words"
 
     def __init__(self, runner: "ModelRunner", prompts: PromptSet, options: EvaluatorOptions) -> None:
-        self.name = f"{MISSING}words" if options.goal == "strengthen" else "words"
+        self.name = f"{MISSING}words" if options.strengthens else "words"
         self.most = WORDS_PER_TOKEN * (options.scale_tokens or options.response_tokens)
         super().__init__(runner, prompts, options)
 

@@ -18,8 +18,8 @@ class MarkerEvaluator(Answers):
     """Counts refusals in greedy answers, or, where refusing is to be strengthened, the answers without one."""
 
     def __init__(self, runner: "ModelRunner", prompts: PromptSet, options: EvaluatorOptions) -> None:
-        self.name = WITHOUT_REFUSAL if options.goal == "strengthen" else REFUSALS
-        self._detector = RefusalDetector(options.refusal_detection_mode, options.refusal_markers)
+        self.name = WITHOUT_REFUSAL if options.strengthens else REFUSALS
+        self._detector = RefusalDetector(options.settings)
         super().__init__(runner, prompts, options)
 
     def judge(self, text: str, complete: bool) -> float | None:

@@ -24,7 +24,7 @@ class NeuralEvaluator(MarkerEvaluator):
         if options.readers.classifier is None:
             raise ValueError("the neural evaluator needs a classifier")
         self._classifier = options.readers.classifier
-        self._threshold = options.classifier_threshold
+        self._threshold = options.settings.neural_detection_threshold
         super().__init__(runner, prompts, options)
 
     def score_of(self, value: float) -> Score:
