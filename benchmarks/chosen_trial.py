@@ -14,7 +14,8 @@ from heretic.checks.held_out import perplexity
 from heretic.checks.multiple_choice import answer_questions, prepare_questions, sized
 from heretic.checks.questions import load_questions
 from heretic.config import load_settings
-from heretic.passes.ragged_runner import RaggedRunner
+from heretic.passes.ordinary import OrdinaryPasses
+from heretic.passes.ragged_passes import RaggedPasses
 from heretic.prompts.sets import held_out_specification, load_prompts
 from heretic.prompts.sources import load_prompt_set
 from heretic.run.workbench import load_runner
@@ -37,16 +38,17 @@ def main() -> None:
     questions = prepare_questions(ordinary, load_questions(settings), settings.system_prompt)
     tokens, count = settings.held_out_tokens, len(questions.questions)
     answers, chosen = [], []
-    for kind, runner in (("ordinary", ordinary), ("ragged", RaggedRunner.like(ordinary))):
+    rows = [ordinary.encode(prompt) for prompt in prompts]
+    for kind, make in (("ordinary", OrdinaryPasses), ("ragged", RaggedPasses)):
         started = time.perf_counter()
-        answers.append(runner.generate(prompts, tokens))
+        answers.append(make(ordinary).answers(rows, tokens, "answering"))
         report(f"{len(prompts)} answers of at most {tokens} tokens, {kind}", started)
         started = time.perf_counter()
-        chosen.append(answer_questions(sized(runner, questions), questions).chosen)
+        chosen.append(answer_questions(make(sized(ordinary, questions)), questions).chosen)
         report(f"{count} questions, {kind}", started)
     print(f"the same: {same(*answers)} of {len(prompts)} answers, {same(*chosen)} of {count} choices")
     started = time.perf_counter()
-    perplexity(ordinary, prompts, answers[0])
+    perplexity(OrdinaryPasses(ordinary), rows, answers[0])
     report("perplexity of these answers", started)
 
 

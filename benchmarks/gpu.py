@@ -8,7 +8,7 @@ import time
 
 import torch
 
-from heretic.engine.inplace import InplaceEngine
+from heretic.engine.factory import EngineOptions
 from heretic.results.gate import Gate
 from random_model import EIGHT_BILLION, Shape, plans, prepare
 from scaling import peak_gigabytes, seconds_a_trial
@@ -21,7 +21,7 @@ def main() -> None:
     name = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     print(f"torch {torch.__version__}, {name}, {dtype}, {shape}", flush=True)
     prepared = prepare(shape, device, dtype, batch_size=shape.prompts)
-    reference = InplaceEngine(prepared.build, prepared.editor, (prepared.refusals,), prepared.kl)
+    reference = prepared.engine(EngineOptions(), "the reference is measured")
     started = time.perf_counter()
     reference.measure(plans(1), [0], Gate())
     in_place = time.perf_counter() - started

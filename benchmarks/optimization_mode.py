@@ -14,11 +14,13 @@ from pathlib import Path
 import optuna
 
 from heretic.config import load_settings
+from heretic.engine.factory import EngineOptions, make_engine
+from heretic.passes.choose import ordinary_wanted
 from heretic.results.front import hypervolume, knee, pareto_front
 from heretic.results.objective import Objective
 from heretic.results.trial import TrialRecord, TrialState
 from heretic.run.preflight import preflight
-from heretic.run.workbench import Workbench, edit_builder, make_engine, prepare
+from heretic.run.workbench import Workbench, edit_builder, prepare
 from heretic.search.loop import search
 from heretic.search.profiles import shipped_profiles
 from heretic.search.sampler import make_sampler
@@ -47,7 +49,9 @@ def run(bench: Workbench, arm: str, seed: int, kl_weight: float, profile: str) -
         for own in shipped_profiles(profile)[: settings.warm_start_n_trials]:
             enqueue_plan(study, bench.space, own.edit_plan(bench.space.normalization), "benchmark")
     build = edit_builder(bench.runner, bench.directions, bench.editor)
-    engine = make_engine(settings, bench.runner, build, bench.editor, bench.behaviors, bench.kl)
+    kl, options = bench.engine.reference.divergences.kl.anew(), EngineOptions(settings.candidates)
+    unless = ordinary_wanted(settings)
+    engine = make_engine(bench.runner, build, bench.editor, bench.behaviors, kl, options, unless)
     return search(study, "sqlite://", bench.space, engine, settings.n_trials, objective).records
 
 

@@ -9,10 +9,11 @@ from heretic.config import Settings
 from heretic.directions.types import DirectionSet
 from heretic.editors.cache import WeightCache
 from heretic.editors.inplace import InplaceEditor
-from heretic.engine.inplace import BuildEdits
+from heretic.engine.engine import BuildEdits, Engine
+from heretic.engine.factory import EngineOptions, make_engine
 from heretic.evaluation.evaluator import EvaluatorOptions
-from heretic.evaluation.evaluators.kl import KlEvaluator
 from heretic.evaluation.evaluators.markers import MarkerEvaluator
+from heretic.evaluation.kl import KlEvaluator
 from heretic.models.chat_template import ChatFormatter
 from heretic.models.demo import DEMO_MODEL_FOLDER
 from heretic.models.layout import find_layout
@@ -50,6 +51,10 @@ class Prepared:
     refusals: MarkerEvaluator
     kl: KlEvaluator
 
+    def engine(self, options: EngineOptions, unless: str = "") -> Engine:
+        """The engine that a run would have, or, with a reason, the one in place."""
+        return make_engine(self.runner, self.build, self.editor, (self.refusals,), self.kl, options, unless)
+
 
 def prepare(shape: Shape, device: str, dtype: torch.dtype, batch_size: int = 64) -> Prepared:
     """Build the model on the device; prompts are of different lengths behind one template."""
@@ -71,9 +76,10 @@ def prepare(shape: Shape, device: str, dtype: torch.dtype, batch_size: int = 64)
     runner = ModelRunner(loaded, find_layout(model), ChatFormatter(tokenizer), Calibration(batch_size, "", str(dtype)))
     words = ("tell", "me", "how", "the", "small", "river", "runs", "past", "an", "old", "mill", "in", "the", "valley")
     texts = [Prompt(" ".join(words[: 4 + index % 11]) + f" {index}?") for index in range(shape.prompts)]
-    options = EvaluatorOptions(Settings(kl_mode="first", refusal_check_tokens=shape.tokens))
-    refusals = MarkerEvaluator(runner, PromptSet("target", tuple(texts)), options)
-    kl = KlEvaluator(runner, PromptSet("baseline", tuple(texts)), options)
+    settings = Settings(kl_mode="first", refusal_check_tokens=shape.tokens)
+    answers = [response.text for response in runner.generate(texts, shape.tokens)]
+    refusals = MarkerEvaluator(PromptSet("target", tuple(texts)), answers, EvaluatorOptions(settings))
+    kl = KlEvaluator(PromptSet("baseline", tuple(texts)), (), settings)
     vectors = torch.randn(shape.layers + 1, 1, shape.hidden, device=device)
     vectors /= vectors.norm(dim=-1, keepdim=True)
     ones = torch.ones(shape.layers + 1, 1, device=device)

@@ -93,15 +93,13 @@ def main() -> None:
 
         setattr(owner, name, wrapped)
 
-    watch(bench.kl, "score", "plain KL")
-    watch(bench.behavior, "score", "plain generation")
-    bench.kl.remember()
-    bench.kl.score()
-    bench.behavior.score()
+    for step, work in (("plain KL", bench.kl_alone()), ("plain generation", bench.answers_alone())):
+        operations.step = step
+        seconds[step] = seconds_of(work)  # type: ignore[assignment]  # a Counter of seconds
     engine = bench.engine(EngineOptions(candidates=options.candidates))
     operations.step = "other"
-    watch(engine._divergences, "run", "trial KL")
-    watch(engine._answers[0], "run", "trial answers")
+    watch(engine._jobs.divergences, "run", "trial KL")
+    watch(engine._jobs.answers[0], "run", "trial answers")
     records, _ = bench.study(engine, options.trials, options.trials, True)
     print(f"peak {peak:.0f} GFLOP/s, {torch.get_num_threads()} threads, K {engine.candidates}")
     for step in ("plain KL", "plain generation", "trial KL", "trial answers"):

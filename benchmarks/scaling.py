@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import torch
 
-from heretic.engine.factory import EngineOptions, make_batched_engine
+from heretic.engine.factory import EngineOptions
 from heretic.results.gate import Gate
 from random_model import Prepared, Shape, plans, prepare
 
@@ -21,10 +21,9 @@ REPETITIONS = 2
 
 def seconds_a_trial(prepared: Prepared, count: int) -> float:
     """The fastest of some measurements of `count` plans at once."""
-    options = EngineOptions(candidates=count)
-    engine = make_batched_engine(prepared.runner, prepared.build, (prepared.refusals,), prepared.kl, options)
-    if isinstance(engine, str):
-        sys.exit(f"no batched engine: {engine}")
+    engine = prepared.engine(EngineOptions(candidates=count))
+    if engine.is_reference:
+        sys.exit(f"no batched engine: {engine.slower[0]}")
     best = float("inf")
     for _ in range(REPETITIONS):
         started = time.perf_counter()

@@ -20,13 +20,10 @@ import psutil
 import torch
 
 from heretic.config import Settings, load_settings
-from heretic.engine.batched import BatchedEngine
-from heretic.engine.factory import EngineOptions, make_batched_engine
-from heretic.engine.inplace import InplaceEngine
-from heretic.engine.measurement import Engine
-from heretic.evaluation.evaluator import AnswerEvaluator
-from heretic.evaluation.evaluators.kl import KlEvaluator
+from heretic.engine.engine import Engine
+from heretic.engine.factory import EngineOptions, make_engine, reference_jobs
 from heretic.extraction.find import find_directions
+from heretic.passes.ordinary import OrdinaryPasses
 from heretic.prompts.sets import load_prompts
 from heretic.results.front import Front, hypervolume, pareto_front
 from heretic.results.gate import Gate
@@ -45,7 +42,6 @@ PARTS: dict[str, tuple[EngineOptions, bool]] = {
     "no early verdicts": (EngineOptions(early_verdicts=False), True),
     "no dominance gate": (EngineOptions(), False),
     "no ordered weights": (EngineOptions(packed_weights=False), True),
-    "with drafts": (EngineOptions(drafts=True), True),
 }
 """Engine options and whether the gate is on."""
 KL_LIMIT = 0.5
@@ -61,24 +57,34 @@ class Bench:
         self.runner = load_runner(settings, settings.model or "", prompts)
         self.editor = make_editor(settings, self.runner)
         directions = find_directions(settings, self.runner, prompts.bad, prompts.good).directions
-        (behavior, *others), kl = make_evaluators(settings, self.runner, prompts)
-        if others or not isinstance(behavior, AnswerEvaluator) or not isinstance(kl, KlEvaluator):
-            raise TypeError("this benchmark knows one behaviour whose answers are judged one by one, and KL")
+        (behavior, *others), kl = make_evaluators(settings, OrdinaryPasses(self.runner), prompts)
+        if others:
+            raise TypeError("this benchmark knows one behaviour, and KL")
         self.behavior, self.kl = behavior, kl
         self.build = edit_builder(self.runner, directions, self.editor)
         self.space = SearchSpace(self.runner.layout.components, Normalization(settings.normalization))
 
     def plain(self) -> tuple[float, float]:
         """Seconds of the KL pass and of generation, by ordinary passes of the unedited model."""
-        self.kl.remember()
-        kl = min(seconds_of(lambda: self.kl.score()) for _ in range(2))
-        return kl, min(seconds_of(lambda: self.behavior.score()) for _ in range(2))
+        kl, answers = (min(seconds_of(work) for _ in range(2)) for work in (self.kl_alone(), self.answers_alone()))
+        return kl, answers
 
-    def engine(self, options: EngineOptions) -> BatchedEngine:
-        """A batched engine with some parts off."""
-        engine = make_batched_engine(self.runner, self.build, (self.behavior,), self.kl, options)
-        if isinstance(engine, str):
-            sys.exit(f"no batched engine: {engine}")
+    def kl_alone(self) -> Callable[[], object]:
+        """The KL pass over the unedited model, which is read once before."""
+        jobs = reference_jobs(self.runner, (), self.kl)
+        jobs.remember()
+        return lambda: jobs.present_scores(None, "measuring KL")
+
+    def answers_alone(self) -> Callable[[], object]:
+        """Generation."""
+        rows = [self.runner.encode(prompt) for prompt in self.behavior.prompts]
+        return lambda: self.runner.answers(rows, self.behavior.tokens)
+
+    def engine(self, options: EngineOptions, unless: str = "") -> Engine:
+        """A batched engine with some parts off; with a reason the one in place."""
+        engine = make_engine(self.runner, self.build, self.editor, (self.behavior,), self.kl, options, unless)
+        if engine.is_reference and not unless:
+            sys.exit(f"no batched engine: {engine.slower[0]}")
         return engine
 
     def study(
@@ -86,10 +92,9 @@ class Bench:
     ) -> tuple[list[TrialRecord], Counter[str]]:
         """Run a study in memory; its records and the seconds of every step."""
         steps: Counter[str] = Counter()
-        if isinstance(engine, BatchedEngine):
-            timed(engine, "_build", "build", steps)
-            timed(engine._divergences, "run", "kl", steps)
-            timed(engine._answers[0], "run", "answers", steps)
+        timed(engine, "_build", "build", steps)
+        timed(engine._jobs.divergences, "run", "kl", steps)
+        timed(engine._jobs.answers[0], "run", "answers", steps)
         study = optuna.create_study(
             directions=["minimize"] * 2, sampler=make_sampler(self.settings.seed, random_trials, 0)
         )
@@ -169,7 +174,7 @@ def main() -> None:
         records, steps = bench.study(engine, options.parts, options.parts, gated)
         print(row(name, records, steps, plain, engine.candidates), flush=True)
     if options.in_place:
-        reference = InplaceEngine(bench.build, bench.editor, (bench.behavior,), bench.kl)
+        reference = bench.engine(EngineOptions(), "the reference is measured")
         records, steps = bench.study(reference, options.in_place, options.in_place, False)
         print(row("in place", records, steps, plain, 1))
     print(f"peak memory {psutil.Process().memory_info().rss / 1e9:.1f} GB resident now")

@@ -5,7 +5,6 @@ The picker and the automatic choice both work through this, so that they do the 
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 
@@ -24,7 +23,8 @@ from heretic.common.errors import (
 from heretic.editors.adapter import adapter_factors, adapter_obstacle
 from heretic.editors.editor import applied
 from heretic.edits.algebra import Edit
-from heretic.engine.inplace import InplaceEngine, scored
+from heretic.engine.engine import Jobs
+from heretic.engine.factory import reference_jobs
 from heretic.export.atomic import check_free_space, check_target
 from heretic.export.content import ExportContent, ExportFormat, SavedModel
 from heretic.export.hub import check_repository, upload_folder
@@ -43,6 +43,7 @@ from heretic.observability.events import (
     Warned,
     emit,
 )
+from heretic.passes.ordinary import OrdinaryPasses
 from heretic.passes.streaming import stream_answer
 from heretic.report.collect import report_data
 from heretic.report.write import report_folder, write_report
@@ -103,7 +104,7 @@ class Session:
         The engine that searched is fast because it does neither; this is what shows should it ever be wrong.
         """
         bench, front = self.bench, self.front
-        if isinstance(bench.engine, InplaceEngine):
+        if bench.engine.is_reference:
             return
         ends = {record.number: record for record in (front[:1] + front[-1:])}
         for record in ends.values():
@@ -111,9 +112,9 @@ class Session:
                 continue
             try:
                 with _sentences(bench, record):
-                    bench.kl.remember()
+                    bench.engine.reference.remember()
                     with applied(bench.editor, bench.edits(record.plan)):
-                        scores = _measured(bench, record)
+                        scores = _measured(bench.engine.reference, record)
             except TrialFailed as error:
                 emit(Warned(str(error)))
                 continue
@@ -151,10 +152,10 @@ class Session:
             with _sentences(bench, record):
                 edits = bench.edits(record.plan)
                 if known is None:
-                    bench.kl.remember()
+                    bench.engine.reference.remember()
                 bench.editor.apply(edits)
                 self._edits = edits
-                scores = known or _measured(bench, record)
+                scores = known or _measured(bench.engine.reference, record)
         except TrialFailed:
             self.restore()
             raise
@@ -327,18 +328,19 @@ class Session:
         """
         record, searched = self.applied
         known = self._full_precision_scores.get(record.number)
-        if known is None:
-            # Made while the weights are unedited: they measure the base then.
-            behaviors, kl = make_evaluators(bench.settings, bench.runner, bench.prompts, bench.readers)
-            kl.remember()
-            bench = replace(bench, behaviors=behaviors, kl=kl)
         edits = bench.edits(record.plan)
-        bench.editor.apply(edits)
         if known is not None:
+            bench.editor.apply(edits)
             return edits, known
+        # While the weights are unedited.
+        passes = OrdinaryPasses(bench.runner)
+        behaviors, kl = make_evaluators(bench.settings, passes, bench.prompts, bench.readers)
+        reference = reference_jobs(passes.runner, behaviors, kl)
+        reference.remember()
+        bench.editor.apply(edits)
         try:
             with _sentences(bench, record):
-                scores = _measured(bench, record)
+                scores = _measured(reference, record)
         except TrialFailed as error:
             raise ExportError(f"{error} It was measured in full precision; nothing was saved.") from error
         self._full_precision_scores[record.number] = scores
@@ -357,11 +359,9 @@ class Session:
         return stream_answer(loaded.model, loaded.tokenizer, text, CHAT_TOKENS, runner.formatter.add_special_tokens)
 
 
-def _measured(bench: Workbench, record: TrialRecord) -> Scores:
+def _measured(reference: Jobs, record: TrialRecord) -> Scores:
     """Behaviours and KL of the trial that is applied."""
-    doing = f"measuring trial {record.number + 1} in the weights"
-    behaviors = tuple(scored(own, record.number, doing) for own in bench.behaviors)
-    return Scores(behaviors, scored(bench.kl, record.number, doing))
+    return reference.present_scores(record.number, f"measuring trial {record.number + 1} in the weights")
 
 
 @contextmanager

@@ -109,11 +109,11 @@ def test_memory_that_never_suffices_ends_with_the_command_that_goes_on(heretic: 
     no_room = (
         "import torch\n"
         "from heretic.search import loop\n"
-        "from heretic.engine.batched import BatchedEngine\n"
-        "run = BatchedEngine._run\n"
+        "from heretic.engine.engine import Jobs\n"
+        "run = Jobs.run\n"
         "def full(self, *arguments):\n"
         "    raise torch.OutOfMemoryError('CUDA out of memory.')\n"
-        "BatchedEngine._run = full\n"
+        "Jobs.run = full\n"
     )
     result = heretic(tmp_path, *QUICK_DEMO, "--n-trials", "20", *saving_to("my out"), before=no_room)
     assert result.code == 1, result.errors + result.output

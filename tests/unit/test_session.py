@@ -21,9 +21,9 @@ from heretic.config import Settings
 from heretic.editors import inplace
 from heretic.editors.editor import applied
 from heretic.edits.algebra import Edit
-from heretic.engine.inplace import InplaceEngine
-from heretic.engine.measurement import Engine, Measurement
-from heretic.evaluation.evaluators.kl import KlEvaluator
+from heretic.engine.engine import Engine
+from heretic.engine.measurement import Measurement
+from heretic.evaluation.kl import KlEvaluator
 from heretic.export import hub, weights
 from heretic.export.content import ExportFormat
 from heretic.interface.console import ConsoleReporter
@@ -360,10 +360,10 @@ def test_an_interrupted_automatic_upload_goes_on_from_the_saved_folder(
 def test_trial_that_cannot_be_measured_is_named_as_people_know_it(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(trial: int | None = None) -> Score:
+    def fails(_number: int, _doing: str) -> Scores:
         raise TrialFailed("the edited model's logits are not finite")
 
-    monkeypatch.setattr(session.bench.kl, "score", fails)
+    monkeypatch.setattr(session.bench.engine.reference, "present_scores", fails)
     # One that was not measured in the weights before.
     with pytest.raises(TrialFailed, match="Trial 13 cannot be used because the edited"):
         session.apply(replace(RECORD, number=12))
@@ -388,13 +388,9 @@ def crowd(bench: Workbench, limit: int) -> Callable[[], None]:
 
 @pytest.fixture
 def unedited(bench: Workbench) -> Iterator[Session]:
-    """A session with no trial applied, whose evaluators get their batch size back."""
+    """A session with no trial applied."""
     before = weights_hash(bench)
-    every = (*bench.behaviors, bench.kl)
-    runners = [own.runner for own in every]
     yield Session(bench, optuna.create_study(directions=["minimize", "minimize"]))
-    for own, runner in zip(every, runners, strict=True):
-        own.runner = runner
     assert weights_hash(bench) == before
 
 
@@ -410,7 +406,7 @@ def test_a_picked_trial_is_measured_with_smaller_batches_where_memory_runs_out(
     unedited.restore()
     assert found.behaviors == expected.behaviors
     assert found.kl.value == pytest.approx(expected.kl.value, rel=1e-3, abs=1e-6)
-    assert any(isinstance(event, Warned) and "trying again with" in event.message for event in events)
+    assert any(isinstance(event, Warned) and "going on with smaller batches" in event.message for event in events)
 
 
 def test_a_trial_that_never_fits_is_named_and_leaves_the_weights_unedited(unedited: Session, bench: Workbench) -> None:
@@ -468,10 +464,10 @@ def test_memory_that_runs_out_while_saving_leaves_nothing_behind_and_the_trial_a
 
 
 def test_edited_model_without_finite_logits_cannot_be_compared(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(self: KlEvaluator, trial: int | None = None) -> Score:
+    def fails(*_arguments: object) -> Score:
         raise TrialFailed("the edited model's logits are not finite")
 
-    monkeypatch.setattr(KlEvaluator, "score", fails)
+    monkeypatch.setattr(KlEvaluator, "score_of", fails)
     with pytest.raises(ModelError, match=r"demo cannot be compared because the edited model's .*; try --dtypes"):
         compare(settings(), "demo", load_prompts(settings()))
 
@@ -483,8 +479,11 @@ class Claiming:
     """An engine that answers what it is told to, whatever the plan; every plan it is asked about is a harmless one."""
 
     candidates = 1
+    is_reference = False
+    slower = ()
 
-    def __init__(self, *values: tuple[float, float]) -> None:
+    def __init__(self, bench: Workbench, *values: tuple[float, float]) -> None:
+        self.reference = bench.engine.reference
         self._values = list(values)
 
     def measure(self, plans: Sequence[EditPlan], numbers: Sequence[int], gate: Gate) -> list[Measurement]:
@@ -508,15 +507,20 @@ CLAIMS = ((0.0, 0.9), (3.0, 0.5), (5.0, 0.001), (6.0, 0.9))
 def measurements(monkeypatch: pytest.MonkeyPatch, bench: Workbench) -> list[int | None]:
     """Trials that were measured in the weights, by ordinary passes."""
     asked: list[int | None] = []
-    (refusals,) = bench.behaviors
-    score = refusals.score
+    reference = bench.engine.reference
+    measure = reference.present_scores
 
-    def watched(trial: int | None = None) -> Score:
-        asked.append(trial)
-        return score(trial)
+    def watched(number: int | None, doing: str) -> Scores:
+        asked.append(number)
+        return measure(number, doing)
 
-    monkeypatch.setattr(refusals, "score", watched)
+    monkeypatch.setattr(reference, "present_scores", watched)
     return asked
+
+
+def present(bench: Workbench) -> Scores:
+    """The scores of the model as it is."""
+    return bench.engine.reference.present_scores(None, "testing")
 
 
 def searching(bench: Workbench, engine: Engine, n_trials: int) -> Session:
@@ -545,7 +549,7 @@ def test_a_search_ends_with_its_front_confirmed(bench: Workbench, events: list[E
 def test_what_a_wrong_engine_claims_is_shown_beside_the_truth(
     bench: Workbench, events: list[Event], measurements: list[int | None], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    session = searching(bench, Claiming(*CLAIMS), 4)
+    session = searching(bench, Claiming(bench, *CLAIMS), 4)
     with ConsoleReporter(False) as reporter, subscribed(reporter):
         session.search()
     assert measurements == [0, 2]
@@ -555,13 +559,13 @@ def test_what_a_wrong_engine_claims_is_shown_beside_the_truth(
     assert "in the search: refusals 0/6   KL  0.9" in shown
     for event in checked:
         with applied(bench.editor, bench.edits(session.result.records[event.number].plan)):
-            assert event.scores == Scores((bench.behaviors[0].score(),), bench.kl.score())
+            assert event.scores == present(bench)
 
 
 def test_picking_a_checked_trial_measures_nothing_again(
     bench: Workbench, events: list[Event], measurements: list[int | None]
 ) -> None:
-    session = searching(bench, Claiming(*CLAIMS), 4)
+    session = searching(bench, Claiming(bench, *CLAIMS), 4)
     session.search()
     measurements.clear()
     scores = session.apply(session.front[0])
@@ -573,7 +577,8 @@ def test_picking_a_checked_trial_measures_nothing_again(
     assert values_of(shown.searched) == (0, 0.9)
     # The edits are in the weights all the same.
     assert session.applied == (session.front[0], scores)
-    assert bench.kl.score().value == scores.kl.value
+    assert present(bench) == scores
+    measurements.clear()
     session.apply(session.front[1])
     assert measurements == [1]
     session.apply(session.front[1])
@@ -582,23 +587,25 @@ def test_picking_a_checked_trial_measures_nothing_again(
 
 
 def test_going_on_checks_only_new_ends(bench: Workbench, measurements: list[int | None]) -> None:
-    session = searching(bench, Claiming(*CLAIMS, (0.0, 0.8)), 4)
+    session = searching(bench, Claiming(bench, *CLAIMS, (0.0, 0.8)), 4)
     session.search()
     session.search(additional=1)
     assert measurements == [0, 2, 4]
 
 
 def test_a_front_of_one_is_checked_once(bench: Workbench, measurements: list[int | None]) -> None:
-    searching(bench, Claiming((0.0, 0.001), (3.0, 0.5)), 2).search()
+    searching(bench, Claiming(bench, (0.0, 0.001), (3.0, 0.5)), 2).search()
     assert measurements == [0]
 
 
 def test_the_reference_engine_is_not_checked_against_itself(
     bench: Workbench, events: list[Event], measurements: list[int | None]
 ) -> None:
-    engine = InplaceEngine(bench.edits, bench.editor, bench.behaviors, bench.kl)
-    searching(bench, engine, 2).search()
-    assert measurements == [0, 1]
+    reference = bench.engine.reference
+    reference.remember()
+    session = searching(bench, Engine("in place", bench.edits, bench.editor, reference, reference), 2)
+    assert session.search().complete == 2
+    assert measurements == []
     assert not any(isinstance(event, FrontChecked) for event in events)
 
 
@@ -608,7 +615,7 @@ def test_an_interrupted_search_is_not_checked(bench: Workbench, measurements: li
             signal.raise_signal(signal.SIGINT)
             return super().measure(plans, numbers, gate)
 
-    session = searching(bench, Interrupted(*CLAIMS), 4)
+    session = searching(bench, Interrupted(bench, *CLAIMS), 4)
     assert session.search().interrupted
     assert measurements == []
 
@@ -616,17 +623,17 @@ def test_an_interrupted_search_is_not_checked(bench: Workbench, measurements: li
 def test_an_end_that_cannot_be_measured_again_is_a_warning_and_the_search_goes_on(
     bench: Workbench, events: list[Event], measurements: list[int | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (refusals,) = bench.behaviors
-    watched = refusals.score
+    reference = bench.engine.reference
+    watched = reference.present_scores
 
-    def fails_once(trial: int | None = None) -> Score:
-        score = watched(trial)
-        if trial == 0:
+    def fails_once(number: int | None, doing: str) -> Scores:
+        scores = watched(number, doing)
+        if number == 0:
             raise TrialFailed("the edited model's logits are not finite")
-        return score
+        return scores
 
-    monkeypatch.setattr(refusals, "score", fails_once)
-    session = searching(bench, Claiming(*CLAIMS), 4)
+    monkeypatch.setattr(reference, "present_scores", fails_once)
+    session = searching(bench, Claiming(bench, *CLAIMS), 4)
     assert session.search().complete == 4
     assert [event.number for event in events if isinstance(event, FrontChecked)] == [2]
     (warning,) = (event.message for event in events if isinstance(event, Warned))

@@ -13,6 +13,7 @@ from heretic.checks.harness import (
     run_benchmarks,
 )
 from heretic.checks.multiple_choice import (
+    ANSWERING,
     PreparedQuestions,
     answer_questions,
     prepare_questions,
@@ -25,11 +26,12 @@ from heretic.config import Settings
 from heretic.observability.events import CapabilityMeasured, CapabilityStarted, Warned, emit
 from heretic.passes.calibration import backing_off
 from heretic.passes.choose import choose, ordinary_wanted
+from heretic.passes.ordinary import OrdinaryPasses
+from heretic.passes.passes import Passes
 from heretic.passes.runner import ModelRunner
 
 UNEDITED = "unedited"
 EDITED = "edited"
-_ANSWERING = "answering multiple-choice questions"
 
 
 def wants_validation(settings: Settings) -> bool:
@@ -101,7 +103,7 @@ class CapabilityCheck:
     def __init__(self, settings: Settings, runner: ModelRunner, questions: QuestionSet | None = None) -> None:
         self._settings = settings
         self._runner = runner
-        self._asked = runner
+        self._asked: Passes = OrdinaryPasses(runner)
         if settings.enable_validation or not settings.benchmarks:
             questions = questions or load_questions(settings)
         else:
@@ -110,7 +112,7 @@ class CapabilityCheck:
         self._prepared = None if questions is None else self._prepare(questions)
         self._start(UNEDITED)
         try:
-            self._answers = () if self._prepared is None else self._answer(self._prepared)
+            self._answers = () if self._prepared is None else answer_questions(self._asked, self._prepared)
         except TrialFailed as error:
             raise ModelError("The unedited model's logits are not finite; try --dtypes float32.") from error
         self._measures = self._benchmark()
@@ -119,7 +121,7 @@ class CapabilityCheck:
         settings = self._settings
         if questions.warning:
             emit(Warned(questions.warning))
-        prepared = prepare_questions(self._asked, questions, settings.system_prompt)
+        prepared = prepare_questions(self._runner, questions, settings.system_prompt)
         fewer = [f"{name} {count}" for name, count in prepared.examples if count < settings.mmlu_few_shot]
         if fewer:
             emit(
@@ -131,8 +133,8 @@ class CapabilityCheck:
         if prepared.left_out:
             emit(Warned(f"{prepared.left_out} questions do not fit into the model's context and are left out."))
         # Nothing changes the weights while questions are answered.
-        fitting, unless = sized(self._asked, prepared), ordinary_wanted(settings)
-        self._asked = choose(fitting, prepared.encoded, unless=unless, doing=_ANSWERING).passes
+        fitting, unless = sized(self._runner, prepared), ordinary_wanted(settings)
+        self._asked = choose(fitting, prepared.encoded, unless=unless, doing=ANSWERING).passes
         return prepared
 
     def compare(self) -> CapabilityResult:
@@ -151,7 +153,7 @@ class CapabilityCheck:
                 [question.category for question in prepared.questions],
                 [question.answer for question in prepared.questions],
                 self._answers,
-                self._answer(prepared),
+                answer_questions(self._asked, prepared),
             )
         result = CapabilityResult(
             comparison,
@@ -166,10 +168,6 @@ class CapabilityCheck:
     def _start(self, which: str) -> None:
         count = 0 if self._prepared is None else len(self._prepared.questions)
         emit(CapabilityStarted(which, self._source, count, tuple(self._settings.benchmarks)))
-
-    def _answer(self, prepared: PreparedQuestions) -> tuple[int, ...]:
-        answers, self._asked = backing_off(self._asked, lambda runner: answer_questions(runner, prepared), _ANSWERING)
-        return answers
 
     def _benchmark(self) -> dict[MeasureKey, Measure]:
         settings = self._settings

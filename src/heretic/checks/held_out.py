@@ -10,27 +10,29 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 import torch
+from torch import Tensor
 
 from heretic.common.errors import ConfigurationError
 from heretic.config import Settings
 from heretic.editors.editor import applied
 from heretic.edits.algebra import Edit
-from heretic.engine.inplace import scored
+from heretic.engine.engine import Jobs
+from heretic.engine.factory import reference_jobs
 from heretic.evaluation.degenerate import is_empty, is_looping, is_other_script
-from heretic.evaluation.evaluator import EVALUATORS, AnswerEvaluator, Evaluator, EvaluatorOptions
+from heretic.evaluation.evaluator import Evaluator, EvaluatorOptions
 from heretic.evaluation.intervals import mean_interval, paired_interval, wilson_interval
 from heretic.evaluation.refusal_patterns import RefusalDetector
 from heretic.observability.events import Warned, emit
-from heretic.passes.calibration import backing_off
 from heretic.passes.choose import choose, ordinary_wanted
+from heretic.passes.passes import Passes, Rows
 from heretic.passes.runner import ModelRunner, Response
 from heretic.prompts.packs import Pack
 from heretic.prompts.sets import Behavior, held_out_specification
 from heretic.prompts.sources import load_prompt_set, overlap
-from heretic.prompts.types import Prompt, PromptSet
+from heretic.prompts.types import PromptSet
 from heretic.results.held_out import Answers, AtLength, Estimate, Example, HeldOut, HeldOutBehavior
 from heretic.results.score import Score
-from heretic.run.measuring import behavior_options, make_behavior_evaluator
+from heretic.run.measuring import behavior_options, make_behavior_evaluator, make_kl
 from heretic.run.workbench import Workbench
 
 _REFUSALS = RefusalDetector()
@@ -40,6 +42,7 @@ EXAMPLES = 6
 """Answers of each behaviour that are shown: the first ones, not chosen by result."""
 POSITIONS_PER_PASS = 1024
 """Predictions over the whole vocabulary that are held at once; small batches of long answers also need less padding."""
+_ANSWERING = "answering held-out prompts"
 LENGTHS = (30, 100)
 """Tokens after which answers are judged, besides the search's and their whole length: truncation is no success."""
 
@@ -50,7 +53,8 @@ class _Base:
 
     pack: Pack
     searched_tokens: int
-    evaluator: AnswerEvaluator
+    evaluator: Evaluator
+    rows: Rows
     answers: Sequence[Response]
     perplexity: float
 
@@ -72,16 +76,15 @@ class Confirmation:
         self._used_before = sum(used_before for _good, _bad, used_before in held_out)
         rows = [bench.runner.encode(prompt) for _good, bad, _used in held_out for prompt in bad.prompts]
         longest = max(map(len, rows)) + self.tokens
-        doing = "answering held-out prompts"
         # Nothing changes the weights while it answers.
-        self._runner = choose(bench.runner, rows, longest, ordinary_wanted(settings), doing).passes
+        self._passes = choose(bench.runner, rows, longest, ordinary_wanted(settings), _ANSWERING).passes
         self._bases = [
-            _base(self._runner, behavior.pack, bad, behavior_options(settings, behavior.pack, bench.readers))
+            _base(self._passes, behavior.pack, bad, behavior_options(settings, behavior.pack, bench.readers))
             for behavior, (_good, bad, _used) in zip(bench.prompts.behaviors, held_out, strict=True)
         ]
         good = dict.fromkeys(prompt for own, _bad, _used in held_out for prompt in own.prompts)
         joined = PromptSet("good_held_out_prompts", tuple(good))
-        self._kl = [_kl(self._runner, joined, settings.model_copy(update={"kl_mode": mode})) for mode in KL_MODES]
+        self._kl = [_kl(self._passes, joined, settings.model_copy(update={"kl_mode": mode})) for mode in KL_MODES]
 
     def confirm(self, edits: Sequence[Edit]) -> tuple[HeldOut, tuple[Example, ...]]:
         """Measure an edit; the model is unedited before and after. Also gives the first answers as examples.
@@ -90,12 +93,11 @@ class Confirmation:
             TrialFailed: The edited model's logits are not finite.
             OutOfMemoryError: Not even one prompt at a time can be measured.
         """
-        runner = self._runner
         with applied(self._editor, edits):
-            kl = tuple(scored(own, None, "comparing held-out predictions") for own in self._kl)
-            edited = [_answers(runner, base.evaluator.prompts, self.tokens) for base in self._bases]
+            kl = tuple(own.present_scores(None, "comparing held-out predictions").kl for own in self._kl)
+            edited = [self._passes.answers(base.rows, self.tokens, _ANSWERING) for base in self._bases]
         behaviors = tuple(
-            self._behavior(base, answers, perplexity(runner, base.evaluator.prompts, answers))
+            self._behavior(base, answers, perplexity(self._passes, base.rows, answers))
             for base, answers in zip(self._bases, edited, strict=True)
         )
         examples = tuple(
@@ -108,7 +110,7 @@ class Confirmation:
         return HeldOut(self.tokens, behaviors, kl, self._used_before), examples
 
     def _behavior(self, base: _Base, edited: Sequence[Response], perplexity_edited: float) -> HeldOutBehavior:
-        runner, evaluator = self._runner, base.evaluator
+        runner, evaluator = self._passes.runner, base.evaluator
         wanted = (*LENGTHS, base.searched_tokens, self.tokens)
         lengths = sorted({length for length in wanted if length <= self.tokens})
         amounts = [[amounts_at(runner, evaluator, own, length) for own in (base.answers, edited)] for length in lengths]
@@ -155,34 +157,23 @@ def load_held_out(settings: Settings, behavior: Behavior) -> tuple[PromptSet, Pr
     return good, bad, used_before
 
 
-def _base(runner: ModelRunner, pack: Pack, prompts: PromptSet, options: EvaluatorOptions) -> _Base:
+def _base(passes: Passes, pack: Pack, prompts: PromptSet, options: EvaluatorOptions) -> _Base:
     searched = options.response_tokens
     # What is missing of a most is measured as the search does, at every length.
     longer = replace(options, tokens=options.settings.held_out_tokens, scale_tokens=searched)
-    evaluator = make_behavior_evaluator(runner, pack.evaluator, prompts, longer)
-    if not isinstance(evaluator, AnswerEvaluator):
-        raise ConfigurationError(f"the evaluator {pack.evaluator} does not judge answers one by one")
-    answers = evaluator.base_responses
-    return _Base(pack, searched, evaluator, answers, perplexity(runner, prompts.prompts, answers))
+    evaluator, answers = make_behavior_evaluator(passes, pack.evaluator, prompts, longer)
+    rows = [passes.runner.encode(prompt) for prompt in prompts.prompts]
+    return _Base(pack, searched, evaluator, rows, answers, perplexity(passes, rows, answers))
 
 
-def _kl(runner: ModelRunner, prompts: PromptSet, settings: Settings) -> Evaluator:
-    options = EvaluatorOptions(settings)
-    evaluator, _runner = backing_off(
-        runner, lambda fitting: EVALUATORS.get("kl")(fitting, prompts, options), "recording held-out predictions"
-    )
-    evaluator.remember()
-    return evaluator
+def _kl(passes: Passes, prompts: PromptSet, settings: Settings) -> Jobs:
+    """Divergence alone, with the unedited model's predictions."""
+    jobs = reference_jobs(passes.runner, (), make_kl(passes, prompts, settings))
+    jobs.remember()
+    return jobs
 
 
-def _answers(runner: ModelRunner, prompts: Sequence[Prompt], tokens: int) -> list[Response]:
-    answers, _runner = backing_off(
-        runner, lambda fitting: fitting.generate(prompts, tokens), "answering held-out prompts"
-    )
-    return answers
-
-
-def perplexity(runner: ModelRunner, prompts: Sequence[Prompt], answers: Sequence[Response]) -> float:
+def perplexity(passes: Passes, rows: Rows, answers: Sequence[Response]) -> float:
     """Perplexity of the model as it is on answers to prompts: exp of the mean negative log-probability of a token.
 
     Raises:
@@ -190,30 +181,22 @@ def perplexity(runner: ModelRunner, prompts: Sequence[Prompt], answers: Sequence
     """
     continuations = [answer.tokens for answer in answers]
 
-    def total(fitting: ModelRunner) -> float:
-        result = 0.0
-        size = min(fitting.calibration.batch_size, max(1, POSITIONS_PER_PASS // max(map(len, continuations))))
-        for rows, logits in fitting.calibrated(batch_size=size).teacher_forced(prompts, continuations):
-            for row, own in zip(rows, logits, strict=True):
-                tokens = torch.tensor(continuations[row], device=own.device)
-                own = own.float()
-                surprise = own.logsumexp(-1) - own.gather(-1, tokens[:, None])[:, 0]
-                result += float(surprise.double().sum())
-        return result
+    def surprise(row: int, logits: Tensor) -> float:
+        tokens, logits = torch.tensor(continuations[row], device=logits.device), logits.float()
+        return float((logits.logsumexp(-1) - logits.gather(-1, tokens[:, None])[:, 0]).double().sum())
 
-    negative, _runner = backing_off(runner, total, "reading held-out answers")
-    return float(torch.tensor(negative / sum(map(len, continuations)), dtype=torch.float64).exp())
+    at_once = max(1, POSITIONS_PER_PASS // max(map(len, continuations)))
+    total = sum(passes.predictions(rows, continuations, surprise, "reading held-out answers", at_once))
+    return float(torch.tensor(total / sum(map(len, continuations)), dtype=torch.float64).exp())
 
 
-def amounts_at(
-    runner: ModelRunner, evaluator: AnswerEvaluator, answers: Sequence[Response], tokens: int
-) -> list[float]:
+def amounts_at(runner: ModelRunner, evaluator: Evaluator, answers: Sequence[Response], tokens: int) -> list[float]:
     """How much of the behaviour there is in each answer cut after so many tokens."""
     texts = [runner.response(list(answer.tokens[:tokens])).text for answer in answers]
     return evaluator.judge_all(list(zip(evaluator.prompts, texts, strict=True)))
 
 
-def estimate(evaluator: AnswerEvaluator, amounts: Sequence[float]) -> Estimate:
+def estimate(evaluator: Evaluator, amounts: Sequence[float]) -> Estimate:
     """What the amounts of a model's answers add up to."""
     value = sum(amounts) * evaluator.weight
     if evaluator.score_of(value).counts_answers:
@@ -224,7 +207,7 @@ def estimate(evaluator: AnswerEvaluator, amounts: Sequence[float]) -> Estimate:
     return Estimate(value, low, high)
 
 
-def paired_change(evaluator: AnswerEvaluator, base: Sequence[float], edited: Sequence[float]) -> Estimate:
+def paired_change(evaluator: Evaluator, base: Sequence[float], edited: Sequence[float]) -> Estimate:
     """What the edit made of the amounts of two models' answers to the same prompts."""
     differences = [after - before for before, after in zip(base, edited, strict=True)]
     value = sum(differences) * evaluator.weight

@@ -8,11 +8,13 @@ from torch import Tensor
 
 from heretic.checks.questions import LETTERS, Category, Question, QuestionSet
 from heretic.common.errors import ModelError, TrialFailed
+from heretic.passes.passes import Passes
 from heretic.passes.runner import ModelRunner
 from heretic.prompts.types import Prompt
 
 INSTRUCTION = "Answer the multiple-choice question with the letter of the right choice."
 ANSWER = "Answer:"
+ANSWERING = "answering multiple-choice questions"
 TOKENS_PER_PASS = 8192
 """Prompts with worked examples are much longer than those that the batch size was found with."""
 
@@ -175,15 +177,16 @@ def sized(runner: ModelRunner, prepared: PreparedQuestions) -> ModelRunner:
     return runner.calibrated(batch_size=max(1, min(runner.calibration.batch_size, TOKENS_PER_PASS // longest)))
 
 
-def answer_questions(runner: ModelRunner, prepared: PreparedQuestions) -> tuple[int, ...]:
+def answer_questions(passes: Passes, prepared: PreparedQuestions) -> tuple[int, ...]:
     """The index of the choice that the model as it is now makes for every prepared question.
 
     Raises:
         TrialFailed: Its logits are not finite.
-        RuntimeError: Memory ran out, or whatever else the model raises.
+        OutOfMemoryError: Not even one question at a time can be read.
     """
-    chosen = [0] * len(prepared.encoded)
-    for rows, logits in runner.next_token_logits(prepared.encoded):
-        for row, choice in zip(rows, choices_of(logits, prepared.letters).tolist(), strict=True):
-            chosen[row] = choice
-    return tuple(chosen)
+
+    def choices(logits: Tensor) -> list[int]:
+        found: list[int] = choices_of(logits, prepared.letters).tolist()
+        return found
+
+    return tuple(passes.next_tokens(prepared.encoded, choices, ANSWERING))

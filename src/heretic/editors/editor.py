@@ -19,6 +19,12 @@ class Editor(Protocol):
     def apply(self, edits: Sequence[Edit]) -> None:
         """Make the model behave as edited by exactly these edits."""
 
+    def apply_candidates(self, candidates: Sequence[Sequence[Edit]]) -> None:
+        """Make rows of one batch behave as edited by different edits, as many as the editor can tell apart."""
+
+    def assign_rows(self, candidates: Sequence[int]) -> None:
+        """Say which candidate each row of the next forward passes carries: [B] places in what was applied."""
+
     def restore(self) -> None:
         """Make the model behave as unedited, bit for bit."""
 

@@ -41,6 +41,18 @@ class InplaceEditor:
         for edit in edits:
             self._apply_one(edit)
 
+    def apply_candidates(self, candidates: Sequence[Sequence[Edit]]) -> None:
+        """See Editor.
+
+        Raises:
+            ValueError: There is more than one candidate: all rows see the same weights.
+        """
+        (edits,) = candidates
+        self.apply(edits)
+
+    def assign_rows(self, candidates: Sequence[int]) -> None:
+        """See Editor: every row carries the one candidate."""
+
     def _apply_one(self, edit: Edit) -> None:
         writer = edit.writer
         parameter = writer_weight(self._model, writer)

@@ -122,7 +122,7 @@ class RowGroups:
         self.version = 0
 
     def assign(self, candidates: Sequence[int]) -> None:
-        """See OutputSpaceEditor.assign_rows."""
+        """See Editor.assign_rows."""
         runs = [(candidate, len(list(rows))) for candidate, rows in groupby(candidates)]
         equal = len({length for _, length in runs}) == 1
         index = [candidate for candidate, _ in runs] if equal else list(candidates)

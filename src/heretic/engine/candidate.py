@@ -1,20 +1,14 @@
 """Candidate: one plan while it is being measured beside others."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
 
-from heretic.evaluation.evaluator import AnswerEvaluator
+from heretic.evaluation.evaluator import Evaluator
+from heretic.evaluation.kl import Compared
 from heretic.results.gate import Gate
-
-AssignRows = Callable[[Sequence[int]], None]
-"""Tells the editor which candidate every row of the next passes carries."""
-
-BUSY_TOKENS = 384
-"""Tokens of one pass that keep a device busy: more gain hardly anything by going through it together."""
 
 
 @dataclass(slots=True, eq=False)
@@ -23,7 +17,7 @@ class Candidate:
 
     Attributes:
         index: Place among the candidates of the batch.
-        number: Its trial's number.
+        number: Its trial's number; None where there is no trial.
         first_layer: The first layer that it edits.
         behaviors: How many behaviours are measured.
         divergences: KL divergence and top-1 agreement of the positions seen, prompt by prompt.
@@ -37,10 +31,10 @@ class Candidate:
     """
 
     index: int
-    number: int
+    number: int | None
     first_layer: int
     behaviors: int = 1
-    divergences: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    divergences: list[Compared] = field(default_factory=list)
     total_divergence: float = 0.0
     positions: int = 0
     counted: list[float] = field(init=False)
@@ -53,7 +47,7 @@ class Candidate:
         self.counted = [0.0] * self.behaviors
         self.answered = [0] * self.behaviors
 
-    def add_divergences(self, compared: Sequence[tuple[Tensor, Tensor]]) -> list[float]:
+    def add_divergences(self, compared: Sequence[Compared]) -> list[float]:
         """Count divergence and agreement of further prompts; returns each one's sum of divergences."""
         sums: list[float] = torch.stack([divergence.double().sum() for divergence, _ in compared]).tolist()
         self.divergences += compared
@@ -73,7 +67,7 @@ class Candidate:
         self.answered[place] += 1
         self.counted[place] += weighted
 
-    def judge_answers(self, place: int, gate: Gate, evaluator: AnswerEvaluator) -> None:
+    def judge_answers(self, place: int, gate: Gate, evaluator: Evaluator) -> None:
         """Stop where what is counted so far decides, while answers to the evaluator's prompts are missing."""
         last = place == self.behaviors - 1
         if not self.running or (last and self.answered[place] >= len(evaluator.prompts)):
@@ -102,19 +96,3 @@ class Candidate:
     def running(self) -> bool:
         """Whether anything is left to find out."""
         return not self.dominated and not self.failed
-
-
-def read_together(candidates: Sequence[Candidate], tokens: int) -> Iterator[list[Candidate]]:
-    """Split candidates into those whose prompts are best read in one pass.
-
-    Side by side only as many as keep the device busy, and those that begin at layers nearby: a pass begins at the
-    lowest first layer of its candidates.
-
-    Args:
-        candidates: Any.
-        tokens: What each of them reads.
-    """
-    together = max(1, BUSY_TOKENS // max(tokens, 1))
-    order = sorted(candidates, key=lambda candidate: candidate.first_layer)
-    for start in range(0, len(order), together):
-        yield order[start : start + together]

@@ -1,12 +1,11 @@
-"""What an engine is, and what it answers."""
+"""How measuring one plan ended."""
 
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
-from heretic.passes.choose import Slower
-from heretic.results.gate import Gate
-from heretic.results.plan import EditPlan
+from heretic.common.errors import first_line
+from heretic.observability.events import TrialRaised, emit
 from heretic.results.score import Scores
 from heretic.results.trial import TrialState
 
@@ -29,25 +28,16 @@ class Measurement:
     reason: str = ""
 
 
-class Engine(Protocol):
-    """Measures plans; the model is unedited before and after.
+def failed(reason: str) -> Measurement:
+    """A trial that was not measured."""
+    return Measurement(None, TrialState.FAILED, reason)
 
-    Attributes:
-        candidates: K, how many plans are best measured at once.
-        slower: What is not done in the best way, why, and what that costs.
+
+def failed_by(error: Exception, numbers: Sequence[int]) -> list[Measurement]:
+    """One failed measurement a trial, with an error that nobody foresaw as the reason: a plug-in may raise anything.
+
+    Emits TrialRaised, which says where it happened.
     """
-
-    candidates: int
-    slower: tuple[Slower, ...]
-
-    def measure(self, plans: Sequence[EditPlan], numbers: Sequence[int], gate: Gate) -> list[Measurement]:
-        """Measure up to K plans.
-
-        Args:
-            plans: What to measure.
-            numbers: Their trials' numbers, named in events.
-            gate: May stop a trial early.
-
-        Returns:
-            One measurement a plan.
-        """
+    reason = f"{type(error).__name__}: {first_line(error)}"
+    emit(TrialRaised(tuple(numbers), reason, "".join(traceback.format_exception(error))))
+    return [failed(reason) for _ in numbers]

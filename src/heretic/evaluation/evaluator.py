@@ -2,17 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Protocol
 
 from heretic.common.registry import Registry
 from heretic.config import Settings
 from heretic.prompts.packs import PackOptions
 from heretic.prompts.types import Prompt, PromptSet
 from heretic.results.score import Score
-
-if TYPE_CHECKING:
-    # Evaluators are listed and chosen where there is no model, so they import torch only where they compute with it.
-    from heretic.passes.runner import ModelRunner, Response
 
 
 class AnswerClassifier(Protocol):
@@ -83,48 +79,23 @@ class EvaluatorOptions:
 
 
 class Evaluator(Protocol):
-    """Made once on the unedited model (it measures its baseline then), asked for a score after every edit.
+    """Judges greedy answers: every answer gets an amount, and a score is their sum or mean. It owns no model.
 
-    Attributes:
-        runner: The model that `score` measures; another one may be set to compare two models.
-    """
-
-    runner: "ModelRunner"
-
-    @property
-    def baseline(self) -> Score:
-        """The unedited model's own score."""
-
-    def remember(self) -> None:
-        """Measure what `score` compares with, once, while the model is unedited.
-
-        Raises:
-            ModelError: The unedited model cannot be measured.
-        """
-
-    def score(self, trial: int | None = None) -> Score:
-        """Measure the model as it is now; `trial` is named in events.
-
-        Raises:
-            TrialFailed: The model cannot be measured, e.g. its logits are not finite.
-        """
-
-
-@runtime_checkable
-class AnswerEvaluator(Evaluator, Protocol):
-    """An evaluator whose score adds up one amount for each greedy answer, so that answers can be judged one by one.
+    Made once, from the unedited model's answers, which give the baseline.
 
     Attributes:
         prompts: What is asked.
         tokens: Length of an answer that is judged.
-        base_responses: The unedited model's answers.
         weight: What an amount counts in the score's value: 1 where answers are counted, 1 / n where amounts are means.
     """
 
     prompts: tuple[Prompt, ...]
     tokens: int
-    base_responses: Sequence["Response"]
     weight: float
+
+    @property
+    def baseline(self) -> Score:
+        """The unedited model's own score."""
 
     def judge(self, text: str, complete: bool) -> float | None:
         """The amount of an answer, or None while a longer one might be judged otherwise.
@@ -146,15 +117,17 @@ class AnswerEvaluator(Evaluator, Protocol):
         """The score of a sum of weighted amounts."""
 
 
-EvaluatorFactory = Callable[["ModelRunner", PromptSet, EvaluatorOptions], Evaluator]
+EvaluatorFactory = Callable[[PromptSet, Sequence[str], EvaluatorOptions], Evaluator]
+"""From prompts, the unedited model's answers to them, and options."""
 
 EVALUATORS: Registry[EvaluatorFactory] = Registry("evaluator", "heretic.evaluation.evaluators")
 READING = ("classifier", "judge")
 """The evaluators that have a model read answers and cannot do without it."""
-_NOT_OF_BEHAVIORS = ("kl", "neural")
-"""They judge no answers, or only where an option of the run adds a classifier to the markers: no pack can name them."""
 
 
 def behavior_evaluators() -> tuple[str, ...]:
-    """Names of the evaluators that a pack may be measured by, other people's included; sorted."""
-    return tuple(name for name in EVALUATORS.names() if name not in _NOT_OF_BEHAVIORS)
+    """Names of the evaluators that a pack may be measured by, other people's included; sorted.
+
+    No pack names `neural`: an option of the run adds a classifier to the markers.
+    """
+    return tuple(name for name in EVALUATORS.names() if name != "neural")

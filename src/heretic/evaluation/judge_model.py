@@ -14,7 +14,7 @@ from heretic.models.devices import pick_device
 from heretic.models.layout import find_layout
 from heretic.models.loaded import parameter_fingerprint
 from heretic.models.loader import load_model
-from heretic.passes.calibration import backing_off, thinking_prefix
+from heretic.passes.calibration import thinking_prefix
 from heretic.passes.choose import choose
 from heretic.passes.runner import Calibration, ModelRunner
 from heretic.prompts.types import Prompt
@@ -58,7 +58,8 @@ class JudgeModel:
         self.name = name
         prompt = Prompt(_question(_PROBE, _PROBE_STATEMENT))
         prefix = thinking_prefix(runner, prompt)
-        self._runner = runner.calibrated(response_prefix=prefix)
+        self._doing = f"letting {name} judge answers"
+        runner = runner.calibrated(response_prefix=prefix)
 
         def encode(behind: str) -> list[int]:
             return runner.calibrated(response_prefix=prefix + behind).encode(prompt)
@@ -66,15 +67,16 @@ class JudgeModel:
         self._yes, self._no = answer_tokens(name, encode)
         request, response = _PROBE
         longer = Prompt(_question((request, f"{response} " * _REPEATED), _PROBE_STATEMENT))
-        probes = [self._runner.encode(own) for own in (prompt, longer)]
-        self._runner = choose(self._runner, probes, doing=f"letting {name} judge answers").passes
+        probes = [runner.encode(own) for own in (prompt, longer)]
+        self._passes = choose(runner, probes, doing=self._doing).passes
         self._known: dict[tuple[Answer, str], float] = {}
 
     @property
     def identity(self) -> str:
         """The same for the same weights in the same number format and the same question, wherever they came from."""
         asked = f"{zlib.crc32(QUESTION.encode()):08x}"
-        return f"{parameter_fingerprint(self._runner.loaded.model)} {self._runner.loaded.dtype} asked {asked}"
+        loaded = self._passes.runner.loaded
+        return f"{parameter_fingerprint(loaded.model)} {loaded.dtype} asked {asked}"
 
     def probabilities(self, answers: Sequence[Answer], hypotheses: Sequence[str] = ()) -> list[float]:
         """How likely any of these statements is true of each answer, 0 to 1.
@@ -89,18 +91,13 @@ class JudgeModel:
         return [max(self._known[answer, statement] for statement in hypotheses) for answer in answers]
 
     def _asked(self, keys: Sequence[tuple[Answer, str]]) -> list[float]:
-        encoded = [self._runner.encode(Prompt(_question(*key))) for key in keys]
-        found, self._runner = backing_off(
-            self._runner, lambda fitting: self._read(fitting, encoded), f"letting {self.name} judge answers"
-        )
-        return found
+        encoded = [self._passes.runner.encode(Prompt(_question(*key))) for key in keys]
 
-    def _read(self, runner: ModelRunner, encoded: Sequence[Sequence[int]]) -> list[float]:
-        found = [0.0] * len(encoded)
-        for rows, logits in runner.next_token_logits(encoded):
-            for row, probability in zip(rows, share_of_yes(logits, self._yes, self._no).tolist(), strict=True):
-                found[row] = probability
-        return found
+        def shares(logits: Tensor) -> list[float]:
+            found: list[float] = share_of_yes(logits, self._yes, self._no).tolist()
+            return found
+
+        return self._passes.next_tokens(encoded, shares, self._doing)
 
 
 def _question(answer: Answer, statement: str) -> str:

@@ -3,15 +3,11 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from heretic.evaluation.answers import Answers
 from heretic.evaluation.evaluator import AnswerClassifier, EvaluatorOptions
 from heretic.prompts.types import Prompt, PromptSet
 from heretic.results.score import WITHOUT, Score
-
-if TYPE_CHECKING:
-    from heretic.passes.runner import ModelRunner
 
 
 class ReadAnswers(Answers):
@@ -23,7 +19,7 @@ class ReadAnswers(Answers):
 
     kind: str
 
-    def __init__(self, runner: "ModelRunner", prompts: PromptSet, options: EvaluatorOptions) -> None:
+    def __init__(self, prompts: PromptSet, answers: Sequence[str], options: EvaluatorOptions) -> None:
         reader = self.reader_of(options)
         if reader is None:
             raise ValueError(f"the evaluator needs a {self.kind}")
@@ -33,27 +29,27 @@ class ReadAnswers(Answers):
         self._wanted = not options.strengthens
         name = options.behavior.replace("-", "_")
         self.name = name if self._wanted else f"{WITHOUT}{name}"
-        super().__init__(runner, prompts, options)
+        super().__init__(prompts, answers, options)
 
     @abstractmethod
     def reader_of(self, options: EvaluatorOptions) -> AnswerClassifier | None:
         """The model that reads."""
 
     def judge(self, text: str, complete: bool) -> float | None:
-        """See AnswerEvaluator: all answers are read together."""
+        """See Evaluator: all answers are read together."""
         return None
 
     def judge_all(self, answers: Sequence[tuple[Prompt, str]]) -> list[float]:
-        """See AnswerEvaluator."""
+        """See Evaluator."""
         asked = [(prompt.user, text) for prompt, text in answers]
         found = self._reader.probabilities(asked, self._hypotheses)
         return [float((probability >= self._threshold) == self._wanted) for probability in found]
 
     def describe(self, amount: float) -> str:
-        """See AnswerEvaluator."""
+        """See Evaluator."""
         return self.name.replace("_", " ") if amount else f"not {self.name.replace('_', ' ')}"
 
     def score_of(self, value: float) -> Score:
-        """See AnswerEvaluator; the details name the reader."""
+        """See Evaluator; the details name the reader."""
         score = super().score_of(value)
         return replace(score, details=replace(score.answers, kind=self.kind, reader=self._reader.name))

@@ -5,7 +5,9 @@ is taken out of the target prompts' pass and added to the baseline prompts' pass
 each class most into the other wins.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,9 +19,9 @@ from heretic.edits.algebra import Edit
 from heretic.edits.build import build_edits
 from heretic.edits.writer import ResidualWriter
 from heretic.models.access import post_norm_gain
+from heretic.models.private_api import layer_output, with_layer_output
 from heretic.passes.calibration import backing_off
 from heretic.passes.runner import ModelRunner
-from heretic.passes.steering import steered
 from heretic.prompts.types import Prompt
 from heretic.results.plan import EditPlan, Normalization, Schedule, Scope
 
@@ -101,3 +103,19 @@ def cosmic_scores(
             turned = mean_residuals(runner, baseline_prompts)
         scores.append(cosmic_score(ablated, turned, target_mean, baseline_mean, positions))
     return scores
+
+
+@contextmanager
+def steered(runner: ModelRunner, layer: int, vector: Tensor) -> Iterator[None]:
+    """Add `vector` [D] to every token's output of decoder layer `layer` within a with-block."""
+
+    def add(_module: object, _arguments: object, output: Any) -> Any:
+        hidden_states = layer_output(output)
+        return with_layer_output(output, hidden_states + vector.to(hidden_states))
+
+    module = runner.loaded.model.get_submodule(runner.layout.layer_paths[layer])
+    handle = module.register_forward_hook(add)
+    try:
+        yield
+    finally:
+        handle.remove()

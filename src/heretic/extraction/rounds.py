@@ -17,8 +17,8 @@ from heretic.editors.editor import Editor, applied
 from heretic.extraction.cosmic import full_removal
 from heretic.extraction.extract import Extraction
 from heretic.observability.events import RoundFinished, emit
-from heretic.passes.calibration import backing_off
 from heretic.passes.divergence import kl_divergence
+from heretic.passes.ordinary import OrdinaryPasses
 from heretic.passes.runner import ModelRunner
 from heretic.prompts.types import Prompt
 
@@ -98,11 +98,8 @@ def first_token_logits(runner: ModelRunner, prompts: Sequence[Prompt]) -> Tensor
     Raises:
         OutOfMemoryError: Not even one prompt at a time fits.
     """
-
-    def read(fitting: ModelRunner) -> Tensor:
-        logits: dict[int, Tensor] = {}
-        for rows, batch in fitting.teacher_forced(prompts, [[0]] * len(prompts)):
-            logits.update(zip(rows, [own[0].float().cpu() for own in batch], strict=True))
-        return torch.stack([logits[row] for row in range(len(prompts))])
-
-    return backing_off(runner, read, "measuring a round's divergence")[0]
+    rows = [runner.encode(prompt) for prompt in prompts]
+    found = OrdinaryPasses(runner).predictions(
+        rows, [[0]] * len(rows), lambda _row, logits: logits[0].float().cpu(), "measuring a round's divergence"
+    )
+    return torch.stack(found)

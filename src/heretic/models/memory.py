@@ -106,12 +106,17 @@ def halving(size: int, work: Callable[[int], T], device: torch.device, doing: st
         if not isinstance(found, RanOut):
             return found, size
         if size == 1:
-            raise OutOfMemoryError(
-                f"Memory ran out while {doing}, even with one prompt at a time; use --quantization bnb_4bit, shorter "
-                f"prompts, or a larger device ({found.used})."
-            )
+            raise nothing_smaller(doing, found)
         emit(Warned(f"Memory ran out while {doing} with batches of {size}; trying again with {size // 2}."))
         size //= 2
+
+
+def nothing_smaller(doing: str, ran_out: RanOut) -> OutOfMemoryError:
+    """What is raised where nothing is left to be made smaller; `doing` as in `attempt`."""
+    return OutOfMemoryError(
+        f"Memory ran out while {doing}, even with one prompt at a time; use --quantization bnb_4bit, shorter prompts, "
+        f"or a larger device ({ran_out.used})."
+    )
 
 
 def _amounts(amounts: Mapping[str, int]) -> str:

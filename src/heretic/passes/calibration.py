@@ -108,7 +108,8 @@ def _rate_if_it_fits(runner: ModelRunner, prompts: Sequence[Prompt], compared_to
     """Tokens per second of generating; what comparing predictions takes in addition counts for memory only."""
     rate = _tokens_per_second(runner, prompts)
     # Which tokens are read does not matter.
-    for _predictions in runner.teacher_forced(prompts, [(0,) * compared_tokens] * len(prompts)):
+    encoded = [runner.encode(prompt) for prompt in prompts]
+    for _predictions in runner.teacher_forced(encoded, [(0,) * compared_tokens] * len(prompts)):
         pass
     return rate
 

@@ -9,34 +9,20 @@ from torch import Tensor
 
 from heretic.config import Settings
 from heretic.models.memory import RanOut, attempt
+from heretic.models.private_api import column_limit
 from heretic.observability.events import SlowerPasses, emit
 from heretic.passes.divergence import agree
+from heretic.passes.ordinary import OrdinaryPasses, OrdinarySideBySide
 from heretic.passes.packed import PackedLinears
-from heretic.passes.ragged import RaggedForward, column_limit, ragged_obstacle
-from heretic.passes.ragged_runner import RaggedRunner
+from heretic.passes.passes import ALONE, ORDINARY, Passes, Rows, SideBySide, Slower
+from heretic.passes.ragged import RaggedForward, ragged_obstacle, window_obstacle
+from heretic.passes.ragged_passes import RaggedPasses
 from heretic.passes.runner import ModelRunner
+from heretic.passes.side_by_side import RaggedSideBySide, Savings
 
 COMPARED = 8
 """Predictions of each row by which both kinds of passes are compared: the last ones, which rest on all others."""
-ORDINARY = "about twice as long"
-"""What ordinary passes take: 1.8 times as long for answers, 1.9 for trials, 3 for questions that begin alike, on the
-0.5 B model of benchmarks/README.md."""
-ALONE = "several times as long"
-"""What reading row by row takes."""
 _COMPARING = "comparing ragged with ordinary passes"
-
-Rows = Sequence[Sequence[int]]
-
-
-@dataclass(frozen=True, slots=True)
-class Slower:
-    """That something is done in a slower way than the best one: why, and about how long it takes instead."""
-
-    reason: str
-    cost: str
-
-    def __str__(self) -> str:
-        return f"{self.reason} ({self.cost})"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,7 +36,7 @@ class Choice:
         alone: Whether rows of different length must not be read together, because the model reads their padding.
     """
 
-    passes: ModelRunner
+    passes: Passes
     slower: Slower | None = None
     forward: RaggedForward | None = None
     alone: bool = False
@@ -75,13 +61,36 @@ def choose(
     """
     forward = unless or _agreeing(runner, rows, longest, packed)
     if isinstance(forward, RaggedForward):
-        return Choice(RaggedRunner.like(runner), None, forward)
+        return Choice(RaggedPasses(runner), None, forward)
     alone = _reads_padding(runner, rows)
     reason = f"{forward}, and its padded passes do not agree with those of single rows" if alone else forward
     slower = Slower(reason, ALONE if alone and runner.calibration.batch_size > 1 else ORDINARY)
     if doing:
         emit(SlowerPasses(doing, slower.reason, slower.cost))
-    return Choice(runner.calibrated(batch_size=1) if alone else runner, slower, None, alone)
+    return Choice(OrdinaryPasses(runner.calibrated(batch_size=1) if alone else runner), slower, None, alone)
+
+
+def side_by_side(
+    choice: Choice,
+    runner: ModelRunner,
+    forced: Rows,
+    continuations: Rows,
+    asked: Sequence[Rows],
+    savings: Savings,
+) -> SideBySide:
+    """Prompts that candidates are going to read side by side in the chosen way.
+
+    Args:
+        choice: From `choose`, of all these prompts.
+        runner: The model, unedited.
+        forced: Prompts whose predictions are compared.
+        continuations: What is predicted behind each.
+        asked: For each behaviour the prompts that are answered.
+        savings: What ragged passes save.
+    """
+    if choice.forward is None:
+        return OrdinarySideBySide(runner, forced, continuations, asked)
+    return RaggedSideBySide(runner, choice.forward, forced, continuations, asked, savings)
 
 
 def ordinary_wanted(settings: Settings) -> str:
@@ -97,12 +106,7 @@ def ordinary_wanted(settings: Settings) -> str:
 def ragged_reason(runner: ModelRunner, rows: Rows, longest: int = 0) -> str:
     """Why rows like these cannot be read by ragged passes, as far as the model itself says; empty where they can."""
     obstacle = ragged_obstacle(runner.loaded)
-    if obstacle is not None:
-        return obstacle
-    limit, needed = column_limit(runner.loaded.model), longest or max(map(len, rows))
-    if limit is not None and needed > limit:
-        return f"its attention window of {limit} tokens is narrower than the {needed} that are read"
-    return ""
+    return obstacle or window_obstacle(runner.loaded.model, longest or max(map(len, rows))) or ""
 
 
 def _agreeing(runner: ModelRunner, rows: Rows, longest: int, packed: bool) -> RaggedForward | str:

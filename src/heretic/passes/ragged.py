@@ -1,8 +1,7 @@
 """Cached forward passes over rows of different length: shared prefix, no left padding, logits only where asked for.
 
 What `ModelRunner` does in the ordinary way, for the models whose attention caches can be read and masked freely. A row
-holds its tokens in columns of the cache; columns that are padding, or tokens that were taken back, are masked out, so
-rows never have to be realigned.
+holds its tokens in columns of the cache; columns that are padding are masked out, so rows never have to be realigned.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from heretic.common.errors import ModelError
 from heretic.edits.writer import ModelLayout
@@ -24,13 +24,11 @@ from heretic.models.private_api import (
     attention_implementation,
     cache_argument,
     cache_obstacle,
+    column_limit,
     forward_parameters,
     is_stateful,
     key_values,
     select_rows,
-)
-from heretic.models.private_api import (
-    column_limit as column_limit,
 )
 from heretic.passes.kept_layers import KeptLayers, skipping
 from heretic.passes.packed import PackedLinears
@@ -65,6 +63,14 @@ def output_embeddings(model: Any) -> nn.Module | None:
     """The module that turns the last residual into logits."""
     head: nn.Module | None = model.get_output_embeddings()
     return head
+
+
+def window_obstacle(model: PreTrainedModel, needed: int) -> str | None:
+    """Why rows of so many tokens cannot be read in several steps, or None: gaps would count in an attention window."""
+    limit = column_limit(model)
+    if limit is None or needed <= limit:
+        return None
+    return f"its attention window of {limit} tokens is narrower than the {needed} that are read"
 
 
 class RaggedForward:
@@ -167,7 +173,6 @@ class RaggedState:
         columns = prefix[0][0].shape[-2] if prefix else 0
         self._mask = torch.ones(len(index), columns, dtype=torch.long, device=device)
         self._lengths = torch.full((len(index),), columns, device=device)
-        self._fed = 0
 
     def feed(
         self,
@@ -214,7 +219,6 @@ class RaggedState:
             store, rows, first = kept
             store.fill_cache(self.cache, rows, first, length)
         self._lengths = self._lengths + fed
-        self._fed = length
         return logits
 
     @torch.inference_mode()
@@ -238,20 +242,7 @@ class RaggedState:
         }
         logits = self._forward.run(arguments, None, None)
         self._lengths = self._lengths + 1
-        self._fed = 1
         return logits
-
-    def accept(self, counts: Sequence[int]) -> None:
-        """Let only the first tokens of the last `feed` count, row by row, and forget the others.
-
-        Args:
-            counts: [B] tokens that stay.
-        """
-        columns = torch.arange(self._fed, device=self._mask.device)
-        window = self._mask[:, -self._fed :]
-        accepted = window * (columns < torch.tensor(list(counts), device=self._mask.device)[:, None])
-        self._lengths = self._lengths - (window - accepted).sum(-1)
-        self._mask = torch.cat([self._mask[:, : -self._fed], accepted], dim=1)
 
     def select(self, rows: Sequence[int]) -> None:
         """Keep only these rows, in this order."""

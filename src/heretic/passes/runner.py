@@ -128,15 +128,18 @@ class ModelRunner:
         for rows in longest_first(encoded, self.calibration.batch_size):
             yield rows, self.first_token_logits([encoded[row] for row in rows])
 
-    @torch.inference_mode()
     def generate(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[Response]:
         """Greedy answers of at most `max_new_tokens` tokens."""
-        responses: list[Response | None] = [None] * len(prompts)
-        for batch in self._batches(prompts):
-            output = self.generate_batch(batch, max_new_tokens)
-            for row, ids in zip(batch.rows, output.tolist(), strict=True):
-                responses[row] = self.response(ids)
-        return [response for response in responses if response is not None]
+        return self.answers([self.encode(prompt) for prompt in prompts], max_new_tokens)
+
+    @torch.inference_mode()
+    def answers(self, encoded: Sequence[Sequence[int]], max_new_tokens: int) -> list[Response]:
+        """The same to prompts that are token ids."""
+        responses: dict[int, Response] = {}
+        for rows in longest_first(encoded, self.calibration.batch_size):
+            output = self.generate_batch(self.pad([encoded[row] for row in rows], rows), max_new_tokens)
+            responses.update((row, self.response(ids)) for row, ids in zip(rows, output.tolist(), strict=True))
+        return [responses[row] for row in range(len(encoded))]
 
     def generate_batch(self, batch: TokenBatch, max_new_tokens: int) -> Tensor:
         """New token ids [B, <= max_new_tokens], padded on the right."""
@@ -209,22 +212,19 @@ class ModelRunner:
 
     @torch.inference_mode()
     def teacher_forced(
-        self, prompts: Sequence[Prompt], continuations: Sequence[Sequence[int]]
+        self, encoded: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]]
     ) -> Iterator[tuple[tuple[int, ...], list[Tensor]]]:
         """Teacher-forced next-token logits over given continuations.
 
         Args:
-            prompts: N prompts.
+            encoded: Token ids of N prompts.
             continuations: N token lists, none empty; position t predicts token t of the list.
 
         Yields:
             Row indices of a batch and for each row its logits, see `teacher_forced_batch`.
         """
-        encoded = [self.encode(prompt) for prompt in prompts]
-        order = sorted(range(len(prompts)), key=lambda row: -len(encoded[row]) - len(continuations[row]))
-        size = self.calibration.batch_size
-        for start in range(0, len(order), size):
-            rows = tuple(order[start : start + size])
+        both = [[*prompt, *continuation] for prompt, continuation in zip(encoded, continuations, strict=True)]
+        for rows in longest_first(both, self.calibration.batch_size):
             yield rows, self.teacher_forced_batch([encoded[row] for row in rows], [continuations[row] for row in rows])
 
     @torch.inference_mode()

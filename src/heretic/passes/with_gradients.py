@@ -16,7 +16,7 @@ Predict = Callable[[Rows], Tensor]
 """From token ids of B prompts to logits [B, V] of the first response token."""
 
 
-class Passes(Protocol):
+class GradientPasses(Protocol):
     """How predictions are made."""
 
     @property
@@ -27,7 +27,7 @@ class Passes(Protocol):
         """Passes with one set of edits; a gradient is complete when the with-block has been left."""
 
 
-class OrdinaryPasses:
+class WholePasses:
     """Rows of equal length together, each read from its beginning: for every model.
 
     Never padded: what some models compute for padding is not finite, which is harmless until gradients flow back.
@@ -40,7 +40,7 @@ class OrdinaryPasses:
 
     @contextmanager
     def step(self) -> Iterator[Predict]:
-        """See Passes."""
+        """See GradientPasses."""
         yield self._predict
 
     def _predict(self, rows: Rows) -> Tensor:
@@ -64,12 +64,12 @@ class SharedPasses:
 
     @property
     def shared_tokens(self) -> int:
-        """See Passes."""
+        """See GradientPasses."""
         return len(self._tokens)
 
     @contextmanager
     def step(self) -> Iterator[Predict]:
-        """See Passes."""
+        """See GradientPasses."""
         prefix = self._forward.prefix(self._tokens, 1)
         cut: KeyValues = tuple((_cut(keys), _cut(values)) for keys, values in prefix)
 
@@ -95,8 +95,8 @@ def _cut(tensor: Tensor) -> Tensor:
     return tensor.detach().requires_grad_(tensor.requires_grad)
 
 
-def make_passes(runner: ModelRunner, rows: Rows) -> Passes:
+def make_passes(runner: ModelRunner, rows: Rows) -> GradientPasses:
     """Shared passes where a model can be read that way, else ordinary ones."""
     if choose(runner, rows, doing="refining directions", packed=False).forward is None:
-        return OrdinaryPasses(runner)
+        return WholePasses(runner)
     return SharedPasses(runner, split_shared_prefix(rows, rows[0]).tokens)

@@ -4,9 +4,11 @@ import time
 
 from heretic.common.errors import ModelError, TrialFailed
 from heretic.config import Settings
+from heretic.engine.factory import reference_jobs
 from heretic.models.layout import find_layout
 from heretic.models.loader import load_model, open_checkpoint
 from heretic.observability.events import BaselineMeasured, ModelCompared, emit
+from heretic.passes.ordinary import OrdinaryPasses
 from heretic.passes.runner import ModelRunner
 from heretic.prompts.sets import PromptSets
 from heretic.results.score import Scores
@@ -33,16 +35,15 @@ def compare(settings: Settings, name: str, prompts: PromptSets) -> Scores:
             "the model that it was made from with --model."
         )
     started = time.perf_counter()
-    behaviors, kl = make_evaluators(settings, base, prompts, readers)
-    kl.remember()
+    passes = OrdinaryPasses(base)
+    behaviors, kl = make_evaluators(settings, passes, prompts, readers)
+    reference_jobs(passes.runner, behaviors, kl).remember()
     seconds = time.perf_counter() - started
     emit(BaselineMeasured(tuple(own.baseline for own in behaviors), kl.baseline.n, seconds))
     loaded = load_model(name, settings, checkpoint)
-    edited = ModelRunner(loaded, find_layout(loaded.model), base.formatter, base.calibration)
-    for own in (*behaviors, kl):
-        own.runner = edited
+    edited = ModelRunner(loaded, find_layout(loaded.model), base.formatter, passes.runner.calibration)
     try:
-        scores = Scores(tuple(own.score() for own in behaviors), kl.score())
+        scores = reference_jobs(edited, behaviors, kl).present_scores(None, f"measuring {name}")
     except TrialFailed as error:
         raise ModelError(f"{name} cannot be compared because {error}; try --dtypes float32.") from error
     emit(ModelCompared(name, settings.model or "", scores))

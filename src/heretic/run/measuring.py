@@ -3,9 +3,10 @@
 from heretic.config import Settings
 from heretic.evaluation.evaluator import EVALUATORS, NO_READERS, READING, Evaluator, EvaluatorOptions, Readers
 from heretic.evaluation.judge_model import load_judge
+from heretic.evaluation.kl import KlEvaluator
 from heretic.evaluation.neural_detection import classifier_for
-from heretic.passes.calibration import backing_off
-from heretic.passes.runner import ModelRunner
+from heretic.passes.passes import Passes
+from heretic.passes.runner import Response
 from heretic.prompts.packs import Pack
 from heretic.prompts.sets import PromptSets
 from heretic.prompts.types import PromptSet
@@ -40,47 +41,55 @@ def behavior_options(settings: Settings, pack: Pack, readers: Readers = NO_READE
 
 
 def make_evaluators(
-    settings: Settings, runner: ModelRunner, prompts: PromptSets, readers: Readers = NO_READERS
-) -> tuple[tuple[Evaluator, ...], Evaluator]:
-    """The behaviours, each on its target's evaluation prompts, and KL on the baselines', with the unedited numbers.
-
-    Where memory runs out an evaluator gets, and keeps, a smaller batch size.
+    settings: Settings, passes: Passes, prompts: PromptSets, readers: Readers = NO_READERS
+) -> tuple[tuple[Evaluator, ...], KlEvaluator]:
+    """The behaviours, each on its target's evaluation prompts, and KL on the baselines', of the unedited model.
 
     Raises:
-        OutOfMemoryError: Not even one prompt at a time can be measured.
+        OutOfMemoryError: Not even one prompt at a time can be answered.
     """
     behaviors = tuple(
         make_behavior_evaluator(
-            runner, own.pack.evaluator, own.bad_evaluation, behavior_options(settings, own.pack, readers)
-        )
+            passes, own.pack.evaluator, own.bad_evaluation, behavior_options(settings, own.pack, readers)
+        )[0]
         for own in prompts.behaviors
     )
-    kl, _runner = backing_off(
-        runner,
-        lambda fitting: EVALUATORS.get("kl")(fitting, prompts.good_evaluation, EvaluatorOptions(settings)),
-        "recording the unedited model's predictions",
-    )
-    return behaviors, kl
+    return behaviors, make_kl(passes, prompts.good_evaluation, settings)
 
 
-def make_behavior_evaluator(runner: ModelRunner, name: str, prompts: PromptSet, options: EvaluatorOptions) -> Evaluator:
-    """What measures one behaviour on these prompts, with the numbers of the model as it is.
+def make_behavior_evaluator(
+    passes: Passes, name: str, prompts: PromptSet, options: EvaluatorOptions
+) -> tuple[Evaluator, list[Response]]:
+    """What judges one behaviour on these prompts, and the answers of the model as it is, which are its baseline.
 
     Args:
-        runner: The model.
+        passes: The model.
         name: The evaluator that the behaviour's pack names.
         prompts: What is asked.
         options: What the evaluator is told.
 
     Raises:
-        OutOfMemoryError: Not even one prompt at a time can be measured.
+        OutOfMemoryError: Not even one prompt at a time can be answered.
         PluginError: There is no evaluator of that name.
     """
     reads = options.settings.use_neural_refusal_detection and options.readers.classifier is not None
-    name = "neural" if name == MARKERS and reads else name
-    evaluator, _runner = backing_off(
-        runner,
-        lambda fitting: EVALUATORS.get(name)(fitting, prompts, options),
-        f"measuring the unedited model's {options.behavior}",
-    )
-    return evaluator
+    make = EVALUATORS.get("neural" if name == MARKERS and reads else name)
+    doing = f"measuring the unedited model's {options.behavior}"
+    answers = _answers(passes, prompts, options.response_tokens, doing)
+    return make(prompts, [answer.text for answer in answers], options), answers
+
+
+def make_kl(passes: Passes, prompts: PromptSet, settings: Settings) -> KlEvaluator:
+    """What compares predictions on these prompts, over the answers of the model as it is.
+
+    Raises:
+        OutOfMemoryError: Not even one prompt at a time can be answered.
+    """
+    if settings.kl_mode == "first":
+        return KlEvaluator(prompts, (), settings)
+    answers = _answers(passes, prompts, settings.kl_tokens, "recording the unedited model's answers")
+    return KlEvaluator(prompts, [answer.tokens for answer in answers], settings)
+
+
+def _answers(passes: Passes, prompts: PromptSet, tokens: int, doing: str) -> list[Response]:
+    return passes.answers([passes.runner.encode(prompt) for prompt in prompts.prompts], tokens, doing)

@@ -6,7 +6,6 @@ what the second half (search, choice, saving, chat) asks for.
 
 import gc
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -22,12 +21,9 @@ from heretic.editors.inplace import InplaceEditor
 from heretic.editors.output_space import OutputSpaceEditor
 from heretic.edits.algebra import Edit
 from heretic.edits.build import UNADJUSTED, Adjustments, build_edits
-from heretic.engine.batched import BatchedEngine
-from heretic.engine.factory import EngineOptions, make_batched_engine
-from heretic.engine.inplace import BuildEdits, InplaceEngine
-from heretic.engine.measurement import Engine
-from heretic.evaluation.evaluator import AnswerEvaluator, Evaluator, Readers
-from heretic.evaluation.evaluators.kl import KlEvaluator
+from heretic.engine.engine import BuildEdits, Engine
+from heretic.engine.factory import EngineOptions, make_engine
+from heretic.evaluation.evaluator import Evaluator, Readers
 from heretic.models.access import post_norm_gain
 from heretic.models.biases import hold_biases, match_biases
 from heretic.models.chat_template import ChatFormatter
@@ -37,13 +33,13 @@ from heretic.models.loader import load_model
 from heretic.observability.events import (
     BaselineMeasured,
     Calibrated,
-    EngineChosen,
     LayoutFound,
     Warned,
     emit,
 )
 from heretic.passes.calibration import backing_off, find_batch_size, find_response_prefix
-from heretic.passes.choose import ORDINARY, Slower, ordinary_wanted
+from heretic.passes.choose import ordinary_wanted
+from heretic.passes.ordinary import OrdinaryPasses
 from heretic.passes.runner import Calibration, ModelRunner
 from heretic.prompts.sets import PromptSets
 from heretic.results.objective import Objective
@@ -75,7 +71,6 @@ class Workbench:
     adjustments: Adjustments
     editor: Editor
     behaviors: tuple[Evaluator, ...]
-    kl: Evaluator
     engine: Engine
     space: SearchSpace
     identity: Identity
@@ -121,7 +116,8 @@ def prepare(settings: Settings, prompts: PromptSets, kept: KeptDirections | None
         # Batches differ in length: without `dynamic` every length would be compiled for itself.
         runner.loaded.model.compile(dynamic=True)
     started = time.perf_counter()
-    behaviors, kl = make_evaluators(settings, runner, prompts, readers)
+    passes = OrdinaryPasses(runner)
+    behaviors, kl = make_evaluators(settings, passes, prompts, readers)
     baselines = tuple(own.baseline for own in behaviors)
     emit(BaselineMeasured(baselines, kl.baseline.n, time.perf_counter() - started))
     for behavior, score in zip(prompts.behaviors, baselines, strict=True):
@@ -130,9 +126,10 @@ def prepare(settings: Settings, prompts: PromptSets, kept: KeptDirections | None
     space = search_space(settings, runner, found.position)
     identity = study_identity(settings, runner, prompts, directions, space, readers)
     build = edit_builder(runner, directions, editor, adjustments)
-    engine = make_engine(settings, runner, build, editor, behaviors, kl)
+    options, unless = EngineOptions(settings.candidates), ordinary_wanted(settings)
+    engine = make_engine(passes.runner, build, editor, behaviors, kl, options, unless)
     return Workbench(
-        settings, prompts, runner, directions, adjustments, editor, behaviors, kl, engine, space, identity, readers
+        settings, prompts, runner, directions, adjustments, editor, behaviors, engine, space, identity, readers
     )
 
 
@@ -159,32 +156,6 @@ def edit_builder(
         )
 
     return build
-
-
-def make_engine(
-    settings: Settings,
-    runner: ModelRunner,
-    build: BuildEdits,
-    editor: Editor,
-    behaviors: Sequence[Evaluator],
-    kl: Evaluator,
-) -> Engine:
-    """The engine that the settings ask for, or the reference where a model needs it. Emits EngineChosen."""
-    found: BatchedEngine | Slower
-    asked = ordinary_wanted(settings)
-    one_by_one = [own for own in behaviors if isinstance(own, AnswerEvaluator)]
-    if asked:
-        found = Slower(asked, ORDINARY)
-    elif len(one_by_one) < len(behaviors) or not isinstance(kl, KlEvaluator):
-        found = Slower("an evaluator does not judge answers one by one", ORDINARY)
-    else:
-        found = make_batched_engine(runner, build, one_by_one, kl, EngineOptions(settings.candidates))
-    if isinstance(found, BatchedEngine):
-        slower = tuple(map(str, found.slower))
-        emit(EngineChosen("batched", found.candidates, slower, found.shared_tokens, found.kept_bytes))
-        return found
-    emit(EngineChosen("in place", 1, (str(found),)))
-    return InplaceEngine(build, editor, behaviors, kl, (found,))
 
 
 def load_runner(settings: Settings, name: str, prompts: PromptSets) -> ModelRunner:

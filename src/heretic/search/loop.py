@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import optuna
 
 from heretic.common.errors import HereticError, SearchOutOfMemoryError
-from heretic.engine.measurement import MEMORY_RAN_OUT, Engine
+from heretic.engine.engine import Engine
+from heretic.engine.measurement import MEMORY_RAN_OUT
 from heretic.models.memory import USAGE, memory_text, memory_use
 from heretic.observability.events import BatchMeasured, SearchFinished, SearchStarted, TrialFinished, emit
 from heretic.results.front import Front, least

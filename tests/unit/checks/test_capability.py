@@ -20,8 +20,9 @@ from heretic.export.capability_card import capability_lines
 from heretic.interface import capability_lines as shown_lines
 from heretic.models.memory import USAGE
 from heretic.observability.events import CapabilityMeasured, CapabilityStarted, SlowerPasses, Warned, subscribed
-from heretic.passes.choose import ORDINARY
-from heretic.passes.ragged_runner import RaggedRunner
+from heretic.passes.ordinary import OrdinaryPasses
+from heretic.passes.passes import ORDINARY
+from heretic.passes.ragged_passes import RaggedPasses
 
 
 @pytest.fixture
@@ -224,16 +225,13 @@ def test_what_is_wanted_is_checked_before_the_search(settings, monkeypatch):
 def test_worked_examples_are_read_once_a_category(settings):
     runner = make_runner("llama", 3)
     prepared = prepare_questions(runner, load_questions(settings), "")
-    whole, whole_tokens = read(runner, prepared.encoded)
-    shared, shared_tokens = read(RaggedRunner.like(runner), prepared.encoded)
+    whole, whole_tokens = read(OrdinaryPasses(runner), prepared.encoded)
+    shared, shared_tokens = read(RaggedPasses(runner), prepared.encoded)
     torch.testing.assert_close(shared, whole, rtol=1e-4, atol=1e-4)
     assert shared_tokens < 0.7 * whole_tokens
 
 
-def read(runner, encoded):
+def read(passes, encoded):
     """Logits of every row, and how many tokens went through the model for them."""
     start = USAGE.tokens
-    found = {
-        row: own for rows, logits in runner.next_token_logits(encoded) for row, own in zip(rows, logits, strict=True)
-    }
-    return torch.stack([found[row] for row in range(len(encoded))]), USAGE.tokens - start
+    return torch.stack(passes.next_tokens(encoded, list, "testing")), USAGE.tokens - start

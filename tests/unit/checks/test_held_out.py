@@ -15,12 +15,13 @@ from heretic.checks.held_out import Confirmation, described, estimate, paired_ch
 from heretic.common.errors import PromptError
 from heretic.config import PromptSpecification, Settings
 from heretic.evaluation import answers as evaluation_answers
-from heretic.evaluation.evaluators.kl import KlEvaluator
 from heretic.evaluation.intervals import paired_interval
+from heretic.evaluation.kl import KlEvaluator
 from heretic.export.held_out_card import held_out_section
 from heretic.interface import held_out_lines as shown_lines
 from heretic.models.loaded import parameter_fingerprint
 from heretic.observability.events import Event, HeldOutMeasured, PromptsLoaded, Warned, subscribed
+from heretic.passes.ordinary import OrdinaryPasses
 from heretic.passes.runner import Response
 from heretic.prompts.sets import PromptSets, load_prompts
 from heretic.prompts.sources import load_prompt_set
@@ -166,7 +167,8 @@ def test_perplexity_is_that_of_plain_passes(bench: Workbench) -> None:
             own = logits.log_softmax(-1)[len(start) - 1 : -1]
             total -= float(own[range(len(answer.tokens)), list(answer.tokens)].sum())
             count += len(answer.tokens)
-    assert perplexity(runner, prompts, answers) == pytest.approx(math.exp(total / count), rel=1e-4)
+    rows = [runner.encode(prompt) for prompt in prompts]
+    assert perplexity(OrdinaryPasses(runner), rows, answers) == pytest.approx(math.exp(total / count), rel=1e-4)
 
 
 def prepared(settings: Settings) -> Workbench:
@@ -175,7 +177,7 @@ def prepared(settings: Settings) -> Workbench:
 
 def session_of(bench: Workbench) -> Session:
     session = Session(bench, optuna.create_study(directions=["minimize", "minimize"]))
-    scores = Scores(tuple(own.baseline for own in bench.behaviors), bench.kl.baseline)
+    scores = Scores(tuple(own.baseline for own in bench.behaviors), Score("kl", 0.0, 1, 0.0))
     session.apply(TrialRecord(3, PLAN, scores, TrialState.COMPLETE, "", 1.0))
     return session
 
@@ -221,10 +223,10 @@ def test_memory_that_runs_out_while_comparing_does_not_cost_the_trial(
 ) -> None:
     session = session_of(bench)
 
-    def full(_self: KlEvaluator, _trial: int | None = None) -> Score:
+    def full(*_arguments: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    monkeypatch.setattr(KlEvaluator, "score", full)
+    monkeypatch.setattr(KlEvaluator, "compare", full)
     assert session.confirm() is None
     assert "even with one prompt at a time" in [event.message for event in events if isinstance(event, Warned)][-1]
     assert session.applied[0].number == 3
@@ -245,7 +247,7 @@ def test_prompts_that_were_used_before_are_reported(bench: Workbench, events: li
     # Wherever the numbers stand it is said.
     found, _examples = confirmation.confirm([])
     assert HeldOut.from_json(found.to_json()).used_before == 8
-    scores = Scores(tuple(own.baseline for own in bench.behaviors), bench.kl.baseline)
+    scores = Scores(tuple(own.baseline for own in bench.behaviors), Score("kl", 0.0, 1, 0.0))
     shown = " ".join(row.text for row in shown_lines.rows(HeldOutMeasured(3, found, scores, 1.0)))
     for text in (shown, held_out_section(found, scores, "none"), origin(found)):
         assert "of which 8 had been seen before, which confirm nothing" in text
@@ -260,8 +262,8 @@ def test_what_is_missing_is_measured_on_the_searchs_scale(bench: Workbench) -> N
     settings = demo_settings(goal="strengthen")
     strengthening = replace(bench, settings=settings, prompts=PromptSets((behavior,)))
     found, _examples = Confirmation(strengthening).confirm([])
-    options = behavior_options(settings, words)
-    searched = make_behavior_evaluator(bench.runner, "length", behavior.bad_evaluation, options)
+    passes, options = OrdinaryPasses(bench.runner), behavior_options(settings, words)
+    searched, _answers = make_behavior_evaluator(passes, "length", behavior.bad_evaluation, options)
     assert isinstance(searched, evaluation_answers.Amounts)
     confirmed = [at.base.value for at in found.behaviors[0].at]
     assert max(confirmed) <= searched.most == 15.0
@@ -325,7 +327,7 @@ def test_the_table_has_a_row_for_every_length(bench: Workbench) -> None:
 def test_the_searchs_numbers_stand_beside_those_measured_alike(bench: Workbench) -> None:
     found, _examples = Confirmation(bench).confirm(bench.edits(PLAN))
     (title, behavior), (kl_title, kl) = sections(
-        found, Scores(tuple(own.baseline for own in bench.behaviors), bench.kl.baseline)
+        found, Scores(tuple(own.baseline for own in bench.behaviors), Score("kl", 0.0, 1, 0.0))
     )
     assert (title, kl_title) == ("demo", "KL divergence")
     shown = {row[0]: row[4] for row in (*behavior, *kl)}

@@ -23,6 +23,7 @@ from heretic.checks.multiple_choice import (
 from heretic.checks.questions import Category, QuestionSet, parse_question
 from heretic.common.errors import ModelError, TrialFailed
 from heretic.models.chat_template import ChatFormatter
+from heretic.passes.ordinary import OrdinaryPasses
 from heretic.prompts.types import Prompt
 
 
@@ -138,7 +139,7 @@ def test_known_logits_give_a_choices(batch_size):
     prepared = prepare_questions(runner, TWO, "")
     known = {question.question: (index * 3) % 4 for index, question in enumerate(prepared.questions)}
     with answering(runner, known.__getitem__):
-        answers = answer_questions(runner, prepared)
+        answers = answer_questions(OrdinaryPasses(runner), prepared)
     assert answers == tuple(known.values())
 
 
@@ -152,7 +153,7 @@ def test_the_model_reads_every_question_once_whole_and_in_batches_that_fit(monke
         lambda _model, _arguments, keywords, _output: sizes.append(len(keywords["input_ids"])), with_kwargs=True
     )
     with answering(runner, lambda _asked: 0) as read:
-        answer_questions(sized(runner, prepared), prepared)
+        answer_questions(OrdinaryPasses(sized(runner, prepared)), prepared)
     assert sizes == [2, 2, 2, 2, 1]
     assert sorted(read) == sorted(runner.loaded.tokenizer.decode(ids) for ids in prepared.encoded)
 
@@ -162,7 +163,7 @@ def test_padded_batches_choose_what_single_passes_find_most_likely(family):
     runner = make_runner(family, 4)
     prepared = prepare_questions(runner, TWO, "")
     assert len({len(ids) for ids in prepared.encoded}) > 1
-    answers = answer_questions(runner, prepared)
+    answers = answer_questions(OrdinaryPasses(runner), prepared)
     start = "Answer: "
     for question, chosen in zip(prepared.questions, answers, strict=True):
         own = next(own for own in TWO.categories if own.name == question.category)

@@ -14,13 +14,12 @@ from heretic.editors.inplace import InplaceEditor
 from heretic.edits.algebra import Edit
 from heretic.edits.build import UNADJUSTED, build_edits
 from heretic.edits.writer import ATTENTION, MLP, ModelLayout
-from heretic.engine.batched import BatchedEngine
-from heretic.engine.factory import EngineOptions, make_batched_engine
-from heretic.engine.inplace import BuildEdits, InplaceEngine
+from heretic.engine.engine import BuildEdits, Engine
+from heretic.engine.factory import EngineOptions, make_engine
 from heretic.evaluation.answers import Answers
 from heretic.evaluation.evaluator import EvaluatorOptions
-from heretic.evaluation.evaluators.kl import KlEvaluator
 from heretic.evaluation.evaluators.markers import MarkerEvaluator
+from heretic.evaluation.kl import KlEvaluator
 from heretic.evaluation.refusal_patterns import normalized
 from heretic.models.access import post_norm_gain
 from heretic.passes.runner import ModelRunner
@@ -28,7 +27,7 @@ from heretic.prompts.types import Prompt, PromptSet
 from heretic.results.plan import EditPlan, Normalization, Schedule, Scope
 
 TOKENS = 5
-ALL = EngineOptions(candidates=3, drafts=True)
+ALL = EngineOptions(candidates=3)
 """Every saving, three candidates to a batch."""
 GOOD = PromptSet("good", tuple(Prompt(text, system="B") for text in ("Hi", "2?", "", "abc")))
 BAD = PromptSet("bad", tuple(Prompt(text, system="B") for text in ("No", "x", "so?", "zz", "", "u2")))
@@ -72,15 +71,34 @@ class PicoBench:
         """The first behaviour's evaluator."""
         return self.behaviors[0]
 
-    def inplace(self) -> InplaceEngine:
+    def inplace(self) -> Engine:
         """The reference."""
-        return InplaceEngine(self.build, self.editor, self.behaviors, self.kl)
+        return self.engine(EngineOptions(), "the reference is wanted")
 
-    def batched(self, options: EngineOptions | None = None) -> BatchedEngine:
+    def batched(self, options: EngineOptions | None = None) -> Engine:
         """The engine under test; fails where it cannot serve the model."""
-        engine = make_batched_engine(self.runner, self.build, self.behaviors, self.kl, options or ALL)
-        assert isinstance(engine, BatchedEngine), engine
+        engine = self.engine(options or ALL)
+        assert engine.name == "batched", engine.slower
         return engine
+
+    def engine(self, options: EngineOptions | None = None, unless: str = "") -> Engine:
+        """Whatever engine a run would have."""
+        return make_engine(self.runner, self.build, self.editor, self.behaviors, self.kl, options or ALL, unless)
+
+    def answers(self, prompts: PromptSet, tokens: int) -> list[str]:
+        """What the model says now."""
+        return texts_of(self.runner, prompts, tokens)
+
+
+def texts_of(runner: ModelRunner, prompts: PromptSet, tokens: int) -> list[str]:
+    """What a model says to prompts."""
+    return [response.text for response in runner.generate(prompts.prompts, tokens)]
+
+
+def kl_for(runner: ModelRunner, prompts: PromptSet, settings: Settings) -> KlEvaluator:
+    """KL over the model's own answers."""
+    answers = runner.generate(prompts.prompts, settings.kl_tokens)
+    return KlEvaluator(prompts, [own.tokens for own in answers], settings)
 
 
 def make_bench(
@@ -118,9 +136,8 @@ def make_bench(
     settings = Settings(
         kl_mode=kl_mode, kl_tokens=4, refusal_check_tokens=tokens, refusal_markers=list(markers), goal=goal
     )
-    options = EvaluatorOptions(settings)
-    markers_evaluator = MarkerEvaluator(runner, bad, options)
-    return PicoBench(runner, editor, build, (markers_evaluator,), KlEvaluator(runner, GOOD, options))
+    evaluator = MarkerEvaluator(bad, texts_of(runner, bad, tokens), EvaluatorOptions(settings))
+    return PicoBench(runner, editor, build, (evaluator,), kl_for(runner, GOOD, settings))
 
 
 def telling_markers(runner: ModelRunner, prompts: PromptSet, tokens: int) -> list[str]:

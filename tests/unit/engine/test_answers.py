@@ -1,4 +1,4 @@
-"""The answer job answers exactly as ordinary greedy decoding does, drafts or not, however rows leave."""
+"""The answer job answers exactly as ordinary greedy decoding does, however rows leave."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -8,27 +8,26 @@ from typing import Any
 import pytest
 import torch
 from tests.models.pico import pico_names
-from tests.unit.engine.pico_engine import with_frequent_end
+from tests.unit.engine.pico_engine import texts_of, with_frequent_end
 from tests.unit.passes.pico_runner import make_runner
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from heretic.config import Settings
 from heretic.config.sections import MarkerOptions
-from heretic.engine.answers import AnswerJob, AnswerOptions
+from heretic.engine.answers import AnswerJob, Row
 from heretic.engine.candidate import Candidate
-from heretic.engine.decoding import Decoding
 from heretic.evaluation.evaluator import EvaluatorOptions
 from heretic.evaluation.evaluators.markers import MarkerEvaluator
 from heretic.evaluation.refusal_patterns import RefusalDetector, normalized
-from heretic.passes.ragged import RaggedForward, column_limit, ragged_obstacle, split_shared_prefix
+from heretic.models.private_api import column_limit
+from heretic.passes.ragged import RaggedForward, ragged_obstacle
 from heretic.passes.runner import ModelRunner
+from heretic.passes.side_by_side import RaggedSideBySide, RaggedWritten, Savings
 from heretic.prompts.types import Prompt, PromptSet
 from heretic.results.gate import Gate
 
 TOKENS = 8
 PROMPTS = PromptSet("bad", tuple(Prompt(text, system="B") for text in ("Never", "x", "Tell me how.", "", "u2", "abc")))
-WRONG = 3
-"""A token that no answer has where a test puts it."""
 
 
 @dataclass
@@ -37,7 +36,7 @@ class Answering:
 
     runner: ModelRunner
     evaluator: MarkerEvaluator
-    job: AnswerJob
+    side_by_side: RaggedSideBySide
     run: Callable[[Gate], Candidate]
     found: dict[int, tuple[int, ...]] = field(default_factory=dict)
     passes: list[list[int]] = field(default_factory=list)
@@ -46,38 +45,37 @@ class Answering:
 def answering(
     runner: ModelRunner,
     monkeypatch: pytest.MonkeyPatch,
-    answers: Sequence[Sequence[int]] = (),
     markers: Sequence[str] = ("no answer says this",),
-    **options: object,
+    rows: int = 20,
+    interval: int = 1,
+    early_verdicts: bool = True,
 ) -> Answering:
-    """Answer with the unedited model; `answers` replace what it knows of the base model's."""
-    evaluator = MarkerEvaluator(
-        runner, PROMPTS, EvaluatorOptions(Settings(refusal_check_tokens=TOKENS, refusal_markers=list(markers)))
-    )
+    """Answer with the unedited model."""
+    options = EvaluatorOptions(Settings(refusal_check_tokens=TOKENS, refusal_markers=list(markers)))
+    evaluator = MarkerEvaluator(PROMPTS, texts_of(runner, PROMPTS, TOKENS), options)
     encoded = [runner.encode(prompt) for prompt in PROMPTS.prompts]
-    split = split_shared_prefix(encoded, encoded[0])
     forward = RaggedForward(runner.loaded, runner.layout)
-    job = AnswerJob(0, evaluator, forward, split.rests, None, AnswerOptions(**{"rows": 20, "drafts": True, **options}))
-    if answers:
-        job._drafts._answers = [[] for _ in encoded]
-        for prompt, tokens in enumerate(answers):
-            job._drafts.add(prompt, tokens)
+    continuations = [(0,)] * len(encoded)
+    passes = RaggedSideBySide(runner, forward, encoded, continuations, [encoded], Savings(kept_layers=False))
+    passes.prepare(1)
+    passes.at_once, passes.interval = [rows], interval
+    job = AnswerJob(0, evaluator, passes, early_verdicts)
 
     def run(gate: Gate) -> Candidate:
         candidate = Candidate(0, 0, 0, positions=1)
-        prefix = forward.prefix(split.tokens, 1)
-        result.passes.clear()
         with torch.inference_mode():
-            job.run([candidate], prefix, gate, lambda _rows: None)
+            applied = passes.applied(1, lambda _rows: None)
+            result.passes.clear()
+            job.run([candidate], applied, gate)
         return candidate
 
-    result = Answering(runner, evaluator, job, run)
+    result = Answering(runner, evaluator, passes, run)
     judged = job._judge_row
 
-    def watch(row: object, gate: Gate) -> None:
-        judged(row, gate)  # type: ignore[arg-type]  # handed on as it came
-        if row.response is not None:  # type: ignore[attr-defined]  # a private class of the module
-            result.found[row.prompt] = row.response.tokens  # type: ignore[attr-defined]
+    def watch(row: Row, gate: Gate) -> None:
+        judged(row, gate)
+        if row.response is not None:
+            result.found[row.prompt] = row.response.tokens
 
     feed = forward.run
 
@@ -104,11 +102,6 @@ def ending_runner() -> ModelRunner:
     return runner
 
 
-def wrong_at(place: int, tokens: Sequence[int]) -> tuple[int, ...]:
-    """The answer, but for one token."""
-    return tuple(WRONG if index == place % len(tokens) else token for index, token in enumerate(tokens))
-
-
 @pytest.fixture(params=pico_names())
 def served(request: pytest.FixtureRequest) -> ModelRunner:
     runner = make_runner(request.param, batch_size=20)
@@ -120,61 +113,11 @@ def served(request: pytest.FixtureRequest) -> ModelRunner:
     return runner
 
 
-def test_answers_equal_ordinary_generation(served: ModelRunner, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = reference(served)
-    drafts = [wrong_at(index, expected[index]) for index in range(len(expected))]
-    for options in ({"drafts": False}, {"drafts": True}, {"drafts": False, "verdict_interval": 3}):
-        subject = answering(served, monkeypatch, drafts, **options)
-        subject.run(Gate())
-        assert subject.found == expected
-    assert set(expected[0]) - {WRONG}, "the draft's wrong token has to be wrong"
-
-
-@pytest.mark.parametrize("place", [0, 1, 3, TOKENS - 2, TOKENS - 1])
-def test_wrong_drafts_change_nothing(monkeypatch: pytest.MonkeyPatch, place: int) -> None:
-    runner = ending_runner()
-    expected = reference(runner)
-    subject = answering(runner, monkeypatch, [wrong_at(place, expected[row]) for row in range(len(expected))])
+@pytest.mark.parametrize("interval", [1, 3])
+def test_answers_equal_ordinary_generation(served: ModelRunner, monkeypatch: pytest.MonkeyPatch, interval: int) -> None:
+    subject = answering(served, monkeypatch, interval=interval)
     subject.run(Gate())
-    assert subject.found == expected
-
-
-def test_right_drafts_save_passes_and_useless_ones_cost_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    runner = make_runner("llama", batch_size=20)
-    expected = reference(runner)
-    counts = {}
-    for name, drafts in (
-        ("right", list(expected.values())),
-        ("wrong", [(WRONG,) * TOKENS for _ in expected]),
-        ("half", [(*tokens[: TOKENS // 2], *[WRONG] * (TOKENS // 2)) for tokens in expected.values()]),
-    ):
-        subject = answering(runner, monkeypatch, drafts)
-        subject.run(Gate())
-        assert subject.found == expected
-        counts[name] = len(subject.passes)
-    # The prompt, and its whole answer in one pass.
-    assert counts["right"] == 2
-    assert counts["wrong"] == TOKENS
-    assert counts["right"] < counts["half"] < counts["wrong"]
-
-
-def test_drafts_longer_than_what_is_asked_for_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Learned positions end somewhere, and an answer is never longer than asked for."""
-    runner = make_runner("gpt2", batch_size=20)
-    expected = reference(runner)
-    longer = [response.tokens for response in runner.generate(PROMPTS.prompts, TOKENS + 6)]
-    subject = answering(runner, monkeypatch, longer)
-    subject.run(Gate())
-    assert subject.found == expected
-    assert max(length for _, length in subject.passes[1:]) <= TOKENS
-
-
-def test_a_draft_that_goes_on_behind_the_end_token_is_not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
-    runner = ending_runner()
-    expected = reference(runner)
-    subject = answering(runner, monkeypatch, [(*tokens, 7, 7, 7) for tokens in expected.values()])
-    subject.run(Gate())
-    assert subject.found == expected
+    assert subject.found == reference(served)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 4, 20])
@@ -184,8 +127,7 @@ def test_neither_batches_nor_the_interval_of_looking_change_answers(
 ) -> None:
     runner = ending_runner()
     expected = reference(runner)
-    drafts = [wrong_at(2 * row, expected[row]) for row in range(len(expected))]
-    subject = answering(runner, monkeypatch, drafts, rows=rows, verdict_interval=interval)
+    subject = answering(runner, monkeypatch, rows=rows, interval=interval)
     for _ in range(2):
         subject.found.clear()
         subject.run(Gate())
@@ -217,7 +159,7 @@ def test_the_host_waits_for_the_device_once_an_interval(
     runner = make_runner(family, batch_size=20)
     runner.loaded.model.generation_config.suppress_tokens = suppressed or None
     expected = reference(runner)
-    subject = answering(runner, monkeypatch, drafts=False, verdict_interval=4)
+    subject = answering(runner, monkeypatch, interval=4)
     waits = Waits()
     # Plain reads of CPU tensors pass no dispatcher.
     for name in ("tolist", "item", "cpu", "numpy", "__bool__", "__int__", "__float__"):
@@ -230,16 +172,18 @@ def test_the_host_waits_for_the_device_once_an_interval(
         monkeypatch.setattr(torch.Tensor, name, counted)
     within: list[list[str]] = []
     for name in ("step", "look", "keep"):
-        method = getattr(Decoding, name)
+        method = getattr(RaggedWritten, name)
 
-        def watched(decoding: Decoding, *rest: object, name: str = name, method: Callable[..., Any] = method) -> Any:
+        def watched(
+            decoding: RaggedWritten, *rest: object, name: str = name, method: Callable[..., Any] = method
+        ) -> Any:
             waits.seen.clear()
             with waits:
                 result = method(decoding, *rest)
             within.append([name, *waits.seen])
             return result
 
-        monkeypatch.setattr(Decoding, name, watched)
+        monkeypatch.setattr(RaggedWritten, name, watched)
     subject.run(Gate())
     assert subject.found == expected
     steps = [own[1:] for own in within if own[0] == "step"]
@@ -256,8 +200,7 @@ def test_suppressed_tokens_are_never_answered(monkeypatch: pytest.MonkeyPatch) -
     runner.loaded.model.generation_config.suppress_tokens = suppressed
     expected = reference(runner)
     assert expected != before
-    # Drafts are the answers of before, so they hold what is suppressed now.
-    subject = answering(runner, monkeypatch, list(before.values()))
+    subject = answering(runner, monkeypatch)
     subject.run(Gate())
     assert subject.found == expected
     assert not {token for tokens in subject.found.values() for token in tokens} & set(suppressed)
@@ -276,7 +219,7 @@ def test_early_verdicts_stop_a_row_and_count_the_same(monkeypatch: pytest.Monkey
     marker = next(c for c in beginnings if not c.isspace() and 0 < len(refusing_rows(texts, c)) < len(texts))
     counted = {}
     for early in (True, False):
-        subject = answering(runner, monkeypatch, markers=[marker], drafts=False, early_verdicts=early)
+        subject = answering(runner, monkeypatch, markers=[marker], early_verdicts=early)
         counted[early] = subject.run(Gate()).counted[0]
         assert all(expected[row][: len(tokens)] == tokens for row, tokens in subject.found.items())
         stopped = [row for row, tokens in subject.found.items() if len(tokens) < len(expected[row])]
@@ -315,11 +258,10 @@ def test_prompts_that_refused_most_are_asked_first(monkeypatch: pytest.MonkeyPat
 def test_rows_are_halved_down_to_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Counted from the rows that there are, not from those that were allowed."""
     subject = answering(make_runner("llama", batch_size=20), monkeypatch, rows=200)
-    sizes = []
-    while subject.job.relieve():
+    for size in (3, 1):
+        assert subject.side_by_side.relieve()
         subject.run(Gate())
-        sizes.append(max(rows for rows, _ in subject.passes))
-    assert sizes == [3, 1]
+        assert max(rows for rows, _ in subject.passes) == size
     assert subject.found == reference(subject.runner)
 
 

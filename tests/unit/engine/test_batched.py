@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -9,23 +10,22 @@ from tests.models.pico import LIST_EXPERTS, pico_names
 from tests.unit.engine.pico_engine import ALL, BAD, PicoBench, make_bench, plans_for, with_frequent_end, without
 from tests.unit.passes.pico_runner import make_runner
 
-from heretic.engine import candidate, factory
-from heretic.engine.answers import AnswerJob
-from heretic.engine.batched import BatchedEngine
-from heretic.engine.factory import EngineOptions, make_batched_engine
-from heretic.engine.measurement import MEMORY_RAN_OUT, Engine, Measurement
-from heretic.engine.padded import PaddedAnswers, PaddedDivergences
+from heretic.engine.engine import Engine
+from heretic.engine.factory import EngineOptions
+from heretic.engine.measurement import MEMORY_RAN_OUT, Measurement
 from heretic.observability.events import Event, ResponseMeasured, subscribed
 from heretic.passes import choose as choosing
-from heretic.passes.choose import ORDINARY, Slower
+from heretic.passes import side_by_side
+from heretic.passes.passes import ORDINARY, Slower
 from heretic.passes.ragged import ragged_obstacle
 from heretic.passes.runner import TokenBatch
+from heretic.passes.side_by_side import RaggedSideBySide
 from heretic.prompts.types import Prompt, PromptSet
 from heretic.results.gate import Gate
 from heretic.results.plan import EditPlan, Normalization
 from heretic.results.trial import TrialState
 
-PARTS = ("shared_prefix", "kept_layers", "early_verdicts", "drafts", "packed_weights")
+PARTS = ("shared_prefix", "kept_layers", "early_verdicts", "packed_weights")
 VARIED = ("llama", "gpt2", "gemma3_text", "qwen3_moe", "gpt_oss")
 
 
@@ -38,6 +38,16 @@ def measured(engine: Engine, plans: Sequence[EditPlan]) -> list[Measurement]:
         for start in range(0, len(plans), size)
         for own in engine.measure(plans[start : start + size], numbers[start : start + size], Gate())
     ]
+
+
+def is_ragged(engine: Engine) -> bool:
+    """Whether the engine reads by ragged passes."""
+    return isinstance(engine._jobs.passes, RaggedSideBySide)
+
+
+def answering(engine: Engine, rows: int) -> None:
+    """Answer so many rows at once."""
+    engine._jobs.passes.at_once = [rows] * len(engine._jobs.answers)
 
 
 def assert_same(found: Sequence[Measurement], expected: Sequence[Measurement]) -> None:
@@ -70,14 +80,14 @@ def assert_telling(bench: PicoBench, expected: Sequence[Measurement]) -> None:
 def test_batched_and_in_place_give_the_same_scores(family: str) -> None:
     bench = make_bench(family)
     if family == "recurrent_gemma":
-        reason = make_batched_engine(bench.runner, bench.build, bench.behaviors, bench.kl, EngineOptions())
-        assert isinstance(reason, Slower)
-        assert reason.reason.endswith("its padded passes do not agree with those of single rows")
+        engine = bench.engine()
+        assert engine.is_reference
+        assert engine.slower[0].reason.endswith("its padded passes do not agree with those of single rows")
         return
     engine = bench.batched()
     assert engine.candidates == (1 if family in pico_names(LIST_EXPERTS) else 3)
     ragged = ragged_obstacle(bench.runner.loaded) is None
-    assert isinstance(engine._answers[0], AnswerJob if ragged else PaddedAnswers)
+    assert is_ragged(engine) is ragged
     assert any(own.cost == ORDINARY for own in engine.slower) is not ragged
     assert (engine.shared_tokens > 1) is ragged
     assert (engine.kept_bytes > 0) is ragged
@@ -85,7 +95,7 @@ def test_batched_and_in_place_give_the_same_scores(family: str) -> None:
     expected = measured(bench.inplace(), plans)
     if family != "bloom":  # whose answers are control characters here, which all count as refusals
         assert_telling(bench, expected)
-    # Twice: the second time drafts of the first are there, and must not change anything.
+    # Twice: the second time it is known which answers count, and they are asked first.
     assert_same(measured(engine, plans), expected)
     assert_same(measured(engine, plans[::-1]), expected[::-1])
 
@@ -135,7 +145,7 @@ def test_answers_do_not_depend_on_how_many_rows_are_decoded_at_once(rows: int) -
     plans = plans_for(Normalization.NONE)
     expected = measured(bench.inplace(), plans)
     engine = bench.batched()
-    engine._answers[0]._rows = rows
+    answering(engine, rows)
     assert_same(measured(engine, plans), expected)
 
 
@@ -143,7 +153,7 @@ def test_answers_do_not_depend_on_how_many_rows_are_decoded_at_once(rows: int) -
 def test_a_candidate_that_reads_alone_begins_at_its_own_first_layer(
     monkeypatch: pytest.MonkeyPatch, family: str
 ) -> None:
-    monkeypatch.setattr(candidate, "BUSY_TOKENS", 1)
+    monkeypatch.setattr(side_by_side, "BUSY_TOKENS", 1)
     bench = make_bench(family)
     plans = plans_for(Normalization.NONE)
     expected = measured(bench.inplace(), plans)
@@ -151,14 +161,15 @@ def test_a_candidate_that_reads_alone_begins_at_its_own_first_layer(
     firsts = sorted(min(edit.writer.layer for edit in bench.build(plan)) for plan in plans)
     assert len(set(firsts)) > 1, "nothing would be tested"
     begun: list[int] = []
-    run = engine._answers[0]._forward.run
+    passes: Any = engine._jobs.passes
+    run = passes._forward.run
 
     def watch(arguments: object, wanted: object, kept: tuple[object, object, int] | None) -> object:
         if kept is not None:
             begun.append(kept[2])
         return run(arguments, wanted, kept)  # type: ignore[arg-type]  # handed on as it came
 
-    monkeypatch.setattr(engine._answers[0]._forward, "run", watch)
+    monkeypatch.setattr(passes._forward, "run", watch)
     found = engine.measure(plans, range(len(plans)), Gate())
     # Once for the baseline's prompts and once for the target's.
     assert sorted(begun) == sorted(2 * firsts)
@@ -174,7 +185,7 @@ def test_looking_at_answers_less_often_changes_no_score(interval: int) -> None:
     plans = plans_for(Normalization.NONE)
     expected = measured(bench.inplace(), plans)
     engine = bench.batched()
-    engine._answers[0]._options = replace(engine._answers[0]._options, verdict_interval=interval)
+    engine._jobs.passes.interval = interval
     assert_same(measured(engine, plans), expected)
     assert_same(measured(engine, plans), expected)
 
@@ -183,7 +194,7 @@ def test_answers_that_end_early_are_counted_the_same() -> None:
     runner = make_runner("llama", batch_size=20)
     with_frequent_end(runner, BAD, 2)
     bench = make_bench("llama", runner=runner, tokens=9)
-    lengths = {len(response.tokens) for response in bench.refusals.base_responses}
+    lengths = {len(response.tokens) for response in runner.generate(BAD.prompts, 9)}
     assert len(lengths) > 1
     plans = plans_for(Normalization.NONE)
     expected = measured(bench.inplace(), plans)
@@ -264,7 +275,7 @@ def test_answers_beyond_an_attention_window_are_measured_by_ordinary_passes() ->
     long = PromptSet("long", (Prompt("a much longer prompt", system="B"), *BAD.prompts))
     bench = make_bench("gemma3_text", bad=long)
     engine = bench.batched()
-    assert isinstance(engine._answers[0], PaddedAnswers)
+    assert not is_ragged(engine)
     plans = plans_for(Normalization.NONE)
     assert_same(measured(engine, plans), measured(bench.inplace(), plans))
 
@@ -273,7 +284,7 @@ def test_a_model_whose_cached_passes_differ_is_measured_by_ordinary_passes(monke
     bench = make_bench("llama")
     monkeypatch.setattr(choosing, "predicts_alike", lambda *_arguments: False)
     engine = bench.batched()
-    assert isinstance(engine._divergences, PaddedDivergences)
+    assert not is_ragged(engine)
     plans = plans_for(Normalization.NONE)
     assert_same(measured(engine, plans), measured(bench.inplace(), plans))
 
@@ -286,7 +297,7 @@ def test_what_cached_passes_differ_from_are_ordinary_ones(monkeypatch: pytest.Mo
         "teacher_forced_batch",
         lambda *arguments: [logits.roll(1, -1) for logits in ordinary(*arguments)],
     )
-    assert isinstance(bench.batched()._divergences, PaddedDivergences)
+    assert not is_ragged(bench.batched())
 
 
 # By ordinary passes ---------------------------------------------------------------------------------------------------
@@ -298,7 +309,7 @@ def test_edits_that_keep_norms_agree_by_ordinary_passes(family: str, normalizati
     bench = make_bench(family)
     plans = plans_for(normalization)
     engine = bench.batched()
-    assert isinstance(engine._answers[0], PaddedAnswers)
+    assert not is_ragged(engine)
     assert_same(measured(engine, plans), measured(bench.inplace(), plans))
 
 
@@ -355,18 +366,18 @@ def test_ordinary_passes_too_get_by_with_little_memory(monkeypatch: pytest.Monke
 
 
 def test_candidates_are_measured_unless_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[int] = []
+    found: list[int] = []
 
-    def find(_forward: object, _prefix: object, prompts: int) -> int:
-        asked.append(prompts)
+    def find(passes: RaggedSideBySide) -> int:
+        found.extend(map(len, passes.asked))
         return 2
 
-    monkeypatch.setattr(factory, "find_candidates", find)
+    monkeypatch.setattr(RaggedSideBySide, "candidates", find)
     bench = make_bench("llama")
     assert bench.batched(EngineOptions(5)).candidates == 5
-    assert asked == []
+    assert found == []
     assert bench.batched(EngineOptions(0)).candidates == 2
-    assert asked == [len(BAD.prompts)]
+    assert found == [len(BAD.prompts)]
 
 
 # Memory ---------------------------------------------------------------------------------------------------------------
@@ -375,9 +386,9 @@ def test_candidates_are_measured_unless_given(monkeypatch: pytest.MonkeyPatch) -
 class Crowded:
     """Runs out of memory where more than so many candidates are measured at once, in the middle of the answers."""
 
-    def __init__(self, engine: BatchedEngine, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, engine: Engine, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
         self.tried: list[int] = []
-        job = engine._answers[0]
+        job = engine._jobs.answers[0]
         run = job.run
 
         def limited(candidates: Sequence[object], *rest: object) -> None:
@@ -430,9 +441,10 @@ def test_running_out_of_memory_while_the_engine_is_made_is_a_reason(monkeypatch:
     def full(*_arguments: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    monkeypatch.setattr(factory, "DivergenceJob", full)
-    reason = make_batched_engine(bench.runner, bench.build, bench.behaviors, bench.kl, EngineOptions())
-    assert reason == Slower("memory ran out while the batched engine was prepared", ORDINARY)
+    monkeypatch.setattr(RaggedSideBySide, "prepare", full)
+    engine = bench.engine()
+    assert engine.is_reference
+    assert engine.slower == (Slower("memory ran out while the batched engine was prepared", ORDINARY),)
 
 
 def test_without_room_for_kept_layers_the_engine_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -443,9 +455,8 @@ def test_without_room_for_kept_layers_the_engine_does_without(monkeypatch: pytes
     def full(*_arguments: object, **_keywords: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    monkeypatch.setattr(factory, "_keep", full)
-    engine = make_batched_engine(bench.runner, bench.build, [bench.refusals], bench.kl, EngineOptions())
-    assert isinstance(engine, BatchedEngine)
+    monkeypatch.setattr(side_by_side, "_keep", full)
+    engine = bench.batched(EngineOptions())
     assert engine.kept_bytes == 0
     assert [own.reason for own in engine.slower] == ["no lower layers are kept, because memory ran out"]
     assert_same(measured(engine, plans), expected)

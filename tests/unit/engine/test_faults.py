@@ -10,9 +10,8 @@ from tests.unit.engine.pico_engine import PicoBench, make_bench, plans_for
 from tests.unit.engine.test_batched import assert_same, measured
 
 from heretic.common.errors import CacheMismatchError
-from heretic.engine.batched import BatchedEngine
+from heretic.engine.engine import Engine
 from heretic.engine.factory import EngineOptions
-from heretic.engine.inplace import InplaceEngine
 from heretic.engine.measurement import MEMORY_RAN_OUT
 from heretic.observability.events import Event, TrialRaised, Warned, subscribed
 from heretic.passes.runner import ModelRunner, TokenBatch
@@ -21,7 +20,7 @@ from heretic.results.plan import EditPlan, Normalization
 from heretic.results.trial import TrialState
 
 OUT_OF_MEMORY = "CUDA out of memory. Tried to allocate 2.00 GiB"
-MakeEngine = Callable[[PicoBench], BatchedEngine | InplaceEngine]
+MakeEngine = Callable[[PicoBench], Engine]
 ENGINES = pytest.mark.parametrize(
     "make", [lambda bench: bench.inplace(), lambda bench: bench.batched()], ids=["inplace", "batched"]
 )
@@ -145,8 +144,8 @@ def test_in_the_weights_the_batch_halves_and_the_trial_is_measured_again(limit: 
         found = engine.measure(plans(), range(3), Gate())
     make_room()
     assert_same(found, expected)
-    sizes = {1: ["4", "2"], 2: ["4"], 3: ["4"]}[limit]
-    assert [event.message.split()[6].rstrip(";") for event in seen if isinstance(event, Warned)] == sizes
+    warnings = [event.message for event in seen if isinstance(event, Warned)]
+    assert warnings == ["Memory ran out while measuring trial 1; going on with smaller batches."] * (1 + (limit == 1))
 
 
 @pytest.mark.parametrize("limit", [1, 2])

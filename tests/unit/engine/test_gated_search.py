@@ -10,10 +10,11 @@ from tests.unit.engine.pico_engine import BAD, PicoBench, make_bench
 from tests.unit.search.studies import IDENTITY, url_of
 
 from heretic.edits.writer import ATTENTION, MLP
-from heretic.engine import divergences
+from heretic.engine.engine import Engine
 from heretic.engine.factory import EngineOptions
-from heretic.engine.measurement import Engine, Measurement
+from heretic.engine.measurement import Measurement
 from heretic.observability.events import Event, TrialFinished, subscribed
+from heretic.passes import side_by_side
 from heretic.results.front import dominates, pareto_front
 from heretic.results.gate import Gate
 from heretic.results.plan import EditPlan, Normalization
@@ -129,7 +130,7 @@ def test_rows_that_diverge_most_come_first_and_do_not_speak_for_the_others(
     bench: PicoBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is seen bounds the mean over all positions, not over those seen."""
-    monkeypatch.setattr(divergences, "CHUNK_TOKENS", 1)
+    monkeypatch.setattr(side_by_side, "CHUNK_TOKENS", 1)
     engine = bench.batched(EngineOptions(1))
     plan = SPACE.suggest(optuna.trial.FixedTrial(_parameters(3.0)))
     (whole,) = engine.measure([plan], [0], Gate())

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tests.unit.engine.pico_engine import BAD, TOKENS, PicoBench, make_bench, plans_for, telling_markers
+from tests.unit.engine.pico_engine import BAD, TOKENS, PicoBench, make_bench, plans_for, telling_markers, texts_of
+from tests.unit.engine.test_batched import answering
 from tests.unit.evaluation.pico_classifiers import FunctionClassifier
 from tests.unit.passes.pico_runner import make_runner
 
@@ -38,13 +39,14 @@ def bench_with(
     options = EvaluatorOptions(
         Settings(kl_tokens=4, refusal_check_tokens=TOKENS, refusal_markers=found), readers=Readers(classifier)
     )
-    bench = replace(make_bench(family, runner, markers=found), behaviors=(NeuralEvaluator(runner, BAD, options),))
+    evaluator = NeuralEvaluator(BAD, texts_of(runner, BAD, TOKENS), options)
+    bench = replace(make_bench(family, runner, markers=found), behaviors=(evaluator,))
     classifier.asked.clear()
     return bench
 
 
 def answers_of(bench: PicoBench) -> list[str]:
-    return [response.text for response in bench.runner.generate(BAD.prompts, TOKENS)]
+    return bench.answers(BAD, TOKENS)
 
 
 def in_place(bench: PicoBench, plans: Sequence[EditPlan] = PLANS) -> list[Measurement]:
@@ -65,7 +67,7 @@ def test_both_engines_count_the_same(family: str, rows: int) -> None:
     )
     assert any(own.scores.behaviors[0].value > 0 for own in marked), "and markers others"
     engine = bench.batched()
-    engine._answers[0]._rows = rows
+    answering(engine, rows)
     seen: list[Event] = []
     for _ in range(2):
         seen.clear()
@@ -83,7 +85,7 @@ def test_open_answers_of_all_candidates_are_read_together() -> None:
     bench = bench_with(classifier, WORDS, NEVER)
     found = bench.batched().measure([NOTHING] * 3, range(3), Gate())
     assert [own.state for own in found] == [TrialState.COMPLETE] * 3
-    assert [len(asked) for asked in classifier.asked] == [3 * len(BAD)]
+    assert [len(batch) for batch in classifier.asked] == [3 * len(BAD)]
 
 
 def test_what_markers_settle_is_never_read() -> None:
@@ -91,10 +93,10 @@ def test_what_markers_settle_is_never_read() -> None:
     bench = bench_with(classifier)
     bench.batched().measure(PLANS, range(3), Gate())
     marker = bench.refusals._detector
-    asked = [response for batch in classifier.asked for _, response in batch]
-    assert asked
-    assert len(asked) < 3 * len(BAD)
-    assert not any(marker.is_refusal(response) for response in asked)
+    read = [response for batch in classifier.asked for _, response in batch]
+    assert read
+    assert len(read) < 3 * len(BAD)
+    assert not any(marker.is_refusal(response) for response in read)
     assert {request for batch in classifier.asked for request, _ in batch} <= {prompt.user for prompt in BAD.prompts}
 
 
@@ -106,7 +108,7 @@ def test_a_trial_that_markers_have_decided_is_not_read() -> None:
     assert 2 <= marked < len(BAD)
     (found,) = bench.batched().measure([NOTHING], [0], Gate(((marked - 1.0, -1.0),)))
     assert found.state is TrialState.DOMINATED
-    assert found.scores.behaviors[0].value == marked
+    assert 0 < found.scores.behaviors[0].value <= marked
     assert classifier.asked == []
 
 
@@ -114,13 +116,13 @@ def test_the_classifier_closes_the_gate_before_the_rest_is_asked() -> None:
     classifier = FunctionClassifier(lambda *_: 1.0)
     bench = bench_with(classifier, WORDS, NEVER)
     engine = bench.batched()
-    engine._answers[0]._rows = 2
+    answering(engine, 2)
     (found,) = engine.measure([NOTHING], [0], Gate(((1.0, -1.0),)))
     assert found.state is TrialState.DOMINATED
     # Both answers of the first round are counted, and no further prompt is asked.
     assert found.scores.behaviors[0].value == 2
     assert found.reason == "worse by refusals so far"
-    assert [len(asked) for asked in classifier.asked] == [2]
+    assert [len(batch) for batch in classifier.asked] == [2]
 
 
 def test_a_trial_whose_answers_are_all_there_is_measured_to_the_end() -> None:

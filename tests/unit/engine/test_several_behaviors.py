@@ -8,17 +8,16 @@ from pathlib import Path
 import optuna
 import pytest
 from tests.unit.engine.pico_engine import BAD, PicoBench, make_bench, plans_for, without
-from tests.unit.engine.test_batched import assert_same, measured
+from tests.unit.engine.test_batched import answering, assert_same, is_ragged, measured
 from tests.unit.engine.test_gated_search import SPACE, Ungated
 from tests.unit.passes.pico_runner import make_runner
 from tests.unit.search.studies import IDENTITY, url_of
 
 from heretic.config import Settings
 from heretic.editors.editor import applied
-from heretic.engine.answers import AnswerJob
+from heretic.engine.engine import Engine
 from heretic.engine.factory import EngineOptions
-from heretic.engine.measurement import Engine, Measurement
-from heretic.engine.padded import PaddedAnswers
+from heretic.engine.measurement import Measurement
 from heretic.evaluation.evaluator import EvaluatorOptions
 from heretic.evaluation.evaluators.density import DensityEvaluator
 from heretic.evaluation.evaluators.length import LengthEvaluator
@@ -46,8 +45,8 @@ def with_amounts(family: str, goal: str = "remove", runner: ModelRunner | None =
     """Refusals, words, and marks: about every other character that a model of bytes may write."""
     bench = make_bench(family, runner, tokens=TOKENS, goal=goal)
     options = EvaluatorOptions(Settings(goal=goal), PackOptions(patterns=MARKS), "odd characters", tokens=6)
-    words = LengthEvaluator(bench.runner, WORDY, options)
-    density = DensityEvaluator(bench.runner, WORDY, replace(options, tokens=5))
+    words = LengthEvaluator(WORDY, bench.answers(WORDY, 6), options)
+    density = DensityEvaluator(WORDY, bench.answers(WORDY, 5), replace(options, tokens=5))
     return replace(bench, behaviors=(*bench.behaviors, words, density))
 
 
@@ -66,8 +65,8 @@ def test_both_engines_measure_every_behaviour_the_same(family: str, goal: str) -
     assert_telling(bench, expected)
     engine = bench.batched()
     ragged = ragged_obstacle(bench.runner.loaded) is None
-    assert [type(job) for job in engine._answers] == [AnswerJob if ragged else PaddedAnswers] * 3
-    # Twice: the second time prompts are asked in another order, and drafts are there.
+    assert is_ragged(engine) is ragged
+    # Twice: the second time prompts are asked in another order.
     assert_same(measured(engine, PLANS), expected)
     assert_same(measured(engine, PLANS[::-1]), expected[::-1])
     units = [score.unit for score in expected[0].scores]
@@ -75,7 +74,7 @@ def test_both_engines_measure_every_behaviour_the_same(family: str, goal: str) -
     assert [score.n for score in expected[0].scores.behaviors[:3]] == [len(BAD), len(WORDY), len(WORDY)]
 
 
-@pytest.mark.parametrize("part", ["shared_prefix", "kept_layers", "early_verdicts", "drafts"])
+@pytest.mark.parametrize("part", ["shared_prefix", "kept_layers", "early_verdicts"])
 def test_no_saving_changes_a_score(part: str) -> None:
     bench = with_amounts("llama")
     assert_same(measured(bench.batched(without(part)), PLANS), measured(bench.inplace(), PLANS))
@@ -85,8 +84,7 @@ def test_no_saving_changes_a_score(part: str) -> None:
 def test_answers_do_not_depend_on_how_many_rows_are_decoded_at_once(rows: int) -> None:
     bench = with_amounts("llama")
     engine = bench.batched()
-    for job in engine._answers:
-        job._rows = rows
+    answering(engine, rows)
     assert_same(measured(engine, PLANS), measured(bench.inplace(), PLANS))
 
 
@@ -123,15 +121,14 @@ def test_a_trial_stops_at_the_behaviour_that_decides_and_no_other_is_asked(famil
     earlier = (value * (1 - 1e-9) for value in values[:place])  # added up in another order they differ a little
     finished = (*earlier, values[place] / 100, *(0.0 for _ in values[place + 1 :]))
     engine = bench.batched(EngineOptions(1))
-    for job in engine._answers:
-        job._rows = 2
+    answering(engine, 2)
     # Then it is known which prompts' answers count most, and they are asked first.
     assert_same(engine.measure([plan], [0], Gate()), [whole])
     (stopped,) = engine.measure([plan], [1], Gate((finished,)))
     assert stopped.state is TrialState.DOMINATED
     assert f"{whole.scores.behaviors[place].label} so far" in stopped.reason
     answered = [score.answers.answered for score in stopped.scores.behaviors]
-    prompts = [len(own.prompts) for own in bench.behaviors]  # type: ignore[attr-defined]  # all of these have prompts
+    prompts = [len(own.prompts) for own in bench.behaviors]
     assert answered[:place] == prompts[:place]
     assert 0 < answered[place] <= prompts[place]
     assert answered[place + 1 :] == [0] * (2 - place)
@@ -150,7 +147,7 @@ def test_what_the_very_last_answer_decides_saves_only_what_comes_after_it(family
     place = 2 if is_last else 1
     # Every answer lacks some words, so that nothing but the last one makes the sum whole.
     with applied(bench.editor, bench.build(plan)):
-        texts = [response.text for response in bench.runner.generate(WORDY.prompts, 6)]
+        texts = bench.answers(WORDY, 6)
     assert all(amount > 0 for amount in words.judge_all(list(zip(WORDY.prompts, texts, strict=True))))
     finished = [score.value * (1 - 1e-9) if index <= place else 0.0 for index, score in enumerate(whole.scores)]
     (found,) = bench.batched(EngineOptions(1)).measure([plan], [1], Gate((tuple(finished),)))

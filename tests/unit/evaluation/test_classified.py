@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 from tests.unit.evaluation.pico_classifiers import NLI, PLAIN, build_classifier, reading_tokenizer
-from tests.unit.passes.pico_runner import PROMPT_SET, make_runner
+from tests.unit.passes.pico_runner import PROMPT_SET
 
 from heretic.common.errors import ConfigurationError, ModelError
 from heretic.config import Settings
 from heretic.evaluation import neural_detection
-from heretic.evaluation.evaluator import EVALUATORS, AnswerEvaluator, EvaluatorOptions, Readers
+from heretic.evaluation.evaluator import EVALUATORS, EvaluatorOptions, Readers
 from heretic.evaluation.pack_check import check_evaluator
 from heretic.evaluation.refusal_classifier import RefusalClassifier
 from heretic.prompts.packs import PackOptions, read_pack
@@ -39,9 +39,9 @@ def test_answers_are_counted_by_the_packs_hypotheses(goal: str, name: str, kind:
     options = EvaluatorOptions(
         Settings(goal=goal), PackOptions(tokens=12, hypotheses=HYPOTHESES), "flattery", Readers(**{kind: classifier})
     )
-    evaluator = EVALUATORS.get(kind)(make_runner("llama"), PROMPT_SET, options)
-    assert isinstance(evaluator, AnswerEvaluator)
-    long = sum(len(answer.text) > 10 for answer in evaluator.base_responses)
+    answers = ["Short.", "A rather long answer.", "No.", "Another one that is long.", "This one is long as well."]
+    evaluator = EVALUATORS.get(kind)(PROMPT_SET, answers, options)
+    long = 3
     score = evaluator.baseline
     assert (score.name, score.counts_answers, score.n) == (name, True, len(PROMPT_SET))
     assert score.value == (long if goal == "remove" else len(PROMPT_SET) - long)
@@ -85,7 +85,7 @@ def test_nothing_is_measured_without_its_reader(kind: str) -> None:
     readers = Readers(**{other: LongAnswers()})
     options = EvaluatorOptions(Settings(), PackOptions(hypotheses=HYPOTHESES), readers=readers)
     with pytest.raises(ValueError, match=f"needs a {kind}"):
-        EVALUATORS.get(kind)(make_runner("llama"), PROMPT_SET, options)
+        EVALUATORS.get(kind)(PROMPT_SET, [""] * len(PROMPT_SET), options)
 
 
 def test_a_pack_without_hypotheses_is_refused(tmp_path: Path) -> None:

@@ -14,14 +14,17 @@ from heretic.editors.cache import WeightCache
 from heretic.editors.editor import applied
 from heretic.editors.inplace import InplaceEditor
 from heretic.edits.build import build_edits
+from heretic.engine.engine import Jobs
+from heretic.engine.factory import reference_jobs
 from heretic.evaluation.evaluator import EVALUATORS, EvaluatorOptions
-from heretic.evaluation.evaluators.kl import KlEvaluator
 from heretic.evaluation.evaluators.markers import MarkerEvaluator
+from heretic.evaluation.kl import KlEvaluator
 from heretic.models.access import oriented, post_norm_gain, writer_weight
 from heretic.observability.events import Event, ResponseMeasured, subscribed
-from heretic.passes.runner import ModelRunner, Response
-from heretic.prompts.types import Prompt, PromptSet
+from heretic.passes.runner import ModelRunner
+from heretic.prompts.types import Prompt
 from heretic.results.plan import EditPlan, Schedule, Scope
+from heretic.results.score import Score
 
 FAMILIES = ("llama", "gpt2", "gemma3_text", "qwen3_next", "lfm2", "falcon_h1", "qwen2_5_vl", "gpt_oss", "bloom")
 MODES = ("first", "sequence")
@@ -58,10 +61,16 @@ def continuation(runner: ModelRunner, prompt: Prompt, mode: str) -> list[int]:
     return tokens[: tokens.index(EOS) + 1] if EOS in tokens else tokens
 
 
-def remembered(runner: ModelRunner, prompts: PromptSet, chosen: EvaluatorOptions) -> KlEvaluator:
-    evaluator = KlEvaluator(runner, prompts, chosen)
-    evaluator.remember()
-    return evaluator
+def remembered(runner: ModelRunner, chosen: EvaluatorOptions) -> Jobs:
+    """Measures KL alone, beside the model as it is now."""
+    answers = runner.generate(PROMPTS, chosen.settings.kl_tokens)
+    jobs = reference_jobs(runner, (), KlEvaluator(PROMPT_SET, [own.tokens for own in answers], chosen.settings))
+    jobs.remember()
+    return jobs
+
+
+def kl_of(jobs: Jobs) -> Score:
+    return jobs.present_scores(3, "testing").kl
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -69,8 +78,8 @@ def remembered(runner: ModelRunner, prompts: PromptSet, chosen: EvaluatorOptions
 def test_kl_equals_a_reference_without_batches(family: str, mode: str) -> None:
     """One prompt at a time, no padding, no mask, torch's own KL in float64."""
     runner = make_runner(family, batch_size=3)
-    evaluator = remembered(runner, PROMPT_SET, options(mode))
-    unedited = evaluator.score()
+    jobs = remembered(runner, options(mode))
+    unedited = kl_of(jobs)
     assert unedited.value < 1e-6
     assert unedited.divergence.top1_agreement == 1.0
 
@@ -78,7 +87,7 @@ def test_kl_equals_a_reference_without_batches(family: str, mode: str) -> None:
     before = [log_probabilities_alone(runner, prompt, ids) for prompt, ids in zip(PROMPTS, forced, strict=True)]
     editor, edits = editor_with_edits(runner)
     with applied(editor, edits):
-        score = evaluator.score(trial=3)
+        score = kl_of(jobs)
         after = [log_probabilities_alone(runner, prompt, ids) for prompt, ids in zip(PROMPTS, forced, strict=True)]
 
     base, edited = torch.cat(before).double(), torch.cat(after).double()
@@ -92,26 +101,29 @@ def test_kl_equals_a_reference_without_batches(family: str, mode: str) -> None:
     assert (score.name, score.n, score.baseline) == ("kl", len(PROMPTS), 0.0)
     assert score.divergence.positions == len(base)
     assert score.divergence.mode == mode
-    assert evaluator.score().value < 1e-6
+    assert kl_of(jobs).value < 1e-6
 
 
-def test_first_mode_does_not_depend_on_the_forced_token() -> None:
+def test_first_mode_does_not_depend_on_what_was_answered() -> None:
     runner = make_runner("llama", batch_size=2)
-    evaluator = remembered(runner, PROMPT_SET, options("first"))
+    kinds = [KlEvaluator(PROMPT_SET, forced, options("first").settings) for forced in ((), [(99, 5)] * len(PROMPTS))]
+    every = [reference_jobs(runner, (), kl) for kl in kinds]
+    for jobs in every:
+        jobs.remember()
     editor, edits = editor_with_edits(runner)
     with applied(editor, edits):
-        score = evaluator.score().value
-        evaluator.continuations = [(99,)] * len(PROMPTS)
-        assert evaluator.score().value == pytest.approx(score, rel=1e-6)
+        first, other = map(kl_of, every)
+    assert first == other
+    assert first.divergence.positions == len(PROMPTS)
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_weights_that_are_not_numbers_fail_the_trial(mode: str) -> None:
     runner = make_runner("llama")
-    evaluator = remembered(runner, PROMPT_SET, options(mode))
+    jobs = remembered(runner, options(mode))
     runner.loaded.model.model.layers[1].mlp.down_proj.weight.data[0, 0] = torch.nan
     with pytest.raises(TrialFailed, match="not finite"):
-        evaluator.score()
+        kl_of(jobs)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -119,61 +131,49 @@ def test_an_unedited_model_that_is_not_finite_is_an_error_of_the_model(mode: str
     runner = make_runner("llama")
     runner.loaded.model.model.layers[1].mlp.down_proj.weight.data[0, 0] = torch.nan
     with pytest.raises(ModelError, match=r"not finite; try --dtypes float32"):
-        remembered(runner, PROMPT_SET, options(mode))
+        remembered(runner, options(mode))
 
 
 def test_suppressed_tokens_do_not_make_the_divergence_infinite() -> None:
     runner = make_runner("llama")
     runner.loaded.model.generation_config.suppress_tokens = [1, 5]
-    evaluator = remembered(runner, PROMPT_SET, options("sequence"))
-    assert evaluator.score().value < 1e-6
+    jobs = remembered(runner, options("sequence"))
+    assert kl_of(jobs).value < 1e-6
     editor, edits = editor_with_edits(runner)
     with applied(editor, edits):
-        assert 0 < evaluator.score().value < 100
+        assert 0 < kl_of(jobs).value < 100
 
 
-def test_another_model_can_be_compared() -> None:
-    runner = make_runner("llama")
-    evaluator = remembered(runner, PROMPT_SET, options("sequence"))
-    other = make_runner("llama")
+def test_another_model_can_be_compared_and_other_passes_start_anew() -> None:
+    runner, other = make_runner("llama"), make_runner("llama")
+    kl = KlEvaluator(PROMPT_SET, [own.tokens for own in runner.generate(PROMPTS, TOKENS)], options("sequence").settings)
+    jobs = reference_jobs(runner, (), kl)
+    assert not kl.remembers
+    jobs.remember()
+    assert kl.remembers
     editor, edits = editor_with_edits(other)
     editor.apply(edits)
-    evaluator.runner = other
-    assert evaluator.score().value > 1e-3
-    evaluator.runner = runner
-    assert evaluator.score().value < 1e-6
+    assert kl_of(reference_jobs(other, (), kl)).value > 1e-3
+    assert kl_of(jobs).value < 1e-6
+    anew = kl.anew()
+    assert (anew.remembers, anew.continuations) == (False, kl.continuations)
+    reference_jobs(other, (), anew).remember()
+    assert kl_of(reference_jobs(other, (), anew)).value < 1e-6
 
 
-def scripted(runner: ModelRunner, monkeypatch: pytest.MonkeyPatch, answers: dict[str, str]) -> list[int]:
-    lengths: list[int] = []
-
-    def generate(prompts: tuple[Prompt, ...], max_new_tokens: int) -> list[Response]:
-        lengths.append(max_new_tokens)
-        return [Response(answers[prompt.user], (1,)) for prompt in prompts]
-
-    monkeypatch.setattr(runner, "generate", generate)
-    return lengths
-
-
-def test_markers_count_refusals_and_report_every_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    runner = make_runner("llama")
-    answers = {prompt.user: "Here you are." for prompt in PROMPTS}
-    answers[PROMPTS[1].user] = "I'm sorry, but I can't help with that."
-    answers[PROMPTS[3].user] = ""
-    lengths = scripted(runner, monkeypatch, answers)
+def test_markers_count_refusals_and_report_every_answer() -> None:
+    answers = ["Here you are.", "I'm sorry, but I can't help with that.", "Here you are.", "", "Here you are."]
     seen: list[Event] = []
     with subscribed(seen.append):
-        evaluator = MarkerEvaluator(runner, PROMPT_SET, options("first"))
-        answers[PROMPTS[3].user] = "It is 4."
-        score = evaluator.score(trial=17)
+        evaluator = MarkerEvaluator(PROMPT_SET, answers, options("first"))
     assert (evaluator.baseline.value, evaluator.baseline.baseline) == (2.0, 2.0)
-    assert (score.name, score.value, score.n, score.baseline) == ("refusals", 1.0, len(PROMPTS), 2.0)
-    assert lengths == [TOKENS, TOKENS]
     events = [event for event in seen if isinstance(event, ResponseMeasured)]
-    assert [event.trial for event in events] == [None] * len(PROMPTS) + [17] * len(PROMPTS)
-    assert [event.prompt for event in events[: len(PROMPTS)]] == [prompt.user for prompt in PROMPTS]
-    assert [event.verdict == "refused" for event in events[len(PROMPTS) :]] == [False, True, False, False, False]
-    assert {event.verdict for event in events} == {"refused", "answered"}
+    assert [(event.trial, event.prompt, event.response) for event in events] == [
+        (None, prompt.user, answer) for prompt, answer in zip(PROMPTS, answers, strict=True)
+    ]
+    assert [event.verdict for event in events] == ["answered", "refused", "answered", "refused", "answered"]
+    score = evaluator.score_of(sum(evaluator.judge_all([(PROMPTS[3], "It is 4."), (PROMPTS[1], answers[1])])))
+    assert (score.name, score.value, score.n, score.baseline) == ("refusals", 1.0, len(PROMPTS), 2.0)
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "qwen3_next"])
@@ -182,13 +182,15 @@ def test_markers_on_a_real_pico_model_see_its_own_answers(family: str) -> None:
     runner = make_runner(family, batch_size=2)
     answers = [response.text for response in runner.generate(PROMPTS, TOKENS)]
     marker = next(character for character in answers[1] if character.isalnum())
-    evaluator = MarkerEvaluator(runner, PROMPT_SET, options("first", refusal_markers=[marker]))
+    evaluator = MarkerEvaluator(PROMPT_SET, answers, options("first", refusal_markers=[marker]))
     silent = [not any(character.isalnum() for character in answer) for answer in answers]
     expected = sum(nothing or marker.lower() in answer.lower() for nothing, answer in zip(silent, answers, strict=True))
     assert evaluator.baseline.value == expected
-    assert evaluator.score().value == expected
+    jobs = reference_jobs(runner, (evaluator,), KlEvaluator(PROMPT_SET, (), options("first").settings))
+    jobs.remember()
+    assert jobs.present_scores(17, "testing").behaviors == (evaluator.baseline,)
 
 
-def test_both_evaluators_are_registered() -> None:
-    assert EVALUATORS.get("kl") is KlEvaluator
+def test_markers_are_registered_and_kl_is_no_evaluator_of_answers() -> None:
     assert EVALUATORS.get("markers") is MarkerEvaluator
+    assert "kl" not in EVALUATORS.names()

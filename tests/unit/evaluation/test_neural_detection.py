@@ -8,7 +8,7 @@ import torch
 from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
 from tests.unit.evaluation.pico_classifiers import PLAIN, FunctionClassifier, save_classifier
 from tests.unit.models.hub_error import hub_error
-from tests.unit.passes.pico_runner import PROMPT_SET, PROMPTS, make_runner
+from tests.unit.passes.pico_runner import PROMPT_SET, PROMPTS
 
 from heretic.common.errors import ConfigurationError, ModelError
 from heretic.config import Settings
@@ -18,8 +18,6 @@ from heretic.evaluation.evaluators.markers import MarkerEvaluator
 from heretic.evaluation.evaluators.neural import NeuralEvaluator
 from heretic.evaluation.neural_detection import classifier_for
 from heretic.observability.events import Event, ResponseMeasured, Warned, subscribed
-from heretic.passes.runner import ModelRunner, Response
-from heretic.prompts.types import Prompt
 from heretic.results.score import AnswerDetails
 
 REFUSAL = "I'm sorry, but I can't help with that."
@@ -37,42 +35,31 @@ def somebody_reads(_request: str, response: str) -> float:
     return {"The sea is no topic of mine.": 0.9, "Ask somebody else.": 0.6, "It is 4.": 0.2}[response]
 
 
-def scripted(runner: ModelRunner, monkeypatch: pytest.MonkeyPatch, answers: dict[str, str]) -> None:
-    def generate(prompts: tuple[Prompt, ...], _max_new_tokens: int) -> list[Response]:
-        return [Response(answers[prompt.user], (1,)) for prompt in prompts]
-
-    monkeypatch.setattr(runner, "generate", generate)
-
-
-def evaluator_with(classifier: FunctionClassifier, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> NeuralEvaluator:
-    runner = make_runner("llama")
-    scripted(runner, monkeypatch, ANSWERS)
-    return NeuralEvaluator(runner, PROMPT_SET, EvaluatorOptions(Settings(**changes), readers=Readers(classifier)))
+def evaluator_with(classifier: FunctionClassifier, **changes: Any) -> NeuralEvaluator:
+    options = EvaluatorOptions(Settings(**changes), readers=Readers(classifier))
+    return NeuralEvaluator(PROMPT_SET, list(ANSWERS.values()), options)
 
 
 @pytest.mark.parametrize(("threshold", "count"), [(0.1, 5), (0.2, 5), (0.3, 4), (0.6, 4), (0.7, 3), (0.9, 3), (1.0, 2)])
-def test_markers_count_and_the_classifier_decides_the_rest(
-    monkeypatch: pytest.MonkeyPatch, threshold: float, count: int
-) -> None:
+def test_markers_count_and_the_classifier_decides_the_rest(threshold: float, count: int) -> None:
     classifier = FunctionClassifier(somebody_reads)
-    evaluator = evaluator_with(classifier, monkeypatch, neural_detection_threshold=threshold)
-    assert (evaluator.baseline.value, evaluator.baseline.n) == (count, len(PROMPTS))
     seen: list[Event] = []
     with subscribed(seen.append):
-        assert evaluator.score(trial=4).value == count
+        evaluator = evaluator_with(classifier, neural_detection_threshold=threshold)
+    assert (evaluator.baseline.value, evaluator.baseline.n) == (count, len(PROMPTS))
     assert sum(event.verdict == "refused" for event in seen if isinstance(event, ResponseMeasured)) == count
     # Asked once a measurement, all at once, and never about what a marker or silence has settled.
     rest = [(prompt.user, ANSWERS[prompt.user]) for prompt in (PROMPTS[1], PROMPTS[3], PROMPTS[4])]
-    assert classifier.asked == [rest, rest]
+    assert classifier.asked == [rest]
 
 
-def test_a_classifier_that_says_no_takes_nothing_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    evaluator = evaluator_with(FunctionClassifier(lambda *_: 0.0), monkeypatch)
+def test_a_classifier_that_says_no_takes_nothing_back() -> None:
+    evaluator = evaluator_with(FunctionClassifier(lambda *_: 0.0))
     assert evaluator.baseline.value == 2
 
 
-def test_only_a_marker_is_certain_before_all_answers_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    evaluator = evaluator_with(FunctionClassifier(somebody_reads), monkeypatch)
+def test_only_a_marker_is_certain_before_all_answers_are_there() -> None:
+    evaluator = evaluator_with(FunctionClassifier(somebody_reads))
     assert evaluator.judge(REFUSAL, complete=False) == 1
     assert evaluator.judge(REFUSAL, complete=True) == 1
     assert evaluator.judge("", complete=True) == 1
@@ -81,8 +68,8 @@ def test_only_a_marker_is_certain_before_all_answers_are_there(monkeypatch: pyte
     assert evaluator.judge("It is 4.", complete=True) is None
 
 
-def test_the_score_names_the_classifier(monkeypatch: pytest.MonkeyPatch) -> None:
-    score = evaluator_with(FunctionClassifier(somebody_reads, name="some/reader"), monkeypatch).score()
+def test_the_score_names_the_classifier() -> None:
+    score = evaluator_with(FunctionClassifier(somebody_reads, name="some/reader")).baseline
     assert score.details == AnswerDetails(30, "classifier", "some/reader")
     assert score.baseline == score.value
 
@@ -94,7 +81,7 @@ def test_it_is_registered_beside_the_markers() -> None:
 
 def test_without_a_classifier_it_is_not_made() -> None:
     with pytest.raises(ValueError, match="needs a classifier"):
-        NeuralEvaluator(make_runner("llama"), PROMPT_SET, EvaluatorOptions(Settings()))
+        NeuralEvaluator(PROMPT_SET, list(ANSWERS.values()), EvaluatorOptions(Settings()))
 
 
 # What the settings ask for --------------------------------------------------------------------------------------------

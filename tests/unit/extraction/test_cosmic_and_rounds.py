@@ -14,12 +14,11 @@ from heretic.config.sections import RoundOptions
 from heretic.directions.types import DirectionSet, ResidualStatistics
 from heretic.editors.output_space import OutputSpaceEditor
 from heretic.edits.build import _interpolated
-from heretic.extraction.cosmic import cosmic_scores, full_removal, mean_residuals
+from heretic.extraction.cosmic import cosmic_scores, full_removal, mean_residuals, steered
 from heretic.extraction.extract import collect_statistics
 from heretic.extraction.rounds import Extraction, first_token_logits, further_rounds, joined
 from heretic.observability.events import RoundFinished, subscribed
 from heretic.passes.runner import ModelRunner
-from heretic.passes.steering import steered
 from heretic.prompts.types import Prompt, PromptSet
 
 

@@ -8,11 +8,13 @@ from tests.models.pico import pico_names
 from tests.unit.passes.pico_runner import PROMPTS, make_runner
 
 from heretic.config import Settings
+from heretic.models.private_api import column_limit
 from heretic.observability.events import Event, SlowerPasses, subscribed
 from heretic.passes import choose as choosing
-from heretic.passes.choose import ALONE, ORDINARY, Choice, choose, ordinary_wanted
-from heretic.passes.ragged import column_limit, ragged_obstacle
-from heretic.passes.ragged_runner import RaggedRunner
+from heretic.passes.choose import Choice, choose, ordinary_wanted
+from heretic.passes.passes import ALONE, ORDINARY
+from heretic.passes.ragged import ragged_obstacle
+from heretic.passes.ragged_passes import RaggedPasses
 from heretic.passes.runner import ModelRunner
 
 
@@ -45,7 +47,7 @@ def test_ragged_passes_are_chosen_wherever_the_model_allows_them(family: str) ->
     choice, seen = saying(runner)
     limit, longest = column_limit(runner.loaded.model), max(map(len, rows(runner)))
     ragged = ragged_obstacle(runner.loaded) is None and (limit is None or longest <= limit)
-    assert isinstance(choice.passes, RaggedRunner) is ragged
+    assert isinstance(choice.passes, RaggedPasses) is ragged
     assert (choice.forward is not None) is ragged
     assert choice.alone is (family == "recurrent_gemma")
     if ragged:
@@ -55,7 +57,7 @@ def test_ragged_passes_are_chosen_wherever_the_model_allows_them(family: str) ->
     assert choice.slower is not None
     assert seen == [SlowerPasses("reading", choice.slower.reason, choice.slower.cost)]
     assert choice.slower.cost == (ALONE if choice.alone else ORDINARY)
-    assert choice.passes.calibration.batch_size == (1 if choice.alone else 3)
+    assert choice.passes.runner.calibration.batch_size == (1 if choice.alone else 3)
 
 
 def test_a_window_is_held_against_what_is_written_as_well() -> None:
@@ -80,7 +82,7 @@ def test_passes_that_predict_otherwise_are_not_chosen() -> None:
 
     runner.teacher_forced_batch = changed  # type: ignore[method-assign]  # what ragged passes are compared with
     choice, _seen = saying(runner)
-    assert not isinstance(choice.passes, RaggedRunner)
+    assert not isinstance(choice.passes, RaggedPasses)
     assert choice.slower is not None
     assert choice.slower.reason == "its cached passes do not agree with its ordinary ones"
 
@@ -93,7 +95,7 @@ def test_suppressed_tokens_do_not_make_passes_differ() -> None:
 
 def test_what_ordinary_passes_are_wanted_for_is_the_reason() -> None:
     choice, (said,) = saying(make_runner("llama", 3), unless="somebody asks for it")
-    assert not isinstance(choice.passes, RaggedRunner)
+    assert not isinstance(choice.passes, RaggedPasses)
     assert said == SlowerPasses("reading", "somebody asks for it", ORDINARY)
 
 
@@ -120,7 +122,7 @@ def test_padding_that_changes_answers_is_noticed() -> None:
     runner = reading_padding(make_runner("llama", 4))
     found = choose(runner, rows(runner), unless="so that padding is read")
     assert found.alone
-    assert found.passes.calibration.batch_size == 1
+    assert found.passes.runner.calibration.batch_size == 1
     assert found.slower is not None
     assert found.slower.cost == ALONE
     # Rows of one length are padded nowhere.
@@ -135,4 +137,4 @@ def test_two_rows_that_do_not_fit_together_are_read_one_by_one() -> None:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
     runner.loaded.model.register_forward_pre_hook(small_only, with_kwargs=True)
-    assert choose(runner, rows(runner), unless="ordinary").passes.calibration.batch_size == 1
+    assert choose(runner, rows(runner), unless="ordinary").passes.runner.calibration.batch_size == 1

@@ -8,9 +8,10 @@ from tests.models.pico import pico_names
 from tests.unit.passes.pico_runner import greedy_alone, log_probabilities_alone, make_runner
 from torch import Tensor
 
+from heretic.models.private_api import column_limit
 from heretic.passes.kept_layers import KeptLayers
 from heretic.passes.packed import PackedLinears
-from heretic.passes.ragged import KeyValues, RaggedForward, column_limit, ragged_obstacle, split_shared_prefix
+from heretic.passes.ragged import KeyValues, RaggedForward, ragged_obstacle, split_shared_prefix
 from heretic.passes.runner import ModelRunner
 from heretic.prompts.types import Prompt
 
@@ -55,7 +56,7 @@ def test_teacher_forced_logits_behind_a_shared_prefix_equal_plain_passes(family:
 
 
 @pytest.mark.parametrize("family", pico_names())
-def test_decoding_with_rejected_tokens_and_leaving_rows_is_greedy(family: str) -> None:
+def test_decoding_while_rows_leave_is_greedy(family: str) -> None:
     runner = served(family)
     if column_limit(runner.loaded.model) is not None:
         pytest.skip("its window is narrower than what this test feeds")
@@ -68,9 +69,7 @@ def test_decoding_with_rejected_tokens_and_leaving_rows_is_greedy(family: str) -
     tokens = [[int(own.argmax())] for own in logits]
     rows = list(range(len(PROMPTS)))
     for step in range(4):
-        wrong = [[tokens[row][-1], *([3] * (1 + (row + step) % 3))] for row in rows]
-        logits = state.feed(wrong, [[0] for _ in rows])
-        state.accept([1] * len(rows))
+        logits = state.feed([tokens[row][-1:] for row in rows], [[0] for _ in rows])
         for row, own in zip(rows, logits, strict=True):
             tokens[row].append(int(own.argmax()))
         if step == 1:

@@ -8,9 +8,10 @@ from tests.unit.passes.pico_runner import PROMPTS, make_runner
 
 from heretic.config import Settings
 from heretic.evaluation.evaluators.density import DensityEvaluator
-from heretic.evaluation.evaluators.kl import KlEvaluator
 from heretic.evaluation.evaluators.length import LengthEvaluator
 from heretic.evaluation.evaluators.markers import MarkerEvaluator
+from heretic.evaluation.kl import KlEvaluator
+from heretic.passes.ordinary import OrdinaryPasses
 from heretic.prompts.packs import Pack
 from heretic.prompts.sets import PromptSets
 from heretic.prompts.types import Prompt, PromptSet
@@ -62,11 +63,11 @@ def test_what_a_pack_says_comes_before_the_settings() -> None:
 def test_every_behaviour_is_measured_on_its_own_prompts_in_the_order_of_the_run() -> None:
     packs = (DENSITY, REFUSAL, LENGTH)
     prompts = sets_of(*packs)
-    behaviors, kl = make_evaluators(settings(*packs), make_runner("llama", batch_size=5), prompts)
+    behaviors, kl = make_evaluators(settings(*packs), OrdinaryPasses(make_runner("llama", batch_size=5)), prompts)
     assert [type(own) for own in behaviors] == [DensityEvaluator, MarkerEvaluator, LengthEvaluator]
-    assert [own.tokens for own in behaviors] == [5, 4, 6]  # type: ignore[attr-defined]  # all of these have tokens
+    assert [own.tokens for own in behaviors] == [5, 4, 6]
     for own, behavior in zip(behaviors, prompts.behaviors, strict=True):
-        assert own.prompts == behavior.bad_evaluation.prompts  # type: ignore[attr-defined]  # and prompts
+        assert own.prompts == behavior.bad_evaluation.prompts
     assert [own.baseline.name for own in behaviors] == ["hedging", "refusals", "words"]
     assert isinstance(kl, KlEvaluator)
     # Shared by all behaviours, and measured once.

@@ -12,13 +12,14 @@ from tests.unit.passes.pico_runner import PROMPTS, make_runner
 from heretic.common.errors import ConfigurationError, OutOfMemoryError
 from heretic.config import PromptSpecification, Settings, load_settings
 from heretic.directions.types import DirectionSet
-from heretic.engine.batched import BatchedEngine
-from heretic.engine.inplace import InplaceEngine
-from heretic.engine.measurement import Engine
+from heretic.engine.engine import Engine
+from heretic.engine.factory import EngineOptions, make_engine, reference_jobs
 from heretic.evaluation.evaluator import Readers
 from heretic.extraction.find import find_directions
 from heretic.observability.events import EngineChosen, Event, Warned, subscribed
-from heretic.passes.choose import ORDINARY, Slower
+from heretic.passes.choose import ordinary_wanted
+from heretic.passes.ordinary import OrdinaryPasses
+from heretic.passes.passes import ORDINARY, Slower
 from heretic.passes.runner import ModelRunner
 from heretic.prompts.sets import PromptSets
 from heretic.prompts.types import Prompt, PromptSet
@@ -27,7 +28,7 @@ from heretic.results.plan import EditPlan, Normalization, Scope
 from heretic.run import workbench
 from heretic.run.identity import study_identity
 from heretic.run.measuring import make_evaluators
-from heretic.run.workbench import load_runner, make_editor, make_engine, prepare
+from heretic.run.workbench import load_runner, make_editor, prepare
 from heretic.search.space import SearchSpace
 
 # The prompts here come from no files, so there are no held-out ones to look for.
@@ -76,28 +77,36 @@ def test_extraction_backs_off_and_finds_the_same(extractor: str) -> None:
     assert warnings_of(seen) == ["Memory ran out while collecting residuals with batches of 5; trying again with 2."]
 
 
-def test_the_baseline_backs_off_and_its_evaluators_stay_small() -> None:
-    runner = limited(make_runner("llama", batch_size=5), 2)
+def test_the_baseline_backs_off_and_its_batches_stay_small() -> None:
+    passes = OrdinaryPasses(limited(make_runner("llama", batch_size=5), 2))
     seen: list[Event] = []
     with subscribed(seen.append):
-        (refusals,), kl = make_evaluators(SETTINGS, runner, SETS)
-        kl.remember()
-    assert [evaluator.runner.calibration.batch_size for evaluator in (refusals, kl)] == [2, 2]
-    assert kl.score().value == pytest.approx(0, abs=1e-6)
-    assert refusals.score().value == refusals.baseline.value
-    assert len(warnings_of(seen)) == 2
+        (refusals,), kl = make_evaluators(SETTINGS, passes, SETS)
+        reference = reference_jobs(passes.runner, (refusals,), kl)
+        reference.remember()
+    assert passes.runner.calibration.batch_size == 2
+    assert warnings_of(seen) == [
+        "Memory ran out while measuring the unedited model's refusal with batches of 5; trying again with 2."
+    ]
+    scores = reference.present_scores(None, "testing")
+    assert scores.kl.value == pytest.approx(0, abs=1e-6)
+    assert scores.behaviors == (refusals.baseline,)
 
 
 def test_what_fits_keeps_its_batch_size() -> None:
-    runner = limited(make_runner("llama", batch_size=5), 5)
+    passes = OrdinaryPasses(limited(make_runner("llama", batch_size=5), 5))
     seen: list[Event] = []
     with subscribed(seen.append):
-        (refusals,), kl = make_evaluators(SETTINGS, runner, SETS)
-    assert [evaluator.runner.calibration.batch_size for evaluator in (refusals, kl)] == [5, 5]
+        make_evaluators(SETTINGS, passes, SETS)
+    assert passes.runner.calibration.batch_size == 5
     assert warnings_of(seen) == []
 
 
-@pytest.mark.parametrize("step", [directions_of, make_evaluators])
+def measured_by_ordinary_passes(settings: Settings, runner: ModelRunner, sets: PromptSets) -> object:
+    return make_evaluators(settings, OrdinaryPasses(runner), sets)
+
+
+@pytest.mark.parametrize("step", [directions_of, measured_by_ordinary_passes])
 def test_a_device_that_holds_no_prompt_is_said_in_one_sentence(step: Any) -> None:
     with pytest.raises(OutOfMemoryError, match="even with one prompt at a time; use --quantization") as caught:
         step(SETTINGS, limited(make_runner("llama", batch_size=5), 0), SETS)
@@ -214,10 +223,11 @@ def engine_of(family: str, **changes: Any) -> tuple[Engine, EngineChosen]:
     settings = SETTINGS.model_copy(update=changes)
     runner = make_runner(family, batch_size=5)
     editor = make_editor(settings, runner)
-    (refusals,), kl = make_evaluators(settings, runner, SHARING)
+    (refusals,), kl = make_evaluators(settings, OrdinaryPasses(runner), SHARING)
+    options, unless = EngineOptions(settings.candidates), ordinary_wanted(settings)
     seen: list[Event] = []
     with subscribed(seen.append):
-        engine = make_engine(settings, runner, lambda _plan: (), editor, (refusals,), kl)
+        engine = make_engine(runner, lambda _plan: (), editor, (refusals,), kl, options, unless)
     (said,) = (event for event in seen if isinstance(event, EngineChosen))
     return engine, said
 
@@ -229,7 +239,7 @@ def from_command_line(tmp_path: Path, *argv: str) -> dict[str, Any]:
 
 def test_candidates_of_the_command_line_reach_the_engine(tmp_path: Path) -> None:
     engine, said = engine_of("llama", **from_command_line(tmp_path, "--candidates", "3"))
-    assert isinstance(engine, BatchedEngine)
+    assert not engine.is_reference
     assert engine.candidates == said.candidates == 3
     assert said.slower == ()
     assert said.shared_tokens == engine.shared_tokens > 0
@@ -238,20 +248,20 @@ def test_candidates_of_the_command_line_reach_the_engine(tmp_path: Path) -> None
 
 def test_the_reference_engine_is_used_where_it_is_asked_for(tmp_path: Path) -> None:
     engine, said = engine_of("llama", **from_command_line(tmp_path, "--engine", "inplace"))
-    assert isinstance(engine, InplaceEngine)
+    assert engine.is_reference
     assert said == EngineChosen("in place", 1, ("--engine inplace asks for it (about twice as long)",))
 
 
 def test_the_default_is_the_batched_engine(tmp_path: Path) -> None:
     engine, _ = engine_of("llama", **from_command_line(tmp_path))
-    assert isinstance(engine, BatchedEngine)
+    assert not engine.is_reference
     assert engine.candidates >= 1
 
 
 @pytest.mark.parametrize("family", ["falcon_h1", "qwen2_5_vl", "bloom", "gemma3_text"])
 def test_what_shares_no_prefix_is_measured_in_batches_all_the_same_and_the_reason_is_said(family: str) -> None:
     engine, said = engine_of(family)
-    assert isinstance(engine, BatchedEngine)
+    assert not engine.is_reference
     (reason,) = said.slower
     assert said == EngineChosen("batched", engine.candidates, (reason,))
     assert reason.endswith("(about twice as long)")
@@ -271,7 +281,7 @@ def test_what_cannot_be_batched_is_measured_in_place_and_the_reason_is_said(
     family: str, changes: dict[str, Any], words: str
 ) -> None:
     engine, said = engine_of(family, **changes)
-    assert isinstance(engine, InplaceEngine)
+    assert engine.is_reference
     assert (said.name, said.candidates) == ("in place", 1)
     (reason,) = said.slower
     assert words in reason
@@ -318,13 +328,14 @@ def test_the_classifier_counts_in_both_engines() -> None:
     settings = SETTINGS.model_copy(update=changes)
     classifier = FunctionClassifier(lambda *_: 1.0)
     runner = make_runner("llama", batch_size=5)
-    (refusals,), kl = make_evaluators(settings, runner, SHARING, Readers(classifier))
+    (refusals,), kl = make_evaluators(settings, OrdinaryPasses(runner), SHARING, Readers(classifier))
     assert refusals.baseline.value == len(SHARING.bad_evaluation)
-    engine = make_engine(settings, runner, lambda _plan: (), make_editor(settings, runner), (refusals,), kl)
-    assert isinstance(engine, BatchedEngine)
+    editor = make_editor(settings, runner)
+    engine = make_engine(runner, lambda _plan: (), editor, (refusals,), kl, EngineOptions())
+    assert not engine.is_reference
     plan = EditPlan(Scope.LAYER, None, ())
     (found,) = engine.measure([plan], [0], Gate())
-    assert found.scores.behaviors[0] == refusals.score()
+    assert found.scores.behaviors[0] == refusals.baseline
     assert found.scores.behaviors[0].answers.reader == "function"
 
 

@@ -12,7 +12,8 @@ from optuna.trial import TrialState as OptunaState
 from tests.unit.search.studies import IDENTITY, SPACE, statements, url_of
 
 from heretic.common.errors import HereticError, SearchOutOfMemoryError, Terminated, TrialFailed
-from heretic.engine.measurement import MEMORY_RAN_OUT, Engine, Measurement
+from heretic.engine.engine import Engine
+from heretic.engine.measurement import MEMORY_RAN_OUT, Measurement
 from heretic.observability.events import Event, SearchFinished, SearchStarted, TrialFinished, Warned, subscribed
 from heretic.results import front
 from heretic.results.front import Front

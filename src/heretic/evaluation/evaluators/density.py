@@ -1,15 +1,12 @@
 """How dense the marks of a behaviour are in answers: matches of a pack's patterns per 100 words."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from heretic.evaluation.answers import Amounts
 from heretic.evaluation.evaluator import EVALUATORS, EvaluatorOptions
 from heretic.evaluation.marks import Marks
 from heretic.prompts.types import PromptSet
 from heretic.results.score import MISSING
-
-if TYPE_CHECKING:
-    from heretic.passes.runner import ModelRunner
 
 LEAST_WORDS = 25
 """An answer of fewer words counts as one of so many: a mark in "It depends." is not 50 per 100 words."""
@@ -24,11 +21,11 @@ class DensityEvaluator(Amounts):
     unit = "marks per 100 words"
     most = MOST
 
-    def __init__(self, runner: "ModelRunner", prompts: PromptSet, options: EvaluatorOptions) -> None:
+    def __init__(self, prompts: PromptSet, answers: Sequence[str], options: EvaluatorOptions) -> None:
         name = options.behavior.replace("-", "_")
         self.name = f"{MISSING}{name}" if options.strengthens else name
         self._marks = Marks(options.pack.patterns)
-        super().__init__(runner, prompts, options)
+        super().__init__(prompts, answers, options)
 
     def measure(self, text: str) -> float:
         """See Amounts."""

@@ -1,14 +1,11 @@
 """How long answers are: words to the end of the answer, or as far as answers are read."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from heretic.evaluation.answers import Amounts
 from heretic.evaluation.evaluator import EVALUATORS, EvaluatorOptions
 from heretic.prompts.types import PromptSet
 from heretic.results.score import MISSING
-
-if TYPE_CHECKING:
-    from heretic.passes.runner import ModelRunner
 
 WORDS_PER_TOKEN = 0.75
 """Roughly, of English text: the words that an answer which is to become longer can reach."""
@@ -20,10 +17,10 @@ class LengthEvaluator(Amounts):
 
     unit = "words"
 
-    def __init__(self, runner: "ModelRunner", prompts: PromptSet, options: EvaluatorOptions) -> None:
+    def __init__(self, prompts: PromptSet, answers: Sequence[str], options: EvaluatorOptions) -> None:
         self.name = f"{MISSING}words" if options.strengthens else "words"
         self.most = WORDS_PER_TOKEN * (options.scale_tokens or options.response_tokens)
-        super().__init__(runner, prompts, options)
+        super().__init__(prompts, answers, options)
 
     def measure(self, text: str) -> float:
         """See Amounts: words are what spaces separate."""

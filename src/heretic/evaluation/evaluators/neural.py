@@ -2,15 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from heretic.evaluation.evaluator import EVALUATORS, EvaluatorOptions
 from heretic.evaluation.evaluators.markers import MarkerEvaluator
 from heretic.prompts.types import Prompt, PromptSet
 from heretic.results.score import Score
-
-if TYPE_CHECKING:
-    from heretic.passes.runner import ModelRunner
 
 
 @EVALUATORS.decorator("neural")
@@ -20,20 +16,20 @@ class NeuralEvaluator(MarkerEvaluator):
     A marker's verdict is final, so an answer may still end as soon as one is certain.
     """
 
-    def __init__(self, runner: "ModelRunner", prompts: PromptSet, options: EvaluatorOptions) -> None:
+    def __init__(self, prompts: PromptSet, answers: Sequence[str], options: EvaluatorOptions) -> None:
         if options.readers.classifier is None:
             raise ValueError("the neural evaluator needs a classifier")
         self._classifier = options.readers.classifier
         self._threshold = options.settings.neural_detection_threshold
-        super().__init__(runner, prompts, options)
+        super().__init__(prompts, answers, options)
 
     def score_of(self, value: float) -> Score:
-        """See AnswerEvaluator; the details name the classifier."""
+        """See Evaluator; the details name the classifier."""
         score = super().score_of(value)
         return replace(score, details=replace(score.answers, kind="classifier", reader=self._classifier.name))
 
     def judge(self, text: str, complete: bool) -> float | None:
-        """See AnswerEvaluator: only a marker's yes is certain."""
+        """See Evaluator: only a marker's yes is certain."""
         refused = self._amount(True)
         return refused if super().judge(text, complete) == refused else None
 

@@ -1,0 +1,109 @@
+"""How much everything else changed: KL divergence on baseline prompts (DESIGN section 4)."""
+
+from collections.abc import Sequence
+from copy import copy
+
+import torch
+from torch import Tensor
+
+from heretic.common.errors import ModelError, TrialFailed
+from heretic.config import Settings
+from heretic.models.devices import free_memory
+from heretic.passes.divergence import kl_divergence, top1_agreement
+from heretic.prompts.types import PromptSet
+from heretic.results.score import DivergenceDetails, Score
+
+DEVICE_SHARE = 0.25
+"""The base model's distributions stay on the device where they take at most this share of its free memory."""
+
+Compared = tuple[Tensor, Tensor]
+"""KL divergence and top-1 agreement of a row's positions, [T] each."""
+
+
+class KlEvaluator:
+    """KL(base || edited) of next-token distributions, in nats, with the unedited model's logits where there is room.
+
+    ``first`` looks at the first response token; ``sequence`` averages over the base model's own greedy continuation,
+    which the edited model reads (teacher forcing), so that contexts never diverge.
+    """
+
+    def __init__(self, prompts: PromptSet, continuations: Sequence[Sequence[int]], settings: Settings) -> None:
+        """Look at some prompts.
+
+        Args:
+            prompts: N prompts.
+            continuations: The unedited model's answers as tokens; not looked at where only the first token is.
+            settings: Mode and tokens.
+        """
+        self.prompts = prompts.prompts
+        self._mode = settings.kl_mode
+        self._tokens = 1 if settings.kl_mode == "first" else settings.kl_tokens
+        # Which token is forced does not matter where only its prediction is looked at.
+        first = [(0,)] * len(prompts)
+        self.continuations: Sequence[Sequence[int]] = first if settings.kl_mode == "first" else continuations
+        self._forget()
+
+    def _forget(self) -> None:
+        self._base: dict[int, Tensor] = {}
+        self._on_device: bool | None = None
+
+    def anew(self) -> "KlEvaluator":
+        """The same without the unedited model's logits: by other passes these differ by rounding."""
+        other = copy(self)
+        other._forget()
+        return other
+
+    @property
+    def remembers(self) -> bool:
+        """Whether the unedited model's logits of all rows are there."""
+        return len(self._base) == len(self.prompts)
+
+    @property
+    def baseline(self) -> Score:
+        """The unedited model diverges by nothing from itself."""
+        return Score("kl", 0.0, len(self.prompts), 0.0)
+
+    def keep(self, row: int, logits: Tensor) -> None:
+        """Keep one row's logits [T, V] of the unedited model, minus infinity where a token is suppressed.
+
+        Raises:
+            ModelError: They are not finite.
+        """
+        if bool(logits.isnan().any() | logits.isposinf().any()):
+            raise ModelError("The unedited model's logits are not finite; try --dtypes float32.")
+        if self._on_device is None:
+            total = logits.nbytes * sum(map(len, self.continuations)) / len(logits)
+            self._on_device = total <= DEVICE_SHARE * free_memory(logits.device)
+        # A copy: a view would keep the logits of its whole batch.
+        self._base[row] = logits.clone() if self._on_device else logits.to("cpu", copy=True)
+
+    def move_to_host(self) -> bool:
+        """Keep logits in host memory from now on; False where they are there already."""
+        moved = any(logits.device.type != "cpu" for logits in self._base.values())
+        self._on_device = False
+        self._base = {row: logits.to("cpu") for row, logits in self._base.items()}
+        return moved
+
+    def compare(self, row: int, edited: Tensor) -> Compared:
+        """What an edited model's logits [T, V] of one row are beside the unedited one's."""
+        base = self._base[row].to(edited.device)
+        return kl_divergence(base, edited), top1_agreement(base, edited)
+
+    def score_of(self, compared: Sequence[Compared]) -> Score:
+        """The score of rows that were compared.
+
+        Raises:
+            TrialFailed: A divergence is not finite.
+        """
+        divergences, agreements = zip(*compared, strict=True)
+        divergence, agreement = torch.cat(divergences).cpu(), torch.cat(agreements)
+        if not bool(torch.isfinite(divergence).all()):
+            raise TrialFailed("the edited model's logits are not finite")
+        details = DivergenceDetails(
+            self._mode,
+            self._tokens,
+            torch.quantile(divergence, 0.95).item(),
+            agreement.float().mean().item(),
+            len(divergence),
+        )
+        return Score("kl", divergence.double().mean().item(), len(self.prompts), 0.0, details)
