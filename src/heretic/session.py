@@ -4,9 +4,7 @@ The picker and the automatic choice both work through this, so that they do the 
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory, gettempdir
 
 import optuna
 
@@ -14,36 +12,22 @@ from heretic.checks.capability import CapabilityResult
 from heretic.checks.further_checks import FurtherChecks
 from heretic.common.errors import (
     ExportError,
-    HereticError,
-    OutOfMemoryError,
     StudyError,
     TrialFailed,
     UserError,
 )
-from heretic.editors.adapter import adapter_factors, adapter_obstacle
 from heretic.editors.editor import applied
-from heretic.edits.algebra import Edit
-from heretic.engine.engine import Jobs
-from heretic.engine.factory import reference_jobs
-from heretic.export.atomic import check_free_space, check_target
-from heretic.export.content import ExportContent, ExportFormat, SavedModel
-from heretic.export.hub import check_repository, upload_folder
+from heretic.export.content import ExportFormat, SavedModel
+from heretic.export.hub import upload_folder
 from heretic.export.manifest import read_manifest
-from heretic.export.verify import Verification
-from heretic.export.weights import model_bytes, save_model
-from heretic.models.devices import is_out_of_memory
-from heretic.models.memory import memory_ran_out
 from heretic.observability.events import (
     FrontChecked,
-    FullPrecisionMeasured,
-    FullPrecisionNeeded,
     ModelSaved,
     ReportWritten,
     TrialApplied,
     Warned,
     emit,
 )
-from heretic.passes.ordinary import OrdinaryPasses
 from heretic.passes.streaming import stream_answer
 from heretic.report.collect import report_data
 from heretic.report.write import report_folder, write_report
@@ -51,17 +35,16 @@ from heretic.results.front import knee, pareto_front
 from heretic.results.held_out import Example, HeldOut
 from heretic.results.score import Scores
 from heretic.results.trial import TrialRecord
-from heretic.run.measuring import make_evaluators
+from heretic.run.applied import AppliedTrial, measured_in_weights, usable
+from heretic.run.saving import Saver
 from heretic.run.warm_start import remember
-from heretic.run.workbench import Workbench, full_precision
+from heretic.run.workbench import Workbench
 from heretic.search.heartbeat import Heartbeat
 from heretic.search.loop import SearchResult, search
 from heretic.search.storage import storage_errors
 
 CHAT_TOKENS = 1024
 """Longest answer in a chat."""
-VERIFIED_PROMPTS = 8
-"""Answers of a saved folder that are compared with the edited model's."""
 
 
 class Session:
@@ -72,13 +55,11 @@ class Session:
         self._study = study
         self._n_trials = bench.settings.n_trials
         self.result = SearchResult((), False)
-        self._edits: tuple[Edit, ...] = ()
-        self._applied: tuple[TrialRecord, Scores] | None = None
+        self._applied: AppliedTrial | None = None
         # By trial number: scores in the weights, by ordinary passes.
         self._rescored: dict[int, Scores] = {}
         self._checks = FurtherChecks(bench)
-        # By trial number: scores of the weights that are saved, where the search ran on quantised ones.
-        self._full_precision_scores: dict[int, Scores] = {}
+        self._saver = Saver(bench)
 
     def search(self, additional: int = 0) -> SearchResult:
         """Run the trials that are still missing, and so many more."""
@@ -111,10 +92,10 @@ class Session:
             if record.number in self._rescored:
                 continue
             try:
-                with _sentences(bench, record):
+                with usable(bench.loaded, record):
                     bench.engine.reference.remember()
                     with applied(bench.editor, bench.edits(record.plan)):
-                        scores = _measured(bench.engine.reference, record)
+                        scores = measured_in_weights(bench.engine.reference, record)
             except TrialFailed as error:
                 emit(Warned(str(error)))
                 continue
@@ -149,42 +130,39 @@ class Session:
         bench = self.bench
         known = self._rescored.get(record.number)
         try:
-            with _sentences(bench, record):
+            with usable(bench.loaded, record):
                 edits = bench.edits(record.plan)
                 if known is None:
                     bench.engine.reference.remember()
                 bench.editor.apply(edits)
-                self._edits = edits
-                scores = known or _measured(bench.engine.reference, record)
+                scores = known or measured_in_weights(bench.engine.reference, record)
         except TrialFailed:
             self.restore()
             raise
         self._rescored[record.number] = scores
         emit(TrialApplied(record.number, scores, record.measured))
-        self._applied = (record, scores)
+        self._applied = AppliedTrial(record, edits, scores)
         return scores
 
     def confirm(self) -> HeldOut | None:
         """See FurtherChecks.confirm, of the applied trial."""
-        record, scores = self.applied
-        return self._checks.confirm(record.number, self._edits, scores)
+        trial = self.applied
+        return self._checks.confirm(trial.record.number, trial.edits, trial.scores)
 
     def validate(self, benchmarks: Sequence[str] | None = None) -> CapabilityResult | None:
         """See FurtherChecks.validate, of the applied trial."""
-        record, _scores = self.applied
-        return self._checks.validate(record.number, self._edits, benchmarks)
+        trial = self.applied
+        return self._checks.validate(trial.record.number, trial.edits, benchmarks)
 
     @property
     def examples(self) -> tuple[Example, ...]:
         """Held-out prompts with both models' answers; none where the applied trial is not confirmed."""
-        record, _scores = self.applied
-        return self._checks.found(record.number).examples
+        return self._checks.found(self.applied.record.number).examples
 
     @property
     def capability_known(self) -> bool:
         """Whether it was measured what the applied trial is able to do."""
-        record, _scores = self.applied
-        return self._checks.found(record.number).capability is not None
+        return self._checks.found(self.applied.record.number).capability is not None
 
     def confirmed(self) -> dict[int, HeldOut]:
         """What held-out prompts showed, by the number of the trial."""
@@ -194,11 +172,10 @@ class Session:
         """Make the model unedited again."""
         self.bench.editor.restore()
         self._applied = None
-        self._edits = ()
 
     @property
-    def applied(self) -> tuple[TrialRecord, Scores]:
-        """The applied trial and its scores in the weights (behaviours, KL).
+    def applied(self) -> AppliedTrial:
+        """The applied trial.
 
         Raises:
             RuntimeError: No trial is applied.
@@ -209,9 +186,7 @@ class Session:
 
     def adapter_obstacle(self) -> str | None:
         """Why the applied trial cannot be saved as an adapter, or None where it can."""
-        if self.bench.loaded.name.lower().endswith(".gguf"):
-            return "PEFT cannot load a GGUF file as the base model"
-        return adapter_obstacle(self._edits)
+        return self._saver.adapter_obstacle(self.applied)
 
     def save(self, folder: Path, export_format: ExportFormat) -> SavedModel:
         """Save the applied trial; the folder appears under its name only when it is whole. Emits ModelSaved.
@@ -220,7 +195,8 @@ class Session:
             UserError: The folder cannot be used, or the edit cannot be an adapter.
             ExportError: It could not be saved; nothing was left behind.
         """
-        saved = self._write(folder, export_format)
+        trial = self.applied
+        saved = self._saver.save(trial, folder, export_format, self._checks.found(trial.record.number))
         emit(ModelSaved(str(saved.path), saved.file_count, saved.bytes, export_format.value, saved.verified_answers))
         if self.bench.settings.report:
             self.report(saved.path)
@@ -245,107 +221,9 @@ class Session:
         return page
 
     def publish(self, repository: str, private: bool, export_format: ExportFormat) -> str:
-        """Upload the applied trial by way of a temporary folder; returns its address on the hub. Emits ModelUploaded.
-
-        Raises:
-            UserError: The repository or the temporary folder cannot be used, or the edit cannot be an adapter.
-            ExportError: It could not be written or uploaded; nothing was left behind on this machine.
-        """
-        check_repository(repository)
-        try:
-            scratch = TemporaryDirectory(prefix="heretic-upload-", ignore_cleanup_errors=True)
-        except OSError as error:
-            raise ExportError(
-                f"There is no temporary folder to prepare the upload in ({error.strerror}); set TMPDIR to a folder."
-            ) from error
-        with scratch:
-            folder = Path(scratch.name) / "model"
-            try:
-                self._write(folder, export_format, for_upload=True)
-            except HereticError as error:
-                if Path(scratch.name).name not in str(error):
-                    raise
-                raise type(error)(
-                    f"{error} (An upload is prepared in the temporary folder {gettempdir()}; TMPDIR names another.)"
-                ) from error
-            return self.upload(folder, repository, private)
-
-    def _write(self, folder: Path, export_format: ExportFormat, for_upload: bool = False) -> SavedModel:
-        """Write the applied trial to a new folder; see `save`."""
-        record, scores = self.applied
-        adapter = export_format is ExportFormat.ADAPTER
-        obstacle = self.adapter_obstacle() if adapter else None
-        if obstacle is not None:
-            raise UserError(f"This edit cannot be saved as an adapter ({obstacle}); save the merged model.")
-        # Before a quantised model is loaded again and measured, which takes minutes.
-        target = check_target(folder)
-        bench, edits = self.bench, self._edits
-        quantization = bench.loaded.quantization
-        saved_scores = scores
-        if quantization != "none":
-            emit(FullPrecisionNeeded(quantization, record.number in self._full_precision_scores))
-            bench = full_precision(bench)
-            if not adapter:
-                check_free_space(target, model_bytes(bench.loaded.model))
-            edits, saved_scores = self._applied_in_full_precision(bench)
-        factors = adapter_factors(edits, bench.editor) if adapter else None
-        texts = tuple(map(bench.runner.render, bench.prompts.bad_evaluation.prompts[:VERIFIED_PROMPTS]))
-        further = self._checks.found(record.number)
-        content = ExportContent(
-            behaviors=tuple(own.pack.name for own in bench.prompts.behaviors),
-            plan=record.plan,
-            scores=saved_scores,
-            settings=self.bench.settings.model_dump(mode="json"),
-            direction_method=bench.directions.method,
-            direction_provenance=bench.directions.provenance,
-            adjustments=bench.adjustments.notes,
-            trial=record.number,
-            search_quantization=quantization,
-            search_scores=None if quantization == "none" else scores,
-            goal=bench.settings.goal,
-            held_out=further.held_out,
-            capability=further.capability,
-            descriptions=tuple(own.pack.card for own in bench.prompts.behaviors),
-        )
-        return save_model(
-            bench.loaded,
-            folder,
-            content,
-            factors=factors,
-            verification=Verification(texts, bench.runner.formatter.add_special_tokens),
-            max_shard_size=bench.settings.max_shard_size,
-            for_upload=for_upload,
-        )
-
-    def _applied_in_full_precision(self, bench: Workbench) -> tuple[tuple[Edit, ...], Scores]:
-        """Put the applied trial into the weights of a full-precision workbench, and measure it there.
-
-        The model card speaks of the saved weights, so neither the scores nor the KL's base may come from the quantised
-        ones that the search ran on.
-
-        Raises:
-            ExportError: The edited weights cannot be measured.
-        """
-        record, searched = self.applied
-        known = self._full_precision_scores.get(record.number)
-        edits = bench.edits(record.plan)
-        if known is not None:
-            bench.editor.apply(edits)
-            return edits, known
-        # While the weights are unedited.
-        passes = OrdinaryPasses(bench.runner)
-        behaviors, kl = make_evaluators(bench.settings, passes, bench.prompts, bench.readers)
-        reference = reference_jobs(passes.runner, behaviors, kl)
-        reference.remember()
-        bench.editor.apply(edits)
-        try:
-            with _sentences(bench, record):
-                scores = _measured(reference, record)
-        except TrialFailed as error:
-            raise ExportError(f"{error} It was measured in full precision; nothing was saved.") from error
-        self._full_precision_scores[record.number] = scores
-        emit(FullPrecisionMeasured(self.bench.loaded.quantization, scores, searched))
-        return edits, scores
+        """See Saver.publish, of the applied trial."""
+        trial = self.applied
+        return self._saver.publish(trial, repository, private, export_format, self._checks.found(trial.record.number))
 
     def upload(self, folder: Path, repository: str, private: bool) -> str:
         """Upload a saved folder; returns its address on the hub."""
@@ -357,31 +235,3 @@ class Session:
         text = runner.formatter.render_messages(messages) + runner.calibration.response_prefix
         loaded = runner.loaded
         return stream_answer(loaded.model, loaded.tokenizer, text, CHAT_TOKENS, runner.formatter.add_special_tokens)
-
-
-def _measured(reference: Jobs, record: TrialRecord) -> Scores:
-    """Behaviours and KL of the trial that is applied."""
-    return reference.present_scores(record.number, f"measuring trial {record.number + 1} in the weights")
-
-
-@contextmanager
-def _sentences(bench: Workbench, record: TrialRecord) -> Iterator[None]:
-    """Put what goes wrong while a trial is brought into the weights and measured there into a sentence.
-
-    Raises:
-        TrialFailed: It cannot be used.
-    """
-    number = record.number + 1  # as people are shown it
-    try:
-        yield
-        return
-    except TrialFailed as error:
-        raise TrialFailed(f"Trial {number} cannot be used because {error}; choose another one.") from error
-    except (OutOfMemoryError, RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-    used = memory_ran_out(bench.loaded.device, f"measuring trial {number} in the weights").used
-    raise TrialFailed(
-        f"Memory ran out while trial {number} was brought into the weights and measured ({used}); end other programs "
-        "that use it and run the same command again, which goes on with the study, or choose another trial."
-    )

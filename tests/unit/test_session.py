@@ -211,7 +211,7 @@ def test_a_taken_folder_is_refused_before_the_model_is_loaded_again(
 def test_scores_are_not_measured_again_where_the_saved_weights_were_measured(
     session: Session, tmp_path: Path, events: list[Event]
 ) -> None:
-    _, scores = session.applied
+    scores = session.applied.scores
     session.save(tmp_path / "out", ExportFormat.MERGED)
     data = manifest(tmp_path / "out")
     assert [score["value"] for score in data["scores"]] == [score.value for score in scores]
@@ -242,7 +242,7 @@ def test_failed_save_leaves_the_trial_applied(
 ) -> None:
     before = all_logits(session.bench.loaded.model)
     with monkeypatch.context() as patch:
-        patch.setattr("heretic.session.save_model", lambda *_, **__: (_ for _ in ()).throw(ExportError("full")))
+        patch.setattr("heretic.run.saving.save_model", lambda *_, **__: (_ for _ in ()).throw(ExportError("full")))
         with pytest.raises(ExportError, match="full"):
             session.save(tmp_path / "out", ExportFormat.ADAPTER)
     assert (all_logits(session.bench.loaded.model) == before).all()
@@ -283,7 +283,7 @@ def test_missing_login_is_said_before_anything_is_written(
     session: Session, api: FakeApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hub, "get_token", lambda: None)
-    monkeypatch.setattr("heretic.session.save_model", lambda *_, **__: pytest.fail("was written"))
+    monkeypatch.setattr("heretic.run.saving.save_model", lambda *_, **__: pytest.fail("was written"))
     with pytest.raises(UserError, match="needs a login"):
         session.publish("someone/edited", True, ExportFormat.MERGED)
 
@@ -576,7 +576,7 @@ def test_picking_a_checked_trial_measures_nothing_again(
     assert shown.scores == checked.scores
     assert values_of(shown.searched) == (0, 0.9)
     # The edits are in the weights all the same.
-    assert session.applied == (session.front[0], scores)
+    assert (session.applied.record, session.applied.scores) == (session.front[0], scores)
     assert present(bench) == scores
     measurements.clear()
     session.apply(session.front[1])

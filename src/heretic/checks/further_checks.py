@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from heretic.checks.capability import CapabilityCheck, CapabilityResult, check_capability
@@ -11,24 +11,9 @@ from heretic.checks.held_out import Confirmation
 from heretic.common.errors import ConfigurationError, ModelError, OutOfMemoryError, PromptError, TrialFailed, UserError
 from heretic.edits.algebra import Edit
 from heretic.observability.events import HeldOutMeasured, Warned, emit
-from heretic.results.held_out import Example, HeldOut
+from heretic.results.held_out import UNCHECKED, Checked, HeldOut
 from heretic.results.score import Scores
 from heretic.run.workbench import Workbench
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What is known of one trial.
-
-    Attributes:
-        held_out: What held-out prompts showed, or None.
-        examples: Answers to some of them.
-        capability: What the model is able to do beside the unedited one, as JSON, or None.
-    """
-
-    held_out: HeldOut | None = None
-    examples: tuple[Example, ...] = ()
-    capability: dict[str, Any] | None = None
 
 
 class FurtherChecks:
@@ -42,11 +27,11 @@ class FurtherChecks:
         self._bench = bench
         self._confirmation: Confirmation | None = None
         self._capabilities: dict[tuple[bool, tuple[str, ...]], CapabilityCheck] = {}
-        self._found: dict[int, Found] = {}
+        self._found: dict[int, Checked] = {}
 
-    def found(self, number: int) -> Found:
+    def found(self, number: int) -> Checked:
         """What is known of a trial."""
-        return self._found.get(number, Found())
+        return self._found.get(number, UNCHECKED)
 
     def confirmed(self) -> dict[int, HeldOut]:
         """What held-out prompts showed, by trial."""

@@ -11,7 +11,6 @@ from heretic.export.hub import check_repository
 from heretic.interface import picker
 from heretic.interface.asking import forget_typed_ahead
 from heretic.interface.chat import chat_loop
-from heretic.interface.formatting import trial_number
 from heretic.interface.picker import Action, MoreTrials, Quit
 from heretic.observability.events import Warned, emit
 from heretic.results.trial import TrialRecord
@@ -125,8 +124,8 @@ def ask_format(session: Session) -> ExportFormat | None:
 
 def chat(session: Session) -> None:
     """Talk to the edited model."""
-    record, _ = session.applied
-    chat_loop(session.stream, session.bench.settings.system_prompt or None, f"Trial {trial_number(record.number)}")
+    system_prompt = session.bench.settings.system_prompt or None
+    chat_loop(session.stream, system_prompt, f"Trial {session.applied.record.shown}")
 
 
 def benchmark(session: Session) -> None:

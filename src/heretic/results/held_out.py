@@ -136,3 +136,21 @@ class HeldOut:
         )
         kl = tuple(Score.from_json(score) for score in data["kl"])
         return cls(data["tokens"], behaviors, kl, data.get("used_before", 0))
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What was measured of one trial after it was chosen.
+
+    Attributes:
+        held_out: What held-out prompts showed, or None.
+        examples: Answers to some of them.
+        capability: What the model is able to do beside the unedited one, as JSON, or None.
+    """
+
+    held_out: HeldOut | None = None
+    examples: tuple[Example, ...] = ()
+    capability: dict[str, Any] | None = None
+
+
+UNCHECKED = Checked()

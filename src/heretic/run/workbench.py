@@ -4,11 +4,10 @@
 what the second half (search, choice, saving, chat) asks for.
 """
 
-import gc
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-import torch
 from transformers import PreTrainedModel
 
 from heretic.adjusting.caa import shifting_writers
@@ -20,12 +19,13 @@ from heretic.editors.editor import Editor
 from heretic.editors.inplace import InplaceEditor
 from heretic.editors.output_space import OutputSpaceEditor
 from heretic.edits.algebra import Edit
-from heretic.edits.build import UNADJUSTED, Adjustments, build_edits
+from heretic.edits.build import UNADJUSTED, Adjustments, Shift, build_edits
 from heretic.engine.engine import BuildEdits, Engine
 from heretic.engine.factory import EngineOptions, make_engine
 from heretic.evaluation.evaluator import Evaluator, Readers
+from heretic.extraction.find import Found
 from heretic.models.access import post_norm_gain
-from heretic.models.biases import hold_biases, match_biases
+from heretic.models.biases import match_biases
 from heretic.models.chat_template import ChatFormatter
 from heretic.models.layout import find_layout, layout_summary
 from heretic.models.loaded import LoadedModel
@@ -91,6 +91,23 @@ class Workbench:
         return edit_builder(self.runner, self.directions, self.editor, self.adjustments)(plan)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Loaded:
+    """What the first step makes: the model and what edits it.
+
+    Attributes:
+        readers: Models that read answers.
+        runner: The model, calibrated.
+        editor: Brings edits into its weights, and takes them out again.
+        shifting: By layer, the writer whose bias can shift the stream; none without `use_caa`.
+    """
+
+    readers: Readers
+    runner: ModelRunner
+    editor: Editor
+    shifting: Mapping[int, Shift]
+
+
 def prepare(settings: Settings, prompts: PromptSets, kept: KeptDirections | None = None) -> Workbench:
     """Load and measure everything that does not depend on a trial.
 
@@ -102,34 +119,65 @@ def prepare(settings: Settings, prompts: PromptSets, kept: KeptDirections | None
     Raises:
         HereticError: Something the user gave cannot be used; the message says what to do.
     """
+    loaded = load(settings, prompts)
+    found = find(settings, prompts, loaded, kept)
+    adjustments = adjust(settings, prompts, loaded, found)
+    return measure(settings, prompts, loaded, found, adjustments)
+
+
+def load(settings: Settings, prompts: PromptSets) -> Loaded:
+    """The models, and an editor of the one that is edited."""
     # Before the model, so that one that cannot serve is said at once, and that calibration sees the memory they take.
     readers = load_readers(settings, prompts)
     runner = load_runner(settings, settings.model or "", prompts)
-    # First, so that a model that cannot hold biases is refused at once, and so that the editor knows them.
+    # Before the editor, which has to know biases that are added; a model that cannot hold any is refused at once.
     runner, shifting = shifting_writers(runner, prompts.bad.prompts[0]) if settings.use_caa else (runner, {})
-    editor = make_editor(settings, runner)
-    found = obtain_all_directions(settings, runner, prompts, kept_refinement(kept, settings, runner, prompts))
-    directions = found.directions
-    adjustments = make_adjustments(settings, runner, prompts.bad, prompts.good, found, editor, shifting)
+    return Loaded(readers, runner, make_editor(settings, runner), shifting)
+
+
+def find(settings: Settings, prompts: PromptSets, loaded: Loaded, kept: KeptDirections | None) -> Found:
+    """The directions, found, loaded from files, or as the study keeps them."""
+    known = kept_refinement(kept, settings, loaded.runner, prompts)
+    return obtain_all_directions(settings, loaded.runner, prompts, known)
+
+
+def adjust(settings: Settings, prompts: PromptSets, loaded: Loaded, found: Found) -> Adjustments:
+    """What every plan is changed by."""
+    return make_adjustments(settings, loaded.runner, prompts.bad, prompts.good, found, loaded.editor, loaded.shifting)
+
+
+def measure(
+    settings: Settings, prompts: PromptSets, loaded: Loaded, found: Found, adjustments: Adjustments
+) -> Workbench:
+    """The unedited model's numbers, and the engine that measures edits of it. Emits BaselineMeasured."""
+    runner, editor, directions = loaded.runner, loaded.editor, found.directions
     if settings.compile:
-        # After the extraction: its hooks on every layer would break the compiled graph apart.
+        # Not before: hooks on every layer, as extraction has them, would break the compiled graph apart.
         # Batches differ in length: without `dynamic` every length would be compiled for itself.
         runner.loaded.model.compile(dynamic=True)
     started = time.perf_counter()
     passes = OrdinaryPasses(runner)
-    behaviors, kl = make_evaluators(settings, passes, prompts, readers)
+    behaviors, kl = make_evaluators(settings, passes, prompts, loaded.readers)
     baselines = tuple(own.baseline for own in behaviors)
     emit(BaselineMeasured(baselines, kl.baseline.n, time.perf_counter() - started))
     for behavior, score in zip(prompts.behaviors, baselines, strict=True):
         if score.value == 0:
             emit(Warned(NOTHING_TO_DO[settings.goal].format(behavior.pack.name)))
     space = search_space(settings, runner, found.position)
-    identity = study_identity(settings, runner, prompts, directions, space, readers)
     build = edit_builder(runner, directions, editor, adjustments)
     options, unless = EngineOptions(settings.candidates), ordinary_wanted(settings)
-    engine = make_engine(passes.runner, build, editor, behaviors, kl, options, unless)
     return Workbench(
-        settings, prompts, runner, directions, adjustments, editor, behaviors, engine, space, identity, readers
+        settings,
+        prompts,
+        runner,
+        directions,
+        adjustments,
+        editor,
+        behaviors,
+        make_engine(passes.runner, build, editor, behaviors, kl, options, unless),
+        space,
+        study_identity(settings, runner, prompts, directions, space, loaded.readers),
+        loaded.readers,
     )
 
 
@@ -211,21 +259,3 @@ def disk_source(settings: Settings, loaded: LoadedModel) -> PristineSource:
         return fresh
 
     return DiskSource(load)
-
-
-def full_precision(bench: Workbench) -> Workbench:
-    """The same workbench on weights that can be written to: a quantised model is loaded again without quantisation.
-
-    Both models are in memory while this runs, the new one in host memory.
-    """
-    if bench.loaded.quantization == "none":
-        return bench
-    settings = bench.settings.model_copy(update={"quantization": "none", "device": "cpu", "device_map": "cpu"})
-    loaded = load_model(bench.loaded.name, settings)
-    paths = [shift.path for shift in bench.adjustments.shifts.values()]
-    layout = hold_biases(loaded.model, find_layout(loaded.model), paths)
-    runner = ModelRunner(loaded, layout, ChatFormatter(loaded.tokenizer), bench.runner.calibration)
-    gc.collect()
-    editor = InplaceEditor(loaded.model, layout, WeightCache.capture(loaded.model, layout))
-    directions = bench.directions.to(torch.device("cpu"))
-    return replace(bench, settings=settings, runner=runner, editor=editor, directions=directions)

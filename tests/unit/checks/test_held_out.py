@@ -229,7 +229,7 @@ def test_memory_that_runs_out_while_comparing_does_not_cost_the_trial(
     monkeypatch.setattr(KlEvaluator, "compare", full)
     assert session.confirm() is None
     assert "even with one prompt at a time" in [event.message for event in events if isinstance(event, Warned)][-1]
-    assert session.applied[0].number == 3
+    assert session.applied.record.number == 3
     session.restore()
 
 
