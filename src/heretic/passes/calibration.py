@@ -95,13 +95,13 @@ def find_batch_size(runner: ModelRunner, prompts: Sequence[Prompt], maximum: int
 
 def backing_off(runner: ModelRunner, work: Callable[[ModelRunner], T], doing: str) -> tuple[T, ModelRunner]:
     """See `models.memory.halving`: do something with a runner, and say which runner it was achieved with."""
-    result, size = halving(
-        runner.calibration.batch_size,
-        lambda size: work(runner.calibrated(batch_size=size)),
-        runner.loaded.device,
-        doing,
-    )
-    return result, runner.calibrated(batch_size=size)
+    whole = runner.calibration.batch_size
+
+    def fitting(size: int) -> ModelRunner:
+        return runner if size == whole else runner.calibrated(batch_size=size)
+
+    result, size = halving(whole, lambda size: work(fitting(size)), runner.loaded.device, doing)
+    return result, fitting(size)
 
 
 def _rate_if_it_fits(runner: ModelRunner, prompts: Sequence[Prompt], compared_tokens: int) -> float:

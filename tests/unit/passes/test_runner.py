@@ -18,7 +18,7 @@ LONG = Prompt("A prompt that is much longer than the attention window of sixteen
 
 def gathered(runner: ModelRunner, prompts: tuple[Prompt, ...]) -> list[Tensor]:
     found: dict[int, Tensor] = {}
-    for rows, logits in runner.teacher_forced(prompts, CONTINUATIONS):
+    for rows, logits in runner.teacher_forced([runner.encode(prompt) for prompt in prompts], CONTINUATIONS):
         found.update(zip(rows, (own.log_softmax(-1) for own in logits), strict=True))
     return [found[row] for row in range(len(prompts))]
 
