@@ -15,7 +15,6 @@ from transformers import PreTrainedModel
 
 from heretic.common.errors import ModelError
 from heretic.edits.writer import ModelLayout
-from heretic.models.last_layer import position_wise_parts, read_index, reading_only
 from heretic.models.loaded import LoadedModel
 from heretic.models.memory import USAGE
 from heretic.models.private_api import (
@@ -100,7 +99,6 @@ class RaggedForward:
             raise ModelError(f"This model's {obstacle}; use --engine inplace.")
         self._head = head
         self.cache_argument = cache
-        self._last_parts = position_wise_parts(loaded.model, layout)
         self._pad = loaded.tokenizer.pad_token_id or 0
 
     def prefix(self, tokens: Sequence[int], rows: int) -> KeyValues:
@@ -145,7 +143,6 @@ class RaggedForward:
                 # Something has to go through the output embeddings; one position costs least.
                 flat = [row * length + position for row, own in enumerate(wanted) for position in own] or [0]
                 stack.enter_context(_gathering(self._head, torch.tensor(flat, device=ids.device)))
-                stack.enter_context(reading_only(self._last_parts, read_index(wanted, length), length))
             stack.enter_context(skipping(self.layers, kept))
             logits: Tensor = self.loaded.model(**arguments, use_cache=True).logits
         return logits.reshape(-1, logits.shape[-1])
