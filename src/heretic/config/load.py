@@ -13,8 +13,8 @@ from heretic.common.file_names import expanded
 from heretic.common.redaction import quoted_without_secrets, remember_password
 from heretic.config.arguments import Arguments, read_arguments
 from heretic.config.catalogue import SETTINGS, unknown_name
-from heretic.config.settings import Settings
-from heretic.config.sources import DEFAULT_FILE, TABLE, Layer, environment_layer, file_layer, merged, profile_layer
+from heretic.config.settings import Settings, layered
+from heretic.config.sources import DEFAULT_FILE, TABLE, Layer, environment_layer, file_layer, profile_layer
 
 _PROFILES = {"demo": "demo"}
 """Model -> profile with the defaults that suit it."""
@@ -70,7 +70,8 @@ def load_settings(argv: Sequence[str], environment: Mapping[str, str], working_d
         layers.append(profile_layer(profile))
 
     try:
-        settings = Settings.model_validate(merged(layers))
+        with layered([layer.values for layer in layers]):
+            settings = Settings()
     except ValidationError as error:
         problems.extend(_sentences(error, layers))
         raise ConfigurationError("\n".join(problems)) from error

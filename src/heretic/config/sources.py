@@ -5,7 +5,7 @@ all problems at once.
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -69,24 +69,6 @@ class Layer:
     def speaker(self, name: str) -> str:
         """Subject of a sentence that quotes a value, e.g. ``HERETIC_N_TRIALS``."""
         return self.speakers.get(name) or self.speakers.get(name.partition(".")[0]) or self.label
-
-
-def merged(layers: Sequence[Layer]) -> dict[str, Any]:
-    """The values of all layers, of which the first that has one wins; tables merge key by key."""
-    values: dict[str, Any] = {}
-    for layer in reversed(layers):
-        values = _laid_over(values, layer.values)
-    return values
-
-
-def _laid_over(lower: Mapping[str, Any], higher: Mapping[str, Any]) -> dict[str, Any]:
-    result = dict(lower)
-    for name, value in higher.items():
-        below = result.get(name)
-        if isinstance(below, dict) and isinstance(value, dict):
-            value = _laid_over(below, value)
-        result[name] = value
-    return result
 
 
 def environment_layer(environment: Mapping[str, str]) -> Layer:
