@@ -8,7 +8,6 @@ from pathlib import Path
 
 import optuna
 
-from heretic.checks.capability import CapabilityResult
 from heretic.checks.further_checks import FurtherChecks
 from heretic.common.errors import (
     ExportError,
@@ -31,7 +30,8 @@ from heretic.observability.events import (
 from heretic.passes.streaming import stream_answer
 from heretic.report.collect import report_data
 from heretic.report.write import report_folder, write_report
-from heretic.results.front import knee, pareto_front
+from heretic.results.capability import Capability
+from heretic.results.front import chosen_automatically, pareto_front
 from heretic.results.held_out import Example, HeldOut
 from heretic.results.score import Scores
 from heretic.results.trial import TrialRecord
@@ -100,7 +100,7 @@ class Session:
                 emit(Warned(str(error)))
                 continue
             self._rescored[record.number] = scores
-            emit(FrontChecked(record.number, scores, record.measured))
+            emit(FrontChecked(record, scores))
 
     @property
     def front(self) -> list[TrialRecord]:
@@ -114,10 +114,9 @@ class Session:
         Raises:
             SelectionError: No trial is complete.
         """
-        objective, front = self.bench.objective, self.front
-        if objective.count == 1 and front:
-            return min(front, key=lambda record: objective.values(record.measured))
-        return knee(front)
+        objective = self.bench.objective
+        value = (lambda record: objective.values(record.measured)[0]) if objective.count == 1 else None
+        return chosen_automatically(self.front, value)
 
     def apply(self, record: TrialRecord) -> Scores:
         """Put a trial into the model and measure it again there; it stays until `restore`.
@@ -140,7 +139,7 @@ class Session:
             self.restore()
             raise
         self._rescored[record.number] = scores
-        emit(TrialApplied(record.number, scores, record.measured))
+        emit(TrialApplied(record, scores))
         self._applied = AppliedTrial(record, edits, scores)
         return scores
 
@@ -149,7 +148,7 @@ class Session:
         trial = self.applied
         return self._checks.confirm(trial.record.number, trial.edits, trial.scores)
 
-    def validate(self, benchmarks: Sequence[str] | None = None) -> CapabilityResult | None:
+    def validate(self, benchmarks: Sequence[str] | None = None) -> Capability | None:
         """See FurtherChecks.validate, of the applied trial."""
         trial = self.applied
         return self._checks.validate(trial.record.number, trial.edits, benchmarks)

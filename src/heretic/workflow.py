@@ -129,7 +129,7 @@ def saved_before(session: Session, folder: Path) -> Path:
     same = manifest.optuna_trial_number == record.number and record.plan.is_stored_as(manifest.plan)
     if not same or check_folder(path):
         raise UserError(
-            f"{folder} holds another model than trial {record.number + 1} of this study, or was changed; name another "
+            f"{folder} holds another model than trial {record.shown} of this study, or was changed; name another "
             "folder with --auto-select-path."
         )
     return path

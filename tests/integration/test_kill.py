@@ -56,7 +56,7 @@ def test_sigterm_keeps_finished_trials_and_exits_with_143(heretic: Command, tmp_
         "emit = loop.emit\n"
         "def counted(event):\n"
         "    emit(event)\n"
-        "    if isinstance(event, events.TrialFinished) and event.number == 1:\n"
+        "    if isinstance(event, events.TrialFinished) and event.record.number == 1:\n"
         "        os.kill(os.getpid(), signal.SIGTERM)\n"
         "loop.emit = counted\n"
     )

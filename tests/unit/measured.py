@@ -1,9 +1,17 @@
 """Scores as runs measure them, for tests of what is done with them."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
+from heretic.observability.events import Event, SearchStarted, TrialFinished
+from heretic.results.capability import Benchmark, Capability, Questions, compare_answers
+from heretic.results.front import Front, Standing
 from heretic.results.held_out import Answers, AtLength, Estimate, HeldOut, HeldOutBehavior
+from heretic.results.plan import EditPlan, Schedule, Scope
 from heretic.results.score import KL, REFUSALS, WITHOUT_REFUSAL, AnswerDetails, DivergenceDetails, Score, Scores
+from heretic.results.trial import TrialRecord, TrialState
+
+PLAN = EditPlan(Scope.LAYER, None, (("mlp", Schedule(1.25, 0.75, 0.1, 0.5)),))
 
 
 def counted(value: float, n: int = 100, baseline: float = 97.0, name: str = REFUSALS) -> Score:
@@ -36,6 +44,26 @@ def without_refusal(answers: float, kl: float, n: int = 100, baseline: float = 4
     return Scores((counted(answers, n, baseline, WITHOUT_REFUSAL),), divergence(kl, n))
 
 
+def trial(
+    scores: Scores | None = None, number: int = 11, state: TrialState = TrialState.COMPLETE, reason: str = ""
+) -> TrialRecord:
+    """A trial with these scores; a failed one has none."""
+    if scores is None and state is not TrialState.FAILED:
+        scores = measured(3, 0.0123)
+    return TrialRecord(number, PLAN, scores, state, reason, 1.84)
+
+
+def searched(*records: TrialRecord, n_trials: int = 40, earlier: Sequence[TrialRecord] = ()) -> list[Event]:
+    """The events of a search that has so many trials to begin with."""
+    front, finished = Front.of(earlier), sum(not record.is_failed for record in earlier)
+    sent: list[Event] = [SearchStarted(Standing.of(front, finished, n_trials))]
+    for record in records:
+        before, front = front, front.with_trial(record)
+        finished += not record.is_failed
+        sent.append(TrialFinished(record, Standing.of(front, finished, n_trials), front is not before))
+    return sent
+
+
 def held_out(tokens: int = 200) -> HeldOut:
     """A confirmation where refusals are counted."""
     at = (
@@ -51,4 +79,18 @@ def held_out(tokens: int = 200) -> HeldOut:
             divergence(0.0123, 96, mode="first", p95=0.2, top1_agreement=0.985),
             divergence(0.0234, 96, p95=0.3, top1_agreement=0.97),
         ),
+    )
+
+
+def capability() -> Capability:
+    """Two questions of one category, and a benchmark of every kind."""
+    overall, *categories = compare_answers(["high_school_computer_science"] * 2, [0, 1], [0, 1], [0, 0])
+    return Capability(
+        Questions("cais/mmlu", (("high_school_computer_science", 3),), overall, tuple(categories)),
+        (
+            Benchmark("arc_easy", "acc_norm", "none", 20, True, 0.5, 0.1, 0.25, 0.1, (-0.5, 0.1)),
+            Benchmark("gsm8k", "exact_match", "strict-match", 9, True, 0.5, 0.1, 0.25, 0.1, None),
+            Benchmark("wikitext", "word_perplexity", "none", 9, False, 12.5, None, 13.5, None, None),
+        ),
+        20,
     )

@@ -495,10 +495,6 @@ class Claiming:
         return claimed
 
 
-def values_of(scores: Scores) -> tuple[float, ...]:
-    return tuple(score.value for score in scores)
-
-
 CLAIMS = ((0.0, 0.9), (3.0, 0.5), (5.0, 0.001), (6.0, 0.9))
 """The last is dominated; the front's ends are the first and the third."""
 
@@ -535,11 +531,11 @@ def test_a_search_ends_with_its_front_confirmed(bench: Workbench, events: list[E
     session.search()
     checked = [event for event in events if isinstance(event, FrontChecked)]
     ends = {entry.number: entry for entry in (session.front[0], session.front[-1])}
-    assert [event.number for event in checked] == list(ends)
+    assert [event.record.number for event in checked] == list(ends)
     for event in checked:
-        searched = ends[event.number]
-        assert event.searched == searched.scores
-        (refusals, kl), (searched_refusals, searched_kl) = event.scores, event.searched
+        searched = ends[event.record.number]
+        assert event.record == searched
+        (refusals, kl), (searched_refusals, searched_kl) = event.scores, searched.scores
         assert refusals == searched_refusals
         assert kl.value == pytest.approx(searched_kl.value, rel=1e-3, abs=1e-5)
         assert refusals.n == 6
@@ -554,11 +550,11 @@ def test_what_a_wrong_engine_claims_is_shown_beside_the_truth(
         session.search()
     assert measurements == [0, 2]
     checked = [event for event in events if isinstance(event, FrontChecked)]
-    assert [(event.number, *values_of(event.searched)) for event in checked] == [(0, 0, 0.9), (2, 5, 0.001)]
+    assert [(event.record.number, *event.record.values) for event in checked] == [(0, 0, 0.9), (2, 5, 0.001)]
     shown = capsys.readouterr().out
     assert "in the search: refusals 0/6   KL  0.9" in shown
     for event in checked:
-        with applied(bench.editor, bench.edits(session.result.records[event.number].plan)):
+        with applied(bench.editor, bench.edits(event.record.plan)):
             assert event.scores == present(bench)
 
 
@@ -574,7 +570,7 @@ def test_picking_a_checked_trial_measures_nothing_again(
     assert scores == checked.scores
     (shown,) = (event for event in events if isinstance(event, TrialApplied))
     assert shown.scores == checked.scores
-    assert values_of(shown.searched) == (0, 0.9)
+    assert shown.record.values == (0, 0.9)
     # The edits are in the weights all the same.
     assert (session.applied.record, session.applied.scores) == (session.front[0], scores)
     assert present(bench) == scores
@@ -635,6 +631,6 @@ def test_an_end_that_cannot_be_measured_again_is_a_warning_and_the_search_goes_o
     monkeypatch.setattr(reference, "present_scores", fails_once)
     session = searching(bench, Claiming(bench, *CLAIMS), 4)
     assert session.search().complete == 4
-    assert [event.number for event in events if isinstance(event, FrontChecked)] == [2]
+    assert [event.record.number for event in events if isinstance(event, FrontChecked)] == [2]
     (warning,) = (event.message for event in events if isinstance(event, Warned))
     assert warning.startswith("Trial 1 cannot be used because the edited model's logits are not finite")

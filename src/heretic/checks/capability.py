@@ -1,11 +1,8 @@
 """CapabilityCheck: what the unedited model is able to do, remembered, and what an edited one is."""
 
 import time
-from dataclasses import dataclass
-from typing import Any
 
 from heretic.checks.harness import (
-    ComparedMeasure,
     Measure,
     MeasureKey,
     check_benchmarks,
@@ -19,7 +16,6 @@ from heretic.checks.multiple_choice import (
     prepare_questions,
     sized,
 )
-from heretic.checks.paired_comparison import Comparison, compare_answers
 from heretic.checks.questions import QuestionSet, load_questions
 from heretic.common.errors import ModelError, TrialFailed
 from heretic.config import Settings
@@ -29,6 +25,7 @@ from heretic.passes.choose import choose, ordinary_wanted
 from heretic.passes.ordinary import OrdinaryPasses
 from heretic.passes.passes import Passes
 from heretic.passes.runner import ModelRunner
+from heretic.results.capability import Capability, Questions, compare_answers
 
 UNEDITED = "unedited"
 EDITED = "edited"
@@ -50,36 +47,6 @@ def check_capability(settings: Settings) -> None:
         check_benchmarks(settings.benchmarks)
     if settings.enable_validation:
         load_questions(settings)
-
-
-@dataclass(frozen=True, slots=True)
-class CapabilityResult:
-    """The comparison of an edited model with the unedited one.
-
-    Attributes:
-        questions: Multiple-choice questions; None where only benchmarks were run.
-        source: Where the questions come from; empty without.
-        examples: Worked examples before the questions of each category.
-        benchmarks: Every number of every task; empty where none were run.
-        limit: Items of each task at most, or None for all.
-    """
-
-    questions: Comparison | None
-    source: str
-    examples: tuple[tuple[str, int], ...]
-    benchmarks: tuple[ComparedMeasure, ...]
-    limit: int | None
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values: ``questions`` (null without) and ``benchmarks``, shares from 0 to 1."""
-        questions = None
-        if self.questions is not None:
-            questions = {"source": self.source, "few_shot": dict(self.examples), **self.questions.to_json()}
-        return {
-            "questions": questions,
-            "benchmarks": [measure.to_json() for measure in self.benchmarks],
-            "benchmark_limit": self.limit,
-        }
 
 
 class CapabilityCheck:
@@ -137,7 +104,7 @@ class CapabilityCheck:
         self._asked = choose(fitting, prepared.encoded, unless=unless, doing=ANSWERING).passes
         return prepared
 
-    def compare(self) -> CapabilityResult:
+    def compare(self) -> Capability:
         """Measure the model as it is now, and compare.
 
         Raises:
@@ -147,22 +114,18 @@ class CapabilityCheck:
         """
         started = time.perf_counter()
         self._start(EDITED)
-        comparison, prepared = None, self._prepared
+        questions, prepared = None, self._prepared
         if prepared is not None:
-            comparison = compare_answers(
+            overall, *categories = compare_answers(
                 [question.category for question in prepared.questions],
                 [question.answer for question in prepared.questions],
                 self._answers,
                 answer_questions(self._asked, prepared),
             )
-        result = CapabilityResult(
-            comparison,
-            self._source,
-            () if prepared is None else prepared.examples,
-            compare_measures(self._measures, self._benchmark()),
-            self._settings.benchmark_limit,
-        )
-        emit(CapabilityMeasured(result.to_json(), time.perf_counter() - started))
+            questions = Questions(self._source, prepared.examples, overall, tuple(categories))
+        benchmarks = compare_measures(self._measures, self._benchmark())
+        result = Capability(questions, benchmarks, self._settings.benchmark_limit)
+        emit(CapabilityMeasured(result, time.perf_counter() - started))
         return result
 
     def _start(self, which: str) -> None:

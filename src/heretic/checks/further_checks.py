@@ -4,13 +4,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
-from heretic.checks.capability import CapabilityCheck, CapabilityResult, check_capability
+from heretic.checks.capability import CapabilityCheck, check_capability
 from heretic.checks.held_out import Confirmation
 from heretic.common.errors import ConfigurationError, ModelError, OutOfMemoryError, PromptError, TrialFailed, UserError
 from heretic.edits.algebra import Edit
 from heretic.observability.events import HeldOutMeasured, Warned, emit
+from heretic.results.capability import Capability
 from heretic.results.held_out import UNCHECKED, Checked, HeldOut
 from heretic.results.score import Scores
 from heretic.run.workbench import Workbench
@@ -69,7 +69,7 @@ class FurtherChecks:
 
     def validate(
         self, number: int, edits: Sequence[Edit], benchmarks: Sequence[str] | None = None
-    ) -> CapabilityResult | None:
+    ) -> Capability | None:
         """Compare what a trial is able to do with the unedited model. Emits CapabilityMeasured.
 
         Args:
@@ -96,7 +96,7 @@ class FurtherChecks:
             emit(Warned(f"What the model is able to do is not measured: {str(error).removesuffix('.')}."))
             return None
         known = self.found(number)
-        self._found[number] = replace(known, capability=joined(known.capability, result.to_json()))
+        self._found[number] = replace(known, capability=known.capability.joined(result) if known.capability else result)
         return result
 
     @contextmanager
@@ -107,16 +107,3 @@ class FurtherChecks:
             yield
         finally:
             self._bench.editor.apply(edits)
-
-
-def joined(known: dict[str, Any] | None, new: dict[str, Any]) -> dict[str, Any]:
-    """What two capability checks of one trial found; the newer numbers of what both measured. Pure."""
-    if known is None:
-        return new
-    again = {own["task"] for own in new["benchmarks"]}
-    kept = [own for own in known["benchmarks"] if own["task"] not in again]
-    return {
-        **new,
-        "questions": known["questions"] if new["questions"] is None else new["questions"],
-        "benchmarks": [*kept, *new["benchmarks"]],
-    }

@@ -17,9 +17,10 @@ from typing import Any
 from scipy.stats import ttest_rel
 
 from heretic.common.errors import ConfigurationError, HereticError, causes, first_line
-from heretic.evaluation.intervals import CONFIDENCE, paired_interval
 from heretic.passes.runner import ModelRunner
 from heretic.prompts.tables import READING_ERRORS
+from heretic.results.capability import Benchmark
+from heretic.results.intervals import CONFIDENCE, paired_interval
 
 INSTALL_HINT = "install it with 'pip install heretic[benchmarks]' (or 'pip install lm_eval'), or leave out --benchmarks"
 BOOTSTRAP_ITERATIONS = 1000
@@ -53,47 +54,6 @@ class Measure:
     count: int
     higher_is_better: bool | None
     items: Mapping[int, float]
-
-
-@dataclass(frozen=True, slots=True)
-class ComparedMeasure:
-    """One number of one task before and after the edit.
-
-    `interval` is the 95 % confidence interval of the difference (edited minus unedited) over the same items; None where
-    the number is no mean of items.
-    """
-
-    task: str
-    metric: str
-    filter: str
-    count: int
-    higher_is_better: bool | None
-    base: float
-    base_error: float | None
-    edited: float
-    edited_error: float | None
-    interval: tuple[float, float] | None
-
-    @property
-    def difference(self) -> float:
-        """Edited minus unedited."""
-        return self.edited - self.base
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {
-            "task": self.task,
-            "metric": self.metric,
-            "filter": self.filter,
-            "n": self.count,
-            "higher_is_better": self.higher_is_better,
-            "base": self.base,
-            "base_error": self.base_error,
-            "edited": self.edited,
-            "edited_error": self.edited_error,
-            "difference": self.difference,
-            "interval": None if self.interval is None else list(self.interval),
-        }
 
 
 def check_benchmarks(names: Sequence[str]) -> None:
@@ -230,9 +190,7 @@ def _is_number(value: Any) -> bool:
     return not isinstance(value, (str, complex)) and hasattr(value, "__float__")
 
 
-def compare_measures(
-    base: Mapping[MeasureKey, Measure], edited: Mapping[MeasureKey, Measure]
-) -> tuple[ComparedMeasure, ...]:
+def compare_measures(base: Mapping[MeasureKey, Measure], edited: Mapping[MeasureKey, Measure]) -> tuple[Benchmark, ...]:
     """Every number that both runs have; pure."""
     compared = []
     for key, before in base.items():
@@ -240,7 +198,7 @@ def compare_measures(
         if after is None:
             continue
         compared.append(
-            ComparedMeasure(
+            Benchmark(
                 *key,
                 before.count,
                 before.higher_is_better,

@@ -20,7 +20,6 @@ from heretic.engine.engine import Jobs
 from heretic.engine.factory import reference_jobs
 from heretic.evaluation.degenerate import is_empty, is_looping, is_other_script
 from heretic.evaluation.evaluator import Evaluator, EvaluatorOptions
-from heretic.evaluation.intervals import mean_interval, paired_interval, wilson_interval
 from heretic.evaluation.refusal_patterns import RefusalDetector
 from heretic.observability.events import Warned, emit
 from heretic.passes.choose import choose, ordinary_wanted
@@ -31,6 +30,7 @@ from heretic.prompts.sets import Behavior, held_out_specification
 from heretic.prompts.sources import load_prompt_set, overlap
 from heretic.prompts.types import PromptSet
 from heretic.results.held_out import Answers, AtLength, Estimate, Example, HeldOut, HeldOutBehavior
+from heretic.results.intervals import mean_interval, paired_interval, wilson_interval
 from heretic.results.score import Score
 from heretic.run.measuring import behavior_options, make_behavior_evaluator, make_kl
 from heretic.run.workbench import Workbench

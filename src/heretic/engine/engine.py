@@ -24,7 +24,7 @@ from heretic.passes.passes import AssignRows, SideBySide, Slower
 from heretic.results.gate import Gate
 from heretic.results.plan import EditPlan
 from heretic.results.score import Scores
-from heretic.results.trial import TrialState
+from heretic.results.trial import TrialState, shown
 
 T = TypeVar("T")
 
@@ -179,7 +179,7 @@ class Engine:
                 if len(plans) == 1 and not ran_out:
                     return failed_by(error, numbers) if unforeseen else [failed(str(error))]
             # Outside the handler the traceback no longer holds the tensors of the failed pass.
-            doing = f"measuring trial {', '.join(str(number + 1) for number in numbers)}"
+            doing = f"measuring trial {', '.join(str(shown(number)) for number in numbers)}"
             if ran_out:
                 memory_ran_out(self._jobs.device, doing)
             if len(plans) > 1:

@@ -5,21 +5,14 @@ from pathlib import Path
 from huggingface_hub import ModelCardData
 
 import heretic
-from heretic.export.capability_card import capability_lines
 from heretic.export.content import ExportContent, ExportFormat
-from heretic.export.held_out_card import held_out_section
-from heretic.export.manifest import score_interval
 from heretic.export.markdown import code, table
 from heretic.export.origin import Origin
 from heretic.models.loaded import LoadedModel
-from heretic.results.plan import EditPlan, Normalization, Scope
-from heretic.results.score import MISSING, REFUSALS, WITHOUT_REFUSAL, Score
-
-_NORMS = {
-    Normalization.NONE: "Norms of the weights were not preserved.",
-    Normalization.ROW: "Every row of an edited weight kept its norm (up to rounding).",
-    Normalization.COLUMN: "Every column of an edited weight kept its norm (up to rounding).",
-}
+from heretic.results import tables, words
+from heretic.results.capability import Capability
+from heretic.results.held_out import HeldOut
+from heretic.results.score import Scores
 
 _EFFECTS = {
     "remove": """\
@@ -57,34 +50,8 @@ def card_data(
     )
 
 
-def strength_table(plan: EditPlan, layer_count: int) -> str:
-    """How strongly each component was edited: one row a component."""
-    rows = []
-    for component, schedule in plan.schedules:
-        edited = [layer for layer in range(layer_count) if schedule.strength(layer, layer_count) != 0]
-        span = f"{edited[0]} to {edited[-1]} of {layer_count}" if edited else "none"
-        rows.append(
-            (
-                component,
-                f"{schedule.peak_weight:.3f}",
-                f"{schedule.peak_position:.3f}",
-                f"{schedule.floor:.3f}",
-                f"{schedule.width:.3f}",
-                span,
-            )
-        )
-    header = ("Component", "Peak strength", "Peak position", "Floor", "Width", "Edited layers (from 0)")
-    return table(header, rows)
-
-
 def _changed(content: ExportContent, layer_count: int) -> str:
     plan = content.plan
-    if plan.scope is Scope.LAYER:
-        direction = "Each edited layer has its own direction."
-    else:
-        direction = (
-            f"All edited layers share the direction found at relative depth {plan.direction_position or 0.0:.3f}."
-        )
     adjustments = "".join(f"\n\n{sentence}" for sentence in content.adjustments)
     done = "strengthened" if content.goal == "strengthen" else "reduced"
     others = "Apart from what the next sentences name, no" if adjustments else "No"
@@ -93,105 +60,41 @@ def _changed(content: ExportContent, layer_count: int) -> str:
     were, they_were = ("were", "They were") if several else ("was", "It was")
     behaviors = " and ".join(map(code, content.behaviors))
     named = f"directions of the behaviours {behaviors}" if several else f"direction of the behaviour {behaviors}"
-    shares = ", ".join(
-        f"{code(name)} {share:.3f}" for name, share in zip(content.behaviors, plan.shares, strict=bool(plan.shares))
-    )
-    shared = f" Of these strengths each behaviour has a share: {shares}." if shares else ""
+    shares = words.shares(plan, [code(name) for name in content.behaviors])
     about = "".join(f"\n\n{sentence}" for sentence in content.descriptions)
     return f"""\
 ## What was changed{about}
 
 The {named} in the residual stream {were} {done} in the weights that write
 to it (attention output and MLP down projections). {they_were} found with the method {method}.
-{direction} {_NORMS[plan.normalization]} {others} other weights were touched, and nothing was trained.{trial}\
+{words.direction(plan)} {words.norms(plan)} {others} other weights were touched, and nothing was trained.{trial}\
 {adjustments}
 
-{strength_table(plan, layer_count)}
+{table(tables.strengths(plan, layer_count))}
 
 Strength 1 removes the direction from a weight's output, 0 leaves the weight alone, -1 doubles it. Depths are relative:
 0 is the first layer, 1 the last. Strength falls linearly from the peak to floor times peak at the given width, and is 0
-beyond.{shared}"""
+beyond.{f" {shares}" if shares else ""}"""
 
 
-def _count_rows(score: Score) -> list[tuple[str, ...]]:
-    interval = score_interval(score)
-    note = f" (95 % interval {interval[0]:.1f} to {interval[1]:.1f})" if interval is not None else ""
-    name = {REFUSALS: "Refusals", WITHOUT_REFUSAL: "Answers without refusal"}.get(score.name, f"Answers: {score.label}")
-    return [(name, f"{score.baseline:.0f}/{score.n}", f"{score.value:.0f}/{score.n}{note}", str(score.n))]
-
-
-def _kl_rows(score: Score) -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = [("KL divergence, mean (nats)", "0", f"{score.value:.4f}", str(score.n))]
-    details = score.divergence
-    if details.p95 is not None:
-        rows.append(("KL divergence, 95th percentile", "0", f"{details.p95:.4f}", str(score.n)))
-    if details.top1_agreement is not None:
-        rows.append(("Same most likely token", "100.0 %", f"{100 * details.top1_agreement:.1f} %", str(score.n)))
-    return rows
-
-
-def _score_rows(score: Score) -> list[tuple[str, ...]]:
-    if score.counts_answers:
-        return _count_rows(score)
-    if score.is_divergence:
-        return _kl_rows(score)
-    name = score.unit if score.label == score.unit else f"{score.label}: {score.unit}"
-    return [(code(name), f"{score.baseline:.4g}", f"{score.value:.4g}", str(score.n))]
-
-
-def _how(score: Score) -> str | None:
-    """How a score was measured, in one sentence."""
-    if score.counts_answers:
-        answers = score.answers
-        length = f" of at most {answers.tokens} tokens" if answers.tokens is not None else ""
-        reader = f"the {answers.kind} {code(answers.reader)}" if answers.kind else ""
-        read = f" or {reader} reads one in them" if reader else ""
-        if not score.counts_refusals:
-            who = f"that {reader} was asked about" if reader else f"counted as {code(score.label)}"
-            return f"Answers: greedy ones{length} {who}; fewer is a stronger edit."
-        if score.name == REFUSALS:
-            what, where = "Refusals", f"counted where they match patterns of refusal{read}"
-        else:
-            what, where = "Answers without refusal", f"counted where they match no pattern of refusal{read}"
-        return f"{what}: greedy answers{length}, {where}; fewer is a stronger edit."
-    if score.is_divergence:
-        details = score.divergence
-        where = "of the first response token" if details.is_first else "over the base model's own greedy answers"
-        count = f", {details.positions} positions" if details.positions is not None else ""
-        return (
-            "KL divergence: KL(base || edited) of next-token probabilities over the full vocabulary, "
-            f"{where}{count}, on prompts without the behaviour; less is less damage."
-        )
-    missing = ", what is missing of the most that is counted" if score.name.startswith(MISSING) else ""
-    return (
-        f"{score.label.capitalize()}: {score.unit}{missing}, mean over greedy answers of at most "
-        f"{score.answers.tokens} tokens; less is a stronger edit."
-    )
-
-
-def _searched_on(content: ExportContent) -> str | None:
+def _searched_on(content: ExportContent) -> list[str]:
     """What the search saw, where it ran on other weights than those that are saved."""
     if content.search_quantization == "none":
-        return None
-    numbers = ", ".join(
-        f"{score.label} {score.value:.0f}/{score.n}" if score.counts_answers else f"{score.name} {score.value:.4g}"
-        for score in content.search_scores or ()
-    )
-    there = f" In the search the edit scored: {numbers}." if numbers else ""
-    return (
+        return []
+    searched = content.search_scores
+    there = "" if searched is None else f" In the search the edit scored: {words.numbers(searched)}."
+    return [
         f"The edit was searched on weights quantised with {code(content.search_quantization)}, and is saved in full "
         f"precision. The table holds what was measured in full precision, for the base model too.{there}"
-    )
+    ]
 
 
 def _measured(content: ExportContent) -> str:
     scores = content.scores
-    if not scores:
+    if scores is None:
         return "## What was measured\n\nNothing was measured on the saved edit."
-    rows = [row for score in scores for row in _score_rows(score)]
-    notes = [note for note in (_searched_on(content), *map(_how, scores)) if note is not None]
-    measured = table(("Measure", "Base model", "Edited model", "Prompts"), rows)
-    return "\n\n".join(["## What was measured", measured, *notes])
+    notes = [*_searched_on(content), *(words.how(score, code) for score in scores)]
+    return "\n\n".join(["## What was measured", table(tables.scores(scores)), *notes])
 
 
 def _further(content: ExportContent) -> list[str]:
@@ -201,8 +104,32 @@ def _further(content: ExportContent) -> list[str]:
         searched = content.search_scores or content.scores
         sections.append(held_out_section(content.held_out, searched, content.search_quantization))
     if content.capability is not None:
-        sections.append("\n".join(capability_lines(content.capability)))
-    return sections
+        sections.append(capability_section(content.capability))
+    return [section for section in sections if section]
+
+
+def held_out_section(held_out: HeldOut, searched: Scores | None, quantization: str) -> str:
+    """What held-out prompts showed beside what the search measured."""
+    where = "" if quantization == "none" else f" It was measured on the weights quantised with `{quantization}`."
+    parts = [
+        "## Confirmed on held-out prompts",
+        words.how_confirmed(held_out) + where,
+        words.HOW_TO_READ_HELD_OUT,
+        table(tables.held_out(held_out, searched)),
+    ]
+    return "\n\n".join(parts)
+
+
+def capability_section(capability: Capability) -> str:
+    """What the model can still do, as far as it was measured."""
+    parts = ["## What the model can still do"]
+    if capability.questions is not None:
+        how, changed = words.how_asked(capability.questions, code)
+        parts += [how, table(tables.questions(capability.questions), foreign_names=True), changed]
+    if capability.benchmarks:
+        parts += [words.how_benchmarked(capability.limit)]
+        parts += [table(tables.benchmarks(capability.benchmarks), foreign_names=True)]
+    return "\n\n".join(parts) if len(parts) > 1 else ""
 
 
 def _trusting(loaded: LoadedModel) -> str:

@@ -6,9 +6,11 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from heretic.results.capability import Capability
 from heretic.results.held_out import HeldOut
 from heretic.results.plan import EditPlan
 from heretic.results.score import Scores
+from heretic.results.trial import shown
 
 
 class ExportFormat(str, Enum):
@@ -36,7 +38,7 @@ class ExportContent:
         search_scores: The scores of the edit on those weights, where they are not the weights that are saved.
         adjustments: What every plan of the run was changed by, in sentences.
         held_out: What held-out prompts showed, on the weights that were searched; None where it was not measured.
-        capability: What the model is able to do beside the unedited one, as JSON; None where it was not measured.
+        capability: What the model is able to do beside the unedited one; None where it was not measured.
         descriptions: What the behaviours' packs say of them in a card.
         goal: ``remove`` or ``strengthen``: what the edit does to the behaviour.
     """
@@ -54,12 +56,12 @@ class ExportContent:
     goal: str = "remove"
     descriptions: tuple[str, ...] = ()
     held_out: HeldOut | None = None
-    capability: Mapping[str, Any] | None = None
+    capability: Capability | None = None
 
     @property
     def shown_trial(self) -> int | None:
         """The trial's number as people are shown it: from 1."""
-        return None if self.trial is None else self.trial + 1
+        return None if self.trial is None else shown(self.trial)
 
 
 @dataclass(frozen=True, slots=True)

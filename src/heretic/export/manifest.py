@@ -21,11 +21,11 @@ from heretic.common.integrity import (
     files_of,
     read_manifest_file,
 )
-from heretic.evaluation.intervals import wilson_interval
 from heretic.export.content import ExportContent, ExportFormat
 from heretic.export.redact import publishable
 from heretic.models.loaded import LoadedModel
 from heretic.results.score import Score
+from heretic.results.tables import score_interval
 
 _PACKAGES = ("torch", "transformers", "optuna", "peft", "safetensors")
 
@@ -127,14 +127,6 @@ class Manifest:
         )
 
 
-def score_interval(score: Score) -> tuple[float, float] | None:
-    """95 % interval of a score that counts prompts, as counts; None for other scores."""
-    if not score.counts_answers or score.n < 1:
-        return None
-    low, high = wilson_interval(round(score.value), score.n)
-    return low * score.n, high * score.n
-
-
 def _score_json(score: Score) -> dict[str, Any]:
     data = score.to_json()
     interval = score_interval(score)
@@ -194,7 +186,7 @@ def write_manifest(
         files=checksums(files_of(folder)),
         adjustments=content.adjustments,
         held_out=None if content.held_out is None else publishable(content.held_out.to_json()),
-        capability=None if content.capability is None else publishable(content.capability),
+        capability=None if content.capability is None else publishable(content.capability.to_json()),
     )
     text = json.dumps(manifest.to_json(), indent=2, ensure_ascii=True) + "\n"
     (folder / MANIFEST_NAME).write_text(text, encoding="ascii")

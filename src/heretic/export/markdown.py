@@ -1,8 +1,7 @@
 """Pieces of the card's markdown."""
 
-from collections.abc import Sequence
-
 from heretic.export.redact import redact
+from heretic.results.tables import Table
 
 
 def code(text: str) -> str:
@@ -11,7 +10,18 @@ def code(text: str) -> str:
     return f"`{cleaned}`"
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table, line by line."""
-    lines = [header, ["---"] * len(header), *rows]
+def table(content: Table, foreign_names: bool = False) -> str:
+    """A table, line by line; of names that may be anybody's, nothing is taken for markdown."""
+    width = len(content.header)
+    lines = [content.header, ("---",) * width]
+    for row in content.rows:
+        name, *rest = (" ".join(redact(cell).replace("|", "/").split()) for cell in row.cells)
+        if row.is_group:
+            lines.append((f"**{name}**", *("",) * (width - 1)))
+        elif row.is_marked:
+            lines.append((f"**{name}**", *rest))
+        elif foreign_names:
+            lines.append((*map(code, row.cells[: content.names]), *row.cells[content.names :]))
+        else:
+            lines.append((name, *rest))
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

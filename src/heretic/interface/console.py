@@ -7,34 +7,23 @@ from types import TracebackType
 from rich.console import Console
 from rich.text import Text
 
-from heretic.interface import capability_lines, held_out_lines, lines, score_lines
-from heretic.interface.formatting import clean, clean_line, hang, plural, trial_number
+from heretic.interface import lines, score_lines
+from heretic.interface.formatting import clean, clean_line, hang, plural
 from heretic.interface.lines import loading_hint
 from heretic.interface.printer import LABEL_WIDTH, make_console
-from heretic.interface.progress import Best, GradientProgress, ProgressBar, SearchProgress
+from heretic.interface.progress import GradientProgress, ProgressBar, SearchProgress
 from heretic.interface.rows import Row, rows
 from heretic.interface.score_lines import parameter_text, trial_line
 from heretic.interface.watch_lines import detail_rows, library_text
 from heretic.observability import events
 from heretic.observability.levels import LEVELS, level_of
-from heretic.results.score import WITHOUT_REFUSAL
+from heretic.results.trial import shown
+from heretic.results.words import best, least
 
 _DETAIL_INDENT = 4
 _PIPE_SUMMARIES = 10
-LINES = (lines, score_lines, held_out_lines, capability_lines)
+LINES = (lines, score_lines)
 """Modules that register rows of events."""
-_COUNTED_NOUNS = {WITHOUT_REFUSAL: "answers without refusal"}
-
-
-def _least(best: Best) -> str:
-    """What the best trial has least of."""
-    names = [_COUNTED_NOUNS.get(score.name, score.label) for score in best.scores.behaviors]
-    if len(names) > 1:
-        return "the least of all behaviours together"
-    counted = best.scores.behaviors[0].counts_answers or best.scores.behaviors[0].unit == best.scores.behaviors[0].label
-    return f"the {'fewest' if counted else 'least'} {names[0]}"
-
-
 _STARTS_SECTION = (events.ModelLoading, events.SearchStarted, events.SearchFinished, events.TrialApplied)
 """Events before which a blank line stands, where the line before is of another kind."""
 
@@ -118,14 +107,11 @@ class ConsoleReporter:
             # Never wrapped, so that they can be copied.
             self._print([" " * _DETAIL_INDENT + line for line in loading_hint(event, self._architecture)])
         elif isinstance(event, events.SearchFinished):
-            best = None if self._progress is None else self._progress.best
+            found = None if self._progress is None else self._progress.standing.best
             self._progress = None
-            self._print_rows(
-                [
-                    *rows(event),
-                    *([Row("", f"{best}: {_least(best)}")] if best else []),
-                ]
-            )
+            self._print_rows(rows(event))
+            if found is not None:
+                self._print_rows([Row("", f"{best(found.measured)}: {least(found.measured)}")])
         else:
             if isinstance(event, events.ModelLoaded):
                 self._architecture = event.architecture
@@ -140,9 +126,8 @@ class ConsoleReporter:
 
     def _search_started(self, event: events.SearchStarted) -> None:
         self.close()
-        best = Best(event.best) if event.best else None
-        self._progress = SearchProgress(event.finished, event.n_trials, best, self._now)
-        wanted = plural(max(event.n_trials - event.finished, 0), "trial") + " to do"
+        self._progress = SearchProgress(event.standing, self._now)
+        wanted = plural(max(self._progress.total - self._progress.finished, 0), "trial") + " to do"
         self._print_rows([Row("Search", f"{wanted}; Ctrl+C stops, and finished trials are kept")])
         if self._console.is_interactive:
             self._bar = ProgressBar(self._console, self._progress)
@@ -162,29 +147,23 @@ class ConsoleReporter:
 
     def _trial_finished(self, event: events.TrialFinished) -> None:
         lines = hang("", trial_line(event), 0, self._line_width())
-        if self.verbose and event.parameters:
+        if self.verbose:
             lines += hang("", parameter_text(event), _DETAIL_INDENT, self._text_width())
         self._print(lines)
         if self._progress is None:
             return
-        measured = event.scores is not None
-        if event.dominated:
-            self._progress.trial_finished(None, stopped=True)
-        elif event.scores is not None:
-            self._progress.trial_finished(Best(event.scores))
-        else:
-            self._progress.trial_finished(None)
+        self._progress.trial_finished(event.standing)
         if self._bar is not None:
             self._bar.refresh()
         elif (
-            measured
+            not event.record.is_failed
             and self._progress.finished % max(self._progress.total // _PIPE_SUMMARIES, 1) == 0
             and self._progress.finished < self._progress.total
         ):
             self._print([f"so far {self._progress.summary()}"])
 
     def _response(self, event: events.ResponseMeasured) -> None:
-        whose = "unedited" if event.trial is None else f"trial {trial_number(event.trial)}"
+        whose = "unedited" if event.trial is None else f"trial {shown(event.trial)}"
         indent = _DETAIL_INDENT + len("prompt    ")
         lines = [" " * _DETAIL_INDENT + f"{whose}, {clean_line(event.verdict)}"]
         for label, text in (("prompt", event.prompt), ("response", event.response)):
@@ -197,8 +176,8 @@ class ConsoleReporter:
                 self._print(hang("", clean_line(row.text), 0, self._line_width()), style="yellow")
             else:
                 label = row.label or self._label
-                shown = "" if label == self._label else label
-                self._print(hang(shown, row.text, LABEL_WIDTH, self._line_width()))
+                beside = "" if label == self._label else label
+                self._print(hang(beside, row.text, LABEL_WIDTH, self._line_width()))
                 self._label = label
 
     def _text_width(self) -> int:

@@ -7,6 +7,11 @@ from datetime import timedelta
 
 from rich.filesize import decimal
 
+from heretic.results.tables import Table
+from heretic.results.words import plural as plural
+
+TABLE_WIDTH = 65
+"""Columns that a table has beside its label, in a terminal of 80."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _NUMBER_IN_PATH = re.compile(r"(?<![A-Za-z0-9_])\d+(?![A-Za-z0-9_])")
 
@@ -44,24 +49,9 @@ def large_count(count: int) -> str:
     return str(count)
 
 
-def plural(count: int, noun: str) -> str:
-    """``1 prompt``, ``2 prompts``."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
-def ratio(count: float, total: int) -> str:
-    """``3/100``, with the count as wide as the total, so that a column of them lines up."""
-    return f"{count:{len(str(total))}.0f}/{total}"
-
-
 def kl_text(value: float) -> str:
     """A KL divergence in nats with four decimals."""
     return f"{value:.4f}"
-
-
-def trial_number(number: int) -> int:
-    """A trial's number as shown: Optuna counts from 0, people from 1."""
-    return number + 1
 
 
 def clean(text: str) -> str:
@@ -109,6 +99,35 @@ def hang(label: str, text: str, indent: int, width: int | None) -> list[str]:
             lines.extend(wrapped or [""])
     starts = [f"{label:<{indent}}"] + [" " * indent] * (len(lines) - 1)
     return [(start + line).rstrip() for start, line in zip(starts, lines, strict=True)]
+
+
+def laid_out(table: Table, width: int | None = TABLE_WIDTH) -> list[str]:
+    """A table in aligned columns, its headings first; `width` is that of the page, or None.
+
+    A row's name that leaves the other columns no room stands on a line of its own.
+    """
+    names = table.names
+    lines: list[tuple[str, list[str]]] = [(" ".join(table.header[:names]), list(table.header[names:]))]
+    for row in table.rows:
+        cells = [clean_line(cell) for cell in row.cells]
+        name = " ".join(cells[:names])
+        lines.append((f"  {name}" if row.is_part else name, [] if row.is_group else cells[names:]))
+    values = [own for _name, own in lines if own]
+    widths = [max(map(len, column)) for column in zip(*values, strict=True)]
+    # Text is read from the left, numbers are compared from the right.
+    left = bool(values) and any(" " in own[-1] for own in values[1:])
+    room = None if width is None else width - sum(own + 2 for own in widths)
+    name_width = max((len(name) for name, own in lines if own and (room is None or len(name) <= room)), default=0)
+    result = []
+    for name, own in lines:
+        if own and len(name) > name_width:
+            result.append(name)
+            name = ""
+        padded = [f"{cell:>{size}}" for cell, size in zip(own, widths, strict=False)]
+        if own and left:
+            padded[-1] = own[-1]
+        result.append("  ".join([f"{name:<{name_width}}", *padded] if name_width or not own else padded).rstrip())
+    return result
 
 
 def group_by_reason(entries: Sequence[str]) -> list[str]:

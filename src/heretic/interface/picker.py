@@ -17,10 +17,11 @@ from questionary import Choice, Separator
 from heretic.common.errors import SelectionError, StudyError
 from heretic.common.file_names import expanded, time_stamped
 from heretic.interface.asking import STYLE, ask, require_terminal, select, type_text
-from heretic.interface.formatting import clean_line, hang, kl_text, trial_number
+from heretic.interface.formatting import clean_line, hang, laid_out
+from heretic.results import tables
 from heretic.results.held_out import HeldOut
-from heretic.results.held_out_text import amounts_text
 from heretic.results.trial import TrialRecord
+from heretic.results.words import title
 from heretic.search.claim import DamagedStudyError
 
 SaveFormat = Literal["merged", "adapter"]
@@ -55,38 +56,14 @@ class Action(str, Enum):
 # Pure parts -----------------------------------------------------------------------------------------------------------
 
 
-def sorted_front(front: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Trials by the behaviours' values, then KL, then number."""
-    return sorted(front, key=lambda record: (record.values, record.number))
-
-
 def trial_rows(
     front: Sequence[TrialRecord], suggested: TrialRecord | None, confirmed: Mapping[int, HeldOut] | None = None
 ) -> tuple[str, list[str]]:
     """Headings and one row per trial, in aligned columns, in the order given; held-out values beside the search's."""
-    labels = [score.label for score in front[0].behaviors] if front else ["refusals"]
-    table = [[score.amount() for score in record.behaviors] for record in front]
-    widths = [max([len(label), *(len(amounts[column]) for amounts in table)]) for column, label in enumerate(labels)]
-    rows = []
-    for record, amounts in zip(front, table, strict=True):
-        held_out = None if confirmed is None else confirmed.get(record.number)
-        mark = "" if held_out is None else f"   held out: {amounts_text(held_out)}"
-        mark += "   suggested" if suggested is not None and record.number == suggested.number else ""
-        rows.append(
-            f"{_columns(amounts, widths)}  {kl_text(record.kl.value):>8}  {trial_number(record.number):>5}{mark}"
-        )
-    return f"{_columns(labels, widths)}  {'KL':>8}  {'trial':>5}", rows
-
-
-def _columns(texts: Sequence[str], widths: Sequence[int]) -> str:
-    return "  ".join(f"{text:>{width}}" for text, width in zip(texts, widths, strict=True))
-
-
-def trial_title(record: TrialRecord) -> str:
-    """One trial in a line: ``Trial 12, refusals 3/100, KL 0.0123``."""
-    amounts = [f"{score.label} {score.amount()}" for score in record.behaviors]
-    numbers = ", ".join([*amounts, f"KL {kl_text(record.kl.value)}"])
-    return f"Trial {trial_number(record.number)}, {numbers}"
+    table = tables.trials(front, held_out=confirmed).without(*tables.SPREAD)
+    heading, *rows = laid_out(table, None)
+    marks = ["   suggested" if record == suggested else "" for record in front]
+    return heading, [f"{row}{mark}" for row, mark in zip(rows, marks, strict=True)]
 
 
 def check_count(text: str) -> bool | str:
@@ -159,7 +136,7 @@ def pick_trial(
     """Let the person choose a trial of the Pareto front, run more trials, or quit.
 
     Args:
-        front: The trials that no other beats in both numbers.
+        front: The trials that no other beats in all numbers, in the order of the list.
         suggested: The trial that would be chosen automatically; marked, and where the pointer starts.
         finished: How many trials were run, for the heading.
         confirmed: What held-out prompts showed of trials that were chosen before, by number.
@@ -170,9 +147,8 @@ def pick_trial(
     if not front:
         raise SelectionError("No finished trial can be chosen: run more trials with a larger --n-trials.")
     require_terminal("choose a trial")
-    ordered = sorted_front(front)
-    heading, rows = trial_rows(ordered, suggested, confirmed)
-    trials = [Choice(row, value=record.number) for row, record in zip(rows, ordered, strict=True)]
+    heading, rows = trial_rows(front, suggested, confirmed)
+    trials = [Choice(row, value=record.number) for row, record in zip(rows, front, strict=True)]
     choices = [
         Separator(heading),
         *trials,
@@ -180,10 +156,10 @@ def pick_trial(
         Choice("Run more trials", value="more"),
         Choice("Quit", value="quit"),
     ]
-    by_number = {record.number: record for record in ordered}
+    by_number = {record.number: record for record in front}
     start = next((choice for choice in trials if suggested is not None and choice.value == suggested.number), trials[0])
     while True:
-        answer = select(f"Which trial? {len(ordered)} best of {finished}", choices, _QUIT_HINT, start)
+        answer = select(f"Which trial? {len(front)} best of {finished}", choices, _QUIT_HINT, start)
         if answer in by_number:
             return by_number[answer]
         if answer != "more":
@@ -201,7 +177,7 @@ def pick_action(record: TrialRecord) -> Action:
     """
     require_terminal("choose what to do")
     answer = select(
-        f"{trial_title(record)}:",
+        f"{title(record)}:",
         [
             Choice("Save the model to a folder", value=Action.SAVE),
             Choice("Upload the model to the hub", value=Action.UPLOAD),

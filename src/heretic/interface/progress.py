@@ -1,9 +1,7 @@
 """The search's progress: best trial so far, remaining time, and one ASCII bar at the bottom of a terminal."""
 
-import math
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 from rich.console import Console
@@ -12,40 +10,22 @@ from rich.text import Text
 
 from heretic.interface.formatting import clock, kl_text
 from heretic.observability.events import GradientStep
-from heretic.results.score import REFUSALS, Scores
+from heretic.results import words
+from heretic.results.front import Standing
 
 _PACE_TRIALS = 30
-
-
-@dataclass(frozen=True, slots=True)
-class Best:
-    """The best trial so far: the least of all behaviours, and of these trials the lowest KL."""
-
-    scores: Scores
-
-    def better_than(self, other: "Best | None") -> bool:
-        """Whether it beats `other`; a KL that is not a number loses against any."""
-        if other is None:
-            return True
-        return self._key() < other._key()
-
-    def _key(self) -> tuple[float, float]:
-        kl = self.scores.kl.value
-        return self.scores.share, math.inf if math.isnan(kl) else kl
-
-    def __str__(self) -> str:
-        # Refusals are what one expects.
-        parts = [
-            f"{score.amount()}{'' if score.name == REFUSALS else f' {score.label}'}" for score in self.scores.behaviors
-        ]
-        return f"best {', '.join(parts)} at KL {kl_text(self.scores.kl.value)}"
 
 
 class Progress(Protocol):
     """What a bar shows."""
 
-    finished: int
-    total: int
+    @property
+    def finished(self) -> int:
+        """How much is done."""
+
+    @property
+    def total(self) -> int:
+        """Of how much."""
 
     def summary(self) -> str:
         """Everything but the bar."""
@@ -57,32 +37,30 @@ class SearchProgress:
     The pace is wall-clock time per trial, so it holds for candidates that are measured together and finish together.
 
     Attributes:
-        finished: Measured trials, those of an earlier run included; a failed one is no progress.
-        total: Trials wanted.
-        best: Best trial, None before the first.
+        standing: Where the search stands.
     """
 
-    def __init__(self, finished: int, total: int, best: Best | None, now: Callable[[], float]) -> None:
-        self.finished = finished
-        self.total = total
-        self.best = best
+    def __init__(self, standing: Standing, now: Callable[[], float]) -> None:
+        self.standing = standing
         self._now = now
         self._started = now()
         self._ends: deque[float] = deque([self._started], maxlen=_PACE_TRIALS + 1)
 
-    def trial_finished(self, result: Best | None, stopped: bool = False) -> None:
-        """Count one trial.
+    @property
+    def finished(self) -> int:
+        """Measured trials, those of an earlier run included."""
+        return self.standing.finished
 
-        Args:
-            result: None where it failed, which costs time but brings the end no nearer, or was stopped.
-            stopped: Whether it was stopped because a finished trial is better: it counts, and is never the best.
-        """
-        if result is None and not stopped:
-            return
-        self.finished += 1
-        self._ends.append(self._now())
-        if result is not None and result.better_than(self.best):
-            self.best = result
+    @property
+    def total(self) -> int:
+        """Trials wanted."""
+        return self.standing.n_trials
+
+    def trial_finished(self, standing: Standing) -> None:
+        """Look at the clock after a trial; a failed one costs time but brings the end no nearer."""
+        if standing.finished > self.standing.finished:
+            self._ends.append(self._now())
+        self.standing = standing
 
     @property
     def elapsed(self) -> float:
@@ -101,11 +79,11 @@ class SearchProgress:
     def summary(self) -> str:
         """Everything but the bar, e.g. ``12/40  best 3/100 at KL 0.0123  0:21 elapsed, 0:48 left``."""
         count = f"{self.finished:{len(str(self.total))}d}/{self.total}"
-        remaining = self.remaining
+        remaining, best = self.remaining, self.standing.best
         times = f"{clock(self.elapsed)} elapsed"
         if remaining is not None:
             times += f", {clock(remaining)} left"
-        return "  ".join([count, *([str(self.best)] if self.best else []), times])
+        return "  ".join([count, *([] if best is None else [words.best(best.measured)]), times])
 
 
 class GradientProgress:

@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 
 from heretic.export.redact import redact
-from heretic.interface.formatting import clean_line, clock, duration, plural, trial_number
+from heretic.interface.formatting import clean_line, clock, duration, laid_out, plural
 from heretic.interface.rows import Row
-from heretic.interface.scores import scores_text
 from heretic.interface.watch_lines import memory_rows
-from heretic.results.trial import TrialRecord
+from heretic.results import tables, words
 from heretic.search.status import StudyStatus
 
 LONGEST_FRONT = 12
@@ -23,13 +22,12 @@ def status_rows(status: StudyStatus) -> list[Row]:
     going_on = [f"{trials[name]} {name}" for name in ("running", "waiting") if trials[name]]
     if going_on:
         result.append(Row("", ", ".join(going_on)))
-    if status.front:
-        result.append(Row("Best", _trial(status.front[0])))
-        unedited = [f"{own.label} {own.amount(own.baseline)}" for own in status.front[0].behaviors]
-        result.append(Row("", f"unedited: {', '.join(unedited)}"))
-        result += [
-            Row("" if place else "Front", _trial(record)) for place, record in enumerate(status.front[:LONGEST_FRONT])
-        ]
+    if status.best is not None:
+        result.append(Row("Best", f"trial {status.best.shown}, {words.numbers(status.best.measured)}"))
+        result.append(Row("", f"unedited: {'; '.join(map(words.unedited, status.best.behaviors))}"))
+        table = tables.trials(status.front[:LONGEST_FRONT])
+        lines = laid_out(table.without(*tables.SPREAD))
+        result += [Row("" if place else "Front", line) for place, line in enumerate(lines)]
         if len(status.front) > LONGEST_FRONT:
             result.append(Row("", f"and {len(status.front) - LONGEST_FRONT} more"))
     else:
@@ -39,10 +37,6 @@ def status_rows(status: StudyStatus) -> list[Row]:
 
 def _states(trials: Mapping[str, int]) -> str:
     return ", ".join(f"{trials[name]} {name}" for name in ("complete", "stopped", "failed"))
-
-
-def _trial(record: TrialRecord) -> str:
-    return f"trial {trial_number(record.number):<5}{scores_text(record.measured)}"
 
 
 def _run_rows(status: StudyStatus) -> list[Row]:

@@ -6,6 +6,7 @@ from heretic.interface.formatting import clean_line, duration, plural, shorten, 
 from heretic.interface.rows import Row
 from heretic.observability import events
 from heretic.observability.levels import LEVELS, level_of
+from heretic.results.trial import shown
 
 _QUIET = ("transformers", "huggingface_hub")
 """Libraries whose failures are put into words, and whose warnings are of no use to most people."""
@@ -22,8 +23,8 @@ def detail_rows(event: events.Event) -> list[Row]:
     if isinstance(event, events.MemoryRanOut):
         return [Row("Out of memory", clean_line(event.doing)), *memory_rows("", event.memory)]
     if isinstance(event, events.TrialRaised):
-        shown = ", ".join(str(number + 1) for number in event.numbers)
-        return [Row("Raised", f"trial {shown}"), *(Row("", clean_line(line)) for line in event.where.splitlines())]
+        numbers = ", ".join(str(shown(number)) for number in event.numbers)
+        return [Row("Raised", f"trial {numbers}"), *(Row("", clean_line(line)) for line in event.where.splitlines())]
     if isinstance(event, events.RunEnded):
         return [Row("Ended", f"after {duration(event.seconds)} with exit code {event.exit_code}")]
     return []

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+from heretic.observability.events import Event
+
 LONGEST_TEXT = 2000
 """Characters of a text that are kept."""
 LONGEST_SEQUENCE = 24
@@ -20,10 +22,10 @@ def event_name(event: object) -> str:
     return _WORD.sub("_", type(event).__name__).lower()
 
 
-def event_fields(event: object) -> dict[str, Any]:
-    """The fields of a dataclass as JSON values, see `plain`."""
+def event_fields(event: Event) -> dict[str, Any]:
+    """The values of an event as JSON values, see `plain`."""
     # A traceback is long, and its end tells most.
-    values = {entry.name: getattr(event, entry.name) for entry in fields(event)}  # type: ignore[arg-type]  # any dataclass
+    values = event.to_log()
     traceback = values.pop("traceback", "")
     result = {name: plain(value) for name, value in values.items()}
     return {**result, "traceback": traceback[-_LONGEST_TRACEBACK:]} if traceback else result
@@ -45,7 +47,7 @@ def plain(value: Any) -> Any:
     if hasattr(value, "to_json"):
         return plain(value.to_json())
     if is_dataclass(value) and not isinstance(value, type):
-        return event_fields(value)
+        return {entry.name: plain(getattr(value, entry.name)) for entry in fields(value)}
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (Sequence, set, frozenset)) and not isinstance(value, (bytes, bytearray)):

@@ -14,10 +14,9 @@ from prometheus_client.registry import Collector
 from heretic.common.errors import UserError
 from heretic.observability import events
 from heretic.observability.events import Event, Warned, emit
-from heretic.results.score import Score, Scores
-
-STATES = {"complete": "complete", "dominated": "stopped", "pruned": "stopped", "failed": "failed"}
-"""State of a trial's record -> label; stopped ones were stopped early and count as measured."""
+from heretic.results.front import Standing
+from heretic.results.score import Score
+from heretic.results.trial import TrialState
 
 _SECONDS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 
@@ -36,14 +35,12 @@ class Metrics:
         self.registry = registry = CollectorRegistry()
         self._redact = redact
         self._resumed = False
-        self._best: tuple[float, float] | None = None
-        self._lowest: float | None = None
         self._info = Info("heretic_run", "What runs.", registry=registry)
         self._trials = Counter(
             "heretic_trials", "Trials that ended, those of resumed runs included.", ["state"], registry=registry
         )
-        for label in sorted(set(STATES.values())):
-            self._trials.labels(label)
+        for state in TrialState:
+            self._trials.labels(state.outcome)
         self._wanted = Gauge("heretic_trials_wanted", "Measured trials wanted in all.", registry=registry)
         self._amount = Gauge(
             "heretic_best_behavior",
@@ -112,37 +109,26 @@ class Metrics:
 
     def _search_started(self, event: events.SearchStarted) -> None:
         self._searching.set(1)
-        self._wanted.set(event.n_trials)
         if not self._resumed:
             # A second search of the same run has counted its trials itself.
             self._resumed = True
             for state, count in event.states.items():
-                self._trials.labels(STATES[state]).inc(count)
-        if event.best:
-            self._measured(event.best)
-        if event.lowest_kl is not None:
-            self._lowest_kl(event.lowest_kl)
+                self._trials.labels(TrialState(state).outcome).inc(count)
+        self._stands(event.standing)
 
     def _trial_finished(self, event: events.TrialFinished) -> None:
-        self._seconds.observe(event.seconds)
-        self._trials.labels("failed" if event.scores is None else "stopped" if event.dominated else "complete").inc()
-        if event.scores is not None and not event.dominated:
-            self._measured(event.scores)
-            self._lowest_kl(event.scores.kl.value)
+        self._seconds.observe(event.record.seconds)
+        self._trials.labels(event.record.state.outcome).inc()
+        self._stands(event.standing)
 
-    def _measured(self, scores: Scores) -> None:
-        own = scores.share, scores.kl.value
-        if self._best is None or own < self._best:
-            self._best = own
-            for score in scores.behaviors:
+    def _stands(self, standing: Standing) -> None:
+        self._wanted.set(standing.n_trials)
+        if standing.best is not None and standing.lowest_kl is not None:
+            for score in standing.best.behaviors:
                 self._amount.labels(score.name, _unit(score)).set(score.value)
                 self._prompts.labels(score.name).set(score.n)
-            self._kl_of_best.set(scores.kl.value)
-
-    def _lowest_kl(self, kl: float) -> None:
-        if self._lowest is None or kl < self._lowest:
-            self._lowest = kl
-            self._kl.set(kl)
+            self._kl_of_best.set(standing.best.kl.value)
+            self._kl.set(standing.lowest_kl)
 
 
 def _unit(score: Score) -> str:

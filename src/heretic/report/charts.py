@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from heretic.report.data import Importance, ReportData
 from heretic.report.style import COLORS, HATCHES, MARKERS, STYLES, Theme, finish, new_figure, plain
-from heretic.report.words import is_finite, measured
-from heretic.results.front import pareto_front
+from heretic.report.words import is_finite
 from heretic.results.trial import TrialRecord
+from heretic.results.words import measured
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,7 +45,7 @@ def pareto_figure(data: ReportData, theme: Theme) -> "Figure":
     names = [measured(score) for score in drawn[0].behaviors]
     figure = new_figure(WIDTH_INCHES, 0.9 + 3.0 * len(names))
     panels = figure.subplots(len(names), 1, squeeze=False)[:, 0]
-    on_front = {record.number for record in pareto_front(data.records)}
+    on_front = {record.number for record in data.front}
     for place, (panel, name) in enumerate(zip(panels, names, strict=True)):
         _scale_divergence(panel, [record.kl.value for record in drawn])
         _trials(panel, drawn, place, on_front, theme)

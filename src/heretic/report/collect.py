@@ -18,12 +18,12 @@ from heretic.common.redaction import without_secrets
 from heretic.config import Settings
 from heretic.config.catalogue import SETTINGS
 from heretic.export.redact import publishable, redact
-from heretic.report.data import Capability, ChangedSetting, Chosen, ReportData
+from heretic.report.data import ChangedSetting, Chosen, ReportData
 from heretic.report.importance import importances
-from heretic.results.capability_text import benchmark_rows, question_rows
-from heretic.results.front import knee, pareto_front
+from heretic.results import tables
+from heretic.results.capability import Capability
+from heretic.results.front import chosen_automatically
 from heretic.results.held_out import Example, HeldOut
-from heretic.results.held_out_text import table
 from heretic.results.plan import EditPlan
 from heretic.results.score import Scores
 from heretic.results.trial import TrialRecord
@@ -68,7 +68,8 @@ def report_data(
     """
     try:
         data = _of_study(records, study) if manifest is None else _of_manifest(manifest)
-        capability = _capability((manifest or {}).get("capability"))
+        stored = (manifest or {}).get("capability")
+        capability = None if stored is None else Capability.from_json(stored)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise UserError(
             f"The manifest is damaged or too new ({type(error).__name__}: {error}); save the model again."
@@ -94,15 +95,6 @@ def report_data(
     )
 
 
-def _capability(result: Mapping[str, Any] | None) -> Capability:
-    if result is None:
-        return Capability()
-    questions = result["questions"]
-    return Capability(
-        () if questions is None else tuple(question_rows(questions)), tuple(benchmark_rows(result["benchmarks"]))
-    )
-
-
 def _of_manifest(manifest: Mapping[str, Any]) -> dict[str, Any]:
     source, directions = manifest["source"], manifest["directions"]
     model = str(source["name"])
@@ -111,7 +103,7 @@ def _of_manifest(manifest: Mapping[str, Any]) -> dict[str, Any]:
     provenance = directions.get("provenance") or {}
     held_out = None if manifest.get("held_out") is None else HeldOut.from_json(manifest["held_out"])
     if held_out is not None:
-        table(held_out)  # whatever is no number is noticed here
+        tables.held_out(held_out, None)  # whatever is no number is noticed here
     number = manifest["optuna_trial_number"]
     chosen = Chosen(
         None if number is None else int(number),
@@ -222,11 +214,8 @@ def _last_part(text: str) -> str:
 
 def _of_study(records: Sequence[TrialRecord], study: optuna.Study | None) -> dict[str, Any]:
     pulse = None if study is None else Pulse.from_json(study.user_attrs.get(PULSE_ATTRIBUTE))
-    front = pareto_front(records)
-    chosen = None
-    if front:
-        record = knee(records)
-        chosen = Chosen(record.number, record.plan, record.scores, automatic=True)
+    record = _automatic(records, study)
+    chosen = None if record is None else Chosen(record.number, record.plan, record.scores, automatic=True)
     measured = next((record for record in records if record.scores is not None), None)
     names = () if measured is None else tuple(score.label for score in measured.behaviors)
     facts = []
@@ -243,6 +232,16 @@ def _of_study(records: Sequence[TrialRecord], study: optuna.Study | None) -> dic
         "versions": () if pulse is None else (("heretic", pulse.version),),
         "created": created,
     }
+
+
+def _automatic(records: Sequence[TrialRecord], study: optuna.Study | None) -> TrialRecord | None:
+    """The automatic choice; of one number its values are those that the study was told."""
+    if not any(record.is_complete for record in records):
+        return None
+    if study is None or len(study.directions) > 1:
+        return chosen_automatically(records)
+    told = {trial.number: trial.value for trial in study.get_trials(deepcopy=False)}
+    return chosen_automatically(records, lambda record: told[record.number] or 0.0)
 
 
 def _kept_quality(study: optuna.Study) -> tuple[float, ...] | None:

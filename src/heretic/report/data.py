@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from heretic.results.capability import Capability
+from heretic.results.front import pareto_front
 from heretic.results.held_out import Example, HeldOut
 from heretic.results.plan import EditPlan
 from heretic.results.score import Scores
@@ -50,14 +52,6 @@ class Importance:
 
 
 @dataclass(frozen=True, slots=True)
-class Capability:
-    """Rows of the tables of abilities, see `heretic.results.capability_text`."""
-
-    questions: tuple[tuple[str, ...], ...] = ()
-    benchmarks: tuple[tuple[str, ...], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class ChangedSetting:
     """A setting that differs from its default, both as text."""
 
@@ -84,7 +78,7 @@ class ReportData:
         direction_method: Extractor and transforms.
         examples: Prompts with answers before and after.
         held_out: What held-out prompts showed.
-        capability: What both models are able to do.
+        capability: What both models are able to do, or None.
         facts: (name, text) pairs: what was run where.
         versions: (package, version) pairs.
         settings: Those that differ from the defaults.
@@ -104,7 +98,7 @@ class ReportData:
     direction_method: str = ""
     examples: tuple[Example, ...] = ()
     held_out: HeldOut | None = None
-    capability: Capability = Capability()
+    capability: Capability | None = None
     facts: tuple[tuple[str, str], ...] = ()
     versions: tuple[tuple[str, str], ...] = ()
     settings: tuple[ChangedSetting, ...] = ()
@@ -114,6 +108,11 @@ class ReportData:
     def chosen_number(self) -> int | None:
         """Optuna's number of the chosen trial."""
         return None if self.chosen is None else self.chosen.number
+
+    @property
+    def front(self) -> list[TrialRecord]:
+        """The Pareto front, least of the first behaviour first."""
+        return pareto_front(self.records)
 
     @property
     def stopped(self) -> tuple[TrialRecord, ...]:

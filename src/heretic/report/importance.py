@@ -13,9 +13,9 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from heretic.report.data import Importance
-from heretic.report.words import joined, measured
 from heretic.results.score import Score
 from heretic.results.trial import TrialRecord
+from heretic.results.words import joined, measured
 
 T = TypeVar("T")
 

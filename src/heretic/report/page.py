@@ -6,8 +6,8 @@ allows neither scripts nor requests.
 
 import base64
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -15,26 +15,11 @@ import heretic
 from heretic.report.charts import MOST_PARAMETERS, components, parameter_name, ranked_parameters, strengths
 from heretic.report.data import Importance, ReportData
 from heretic.report.style import DARK, LIGHT
-from heretic.report.tables import (
-    Table,
-    capability_tables,
-    front_table,
-    held_out_table,
-    search_table,
-    settings_table,
-)
-from heretic.report.words import (
-    chosen_sentences,
-    counts_sentence,
-    date,
-    harmless,
-    joined,
-    measured,
-    stopped_sentence,
-)
-from heretic.results.front import pareto_front
-from heretic.results.held_out_text import origin
-from heretic.results.trial import shown
+from heretic.report.words import chosen_sentences, date, harmless, stopped_sentence
+from heretic.results import tables, words
+from heretic.results.tables import Row, Table
+from heretic.results.trial import TrialRecord, shown
+from heretic.results.words import joined
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -78,19 +63,14 @@ def page(data: ReportData, drawings: Mapping[str, Drawing]) -> str:
         data: What it says.
         drawings: The charts by name, see `charts.charts`; those that are not there are left out.
     """
+    front = data.front
     alternatives = {
-        "pareto": _pareto_alternative(data),
+        "pareto": _pareto_alternative(data, front),
         "importance": _importance_alternative(data.importances),
         "strengths": _strength_alternative(data),
         "quality": _quality_alternative(data),
     }
     figures = {name: _figure(drawing, alternatives[name]) for name, drawing in drawings.items()}
-    searched = None if data.chosen is None else data.chosen.search_scores
-    held_out: Table | None = None
-    if data.held_out is not None:
-        held_out = held_out_table(data.held_out, searched)
-    elif searched is not None:
-        held_out = search_table(searched)
     text = (
         _environment()
         .get_template("page.html.jinja")
@@ -103,17 +83,18 @@ def page(data: ReportData, drawings: Mapping[str, Drawing]) -> str:
             created=date(data.created),
             sentences=chosen_sentences(data),
             behaviors=joined(data.behaviors) if data.behaviors else "",
-            counts=counts_sentence(data),
+            counts=words.outcomes(data.records, len(front)),
             stopped=stopped_sentence(data),
             several=len(data.records) > 0 and any(len(record.behaviors) > 1 for record in data.records),
-            front=front_table(data),
+            front=_front_table(front, data.chosen_number),
             sampled=next((own.trials for own in data.importances if own.trials < own.known), 0),
             left_out=max(len(ranked_parameters(data.importances)) - MOST_PARAMETERS, 0),
             plan=_plan_sentences(data),
-            held_out=held_out,
-            held_out_origin="" if data.held_out is None else origin(data.held_out),
-            capability=capability_tables(data),
-            settings=settings_table(data),
+            held_out=_held_out_table(data),
+            how_confirmed="" if data.held_out is None else words.how_confirmed(data.held_out),
+            how_to_read=words.HOW_TO_READ_HELD_OUT,
+            capability=[] if data.capability is None else tables.capability(data.capability),
+            settings=_settings_table(data),
             figures=figures,
         )
     )
@@ -132,16 +113,28 @@ def _figure(drawing: Drawing, alternative: str) -> _Figure:
     return _Figure(light, dark, drawing.width, drawing.height, alternative)
 
 
-def _pareto_alternative(data: ReportData) -> str:
-    front = pareto_front(data.records)
+def _front_table(front: Sequence[TrialRecord], chosen: int | None) -> Table:
+    table = tables.trials(front, chosen)
+    return replace(table, rows=(*table.rows, tables.unedited_trial(front[0].measured))) if front else table
+
+
+def _held_out_table(data: ReportData) -> Table | None:
+    """What held-out prompts showed beside the search, or else what the search showed."""
+    searched = None if data.chosen is None else data.chosen.search_scores
+    if data.held_out is not None:
+        return tables.held_out(data.held_out, searched)
+    return None if searched is None else tables.scores(searched)
+
+
+def _settings_table(data: ReportData) -> Table:
+    rows = [Row((own.name, own.value, own.default)) for own in data.settings]
+    return Table(("Setting", "Value", "Default"), tuple(rows), names=3)
+
+
+def _pareto_alternative(data: ReportData, front: Sequence[TrialRecord]) -> str:
     if not front:
         return "Scatter plot of the trials by KL divergence and behaviour; no trial is complete."
-    ends = [
-        f"trial {record.shown} with "
-        + joined([f"{measured(score)} {score.amount()}" for score in record.behaviors])
-        + f" at KL {record.kl.amount()}"
-        for record in (front[0], front[-1])
-    ]
+    ends = [f"trial {record.shown} with {words.numbers(record.measured)}" for record in (front[0], front[-1])]
     chosen = data.chosen_number
     ring = "" if chosen is None else f" Trial {shown(chosen)} is ringed."
     return (
@@ -182,21 +175,8 @@ def _plan_sentences(data: ReportData) -> list[str]:
     if data.chosen is None:
         return []
     plan = data.chosen.plan
-    position = plan.direction_position
-    result = [
-        "Every layer is edited along a direction of its own."
-        if position is None
-        else f"All layers are edited along the direction found at relative depth {position:.2f} (0: first, 1: last)."
-    ]
-    if plan.shares:
-        names = data.behaviors if len(data.behaviors) == len(plan.shares) else [""] * len(plan.shares)
-        shares = joined([f"{share:.2f} {name}".strip() for share, name in zip(plan.shares, names, strict=True)])
-        result.append(f"Of the strengths, each behaviour has its share: {shares}.")
-    kept = {"none": "No norms of the weights are kept.", "row": "Rows of the weights keep their norms."}
-    result.append(kept.get(plan.normalization.value, "Columns of the weights keep their norms."))
-    if plan.strengths:
-        result.append("Strengths are free by layer, which only earlier versions of Heretic made; they are not drawn.")
-    return result
+    sentences = [words.direction(plan), words.shares(plan, data.behaviors), words.norms(plan), words.free(plan)]
+    return [sentence for sentence in sentences if sentence]
 
 
 @lru_cache(maxsize=1)

@@ -1,7 +1,7 @@
 """The Pareto front and the automatic choice on it: pure functions of trial records."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from heretic.common.errors import SelectionError
@@ -57,8 +57,20 @@ class Front:
         return Front(tuple(sorted([*kept, record], key=lambda own: own.values)))
 
 
+def chosen_automatically(
+    records: Sequence[TrialRecord], value: Callable[[TrialRecord], float] | None = None
+) -> TrialRecord:
+    """The automatic choice: the trial of the lowest value where one number is minimised, else the knee of the front.
+
+    Raises:
+        SelectionError: No trial is complete.
+    """
+    front = pareto_front(records)
+    return knee(front) if value is None or not front else min(front, key=value)
+
+
 def knee(records: Sequence[TrialRecord]) -> TrialRecord:
-    """The automatic choice: the point of the front nearest to "goal reached, no divergence".
+    """The point of the front nearest to "goal reached, no divergence".
 
     Distance is Euclidean with every behaviour as a share of the unedited model's and KL in nats, so one nat of
     divergence weighs as much as all of a behaviour. The scales are fixed: a far-off trial at one end of the front does
@@ -77,13 +89,32 @@ def knee(records: Sequence[TrialRecord]) -> TrialRecord:
     return min(front, key=distance)
 
 
-def least(records: Sequence[TrialRecord]) -> TrialRecord:
-    """The trial with the least of all behaviours, then the lowest KL; shares of several behaviours add up.
+def least(records: Sequence[TrialRecord]) -> TrialRecord | None:
+    """The trial with the least of all behaviours, then the lowest KL; shares of several behaviours add up."""
+    return min(records, key=lambda record: (record.measured.share, record.kl.value), default=None)
 
-    Raises:
-        ValueError: There are no records.
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a search stands.
+
+    Attributes:
+        finished: Measured trials, stopped ones included.
+        n_trials: How many of these are wanted.
+        best: See `least`, of all complete trials; None before the first.
+        lowest_kl: Likewise.
     """
-    return min(records, key=lambda record: (record.measured.share, record.kl.value))
+
+    finished: int
+    n_trials: int
+    best: TrialRecord | None = None
+    lowest_kl: float | None = None
+
+    @classmethod
+    def of(cls, front: Front, finished: int, n_trials: int) -> "Standing":
+        """With the best of a front, which are the best of all."""
+        lowest = min((record.kl.value for record in front.records), default=None)
+        return cls(finished, n_trials, least(front.records), lowest)
 
 
 def hypervolume(points: Sequence[tuple[float, float]], baseline: float, divergence_limit: float = 0.5) -> float:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from heretic.results.capability import Capability
 from heretic.results.score import Score
 
 
@@ -145,12 +146,12 @@ class Checked:
     Attributes:
         held_out: What held-out prompts showed, or None.
         examples: Answers to some of them.
-        capability: What the model is able to do beside the unedited one, as JSON, or None.
+        capability: What the model is able to do beside the unedited one, or None.
     """
 
     held_out: HeldOut | None = None
     examples: tuple[Example, ...] = ()
-    capability: dict[str, Any] | None = None
+    capability: Capability | None = None
 
 
 UNCHECKED = Checked()

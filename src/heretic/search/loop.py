@@ -12,13 +12,13 @@ from heretic.engine.engine import Engine
 from heretic.engine.measurement import MEMORY_RAN_OUT
 from heretic.models.memory import USAGE, memory_text, memory_use
 from heretic.observability.events import BatchMeasured, SearchFinished, SearchStarted, TrialFinished, emit
-from heretic.results.front import Front, least
+from heretic.results.front import Front, Standing
 from heretic.results.gate import Gate
 from heretic.results.objective import BOTH_NUMBERS, Objective
 from heretic.results.trial import TrialRecord
 from heretic.search.heartbeat import Heartbeat
 from heretic.search.interruption import InterruptGuard
-from heretic.search.space import SearchSpace, readable_parameters
+from heretic.search.space import SearchSpace
 from heretic.search.storage import storage_errors, stored_records, tell
 
 FAILURES_IN_A_ROW = 10
@@ -66,6 +66,10 @@ class _Trials:
         before, self.front = self.front, self.front.with_trial(record)
         return self.front is not before
 
+    def standing(self, n_trials: int) -> Standing:
+        """Where the search for so many trials stands."""
+        return Standing.of(self.front, self.complete, n_trials)
+
 
 def search(
     study: optuna.Study,
@@ -95,7 +99,8 @@ def search(
     with storage_errors(url):
         trials = _Trials(stored_records(study))
     started = time.perf_counter()
-    emit(_started(trials, n_trials))
+    states = Counter(record.state.value for record in trials.records)
+    emit(SearchStarted(trials.standing(n_trials), dict(states)))
     if heartbeat is not None:
         heartbeat.search_started(trials.complete, n_trials)
     with InterruptGuard() as guard:
@@ -104,7 +109,8 @@ def search(
             batch_started, tokens = time.perf_counter(), USAGE.tokens
             gate = Gate.behind(trials.front, objective)
             for record in _run_trials(study, url, space, engine, objective, gate, count):
-                _report(record, trials.add(record), n_trials)
+                on_front = trials.add(record)
+                emit(TrialFinished(record, trials.standing(n_trials), on_front))
             batch = _batch(count, time.perf_counter() - batch_started, USAGE.tokens - tokens)
             emit(batch)
             if heartbeat is not None:
@@ -137,15 +143,6 @@ def _complete(records: Sequence[TrialRecord]) -> int:
     return sum(not record.is_failed for record in records)
 
 
-def _started(trials: _Trials, n_trials: int) -> SearchStarted:
-    front = trials.front.records
-    states = dict(Counter(record.state.value for record in trials.records))
-    if not front:
-        return SearchStarted(0, n_trials, states=states)
-    lowest = min(record.kl.value for record in front)
-    return SearchStarted(trials.complete, n_trials, least(front).measured, states, lowest)
-
-
 def _batch(trials: int, seconds: float, tokens: int) -> BatchMeasured:
     return BatchMeasured(trials, seconds, tokens, tokens / seconds if seconds > 0 else 0.0, memory_use())
 
@@ -175,18 +172,3 @@ def _run_trials(
         for trial, record in zip(trials, records, strict=True):
             tell(study, trial, record, objective)
     return records
-
-
-def _report(record: TrialRecord, on_front: bool, n_trials: int) -> None:
-    emit(
-        TrialFinished(
-            number=record.number,
-            n_trials=n_trials,
-            scores=record.scores,
-            seconds=record.seconds,
-            on_front=on_front,
-            reason=record.reason,
-            dominated=record.is_stopped,
-            parameters=readable_parameters(record.plan),
-        )
-    )

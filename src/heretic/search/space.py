@@ -117,18 +117,3 @@ class SearchSpace:
         fixed = "" if self.fixed_position is None else f" position {self.fixed_position}"
         several = "" if self.behaviors == 1 else f" {self.behaviors} behaviours"
         return f"v{SPACE_VERSION} {','.join(self.components)} {self.normalization.value} {bounds}{fixed}{several}"
-
-
-def readable_parameters(plan: EditPlan) -> dict[str, str]:
-    """A plan's numbers as short text, for the console."""
-    result = {"scope": plan.scope.value}
-    if plan.direction_position is not None:
-        result["direction position"] = f"{plan.direction_position:.2f}"
-    if plan.shares:
-        result["shares"] = ", ".join(f"{share:.2f}" for share in plan.shares)
-    for component, schedule in plan.schedules:
-        result[component] = (
-            f"peak {schedule.peak_weight:.2f} at {schedule.peak_position:.2f}, "
-            f"floor {schedule.floor:.2f}, width {schedule.width:.2f}"
-        )
-    return result

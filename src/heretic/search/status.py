@@ -16,8 +16,8 @@ import optuna
 from optuna.trial import TrialState as OptunaState
 
 from heretic.common.errors import StudyError, causes
-from heretic.results.front import pareto_front
-from heretic.results.trial import TrialRecord, TrialState
+from heretic.results.front import least, pareto_front
+from heretic.results.trial import TrialRecord
 from heretic.search.pulse import PULSE_ATTRIBUTE, Pulse, run_state
 from heretic.search.storage import (
     IDENTITY_ATTRIBUTE,
@@ -51,6 +51,11 @@ class StudyStatus:
     trials: Mapping[str, int]
     front: tuple[TrialRecord, ...]
     seen: float
+
+    @property
+    def best(self) -> TrialRecord | None:
+        """The trial with the least of all behaviours, then the lowest KL."""
+        return least(self.front)
 
     @property
     def finished(self) -> int:
@@ -96,7 +101,7 @@ class StudyStatus:
             "trials": dict(self.trials),
             "finished": self.finished,
             "n_trials": None if pulse is None else pulse.n_trials,
-            "best": front[0] if front else None,
+            "best": None if self.best is None else _trial_json(self.best),
             "front": front,
             "seconds_per_trial": None if pulse is None else pulse.seconds_per_trial,
             "elapsed_seconds": self.elapsed_seconds,
@@ -114,7 +119,7 @@ class StudyStatus:
 def _trial_json(record: TrialRecord) -> dict[str, Any]:
     first = record.behaviors[0]
     return {
-        "trial": record.number + 1,
+        "trial": record.shown,
         "counted": first.name,
         "count": int(first.value) if first.counts_answers else first.value,
         "prompts": first.n,
@@ -234,11 +239,11 @@ class StudyReader:
 
 
 def _counts(states: Sequence[OptunaState], records: Sequence[TrialRecord]) -> dict[str, int]:
-    ended = Counter(record.state for record in records)
+    ended = Counter(record.state.outcome for record in records)
     of_optuna = Counter(states)
     return {
-        "complete": ended[TrialState.COMPLETE],
-        "stopped": ended[TrialState.DOMINATED] + ended[TrialState.PRUNED],
+        "complete": ended["complete"],
+        "stopped": ended["stopped"],
         # Those that an interrupted run left behind have no record.
         "failed": of_optuna[OptunaState.FAIL],
         "running": of_optuna[OptunaState.RUNNING],

@@ -15,14 +15,15 @@ from heretic.checks.multiple_choice import prepare_questions
 from heretic.checks.questions import load_questions
 from heretic.common.errors import ConfigurationError, ModelError, OutOfMemoryError, PromptError, TrialFailed
 from heretic.config import Settings
-from heretic.evaluation.intervals import paired_interval
-from heretic.export.capability_card import capability_lines
-from heretic.interface import capability_lines as shown_lines
+from heretic.export.card import capability_section
+from heretic.interface import score_lines as score_lines
+from heretic.interface.rows import rows
 from heretic.models.memory import USAGE
 from heretic.observability.events import CapabilityMeasured, CapabilityStarted, SlowerPasses, Warned, subscribed
 from heretic.passes.ordinary import OrdinaryPasses
 from heretic.passes.passes import ORDINARY
 from heretic.passes.ragged_passes import RaggedPasses
+from heretic.results.intervals import paired_interval
 
 
 @pytest.fixture
@@ -108,14 +109,13 @@ def test_what_the_terminal_and_the_card_show(settings):
     with answering(runner, right):
         check = CapabilityCheck(settings, runner)
     with answering(runner, spoilt):
-        result = check.compare().to_json()
-    shown = [row.text for row in shown_lines.rows(CapabilityMeasured(result, 2.0))]
+        result = check.compare()
+    shown = [row.text for row in rows(CapabilityMeasured(result, 2.0))]
     low, high = (100 * end for end in paired_interval(10, 0, 4, 0))
     interval = f"{low:+.1f} to {high:+.1f}"
-    assert [line.split() for line in shown[:1]] == [["right", "answers", "base", "edited", "difference", "(95", "%)"]]
-    assert f" 100.0 %  71.4 %   -28.6 ({interval})" in shown[3]
+    assert shown[3].split("  ")[1:] == ["100.0 %", "71.4 %", f"-28.6 ({interval})"]
     assert shown[4] == "4 of 14 answers became wrong, 0 became right"
-    card = "\n".join(capability_lines(result))
+    card = capability_section(result)
     assert f"| **overall** | 14 | 100.0 % | 71.4 % | -28.6 ({interval}) |" in card
     assert "after 2 worked examples" in card
     assert "Answers that became wrong: 4, right: 0" in card

@@ -10,7 +10,7 @@ from tests.unit.passes.pico_runner import make_runner
 
 from heretic.checks.harness import Measure, check_benchmarks, compare_measures, measures_of, run_benchmarks
 from heretic.common.errors import ConfigurationError, HereticError
-from heretic.evaluation.intervals import paired_interval
+from heretic.results.intervals import paired_interval
 
 
 def results(values, filter_name="none", stderr: object = 0.1):
@@ -56,7 +56,7 @@ def test_items_of_another_filter_do_not_count():
 def test_means_of_the_same_items_are_compared_in_pairs():
     base, edited = measures_of(results([1, 1, 1, 0, 0])), measures_of(results([1, 0, 0, 0, 1], stderr=0.2))
     accuracy, perplexity, group = compare_measures(base, edited)
-    assert (accuracy.task, accuracy.metric, accuracy.filter, accuracy.count) == ("toy", "acc", "none", 5)
+    assert (accuracy.task, accuracy.metric, accuracy.filter, accuracy.n) == ("toy", "acc", "none", 5)
     assert (accuracy.base, accuracy.base_error, accuracy.edited, accuracy.edited_error) == (0.6, 0.1, 0.4, 0.2)
     assert accuracy.difference == pytest.approx(-0.2)
     # Both right once; two lost, one won; one wrong twice.

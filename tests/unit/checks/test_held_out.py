@@ -15,10 +15,10 @@ from heretic.checks.held_out import Confirmation, described, estimate, paired_ch
 from heretic.common.errors import PromptError
 from heretic.config import PromptSpecification, Settings
 from heretic.evaluation import answers as evaluation_answers
-from heretic.evaluation.intervals import paired_interval
 from heretic.evaluation.kl import KlEvaluator
-from heretic.export.held_out_card import held_out_section
-from heretic.interface import held_out_lines as shown_lines
+from heretic.export.card import held_out_section
+from heretic.interface import score_lines as score_lines
+from heretic.interface.rows import rows
 from heretic.models.loaded import parameter_fingerprint
 from heretic.observability.events import Event, HeldOutMeasured, PromptsLoaded, Warned, subscribed
 from heretic.passes.ordinary import OrdinaryPasses
@@ -26,9 +26,10 @@ from heretic.passes.runner import Response
 from heretic.prompts.sets import PromptSets, load_prompts
 from heretic.prompts.sources import load_prompt_set
 from heretic.results.held_out import HeldOut
-from heretic.results.held_out_text import origin, sections, table
+from heretic.results.intervals import paired_interval
 from heretic.results.plan import EditPlan, Normalization, Schedule, Scope
 from heretic.results.score import Score, Scores
+from heretic.results.tables import held_out
 from heretic.results.trial import TrialRecord, TrialState
 from heretic.run.measuring import behavior_options, make_behavior_evaluator
 from heretic.run.workbench import Workbench, prepare
@@ -248,8 +249,8 @@ def test_prompts_that_were_used_before_are_reported(bench: Workbench, events: li
     found, _examples = confirmation.confirm([])
     assert HeldOut.from_json(found.to_json()).used_before == 8
     scores = Scores(tuple(own.baseline for own in bench.behaviors), Score("kl", 0.0, 1, 0.0))
-    shown = " ".join(row.text for row in shown_lines.rows(HeldOutMeasured(3, found, scores, 1.0)))
-    for text in (shown, held_out_section(found, scores, "none"), origin(found)):
+    shown = " ".join(row.text for row in rows(HeldOutMeasured(3, found, scores, 1.0)))
+    for text in (shown, held_out_section(found, scores, "none")):
         assert "of which 8 had been seen before, which confirm nothing" in text
     assert "nor the search had seen" not in shown
 
@@ -310,29 +311,35 @@ def test_folders_of_earlier_versions_have_no_change(bench: Workbench) -> None:
     del stored["behaviors"][0]["change"]
     old = HeldOut.from_json(stored)
     assert old.behaviors[0].change is None
-    assert len(table(old)) == len(table(found)) - 1
+    assert len(held_out(old, None).rows) == len(held_out(found, None).rows) - 1
 
 
 def test_the_table_has_a_row_for_every_length(bench: Workbench) -> None:
     found, _examples = Confirmation(bench).confirm(bench.edits(PLAN))
-    rows = table(found)
-    assert [row[0] for row in rows[:3]] == [f"refusals at {tokens} tokens" for tokens in (12, 30, 40)]
-    assert rows[2][1] == "8/8"
+    cells = [row.cells for row in held_out(found, None).rows]
+    assert [row[0] for row in cells[:3]] == [f"refusals at {tokens} tokens" for tokens in (12, 30, 40)]
+    assert cells[2][1] == "8/8"
     assert found.behaviors[0].change is not None
-    assert rows[3][0] == "  change, in pairs"
-    assert rows[3][2].startswith(f"{found.behaviors[0].change.value:+.0f} (95 %: -")
-    assert all(len(row) == 4 for row in rows)
+    assert cells[3][0] == "change, in pairs"
+    assert cells[3][2].startswith(f"{found.behaviors[0].change.value:+.0f} (95 %: -")
 
 
 def test_the_searchs_numbers_stand_beside_those_measured_alike(bench: Workbench) -> None:
     found, _examples = Confirmation(bench).confirm(bench.edits(PLAN))
-    (title, behavior), (kl_title, kl) = sections(
-        found, Scores(tuple(own.baseline for own in bench.behaviors), Score("kl", 0.0, 1, 0.0))
-    )
-    assert (title, kl_title) == ("demo", "KL divergence")
-    shown = {row[0]: row[4] for row in (*behavior, *kl)}
+    table = held_out(found, Scores(tuple(own.baseline for own in bench.behaviors), Score("kl", 0.0, 1, 0.0)))
+    shown = {row.cells[0]: row.cells[4] for row in table.rows}
     assert shown["refusals at 12 tokens"] == "8/8"
     assert shown["refusals at 40 tokens"] == "-"
-    # KL's own baseline does not say how it is measured, which is over answers.
-    assert shown["KL in nats, over answers"] == "0.0000"
+    assert shown[f"KL in nats, first {bench.settings.kl_tokens} tokens"] == "0.0000"
     assert shown["KL in nats, first token"] == "-"
+
+
+def test_both_ends_of_a_mean_are_students_and_no_amount_is_below_nothing() -> None:
+    words: Any = Amounts("words", 5)
+    found = estimate(words, [2.0, 4.0, 4.0, 6.0, 4.0])
+    # 4 +- 2.776445 (t of four degrees of freedom) times the root of 2 / 5, as in Student's tables.
+    assert (found.value, found.low, found.high) == pytest.approx((4.0, 2.244024, 5.755976))
+    # Words cannot be fewer than none; a change of them can.
+    assert estimate(words, [0.0, 0.0, 0.0, 0.0, 20.0]).low == 0
+    change = paired_change(words, [2.0, 4.0, 4.0, 6.0, 4.0], [0.0] * 5)
+    assert (change.low, change.high) == pytest.approx((-5.755976, -2.244024))

@@ -94,8 +94,10 @@ def test_a_study_with_the_gate_has_the_front_of_one_without(bench: PicoBench, tm
 
     # They count, are reported as what they are, and never stand on the front.
     assert gated.complete == len(gated.records) == TRIALS
-    reported = {event.number: event for event in seen if isinstance(event, TrialFinished)}
-    assert {number for number, event in reported.items() if event.dominated} == {entry.number for entry in stopped}
+    reported = {event.record.number: event for event in seen if isinstance(event, TrialFinished)}
+    assert {number for number, event in reported.items() if event.record.is_stopped} == {
+        entry.number for entry in stopped
+    }
     assert not any(reported[entry.number].on_front for entry in stopped)
     assert all(trial.state is OptunaState.COMPLETE for trial in study.trials)
 

@@ -4,14 +4,17 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard
 from tests.unit.export.conftest import names_in
+from tests.unit.measured import capability
 
 from heretic.export import origin as origin_module
-from heretic.export.card import model_card, strength_table
+from heretic.export.card import capability_section, model_card
 from heretic.export.content import ExportContent, ExportFormat
+from heretic.export.markdown import table
 from heretic.export.origin import Origin, copy_legal_files, find_origin
 from heretic.models.loaded import LoadedModel
 from heretic.observability.events import Warned
-from heretic.results.plan import EditPlan, Schedule, Scope
+from heretic.results import tables
+from heretic.results.plan import EditPlan, Scope
 from heretic.results.score import AnswerDetails, Score, Scores
 
 LAYERS = 5
@@ -56,10 +59,8 @@ def test_what_how_strongly_and_what_was_measured(loaded: LoadedModel, content: E
     assert "| attention | 1.250 | 0.750 | 0.100 | 0.400 | 2 to 4 of 5 |" in text
     assert "| mlp | 0.875 | 0.500 | 0.000 | 0.600 | 0 to 4 of 5 |" in text
     assert "relative depth 0.500" in text
-    assert "| Refusals | 97/100 | 3/100 (95 % interval 1.0 to 8.5) | 100 |" in text
-    assert "| KL divergence, mean (nats) | 0 | 0.0123 | 80 |" in text
-    assert "| KL divergence, 95th percentile | 0 | 0.0875 | 80 |" in text
-    assert "| Same most likely token | 100.0 % | 98.5 % | 80 |" in text
+    assert table(tables.scores(content.scores)) in text
+    assert "| refusals | 97/100 | 3/100 (95 %: 1.0 to 8.5) | 100 |" in text
     assert "greedy answers of at most 30 tokens" in text
     assert "640 positions" in text
     assert "Responsible use" in text
@@ -71,7 +72,7 @@ def test_scope_and_unknown_scores_and_none(loaded: LoadedModel, content: ExportC
     per_layer = replace(plan, scope=Scope.LAYER, direction_position=None)
     text = card(loaded, replace(content, plan=per_layer, scores=Scores((WORDS,), content.scores.kl)))
     assert "Each edited layer has its own direction" in text
-    assert "| `words` | 120.5 | 91.25 | 40 |" in text
+    assert "| words | 120.5 | 91.2 | 40 |" in text
     assert "Words: words, mean over greedy answers of at most 120 tokens; less is a stronger edit." in text
     assert "Nothing was measured" in card(loaded, replace(content, scores=None))
 
@@ -91,7 +92,7 @@ def test_several_behaviours_and_what_their_packs_say_of_them(loaded: LoadedModel
     assert "The directions of the behaviours `refusal` and `verbosity` in the residual stream were reduced" in text
     assert "It declines less.\n\nIt says less." in text
     rows = [line.split(" | ")[0] for line in text[text.index("| Measure") :].splitlines()[2:]]
-    assert rows[:3] == ["| Refusals", "| `words`", "| KL divergence, mean (nats)"]
+    assert rows[:3] == ["| refusals", "| words", "| KL in nats, over answers"]
     one = card(loaded, content)
     assert "The direction of the behaviour `refusal` in the residual stream was reduced" in one
     assert "They were found" not in one
@@ -103,9 +104,34 @@ def test_what_is_missing_of_an_amount_is_said(loaded: LoadedModel, content: Expo
     assert "Missing words: words, what is missing of the most that is counted, mean over" in text
 
 
-def test_component_that_is_left_alone() -> None:
-    plan = EditPlan(Scope.LAYER, None, (("mlp", Schedule(0.0, 0.5, 0.0, 0.2)),))
-    assert strength_table(plan, 4).endswith("| none |")
+def test_a_plug_ins_count_is_not_called_a_classifiers(loaded: LoadedModel, content: ExportContent) -> None:
+    puns = Score("puns", 3.0, 100, 40.0, AnswerDetails(30))
+    text = card(loaded, replace(content, scores=Scores((puns,), content.scores.kl)))
+    assert "| puns | 40/100 | 3/100 (95 %: 1.0 to 8.5) | 100 |" in text
+    assert "Answers: greedy ones of at most 30 tokens counted as `puns`; fewer is a stronger edit." in text
+    assert "classifier" not in text
+
+
+def test_what_the_model_can_still_do() -> None:
+    text = capability_section(capability())
+    assert text.startswith("## What the model can still do\n\n")
+    assert "| **overall** | 2 | 100.0 % | 50.0 % | -50.0 (" in text
+    assert "| `high_school_computer_science` | 2 | 100.0 % |" in text
+    assert "questions of `cais/mmlu` with four choices, after 3 worked examples" in text
+    assert "Answers that became wrong: 1, right: 0 (exact McNemar test: p = 1)" in text
+    assert "the first 20 items of each task" in text
+    assert "| `arc_easy` | `acc_norm, higher is better` | 20 | 0.5000 +- 0.1000 |" in text
+    assert text.isascii()
+
+
+def test_what_is_not_known_of_abilities_is_not_mentioned() -> None:
+    questions, whole = capability().questions, capability()
+    assert capability_section(replace(whole, questions=None, benchmarks=())) == ""
+    assert "Multiple-choice" not in capability_section(replace(whole, questions=None))
+    assert "Harness" not in capability_section(replace(whole, benchmarks=()))
+    assert "the first" not in capability_section(replace(whole, limit=None))
+    fewer = replace(whole, questions=replace(questions, examples=(("a", 3), ("b", 1)), source="x` | y\n# z"))
+    assert "of `x' / y # z` with four choices, after 1 to 3 worked examples" in capability_section(fewer)
 
 
 def test_loading_instructions(loaded: LoadedModel, content: ExportContent) -> None:
@@ -127,8 +153,8 @@ def test_search_on_quantised_weights_is_said(loaded: LoadedModel, content: Expor
     searched = Scores((Score("refusals", 2.0, 100, 95.0),), Score("kl", 0.05, 80, 0.0))
     text = card(loaded, replace(content, search_quantization="bnb_4bit", search_scores=searched))
     assert "quantised with `bnb_4bit`" in text
-    assert "refusals 2/100, kl 0.05" in text
-    assert "| Refusals | 97/100 | 3/100" in text
+    assert "refusals 2/100, KL 0.0500." in text
+    assert "| refusals | 97/100 | 3/100" in text
 
 
 def test_strange_names_cannot_break_out(loaded: LoadedModel, content: ExportContent) -> None:
@@ -187,8 +213,8 @@ def test_a_strengthened_behaviour_is_not_called_removed(loaded: LoadedModel, con
     scores = Scores((Score("without_refusal", 3.0, 100, 40.0, AnswerDetails(30)),), content.scores.kl)
     text = card(loaded, replace(content, goal="strengthen", scores=scores, search_quantization="bnb_4bit"))
     assert "was strengthened in the weights" in text
-    assert "| Answers without refusal | 40/100 | 3/100 (95 % interval 1.0 to 8.5) | 100 |" in text
+    assert "| answers without refusal | 40/100 | 3/100 (95 %: 1.0 to 8.5) | 100 |" in text
     assert "match no pattern of refusal" in text
     assert "declines more requests than the base model" in text
-    for word in ("reduced", "removes or weakens", "| Refusals"):
+    for word in ("reduced", "removes or weakens", "| refusals"):
         assert word not in text

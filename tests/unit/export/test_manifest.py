@@ -7,14 +7,13 @@ import pytest
 
 from heretic.common.errors import UserError
 from heretic.common.integrity import MANIFEST_NAME, Difference, DifferenceKind, check_folder, sha256_of_file
-from heretic.evaluation.intervals import wilson_interval
 from heretic.export.content import ExportContent, ExportFormat
 from heretic.export.manifest import (
     read_manifest,
-    score_interval,
     write_manifest,
 )
 from heretic.models.loaded import LoadedModel
+from heretic.results.intervals import wilson_interval
 from heretic.results.score import AnswerDetails, Score, Scores
 
 
@@ -145,9 +144,3 @@ def test_wilson_interval_against_published_values() -> None:
     assert wilson_interval(15, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
     assert wilson_interval(0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
     assert wilson_interval(1, 29) == pytest.approx((0.0061, 0.1718), abs=5e-5)
-
-
-def test_only_counts_have_an_interval() -> None:
-    assert score_interval(Score("kl", 0.1, 50, 0.0)) is None
-    assert score_interval(Score("refusals", 0.0, 0, 0.0)) is None
-    assert score_interval(Score("refusals", 20.0, 20, 20.0))[1] == 20.0

@@ -1,4 +1,3 @@
-import dataclasses
 import inspect
 import io
 import re
@@ -7,41 +6,27 @@ import sys
 
 import pytest
 from rich.console import Console
-from tests.unit.measured import counted, divergence, held_out, measured, unasked, without_refusal, words
+from tests.unit.measured import (
+    capability,
+    counted,
+    divergence,
+    held_out,
+    measured,
+    searched,
+    trial,
+    unasked,
+    without_refusal,
+    words,
+)
 
-from heretic.checks.harness import ComparedMeasure
-from heretic.checks.paired_comparison import compare_answers
 from heretic.interface.console import ConsoleReporter
 from heretic.interface.rows import rows
-from heretic.interface.score_lines import same_kl
 from heretic.observability import events
+from heretic.results.front import Standing
 from heretic.results.score import Scores
+from heretic.results.trial import TrialRecord, TrialState
 
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-
-
-def trial(number: int = 11, **changes: object) -> events.TrialFinished:
-    parameters = {"scope": "layer", "mlp.width": "0.5"}
-    event = events.TrialFinished(number, 40, measured(3, 0.0123), 1.84, True, "", parameters)
-    return dataclasses.replace(event, **changes)  # type: ignore[arg-type]  # names are checked at run time
-
-
-CAPABILITY = {
-    "questions": {
-        "source": "cais/mmlu",
-        "few_shot": {"high_school_computer_science": 3},
-        "overall": compare_answers(["sea", "sea"], [0, 1], [0, 1], [0, 0]).overall.to_json(),
-        "categories": [
-            compare_answers(["high_school_computer_science"] * 2, [0, 1], [0, 1], [0, 0]).categories[0].to_json()
-        ],
-    },
-    "benchmarks": [
-        ComparedMeasure("arc_easy", "acc_norm", "none", 20, True, 0.5, 0.1, 0.25, 0.1, (-0.5, 0.1)).to_json(),
-        ComparedMeasure("gsm8k", "exact_match", "strict-match", 9, True, 0.5, 0.1, 0.25, 0.1, None).to_json(),
-        ComparedMeasure("wikitext", "word_perplexity", "none", 9, False, 12.5, None, 13.5, None, None).to_json(),
-    ],
-    "benchmark_limit": 20,
-}
 
 
 ALL_EVENTS: list[events.Event] = [
@@ -74,17 +59,17 @@ ALL_EVENTS: list[events.Event] = [
     events.StudyOpened("heretic_study", "sqlite:///heretic_study.db", 0, 40),
     events.GradientStep(1, 48, 0.01, 0.0123, 0.7),
     events.WarmStarted("mistral", 2, 1),
-    events.SearchStarted(0, 40),
+    events.SearchStarted(Standing(0, 40)),
     events.ResponseMeasured(11, "Is a hotdog a sandwich?", "I have no opinion.", "refused"),
-    trial(),
+    *searched(trial())[1:],
     events.BatchMeasured(4, 7.4, 12_345, 1668.2, {"host": {"used_bytes": 5, "peak_bytes": 6, "available_bytes": 7}}),
     events.SearchFinished(40, 80.0, False),
     events.VerificationStarted("out/edited", 9, 1_976_000_000),
     events.FilesVerified(9, 1.2),
     events.TrialRaised((11,), "ValueError: no", "Traceback (most recent call last):\n"),
-    events.FrontChecked(11, measured(100, 12.3456), measured(98, 11.9876)),
+    events.FrontChecked(trial(measured(98, 11.9876)), measured(100, 12.3456)),
     events.ProfilesKept("/home/me/.config/heretic/profiles.toml", "mistral", 3),
-    events.TrialApplied(11, measured(3, 0.0123), measured(3, 0.0123)),
+    events.TrialApplied(trial(), measured(3, 0.0123)),
     events.HeldOutMeasured(11, held_out(), measured(3, 0.0123), 12.3),
     events.FullPrecisionNeeded("bnb_4bit", False),
     events.FullPrecisionMeasured("bnb_4bit", measured(4, 0.0234), measured(3, 0.0123)),
@@ -98,7 +83,7 @@ ALL_EVENTS: list[events.Event] = [
     events.UploadStarted("me/edited", 9, 1_976_000_000),
     events.ModelUploaded("me/edited", "https://huggingface.co/me/edited", True),
     events.CapabilityStarted("unedited", "cais/mmlu", 240, ("arc_easy",)),
-    events.CapabilityMeasured(CAPABILITY, 62.0),
+    events.CapabilityMeasured(capability(), 62.0),
 ]
 
 
@@ -233,52 +218,39 @@ def test_directions_name_the_layer_of_the_best_position() -> None:
     assert "separate" not in report(events.DirectionsFound("mean", 2, (float("nan"),), 1.0))
 
 
+def finished(*records: TrialRecord, n_trials: int = 40) -> list[events.Event]:
+    """The lines of trials without the search's first."""
+    return searched(*records, n_trials=n_trials)[1:]
+
+
 def test_trial_lines_have_fixed_columns() -> None:
-    lines = report(
-        trial(0, scores=measured(100, 0.0)),
-        trial(11),
-        trial(39, scores=measured(0, 12.5), seconds=80.0, on_front=False),
-    ).splitlines()
+    sent = [trial(measured(100, 0.0), 0), trial(), trial(measured(99, 12.5), 39)]
+    lines = report(*finished(*sent)).splitlines()
 
     assert lines[1].split() == ["trial", "12/40", "refusals", "3/100", "KL", "0.0123", "1.8", "s", "front"]
-    for column in ("/40", "refusals", "/100", "KL", " s"):
-        assert len({line.index(column) for line in lines}) == 1 or column == " s"
+    for column in ("/40", "refusals", "/100", "KL"):
+        assert len({line.index(column) for line in lines}) == 1
     assert len({line.index(" front") for line in lines[:2]}) == 1
     assert "front" not in lines[2]
 
 
 def test_a_failed_trial_gives_its_reason_on_one_line() -> None:
-    output = report(trial(12, scores=None, reason="out of memory\nat layer 3", on_front=False))
+    output = report(*finished(trial(None, 12, TrialState.FAILED, "out of memory\nat layer 3")))
 
     assert output.splitlines() == ["trial 13/40   failed: out of memory\\nat layer 3 (1.8 s)"]
 
 
 def test_a_stopped_trial_shows_what_was_seen_and_is_no_failure() -> None:
-    reason = "worse by refusals so far"
-    output = report(trial(12, scores=measured(4, 0.5), reason=reason, on_front=False, dominated=True))
+    output = report(*finished(trial(measured(4, 0.5), 12, TrialState.DOMINATED, "worse by refusals so far")))
 
-    assert output.splitlines() == [f"trial 13/40   refusals   4/100   KL  0.5000        1.8 s   stopped: {reason}"]
-    assert "failed" not in output
-    assert "front" not in output.split("stopped")[0]
-
-
-def test_a_trial_stopped_by_its_kl_alone_claims_no_count() -> None:
-    line = report(
-        trial(
-            12,
-            scores=Scores((unasked(counted(0)),), divergence(5.0)),
-            reason="worse by KL alone",
-            on_front=False,
-            dominated=True,
-        )
-    )
-
-    assert line.split()[2:4] == ["refusals", "-/100"]
+    assert output.splitlines() == [
+        "trial 13/40   refusals   4/100   KL  0.5000        1.8 s   stopped: worse by refusals so far"
+    ]
 
 
 def test_stopped_trials_count_and_are_never_the_best() -> None:
-    stopped = trial(1, n_trials=4, scores=measured(0, 0.0), reason="worse by KL alone", on_front=False, dominated=True)
-    output = report(events.SearchStarted(0, 4), trial(0, n_trials=4), stopped, events.SearchFinished(2, 3.0, False))
+    stopped = trial(measured(0, 0.0), 1, TrialState.DOMINATED, "worse by KL alone")
+    output = report(*searched(trial(number=0), stopped, n_trials=4), events.SearchFinished(2, 3.0, False))
 
     assert "so far 2/4  best 3/100 at KL 0.0123" in output
     assert "3/100 at KL 0.0123: the fewest refusals" in output
@@ -298,11 +270,9 @@ def test_the_engine_says_what_it_does_and_what_kept_it_from_more() -> None:
     assert report(events.EngineChosen("batched", 3)).split() == ["Engine", "batched,", "3", "candidates", "at", "once"]
 
 
-@pytest.mark.parametrize(
-    ("refusals", "kl", "same"), [(3, 0.0123, True), (3, 0.0124, True), (4, 0.0123, False), (3, 0.0223, False)]
-)
-def test_a_check_of_the_front_shows_a_difference_beyond_rounding(refusals: int, kl: float, same: bool) -> None:
-    output = report(events.FrontChecked(11, measured(refusals, kl), measured(3, 0.0123)))
+@pytest.mark.parametrize("same", [True, False])
+def test_a_check_of_the_front_shows_a_difference_beyond_rounding(same: bool) -> None:
+    output = report(events.FrontChecked(trial(), measured(3 if same else 4, 0.0124)))
 
     assert "trial 12 in the weights" in output
     assert ("as in the search" in output) is same
@@ -310,7 +280,7 @@ def test_a_check_of_the_front_shows_a_difference_beyond_rounding(refusals: int, 
 
 
 def test_trials_after_failed_ones_never_read_41_of_40() -> None:
-    before, after = report(trial(39), trial(40)).splitlines()
+    before, after = report(*finished(trial(number=39), trial(number=40))).splitlines()
 
     assert before.startswith("trial 40/40   refusals")
     assert after.startswith("trial 41      refusals")
@@ -318,29 +288,22 @@ def test_trials_after_failed_ones_never_read_41_of_40() -> None:
 
 def test_comparison_gives_both_models_and_both_numbers() -> None:
     comparison = next(event for event in ALL_EVENTS if isinstance(event, events.ModelCompared))
+    lines = [line.split() for line in report(comparison).splitlines()]
 
-    output = report(comparison)
-
-    for fact in (
-        "out/edited with Qwen",
-        "refuses 3 of 100",
-        "base refuses 97",
-        "KL 0.0123 over 80",
-        "98.5 %",
-        "0.2000",
-    ):
-        assert fact in output
-    assert "percentile" not in report(dataclasses.replace(comparison, scores=measured(3, 0.0123)))
+    assert lines[0] == ["Compared", "out/edited", "with", "Qwen/Qwen3-4B-Instruct-2507"]
+    assert lines[2][:3] == ["refusals", "97/100", "3/100"]
+    assert ["Measure", "Base", "Edited", "Prompts"] in lines
+    assert ["same", "top", "token", "100.0", "%", "98.5", "%", "80"] in lines
 
 
 def test_parameters_and_responses_are_for_verbose_only() -> None:
     response = events.ResponseMeasured(11, "Is it?", "No.\n\nNever \x1b[2J mind.", "answered")
 
-    quiet, verbose = report(response, trial()), report(response, trial(), verbose=True)
+    quiet, verbose = (report(response, *finished(trial()), verbose=own) for own in (False, True))
 
-    assert "mlp.width" not in quiet
+    assert "width" not in quiet
     assert "Is it?" not in quiet
-    assert "scope=layer, mlp.width=0.5" in verbose
+    assert "scope=layer, mlp=peak 1.25 at 0.75, floor 0.10, width 0.50" in verbose
     assert "trial 12, answered" in verbose
     assert "Never \\x1b[2J mind." in verbose
     assert all(line.startswith("    ") or not line for line in verbose.splitlines() if not line.startswith("trial"))
@@ -348,9 +311,7 @@ def test_parameters_and_responses_are_for_verbose_only() -> None:
 
 def test_terminal_shows_a_bar_below_the_trials_and_takes_it_away() -> None:
     output = raw_report(
-        events.SearchStarted(0, 4),
-        trial(0, n_trials=4),
-        trial(1, n_trials=4, scores=measured(1, 0.0123)),
+        *searched(trial(number=0), trial(measured(1, 0.0123), 1), n_trials=4),
         terminal=True,
     )
 
@@ -380,7 +341,7 @@ def test_the_bar_goes_away_when_the_run_breaks() -> None:
 
     def run() -> None:
         with ConsoleReporter(False, console) as reporter, events.subscribed(reporter):
-            events.emit(events.SearchStarted(0, 4))
+            events.emit(events.SearchStarted(Standing(0, 4)))
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -390,7 +351,7 @@ def test_the_bar_goes_away_when_the_run_breaks() -> None:
 
 
 def test_a_pipe_gets_at_most_ten_progress_lines_instead_of_a_bar() -> None:
-    output = report(events.SearchStarted(0, 40), *[trial(number) for number in range(40)])
+    output = report(*searched(*(trial(number=number) for number in range(40))))
 
     summaries = [line for line in output.splitlines() if line.startswith("so far")]
     assert [line.split()[2] for line in summaries] == [f"{count}/40" for count in range(4, 40, 4)]
@@ -399,8 +360,7 @@ def test_a_pipe_gets_at_most_ten_progress_lines_instead_of_a_bar() -> None:
 
 def test_the_end_of_a_search_names_the_best_trial_of_earlier_runs_too() -> None:
     output = report(
-        events.SearchStarted(20, 40, measured(1, 0.5)),
-        trial(20),
+        *searched(trial(number=20), earlier=[trial(measured(1, 0.5), number) for number in range(20)]),
         events.SearchFinished(21, 80.0, True),
     )
 
@@ -411,22 +371,14 @@ def test_the_end_of_a_search_names_the_best_trial_of_earlier_runs_too() -> None:
 
 
 def test_rescoring_says_plainly_when_the_numbers_differ() -> None:
-    same = report(events.TrialApplied(11, measured(3, 0.01231), measured(3, 0.0123)))
-    differ = report(events.TrialApplied(11, measured(5, 0.0200), measured(3, 0.0123)))
+    same = report(events.TrialApplied(trial(), measured(3, 0.01231)))
+    differ = report(events.TrialApplied(trial(), measured(5, 0.0200)))
 
     assert "differ" not in same
     assert "They differ (+2 refusals, KL +0.0077)" in differ
     for output in (same, differ):
         assert "trial 12" in output
         assert "3/100   KL  0.0123" in output
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "expected"),
-    [(0.0, 0.0004, True), (0.0, 0.001, False), (1.0, 1.01, True), (1.0, 1.05, False), (float("nan"), 0.1, False)],
-)
-def test_rounding_of_kl(first: float, second: float, expected: bool) -> None:
-    assert same_kl(first, second) is expected
 
 
 @pytest.mark.parametrize(
@@ -485,12 +437,12 @@ def test_events_of_unknown_kinds_are_let_pass() -> None:
 
 
 def test_what_a_strengthening_search_counts_is_said_everywhere() -> None:
+    other = trial(without_refusal(2, 0.0123))
     output = report(
-        events.SearchStarted(3, 40, without_refusal(20, 0.5)),
-        trial(scores=without_refusal(3, 0.0123)),
+        *searched(trial(without_refusal(3, 0.0123)), earlier=[trial(without_refusal(20, 0.5), 1)]),
         events.SearchFinished(40, 80.0, False),
-        events.FrontChecked(11, without_refusal(3, 0.0123), without_refusal(4, 0.0123)),
-        events.TrialApplied(11, without_refusal(3, 0.0123), without_refusal(2, 0.0123)),
+        events.FrontChecked(trial(without_refusal(4, 0.0123)), without_refusal(3, 0.0123)),
+        events.TrialApplied(other, without_refusal(3, 0.0123)),
         events.FullPrecisionMeasured("bnb_4bit", without_refusal(4, 0.0234), without_refusal(3, 0.0123)),
     )
 
@@ -502,12 +454,6 @@ def test_what_a_strengthening_search_counts_is_said_everywhere() -> None:
     assert "unedited, in full precision: refuses 60 of 100" in output
 
 
-def test_a_comparison_speaks_of_refusals_whatever_is_counted() -> None:
-    compared = events.ModelCompared("a", "b", without_refusal(5, 0.0123))
-
-    assert "refuses 95 of 100 prompts; the base refuses 60" in report(compared)
-
-
 TWO = Scores((counted(3), words(21.34)), divergence(0.0123))
 
 
@@ -516,41 +462,34 @@ def test_every_behaviour_of_a_run_is_shown_in_every_line() -> None:
     assert "refuses 97 of 100 prompts" in baseline[0]
     assert "60.0 words, mean over 100 prompts" in baseline[1]
 
-    searched = Scores((counted(4), words(30.0)), divergence(0.0123))
+    applied = report(events.TrialApplied(trial(Scores((counted(4), words(30.0)), divergence(0.0123))), TWO))
     for line in (
-        *report(trial(scores=TWO)).splitlines(),
-        *report(events.FrontChecked(11, TWO, TWO)).splitlines()[:1],
-        *report(events.TrialApplied(11, TWO, searched)).splitlines()[2:3],
+        *report(*finished(trial(TWO))).splitlines(),
+        *report(events.FrontChecked(trial(TWO), TWO)).splitlines()[:1],
+        *applied.splitlines()[2:3],
     ):
         assert "refusals   3/100   words   21.3   KL  0.0123" in line
-    assert "They differ (-1 refusal, -8.66 words)" in report(events.TrialApplied(11, TWO, searched))
-    assert "differ" not in report(events.TrialApplied(11, TWO, Scores((counted(3), words(21.4)), divergence(0.0123))))
-
-    compared = report(events.ModelCompared("a", "b", TWO))
-    assert "refuses 3 of 100 prompts; the base refuses 97" in compared
-    assert "words 21.3; the base 60.0" in compared
+    assert "They differ (-1 refusal, -8.66 words)" in applied
 
 
 def test_the_best_of_several_behaviours_is_the_least_of_all_together() -> None:
     # 3/97 and 21.34/60 are less together than 0/97 and 59/60.
     other = Scores((counted(0), words(59.0)), divergence(0.001))
     output = report(
-        events.SearchStarted(0, 4),
-        trial(0, n_trials=4, scores=TWO),
-        trial(1, n_trials=4, scores=other),
+        *searched(trial(TWO, 0), trial(other, 1), n_trials=4),
         events.SearchFinished(2, 3.0, False),
     )
 
     assert "best 3/100, 21.3 words at KL 0.0123: the least of all behaviours together" in output
 
 
-def test_a_stopped_trial_claims_no_amount_of_what_was_not_asked() -> None:
-    seen = Scores((counted(4), unasked(words(0.0))), divergence(0.5))
-    line = report(trial(12, scores=seen, reason="it is worse", on_front=False, dominated=True))
+def test_a_stopped_trial_claims_nothing_of_what_was_not_asked() -> None:
+    seen = Scores((unasked(counted(0)), unasked(words(0.0))), divergence(0.5))
+    line = report(*finished(trial(seen, 12, TrialState.DOMINATED, "worse by KL alone")))
 
-    assert line.split()[2:6] == ["refusals", "4/100", "words", "-"]
+    assert line.split()[2:6] == ["refusals", "-/100", "words", "-"]
     # The columns after it stay where they are.
-    whole = report(trial(12, scores=Scores((counted(4), words(20.0)), divergence(0.5))))
+    whole = report(*finished(trial(Scores((counted(4), words(20.0)), divergence(0.5)), 12)))
     assert line.index("KL") == whole.index("KL")
 
 

@@ -1,6 +1,7 @@
 import pytest
 
 from heretic.interface import formatting
+from heretic.results.tables import Row, Table
 
 
 @pytest.mark.parametrize(
@@ -48,10 +49,32 @@ def test_sizes_are_decimal(count: int, expected: str) -> None:
     assert formatting.size(count) == expected
 
 
-def test_ratio_lines_up_over_different_counts() -> None:
-    column = [formatting.ratio(count, 100) for count in (0.0, 7.0, 100.0)]
+def laid_out(width: int | None, *rows: Row) -> list[str]:
+    return formatting.laid_out(Table(("Name", "Base", "Edited"), rows), width)
 
-    assert column == ["  0/100", "  7/100", "100/100"]
+
+def test_numbers_of_a_table_line_up_under_their_headings() -> None:
+    assert laid_out(None, Row(("a", "7/100", "0.5")), Row(("long", "10/100", "12.5"), is_part=True)) == [
+        "Name      Base  Edited",
+        "a        7/100     0.5",
+        "  long  10/100    12.5",
+    ]
+
+
+def test_text_in_the_last_column_begins_under_its_heading() -> None:
+    lines = laid_out(None, Row(("a", "7", "3 (95 %: 1 to 5)")), Row(("b", "7", "12")))
+    assert {line.index(text) for line, text in zip(lines, ("Edited", "3 (", "12"), strict=True)} == {12}
+
+
+def test_a_name_that_leaves_no_room_has_a_line_of_its_own() -> None:
+    name = "high_school_computer_science"
+    lines = laid_out(30, Row(("title",), is_group=True), Row((name, "7", "12")), Row(("sea", "7", "12")))
+    assert lines == ["Name  Base  Edited", "title", name, f"{7:>10}{12:>8}", f"sea{7:>7}{12:>8}"]
+    assert max(map(len, lines)) <= 30
+
+
+def test_control_characters_of_a_cell_are_shown_as_codes() -> None:
+    assert laid_out(None, Row(("a\x1b[2J", "7", "1")))[1].startswith("a\\x1b[2J")
 
 
 def test_clean_takes_the_power_from_control_characters_and_keeps_the_rest() -> None:

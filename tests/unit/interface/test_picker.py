@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 from tests.unit.interface.terminal import CONTROL_C, CONTROL_D, CONTROL_U, DOWN, ENTER, ESCAPE, UP, Terminal
-from tests.unit.measured import counted, divergence, held_out, measured, words
+from tests.unit.measured import held_out, measured
 
 from heretic.common.errors import SelectionError
 from heretic.interface import asking, picker
 from heretic.interface.picker import Action, MoreTrials, Quit
 from heretic.results.plan import EditPlan, Scope
-from heretic.results.score import Scores
 from heretic.results.trial import TrialRecord, TrialState
 
 
@@ -20,53 +19,27 @@ def record(number: int, refusals: int, kl: float) -> TrialRecord:
     return TrialRecord(number, EditPlan(Scope.LAYER, None, ()), measured(refusals, kl), TrialState.COMPLETE, "", 1.0)
 
 
-FRONT = [record(4, 40, 0.001), record(30, 0, 1.5), record(11, 3, 0.0123)]
-BEST, MIDDLE, GENTLE = FRONT[1], FRONT[2], FRONT[0]
+FRONT = [record(30, 0, 1.5), record(11, 3, 0.0123), record(4, 40, 0.001)]
+BEST, MIDDLE, GENTLE = FRONT
 
 
-def test_front_is_sorted_by_refusals_then_kl_then_number() -> None:
-    records = [record(1, 5, 0.1), record(9, 3, 0.2), record(7, 3, 0.1), record(2, 3, 0.2)]
+def test_rows_are_those_of_the_front_and_mark_the_suggestion() -> None:
+    heading, rows = picker.trial_rows(FRONT, MIDDLE)
 
-    assert [entry.number for entry in picker.sorted_front(records)] == [7, 2, 9, 1]
-
-
-def test_rows_are_aligned_under_their_headings_and_mark_the_suggestion() -> None:
-    heading, rows = picker.trial_rows(picker.sorted_front(FRONT), MIDDLE)
-
-    assert heading.split() == ["refusals", "KL", "trial"]
-    # Columns are aligned on the right, so each one ends where its heading ends.
-    ends = [match.end() for match in re.finditer(r"\S+", heading)]
-    for row in rows:
-        assert [match.end() for match in re.finditer(r"\d\S*", row)] == ends
-    assert [("suggested" in row) for row in rows] == [False, True, False]
-    assert rows[1].split() == ["3/100", "0.0123", "12", "suggested"]
+    assert heading.split() == ["Trial", "refusals", "KL", "(nats)"]
+    assert [row.split() for row in rows] == [
+        ["31", "0/100", "1.5000"],
+        ["12", "3/100", "0.0123", "suggested"],
+        ["5", "40/100", "0.0010"],
+    ]
 
 
 def test_held_out_values_stand_beside_those_of_the_search() -> None:
-    _heading, rows = picker.trial_rows(picker.sorted_front(FRONT), MIDDLE, {MIDDLE.number: held_out()})
+    heading, rows = picker.trial_rows(FRONT, MIDDLE, {MIDDLE.number: held_out()})
 
-    assert rows[1].split("   ")[-2:] == ["held out: 8/100, KL 0.0234", "suggested"]
-    assert not any("held out" in row for row in (rows[0], rows[2]))
-
-
-def test_every_behaviour_has_a_column() -> None:
-    def several(number: int, refusals: int, amount: float) -> TrialRecord:
-        scores = Scores((counted(refusals), words(amount)), divergence(0.5))
-        return TrialRecord(number, EditPlan(Scope.LAYER, None, ()), scores, TrialState.COMPLETE, "", 1.0)
-
-    front = [several(3, 3, 12.5), several(4, 3, 7.25), several(5, 0, 101.0)]
-    heading, rows = picker.trial_rows(picker.sorted_front(front), None)
-
-    assert heading.split() == ["refusals", "words", "KL", "trial"]
-    ends = [match.end() for match in re.finditer(r"\S+", heading)]
-    assert [row.split() for row in rows] == [
-        ["0/100", "101.0", "0.5000", "6"],
-        ["3/100", "7.25", "0.5000", "5"],
-        ["3/100", "12.5", "0.5000", "4"],
-    ]
-    for row in rows:
-        assert [match.end() for match in re.finditer(r"\S+", row)] == ends
-    assert picker.trial_title(front[1]) == "Trial 5, refusals 3/100, words 7.25, KL 0.5000"
+    assert heading.endswith("Held out")
+    assert rows[1].endswith("  8/100, KL 0.0234   suggested")
+    assert rows[0].endswith("1.5000")
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,10 @@ from heretic.observability.levels import level_of
 def test_every_event_gives_json_with_the_names_of_its_fields(kind: type[Event]) -> None:
     names = [entry.name for entry in fields(kind)]
     event = kind(*["x" for _ in names])
-    given = json.loads(json.dumps(event_fields(event), allow_nan=False))
-    assert set(given) == set(names)
+    if kind.to_log is Event.to_log:
+        # Payloads of results have the fields of their lines in test_log.
+        given = json.loads(json.dumps(event_fields(event), allow_nan=False))
+        assert set(given) == set(names)
     assert level_of(event) in (10, 20, 30, 40)
     assert event_name(event) == event_name(event).lower()
 

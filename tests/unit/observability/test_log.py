@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.measured import measured
+from tests.unit.measured import capability, measured, searched, trial
 
 from heretic.common.errors import UserError
 from heretic.export.redact import publishable
 from heretic.observability import events
 from heretic.observability.events import Event, Warned, emit, subscribed
 from heretic.observability.log import LogFile
+from heretic.results.trial import TrialState
 
 FULL = Path("/dev/full")
-TRIAL = events.TrialFinished(4, 10, measured(3, 0.5, 20), 1.5, True, "", {"scope": "per layer"})
+(STARTED, TRIAL) = searched(trial(measured(3, 0.5, 20), 4), n_trials=10, earlier=[trial(measured(5, 0.25), 1)])
 needs_full_device = pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full")
 
 
@@ -32,16 +33,45 @@ def test_a_step_is_a_line_with_numbers_as_fields(tmp_path: Path) -> None:
     with log_file(path) as log, subscribed(log):
         emit(TRIAL)
         emit(Warned("caf\u00e9"))
-    opened, trial, warned = lines(path)
+    opened, ended, warned = lines(path)
     assert opened["event"] == "log_opened"
-    assert list(trial)[:4] == ["timestamp", "level", "event", "pid"]
-    assert trial["timestamp"].endswith("Z")
-    assert (trial["event"], trial["level"], trial["pid"]) == ("trial_finished", "info", os.getpid())
-    assert {own["name"]: (own["value"], own["n"]) for own in trial["scores"]} == {"refusals": (3, 20), "kl": (0.5, 20)}
-    assert trial["seconds"] == 1.5
-    assert trial["parameters"] == {"scope": "per layer"}
-    assert trial["memory"] == {"host": {"used_bytes": 5}}
+    assert list(ended)[:4] == ["timestamp", "level", "event", "pid"]
+    assert ended["timestamp"].endswith("Z")
+    assert (ended["event"], ended["level"], ended["pid"]) == ("trial_finished", "info", os.getpid())
+    assert {own["name"]: (own["value"], own["n"]) for own in ended["scores"]} == {"refusals": (3, 20), "kl": (0.5, 20)}
+    assert ended["seconds"] == 1.84
+    assert ended["parameters"] == {"scope": "layer", "mlp": "peak 1.25 at 0.75, floor 0.10, width 0.50"}
+    assert ended["memory"] == {"host": {"used_bytes": 5}}
     assert (warned["level"], warned["message"]) == ("warning", "caf\u00e9")
+
+
+def test_lines_of_results_have_the_keys_that_they_always_had(tmp_path: Path) -> None:
+    """Whoever reads logs relies on them: keys are only ever added."""
+    path = tmp_path / "heretic.log"
+    checked = events.FrontChecked(trial(measured(4, 0.5)), measured(3, 0.25))
+    applied = events.TrialApplied(trial(measured(4, 0.5)), measured(3, 0.25))
+    failed = searched(trial(None, 4, TrialState.FAILED, "memory ran out"))[1]
+    with log_file(path) as log, subscribed(log):
+        for event in (STARTED, TRIAL, failed, checked, applied, events.CapabilityMeasured(capability(), 2.0)):
+            emit(event)
+    started, ended, broken, *again, able = lines(path)[1:]
+    assert {"finished", "n_trials", "best", "states", "lowest_kl"} <= set(started)
+    assert (started["finished"], started["n_trials"], started["lowest_kl"]) == (1, 10, 0.25)
+    names = {"number", "n_trials", "scores", "seconds", "on_front", "reason", "parameters", "dominated"}
+    assert names <= set(ended)
+    assert (ended["number"], ended["dominated"], ended["on_front"]) == (4, False, True)
+    assert ended["scores"][0] == {
+        "name": "refusals",
+        "value": 3.0,
+        "n": 20,
+        "baseline": 97.0,
+        "details": {"tokens": 30},
+        "unit": "",
+    }
+    assert (broken["scores"], broken["reason"]) == ([], "memory ran out")
+    for line in again:
+        assert (line["number"], line["scores"][0]["value"], line["searched"][0]["value"]) == (11, 3.0, 4.0)
+    assert able["result"]["questions"]["overall"]["n"] == 2
 
 
 @pytest.mark.parametrize(

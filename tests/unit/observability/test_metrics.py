@@ -2,19 +2,21 @@
 
 import math
 import socket
+from dataclasses import replace
 from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
-from tests.unit.measured import counted, divergence, measured, words
+from tests.unit.measured import counted, divergence, measured, searched, trial, words
 
 from heretic.common.errors import UserError
 from heretic.observability import events
 from heretic.observability.events import Event, Warned, subscribed
 from heretic.observability.metrics import Metrics, MetricsFile, served
 from heretic.results.score import Scores
+from heretic.results.trial import TrialState
 
 MEMORY = {
     "host": {"used_bytes": 10, "peak_bytes": 12, "available_bytes": 90},
@@ -30,10 +32,6 @@ def parsed(text: str) -> dict[str, float]:
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
-
-
-def trial(number: int, scores: Scores | None, reason: str = "", dominated: bool = False) -> Event:
-    return events.TrialFinished(number, 9, scores, 2.0, False, reason, {}, dominated)
 
 
 @pytest.fixture
@@ -55,12 +53,14 @@ def test_before_the_first_trial_no_number_looks_like_a_good_one(metrics: Metrics
 def test_trials_are_counted_by_state_and_the_best_is_kept(metrics: Metrics) -> None:
     for event in (
         events.BaselineMeasured((counted(97),), 80, 1.0),
-        events.SearchStarted(0, 9),
-        trial(0, measured(40, 0.01)),
-        trial(1, measured(3, 0.2)),
-        trial(2, measured(3, 0.1)),
-        trial(3, measured(0, 0.001), "worse by KL alone", dominated=True),
-        trial(4, None, "memory ran out"),
+        *searched(
+            trial(measured(40, 0.01), 0),
+            trial(measured(3, 0.2), 1),
+            trial(measured(3, 0.1), 2),
+            trial(measured(0, 0.001), 3, TrialState.PRUNED, "worse by KL alone"),
+            trial(None, 4, TrialState.FAILED, "memory ran out"),
+            n_trials=9,
+        ),
     ):
         metrics(event)
     given = values(metrics)
@@ -79,11 +79,12 @@ def test_trials_are_counted_by_state_and_the_best_is_kept(metrics: Metrics) -> N
 
 def test_trials_of_an_earlier_run_count_once(metrics: Metrics) -> None:
     states = {"complete": 4, "dominated": 2, "pruned": 1, "failed": 3}
-    started = events.SearchStarted(7, 9, measured(5, 0.3), states, 0.02)
-    metrics(started)
-    metrics(trial(10, measured(9, 0.5)))
+    earlier = [trial(measured(5, 0.3), 0), trial(measured(50, 0.02), 1)]
+    started, ended = searched(trial(measured(9, 0.5), 10), n_trials=9, earlier=earlier)
+    metrics(replace(started, states=states))
+    metrics(ended)
     # More trials asked for in the menu: a second search of the same process.
-    metrics(events.SearchStarted(8, 12, measured(5, 0.3), {**states, "complete": 5}, 0.02))
+    metrics(replace(started, standing=replace(started.standing, n_trials=12), states={**states, "complete": 5}))
     given = values(metrics)
     assert given["heretic_trials_total{state=complete}"] == 5
     assert given["heretic_trials_total{state=stopped}"] == 3
@@ -99,8 +100,9 @@ def test_several_behaviours_have_a_number_each_and_are_those_of_one_trial(metric
 
     metrics(events.BaselineMeasured(several(50, 20).behaviors, 80, 1.0))
     # Shares of 0.2 + 0.25, of 0 + 0.5, and of 0.5 + 0.
-    for number, scores in enumerate((several(10, 5), several(0, 10), several(25, 0))):
-        metrics(trial(number, scores))
+    trials = [trial(own, number) for number, own in enumerate((several(10, 5), several(0, 10), several(25, 0)))]
+    for event in searched(*trials):
+        metrics(event)
     given = values(metrics)
     assert given["heretic_best_behavior{behavior=refusals}{unit=answers}"] == 10
     assert given["heretic_best_behavior{behavior=words}{unit=words}"] == 5

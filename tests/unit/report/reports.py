@@ -3,9 +3,10 @@
 from dataclasses import replace
 
 import optuna
+from tests.unit.measured import capability
 from tests.unit.search.studies import PLAN, SPACE, dominated, failed, record
 
-from heretic.report.data import Capability, ChangedSetting, Chosen, Importance, ReportData
+from heretic.report.data import ChangedSetting, Chosen, Importance, ReportData
 from heretic.results.held_out import Answers, AtLength, Estimate, Example, HeldOut, HeldOutBehavior
 from heretic.results.score import AnswerDetails, DivergenceDetails, Score, Scores
 from heretic.results.trial import TrialRecord
@@ -63,7 +64,7 @@ DATA = ReportData(
     direction_method="mean, projected",
     examples=(Example("refusal", "What is rain?", "I cannot say.", "Water that falls."),),
     held_out=held_out("refusal"),
-    capability=Capability((("physics", "20", "60.0 %", "55.0 %", "-5.0"),)),
+    capability=capability(),
     facts=(("Architecture", "LlamaForCausalLM"),),
     versions=(("heretic", "0.1.0"), ("torch", "2.9")),
     settings=(ChangedSetting("n_trials", "60", "200"),),

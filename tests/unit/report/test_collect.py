@@ -9,6 +9,7 @@ import optuna
 import pytest
 import torch
 from tests.unit.directions.direction_sets import LAYERS, random_set
+from tests.unit.measured import capability
 from tests.unit.report.reports import MANIFEST, RECORDS, SCORES, study_of
 from tests.unit.search.studies import dominated, record
 
@@ -21,26 +22,6 @@ from heretic.results.held_out import Example
 from heretic.results.score import Score, Scores
 from heretic.results.trial import TrialRecord
 from heretic.search.kept_directions import KeptDirections, encoded
-
-_SHARE = {"n": 20, "base": 0.5, "edited": 0.45, "difference": -0.05, "interval": [-0.1, 0.01]}
-CAPABILITY = {
-    "questions": {"categories": [{"name": "physics", **_SHARE}], "overall": {"name": "overall", **_SHARE}},
-    "benchmarks": [
-        {
-            "task": "arc_easy",
-            "metric": "acc",
-            "n": 100,
-            "base": 0.5,
-            "edited": 0.4,
-            "difference": -0.1,
-            "interval": None,
-            "filter": "none",
-            "higher_is_better": True,
-            "base_error": 0.01,
-            "edited_error": None,
-        }
-    ],
-}
 
 
 def test_a_saved_folder_says_what_was_chosen_and_run() -> None:
@@ -105,15 +86,22 @@ def test_a_study_alone_shows_its_automatic_choice() -> None:
     assert empty.no_records
 
 
+def test_of_one_number_the_lowest_is_the_automatic_choice() -> None:
+    """In a study of one number the knee of the front of both is nothing special."""
+    records = RECORDS[:3]
+    study = optuna.create_study()
+    for own, value in zip(records, (0.9, 0.2, 0.5), strict=True):
+        study.add_trial(optuna.create_trial(value=value))
+        assert own.number == study.trials[-1].number
+    data = report_data(None, records, study)
+    assert data.chosen is not None
+    assert data.chosen.number == 1
+    assert report_data(None, records, study_of(records)).chosen_number == 2
+
+
 def test_capability_comes_with_the_manifest() -> None:
-    data = report_data({**MANIFEST, "capability": CAPABILITY}, (), None)
-    assert data.capability.questions == (
-        ("physics", "20", "50.0 %", "45.0 %", "-5.0 (-10.0 to +1.0)"),
-        ("overall", "20", "50.0 %", "45.0 %", "-5.0 (-10.0 to +1.0)"),
-    )
-    assert data.capability.benchmarks == (
-        ("arc_easy", "acc, higher is better", "100", "0.5000 +- 0.0100", "0.4000", "-0.1000"),
-    )
+    assert report_data({**MANIFEST, "capability": capability().to_json()}, (), None).capability == capability()
+    assert report_data(MANIFEST, (), None).capability is None
 
 
 @pytest.mark.parametrize(

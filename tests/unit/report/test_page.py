@@ -6,11 +6,12 @@ from html.parser import HTMLParser
 import pytest
 from tests.unit.report.reports import DATA, NOTHING, SCORES, held_out, two_behaviors
 
-from heretic.report.data import Capability, Chosen, ReportData
+from heretic.report.data import Chosen, ReportData
 from heretic.report.page import Drawing, page
-from heretic.results.capability_text import QUESTIONS_HEADER
+from heretic.results import tables
+from heretic.results.capability import Benchmark, Capability, PairedAnswers, Questions
 from heretic.results.held_out import Example
-from heretic.results.score import AnswerDetails, Scores
+from heretic.results.score import Scores
 
 DRAWINGS = {
     name: Drawing(f"light {name}".encode(), f"dark {name}".encode(), 90, 60)
@@ -87,7 +88,8 @@ def test_everything_has_its_place() -> None:
     assert "7 trials: 4 complete, 3 of them on the front; 2 stopped early; 1 failed." in found.texts["trials"]
     assert "computed from 30 of the trials, evenly spread over the search" in found.texts["importance"]
     assert "Water that falls." in found.texts["examples"]
-    assert found.cells("capability") == [list(QUESTIONS_HEADER), ["physics", "20", "60.0 %", "55.0 %", "-5.0"]]
+    shown = [[list(own.header), *(list(row.cells) for row in own.rows)] for own in tables.capability(DATA.capability)]
+    assert found.cells("capability") == [row for own in shown for row in own]
     assert found.cells("run") == [["Setting", "Value", "Default"], ["n_trials", "60", "200"]]
     assert "LlamaForCausalLM" in found.texts["run"]
     assert "heretic 0.1.0, torch 2.9" in found.texts["run"]
@@ -101,26 +103,15 @@ def test_the_front_is_a_table_with_the_chosen_trial_marked() -> None:
         ["1", "50/100", "0.0010", "0.0020", "-"],
         ["unedited", "50/100", "0", "0", "100.0 %"],
     ]
-    assert [attributes.get("class") for attributes in found.all("tr")].count("marked") == 1
+    # Besides, the row of all questions.
+    assert [attributes.get("class") for attributes in found.all("tr")].count("marked") == 2
 
 
 def test_held_out_values_stand_beside_those_of_the_search() -> None:
-    rows = {tuple(row[:1]): row[1:] for row in parsed(DATA).cells("held-out")}
-    assert rows["refusals at 30 tokens",] == ["44/80", "6/80 (95 %: 4.5 to 8.5)", "80", "5/100"]
-    assert rows["refusals at 200 tokens",] == ["44/80", "17/80 (95 %: 15.5 to 19.5)", "80", "-"]
-    assert rows["KL in nats, first token",] == ["0", "0.3100", "80", "-"]
-    assert rows["KL in nats, over answers",] == ["0", "0.2700", "80", "0.2100"]
-    # Sub-rows follow their KL: first token's, then the answers' with what the search says.
-    sub = [row for row in parsed(DATA).cells("held-out") if row[0] == "its 95th percentile"]
-    assert [row[-1] for row in sub] == ["-", "0.4300"]
-
-
-def test_a_search_value_of_another_length_has_a_row_of_its_own() -> None:
-    scores = Scores((replace(SCORES.behaviors[0], details=AnswerDetails(64)),), SCORES.kl)
-    data = replace(DATA, chosen=replace(DATA.chosen, scores=scores) if DATA.chosen else None)
-    rows = parsed(data).cells("held-out")
-    assert rows[1] == ["refusals at 64 tokens", "-", "-", "-", "5/100"]
-    assert [row[-1] for row in rows if row[0] == "refusals at 30 tokens"] == ["-"]
+    table = tables.held_out(DATA.held_out, SCORES)
+    assert parsed(DATA).cells("held-out") == [list(table.header), *(list(row.cells) for row in table.rows)]
+    parts = [own for own in parsed(DATA).all("th") if own.get("class") == "part"]
+    assert len(parts) == sum(row.is_part for row in table.rows) == 4
 
 
 def test_quantised_search_values_are_told_from_those_of_the_saved_weights() -> None:
@@ -141,14 +132,7 @@ def test_several_behaviors_are_groups_of_the_held_out_table() -> None:
     assert groups == ["refusal", "verbosity", "KL divergence"]
     assert "refusals 20/100 (unedited model: 50/100) and words 20.2 (unedited model: 80.0), at a KL" in found.texts[""]
     assert "verbosity: refusals 17/80 (95 %" in found.texts[""]
-    assert found.cells("trials")[0] == [
-        "Trial",
-        "refusals",
-        "words",
-        "KL (nats)",
-        "its 95th percentile",
-        "Same top token",
-    ]
+    assert found.cells("trials")[0] == ["Trial", "refusals", "words", "KL (nats)", "95th percentile", "Same top token"]
 
 
 def test_what_is_missing_is_said() -> None:
@@ -169,9 +153,11 @@ def test_what_is_missing_is_said() -> None:
 def test_without_held_out_prompts_the_search_stands_alone() -> None:
     rows = parsed(replace(DATA, held_out=None)).cells("held-out")
     assert rows == [
-        ["Measure", "Base model", "Edited model", "Prompts"],
-        ["refusals", "50/100", "5/100", "100"],
-        ["kl", "0.0000", "0.2100", "100"],
+        ["Measure", "Base", "Edited", "Prompts"],
+        ["refusals", "50/100", "5/100 (95 %: 2.2 to 11.2)", "100"],
+        ["KL in nats, over answers", "0", "0.2100", "100"],
+        ["95th percentile", "0", "0.4300", "100"],
+        ["same top token", "100.0 %", "87.5 %", "100"],
     ]
 
 
@@ -188,6 +174,13 @@ def test_an_automatic_choice_is_called_one() -> None:
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)> {{ 7*7 }} &lt; $x_1$"
 
 
+EVIL_CAPABILITY = Capability(
+    Questions(EVIL, ((EVIL, 1),), PairedAnswers(EVIL, 1, 0, 0, 0, 0), (PairedAnswers(EVIL, 1, 0, 0, 0, 0),)),
+    (Benchmark(EVIL, EVIL, EVIL, 1, None, 0.5, None, 0.5, None, None),),
+    None,
+)
+
+
 def test_foreign_text_stays_text() -> None:
     plain = parsed(DATA)
     data = replace(
@@ -196,7 +189,7 @@ def test_foreign_text_stays_text() -> None:
         behaviors=(EVIL,),
         direction_method=EVIL,
         examples=(Example(EVIL, EVIL, EVIL, EVIL),),
-        capability=Capability(((EVIL,) * 5,), ((EVIL,) * 6,)),
+        capability=EVIL_CAPABILITY,
         facts=((EVIL, EVIL),),
         versions=((EVIL, EVIL),),
         settings=(replace(DATA.settings[0], name=EVIL, value=EVIL, default=EVIL),),
@@ -233,7 +226,7 @@ def test_images_are_in_the_page_for_light_and_dark() -> None:
     assert sources[0]["srcset"] == "data:image/png;base64,ZGFyayBwYXJldG8="
     assert all("dark" in (source["media"] or "") for source in sources)
     alternatives = [image["alt"] or "" for image in images]
-    assert "from trial 3 with refusals 4/100 at KL 0.2000 to trial 1" in alternatives[0]
+    assert "from trial 3 with refusals 4/100, KL 0.2000 to trial 1" in alternatives[0]
     assert "Trial 3 is ringed" in alternatives[0]
     assert "attention: peak weight 70 % and scope 30 %" in alternatives[1]
     assert "attention: at most 1.0" in alternatives[2]

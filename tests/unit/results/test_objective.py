@@ -143,7 +143,7 @@ def test_a_study_of_one_number_prunes_counts_and_goes_on(tmp_path: Path) -> None
     best = min(states[TrialState.COMPLETE], key=lambda own: ONE.values(own.scores))
     assert best.values in [own.values for own in front]
     assert study.best_trial.values == [pytest.approx(ONE.values(best.scores)[0])]
-    reported = {event.number for event in seen if isinstance(event, TrialFinished) and event.dominated}
+    reported = {event.record.number for event in seen if isinstance(event, TrialFinished) and event.record.is_stopped}
     assert reported == {own.number for own in states[TrialState.PRUNED]}
 
     resumed, study, _ = run(tmp_path / "study.db", 24)

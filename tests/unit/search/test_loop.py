@@ -111,9 +111,9 @@ def test_failed_trials_are_kept_with_their_reason_and_do_not_count(tmp_path: Pat
     assert len(broken) == len(fake.plans) - 6 > 0
     assert all(entry.scores is None and entry.plan == fake.plans[entry.number] for entry in broken)
     reported = [event for event in seen if isinstance(event, TrialFinished)]
-    assert [event.reason for event in reported] == [entry.reason for entry in result.records]
-    assert all((event.scores is None) == (event.reason != "") for event in reported)
-    assert all(not event.on_front for event in reported if event.reason)
+    assert tuple(event.record for event in reported) == result.records
+    assert all((event.record.scores is None) == (event.record.reason != "") for event in reported)
+    assert all(not event.on_front for event in reported if event.record.is_failed)
     assert stored_records(study) == list(result.records)
 
 
@@ -248,7 +248,7 @@ def test_batches_end_with_the_study_and_share_their_time(tmp_path: Path) -> None
     assert fake.numbers == list(range(10))
     assert len({str(plan.to_json()) for plan in fake.plans}) == 10
     assert [entry.number for entry in result.records] == list(range(10))
-    assert [event.number for event in seen if isinstance(event, TrialFinished)] == list(range(10))
+    assert [event.record.number for event in seen if isinstance(event, TrialFinished)] == list(range(10))
     assert len({entry.seconds for entry in result.records[:4]}) == 1
     assert sum(entry.seconds for entry in result.records) <= seen[-1].seconds  # type: ignore[attr-defined]
 

@@ -8,14 +8,14 @@ import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.search.studies import PLAN, SPACE, dominated, failed, record, several
+from tests.unit.search.studies import SPACE, dominated, failed, record, several
 
 from heretic.common.errors import SelectionError
 from heretic.edits.writer import ATTENTION, MLP
 from heretic.results.front import Front, dominates, hypervolume, knee, least, pareto_front
 from heretic.results.plan import EditPlan, Normalization, Scope
 from heretic.results.trial import TrialRecord
-from heretic.search.space import Range, SearchSpace, readable_parameters
+from heretic.search.space import Range, SearchSpace
 
 
 def suggested(space: SearchSpace, count: int = 60) -> list[tuple[EditPlan, dict[str, object]]]:
@@ -66,8 +66,6 @@ def test_each_of_several_behaviours_gets_a_share(fixed_position: float | None) -
         assert {f"behavior.{index}.share" for index in range(3)} <= set(fixed)
     assert len({plan.shares for plan, _ in plans}) == len(plans)
     assert {plan.shares for plan, _ in one} == {()}
-    assert "0.25, 1.00" in readable_parameters(replace(PLAN, shares=(0.25, 1.0)))["shares"]
-    assert "shares" not in readable_parameters(PLAN)
 
 
 def test_what_is_suggested_is_what_the_study_stores() -> None:
@@ -93,13 +91,6 @@ def test_identity_differs_whenever_the_space_does() -> None:
     ]
     assert len({space.identity() for space in spaces}) == len(spaces)
     assert SPACE.identity() == SearchSpace((ATTENTION, MLP), Normalization.ROW).identity()
-
-
-def test_readable_parameters_have_every_number() -> None:
-    text = " ".join(readable_parameters(PLAN).values())
-    for number in ("global", "0.62", "1.10", "0.60", "0.25", "0.40", "0.30", "0.70", "0.50", "0.20"):
-        assert number in text
-    assert "direction position" not in readable_parameters(replace(PLAN, scope=Scope.LAYER, direction_position=None))
 
 
 def test_records_survive_json() -> None:

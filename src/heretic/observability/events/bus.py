@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 from heretic.common.redaction import without_secrets
 
@@ -10,6 +11,10 @@ from heretic.common.redaction import without_secrets
 @dataclass(frozen=True, slots=True)
 class Event:
     """Base of all events."""
+
+    def to_log(self) -> dict[str, Any]:
+        """Its values by name, as a line of the log has them; payloads of results say which numbers those are."""
+        return {entry.name: getattr(self, entry.name) for entry in fields(self)}
 
 
 Handler = Callable[[Event], None]

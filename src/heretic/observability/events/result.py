@@ -1,26 +1,30 @@
 """Events of a chosen trial and of an edited model: measured again, compared, saved, uploaded."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from heretic.observability.events.bus import Event
+from heretic.results.capability import Capability
 from heretic.results.held_out import HeldOut
 from heretic.results.score import Scores
+from heretic.results.trial import TrialRecord
 
 
 @dataclass(frozen=True, slots=True)
 class TrialApplied(Event):
-    """A chosen trial is in the weights and was measured again."""
+    """A chosen trial is in the weights and was measured again, with these scores."""
 
-    number: int
+    record: TrialRecord
     scores: Scores
-    searched: Scores
+
+    def to_log(self) -> dict[str, Any]:
+        """See Event."""
+        return {"number": self.record.number, "scores": self.scores, "searched": self.record.scores}
 
 
 @dataclass(frozen=True, slots=True)
 class HeldOutMeasured(Event):
-    """The applied trial was measured on held-out prompts; `searched` are its scores on the search's prompts."""
+    """The applied trial was measured on held-out prompts; `searched` are its scores on the search's, in the weights."""
 
     number: int
     held_out: HeldOut
@@ -40,9 +44,9 @@ class CapabilityStarted(Event):
 
 @dataclass(frozen=True, slots=True)
 class CapabilityMeasured(Event):
-    """What the edited model is able to do beside the unedited one, see capability.CapabilityResult.to_json."""
+    """What the edited model is able to do beside the unedited one, see results.capability."""
 
-    result: Mapping[str, Any]
+    result: Capability
     seconds: float
 
 

@@ -2,9 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from heretic.observability.events.bus import Event
+from heretic.results.front import Standing
 from heretic.results.score import Score, Scores
+from heretic.results.trial import TrialRecord
+from heretic.results.words import parameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,38 +46,46 @@ class StudyOpened(Event):
 
 @dataclass(frozen=True, slots=True)
 class SearchStarted(Event):
-    """The search loop begins: `finished` of `n_trials` trials are there already.
+    """The search loop begins, with the trials that are there already."""
 
-    The scores of the best of these (least of the behaviour, then lowest KL) go along where there is one.
-    """
-
-    finished: int
-    n_trials: int
-    best: Scores | None = None
+    standing: Standing
     states: Mapping[str, int] = field(default_factory=dict)
     """Finished trials by state: ``complete``, ``dominated``, ``pruned``, ``failed``."""
-    lowest_kl: float | None = None
-    """Of the complete trials."""
+
+    def to_log(self) -> dict[str, Any]:
+        """See Event; of the best trial its scores."""
+        standing = self.standing
+        return {
+            "finished": standing.finished,
+            "n_trials": standing.n_trials,
+            "best": () if standing.best is None else standing.best.scores,
+            "states": self.states,
+            "lowest_kl": standing.lowest_kl,
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class TrialFinished(Event):
-    """One trial ended. `reason` is empty unless it failed or was stopped because a finished trial dominates it.
+    """One trial ended; `standing` is where the search stands with it. `on_front`: no finished trial beats it."""
 
-    `scores` are None where it failed; of a stopped one they are what was seen so far. `on_front`: no finished trial is
-    better in all numbers.
-
-    `number` is Optuna's, from 0, as in TrialRecord; people are shown it plus one.
-    """
-
-    number: int
-    n_trials: int
-    scores: Scores | None
-    seconds: float
+    record: TrialRecord
+    standing: Standing
     on_front: bool
-    reason: str
-    parameters: Mapping[str, str]
-    dominated: bool = False
+
+    def to_log(self) -> dict[str, Any]:
+        """See Event; the record's own values, and its plan in words."""
+        record = self.record
+        return {
+            "number": record.number,
+            "n_trials": self.standing.n_trials,
+            "scores": () if record.scores is None else record.scores,
+            "seconds": record.seconds,
+            "on_front": self.on_front,
+            "state": record.state.value,
+            "reason": record.reason,
+            "parameters": parameters(record.plan),
+            "dominated": record.is_stopped,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +135,11 @@ class SearchFinished(Event):
 
 @dataclass(frozen=True, slots=True)
 class FrontChecked(Event):
-    """An end of the front was measured again in the weights, by ordinary passes."""
+    """An end of the front was measured again in the weights, by ordinary passes, with these scores."""
 
-    number: int
+    record: TrialRecord
     scores: Scores
-    searched: Scores
+
+    def to_log(self) -> dict[str, Any]:
+        """See Event."""
+        return {"number": self.record.number, "scores": self.scores, "searched": self.record.scores}

@@ -3,8 +3,6 @@
 import math
 from collections.abc import Sequence
 
-from scipy import stats
-
 CONFIDENCE = 0.95
 
 
@@ -18,6 +16,8 @@ def wilson_interval(count: int, total: int) -> tuple[float, float]:
     Returns:
         Lower and upper bound, 0 to 1.
     """
+    from scipy import stats
+
     interval = stats.binomtest(count, total).proportion_ci(CONFIDENCE, method="wilson")
     return float(interval.low), float(interval.high)
 
@@ -33,6 +33,8 @@ def mean_interval(amounts: Sequence[float]) -> tuple[float, float]:
     """
     if min(amounts) == max(amounts):
         return amounts[0], amounts[0]
+    from scipy import stats
+
     interval = stats.ttest_1samp(amounts, 0).confidence_interval(CONFIDENCE)
     return float(interval.low), float(interval.high)
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from heretic.evaluation.intervals import mean_interval, paired_interval, wilson_interval
+from heretic.results.intervals import mean_interval, paired_interval, wilson_interval
 
 
 def test_wilson_against_published_values() -> None:

@@ -1,0 +1,287 @@
+"""Every table of results, once, as cells of text: console, card, report, status and picker lay them out. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from heretic.results.capability import OVERALL, Benchmark, Capability, PairedAnswers, Questions
+from heretic.results.held_out import AtLength, Estimate, HeldOut, HeldOutBehavior
+from heretic.results.intervals import wilson_interval
+from heretic.results.plan import EditPlan
+from heretic.results.score import REFUSALS, WITHOUT_REFUSAL, Score, Scores
+from heretic.results.trial import TrialRecord
+from heretic.results.words import UNKNOWN, confirmed, degenerate, measured, number, place, with_interval
+
+KL_TITLE = "KL divergence"
+SPREAD = ("95th percentile", "Same top token")
+"""Headings of what is told of KL besides its mean."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row.
+
+    Attributes:
+        cells: As many as the table has columns; of a group only its name.
+        is_group: Whether the row names the ones below.
+        is_marked: Whether it is the one that matters most.
+        is_part: Whether it says more about the row above.
+    """
+
+    cells: tuple[str, ...]
+    is_group: bool = False
+    is_marked: bool = False
+    is_part: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table with one line of headings.
+
+    Attributes:
+        header: The headings.
+        rows: The lines below them.
+        names: So many of the first columns name a row; they may hold foreign text. The others hold numbers.
+    """
+
+    header: tuple[str, ...]
+    rows: tuple[Row, ...]
+    names: int = 1
+
+    def without(self, *headings: str) -> "Table":
+        """The table without the columns of these headings, none of which names a row."""
+        places = [place for place, heading in enumerate(self.header) if heading not in headings]
+        rows = [own if own.is_group else replace(own, cells=tuple(own.cells[at] for at in places)) for own in self.rows]
+        return replace(self, header=tuple(self.header[at] for at in places), rows=tuple(rows))
+
+
+def trials(
+    records: Sequence[TrialRecord], marked: int | None = None, held_out: Mapping[int, HeldOut] | None = None
+) -> Table:
+    """A row a trial, in the order given: its number, its behaviours, and KL with its details.
+
+    Args:
+        records: None failed.
+        marked: Optuna's number of the one that was chosen, or would be.
+        held_out: By number, what held-out prompts showed of some; a last column where there are any.
+    """
+    if not records:
+        return Table(("Trial",), ())
+    first = records[0].measured
+    header = ("Trial", *map(measured, first.behaviors), "KL (nats)", *SPREAD)
+    rows = [Row(_trial(record), is_marked=record.number == marked) for record in records]
+    if not held_out:
+        return Table(header, tuple(rows))
+    texts = [confirmed(held_out[record.number]) if record.number in held_out else "" for record in records]
+    beside = [replace(row, cells=(*row.cells, text)) for row, text in zip(rows, texts, strict=True)]
+    return Table((*header, "Held out"), tuple(beside))
+
+
+def unedited_trial(scores: Scores) -> Row:
+    """The unedited model's row of a table of trials."""
+    amounts = [score.amount(score.baseline) for score in scores.behaviors]
+    return Row(("unedited", *amounts, "0", "0", "100.0 %"))
+
+
+def _trial(record: TrialRecord) -> tuple[str, ...]:
+    amounts = [score.amount() if score.is_known else UNKNOWN for score in record.behaviors]
+    return (str(record.shown), *amounts, record.kl.amount(), _percentile(record.kl), _agreement(record.kl))
+
+
+def _percentile(kl: Score) -> str:
+    found = kl.divergence.p95
+    return UNKNOWN if found is None else kl.amount(found)
+
+
+def _agreement(kl: Score) -> str:
+    found = kl.divergence.top1_agreement
+    return UNKNOWN if found is None else f"{100 * found:.1f} %"
+
+
+# What was measured of one edit ----------------------------------------------------------------------------------------
+
+_MEASURES = ("Measure", "Base", "Edited", "Prompts")
+
+
+def scores(measured_scores: Scores) -> Table:
+    """A row a behaviour, with an interval where answers are counted, and KL with its details."""
+    rows = [
+        Row((measured(own), own.amount(own.baseline), _with_wilson(own), str(own.n)))
+        for own in measured_scores.behaviors
+    ]
+    return Table(_MEASURES, (*rows, *_divergences(measured_scores.kl)))
+
+
+def _with_wilson(score: Score) -> str:
+    interval = score_interval(score)
+    return score.amount() if interval is None else with_interval(score.amount(), Estimate(score.value, *interval))
+
+
+def score_interval(score: Score) -> tuple[float, float] | None:
+    """95 % interval of a score that counts answers, as counts; None for other scores."""
+    if not score.counts_answers or score.n < 1:
+        return None
+    low, high = wilson_interval(round(score.value), score.n)
+    return low * score.n, high * score.n
+
+
+def _divergences(kl: Score) -> list[Row]:
+    n = str(kl.n)
+    return [
+        Row((f"KL in nats, {place(kl)}", "0", kl.amount(), n)),
+        Row(("95th percentile", "0", _percentile(kl), n), is_part=True),
+        Row(("same top token", "100.0 %", _agreement(kl), n), is_part=True),
+    ]
+
+
+def held_out(found: HeldOut, searched: Scores | None) -> Table:
+    """Rows for every behaviour, and for KL; titles where there are several behaviours.
+
+    The search's values stand beside what was measured alike on held-out prompts; what the search alone measured has
+    rows of its own.
+
+    Args:
+        found: What was confirmed.
+        searched: The edited model's scores on the search's prompts, behaviours in the same order.
+    """
+    behaviors: list[Score | None] = [*(() if searched is None else searched.behaviors)]
+    behaviors += [None] * len(found.behaviors)
+    parts = [
+        (own.behavior, _beside(_behavior(own, found.tokens), score))
+        for own, score in zip(found.behaviors, behaviors, strict=False)
+    ]
+    kl = None if searched is None else searched.kl
+    divergences: list[Row] = []
+    for score in found.kl:
+        same = kl is not None and kl.divergence.is_first == score.divergence.is_first
+        divergences += _beside(_divergences(score), kl if same else None)
+        kl = None if same else kl
+    parts.append((KL_TITLE, divergences + _beside([], kl)))
+    several = len(found.behaviors) > 1
+    rows = [row for title, own in parts for row in (*([Row((title,), is_group=True)] if several else []), *own)]
+    return Table((*_MEASURES, "In the search"), tuple(rows))
+
+
+def _beside(rows: Sequence[Row], searched: Score | None) -> list[Row]:
+    """Rows with a score of the search in a last column, or in rows of its own where no row measures the same."""
+    known: dict[str, str] = {}
+    if searched is not None and searched.is_divergence:
+        known = {row.cells[0]: row.cells[2] for row in _divergences(searched)}
+    elif searched is not None:
+        known = {_at_length(searched.label, searched.answers.tokens or 0): searched.amount()}
+    names = {row.cells[0] for row in rows}
+    alone = [Row((name, *(UNKNOWN,) * 3, value)) for name, value in known.items() if name not in names]
+    return alone + [replace(row, cells=(*row.cells, known.get(row.cells[0], UNKNOWN))) for row in rows]
+
+
+def _at_length(label: str, tokens: int) -> str:
+    return f"{label} at {tokens} tokens"
+
+
+def _behavior(behavior: HeldOutBehavior, tokens: int) -> list[Row]:
+    n, base, edited = behavior.n, behavior.base, behavior.edited
+    lines = [
+        ("words of an answer", f"{base.words:.1f}", f"{edited.words:.1f}"),
+        (f"cut at {tokens} tokens", f"{base.cut}/{n}", f"{edited.cut}/{n}"),
+        *_refusals(behavior),
+        ("degenerate answers", degenerate(base, n), degenerate(edited, n)),
+        ("perplexity (unedited model)", f"{base.perplexity:.2f}", f"{edited.perplexity:.2f}"),
+    ]
+    return [
+        *(_length(behavior, at) for at in behavior.at),
+        *_change(behavior),
+        *(Row((*line, str(n))) for line in lines),
+    ]
+
+
+def _length(behavior: HeldOutBehavior, at: AtLength) -> Row:
+    base, edited = number(behavior, at.base.value), number(behavior, at.edited.value)
+    label = _at_length(behavior.label, at.tokens)
+    return Row((label, base, with_interval(edited, at.edited, behavior.unit), str(behavior.n)))
+
+
+def _change(behavior: HeldOutBehavior) -> list[Row]:
+    """What became of the same prompts' answers."""
+    change = behavior.change
+    if change is None or change.low == change.high:
+        return []
+    digits = 2 if behavior.unit else 0
+    interval = f"(95 %: {change.low:+.{digits or 1}f} to {change.high:+.{digits or 1}f})"
+    text = f"{change.value:+.{digits}f} {interval}"
+    return [Row(("change, in pairs", "", text, str(behavior.n)), is_part=True)]
+
+
+def _refusals(behavior: HeldOutBehavior) -> list[tuple[str, str, str]]:
+    """Refusals where another behaviour is measured."""
+    n, base, edited = behavior.n, behavior.base.refusing, behavior.edited.refusing
+    if behavior.name in (REFUSALS, WITHOUT_REFUSAL) or base is None or edited is None:
+        return []
+    return [("answers that refuse", f"{base}/{n}", f"{edited}/{n}")]
+
+
+# What both models are able to do --------------------------------------------------------------------------------------
+
+
+def capability(found: Capability) -> list[Table]:
+    """Questions and benchmarks, as far as there are any."""
+    parts = [] if found.questions is None else [questions(found.questions)]
+    return parts + ([benchmarks(found.benchmarks)] if found.benchmarks else [])
+
+
+def questions(asked: Questions) -> Table:
+    """Multiple-choice questions: a row a category, and one for all."""
+    rows = [_share(own) for own in (*asked.categories, asked.overall)]
+    return Table(("Category", "Questions", "Base", "Edited", "Difference (95 %)"), tuple(rows))
+
+
+def benchmarks(run: Sequence[Benchmark]) -> Table:
+    """A row for every number of every task."""
+    header = ("Task", "Metric", "Items", "Base", "Edited", "Difference (95 %)")
+    return Table(header, tuple(map(_benchmark, run)), names=2)
+
+
+def _share(own: PairedAnswers) -> Row:
+    low, high = own.interval
+    cells = (
+        own.name,
+        str(own.count),
+        f"{100 * own.base:.1f} %",
+        f"{100 * own.edited:.1f} %",
+        f"{100 * own.difference:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})",
+    )
+    return Row(cells, is_marked=own.name == OVERALL)
+
+
+def _benchmark(own: Benchmark) -> Row:
+    interval = own.interval
+    spread = "" if interval is None else f" ({interval[0]:+.4f} to {interval[1]:+.4f})"
+    filtered = "" if own.filter in ("", "none") else f", {own.filter}"
+    better = {None: "", True: ", higher is better", False: ", lower is better"}[own.higher_is_better]
+    return Row(
+        (
+            own.task,
+            f"{own.metric}{filtered}{better}",
+            str(own.n or ""),
+            _with_error(own.base, own.base_error),
+            _with_error(own.edited, own.edited_error),
+            f"{own.difference:+.4f}{spread}",
+        )
+    )
+
+
+def _with_error(value: float, error: float | None) -> str:
+    return f"{value:.4f}" + ("" if error is None else f" +- {error:.4f}")
+
+
+# Plans ----------------------------------------------------------------------------------------------------------------
+
+
+def strengths(plan: EditPlan, layer_count: int) -> Table:
+    """How strongly each component was edited: a row a component."""
+    header = ("Component", "Peak strength", "Peak position", "Floor", "Width", "Edited layers (from 0)")
+    rows = []
+    for component, schedule in plan.schedules:
+        edited = [layer for layer in range(layer_count) if schedule.strength(layer, layer_count) != 0]
+        span = f"{edited[0]} to {edited[-1]} of {layer_count}" if edited else "none"
+        parts = (schedule.peak_weight, schedule.peak_position, schedule.floor, schedule.width)
+        rows.append(Row((component, *(f"{part:.3f}" for part in parts), span)))
+    return Table(header, tuple(rows))
