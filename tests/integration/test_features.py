@@ -59,12 +59,13 @@ def test_weights_from_the_disk_give_the_same_model_and_it_can_be_scored_again(he
     before = {path.name for path in tmp_path.iterdir()}
     compared = heretic(tmp_path, *QUICK_DEMO, "--evaluate-model", "cached", "--storage", "sqlite:///no.db")
     compared.assert_done()
-    found = re.search(r"refuses (\d+) of 6 prompts; the base refuses (\d+)\s+KL (\d\.\d+) over 4", compared.output)
-    assert found, compared.output
+    shown = re.search(r"refusals +6/6 +(\d)/6 .* 6\n", compared.output)
+    kl = re.search(r"KL in nats, .* 0 +(\d\.\d+) +4\n", compared.output)
+    assert shown, compared.output
+    assert kl, compared.output
     expected = scores(tmp_path / "cached")
-    assert int(found[1]) == expected["refusals"]
-    assert int(found[2]) == 6
-    assert float(found[3]) == pytest.approx(expected["kl"], abs=6e-5)
+    assert int(shown[1]) == expected["refusals"]
+    assert float(kl[1]) == pytest.approx(expected["kl"], abs=6e-5)
     assert {path.name for path in tmp_path.iterdir()} == before
 
 

@@ -71,7 +71,7 @@ def test_a_study_is_shown_in_labelled_lines(url: str, study: optuna.Study) -> No
     for fact in (
         "Model          demo",
         "2 of 10 finished: 2 complete",
-        "trial 2, refusals 3/100, KL 0.1000",
+        "Best           trial 2, refusals 3/100, KL ",
         "unedited",
         "host",
     ):

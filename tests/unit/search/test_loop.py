@@ -229,7 +229,7 @@ def test_a_resumed_run_draws_new_plans(tmp_path: Path, n_startup_trials: int) ->
     everything = [*fake.plans, *resumed.plans]
     assert len({str(plan.to_json()) for plan in everything}) == len(everything)
     assert isinstance(seen[0], SearchStarted)
-    assert seen[0].finished == 4
+    assert seen[0].standing.finished == 4
 
 
 def test_a_study_with_enough_trials_measures_nothing(tmp_path: Path) -> None:
