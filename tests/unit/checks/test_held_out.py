@@ -28,7 +28,7 @@ from heretic.prompts.sources import load_prompt_set
 from heretic.results.held_out import HeldOut
 from heretic.results.intervals import paired_interval
 from heretic.results.plan import EditPlan, Normalization, Schedule, Scope
-from heretic.results.score import Score, Scores
+from heretic.results.score import DivergenceDetails, Score, Scores
 from heretic.results.tables import held_out
 from heretic.results.trial import TrialRecord, TrialState
 from heretic.run.measuring import behavior_options, make_behavior_evaluator
@@ -326,7 +326,8 @@ def test_the_table_has_a_row_for_every_length(bench: Workbench) -> None:
 
 def test_the_searchs_numbers_stand_beside_those_measured_alike(bench: Workbench) -> None:
     found, _examples = Confirmation(bench).confirm(bench.edits(PLAN))
-    table = held_out(found, Scores(tuple(own.baseline for own in bench.behaviors), Score("kl", 0.0, 1, 0.0)))
+    searched = DivergenceDetails("sequence", bench.settings.kl_tokens)
+    table = held_out(found, Scores(tuple(own.baseline for own in bench.behaviors), Score("kl", 0.0, 1, 0.0, searched)))
     shown = {row.cells[0]: row.cells[4] for row in table.rows}
     assert shown["refusals at 12 tokens"] == "8/8"
     assert shown["refusals at 40 tokens"] == "-"
