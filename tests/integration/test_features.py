@@ -60,7 +60,7 @@ def test_weights_from_the_disk_give_the_same_model_and_it_can_be_scored_again(he
     compared = heretic(tmp_path, *QUICK_DEMO, "--evaluate-model", "cached", "--storage", "sqlite:///no.db")
     compared.assert_done()
     shown = re.search(r"refusals +6/6 +(\d)/6 .* 6\n", compared.output)
-    kl = re.search(r"KL in nats, .* 0 +(\d\.\d+) +4\n", compared.output)
+    kl = re.search(r"KL in nats, first 30 tokens\s+0 +(\d\.\d+) +4\n", compared.output)
     assert shown, compared.output
     assert kl, compared.output
     expected = scores(tmp_path / "cached")
@@ -177,7 +177,7 @@ def test_a_strengthened_behaviour_is_counted_and_described_as_such(heretic: Comm
     assert metadata["settings"]["goal"] == "strengthen"
     assert all(own["peak_weight"] <= 0 for own in metadata["plan"]["schedules"].values())
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
-    assert "| Answers without refusal | 6/6 |" in card
+    assert "| answers without refusal | 6/6 |" in card
     # The opposite goal is another study.
     other = heretic(tmp_path, *QUICK_DEMO, *asked, *saving_to("other"))
     other.assert_done()

@@ -125,10 +125,10 @@ def test_memory_that_never_suffices_ends_with_the_command_that_goes_on(heretic: 
     heretic(tmp_path, *QUICK_DEMO, *saving_to("my out"), "--batch-size", "1", "--candidates", "1").assert_done()
 
 
-@pytest.mark.parametrize("step", ["workbench.make_evaluators", "workflow.with_start", "session.save_model"])
+@pytest.mark.parametrize("step", ["run.workbench.make_evaluators", "workflow.warm_start", "run.saving.save_model"])
 def test_memory_that_runs_out_at_any_step_is_no_mistake_of_ours(heretic: Command, tmp_path: Path, step: str) -> None:
-    module, name = step.split(".")
-    no_room = f"from heretic import {module}\ndef full(*_a, **_k):\n    raise MemoryError\n{module}.{name} = full\n"
+    module, _, name = step.rpartition(".")
+    no_room = f"import heretic.{module} as module\ndef full(*_a, **_k):\n    raise MemoryError\nmodule.{name} = full\n"
     result = heretic(tmp_path, *QUICK_DEMO, *saving_to("out"), before=no_room)
     assert result.code == 1
     error, hint = result.errors.splitlines()
@@ -144,13 +144,13 @@ def test_a_real_memory_limit_is_told_from_other_faults(heretic: Command, tmp_pat
         "import resource\n"
         "from pathlib import Path\n"
         "from heretic import workflow\n"
-        "start = workflow.with_start\n"
+        "start = workflow.warm_start\n"
         "def limited(*arguments):\n"
         "    pages = int(Path('/proc/self/statm').read_text().split()[0])\n"
         "    allowed = pages * resource.getpagesize() + 4 * 2**20\n"
         "    resource.setrlimit(resource.RLIMIT_AS, (allowed, allowed))\n"
         "    return start(*arguments)\n"
-        "workflow.with_start = limited\n"
+        "workflow.warm_start = limited\n"
     )
     arguments = (*QUICK_DEMO, "--candidates", "4", "--n-trials", "4", *saving_to("out"))
     result = heretic(tmp_path, *arguments, before=limited)

@@ -69,10 +69,10 @@ def test_a_run_and_what_it_saves(heretic: Command, tmp_path: Path) -> None:
 def test_what_a_plug_in_says_in_its_exception(heretic: Command, tmp_path: Path) -> None:
     raising = f"""
 {INDISCREET}
-from heretic.evaluation.evaluators.kl import KlEvaluator
-def score(self, trial=None):
+from heretic.evaluation.kl import KlEvaluator
+def compare(self, row, edited):
     raise ValueError("cannot reach https://jane:" + {PASSWORD!r} + "@host/ with " + os.environ["HF_TOKEN"])
-KlEvaluator.score = score
+KlEvaluator.compare = compare
 """
     watched = ("--log-file", "heretic.log", "--metrics-file", "heretic.prom", "--engine", "inplace", "--verbose")
     result = heretic(tmp_path, *QUICK_DEMO, *saving_to("out"), *watched, "--n-trials", "20", before=raising)

@@ -111,7 +111,7 @@ def test_help_and_version_need_nothing_else(tmp_path):
         (["--help"], ()),
         (["--version"], ()),
         (["x", "--n-trials", "0"], ("pydantic_settings",)),
-        (["behaviors"], ("rich.console",)),
+        (["behaviors"], ("rich.console", "pydantic_settings")),
         (["behaviors", "hedging", "--copy", "mine"], ("rich.console",)),
         (["checksum", "model"], ("rich.console",)),
         (["verify", "saved"], ("rich.console",)),

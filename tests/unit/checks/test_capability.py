@@ -79,7 +79,7 @@ def test_an_edit_that_spoils_known_answers(settings, events):
         CapabilityStarted("edited", settings.mmlu_dataset, 14, ()),
     ]
     assert isinstance(events[3], CapabilityMeasured)
-    assert events[3].result == as_json
+    assert events[3].result == result
 
 
 @pytest.mark.usefixtures("ordinary")
@@ -113,7 +113,7 @@ def test_what_the_terminal_and_the_card_show(settings):
     shown = [row.text for row in rows(CapabilityMeasured(result, 2.0))]
     low, high = (100 * end for end in paired_interval(10, 0, 4, 0))
     interval = f"{low:+.1f} to {high:+.1f}"
-    assert shown[3].split("  ")[1:] == ["100.0 %", "71.4 %", f"-28.6 ({interval})"]
+    assert [cell.strip() for cell in shown[3].split("  ")[1:]] == ["100.0 %", "71.4 %", f"-28.6 ({interval})"]
     assert shown[4] == "4 of 14 answers became wrong, 0 became right"
     card = capability_section(result)
     assert f"| **overall** | 14 | 100.0 % | 71.4 % | -28.6 ({interval}) |" in card
