@@ -24,7 +24,7 @@ from heretic.export.adapter import Factors
 from heretic.export.tokenizer import load_tokenizer
 from heretic.models.devices import empty_cache
 from heretic.models.loaded import LoadedModel
-from heretic.models.private_api import adapter_change, attention_implementation, unadapted_weight
+from heretic.models.private_api import Conv1D, adapter_change, attention_implementation, unadapted_weight
 from heretic.observability.events import Warned, emit
 
 MEMORY_FACTOR = 1.2
@@ -33,6 +33,9 @@ MEMORY_FACTOR = 1.2
 LOGITS_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 5e-2}
 """Largest relative difference of last-token logits (root mean square) where bits cannot agree: another device computes
 them, or an adapter adds in another order than the merged weight was rounded in."""
+
+CHANGE_TOLERANCE = 1e-3
+"""Largest difference of what an adapter adds to a weight, as a share of its largest entry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,8 +316,9 @@ def verify_adapter(
 ) -> int:
     """Load base model and saved adapter with PEFT; together they must be the edited model in memory.
 
-    Every adapted weight W + B A must be the edited weight up to rounding of the weight's dtype (not checked where the
-    weights are quantised), and the logits after each prompt must agree better than those of the base model do.
+    What PEFT adds to every adapted weight must be B A, and W + B A the edited weight up to rounding of the weight's
+    dtype (not checked where the weights are quantised). The logits after each prompt must agree better than those of
+    the base model do.
 
     Args:
         folder: The saved folder, complete with its tokenizer.
@@ -340,9 +344,10 @@ def verify_adapter(
             # PEFT asks transformers for an attribute that has a new name; nobody who saves an adapter can mend that.
             warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
             adapted = PeftModel.from_pretrained(base, str(folder)).eval()
-    if loaded.quantization == "none":
-        _compare_adapted_weights(base, loaded.model, factors)
+    _compare_changes(base, loaded.model, factors)
     quantized = loaded.quantization != "none"
+    if not quantized:
+        _compare_adapted_weights(base, loaded.model, factors)
     tolerance = DEFAULT_TOLERANCE if quantized else LOGITS_TOLERANCE.get(loaded.model.dtype, DEFAULT_TOLERANCE)
     prompts = _encoded(folder, loaded, verification)
     for number, token_ids in enumerate(prompts):
@@ -357,6 +362,21 @@ def verify_adapter(
                 "edited model; nothing was saved."
             )
     return len(prompts)
+
+
+def _compare_changes(base: PreTrainedModel, edited: PreTrainedModel, factors: Factors) -> None:
+    """Check what PEFT adds to the weights: an edit may be smaller than what rounding and answers can show.
+
+    Raises:
+        ExportError: It is not B A; names the first module.
+    """
+    for path, (factor_a, factor_b) in factors.items():
+        change = adapter_change(base.get_submodule(path)).detach().cpu().double()
+        product = factor_b.detach().cpu().double() @ factor_a.detach().cpu().double()
+        expected = product.T if isinstance(edited.get_submodule(path), Conv1D) else product
+        # PEFT adds in fp32.
+        if float((change - expected).abs().amax()) > CHANGE_TOLERANCE * float(expected.abs().amax()):
+            raise ExportError(f"The saved adapter adds something else to {path} than the edit; nothing was saved.")
 
 
 def _compare_adapted_weights(base: PreTrainedModel, edited: PreTrainedModel, factors: Factors) -> None:

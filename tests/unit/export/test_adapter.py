@@ -17,7 +17,7 @@ from heretic.common.integrity import check_folder
 from heretic.export import verify
 from heretic.export.adapter import WEIGHTS_NAME, check_factors, factor_bytes, write_adapter
 from heretic.export.content import ExportContent, ExportFormat
-from heretic.export.verify import verify_adapter
+from heretic.export.verify import relative_difference, verify_adapter
 from heretic.export.weights import save_model
 from heretic.models.loaded import LoadedModel
 from heretic.observability.events import Event, Warned
@@ -163,13 +163,49 @@ def test_verification_finds_another_base(folder: tuple[Path, LoadedModel, Factor
         verify_adapter(path, loaded, factors, VERIFICATION, other_base)
 
 
-def test_verification_finds_an_edit_that_the_adapter_lacks(
+def scale_adapter(path: Path, scale: float) -> None:
+    tensors = load_file(path / WEIGHTS_NAME)
+    save_file(
+        {name: tensor * (scale if "lora_B" in name else 1) for name, tensor in tensors.items()}, path / WEIGHTS_NAME
+    )
+
+
+def last_difference(first: PreTrainedModel, second: PreTrainedModel, loaded: LoadedModel) -> float:
+    token_ids = loaded.tokenizer(VERIFICATION.texts[0], add_special_tokens=False)["input_ids"]
+    return relative_difference(verify.last_logits(first, token_ids), verify.last_logits(second, token_ids))
+
+
+@pytest.mark.parametrize("quantization", ["none", "bnb_4bit"])
+@pytest.mark.parametrize("size", [1.0, 1e-6])
+def test_verification_finds_an_adapter_that_does_nothing(tmp_path: Path, quantization: str, size: float) -> None:
+    """However small the edit is: neither rounding of the weights nor the answers' tolerance hides it."""
+    loaded, factors = edited("llama")
+    base = build_pico("llama")
+    small = {path: (factor_a, size * factor_b) for path, (factor_a, factor_b) in factors.items()}
+    with torch.no_grad():
+        for path, (factor_a, factor_b) in small.items():
+            original = base.get_submodule(path).weight
+            loaded.model.get_submodule(path).weight.copy_(original + factor_b @ factor_a)
+    write_adapter(loaded, small, tmp_path)
+    loaded.tokenizer.save_pretrained(tmp_path)
+    # The weights are ordinary ones; only what is compared depends on this word.
+    loaded = replace(loaded, quantization=quantization)
+    assert verify_adapter(tmp_path, loaded, small, VERIFICATION, lambda: build_pico("llama")) == 2
+    scale_adapter(tmp_path, 0.0)
+    with pytest.raises(ExportError, match="adds something else"):
+        verify_adapter(tmp_path, loaded, small, VERIFICATION, lambda: build_pico("llama"))
+
+
+def test_answers_within_the_tolerance_have_to_be_nearer_than_those_of_the_base(
     folder: tuple[Path, LoadedModel, Factors], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, loaded, factors = folder
+    monkeypatch.setattr(verify, "_compare_changes", lambda *_: None)
     monkeypatch.setattr(verify, "_compare_adapted_weights", lambda *_: None)
-    tensors = {name: torch.zeros_like(tensor) for name, tensor in load_file(path / WEIGHTS_NAME).items()}
-    save_file(tensors, path / WEIGHTS_NAME)
+    effect = last_difference(build_pico("llama"), loaded.model, loaded)
+    monkeypatch.setitem(verify.LOGITS_TOLERANCE, loaded.model.dtype, 0.95 * effect)
+    verify_adapter(path, loaded, factors, VERIFICATION, lambda: build_pico("llama"))
+    scale_adapter(path, 0.2)
     with pytest.raises(ExportError, match="verification prompt 1"):
         verify_adapter(path, loaded, factors, VERIFICATION, lambda: build_pico("llama"))
 
