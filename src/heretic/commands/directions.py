@@ -69,7 +69,7 @@ def run(arguments: DirectionArguments, printer: "Printer") -> int:
     """
     from heretic.directions.comparison import require_same_shape
     from heretic.directions.files import read_direction_file, summed, write_direction_file
-    from heretic.export.direction_file import check_directions_file
+    from heretic.export.atomic import check_directions_file
     from heretic.interface.direction_plots import check_plot_folder, write_plots
     from heretic.interface.direction_report import labelled, print_files
 

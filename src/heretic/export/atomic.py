@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 
 from heretic.common.errors import ExportError, HereticError, UserError
 from heretic.common.integrity import MANIFEST_NAME, has_only_checksums
+from heretic.directions.types import DirectionSet
 from heretic.models.devices import is_out_of_memory
 from heretic.models.memory import memory_text, memory_use
 from heretic.observability.events import Warned, emit
@@ -147,6 +148,24 @@ def check_file_target(path: Path) -> Path:
         raise UserError(f"{path} cannot be written because there is no folder {target.parent}; create it first.")
     if (exists and not os.access(target, os.W_OK)) or not _is_writable(target.parent):
         raise UserError(f"{path} is not writable; choose another path.")
+    return target
+
+
+def check_directions_file(path: Path) -> Path:
+    """Refuse a direction file that cannot be written; one of an earlier run is replaced, anything else is not.
+
+    Returns:
+        The absolute path, symbolic links resolved.
+
+    Raises:
+        UserError: It cannot be written, or holds something else.
+    """
+    target = check_file_target(path)
+    if target.exists():
+        try:
+            DirectionSet.load(target)
+        except UserError as error:
+            raise UserError(f"{path} exists and is no direction file; choose another path.") from error
     return target
 
 

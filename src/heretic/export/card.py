@@ -6,13 +6,14 @@ from huggingface_hub import ModelCardData
 
 import heretic
 from heretic.export.content import ExportContent, ExportFormat
-from heretic.export.markdown import code, table
 from heretic.export.origin import Origin
+from heretic.export.redact import redact
 from heretic.models.loaded import LoadedModel
 from heretic.results import tables, words
 from heretic.results.capability import Capability
 from heretic.results.held_out import HeldOut
 from heretic.results.score import Scores
+from heretic.results.tables import Table
 
 _EFFECTS = {
     "remove": """\
@@ -30,6 +31,29 @@ _RESPONSIBLE_USE = """\
 {effect} The base model's licence and use policy still
 apply. The numbers above come from a limited set of prompts; behaviour on others can differ, and abilities that were not
 measured may have changed."""
+
+
+def code(text: str) -> str:
+    """Foreign text as inline code that cannot break out of its line or table cell."""
+    cleaned = " ".join(redact(text).replace("`", "'").replace("|", "/").split())
+    return f"`{cleaned}`"
+
+
+def table(content: Table, foreign_names: bool = False) -> str:
+    """A table, line by line; of names that may be anybody's, nothing is taken for markdown."""
+    width = len(content.header)
+    lines = [content.header, ("---",) * width]
+    for row in content.rows:
+        name, *rest = (" ".join(redact(cell).replace("|", "/").split()) for cell in row.cells)
+        if row.is_group:
+            lines.append((f"**{name}**", *("",) * (width - 1)))
+        elif row.is_marked:
+            lines.append((f"**{name}**", *rest))
+        elif foreign_names:
+            lines.append((*map(code, row.cells[: content.names]), *row.cells[content.names :]))
+        else:
+            lines.append((name, *rest))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def card_data(

@@ -24,7 +24,7 @@ from heretic.directions.files import (
 )
 from heretic.directions.projections import Projections, projected_lengths
 from heretic.directions.types import DirectionSet
-from heretic.export.direction_file import check_directions_file
+from heretic.export.atomic import check_directions_file
 from heretic.extraction.extract import COMPARED_TEXTS
 from heretic.extraction.find import Found, KnownRefinement, find_directions, nothing_known
 from heretic.models.loaded import LoadedModel, parameter_fingerprint

@@ -5,8 +5,7 @@ from pathlib import Path
 from heretic.config import Settings
 from heretic.directions.transform import TRANSFORMS
 from heretic.evaluation.pack_check import check_evaluator, check_training
-from heretic.export.atomic import check_file_target, check_target, is_saved_model
-from heretic.export.direction_file import check_directions_file
+from heretic.export.atomic import check_directions_file, check_file_target, check_target, is_saved_model
 from heretic.export.hub import check_repository
 from heretic.models.location import locate
 from heretic.prompts.sets import PromptSets, check_held_out_files, load_prompts, packs_of

@@ -7,9 +7,8 @@ from tests.unit.export.conftest import names_in
 from tests.unit.measured import capability
 
 from heretic.export import origin as origin_module
-from heretic.export.card import capability_section, model_card
+from heretic.export.card import capability_section, model_card, table
 from heretic.export.content import ExportContent, ExportFormat
-from heretic.export.markdown import table
 from heretic.export.origin import Origin, copy_legal_files, find_origin
 from heretic.models.loaded import LoadedModel
 from heretic.observability.events import Warned

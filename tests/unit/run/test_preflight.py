@@ -12,7 +12,7 @@ from heretic import workflow
 from heretic.common.errors import ConfigurationError, UserError
 from heretic.config import LoadedSettings, Settings
 from heretic.directions.types import DirectionSet
-from heretic.export.direction_file import check_directions_file
+from heretic.export.atomic import check_directions_file
 from heretic.prompts.sets import PromptSets
 from heretic.prompts.types import Prompt, PromptSet
 from heretic.run import preflight
