@@ -16,13 +16,15 @@ from types import FrameType
 
 from heretic import __version__
 from heretic.commands.base import command_names, find_command
-from heretic.common.errors import ConfigurationError, HereticError, SearchOutOfMemoryError, Terminated
+from heretic.common.errors import ConfigurationError, HereticError, OutputError, SearchOutOfMemoryError, Terminated
+from heretic.common.output import say_error, standard_streams
 from heretic.common.redaction import mask_secrets
 from heretic.config.arguments import read_arguments
 from heretic.config.help import help_text
 
 INTERRUPTED = 130
 TERMINATED = 143
+HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,44 +37,54 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    _end_cleanly_on_sigterm()
-    try:
-        code = _command_or_run(arguments)
-        sys.stdout.flush()
-    except HereticError as error:
-        for line in mask_secrets(str(error)).splitlines():
-            sys.stderr.write(f"Error: {line}\n")
-        if isinstance(error, SearchOutOfMemoryError):
-            sys.stderr.write(f"Finished trials are kept; to go on, run: {_resuming(arguments)}\n")
-        return error.exit_code
-    except KeyboardInterrupt:
-        _end_at_once_from_now_on()
-        sys.stderr.write("Interrupted.\n")
-        return INTERRUPTED
-    except Terminated:
-        _end_at_once_from_now_on()
-        sys.stderr.write("Terminated.\n")
-        return TERMINATED
-    except Exception as error:  # noqa: BLE001 - the last place where an unforeseen error can be put into words
-        if isinstance(error, BrokenPipeError) and _output_is_closed():
+    _end_cleanly_on_signals()
+    with standard_streams():
+        try:
+            code = _command_or_run(arguments)
+            sys.stdout.flush()
+        except HereticError as error:
+            return _told(error, arguments)
+        except KeyboardInterrupt:
+            _end_at_once_from_now_on()
+            say_error("Interrupted.\n")
+            return INTERRUPTED
+        except Terminated:
+            _end_at_once_from_now_on()
+            say_error("Terminated.\n")
+            return TERMINATED
+        except Exception as error:  # noqa: BLE001 - the last place where an unforeseen error can be put into words
+            what = f"Internal error: {type(error).__name__}. This is a mistake in Heretic"
+            say_error(f"{what}; please report it with these lines:\n{traceback.format_exc()}")
             return HereticError.exit_code
-        name = type(error).__name__
-        sys.stderr.write(f"Internal error: {name}. This is a mistake in Heretic; please report it with these lines:\n")
-        sys.stderr.write(mask_secrets(traceback.format_exc()))
-        return HereticError.exit_code
     return code
 
 
-def _end_cleanly_on_sigterm() -> None:
-    """Unwind on SIGTERM, so that what is half written is removed; by default the process would vanish."""
+def _told(error: HereticError, arguments: Sequence[str]) -> int:
+    """Say what went wrong; returns the exit code."""
+    if isinstance(error.__cause__, BrokenPipeError) and isinstance(error, OutputError):
+        # The reader has gone, as of ``heretic --help | head -1``.
+        return error.exit_code
+    for line in str(error).splitlines():
+        say_error(f"Error: {line}\n")
+    if isinstance(error, SearchOutOfMemoryError):
+        say_error(f"Finished trials are kept; to go on, run: {_resuming(arguments)}\n")
+    return error.exit_code
+
+
+def _end_cleanly_on_signals() -> None:
+    """Unwind on SIGTERM and SIGHUP, so that what is half written is removed; by default the process would vanish."""
 
     def terminate(_number: int, _frame: FrameType | None) -> None:
+        if HANGUP is not None:
+            # A session that ends sends it twice: from its shell, and once that is gone from the system.
+            signal.signal(HANGUP, signal.SIG_IGN)
         raise Terminated
 
     in_main_thread = threading.current_thread() is threading.main_thread()
-    # A program that embeds Heretic, or that started it with the signal ignored, keeps its own way.
-    if in_main_thread and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, terminate)
+    for number in filter(None, (signal.SIGTERM, HANGUP)):
+        # A program that embeds Heretic, or that started it with the signal ignored (nohup), keeps its own way.
+        if in_main_thread and signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, terminate)
 
 
 def _end_at_once_from_now_on() -> None:
@@ -134,16 +146,3 @@ def _ask_model() -> str | None:
     from heretic.interface.picker import ask_model
 
     return ask_model()
-
-
-def _output_is_closed() -> bool:
-    """Whether the reader of our output has gone, e.g. ``heretic --help | head -1``."""
-    try:
-        # The failed write emptied the buffer, so only another one can tell.
-        sys.stdout.write("\n")
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Python flushes once more when it ends, and would complain about it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False

@@ -65,7 +65,7 @@ def search_and_choose(bench: Workbench, study: optuna.Study, choose: Choose) -> 
     result = session.search()
     if result.terminated:
         # Whoever sent the signal will not wait for a choice.
-        emit(Warned("Ended by SIGTERM; run the same command again to go on with this study."))
+        emit(Warned("Ended by a signal; run the same command again to go on with this study."))
         return TERMINATED
     if not settings.auto_select:
         choose(session)

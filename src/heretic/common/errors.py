@@ -61,12 +61,16 @@ class SearchOutOfMemoryError(OutOfMemoryError):
     """The same in a search, or at a step of a run that has no smaller form: the command goes on with what is kept."""
 
 
+class OutputError(HereticError):
+    """Standard output cannot be written; its cause is a BrokenPipeError where its reader has gone."""
+
+
 class TrialFailed(HereticError):
     """One trial could not be measured; the search records the reason and goes on."""
 
 
 class Terminated(BaseException):
-    """SIGTERM asked the process to end; like KeyboardInterrupt nothing but the outermost level catches it."""
+    """SIGTERM or SIGHUP asked the process to end; like KeyboardInterrupt nothing but the outermost level catches it."""
 
 
 LONGEST_DETAIL = 200

@@ -1,5 +1,6 @@
 """Asking a person something in a terminal; Ctrl+C, Ctrl+D and Esc always mean "back", never a traceback."""
 
+import errno
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,6 +11,7 @@ from prompt_toolkit.keys import Keys
 from questionary import Choice, Question, Separator
 
 from heretic.common.errors import SelectionError
+from heretic.common.output import clean_line
 
 STYLE = questionary.Style([("disabled", "fg:ansibrightblack"), ("pointer", "bold"), ("highlighted", "bold")])
 _AUTOMATIC = "Run again with --auto-select true --auto-select-path DIR to choose and save without being asked."
@@ -62,10 +64,18 @@ def ask(question: Question) -> Any:
         return question.unsafe_ask()
     except (KeyboardInterrupt, EOFError):
         return None
+    except OSError as error:
+        # The terminal is gone, and with it whoever could answer.
+        if error.errno != errno.EIO:
+            raise
+        return None
 
 
 def select(message: str, choices: Sequence[Choice | Separator], hint: str, default: Choice | None = None) -> Any:
-    """The chosen value, or None for back."""
+    """The chosen value, or None for back; what is shown may be foreign text."""
+    for choice in choices:
+        choice.title = clean_line(str(choice.title))
+    message = clean_line(message)
     return ask(
         questionary.select(message, choices=list(choices), default=default, pointer=">", instruction=hint, style=STYLE)
     )

@@ -8,8 +8,8 @@ from prompt_toolkit import PromptSession
 from prompt_toolkit.history import InMemoryHistory
 
 from heretic.common.errors import HereticError
+from heretic.common.output import clean, printable
 from heretic.interface.asking import require_terminal
-from heretic.interface.formatting import clean
 
 Message = dict[str, str]
 Stream = Callable[[list[Message]], Iterator[str]]
@@ -68,8 +68,7 @@ def run_command(line: str, conversation: Conversation) -> str | None:
 
 def write(text: str) -> None:
     """Write a piece of an answer at once; control characters and what the terminal cannot show become codes."""
-    encoding = sys.stdout.encoding or "utf-8"
-    sys.stdout.write(clean(text).encode(encoding, "backslashreplace").decode(encoding))
+    sys.stdout.write(printable(text, sys.stdout.encoding))
     sys.stdout.flush()
 
 

@@ -7,6 +7,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.text import Text
 
+from heretic.common.output import printable
 from heretic.interface import lines, score_lines
 from heretic.interface.formatting import clean, clean_line, hang, plural
 from heretic.interface.lines import loading_hint
@@ -189,8 +190,5 @@ class ConsoleReporter:
     def _print(self, lines: list[str], style: str = "") -> None:
         # Whatever is printed, the next row names its label again; `_print_rows` keeps it where rows follow each other.
         self._label = ""
-        encoding = self._console.encoding
         for line in lines:
-            # A terminal or pipe that cannot show a character gets its code instead of an exception.
-            printable = line.encode(encoding, "backslashreplace").decode(encoding)
-            self._console.print(Text(printable, style=style), soft_wrap=True)
+            self._console.print(Text(printable(line, self._console.encoding), style=style), soft_wrap=True)

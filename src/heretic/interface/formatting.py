@@ -1,4 +1,4 @@
-"""Numbers, durations, sizes and foreign text as plain readable strings; pure, so that all lines agree."""
+"""Numbers, durations and sizes as plain readable strings; pure, so that all lines agree."""
 
 import re
 import textwrap
@@ -7,12 +7,13 @@ from datetime import timedelta
 
 from rich.filesize import decimal
 
+from heretic.common.output import clean as clean
+from heretic.common.output import clean_line as clean_line
 from heretic.results.tables import Table
 from heretic.results.words import plural as plural
 
 TABLE_WIDTH = 65
 """Columns that a table has beside its label, in a terminal of 80."""
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _NUMBER_IN_PATH = re.compile(r"(?<![A-Za-z0-9_])\d+(?![A-Za-z0-9_])")
 
 
@@ -52,18 +53,6 @@ def large_count(count: int) -> str:
 def kl_text(value: float) -> str:
     """A KL divergence in nats with four decimals."""
     return f"{value:.4f}"
-
-
-def clean(text: str) -> str:
-    """Text from models, files and settings without control characters, which could garble the terminal."""
-    return _CONTROL.sub(
-        lambda match: match.group().encode("unicode_escape").decode("ascii"), text.replace("\r\n", "\n")
-    )
-
-
-def clean_line(text: str) -> str:
-    r"""Like `clean`, on one line: a line break becomes ``\n``."""
-    return clean(text).replace("\n", "\\n").replace("\t", " ")
 
 
 def shorten(text: str, width: int) -> str:
@@ -107,7 +96,8 @@ def laid_out(table: Table, width: int | None = TABLE_WIDTH) -> list[str]:
     A row's name that leaves the other columns no room stands on a line of its own.
     """
     names = table.names
-    lines: list[tuple[str, list[str]]] = [(" ".join(table.header[:names]), list(table.header[names:]))]
+    header = [clean_line(cell) for cell in table.header]
+    lines: list[tuple[str, list[str]]] = [(" ".join(header[:names]), header[names:])]
     for row in table.rows:
         cells = [clean_line(cell) for cell in row.cells]
         name = " ".join(cells[:names])

@@ -10,6 +10,7 @@ from rich.live import Live
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from heretic.common.output import printable
 from heretic.export.redact import redact
 from heretic.interface.formatting import clean_line, hang
 from heretic.interface.rows import Row
@@ -38,7 +39,7 @@ class Printer:
 
     def line(self, text: str = "") -> None:
         """Print one line."""
-        self.console.print(Text(self._printable(text)), soft_wrap=True)
+        self.console.print(Text(printable(clean_line(text), self.console.encoding)), soft_wrap=True)
 
     def text(self, text: str, indent: int = 0) -> None:
         """Print text, wrapped in a terminal."""
@@ -87,7 +88,5 @@ class Printer:
             self.line(line)
 
     def _wrapped(self, label: str, text: str, indent: int) -> list[str]:
-        return [self._printable(line) for line in hang(label, clean_line(text), indent, self.width)]
-
-    def _printable(self, text: str) -> str:
-        return clean_line(text).encode(self.console.encoding, "backslashreplace").decode(self.console.encoding)
+        lines = hang(label, clean_line(text), indent, self.width)
+        return [printable(line, self.console.encoding) for line in lines]

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from heretic.interface.formatting import clock, kl_text
+from heretic.interface.formatting import clean_line, clock, kl_text
 from heretic.observability.events import GradientStep
 from heretic.results import words
 from heretic.results.front import Standing
@@ -127,11 +127,12 @@ class ProgressBar:
         self._progress = progress
         self._console = console
         # Twice a second is enough for a clock of seconds, and leaves the interpreter lock to the search.
-        self._live = Live(console=console, get_renderable=self._line, refresh_per_second=2, transient=True)
+        self._live = Live(console=console, get_renderable=self.line, refresh_per_second=2, transient=True)
 
-    def _line(self) -> Text:
+    def line(self) -> Text:
+        """What is shown."""
         # One column stays free: a full last column makes some terminals wrap.
-        return Text(bar_line(self._progress, self._console.width - 1), no_wrap=True, overflow="crop")
+        return Text(clean_line(bar_line(self._progress, self._console.width - 1)), no_wrap=True, overflow="crop")
 
     def start(self) -> None:
         """Show the bar."""

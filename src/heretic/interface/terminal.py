@@ -3,6 +3,7 @@
 import torch
 
 from heretic.common.errors import SearchOutOfMemoryError
+from heretic.common.output import outlived
 from heretic.config import LoadedSettings
 from heretic.interface.asking import has_terminal
 from heretic.interface.console import ConsoleReporter
@@ -22,8 +23,16 @@ def run_in_terminal(loaded: LoadedSettings) -> int:
         HereticError: See `heretic.workflow.run`.
     """
     settings = loaded.settings
-    with ConsoleReporter(settings.verbose, level=settings.log_level) as reporter, subscribed(reporter):
+    with (
+        outlived(_say_silence),
+        ConsoleReporter(settings.verbose, level=settings.log_level) as reporter,
+        subscribed(reporter),
+    ):
         return watched(settings, lambda: _run(loaded))
+
+
+def _say_silence(error: BaseException | None) -> None:
+    emit(Warned(f"Standard output cannot be written any more ({error}); the run goes on without it."))
 
 
 def _run(loaded: LoadedSettings) -> int:

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from heretic.common.errors import HereticError
+from heretic.common.errors import HereticError, Terminated
 from heretic.config import Settings
 from heretic.export.redact import publishable, redact
 from heretic.models.memory import memory_use
@@ -15,6 +15,7 @@ from heretic.observability.events import RunEnded, emit, subscribed
 from heretic.observability.libraries import captured_libraries
 
 INTERRUPTED = 130
+TERMINATED = 143
 
 
 def watched(settings: Settings, run: Callable[[], int]) -> int:
@@ -32,6 +33,9 @@ def watched(settings: Settings, run: Callable[[], int]) -> int:
             raise
         except KeyboardInterrupt:
             emit(RunEnded(INTERRUPTED, time.perf_counter() - started, "Interrupted."))
+            raise
+        except Terminated:
+            emit(RunEnded(TERMINATED, time.perf_counter() - started, "Terminated."))
             raise
         except Exception as error:
             seconds = time.perf_counter() - started

@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 
 from heretic.common.errors import UserError
+from heretic.common.output import escaped_in_json
 from heretic.observability.events import Event, Warned, emit
 from heretic.observability.fields import event_fields, event_name
 from heretic.observability.levels import LEVELS, level_of
@@ -96,7 +97,7 @@ class LogFile:
             self._say_once(error)
 
     def _write(self, line: str) -> None:
-        data = line.encode("utf-8", "backslashreplace") + b"\n"
+        data = escaped_in_json(line).encode("utf-8", "backslashreplace") + b"\n"
         with self._lock:
             if self._torn:
                 data = b"\n" + data

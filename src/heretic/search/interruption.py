@@ -1,4 +1,4 @@
-"""Ctrl+C or SIGTERM once ends after the running trials; twice stops at once."""
+"""Ctrl+C, SIGTERM or SIGHUP once ends after the running trials; Ctrl+C or SIGTERM twice stops at once."""
 
 import signal
 import threading
@@ -9,11 +9,15 @@ from types import FrameType
 from heretic.common.errors import Terminated
 from heretic.observability.events import Warned, emit
 
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _Previous = Callable[[int, FrameType | None], object] | int
 
 
 class InterruptGuard:
-    """While entered, the first SIGINT or SIGTERM only sets `requested` and is acknowledged; the second stops at once.
+    """While entered, the first signal only sets `requested` and is acknowledged; a further one stops at once.
+
+    SIGHUP comes when a terminal or its connection is gone, often twice, and never stops at once. Where a program was
+    started with SIGTERM or SIGHUP ignored (nohup), these stay ignored.
 
     It raises KeyboardInterrupt, or Terminated where it is a SIGTERM (which machines on spot markets get before they are
     taken away).
@@ -26,7 +30,7 @@ class InterruptGuard:
 
     Attributes:
         requested: Whether the search shall end.
-        terminated: Whether a SIGTERM asked for it.
+        terminated: Whether a SIGTERM or SIGHUP asked for it.
     """
 
     def __init__(self) -> None:
@@ -35,15 +39,15 @@ class InterruptGuard:
         self._previous: dict[signal.Signals, _Previous] = {}
         self._acknowledging: threading.Thread | None = None
         # The one queue that a signal handler may put into while the same thread uses it.
-        self._presses: SimpleQueue[bool] = SimpleQueue()
+        self._presses: SimpleQueue[signal.Signals | None] = SimpleQueue()
 
     def __enter__(self) -> "InterruptGuard":
         if threading.current_thread() is not threading.main_thread():
             return self
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _SIGNALS:
             previous = signal.getsignal(number)
             # None: the handler was not installed from Python.
-            if previous is not None:
+            if previous is not None and (previous != signal.SIG_IGN or number == signal.SIGINT):
                 self._previous[number] = previous
         if self._previous:
             self._acknowledging = threading.Thread(target=self._acknowledge, name="interrupt", daemon=True)
@@ -57,20 +61,22 @@ class InterruptGuard:
             return
         for number, previous in self._previous.items():
             signal.signal(number, previous)
-        self._presses.put(False)
+        self._presses.put(None)
         self._acknowledging.join()
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
-        by_sigterm = number == signal.SIGTERM
         if self.requested:
-            raise Terminated if by_sigterm else KeyboardInterrupt
-        self.requested, self.terminated = True, by_sigterm
-        self._presses.put(True)
+            if number == signal.SIGINT:
+                raise KeyboardInterrupt
+            if number == signal.SIGTERM:
+                raise Terminated
+            return
+        self.requested, self.terminated = True, number != signal.SIGINT
+        self._presses.put(signal.Signals(number))
 
     def _acknowledge(self) -> None:
-        if not self._presses.get():
-            return
-        if self.terminated:
-            emit(Warned("SIGTERM: stopping after the running trials, which are kept."))
-        else:
+        number = self._presses.get()
+        if number == signal.SIGINT:
             emit(Warned("Stopping after this trial; press Ctrl+C again to stop at once."))
+        elif number is not None:
+            emit(Warned(f"{number.name}: stopping after the running trials, which are kept."))

@@ -72,3 +72,14 @@ def test_payloads_are_frozen_dataclasses_of_plain_values(kind: type[Event]) -> N
         plain = re.sub(r"heretic\.results\.\w+\.", "", str(field.type))
         assert "heretic" not in plain
         assert "Tensor" not in str(field.type)
+
+
+def test_every_subscriber_is_served_before_the_first_error_is_raised() -> None:
+    heard = []
+
+    def failing(_event: Event) -> None:
+        raise OSError("nobody reads")
+
+    with subscribed(failing), subscribed(heard.append), pytest.raises(OSError, match="nobody reads"):
+        emit(Warned("a"))
+    assert heard == [Warned("a")]

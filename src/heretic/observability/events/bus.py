@@ -22,11 +22,21 @@ _handlers: list[Handler] = []
 
 
 def emit(event: Event) -> None:
-    """Pass an event to every subscriber, in the order of subscription; no secret gets that far."""
+    """Pass an event to every subscriber, in the order of subscription; no secret gets that far.
+
+    Raises:
+        Exception: The first that a subscriber raised, once all have been served.
+    """
     if _handlers:
         event = without_secrets(event)
+    errors = []
     for handler in tuple(_handlers):
-        handler(event)
+        try:
+            handler(event)
+        except Exception as error:  # noqa: BLE001 - raised below, once the others have heard of the event
+            errors.append(error)
+    if errors:
+        raise errors[0]
 
 
 @contextmanager
