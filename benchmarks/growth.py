@@ -41,12 +41,11 @@ PARTS = ("ask", "tell", "front", "gate", "pulse", "events")
 
 
 def identity() -> Any:
-    """The study's, in either version: before there was a class for it, it was what is stored."""
-    try:
-        from heretic.search.identity import Identity
-    except ImportError:
-        return STORED
-    return Identity(STORED)
+    """The study's, in any version: before there was a class for it, it was what is stored."""
+    for name in ("heretic.search.storage", "heretic.search.identity"):
+        with suppress(ModuleNotFoundError, AttributeError):
+            return importlib.import_module(name).Identity(STORED)
+    return STORED
 
 
 def module(*names: str) -> Any:

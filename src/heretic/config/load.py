@@ -13,7 +13,7 @@ from heretic.common.file_names import expanded
 from heretic.common.redaction import quoted_without_secrets, remember_password
 from heretic.config.arguments import Arguments, read_arguments
 from heretic.config.catalogue import SETTINGS, unknown_name
-from heretic.config.settings import Settings, layered
+from heretic.config.settings import Settings
 from heretic.config.sources import DEFAULT_FILE, TABLE, Layer, environment_layer, file_layer, profile_layer
 
 _PROFILES = {"demo": "demo"}
@@ -70,8 +70,7 @@ def load_settings(argv: Sequence[str], environment: Mapping[str, str], working_d
         layers.append(profile_layer(profile))
 
     try:
-        with layered([layer.values for layer in layers]):
-            settings = Settings()
+        settings = Settings.of([layer.values for layer in layers])
     except ValidationError as error:
         problems.extend(_sentences(error, layers))
         raise ConfigurationError("\n".join(problems)) from error

@@ -1,13 +1,11 @@
 """Settings: all sections in one frozen class with flat names.
 
 In Python, ``Settings(model="x")`` has exactly what it is given, and defaults for the rest: neither the environment nor
-config.toml is read. Those belong to the command line, that is to `heretic.config.load_settings`, which hands its
-sources over through `layered`.
+config.toml is read. Those belong to the command line, that is to `heretic.config.load_settings`, which makes
+them of its sources by `Settings.of`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
@@ -28,17 +26,8 @@ from heretic.config.sections import (
 _REFUSALS = ("refusal", "over-refusal", "demo")
 """Bundled behaviours that are measured by refusals."""
 
-_layers: ContextVar[Sequence[Mapping[str, Any]]] = ContextVar("heretic_settings_layers", default=())
-
-
-@contextmanager
-def layered(layers: Sequence[Mapping[str, Any]]) -> Iterator[None]:
-    """Let `Settings` made inside the with-block read these layers, the first one winning; tables merge key by key."""
-    token = _layers.set(layers)
-    try:
-        yield
-    finally:
-        _layers.reset(token)
+_LAYERS = "_layers"
+"""Argument of `Settings` that holds further sources; no setting's name begins like that."""
 
 
 # Pydantic collects the fields of the last base first, so the sections stand in reverse.
@@ -76,6 +65,16 @@ class Settings(
         return "mean" if plain or self.quantization != "none" or self.iterative_rounds > 1 else "rdo"
 
     @classmethod
+    def of(cls, layers: Sequence[Mapping[str, Any]]) -> "Settings":
+        """Settings of several sources, the first one winning; tables merge key by key.
+
+        Raises:
+            pydantic.ValidationError: See above.
+        """
+        arguments: dict[str, Any] = {_LAYERS: layers}
+        return cls(**arguments)
+
+    @classmethod
     def settings_customise_sources(
         cls,
         settings_cls: type[BaseSettings],
@@ -84,5 +83,7 @@ class Settings(
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments first, then the layers in use; see `layered`."""
-        return (init_settings, *(InitSettingsSource(settings_cls, dict(layer)) for layer in _layers.get()))
+        """Arguments first, then the layers of `of`."""
+        arguments = dict(init_settings())
+        layers = arguments.pop(_LAYERS, ())
+        return tuple(InitSettingsSource(settings_cls, dict(layer)) for layer in (arguments, *layers))

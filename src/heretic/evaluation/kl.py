@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from heretic.common.errors import ModelError, TrialFailed
-from heretic.config import Settings
+from heretic.config.sections import KlOptions
 from heretic.models.devices import free_memory
 from heretic.passes.divergence import kl_divergence, top1_agreement
 from heretic.prompts.types import PromptSet
@@ -27,20 +27,20 @@ class KlEvaluator:
     which the edited model reads (teacher forcing), so that contexts never diverge.
     """
 
-    def __init__(self, prompts: PromptSet, continuations: Sequence[Sequence[int]], settings: Settings) -> None:
+    def __init__(self, prompts: PromptSet, continuations: Sequence[Sequence[int]], options: KlOptions) -> None:
         """Look at some prompts.
 
         Args:
             prompts: N prompts.
             continuations: The unedited model's answers as tokens; not looked at where only the first token is.
-            settings: Mode and tokens.
+            options: Mode and tokens.
         """
         self.prompts = prompts.prompts
-        self._mode = settings.kl_mode
-        self._tokens = 1 if settings.kl_mode == "first" else settings.kl_tokens
+        self._mode = options.kl_mode
+        self._tokens = 1 if options.kl_mode == "first" else options.kl_tokens
         # Which token is forced does not matter where only its prediction is looked at.
         first = [(0,)] * len(prompts)
-        self.continuations: Sequence[Sequence[int]] = first if settings.kl_mode == "first" else continuations
+        self.continuations: Sequence[Sequence[int]] = first if options.kl_mode == "first" else continuations
         self._forget()
 
     def _forget(self) -> None:

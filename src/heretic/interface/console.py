@@ -9,15 +9,14 @@ from rich.text import Text
 
 from heretic.common.output import printable
 from heretic.interface import lines, score_lines
-from heretic.interface.formatting import clean, clean_line, hang, plural
-from heretic.interface.lines import loading_hint
+from heretic.interface.formatting import Row, clean, clean_line, hang, plural
+from heretic.interface.lines import loading_hint, rows
 from heretic.interface.printer import LABEL_WIDTH, make_console
 from heretic.interface.progress import GradientProgress, ProgressBar, SearchProgress
-from heretic.interface.rows import Row, rows
 from heretic.interface.score_lines import parameter_text, trial_line
 from heretic.interface.watch_lines import detail_rows, library_text
 from heretic.observability import events
-from heretic.observability.levels import LEVELS, level_of
+from heretic.observability.fields import LEVELS, level_of
 from heretic.results.trial import shown
 from heretic.results.words import best, least
 

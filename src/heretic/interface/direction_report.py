@@ -13,9 +13,8 @@ from torch import Tensor
 from heretic.directions.comparison import cosines_between, cosines_to_layer_below, overlap, shape_text
 from heretic.directions.files import DirectionFile
 from heretic.directions.projections import separation
-from heretic.interface.formatting import clean_line, plural, shorten
+from heretic.interface.formatting import Row, clean_line, plural, shorten
 from heretic.interface.printer import Printer
-from heretic.interface.rows import Row
 
 BEST_LAYERS = 3
 """Layers that are marked as the best."""

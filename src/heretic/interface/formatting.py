@@ -3,6 +3,7 @@
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 
 from rich.filesize import decimal
@@ -15,6 +16,14 @@ from heretic.results.words import plural as plural
 TABLE_WIDTH = 65
 """Columns that a table has beside its label, in a terminal of 80."""
 _NUMBER_IN_PATH = re.compile(r"(?<![A-Za-z0-9_])\d+(?![A-Za-z0-9_])")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One fact: the label stands in the left column, empty where the row goes on with the label above."""
+
+    label: str
+    text: str
 
 
 def duration(seconds: float) -> str:

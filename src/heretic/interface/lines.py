@@ -6,8 +6,10 @@ Rows about scores stand in score_lines.py.
 import json
 import math
 import textwrap
+from functools import singledispatch
 
 from heretic.interface.formatting import (
+    Row,
     clean_line,
     duration,
     group_by_reason,
@@ -17,7 +19,6 @@ from heretic.interface.formatting import (
     shorten,
     size,
 )
-from heretic.interface.rows import Row, rows
 from heretic.observability import events
 
 _SETTING_WIDTH = 160
@@ -25,6 +26,12 @@ _LONG_VERIFICATION = 500_000_000
 """Bytes; about a second of hashing."""
 _NOTE_WIDTH = 64
 """Columns of a sentence beside its label, in a terminal of 80."""
+
+
+@singledispatch
+def rows(event: events.Event) -> list[Row]:
+    """The rows of an event; empty for events that the console shows in another way or not at all."""
+    return []
 
 
 @rows.register

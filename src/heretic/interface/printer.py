@@ -12,8 +12,7 @@ from rich.text import Text
 
 from heretic.common.output import printable
 from heretic.export.redact import redact
-from heretic.interface.formatting import clean_line, hang
-from heretic.interface.rows import Row
+from heretic.interface.formatting import Row, clean_line, hang
 
 LABEL_WIDTH = 15
 """Columns of the labels on the left."""

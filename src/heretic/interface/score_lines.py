@@ -1,7 +1,7 @@
 """The console's rows about results: of the unedited model, of trials, of what is measured of a chosen one."""
 
-from heretic.interface.formatting import clean_line, duration, laid_out, pairs, plural
-from heretic.interface.rows import Row, rows
+from heretic.interface.formatting import Row, clean_line, duration, laid_out, pairs, plural
+from heretic.interface.lines import rows
 from heretic.observability import events
 from heretic.results import tables, words
 from heretic.results.trial import shown

@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 
 from heretic.export.redact import redact
-from heretic.interface.formatting import clean_line, clock, duration, laid_out, plural
-from heretic.interface.rows import Row
+from heretic.interface.formatting import Row, clean_line, clock, duration, laid_out, plural
 from heretic.interface.watch_lines import memory_rows
 from heretic.results import tables, words
 from heretic.search.status import StudyStatus

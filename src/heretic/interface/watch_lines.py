@@ -2,10 +2,9 @@
 
 from collections.abc import Mapping
 
-from heretic.interface.formatting import clean_line, duration, plural, shorten, size
-from heretic.interface.rows import Row
+from heretic.interface.formatting import Row, clean_line, duration, plural, shorten, size
 from heretic.observability import events
-from heretic.observability.levels import LEVELS, level_of
+from heretic.observability.fields import LEVELS, level_of
 from heretic.results.trial import shown
 
 _QUIET = ("transformers", "huggingface_hub")

@@ -1,12 +1,20 @@
-"""From any event to a name and plain fields, so that the log needs to know none of them."""
+"""From any event to its name, its level and plain fields, so that the log needs to know none of them."""
 
+import logging
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+from heretic.observability import events
 from heretic.observability.events import Event
+
+LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+"""The values of ``--log-level``."""
+
+_DEBUG = (events.ResponseMeasured, events.GradientStep)
+_WARNING = (events.Warned, events.DtypeRejected, events.MemoryRanOut, events.TrialRaised)
 
 LONGEST_TEXT = 2000
 """Characters of a text that are kept."""
@@ -15,6 +23,19 @@ LONGEST_SEQUENCE = 24
 _LONGEST_TRACEBACK = 20_000
 
 _WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+
+
+def level_of(event: Event) -> int:
+    """How important an event is, as a level of the standard library's logging: what ``--log-level`` goes by."""
+    if isinstance(event, events.LibraryLogged):
+        level = logging.getLevelName(event.level.upper())
+        # Levels of a library's own have no name here.
+        return level if isinstance(level, int) else logging.INFO
+    if isinstance(event, events.RunEnded):
+        return logging.ERROR if event.error else logging.INFO
+    if isinstance(event, _DEBUG):
+        return logging.DEBUG
+    return logging.WARNING if isinstance(event, _WARNING) else logging.INFO
 
 
 def event_name(event: object) -> str:

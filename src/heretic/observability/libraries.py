@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from heretic.observability.events import LibraryLogged, emit
-from heretic.observability.levels import LEVELS
+from heretic.observability.fields import LEVELS
 
 LIBRARIES = ("transformers", "datasets", "huggingface_hub", "optuna", "torch", "accelerate", "peft")
 """Libraries whose loggers may have handlers of their own, which write to the terminal.

@@ -15,8 +15,7 @@ import structlog
 from heretic.common.errors import UserError
 from heretic.common.output import escaped_in_json
 from heretic.observability.events import Event, Warned, emit
-from heretic.observability.fields import event_fields, event_name
-from heretic.observability.levels import LEVELS, level_of
+from heretic.observability.fields import LEVELS, event_fields, event_name, level_of
 
 Clean = Callable[[Any], Any]
 """Takes secrets out of a JSON value."""

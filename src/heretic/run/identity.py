@@ -31,9 +31,9 @@ from heretic.prompts.sets import PromptSets
 from heretic.run.identity_0_1 import KNOWN, finding_text, joined, study_texts
 from heretic.run.measuring import search_objective
 from heretic.run.rules import MARKERS
-from heretic.search.identity import Aspects, Identity
 from heretic.search.kept_directions import KeptDirections
 from heretic.search.space import SearchSpace
+from heretic.search.storage import Aspects, Identity
 
 REFINING = ("refusal_check_tokens", "goal")
 """Settings of measuring and of the edit that a refinement by gradient reads as well."""

@@ -1,6 +1,6 @@
 """A study's identity as version 0.1.0 wrote it: as text, with every option of that time; never written any more.
 
-Nothing is added here: what came later is unusual where it is not at its default, see `search.identity`.
+Nothing is added here: what came later is unusual where it is not at its default, see `search.storage.Identity`.
 """
 
 from collections.abc import Mapping, Sequence

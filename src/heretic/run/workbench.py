@@ -47,9 +47,9 @@ from heretic.results.plan import EditPlan, Normalization
 from heretic.run.direction_sources import obtain_all_directions
 from heretic.run.identity import kept_refinement, study_identity
 from heretic.run.measuring import load_readers, make_evaluators, search_objective
-from heretic.search.identity import Identity
 from heretic.search.kept_directions import KeptDirections
 from heretic.search.space import PEAK_WEIGHTS, SearchSpace
+from heretic.search.storage import Identity
 
 NOTHING_TO_DO = {
     "remove": "The unedited model shows no {} on the evaluation prompts, so there is nothing to remove.",

@@ -17,8 +17,7 @@ from safetensors import SafetensorError
 
 from heretic.common.errors import StudyError
 from heretic.directions.types import DirectionSet
-from heretic.search.identity import Aspects
-from heretic.search.storage import DIRECTIONS_ATTRIBUTE, connected, shown_url, sqlite_file, storage_errors
+from heretic.search.storage import DIRECTIONS_ATTRIBUTE, Aspects, connected, shown_url, sqlite_file, storage_errors
 
 PART = 32 * 1024
 """Characters of one attribute: what every database that Optuna writes to takes."""

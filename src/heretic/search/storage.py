@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from heretic.common.errors import StudyError, first_line
 from heretic.common.redaction import mask_secrets, remember_password, without_password, without_secrets
 from heretic.results.objective import BOTH_NUMBERS, Objective
 from heretic.results.trial import TrialRecord, TrialState
-from heretic.search.identity import Identity
 from heretic.search.pulse import PULSE_ATTRIBUTE, Pulse, still_works
 
 RECORD_ATTRIBUTE = "record"
@@ -28,6 +28,32 @@ RETRIED_ATTRIBUTE = "retried"
 
 LOCK_WAIT_SECONDS = 30
 """How long a SQLite file may be locked: other runs that use it write for moments, but on a slow disk for long ones."""
+
+Aspects = Mapping[str, Mapping[str, Any]]
+"""By aspect (model, way of measuring, ...) what distinguishes it, as plain JSON; what is as usual is left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a study measures, and how: what a stored one is compared by before it is continued.
+
+    Attributes:
+        aspects: What is stored.
+        texts: The same as version 0.1.0 stored it, see `run.identity_0_1`.
+        newer: Aspects in which something is unusual that version 0.1.0 did not know, so that its texts do not say it.
+    """
+
+    aspects: Aspects
+    texts: Mapping[str, str] = field(default_factory=dict)
+    newer: tuple[str, ...] = ()
+
+    def differences(self, stored: Mapping[str, Any]) -> list[str]:
+        """Aspects in which a stored identity, in today's form or in that of version 0.1.0, is another one."""
+        if not any(isinstance(value, str) for value in stored.values()):
+            names = dict.fromkeys((*stored, *self.aspects))
+            return [name for name in names if stored.get(name, {}) != self.aspects.get(name, {})]
+        names = dict.fromkeys((*stored, *self.texts, *self.newer))
+        return [name for name in names if name in self.newer or stored.get(name) != self.texts.get(name)]
 
 
 class StudyConflict(StudyError):

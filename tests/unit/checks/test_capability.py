@@ -17,7 +17,7 @@ from heretic.common.errors import ConfigurationError, ModelError, OutOfMemoryErr
 from heretic.config import Settings
 from heretic.export.card import capability_section
 from heretic.interface import score_lines as score_lines
-from heretic.interface.rows import rows
+from heretic.interface.lines import rows
 from heretic.models.memory import USAGE
 from heretic.observability.events import CapabilityMeasured, CapabilityStarted, SlowerPasses, Warned, subscribed
 from heretic.passes.ordinary import OrdinaryPasses

@@ -18,7 +18,7 @@ from heretic.evaluation import answers as evaluation_answers
 from heretic.evaluation.kl import KlEvaluator
 from heretic.export.card import held_out_section
 from heretic.interface import score_lines as score_lines
-from heretic.interface.rows import rows
+from heretic.interface.lines import rows
 from heretic.models.loaded import parameter_fingerprint
 from heretic.observability.events import Event, HeldOutMeasured, PromptsLoaded, Warned, subscribed
 from heretic.passes.ordinary import OrdinaryPasses

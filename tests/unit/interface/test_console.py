@@ -20,7 +20,7 @@ from tests.unit.measured import (
 )
 
 from heretic.interface.console import ConsoleReporter
-from heretic.interface.rows import rows
+from heretic.interface.lines import rows
 from heretic.observability import events
 from heretic.results.front import Standing
 from heretic.results.score import Scores

@@ -10,8 +10,7 @@ import torch
 
 from heretic.observability import events
 from heretic.observability.events import Event
-from heretic.observability.fields import LONGEST_SEQUENCE, LONGEST_TEXT, event_fields, event_name, plain
-from heretic.observability.levels import level_of
+from heretic.observability.fields import LONGEST_SEQUENCE, LONGEST_TEXT, event_fields, event_name, level_of, plain
 
 
 @pytest.mark.parametrize("kind", Event.__subclasses__(), ids=lambda kind: kind.__name__)

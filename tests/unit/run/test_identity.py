@@ -22,7 +22,7 @@ from heretic.prompts.types import Prompt, PromptSet
 from heretic.run.identity import study_identity
 from heretic.run.identity_0_1 import KNOWN
 from heretic.run.workbench import search_space
-from heretic.search.identity import Identity
+from heretic.search.storage import Identity
 
 # Written by version 0.1.0 (commit 5caf9f6), of which the aspects that do not depend on the machine are kept.
 STORED = json.loads(Path(__file__).with_name("identities_0_1_0.json").read_text(encoding="utf-8"))

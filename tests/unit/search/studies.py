@@ -12,8 +12,8 @@ from heretic.edits.writer import ATTENTION, MLP
 from heretic.results.plan import EditPlan, Normalization, Schedule, Scope
 from heretic.results.score import AnswerDetails, DivergenceDetails, Score, Scores
 from heretic.results.trial import TrialRecord, TrialState
-from heretic.search.identity import Identity
 from heretic.search.space import SearchSpace
+from heretic.search.storage import Identity
 
 SPACE = SearchSpace((ATTENTION, MLP), Normalization.ROW)
 IDENTITY = Identity(

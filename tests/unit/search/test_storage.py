@@ -16,12 +16,12 @@ from tests.unit.search.studies import IDENTITY, PLAN, SPACE, dominated, failed, 
 
 from heretic.common.errors import StudyError
 from heretic.results.trial import TrialRecord, TrialState
-from heretic.search.identity import Identity
 from heretic.search.seeding import SOURCE_ATTRIBUTE, enqueue_plan
 from heretic.search.storage import (
     LOCK_WAIT_SECONDS,
     RECORD_ATTRIBUTE,
     RETRIED_ATTRIBUTE,
+    Identity,
     StudyConflict,
     open_study,
     storage_errors,

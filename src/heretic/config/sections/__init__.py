@@ -18,18 +18,18 @@ from heretic.config.sections.evaluation import EvaluationSection as EvaluationSe
 from heretic.config.sections.evaluation import KlOptions as KlOptions
 from heretic.config.sections.evaluation import MarkerOptions as MarkerOptions
 from heretic.config.sections.evaluation import ReaderOptions as ReaderOptions
-from heretic.config.sections.generation import GenerationSection as GenerationSection
+from heretic.config.sections.model import GenerationSection as GenerationSection
 from heretic.config.sections.model import ModelSection as ModelSection
 from heretic.config.sections.output import OutputSection as OutputSection
-from heretic.config.sections.prompt_specification import PromptSpecification as PromptSpecification
+from heretic.config.sections.output import WatchSection as WatchSection
 from heretic.config.sections.prompts import PromptSection as PromptSection
+from heretic.config.sections.prompts import PromptSpecification as PromptSpecification
 from heretic.config.sections.search import SearchSection as SearchSection
 from heretic.config.sections.section import Options as Options
 from heretic.config.sections.section import Section as Section
 from heretic.config.sections.section import Size as Size
 from heretic.config.sections.section import Text as Text
 from heretic.config.sections.validation import ValidationSection as ValidationSection
-from heretic.config.sections.watch import WatchSection as WatchSection
 
 SECTIONS: tuple[type[Section], ...] = (
     ModelSection,

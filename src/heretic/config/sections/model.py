@@ -1,4 +1,4 @@
-"""Settings of the model and of loading it."""
+"""Settings of the model, of loading it, and of generating with it."""
 
 from typing import Annotated, Literal
 
@@ -56,3 +56,21 @@ class ModelSection(Section):
         default=True, description="Compare the files of a model that has a manifest with it before it is loaded."
     )
     compile: bool = Field(default=False, description="Compile the model with torch.compile before measuring.")
+
+
+class GenerationSection(Section):
+    """How responses are generated."""
+
+    title = "Generation"
+
+    batch_size: int = Field(
+        default=0, ge=0, le=65536, description="Prompts per forward pass; 0 measures which size is fastest."
+    )
+    max_batch_size: int = Field(default=128, ge=1, le=65536, description="Largest batch size that is tried.")
+    max_response_length: int = Field(default=100, ge=1, le=65536, description="Tokens generated per response.")
+    response_prefix: str | None = Field(
+        default=None,
+        description="Text that every response starts with. Not set: what all responses have in common is found. "
+        "An empty string means none.",
+        examples=["<think></think>"],
+    )

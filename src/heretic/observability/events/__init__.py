@@ -5,6 +5,11 @@ Payloads hold plain values and measured scores only: these modules import nothin
 
 from heretic.observability.events.bus import Event as Event
 from heretic.observability.events.bus import Handler as Handler
+from heretic.observability.events.bus import LibraryLogged as LibraryLogged
+from heretic.observability.events.bus import MemoryRanOut as MemoryRanOut
+from heretic.observability.events.bus import RunEnded as RunEnded
+from heretic.observability.events.bus import RunStarted as RunStarted
+from heretic.observability.events.bus import Warned as Warned
 from heretic.observability.events.bus import emit as emit
 from heretic.observability.events.bus import subscribed as subscribed
 from heretic.observability.events.directions import DirectionsFound as DirectionsFound
@@ -40,11 +45,6 @@ from heretic.observability.events.result import ModelUploaded as ModelUploaded
 from heretic.observability.events.result import ReportWritten as ReportWritten
 from heretic.observability.events.result import TrialApplied as TrialApplied
 from heretic.observability.events.result import UploadStarted as UploadStarted
-from heretic.observability.events.run import LibraryLogged as LibraryLogged
-from heretic.observability.events.run import MemoryRanOut as MemoryRanOut
-from heretic.observability.events.run import RunEnded as RunEnded
-from heretic.observability.events.run import RunStarted as RunStarted
-from heretic.observability.events.run import Warned as Warned
 from heretic.observability.events.search import BaselineMeasured as BaselineMeasured
 from heretic.observability.events.search import BatchMeasured as BatchMeasured
 from heretic.observability.events.search import EngineChosen as EngineChosen
