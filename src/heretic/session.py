@@ -156,12 +156,12 @@ class Session:
     @property
     def examples(self) -> tuple[Example, ...]:
         """Held-out prompts with both models' answers; none where the applied trial is not confirmed."""
-        return self._checks.found(self.applied.record.number).examples
+        return self._checks.checked(self.applied.record.number).examples
 
     @property
     def capability_known(self) -> bool:
         """Whether it was measured what the applied trial is able to do."""
-        return self._checks.found(self.applied.record.number).capability is not None
+        return self._checks.checked(self.applied.record.number).capability is not None
 
     def confirmed(self) -> dict[int, HeldOut]:
         """What held-out prompts showed, by the number of the trial."""
@@ -195,7 +195,7 @@ class Session:
             ExportError: It could not be saved; nothing was left behind.
         """
         trial = self.applied
-        saved = self._saver.save(trial, folder, export_format, self._checks.found(trial.record.number))
+        saved = self._saver.save(trial, folder, export_format, self._checks.checked(trial.record.number))
         emit(ModelSaved(str(saved.path), saved.file_count, saved.bytes, export_format.value, saved.verified_answers))
         if self.bench.settings.report:
             self.report(saved.path)
@@ -222,7 +222,7 @@ class Session:
     def publish(self, repository: str, private: bool, export_format: ExportFormat) -> str:
         """See Saver.publish, of the applied trial."""
         trial = self.applied
-        return self._saver.publish(trial, repository, private, export_format, self._checks.found(trial.record.number))
+        return self._saver.publish(trial, repository, private, export_format, self._checks.checked(trial.record.number))
 
     def upload(self, folder: Path, repository: str, private: bool) -> str:
         """Upload a saved folder; returns its address on the hub."""

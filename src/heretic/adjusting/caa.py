@@ -71,23 +71,27 @@ def shifting_writers(runner: ModelRunner, prompt: Prompt) -> tuple[ModelRunner, 
         ModelError: No layer has such a writer.
     """
     model, layout = runner.loaded.model, runner.layout
-    found: dict[int, Shift] = {}
+    shifts: dict[int, Shift] = {}
     holders = bias_holders(model, layout)
     for turn in range(max(map(len, holders.values()), default=0)):
-        open_layers = {layer: own[turn] for layer, own in holders.items() if layer not in found and len(own) > turn}
-        found |= _measured_shares(runner, layout, open_layers, prompt)
-    if not found:
+        open_layers = {
+            layer: layer_holders[turn]
+            for layer, layer_holders in holders.items()
+            if layer not in shifts and len(layer_holders) > turn
+        }
+        shifts |= _measured_shares(runner, layout, open_layers, prompt)
+    if not shifts:
         raise ModelError(
             f"use_caa saves its direction as biases, and {type(model).__name__} has none where they are needed, nor an "
             "option for them; use --use-caa false."
         )
-    missing = layout.layer_count - len(found)
+    missing = layout.layer_count - len(shifts)
     if missing:
         emit(Warned(f"{missing} of {layout.layer_count} layers can hold no bias, so use_caa leaves them out."))
     if runner.loaded.quantization == "none":
-        layout = hold_biases(model, layout, [found[layer].path for layer in sorted(found)])
+        layout = hold_biases(model, layout, [shifts[layer].path for layer in sorted(shifts)])
         runner = ModelRunner(runner.loaded, layout, runner.formatter, runner.calibration)
-    return runner, found
+    return runner, shifts
 
 
 def _measured_shares(
@@ -121,9 +125,9 @@ def compliance_shifts(
     compliance = _compliance(settings, runner, target)
     overlap = overlaps(compliance, directions.vectors.to(compliance.device)).tolist()
     threshold = settings.caa_overlap_threshold
-    kept = [layer for layer in sorted(writers) if overlap[layer + 1] <= threshold]
-    skipped = [layer for layer in sorted(writers) if layer not in kept]
-    if not kept:
+    layers = [layer for layer in sorted(writers) if overlap[layer + 1] <= threshold]
+    skipped = [layer for layer in sorted(writers) if layer not in layers]
+    if not layers:
         lowest = min(overlap[layer + 1] for layer in skipped)
         raise UserError(
             f"In every layer the compliance direction overlaps with what is removed by {lowest:.2f} or more; raise "
@@ -138,7 +142,7 @@ def compliance_shifts(
         )
     return {
         layer: Shift(writers[layer].path, settings.caa_strength * compliance[layer + 1].cpu(), writers[layer].share)
-        for layer in kept
+        for layer in layers
     }
 
 
@@ -152,7 +156,7 @@ def _compliance(settings: Settings, runner: ModelRunner, target: PromptSet) -> T
     detector = RefusalDetector(settings)
     verdicts = [detector.is_refusal(response.text) for response in responses]
     by_verdict = {
-        verdict: [prompt for prompt, own in zip(target.prompts, verdicts, strict=True) if own is verdict]
+        verdict: [prompt for prompt, refuses in zip(target.prompts, verdicts, strict=True) if refuses is verdict]
         for verdict in (False, True)
     }
     answered, refused = by_verdict[False], by_verdict[True]

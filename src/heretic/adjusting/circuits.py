@@ -98,12 +98,14 @@ def find_circuits(
         runner, lambda fitting: _mean_inputs(fitting, baseline.prompts, columns), "attributing to heads"
     )
     ranked: list[Head] = []
-    for own in columns:
-        path = own.writer.path
+    for layer_columns in columns:
+        path = layer_columns.writer.path
         difference = target_inputs[path] - baseline_inputs[path]
-        _, read = _sides(runner, own, directions)
-        found = head_attributions(editor.pristine_weight(own.writer), read[:, 0], difference, own.count)
-        ranked += [Head(own, index, attribution) for index, attribution in enumerate(found.tolist())]
+        _, read = _sides(runner, layer_columns, directions)
+        attributions = head_attributions(
+            editor.pristine_weight(layer_columns.writer), read[:, 0], difference, layer_columns.count
+        )
+        ranked += [Head(layer_columns, index, attribution) for index, attribution in enumerate(attributions.tolist())]
     ranked.sort(key=lambda head: -head.attribution)
     candidates = [head for head in ranked[: max(1, round(CONFIRMED_SHARE * count))] if head.attribution > 0]
     last = directions.vectors[-1, 0].float().cpu()
@@ -123,7 +125,9 @@ def head_masks(heads: Sequence[Head]) -> dict[str, Tensor]:
     by_path: defaultdict[str, list[Head]] = defaultdict(list)
     for head in heads:
         by_path[head.columns.writer.path].append(head)
-    return {path: own[0].columns.mask([head.index for head in own]) for path, own in by_path.items()}
+    return {
+        path: path_heads[0].columns.mask([head.index for head in path_heads]) for path, path_heads in by_path.items()
+    }
 
 
 def heads_note(heads: Sequence[Head]) -> str:
@@ -152,7 +156,10 @@ def _mean_inputs(
 
     Behind a norm the input counts as the norm scales what becomes of it.
     """
-    sums = {own.writer.path: torch.zeros(own.writer.input_size, dtype=torch.float64) for own in columns}
+    sums = {
+        layer_columns.writer.path: torch.zeros(layer_columns.writer.input_size, dtype=torch.float64)
+        for layer_columns in columns
+    }
     moments = ResidualMoments()
     with _last_inputs(runner.loaded.model, columns) as seen:
         for residuals in runner.residuals(prompts):
@@ -167,22 +174,25 @@ def _last_inputs(model: nn.Module, columns: Sequence[HeadColumns]) -> Iterator[d
     """Inputs [B, m] of output projections at the last position of the latest pass, by path."""
     seen: dict[str, Tensor] = {}
 
-    def keeping(own: HeadColumns) -> Callable[..., None]:
+    def keeping(layer_columns: HeadColumns) -> Callable[..., None]:
         def hook(_module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> None:
             if output.ndim != 3:
                 raise ModelError(
-                    f"{own.writer.path} does not keep its prompts apart, so its heads cannot be compared; use "
-                    "--use-circuit-ablation false."
+                    f"{layer_columns.writer.path} does not keep its prompts apart, so its heads cannot be compared; "
+                    "use --use-circuit-ablation false."
                 )
             inputs = arguments[0][:, -1].float().cpu()
-            if own.writer.post_norm is not None:
+            if layer_columns.writer.post_norm is not None:
                 written = output[:, -1].float().cpu()
                 inputs = inputs / written.square().mean(-1, keepdim=True).sqrt().clamp_min(1e-6)
-            seen[own.writer.path] = inputs
+            seen[layer_columns.writer.path] = inputs
 
         return hook
 
-    handles = [model.get_submodule(own.writer.path).register_forward_hook(keeping(own)) for own in columns]
+    handles = [
+        model.get_submodule(layer_columns.writer.path).register_forward_hook(keeping(layer_columns))
+        for layer_columns in columns
+    ]
     try:
         yield seen
     finally:

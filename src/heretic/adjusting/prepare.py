@@ -23,7 +23,7 @@ def make_adjustments(
     runner: ModelRunner,
     target: PromptSet,
     baseline: PromptSet,
-    found: Found,
+    removal: Found,
     editor: Editor,
     writers: Mapping[int, Shift],
 ) -> Adjustments:
@@ -34,14 +34,14 @@ def make_adjustments(
         runner: The unedited model.
         target: Training prompts that show the behaviour.
         baseline: Training prompts that do not.
-        found: What is removed, and in which layers.
+        removal: What is removed, and in which layers.
         editor: Gives the unedited weights.
         writers: From `adjusting.caa.shifting_writers`; used with `use_caa`.
 
     Raises:
         UserError: An adjustment is impossible on this model or these prompts; names the option.
     """
-    directions = found.directions
+    directions = removal.directions
     adjustments = UNADJUSTED
     if settings.layer_profile:
         ranges = [(start, end, factor) for start, end, factor in settings.layer_profile]

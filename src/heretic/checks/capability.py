@@ -70,7 +70,7 @@ class CapabilityCheck:
     def __init__(self, settings: Settings, runner: ModelRunner, questions: QuestionSet | None = None) -> None:
         self._settings = settings
         self._runner = runner
-        self._asked: Passes = OrdinaryPasses(runner)
+        self._passes: Passes = OrdinaryPasses(runner)
         if settings.enable_validation or not settings.benchmarks:
             questions = questions or load_questions(settings)
         else:
@@ -79,7 +79,7 @@ class CapabilityCheck:
         self._prepared = None if questions is None else self._prepare(questions)
         self._start(UNEDITED)
         try:
-            self._answers = () if self._prepared is None else answer_questions(self._asked, self._prepared)
+            self._answers = () if self._prepared is None else answer_questions(self._passes, self._prepared)
         except TrialFailed as error:
             raise ModelError("The unedited model's logits are not finite; try --dtypes float32.") from error
         self._measures = self._benchmark()
@@ -101,7 +101,7 @@ class CapabilityCheck:
             emit(Warned(f"{prepared.left_out} questions do not fit into the model's context and are left out."))
         # Nothing changes the weights while questions are answered.
         fitting, unless = sized(self._runner, prepared), ordinary_wanted(settings)
-        self._asked = choose(fitting, prepared.encoded, unless=unless, doing=ANSWERING).passes
+        self._passes = choose(fitting, prepared.encoded, unless=unless, doing=ANSWERING).passes
         return prepared
 
     def compare(self) -> Capability:
@@ -120,7 +120,7 @@ class CapabilityCheck:
                 [question.category for question in prepared.questions],
                 [question.answer for question in prepared.questions],
                 self._answers,
-                answer_questions(self._asked, prepared),
+                answer_questions(self._passes, prepared),
             )
             questions = Questions(self._source, prepared.examples, overall, tuple(categories))
         benchmarks = compare_measures(self._measures, self._benchmark())

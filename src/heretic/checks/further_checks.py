@@ -27,15 +27,15 @@ class FurtherChecks:
         self._bench = bench
         self._confirmation: Confirmation | None = None
         self._capabilities: dict[tuple[bool, tuple[str, ...]], CapabilityCheck] = {}
-        self._found: dict[int, Checked] = {}
+        self._checked: dict[int, Checked] = {}
 
-    def found(self, number: int) -> Checked:
+    def checked(self, number: int) -> Checked:
         """What is known of a trial."""
-        return self._found.get(number, UNCHECKED)
+        return self._checked.get(number, UNCHECKED)
 
     def confirmed(self) -> dict[int, HeldOut]:
         """What held-out prompts showed, by trial."""
-        return {number: own.held_out for number, own in self._found.items() if own.held_out is not None}
+        return {number: checked.held_out for number, checked in self._checked.items() if checked.held_out is not None}
 
     def confirm(self, number: int, edits: Sequence[Edit], searched: Scores) -> HeldOut | None:
         """Measure a trial on held-out prompts, once. Emits HeldOutMeasured, also of what is known already.
@@ -48,12 +48,12 @@ class FurtherChecks:
         Returns:
             None where the settings turn it off or, with a warning, where it cannot be done.
         """
-        known = self.found(number)
+        checked = self.checked(number)
         if not self._bench.settings.confirm:
             return None
-        if known.held_out is not None:
-            emit(HeldOutMeasured(number, known.held_out, searched, 0.0))
-            return known.held_out
+        if checked.held_out is not None:
+            emit(HeldOutMeasured(number, checked.held_out, searched, 0.0))
+            return checked.held_out
         started = time.perf_counter()
         try:
             with self._unedited(edits):
@@ -63,7 +63,7 @@ class FurtherChecks:
         except (ConfigurationError, ModelError, OutOfMemoryError, PromptError, TrialFailed) as error:
             emit(Warned(f"The trial is not confirmed on held-out prompts: {str(error).removesuffix('.')}."))
             return None
-        self._found[number] = replace(known, held_out=held_out, examples=examples)
+        self._checked[number] = replace(checked, held_out=held_out, examples=examples)
         emit(HeldOutMeasured(number, held_out, searched, time.perf_counter() - started))
         return held_out
 
@@ -83,20 +83,22 @@ class FurtherChecks:
         settings = self._bench.settings
         if benchmarks is not None:
             settings = settings.model_copy(update={"benchmarks": list(benchmarks), "enable_validation": False})
-        asked = (settings.enable_validation, tuple(settings.benchmarks))
+        key = (settings.enable_validation, tuple(settings.benchmarks))
         try:
-            if asked not in self._capabilities:
+            if key not in self._capabilities:
                 if benchmarks:
                     # What the settings ask for was checked before the search.
                     check_capability(settings)
                 with self._unedited(edits):
-                    self._capabilities[asked] = CapabilityCheck(settings, self._bench.runner)
-            result = self._capabilities[asked].compare()
+                    self._capabilities[key] = CapabilityCheck(settings, self._bench.runner)
+            result = self._capabilities[key].compare()
         except (ModelError, OutOfMemoryError, TrialFailed, UserError) as error:
             emit(Warned(f"What the model is able to do is not measured: {str(error).removesuffix('.')}."))
             return None
-        known = self.found(number)
-        self._found[number] = replace(known, capability=known.capability.joined(result) if known.capability else result)
+        checked = self.checked(number)
+        self._checked[number] = replace(
+            checked, capability=checked.capability.joined(result) if checked.capability else result
+        )
         return result
 
     @contextmanager

@@ -179,10 +179,10 @@ def measures_of(results: Mapping[str, Any]) -> dict[MeasureKey, Measure]:
 
 
 def _items(samples: Sequence[Mapping[str, Any]], metric: str, filter_name: str) -> dict[int, float]:
-    own = [sample for sample in samples if sample.get("filter", filter_name) == filter_name and metric in sample]
-    if not all(_is_number(sample[metric]) for sample in own):
+    measured = [sample for sample in samples if sample.get("filter", filter_name) == filter_name and metric in sample]
+    if not all(_is_number(sample[metric]) for sample in measured):
         return {}
-    return {int(sample["doc_id"]): float(sample[metric]) for sample in own}
+    return {int(sample["doc_id"]): float(sample[metric]) for sample in measured}
 
 
 def _is_number(value: Any) -> bool:

@@ -82,7 +82,7 @@ class Confirmation:
             _base(self._passes, behavior.pack, bad, behavior_options(settings, behavior.pack, bench.readers))
             for behavior, (_good, bad, _used) in zip(bench.prompts.behaviors, held_out, strict=True)
         ]
-        good = dict.fromkeys(prompt for own, _bad, _used in held_out for prompt in own.prompts)
+        good = dict.fromkeys(prompt for good_set, _bad, _used in held_out for prompt in good_set.prompts)
         joined = PromptSet("good_held_out_prompts", tuple(good))
         self._kl = [_kl(self._passes, joined, settings.model_copy(update={"kl_mode": mode})) for mode in KL_MODES]
 
@@ -94,7 +94,7 @@ class Confirmation:
             OutOfMemoryError: Not even one prompt at a time can be measured.
         """
         with applied(self._editor, edits):
-            kl = tuple(own.present_scores(None, "comparing held-out predictions").kl for own in self._kl)
+            kl = tuple(evaluator.present_scores(None, "comparing held-out predictions").kl for evaluator in self._kl)
             edited = [self._passes.answers(base.rows, self.tokens, _ANSWERING) for base in self._bases]
         behaviors = tuple(
             self._behavior(base, answers, perplexity(self._passes, base.rows, answers))
@@ -113,9 +113,12 @@ class Confirmation:
         runner, evaluator = self._passes.runner, base.evaluator
         wanted = (*LENGTHS, base.searched_tokens, self.tokens)
         lengths = sorted({length for length in wanted if length <= self.tokens})
-        amounts = [[amounts_at(runner, evaluator, own, length) for own in (base.answers, edited)] for length in lengths]
+        amounts = [
+            [amounts_at(runner, evaluator, responses, length) for responses in (base.answers, edited)]
+            for length in lengths
+        ]
         at = tuple(
-            AtLength(length, *(estimate(evaluator, own) for own in both))
+            AtLength(length, *(estimate(evaluator, side) for side in both))
             for length, both in zip(lengths, amounts, strict=True)
         )
         score: Score = evaluator.baseline
@@ -148,7 +151,7 @@ def load_held_out(settings: Settings, behavior: Behavior) -> tuple[PromptSet, Pr
         if specification is None:
             raise ConfigurationError(f"no {role} are named beside your own prompts")
         prompts = load_prompt_set(role, specification, settings.system_prompt)
-        seen = len({user for own in used for user in overlap(own, prompts)})
+        seen = len({user for training in used for user in overlap(training, prompts)})
         used_before += seen
         if seen:
             emit(Warned(f"{seen} of {len(prompts)} {role} were used before, so they confirm nothing."))
@@ -221,11 +224,11 @@ def paired_change(evaluator: Evaluator, base: Sequence[float], edited: Sequence[
 
 
 def described(
-    runner: ModelRunner, answers: Sequence[Response], own: Sequence[Response], tokens: int, read: float
+    runner: ModelRunner, answers: Sequence[Response], originals: Sequence[Response], tokens: int, read: float
 ) -> Answers:
-    """What else is true of answers; `own` are the unedited model's to the same prompts, `read` the perplexity."""
+    """What else is true of answers; `originals` are the unedited model's to the same prompts, `read` the perplexity."""
     whole = [len(answer.tokens) < tokens or answer.tokens[-1] in runner.end_tokens for answer in answers]
-    kinds = [_kind(runner, answer, other) for answer, other in zip(answers, own, strict=True)]
+    kinds = [_kind(runner, answer, other) for answer, other in zip(answers, originals, strict=True)]
     return Answers(
         words=sum(len(answer.text.split()) for answer in answers) / len(answers),
         cut=whole.count(False),
@@ -237,11 +240,11 @@ def described(
     )
 
 
-def _kind(runner: ModelRunner, answer: Response, own: Response) -> str:
+def _kind(runner: ModelRunner, answer: Response, original: Response) -> str:
     """What is wrong with an answer, one thing at most."""
     if is_empty(answer.text):
         return "empty"
     # A loop may come to an end all the same.
     if is_looping([token for token in answer.tokens if token not in runner.end_tokens]):
         return "looping"
-    return "other script" if is_other_script(answer.text, own.text) else ""
+    return "other script" if is_other_script(answer.text, original.text) else ""

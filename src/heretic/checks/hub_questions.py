@@ -8,7 +8,7 @@ import datasets
 from heretic.checks.questions import BUNDLED, Category, category_of, parse_question, unknown_category
 from heretic.common.errors import PromptError
 from heretic.observability.libraries import quieten
-from heretic.prompts.tables import READING_ERRORS, hub_problem, known_configurations
+from heretic.prompts.tables import READING_ERRORS, hub_problem, named_configurations
 
 ASKED_SPLIT = "test"
 EXAMPLES_SPLIT = "dev"
@@ -35,17 +35,19 @@ def _read_subject(name: str, subject: str) -> Category:
         stored: Any = datasets.load_dataset(name, subject)
         tables = {split: list(stored[split]) for split in (EXAMPLES_SPLIT, ASKED_SPLIT) if split in stored}
     except READING_ERRORS as error:
-        known = [own for own in known_configurations(error) if own not in _NOT_SUBJECTS]
-        if known:
-            raise unknown_category(subject, name, known) from error
+        subjects = [
+            configuration for configuration in named_configurations(error) if configuration not in _NOT_SUBJECTS
+        ]
+        if subjects:
+            raise unknown_category(subject, name, subjects) from error
         raise PromptError(f"mmlu_dataset: {hub_problem(name, error, _OFFLINE_HINT)}.") from error
     for split in (EXAMPLES_SPLIT, ASKED_SPLIT):
         if split not in tables:
             raise PromptError(
                 f"{name} has no split {split} for {subject}; name a --mmlu-dataset that is built like cais/mmlu."
             )
-    examples, asked = (
+    examples, rest = (
         [parse_question(row, f"Row {number} of {name}, {subject}, {split}", subject) for number, row in enumerate(rows)]
         for split, rows in tables.items()
     )
-    return category_of(subject, examples, asked)
+    return category_of(subject, examples, rest)

@@ -108,7 +108,7 @@ def prepare_questions(runner: ModelRunner, questions: QuestionSet, system_prompt
     def encode(user: str, behind: str = "") -> tuple[int, ...]:
         return tuple(plain.encode(Prompt(user, system_prompt or None, start + behind)))
 
-    first = questions.categories[0].asked[0]
+    first = questions.categories[0].questions[0]
     letters = find_letter_tokens(lambda behind: encode(request_text(first, ()), behind))
     longest = _context_length(runner)
     prompts: list[tuple[Question, tuple[int, ...]]] = []
@@ -122,8 +122,10 @@ def prepare_questions(runner: ModelRunner, questions: QuestionSet, system_prompt
             f"No multiple-choice question fits into this model's context of {longest} tokens; use "
             "--enable-validation false."
         )
-    asked, encoded = zip(*prompts, strict=True)
-    return PreparedQuestions(asked, encoded, letters.ids, tuple(examples), questions.count - len(asked))
+    fitting_questions, encoded = zip(*prompts, strict=True)
+    return PreparedQuestions(
+        fitting_questions, encoded, letters.ids, tuple(examples), questions.count - len(fitting_questions)
+    )
 
 
 def _context_length(runner: ModelRunner) -> int | None:
@@ -139,12 +141,12 @@ def _fitting(
 
     def prompts(count: int) -> list[tuple[Question, tuple[int, ...]]]:
         examples = category.examples[:count]
-        read = [(question, encode(request_text(question, examples))) for question in category.asked]
+        read = [(question, encode(request_text(question, examples))) for question in category.questions]
         return [(question, ids) for question, ids in read if longest is None or len(ids) <= longest]
 
     for count in range(len(category.examples), 0, -1):
         fitting = prompts(count)
-        if len(fitting) == len(category.asked):
+        if len(fitting) == len(category.questions):
             return count, fitting
     return 0, prompts(0)
 
@@ -186,7 +188,7 @@ def answer_questions(passes: Passes, prepared: PreparedQuestions) -> tuple[int, 
     """
 
     def choices(logits: Tensor) -> list[int]:
-        found: list[int] = choices_of(logits, prepared.letters).tolist()
-        return found
+        chosen: list[int] = choices_of(logits, prepared.letters).tolist()
+        return chosen
 
     return tuple(passes.next_tokens(prepared.encoded, choices, ANSWERING))

@@ -59,7 +59,7 @@ class Category:
 
     name: str
     examples: tuple[Question, ...]
-    asked: tuple[Question, ...]
+    questions: tuple[Question, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class QuestionSet:
     @property
     def count(self) -> int:
         """Number of questions that are asked."""
-        return sum(len(category.asked) for category in self.categories)
+        return sum(len(category.questions) for category in self.categories)
 
 
 def load_questions(settings: Settings) -> QuestionSet:
@@ -152,7 +152,9 @@ def read_file(path: Path, source: str) -> tuple[Category, ...]:
         questions.setdefault(question.category, []).append(question)
     if not questions:
         raise PromptError(f"{source} holds no questions; name another --mmlu-dataset.")
-    return tuple(category_of(name, own[:EXAMPLES_IN_FILES], own[EXAMPLES_IN_FILES:]) for name, own in questions.items())
+    return tuple(
+        category_of(name, rows[:EXAMPLES_IN_FILES], rows[EXAMPLES_IN_FILES:]) for name, rows in questions.items()
+    )
 
 
 def category_of(name: str, examples: Sequence[Question], rest: Sequence[Question]) -> Category:
@@ -194,10 +196,10 @@ def parse_question(row: Any, where: str, category: str | None = None) -> Questio
     )
 
 
-def unknown_category(name: str, source: str, known: Sequence[str]) -> ConfigurationError:
+def unknown_category(name: str, source: str, categories: Sequence[str]) -> ConfigurationError:
     """The error for a category that its source does not have."""
-    nearest = get_close_matches(name, known, n=1)
-    hint = f"did you mean {nearest[0]}?" if nearest else f"it has {', '.join(known)}."
+    nearest = get_close_matches(name, categories, n=1)
+    hint = f"did you mean {nearest[0]}?" if nearest else f"it has {', '.join(categories)}."
     return ConfigurationError(f"mmlu_categories names {name}, which {source} does not have; {hint}")
 
 
@@ -217,17 +219,17 @@ def _drawn(category: Category, settings: Settings, source: str) -> Category:
             f"mmlu_few_shot asks for {settings.mmlu_few_shot} worked examples, but {category.name} of {source} has "
             f"{len(category.examples)}; use --mmlu-few-shot {len(category.examples)}."
         )
-    if not category.asked:
+    if not category.questions:
         raise PromptError(
             f"{category.name} of {source} has no questions beside its worked examples; leave it out of "
             "--mmlu-categories or add some."
         )
     # Each category has its own generator, so that adding one does not change what is drawn from the others.
     generator = random.Random(f"{settings.seed or 0} {category.name}")
-    count = min(settings.mmlu_samples_per_category, len(category.asked))
-    drawn = sorted(generator.sample(range(len(category.asked)), count))
+    count = min(settings.mmlu_samples_per_category, len(category.questions))
+    drawn = sorted(generator.sample(range(len(category.questions)), count))
     return Category(
         category.name,
         category.examples[: settings.mmlu_few_shot],
-        tuple(category.asked[index] for index in drawn),
+        tuple(category.questions[index] for index in drawn),
     )

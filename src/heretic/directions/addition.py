@@ -51,17 +51,17 @@ def added(sets: Sequence[DirectionSet], weights: Sequence[float] = ()) -> Direct
     present = vectors.norm(dim=-1) > 0
     shares = factors.abs() / factors.abs().sum()
     # Directions that are absent at every position would only cost time.
-    kept = present.any(0)
+    used_columns = present.any(0)
     reads = None
     if any(directions.reads is not None for directions in sets):
         sides = [directions.vectors if directions.reads is None else directions.reads for directions in sets]
         reads = dual(torch.cat([side.cpu().double() for side in sides], dim=1), vectors).float()
     return DirectionSet(
-        vectors=vectors[:, kept].float(),
-        weights=torch.where(present, strengths, 0.0)[:, kept].float(),
+        vectors=vectors[:, used_columns].float(),
+        weights=torch.where(present, strengths, 0.0)[:, used_columns].float(),
         quality=sum((d.quality.cpu() * float(s) for d, s in zip(sets, shares, strict=True)), torch.zeros(())),
         method=" + ".join(f"({directions.method})" for directions in sets),
-        reads=None if reads is None else reads[:, kept],
+        reads=None if reads is None else reads[:, used_columns],
     )
 
 

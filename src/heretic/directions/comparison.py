@@ -30,8 +30,8 @@ def cosines(first: Tensor, second: Tensor) -> Tensor:
     """Signed cosines of vectors [..., D], as [...] fp64; NaN where one of them is zero."""
     products = (first.double() * second.double()).sum(-1)
     lengths = first.double().norm(dim=-1) * second.double().norm(dim=-1)
-    found: Tensor = products / lengths.clamp_min(torch.finfo(lengths.dtype).tiny)
-    return torch.where(lengths > 0, found, torch.nan)
+    ratios: Tensor = products / lengths.clamp_min(torch.finfo(lengths.dtype).tiny)
+    return torch.where(lengths > 0, ratios, torch.nan)
 
 
 def cosines_between(first: DirectionSet, second: DirectionSet) -> Tensor:
@@ -41,8 +41,8 @@ def cosines_between(first: DirectionSet, second: DirectionSet) -> Tensor:
 
 def cosines_to_layer_below(directions: DirectionSet) -> Tensor:
     """Signed cosine of each position's first direction with that of the layer below, [L+1] fp64; the first is NaN."""
-    found = cosines(directions.vectors[1:, 0], directions.vectors[:-1, 0])
-    return torch.cat([torch.full((1,), torch.nan, dtype=found.dtype, device=found.device), found])
+    neighbours = cosines(directions.vectors[1:, 0], directions.vectors[:-1, 0])
+    return torch.cat([torch.full((1,), torch.nan, dtype=neighbours.dtype, device=neighbours.device), neighbours])
 
 
 def principal_cosines(first: Tensor, second: Tensor) -> Tensor:

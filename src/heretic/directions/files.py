@@ -83,15 +83,15 @@ def read_direction_file(path: Path) -> DirectionFile:
         with safe_open(path, framework="pt") as file:
             names = set(file.keys())
             both = {_TARGET, _BASELINE} <= names
-            found = [file.get_tensor(name).clone() for name in (_TARGET, _BASELINE)] if both else None
+            projections = [file.get_tensor(name).clone() for name in (_TARGET, _BASELINE)] if both else None
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path} cannot be read; write it again with --save-directions.") from error
-    problem = _problem(directions) or (_projection_problem(found, len(directions.vectors)) if found else "")
+    problem = _problem(directions) or (_projection_problem(projections, len(directions.vectors)) if projections else "")
     if problem:
         raise UserError(f"{path} cannot be used because {problem}; write it again with --save-directions.")
     in_fp32: dict[str, Any] = {name: tensor.float() for name, tensor in directions.tensors().items()}
     directions = replace(directions, **in_fp32)
-    return DirectionFile(path.name, directions, Projections(*(t.float() for t in found)) if found else None)
+    return DirectionFile(path.name, directions, Projections(*(t.float() for t in projections)) if projections else None)
 
 
 def _problem(directions: DirectionSet) -> str:
@@ -142,11 +142,11 @@ def _read_problem(directions: DirectionSet) -> str:
     return f"a read vector at position {position} reads {float(responses[position, index]):.3g} instead of 1"
 
 
-def _projection_problem(found: Sequence[Tensor], positions: int) -> str:
-    fits = all(t.ndim == 2 and t.shape[1] == positions and len(t) and t.is_floating_point() for t in found)
+def _projection_problem(projections: Sequence[Tensor], positions: int) -> str:
+    fits = all(t.ndim == 2 and t.shape[1] == positions and len(t) and t.is_floating_point() for t in projections)
     if not fits:
         return f"its projections do not have the shape (prompts, {positions})"
-    return "" if all(bool(t.isfinite().all()) for t in found) else "its projections are not finite"
+    return "" if all(bool(t.isfinite().all()) for t in projections) else "its projections are not finite"
 
 
 def content_hash(directions: DirectionSet) -> str:

@@ -59,13 +59,13 @@ def top_contrast(target: Tensor, baseline: Tensor, alpha: float, k: int) -> tupl
         Eigenvalues [k], descending, and unit vectors [k, r]; zeros where r is less than k.
     """
     contrast = target.mT @ target / len(target) - alpha * (baseline.mT @ baseline / len(baseline))
-    found = min(k, contrast.shape[-1])
+    rank = min(k, contrast.shape[-1])
     eigenvalues = contrast.new_zeros(k)
     vectors = contrast.new_zeros(k, contrast.shape[-1])
-    if found:
+    if rank:
         values, axes = torch.linalg.eigh(contrast)
-        eigenvalues[:found] = values[-found:].flip(-1)
-        vectors[:found] = axes[:, -found:].flip(-1).mT
+        eigenvalues[:rank] = values[-rank:].flip(-1)
+        vectors[:rank] = axes[:, -rank:].flip(-1).mT
     return eigenvalues, vectors
 
 

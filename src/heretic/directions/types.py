@@ -89,10 +89,10 @@ class DirectionSet:
         try:
             try:
                 # Clones: safetensors refuses tensors that share memory, as read vectors and vectors may.
-                own = {
+                clones = {
                     name: tensor.cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
                 }
-                save_file(own, unfinished, metadata=metadata)
+                save_file(clones, unfinished, metadata=metadata)
                 unfinished.replace(path)
             finally:
                 unfinished.unlink(missing_ok=True)

@@ -51,7 +51,7 @@ class AnswerJob:
         self._place = place
         self._evaluator = evaluator
         self._passes = passes
-        self._lengths = list(map(len, passes.asked[place]))
+        self._lengths = list(map(len, passes.prompts[place]))
         self._early = early_verdicts
         self._gated = gated
         self._counted: defaultdict[int, float] = defaultdict(float)

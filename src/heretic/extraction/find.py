@@ -35,12 +35,12 @@ class Found:
     position: float | None = None
 
 
-KnownRefinement = Callable[[DirectionSet], DirectionSet | None]
+StoredRefinement = Callable[[DirectionSet], DirectionSet | None]
 """From directions before they are refined to what an earlier run made of them, or None."""
 
 
-def nothing_known(_directions: DirectionSet) -> DirectionSet | None:
-    """A KnownRefinement for a study that begins."""
+def nothing_stored(_directions: DirectionSet) -> DirectionSet | None:
+    """A StoredRefinement for a study that begins."""
     return None
 
 
@@ -49,7 +49,7 @@ def find_directions(
     runner: ModelRunner,
     target: PromptSet,
     baseline: PromptSet,
-    known: KnownRefinement = nothing_known,
+    stored: StoredRefinement = nothing_stored,
 ) -> Found:
     """Everything that the settings of the direction ask for. Emits DirectionsFound.
 
@@ -58,7 +58,7 @@ def find_directions(
         runner: The unedited model; it is unedited again afterwards.
         target: Training prompts that show the behaviour.
         baseline: Training prompts that do not.
-        known: Asked before directions are refined.
+        stored: Asked before directions are refined.
 
     Raises:
         HereticError: The method does not work on these prompts; the message names the option to change.
@@ -66,10 +66,10 @@ def find_directions(
     started = time.perf_counter()
     first = extract(settings, runner, target, baseline)
     if refines(settings):
-        kept = known(first.directions)
-        if kept is not None:
+        stored_directions = stored(first.directions)
+        if stored_directions is not None:
             emit(RefinementKept())
-        refinement = kept or _refined(settings, runner, first.directions, target, baseline)
+        refinement = stored_directions or _refined(settings, runner, first.directions, target, baseline)
         first = replace(first, directions=refinement)
     directions = first.directions
     if settings.iterative_rounds > 1:
@@ -118,7 +118,7 @@ def _refined(
         return directions
 
 
-def cosmic_position(runner: ModelRunner, found: Extraction, target: PromptSet, baseline: PromptSet) -> float:
+def cosmic_position(runner: ModelRunner, extraction: Extraction, target: PromptSet, baseline: PromptSet) -> float:
     """Relative depth of the direction that COSMIC scores highest. Emits PositionChosen."""
     started = time.perf_counter()
     count = runner.layout.layer_count
@@ -127,9 +127,9 @@ def cosmic_position(runner: ModelRunner, found: Extraction, target: PromptSet, b
     layers = [layer for layer in range(count) if low <= layer / depth <= high] or [count - 1]
     scores = cosmic_scores(
         runner,
-        found.directions,
-        (found.target, target.prompts),
-        (found.baseline, baseline.prompts),
+        extraction.directions,
+        (extraction.target, target.prompts),
+        (extraction.baseline, baseline.prompts),
         OutputSpaceEditor(runner.loaded.model, runner.layout),
         layers,
     )

@@ -60,7 +60,7 @@ def find_onset(
     good, bad = _shuffled(good)[:count], _shuffled(bad)
     shown: Counter[int] = Counter()
     others: Counter[int] = Counter(response.tokens[0] for response in runner.generate(good, 1))
-    kept: list[Prompt] = []
+    wanted_prompts: list[Prompt] = []
     enough = min(FEWEST, count)
     for start in range(0, min(BATCHES * count, len(bad)), count):
         prompts = bad[start : start + count]
@@ -68,19 +68,19 @@ def find_onset(
             showing = shows(response.text)
             (shown if showing else others)[response.tokens[0]] += 1
             if showing is wanted:
-                kept.append(prompt)
-        if len(kept) >= count and shown.total() >= enough:
+                wanted_prompts.append(prompt)
+        if len(wanted_prompts) >= count and shown.total() >= enough:
             break
     if shown.total() < enough:
         return f"only {shown.total()} answers to the bad prompts show the behaviour"
-    if len(kept) < enough:
-        return f"all answers to the bad prompts but {len(kept)} show the behaviour"
+    if len(wanted_prompts) < enough:
+        return f"all answers to the bad prompts but {len(wanted_prompts)} show the behaviour"
     tokens = sorted(
         token for token, times in shown.items() if times / shown.total() > others[token] / max(others.total(), 1)
     )
     if not tokens:
         return "answers that show the behaviour begin like all others"
-    return Onset(_encoded(runner, good), _encoded(runner, kept[:count]), tuple(tokens))
+    return Onset(_encoded(runner, good), _encoded(runner, wanted_prompts[:count]), tuple(tokens))
 
 
 def _encoded(runner: ModelRunner, prompts: Sequence[Prompt]) -> TokenRows:

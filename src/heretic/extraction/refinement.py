@@ -53,9 +53,9 @@ class Batches:
     def next(self) -> list[int]:
         """The next rows."""
         size = min(BATCH, len(self._rows))
-        found = [self._rows[(self._place + offset) % len(self._rows)] for offset in range(size)]
+        rows = [self._rows[(self._place + offset) % len(self._rows)] for offset in range(size)]
         self._place = (self._place + size) % len(self._rows)
-        return found
+        return rows
 
 
 def refined(
@@ -90,9 +90,11 @@ def refined(
     if isinstance(onset, str):
         emit(Warned(f"The directions are not refined, because {onset}."))
         return directions
-    found: Onset = onset
+    measured_onset: Onset = onset
     (scaled, loss), _runner = backing_off(
-        for_gradients(runner), lambda fitting: _descend(settings, fitting, directions, found), "refining directions"
+        for_gradients(runner),
+        lambda fitting: _descend(settings, fitting, directions, measured_onset),
+        "refining directions",
     )
     result = with_scaled(directions, scaled)
     cosines = (result.vectors[1:, 0] * directions.vectors[1:, 0]).sum(-1)
@@ -135,12 +137,12 @@ def edits_of_scaled(runner: ModelRunner, sign: float) -> EditsOf:
     def edits(scaled: Tensor) -> list[Edit]:
         vectors = scaled.to(runner.loaded.device)
         strength = torch.full((1,), sign, device=vectors.device)
-        found = []
+        layer_edits = []
         for writer, gain in zip(writers, gains, strict=True):
-            own = None if gain is None else gain.to(vectors)
-            write, read = projection(vectors[writer.layer : writer.layer + 1], strength, own)
-            found.append(Edit(writer, write, read))
-        return found
+            writer_gain = None if gain is None else gain.to(vectors)
+            write, read = projection(vectors[writer.layer : writer.layer + 1], strength, writer_gain)
+            layer_edits.append(Edit(writer, write, read))
+        return layer_edits
 
     return edits
 

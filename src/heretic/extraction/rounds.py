@@ -40,7 +40,7 @@ def joined(first: DirectionSet, second: DirectionSet) -> DirectionSet:
     vectors = orthonormal_rows(torch.cat([first.vectors, second.vectors.to(device)], dim=1)).float().to(device)
     reads = None
     if first.reads is not None or second.reads is not None:
-        sides = [own.vectors if own.reads is None else own.reads for own in (first, second)]
+        sides = [side.vectors if side.reads is None else side.reads for side in (first, second)]
         reads = scaled_reads(torch.cat([side.to(device) for side in sides], dim=1), vectors)
     weights = torch.cat([first.weights, second.weights.to(device)], dim=1)
     return replace(first, vectors=vectors, weights=weights, reads=reads)
@@ -65,25 +65,25 @@ def further_rounds(
         options: How many rounds there are at most; one that finds too little or changes too much is not kept.
     """
     prompts = baseline_prompts[:DIVERGENCE_PROMPTS]
-    found = first.directions
+    directions = first.directions
     for number in range(2, options.iterative_rounds + 1):
-        with applied(editor, full_removal(runner, found, editor)):
+        with applied(editor, full_removal(runner, directions, editor)):
             before = first_token_logits(runner, prompts)
             again = extract_again()
         magnitude = relative_magnitude(first, again)
         if magnitude < options.min_direction_magnitude:
             emit(RoundFinished(number, magnitude, None, "little is left (--min-direction-magnitude)"))
             break
-        longer = joined(found, again.directions)
+        longer = joined(directions, again.directions)
         with applied(editor, full_removal(runner, longer, editor)):
             divergence = float(kl_divergence(before, first_token_logits(runner, prompts)).mean())
         if divergence > options.max_kl_per_round:
             emit(RoundFinished(number, magnitude, divergence, "it changes too much (--max-kl-per-round)"))
             break
-        found = longer
+        directions = longer
         emit(RoundFinished(number, magnitude, divergence, ""))
-    rounds = found.count_per_layer // first.directions.count_per_layer
-    return replace(found, provenance={**found.provenance, "rounds": rounds})
+    rounds = directions.count_per_layer // first.directions.count_per_layer
+    return replace(directions, provenance={**directions.provenance, "rounds": rounds})
 
 
 def relative_magnitude(first: Extraction, again: Extraction) -> float:
@@ -99,7 +99,7 @@ def first_token_logits(runner: ModelRunner, prompts: Sequence[Prompt]) -> Tensor
         OutOfMemoryError: Not even one prompt at a time fits.
     """
     rows = [runner.encode(prompt) for prompt in prompts]
-    found = OrdinaryPasses(runner).predictions(
+    predictions = OrdinaryPasses(runner).predictions(
         rows, [[0]] * len(rows), lambda _row, logits: logits[0].float().cpu(), "measuring a round's divergence"
     )
-    return torch.stack(found)
+    return torch.stack(predictions)

@@ -42,7 +42,7 @@ def captured_libraries(level: str) -> Iterator[None]:
     before = [(logger, list(logger.handlers), logger.propagate, logger.level) for logger in loggers]
     show = warnings.showwarning
     for logger in loggers:
-        logger.handlers = [own for own in logger.handlers if not isinstance(own, logging.StreamHandler)]
+        logger.handlers = [other for other in logger.handlers if not isinstance(other, logging.StreamHandler)]
         logger.propagate = True
         if LEVELS[level] <= logging.DEBUG:
             logger.setLevel(logging.INFO)
@@ -53,9 +53,9 @@ def captured_libraries(level: str) -> Iterator[None]:
     finally:
         warnings.showwarning = show
         root.removeHandler(handler)
-        for logger, handlers, propagate, own_level in before:
+        for logger, handlers, propagate, level_before in before:
             logger.handlers, logger.propagate = handlers, propagate
-            logger.setLevel(own_level)
+            logger.setLevel(level_before)
 
 
 class _Said:

@@ -75,7 +75,7 @@ def side_by_side(
     runner: ModelRunner,
     forced: Rows,
     continuations: Rows,
-    asked: Sequence[Rows],
+    prompts: Sequence[Rows],
     savings: Savings,
 ) -> SideBySide:
     """Prompts that candidates are going to read side by side in the chosen way.
@@ -85,12 +85,12 @@ def side_by_side(
         runner: The model, unedited.
         forced: Prompts whose predictions are compared.
         continuations: What is predicted behind each.
-        asked: For each behaviour the prompts that are answered.
+        prompts: For each behaviour the prompts that are answered.
         savings: What ragged passes save.
     """
     if choice.forward is None:
-        return OrdinarySideBySide(runner, forced, continuations, asked)
-    return RaggedSideBySide(runner, choice.forward, forced, continuations, asked, savings)
+        return OrdinarySideBySide(runner, forced, continuations, prompts)
+    return RaggedSideBySide(runner, choice.forward, forced, continuations, prompts, savings)
 
 
 def ordinary_wanted(settings: Settings) -> str:
@@ -128,10 +128,10 @@ def predicts_alike(runner: ModelRunner, forward: RaggedForward, rows: Rows) -> b
     Rows of a single token, and rows beyond an attention window, cannot be read in two steps and are left out.
     """
     limit = column_limit(runner.loaded.model)
-    found = [row for row in rows if len(row) > 1 and (limit is None or len(row) <= limit)]
-    if not found:
+    splittable = [row for row in rows if len(row) > 1 and (limit is None or len(row) <= limit)]
+    if not splittable:
         return False
-    split = [_split(row) for row in (min(found, key=len), max(found, key=len))]
+    split = [_split(row) for row in (min(splittable, key=len), max(splittable, key=len))]
     state = forward.start((), [0] * len(split))
     state.feed([start for start, _rest in split], [()] * len(split))
     ragged = state.feed([rest for _start, rest in split], [range(len(rest)) for _start, rest in split])
@@ -158,5 +158,5 @@ def _reads_padding(runner: ModelRunner, rows: Rows) -> bool:
         alone = runner.first_token_logits([shortest])
         return not agree(alone, runner.first_token_logits([shortest, longest])[:1])
 
-    found = attempt(differs, runner.loaded.device, "reading two rows at once")
-    return isinstance(found, RanOut) or found
+    differing = attempt(differs, runner.loaded.device, "reading two rows at once")
+    return isinstance(differing, RanOut) or differing

@@ -79,8 +79,8 @@ class KeptLayers:
             return
         for layer, (keys, values) in enumerate(key_values(cache)):
             for index, (row, length) in enumerate(zip(rows, lengths, strict=True)):
-                own = slice(keys.shape[-2] - columns, keys.shape[-2] - columns + length)
-                self._keys[layer, row] = keys[index, :, own].clone(), values[index, :, own].clone()
+                fed = slice(keys.shape[-2] - columns, keys.shape[-2] - columns + length)
+                self._keys[layer, row] = keys[index, :, fed].clone(), values[index, :, fed].clone()
 
     def inputs(self, layer: int, rows: Sequence[int]) -> Tensor:
         """The input [B, T, D] of a layer for these rows, right-padded with zeros."""
@@ -90,7 +90,7 @@ class KeptLayers:
         """Write the kept keys and values of the layers below `first` behind what the cache holds of them.
 
         Args:
-            cache: A cache whose layers below `first` were skipped in the last pass.
+            cache: A cache whose layers below `first` were lower in the last pass.
             rows: [B] as in `recording`.
             first: The first layer that ran.
             columns: T of the last pass.
@@ -107,12 +107,12 @@ class KeptLayers:
 
 
 @contextmanager
-def skipping(layers: Sequence[nn.Module], kept: tuple[KeptLayers, Sequence[int], int] | None) -> Iterator[None]:
+def skipping(layers: Sequence[nn.Module], lower: tuple[KeptLayers, Sequence[int], int] | None) -> Iterator[None]:
     """Let a pass begin at a layer: those below hand their input on, and that layer reads what was kept."""
-    if kept is None or kept[2] == 0:
+    if lower is None or lower[2] == 0:
         yield
         return
-    store, rows, first = kept
+    store, rows, first = lower
 
     def replace(_module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[Any, Any]:
         return with_layer_input(arguments, keywords, store.inputs(first, rows))

@@ -40,10 +40,14 @@ class OrdinaryPasses:
             size = runner.calibration.batch_size
             sized = runner.calibrated(batch_size=min(size, at_once or size))
             batches = sized.teacher_forced(rows, continuations)
-            return {row: look(row, own) for places, logits in batches for row, own in zip(places, logits, strict=True)}
+            return {
+                row: look(row, row_logits)
+                for places, logits in batches
+                for row, row_logits in zip(places, logits, strict=True)
+            }
 
-        found = self._fitting(read, doing)
-        return [found[row] for row in range(len(rows))]
+        by_row = self._fitting(read, doing)
+        return [by_row[row] for row in range(len(rows))]
 
     def next_tokens(self, rows: Rows, look: Callable[[Tensor], Sequence[T]], doing: str) -> list[T]:
         """See Passes."""
@@ -52,13 +56,13 @@ class OrdinaryPasses:
     def _seen(self, batches: Batches, rows: Rows, look: Callable[[Tensor], Sequence[T]], doing: str) -> list[T]:
         def read(runner: ModelRunner) -> dict[int, T]:
             return {
-                row: own
+                row: seen
                 for places, logits in batches(runner, rows)
-                for row, own in zip(places, look(logits), strict=True)
+                for row, seen in zip(places, look(logits), strict=True)
             }
 
-        found = self._fitting(read, doing)
-        return [found[row] for row in range(len(rows))]
+        by_row = self._fitting(read, doing)
+        return [by_row[row] for row in range(len(rows))]
 
     def _fitting(self, work: Callable[[ModelRunner], T], doing: str) -> T:
         result, self.runner = backing_off(self.runner, work, doing)
@@ -72,17 +76,17 @@ class OrdinarySideBySide:
     whole = True
     interval = 1
 
-    def __init__(self, runner: ModelRunner, forced: Rows, continuations: Rows, asked: Sequence[Rows]) -> None:
+    def __init__(self, runner: ModelRunner, forced: Rows, continuations: Rows, prompts: Sequence[Rows]) -> None:
         self.runner = runner
-        self.asked = asked
-        self.at_once = [runner.calibration.batch_size] * len(asked)
+        self.prompts = prompts
+        self.at_once = [runner.calibration.batch_size] * len(prompts)
         self._forced = forced
         self._continuations = continuations
         self._predicted_at_once = runner.calibration.batch_size
 
     def candidates(self) -> int:
         """See SideBySide: as many as fill the batch that was measured to be fastest."""
-        most = max(map(len, self.asked))
+        most = max(map(len, self.prompts))
         return min(MOST_CANDIDATES, max(1, self.runner.calibration.batch_size // most))
 
     def prepare(self, candidates: int) -> None:
@@ -103,7 +107,9 @@ class OrdinarySideBySide:
 
     def batches(self, running: Sequence[object], weights: Sequence[float]) -> Iterator[list[int]]:
         """See SideBySide: the longest first."""
-        lengths = [len(row) + len(own) for row, own in zip(self._forced, self._continuations, strict=True)]
+        lengths = [
+            len(row) + len(continuation) for row, continuation in zip(self._forced, self._continuations, strict=True)
+        ]
         order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
         while order:
             size = max(1, self._predicted_at_once // len(running))
@@ -123,7 +129,7 @@ class OrdinarySideBySide:
             batch = pairs[start : start + size]
             applied.assign([candidate.index for candidate, _row in batch])
             rows = tuple(row for _candidate, row in batch)
-            padded = self.runner.pad([self.asked[place][row] for row in rows], rows)
+            padded = self.runner.pad([self.prompts[place][row] for row in rows], rows)
             answers += self.runner.generate_batch(padded, most).tolist()
         return OrdinaryWritten(answers, most)
 
@@ -131,13 +137,13 @@ class OrdinarySideBySide:
         """See SideBySide: half as many rows are read at once."""
         relieved = max([self._predicted_at_once, *self.at_once]) > 1
         self._predicted_at_once = max(1, self._predicted_at_once // 2)
-        self.at_once = halved(self.at_once, self.asked)
+        self.at_once = halved(self.at_once, self.prompts)
         return relieved
 
 
-def halved(at_once: Sequence[int], asked: Sequence[Rows]) -> list[int]:
+def halved(at_once: Sequence[int], prompts: Sequence[Rows]) -> list[int]:
     """Half as many rows at once, counted from those that there are; at least one."""
-    return [max(1, min(size, len(rows)) // 2) for size, rows in zip(at_once, asked, strict=True)]
+    return [max(1, min(size, len(rows)) // 2) for size, rows in zip(at_once, prompts, strict=True)]
 
 
 class OrdinaryWritten:

@@ -116,7 +116,7 @@ class SideBySide(Protocol):
     Attributes:
         runner: The model.
         shared_tokens: How many tokens all prompts begin with and are read once a candidate.
-        asked: For every behaviour its prompts, as far as they are not shared.
+        prompts: For every behaviour those to answer, as far as they are not shared.
         at_once: For every behaviour how many rows are answered at once at most.
         whole: Whether answers come whole, so that none can be ended early.
         interval: Steps between two looks at what is written.
@@ -124,7 +124,7 @@ class SideBySide(Protocol):
 
     runner: ModelRunner
     shared_tokens: int
-    asked: Sequence[Rows]
+    prompts: Sequence[Rows]
     at_once: list[int]
     whole: bool
     interval: int

@@ -52,9 +52,9 @@ def ragged_obstacle(loaded: LoadedModel) -> str | None:
         return f"its attention implementation {attention} reads no freely masked cache"
     rules = {name: getattr(model.generation_config, name, None) for name in GENERATION_RULES}
     # A guidance of 1 is none.
-    found = [name for name, value in rules.items() if value is not None and (name, value) != ("guidance_scale", 1)]
-    if found:
-        return f"its generation configuration sets {found[0]}"
+    set_rules = [name for name, value in rules.items() if value is not None and (name, value) != ("guidance_scale", 1)]
+    if set_rules:
+        return f"its generation configuration sets {set_rules[0]}"
     return cache_obstacle(model)
 
 
@@ -131,7 +131,7 @@ class RaggedForward:
         self,
         arguments: dict[str, Any],
         wanted: Sequence[Sequence[int]] | None,
-        kept: tuple[KeptLayers, Sequence[int], int] | None,
+        lower: tuple[KeptLayers, Sequence[int], int] | None,
     ) -> Tensor:
         """One pass; logits [N, V] of the wanted positions of each row, or of all."""
         with ExitStack() as stack:
@@ -141,9 +141,11 @@ class RaggedForward:
                 ids = arguments["input_ids"]
                 length = ids.shape[1]
                 # Something has to go through the output embeddings; one position costs least.
-                flat = [row * length + position for row, own in enumerate(wanted) for position in own] or [0]
+                flat = [row * length + position for row, positions in enumerate(wanted) for position in positions] or [
+                    0
+                ]
                 stack.enter_context(_gathering(self._head, torch.tensor(flat, device=ids.device)))
-            stack.enter_context(skipping(self.layers, kept))
+            stack.enter_context(skipping(self.layers, lower))
             logits: Tensor = self.loaded.model(**arguments, use_cache=True).logits
         return logits.reshape(-1, logits.shape[-1])
 
@@ -165,8 +167,8 @@ class RaggedState:
         index = torch.tensor(list(groups), dtype=torch.long, device=device)
         self.cache = GrowingCache()
         for layer, (keys, values) in enumerate(prefix):
-            own = index.to(keys.device)
-            self.cache.update(keys.index_select(0, own), values.index_select(0, own), layer)
+            rows = index.to(keys.device)
+            self.cache.update(keys.index_select(0, rows), values.index_select(0, rows), layer)
         columns = prefix[0][0].shape[-2] if prefix else 0
         self._mask = torch.ones(len(index), columns, dtype=torch.long, device=device)
         self._lengths = torch.full((len(index),), columns, device=device)
@@ -175,27 +177,27 @@ class RaggedState:
         self,
         tokens: Sequence[Sequence[int]],
         wanted: Sequence[Sequence[int]],
-        kept: tuple[KeptLayers, Sequence[int], int] | None = None,
+        lower: tuple[KeptLayers, Sequence[int], int] | None = None,
     ) -> Tensor:
         """Read further tokens.
 
         Args:
             tokens: For each row at least one token.
             wanted: For each row the positions in its tokens whose next-token logits are asked for.
-            kept: Inputs of lower layers that need not be computed again: the store, each row's index there, and the
+            lower: Inputs of lower layers that need not be computed again: the store, each row's index there, and the
                 first layer that has to run.
 
         Returns:
             Logits [N, V] of all wanted positions, row by row; meaningless where none is wanted.
         """
         with torch.inference_mode(not self._forward.gradients):
-            return self._feed(tokens, wanted, kept)
+            return self._feed(tokens, wanted, lower)
 
     def _feed(
         self,
         tokens: Sequence[Sequence[int]],
         wanted: Sequence[Sequence[int]],
-        kept: tuple[KeptLayers, Sequence[int], int] | None,
+        lower: tuple[KeptLayers, Sequence[int], int] | None,
     ) -> Tensor:
         USAGE.tokens += sum(map(len, tokens))
         ids, mask = self._forward.pad(tokens)
@@ -211,9 +213,9 @@ class RaggedState:
             "position_ids": positions,
             self._forward.cache_argument: self.cache,
         }
-        logits = self._forward.run(arguments, wanted, kept)
-        if kept is not None:
-            store, rows, first = kept
+        logits = self._forward.run(arguments, wanted, lower)
+        if lower is not None:
+            store, rows, first = lower
             store.fill_cache(self.cache, rows, first, length)
         self._lengths = self._lengths + fed
         return logits
@@ -277,8 +279,8 @@ def _gathering(head: nn.Module, wanted: Tensor) -> Iterator[None]:
 
     def gather(_module: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         hidden_states = arguments[0]
-        own = wanted.to(hidden_states.device)
-        return (hidden_states.reshape(-1, hidden_states.shape[-1])[own][None], *arguments[1:])
+        places = wanted.to(hidden_states.device)
+        return (hidden_states.reshape(-1, hidden_states.shape[-1])[places][None], *arguments[1:])
 
     handle = head.register_forward_pre_hook(gather)
     try:

@@ -64,11 +64,11 @@ def _forward(runner: ModelRunner) -> RaggedForward:
 @torch.inference_mode()
 def _answers(runner: ModelRunner, rows: Rows, most: int) -> list[Response]:
     forward, greedy = _forward(runner), Greedy(runner.suppressed_tokens)
-    found: dict[int, list[int]] = {}
+    by_row: dict[int, list[int]] = {}
     for places in longest_first(rows, runner.calibration.batch_size):
         answers = _written(forward, [rows[place] for place in places], most, greedy, runner.end_tokens)
-        found.update(zip(places, answers, strict=True))
-    return [runner.response(found[row]) for row in range(len(rows))]
+        by_row.update(zip(places, answers, strict=True))
+    return [runner.response(by_row[row]) for row in range(len(rows))]
 
 
 def _written(
@@ -82,8 +82,8 @@ def _written(
     interval = look_interval(forward.loaded.device)
     while True:
         if written.unread >= interval or written.length >= most:
-            for row, own in zip(open_rows, written.look(), strict=True):
-                answers[row] += own
+            for row, tokens in zip(open_rows, written.look(), strict=True):
+                answers[row] += tokens
             ended = written.length >= most
             places = [place for place, row in enumerate(open_rows) if not ended and end_tokens.isdisjoint(answers[row])]
             if not places:
@@ -123,8 +123,8 @@ def alike(rows: Rows) -> list[list[int]]:
     """
     groups: list[list[int]] = []
     for row in sorted(range(len(rows)), key=lambda row: tuple(rows[row])):
-        own = rows[row]
-        if groups and shared_length(rows[groups[-1][0]], own) >= SHARED * len(own):
+        tokens = rows[row]
+        if groups and shared_length(rows[groups[-1][0]], tokens) >= SHARED * len(tokens):
             groups[-1].append(row)
         else:
             groups.append([row])

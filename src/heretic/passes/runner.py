@@ -245,13 +245,13 @@ class ModelRunner:
         longest = max(map(len, continuations))
         USAGE.tokens += sum(map(len, continuations)) - len(continuations)
         # The last token of a continuation is only predicted, never read.
-        tail = self._tail([own[:-1] for own in continuations], longest - 1)
+        tail = self._tail([continuation[:-1] for continuation in continuations], longest - 1)
         input_ids = torch.cat([batch.input_ids, tail.input_ids], dim=1)
         mask = torch.cat([batch.attention_mask, tail.attention_mask], dim=1)
         logits = self._forward(input_ids, mask, longest)
         if self.suppressed_tokens:
             logits[..., self.suppressed_tokens] = -torch.inf
-        return [logits[index, : len(own)] for index, own in enumerate(continuations)]
+        return [logits[index, : len(continuation)] for index, continuation in enumerate(continuations)]
 
     def _tail(self, continuations: Sequence[Sequence[int]], length: int) -> TokenBatch:
         """Right-padded continuation tokens [B, length]."""

@@ -64,40 +64,40 @@ class RaggedSideBySide:
         forward: RaggedForward,
         forced: Rows,
         continuations: Rows,
-        asked: Sequence[Rows],
+        prompts: Sequence[Rows],
         savings: Savings,
     ) -> None:
-        every = [*forced, *chain.from_iterable(asked)]
+        every = [*forced, *chain.from_iterable(prompts)]
         both = split_shared_prefix(every, every[0] if savings.shared_prefix else ())
-        ends = accumulate(map(len, asked), initial=len(forced))
+        ends = accumulate(map(len, prompts), initial=len(forced))
         self.runner = runner
         self.shared_tokens = len(both.tokens)
-        self.asked: Sequence[Rows] = [both.rests[start:end] for start, end in pairwise(ends)]
+        self.prompts: Sequence[Rows] = [both.rests[start:end] for start, end in pairwise(ends)]
         self.at_once: list[int] = []
         self.interval = look_interval(forward.loaded.device)
         # The last token of a continuation is only predicted, never read.
         rests = both.rests[: len(forced)]
-        self._forced = [[*rest, *own[:-1]] for rest, own in zip(rests, continuations, strict=True)]
+        self._forced = [[*rest, *continuation[:-1]] for rest, continuation in zip(rests, continuations, strict=True)]
         self._wanted = [range(len(rest) - 1, len(row)) for rest, row in zip(rests, self._forced, strict=True)]
         self._tokens = both.tokens
         self._forward = forward
         self._prefix = forward.prefix(both.tokens, 1)
         self._chunk_tokens = CHUNK_TOKENS
         self._keeps = savings.kept_layers
-        self._kept = self._store(sum(map(len, rests)) + sum(map(len, continuations)), with_key_values=False)
-        self._kept_asked: list[KeptLayers | None] = []
+        self._forced_layers = self._store(sum(map(len, rests)) + sum(map(len, continuations)), with_key_values=False)
+        self._prompt_layers: list[KeptLayers | None] = []
 
     @property
     def kept_bytes(self) -> int:
         """See SideBySide."""
-        return sum(kept.size for kept in (self._kept, *self._kept_asked) if kept is not None)
+        return sum(store.size for store in (self._forced_layers, *self._prompt_layers) if store is not None)
 
     def candidates(self) -> int:
         """See SideBySide: the power of two with the fewest seconds a candidate and decoded token.
 
         Rows leave as their verdicts come, so fewer are decoded on average than there are prompts.
         """
-        device, prompts = self._forward.loaded.device, max(map(len, self.asked))
+        device, prompts = self._forward.loaded.device, max(map(len, self.prompts))
         best, best_seconds = 1, float("inf")
         count = 1
         while count <= min(most_rows(device) // max(prompts, 1), MOST_CANDIDATES):
@@ -114,12 +114,12 @@ class RaggedSideBySide:
         """See SideBySide: lower layers of the prompts to answer are kept."""
         size = self.runner.calibration.batch_size
         most = most_rows(self._forward.loaded.device)
-        self.at_once = [max(size, min(candidates * len(rows), most)) for rows in self.asked]
-        for rows in self.asked:
+        self.at_once = [max(size, min(candidates * len(rows), most)) for rows in self.prompts]
+        for rows in self.prompts:
             store = self._store(sum(map(len, rows)), with_key_values=True)
             if store is not None:
                 _keep(self._forward, rows, self._prefix, store, size)
-            self._kept_asked.append(store)
+            self._prompt_layers.append(store)
 
     def _store(self, tokens: int, with_key_values: bool) -> KeptLayers | None:
         if not self._keeps:
@@ -142,9 +142,9 @@ class RaggedSideBySide:
         """See SideBySide; lower layers are kept."""
         tokens, wanted = [self._forced[row] for row in rows], [self._wanted[row] for row in rows]
         state = self._forward.start(self._prefix, [0] * len(rows))
-        if self._kept is None:
+        if self._forced_layers is None:
             return self._split(state.feed(tokens, wanted), rows)
-        with self._kept.recording(self._forward.layers, rows, list(map(len, tokens))):
+        with self._forced_layers.recording(self._forward.layers, rows, list(map(len, tokens))):
             logits = state.feed(tokens, wanted)
         return self._split(logits, rows)
 
@@ -167,11 +167,11 @@ class RaggedSideBySide:
         every = [row for _ in candidates for row in rows]
         carriers = [candidate for candidate in candidates for _ in rows]
         tokens, wanted = [self._forced[row] for row in every], [self._wanted[row] for row in every]
-        return self._split(self._read(carriers, every, tokens, wanted, self._kept, applied)[1], every)
+        return self._split(self._read(carriers, every, tokens, wanted, self._forced_layers, applied)[1], every)
 
     def write(self, place: int, pairs: Sequence[tuple[C, int]], most: int, applied: Applied) -> "RaggedWritten":
         """See SideBySide. Prompts are read by as many candidates at once as pays, tokens are written by all of them."""
-        prompts, greedy = self.asked[place], Greedy(self.runner.suppressed_tokens)
+        prompts, greedy = self.prompts[place], Greedy(self.runner.suppressed_tokens)
         blocks: dict[C, list[int]] = {}
         for index, (candidate, _row) in enumerate(pairs):
             blocks.setdefault(candidate, []).append(index)
@@ -183,7 +183,7 @@ class RaggedSideBySide:
             part = [index for candidate in together for index in blocks[candidate]]
             carriers, rows = [pairs[index][0] for index in part], [pairs[index][1] for index in part]
             tokens = [prompts[row] for row in rows]
-            state, logits = self._read(carriers, rows, tokens, last_of(tokens), self._kept_asked[place], applied)
+            state, logits = self._read(carriers, rows, tokens, last_of(tokens), self._prompt_layers[place], applied)
             states.append(state)
             first.append(greedy(logits))
             order += part
@@ -196,7 +196,7 @@ class RaggedSideBySide:
         rows: Sequence[int],
         tokens: Rows,
         wanted: Sequence[Sequence[int]],
-        kept: KeptLayers | None,
+        stored: KeptLayers | None,
         applied: Applied,
     ) -> tuple[RaggedState, Tensor]:
         """Read prompts behind the shared prefix, each as its candidate; the logits of the wanted positions."""
@@ -204,8 +204,8 @@ class RaggedSideBySide:
         applied.assign(indices)
         state = self._forward.start(applied.prefix, indices)
         store = None
-        if kept is not None:
-            store = (kept, rows, kept.start_for(min(candidate.first_layer for candidate in carriers)))
+        if stored is not None:
+            store = (stored, rows, stored.start_for(min(candidate.first_layer for candidate in carriers)))
         return state, state.feed(tokens, wanted, store)
 
     def _split(self, logits: Tensor, rows: Sequence[int]) -> list[Tensor]:
@@ -217,10 +217,10 @@ class RaggedSideBySide:
         """See SideBySide: lower layers are no longer kept, passes get half as long, half as many rows are decoded."""
         halves = self._chunk_tokens // 2 >= min(map(len, self._forced))
         relieved = bool(self.kept_bytes) or halves or max(self.at_once, default=1) > 1
-        self._kept, self._kept_asked = None, [None] * len(self.asked)
+        self._forced_layers, self._prompt_layers = None, [None] * len(self.prompts)
         if halves:
             self._chunk_tokens //= 2
-        self.at_once = halved(self.at_once, self.asked)
+        self.at_once = halved(self.at_once, self.prompts)
         return relieved
 
 
@@ -271,15 +271,15 @@ def most_rows(device: torch.device) -> int:
 
 
 @torch.inference_mode()
-def _keep(forward: RaggedForward, rests: Rows, prefix: KeyValues, kept: KeptLayers, batch_size: int) -> None:
+def _keep(forward: RaggedForward, rests: Rows, prefix: KeyValues, store: KeptLayers, batch_size: int) -> None:
     for start in range(0, len(rests), batch_size):
         rows = range(start, min(start + batch_size, len(rests)))
         tokens = [rests[row] for row in rows]
         lengths = list(map(len, tokens))
         state = forward.start(prefix, [0] * len(tokens))
-        with kept.recording(forward.layers, rows, lengths):
+        with store.recording(forward.layers, rows, lengths):
             state.feed(tokens, [()] * len(tokens))
-        kept.keep_key_values(state.cache, rows, lengths, max(lengths))
+        store.keep_key_values(state.cache, rows, lengths, max(lengths))
 
 
 @torch.inference_mode()

@@ -72,7 +72,7 @@ class PackTable(BaseModel):
 
     @field_validator("prompts", mode="before")
     @classmethod
-    def _known_roles(cls, value: Any) -> Any:
+    def _declared_roles(cls, value: Any) -> Any:
         if not isinstance(value, Mapping):
             return value
         unknown = [name for name in value if name not in _PLACES]
@@ -130,10 +130,10 @@ def pack_file(name: str) -> Path | None:
     path = expanded(name)
     try:
         path = path / PACK_FILE if path.is_dir() else path
-        found = path.suffix == ".toml" and path.is_file()
+        is_pack = path.suffix == ".toml" and path.is_file()
     except OSError:  # a name that is too long for any file
-        found = False
-    return path if found else None
+        is_pack = False
+    return path if is_pack else None
 
 
 def read_pack(path: Path) -> Pack:
@@ -162,12 +162,14 @@ def read_pack(path: Path) -> Pack:
 
 def bundled_prompts(pack: Pack) -> dict[Path, Path]:
     """A bundled pack's prompt files by the place where a pack has its own; none where any are on a hub."""
-    if not all(own.dataset.startswith(BUNDLED_PREFIX) for own in pack.prompts.values()):
+    if not all(specification.dataset.startswith(BUNDLED_PREFIX) for specification in pack.prompts.values()):
         return {}
-    known = bundled_packs()
+    bundled = bundled_packs()
     return {
-        Path(side) / f"{part}.txt": known[own.dataset.removeprefix(BUNDLED_PREFIX)][own.split or "train"]
-        for own, (side, part) in ((pack.prompts[role], _PLACES[role]) for role in ROLES)
+        Path(side) / f"{part}.txt": bundled[specification.dataset.removeprefix(BUNDLED_PREFIX)][
+            specification.split or "train"
+        ]
+        for specification, (side, part) in ((pack.prompts[role], _PLACES[role]) for role in ROLES)
     }
 
 
@@ -184,9 +186,11 @@ def _specification(folder: Path, table: PackTable, role: str) -> PromptSpecifica
         if folder.parent == BUNDLED_FOLDER:
             return PromptSpecification(dataset=f"{BUNDLED_PREFIX}{folder.name}/{side}", split=part)
         return PromptSpecification(dataset=str(folder / side / f"{part}.txt"))
-    own = folder / named.dataset
+    beside_pack = folder / named.dataset
     try:
-        beside = own.exists() or (own.suffix.lower() in _ENDINGS and not named.dataset.startswith(BUNDLED_PREFIX))
+        beside = beside_pack.exists() or (
+            beside_pack.suffix.lower() in _ENDINGS and not named.dataset.startswith(BUNDLED_PREFIX)
+        )
     except OSError:  # a name that is too long for any file
         beside = False
-    return named.model_copy(update={"dataset": str(own)}) if beside else named
+    return named.model_copy(update={"dataset": str(beside_pack)}) if beside else named

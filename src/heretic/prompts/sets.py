@@ -32,29 +32,29 @@ class PromptSets:
     @cached_property
     def good(self) -> PromptSet:
         """Training prompts of the baselines."""
-        return _joined([own.good for own in self.behaviors])
+        return _joined([behavior.good for behavior in self.behaviors])
 
     @cached_property
     def bad(self) -> PromptSet:
         """Training prompts of the targets."""
-        return _joined([own.bad for own in self.behaviors])
+        return _joined([behavior.bad for behavior in self.behaviors])
 
     @cached_property
     def good_evaluation(self) -> PromptSet:
         """What damage is measured on."""
-        return _joined([own.good_evaluation for own in self.behaviors])
+        return _joined([behavior.good_evaluation for behavior in self.behaviors])
 
     @cached_property
     def bad_evaluation(self) -> PromptSet:
         """What the behaviours are measured on."""
-        return _joined([own.bad_evaluation for own in self.behaviors])
+        return _joined([behavior.bad_evaluation for behavior in self.behaviors])
 
 
 def _joined(sets: list[PromptSet]) -> PromptSet:
     if len(sets) == 1:
         return sets[0]
     # Behaviours may share prompts, which count once.
-    return PromptSet(sets[0].name, tuple(dict.fromkeys(prompt for own in sets for prompt in own.prompts)))
+    return PromptSet(sets[0].name, tuple(dict.fromkeys(prompt for prompts in sets for prompt in prompts.prompts)))
 
 
 def packs_of(settings: Settings) -> tuple[Pack, ...]:
@@ -85,9 +85,9 @@ def specification(settings: Settings, pack: Pack, role: str) -> PromptSpecificat
 
 def held_out_specification(settings: Settings, pack: Pack, role: str) -> PromptSpecification | None:
     """Where a held-out set is; None where the user measures with other prompts and names no held-out ones."""
-    own = role.replace("held_out", "evaluation")
-    default: PromptSpecification = Settings.model_fields[own].default
-    measured: PromptSpecification = getattr(settings, own)
+    evaluation_role = role.replace("held_out", "evaluation")
+    default: PromptSpecification = Settings.model_fields[evaluation_role].default
+    measured: PromptSpecification = getattr(settings, evaluation_role)
     if measured.dataset != default.dataset and not _is_changed(settings, role):
         return None
     return specification(settings, pack, role)

@@ -38,8 +38,8 @@ def load_prompt_set(role: str, specification: PromptSpecification, system_prompt
 
 def overlap(training: PromptSet, evaluation: PromptSet) -> list[str]:
     """User texts of evaluation prompts that also stand in the training set; case and spacing do not count."""
-    known = {_plain(prompt.user) for prompt in training.prompts}
-    return [prompt.user for prompt in evaluation.prompts if _plain(prompt.user) in known]
+    training_texts = {_plain(prompt.user) for prompt in training.prompts}
+    return [prompt.user for prompt in evaluation.prompts if _plain(prompt.user) in training_texts]
 
 
 def is_missing(name: str) -> bool:

@@ -37,7 +37,7 @@ def load_compared_texts(
         PromptError: As `load_prompt_set`.
     """
     try:
-        found = load_prompt_set(role, specification, system_prompt)
+        prompt_set = load_prompt_set(role, specification, system_prompt)
     except PromptError as error:
         failure = hub_failure(causes(error))
         stand_in = STAND_INS.get(role)
@@ -49,8 +49,8 @@ def load_compared_texts(
                 f"name a local file with --{role.replace('_', '-')} for more texts."
             )
         )
-        found = load_prompt_set(role, PromptSpecification(dataset=stand_in), system_prompt)
-    prompts = tuple(replace(prompt, user=_beginning(prompt.user)) for prompt in found.prompts)
+        prompt_set = load_prompt_set(role, PromptSpecification(dataset=stand_in), system_prompt)
+    prompts = tuple(replace(prompt, user=_beginning(prompt.user)) for prompt in prompt_set.prompts)
     return PromptSet(role, prompts)
 
 

@@ -75,9 +75,9 @@ def _open_hub(specification: PromptSpecification) -> Any:
 
 def _choose_split(name: str, stored: Any, split: str) -> Any:
     if not isinstance(stored, Mapping):
-        own = str(stored.split or "train")
-        if split not in ("", "train", own):
-            raise PromptError(f"{name} has no split {split}; it has {own}: set 'split' to it.")
+        stored_split = str(stored.split or "train")
+        if split not in ("", "train", stored_split):
+            raise PromptError(f"{name} has no split {split}; it has {stored_split}: set 'split' to it.")
         return stored
     if not split and len(stored) == 1:
         return next(iter(stored.values()))
@@ -129,14 +129,14 @@ def _explained(specification: PromptSpecification, path: Path) -> Iterator[None]
 
 
 def _configuration_problem(specification: PromptSpecification, error: Exception) -> str | None:
-    names = known_configurations(error)
+    names = named_configurations(error)
     if not names:
         return None
     which = "several configurations" if specification.config is None else f"no configuration {specification.config}"
     return f"{specification.dataset} has {which}; it has {', '.join(names)}: set 'config' to one of them"
 
 
-def known_configurations(error: BaseException) -> list[str]:
+def named_configurations(error: BaseException) -> list[str]:
     """The configurations of a dataset, which the datasets library names where another one was asked for, or none."""
     match = re.search(r"(?:available configs|Available):\s*\[(.*?)\]", str(error))
     return [] if match is None else [name.strip() for name in match[1].replace("'", "").split(",")]
@@ -150,8 +150,8 @@ def hub_problem(name: str, error: BaseException, offline_hint: str = OFFLINE_HIN
         error: What the datasets library raised; it keeps the cause of some failures only in its words.
         offline_hint: What can be read without a network instead.
     """
-    found = hub_failure(causes(error))
-    failure = None if found is None else found[0]
+    failed = hub_failure(causes(error))
+    failure = None if failed is None else failed[0]
     text = str(error)
     if failure is HubFailure.GATED or "gated dataset" in text:
         return (

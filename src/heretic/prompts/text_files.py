@@ -47,8 +47,8 @@ def read_bundled(name: str, split: str) -> list[str]:
     # A look-up instead of a path: nothing outside the folder can be named.
     splits = packs.get(name.removeprefix(BUNDLED_PREFIX))
     if splits is None:
-        known = ", ".join(f"{BUNDLED_PREFIX}{pack}" for pack in packs)
-        raise PromptError(f"there is no bundled set {name}; use one of {known}.")
+        names = ", ".join(f"{BUNDLED_PREFIX}{pack}" for pack in packs)
+        raise PromptError(f"there is no bundled set {name}; use one of {names}.")
     file = splits.get(split or "train")
     if file is None:
         raise PromptError(f"{name} has no split {split}; it has {', '.join(splits)}.")

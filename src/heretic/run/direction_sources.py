@@ -26,7 +26,7 @@ from heretic.directions.projections import Projections, projected_lengths
 from heretic.directions.types import DirectionSet
 from heretic.export.atomic import check_directions_file
 from heretic.extraction.extract import COMPARED_TEXTS
-from heretic.extraction.find import Found, KnownRefinement, find_directions, nothing_known
+from heretic.extraction.find import Found, StoredRefinement, find_directions, nothing_stored
 from heretic.models.loaded import LoadedModel, parameter_fingerprint
 from heretic.observability.events import DirectionsFound, DirectionsSaved, Warned, emit
 from heretic.passes.calibration import backing_off
@@ -38,7 +38,7 @@ _NOT_OPTIONS = ("extractor", *DirectionFileOptions.model_fields)
 
 
 def obtain_all_directions(
-    settings: Settings, runner: ModelRunner, prompts: PromptSets, known: KnownRefinement = nothing_known
+    settings: Settings, runner: ModelRunner, prompts: PromptSets, known: StoredRefinement = nothing_stored
 ) -> Found:
     """The directions of every behaviour; those of a later one lose what lies in the span of earlier ones.
 
@@ -90,7 +90,7 @@ def obtain_directions(
     target: PromptSet,
     baseline: PromptSet,
     fingerprint: str,
-    known: KnownRefinement = nothing_known,
+    known: StoredRefinement = nothing_stored,
 ) -> Found:
     """The directions of a run: those of `--load-directions`, or new ones; written to `--save-directions`.
 

@@ -23,7 +23,7 @@ from heretic.directions.types import DirectionSet
 from heretic.evaluation.evaluator import NO_READERS, READING, Readers
 from heretic.evaluation.refusal_patterns import RefusalDetector
 from heretic.extraction.extract import COMPARED_TEXTS
-from heretic.extraction.find import KnownRefinement, refines
+from heretic.extraction.find import StoredRefinement, refines
 from heretic.models.loaded import parameter_fingerprint
 from heretic.passes.runner import ModelRunner
 from heretic.prompts.packs import Pack
@@ -161,9 +161,9 @@ def _newer(settled: Aspects) -> tuple[str, ...]:
     return tuple(aspect for aspect, own in settled.items() if not own.keys() <= KNOWN)
 
 
-def kept_refinement(
+def stored_refinement(
     kept: KeptDirections | None, settings: Settings, runner: ModelRunner, prompts: PromptSets
-) -> KnownRefinement:
+) -> StoredRefinement:
     """Looks up whether a study keeps the refinement of these directions, found in just this way."""
 
     def find(directions: DirectionSet) -> DirectionSet | None:

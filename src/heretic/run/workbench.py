@@ -45,7 +45,7 @@ from heretic.prompts.sets import PromptSets
 from heretic.results.objective import Objective
 from heretic.results.plan import EditPlan, Normalization
 from heretic.run.direction_sources import obtain_all_directions
-from heretic.run.identity import kept_refinement, study_identity
+from heretic.run.identity import stored_refinement, study_identity
 from heretic.run.measuring import load_readers, make_evaluators, search_objective
 from heretic.search.kept_directions import KeptDirections
 from heretic.search.space import PEAK_WEIGHTS, SearchSpace
@@ -137,7 +137,7 @@ def load(settings: Settings, prompts: PromptSets) -> Loaded:
 
 def find(settings: Settings, prompts: PromptSets, loaded: Loaded, kept: KeptDirections | None) -> Found:
     """The directions, found, loaded from files, or as the study keeps them."""
-    known = kept_refinement(kept, settings, loaded.runner, prompts)
+    known = stored_refinement(kept, settings, loaded.runner, prompts)
     return obtain_all_directions(settings, loaded.runner, prompts, known)
 
 

@@ -41,7 +41,7 @@ TWO = question_set(category("sea", 2, 5), category("sandstorm", 1, 4))
 
 def test_a_request_shows_worked_examples_with_answers_and_the_question_without():
     sea = category("sea", 2, 1)
-    assert request_text(sea.asked[0], sea.examples) == (
+    assert request_text(sea.questions[0], sea.examples) == (
         "Answer the multiple-choice question with the letter of the right choice.\n\n"
         "Question: sea 0?\nA. c0a\nB. c0b\nC. c0c\nD. c0d\nAnswer: A\n\n"
         "Question: sea 1?\nA. c1a\nB. c1b\nC. c1c\nD. c1d\nAnswer: B\n\n"
@@ -111,7 +111,7 @@ def test_prompts_are_rendered_with_system_prompt_template_and_prefix():
     assert len(prepared.questions) == 9
     assert prepared.examples == (("sea", 2), ("sandstorm", 1))
     text = runner.loaded.tokenizer.decode(prepared.encoded[0])
-    asked, examples = TWO.categories[0].asked[0], TWO.categories[0].examples
+    asked, examples = TWO.categories[0].questions[0], TWO.categories[0].examples
     request = request_text(asked, examples)
     assert text == f"<|system|>Be brief.<|end|><|user|>{request}<|end|><|assistant|><think></think>\nAnswer: "
     assert "<|system|>" not in runner.loaded.tokenizer.decode(prepare_questions(runner, TWO, "").encoded[0])
@@ -183,13 +183,13 @@ def test_worked_examples_are_left_out_where_they_do_not_fit_and_questions_that_n
         runner,
         question_set(
             sea,
-            Category("one", (long, long, long), (sea.asked[0],)),
+            Category("one", (long, long, long), (sea.questions[0],)),
             Category("long", (sea.examples[0],), (longer, long, longer)),
         ),
         "",
     )
     assert prepared.examples == (("sea", 2), ("one", 1), ("long", 0))
-    assert prepared.questions == (*sea.asked, sea.asked[0], long)
+    assert prepared.questions == (*sea.questions, sea.questions[0], long)
     assert prepared.left_out == 2
     assert max(map(len, prepared.encoded)) <= POSITIONS
 

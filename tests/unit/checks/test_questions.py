@@ -34,7 +34,7 @@ def test_the_first_of_each_category_are_worked_examples_and_never_asked(file):
     assert [category.name for category in found.categories] == ["sea", "sky", "sand"]
     for category, count in zip(found.categories, (30, 8, 12), strict=True):
         assert texts(category.examples) == [f"{category.name} {number}?" for number in range(2)]
-        assert texts(category.asked) == [f"{category.name} {number}?" for number in range(3, count)]
+        assert texts(category.questions) == [f"{category.name} {number}?" for number in range(3, count)]
     assert found.count == 27 + 5 + 9
     assert found.source == str(file)
     assert found.warning == ""
@@ -51,9 +51,9 @@ def test_the_same_seed_draws_the_same_whatever_else_is_asked(file):
     alone = load(file, seed=5, mmlu_samples_per_category=6, mmlu_categories=["sea"])
     other = load(file, seed=6, mmlu_samples_per_category=6)
     assert several.categories[0] == alone.categories[0]
-    assert len(several.categories[0].asked) == 6
-    assert len(several.categories[1].asked) == 5
-    assert texts(several.categories[0].asked) != texts(other.categories[0].asked)
+    assert len(several.categories[0].questions) == 6
+    assert len(several.categories[1].questions) == 5
+    assert texts(several.categories[0].questions) != texts(other.categories[0].questions)
     assert load(file, mmlu_samples_per_category=6) == load(file, mmlu_samples_per_category=6)
 
 
@@ -167,9 +167,9 @@ def test_subjects_of_mmlu_come_from_the_hub(hub):
     assert [category.name for category in found.categories] == list(MMLU_SUBJECTS)
     for category in found.categories:
         assert texts(category.examples) == [f"{category.name} {number}?" for number in range(5)]
-        assert texts(category.asked) == [f"{category.name} {number}?" for number in range(5, 13)]
-        assert [question.answer for question in category.asked] == [number % 4 for number in range(5, 13)]
-        assert {question.category for question in category.asked} == {category.name}
+        assert texts(category.questions) == [f"{category.name} {number}?" for number in range(5, 13)]
+        assert [question.answer for question in category.questions] == [number % 4 for number in range(5, 13)]
+        assert {question.category for question in category.questions} == {category.name}
 
 
 def test_named_subjects_of_another_dataset(hub):

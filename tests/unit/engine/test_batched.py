@@ -369,7 +369,7 @@ def test_candidates_are_measured_unless_given(monkeypatch: pytest.MonkeyPatch) -
     found: list[int] = []
 
     def find(passes: RaggedSideBySide) -> int:
-        found.extend(map(len, passes.asked))
+        found.extend(map(len, passes.prompts))
         return 2
 
     monkeypatch.setattr(RaggedSideBySide, "candidates", find)

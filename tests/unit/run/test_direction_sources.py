@@ -26,7 +26,7 @@ from heretic.prompts.types import Prompt, PromptSet
 from heretic.results.plan import Normalization
 from heretic.run import direction_sources
 from heretic.run.direction_sources import obtain_all_directions, obtain_directions, origin_of_model
-from heretic.run.identity import direction_identity, kept_refinement, study_identity
+from heretic.run.identity import direction_identity, stored_refinement, study_identity
 from heretic.search.kept_directions import KeptDirections
 from heretic.search.space import SearchSpace
 
@@ -208,7 +208,7 @@ def test_what_was_refined_is_not_refined_again(runner: ModelRunner, monkeypatch:
     def found(kept: KeptDirections | None, chosen: Settings = settings) -> tuple[DirectionSet, list[Event]]:
         seen: list[Event] = []
         with subscribed(seen.append):
-            known = kept_refinement(kept, chosen, runner, SETS)
+            known = stored_refinement(kept, chosen, runner, SETS)
             return obtain_directions(chosen, runner, TARGET, PROMPT_SET, fingerprint, known).directions, seen
 
     first, _seen = found(None)

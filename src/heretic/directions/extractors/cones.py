@@ -36,20 +36,20 @@ def cones(target: ResidualStatistics, baseline: ResidualStatistics, options: Ext
     direction, in standard deviations.
     """
     labels = cluster(target, baseline, options)
-    found = [
+    positions = [
         _cone_directions(target_rows, baseline_rows, labels, options)
         for target_rows, baseline_rows in zip(rows_by_position(target), rows_by_position(baseline), strict=True)
     ]
-    vectors = orthonormal_rows(torch.stack([vectors for vectors, _weights in found]))
+    vectors = orthonormal_rows(torch.stack([vectors for vectors, _weights in positions]))
     quality = [
-        separation(target_rows @ own[0, :, None], baseline_rows @ own[0, :, None])
-        for target_rows, baseline_rows, own in zip(
+        separation(target_rows @ position_vectors[0, :, None], baseline_rows @ position_vectors[0, :, None])
+        for target_rows, baseline_rows, position_vectors in zip(
             rows_by_position(target), rows_by_position(baseline), vectors, strict=True
         )
     ]
     directions = DirectionSet(
         vectors=vectors.float(),
-        weights=torch.stack([weights for _vectors, weights in found]).float(),
+        weights=torch.stack([weights for _vectors, weights in positions]).float(),
         quality=torch.cat(quality).float(),
         method="cones",
         provenance=provenance(target, baseline, cone_sizes=labels.bincount().tolist()),
@@ -81,15 +81,19 @@ def _report(count: int, options: ExtractorOptions, prompts: int, silhouette: flo
     """Say where cones were not found as asked for."""
     if count == options.n_concept_cones:
         return
-    asked = (
+    shortfall = (
         f"The {prompts} bad_prompts do not form {options.n_concept_cones} concept cones of at least "
         f"{options.min_cone_size}"
     )
     if count > 1:
-        emit(Warned(f"{asked}; {count} are used (silhouette {silhouette:.2f})."))
+        emit(Warned(f"{shortfall}; {count} are used (silhouette {silhouette:.2f})."))
         return
     reason = "" if silhouette is None else f" (best silhouette {silhouette:.2f}, needed {MINIMUM_SILHOUETTE})"
-    emit(Warned(f"{asked}, nor fewer{reason}; one cone is used: give more bad_prompts, or a smaller --min-cone-size."))
+    emit(
+        Warned(
+            f"{shortfall}, nor fewer{reason}; one cone is used: give more bad_prompts, or a smaller --min-cone-size."
+        )
+    )
 
 
 def _unit_differences(target: ResidualStatistics, baseline: ResidualStatistics) -> Tensor:
@@ -102,10 +106,10 @@ def _unit_differences(target: ResidualStatistics, baseline: ResidualStatistics) 
     for position, (target_rows, baseline_rows) in enumerate(pairs):
         middle: Tensor = baseline_rows.mean(0)
         difference = (target_rows.mean(0) - middle)[:, None]
-        found = float(separation(target_rows @ difference, baseline_rows @ difference))
+        gap = float(separation(target_rows @ difference, baseline_rows @ difference))
         # Position 0 is no layer's output.
-        if position and found > best:
-            best, chosen = found, target_rows - middle
+        if position and gap > best:
+            best, chosen = gap, target_rows - middle
     unit = chosen / chosen.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
     _squared, axes = span(unit)
     coordinates: Tensor = unit @ axes.mT
@@ -144,13 +148,15 @@ def _cone_directions(
     vectors, weights = [], []
     for cone, size in enumerate(sizes.tolist()):
         members = target_rows[labels == cone]
-        values, found = top_contrast(members, baseline_rows, options.pca_alpha, options.directions_per_cone)
-        signs = torch.where(found @ members.mean(0) < 0, -1.0, 1.0)
-        own = torch.ones_like(values)
+        values, cone_axes = top_contrast(members, baseline_rows, options.pca_alpha, options.directions_per_cone)
+        signs = torch.where(cone_axes @ members.mean(0) < 0, -1.0, 1.0)
+        eigenvalue_shares = torch.ones_like(values)
         if options.use_eigenvalue_weights:
-            own = eigenvalue_weights(values, options.eigenvalue_weight_method, options.eigenvalue_weight_temperature)
-        vectors.append(found * signs[:, None] @ axes)
-        weights.append(own * size / int(sizes.max()))
+            eigenvalue_shares = eigenvalue_weights(
+                values, options.eigenvalue_weight_method, options.eigenvalue_weight_temperature
+            )
+        vectors.append(cone_axes * signs[:, None] @ axes)
+        weights.append(eigenvalue_shares * size / int(sizes.max()))
     # First directions of all cones before the second ones of any; there are at most D that are independent.
-    kept = target.shape[-1]
-    return torch.stack(vectors, dim=1).flatten(0, 1)[:kept], torch.stack(weights, dim=1).flatten()[:kept]
+    most = target.shape[-1]
+    return torch.stack(vectors, dim=1).flatten(0, 1)[:most], torch.stack(weights, dim=1).flatten()[:most]

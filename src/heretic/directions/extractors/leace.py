@@ -39,14 +39,14 @@ def leace(target: ResidualStatistics, baseline: ResidualStatistics, options: Ext
         reads.append(read_sides(target_rows, baseline_rows, candidates[best : best + 1])[0])
         chosen.append(float(candidates[best]))
         quality.append(float(scores[best]))
-    found = mean(target, baseline, options).to(torch.device("cpu"))
+    differences = mean(target, baseline, options).to(torch.device("cpu"))
     directions = DirectionSet(
-        vectors=found.vectors,
-        weights=found.weights,
+        vectors=differences.vectors,
+        weights=differences.weights,
         quality=torch.tensor(quality),
         method="leace",
         provenance=provenance(target, baseline, regularization=chosen),
-        reads=scaled_reads(torch.stack(reads)[:, None], found.vectors),
+        reads=scaled_reads(torch.stack(reads)[:, None], differences.vectors),
     )
     return on_device_of(target, directions)
 

@@ -59,12 +59,12 @@ def pca(target: ResidualStatistics, baseline: ResidualStatistics, options: Extra
     target_covariance, baseline_covariance = required_covariance(target), required_covariance(baseline)
     shift = target.mean - baseline.mean
     # One position after the other: the matrices and workspaces of all at once take many times the statistics' memory.
-    found = [
+    positions = [
         _top_eigenvectors(target_part, baseline_part, shift_part, options.pca_alpha, options.n_directions)
         for target_part, baseline_part, shift_part in zip(target_covariance, baseline_covariance, shift, strict=True)
     ]
-    eigenvalues = torch.stack([values for values, _vectors in found])
-    vectors = torch.stack([vectors for _values, vectors in found])
+    eigenvalues = torch.stack([values for values, _vectors in positions])
+    vectors = torch.stack([vectors for _values, vectors in positions])
     towards_target = (vectors @ shift[:, :, None]).squeeze(-1)
     vectors = vectors * torch.where(towards_target < 0, -1.0, 1.0)[..., None]
     weights = torch.ones_like(eigenvalues)

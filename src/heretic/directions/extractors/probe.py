@@ -40,14 +40,14 @@ def probe(target: ResidualStatistics, baseline: ResidualStatistics, options: Ext
         ConfigurationError: No layer's probe is accurate enough.
     """
     read, accuracy = fit_probes(target, baseline, options)
-    found = mean(target, baseline, options).to(torch.device("cpu"))
+    differences = mean(target, baseline, options).to(torch.device("cpu"))
     directions = DirectionSet(
-        vectors=found.vectors,
+        vectors=differences.vectors,
         weights=accurate_layers(accuracy, options.min_probe_accuracy)[:, None],
         quality=accuracy,
         method="probe",
         provenance=provenance(target, baseline, min_probe_accuracy=options.min_probe_accuracy),
-        reads=scaled_reads(read[:, None], found.vectors),
+        reads=scaled_reads(read[:, None], differences.vectors),
     )
     return on_device_of(target, directions)
 
@@ -65,8 +65,8 @@ def fit_probes(
     """
     pairs = zip(rows_by_position(target), rows_by_position(baseline), strict=True)
     with without_convergence_warnings():
-        found = [fit_probe(target_rows, baseline_rows) for target_rows, baseline_rows in pairs]
-    accuracy = torch.tensor([value for _weights, value in found])
+        probes = [fit_probe(target_rows, baseline_rows) for target_rows, baseline_rows in pairs]
+    accuracy = torch.tensor([value for _weights, value in probes])
     best = int(accuracy[1:].argmax()) + 1
     if accuracy[best] < options.min_probe_accuracy:
         raise ConfigurationError(
@@ -75,7 +75,7 @@ def fit_probes(
             f"prompts that differ more, set --min-probe-accuracy below {options.min_probe_accuracy:g}, or choose "
             "another --extractor."
         )
-    return torch.stack([weights for weights, _value in found]).float(), accuracy
+    return torch.stack([weights for weights, _value in probes]).float(), accuracy
 
 
 def fit_probe(target: Tensor, baseline: Tensor) -> tuple[Tensor, float]:

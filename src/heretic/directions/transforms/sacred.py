@@ -22,12 +22,12 @@ def sacred(directions: DirectionSet, context: TransformContext, options: Transfo
     more than `sacred_overlap_threshold` of a direction lies among them.
     """
     questions, text = context.statistics(QUESTIONS), context.statistics(TEXT)
-    found = [
+    positions = [
         capability_directions(question_rows, text_rows, options.n_sacred_directions)
         for question_rows, text_rows in zip(rows_by_position(questions), rows_by_position(text), strict=True)
     ]
-    axes = torch.stack([vectors for vectors, _lengths in found])
-    lengths = torch.stack([lengths for _vectors, lengths in found])
+    axes = torch.stack([vectors for vectors, _lengths in positions])
+    lengths = torch.stack([lengths for _vectors, lengths in positions])
     _report(overlap(directions.vectors, axes), options.sacred_overlap_threshold)
     removed = axes * lengths[..., None]
     return on_both_sides(directions, lambda side: ridge_outside(side, removed, options.sacred_regularization), "sacred")
