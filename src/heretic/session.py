@@ -127,14 +127,14 @@ class Session:
         # Edits are built from unedited weights: without a cache, asking for them while others are applied reloads.
         self.restore()
         bench = self.bench
-        known = self._rescored.get(record.number)
+        rescored = self._rescored.get(record.number)
         try:
             with usable(bench.loaded, record):
                 edits = bench.edits(record.plan)
-                if known is None:
+                if rescored is None:
                     bench.engine.reference.remember()
                 bench.editor.apply(edits)
-                scores = known or measured_in_weights(bench.engine.reference, record)
+                scores = rescored or measured_in_weights(bench.engine.reference, record)
         except TrialFailed:
             self.restore()
             raise
@@ -159,7 +159,7 @@ class Session:
         return self._checks.checked(self.applied.record.number).examples
 
     @property
-    def capability_known(self) -> bool:
+    def capability_measured(self) -> bool:
         """Whether it was measured what the applied trial is able to do."""
         return self._checks.checked(self.applied.record.number).capability is not None
 

@@ -21,9 +21,9 @@ from heretic.run.preflight import continues_upload, preflight
 from heretic.run.warm_start import warm_start
 from heretic.run.workbench import Workbench, prepare
 from heretic.search.claim import claimed
-from heretic.search.kept_directions import KeptDirections, keep_directions, kept_directions
 from heretic.search.sampler import make_sampler
 from heretic.search.storage import StudyConflict, open_study, shown_url
+from heretic.search.stored_directions import StoredDirections, keep_directions, stored_directions
 from heretic.session import Session
 
 Choose = Callable[[Session], None]
@@ -51,7 +51,7 @@ def run(loaded: LoadedSettings, choose: Choose, resolve_conflict: ResolveConflic
     check_capability(settings)
     with ExitStack() as claims:
         claims.enter_context(claimed(settings.storage, settings.study_name))
-        bench = prepare(settings, prompts, kept_directions(settings.storage, settings.study_name))
+        bench = prepare(settings, prompts, stored_directions(settings.storage, settings.study_name))
         study = open_matching_study(bench, resolve_conflict, claims)
         keep_refinement(bench, study)
         warm_start(bench, study)
@@ -81,7 +81,7 @@ def keep_refinement(bench: Workbench, study: optuna.Study) -> None:
     """Store refined directions with the study, so that all its trials rest on the same ones."""
     settings = bench.settings
     if refines(settings) and not settings.load_directions:
-        keep_directions(study, settings.storage, KeptDirections(bench.identity.aspects, bench.directions))
+        keep_directions(study, settings.storage, StoredDirections(bench.identity.aspects, bench.directions))
 
 
 def open_matching_study(

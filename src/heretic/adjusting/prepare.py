@@ -12,7 +12,7 @@ from heretic.directions.layers import range_factors
 from heretic.editors.editor import Editor
 from heretic.edits.build import UNADJUSTED, Adjustments, Shift, combined_factors
 from heretic.edits.writer import ATTENTION, ModelLayout
-from heretic.extraction.find import Found
+from heretic.extraction.find import SearchDirections
 from heretic.observability.events import PlansAdjusted, emit
 from heretic.passes.runner import ModelRunner
 from heretic.prompts.types import PromptSet
@@ -23,7 +23,7 @@ def make_adjustments(
     runner: ModelRunner,
     target: PromptSet,
     baseline: PromptSet,
-    removal: Found,
+    searched: SearchDirections,
     editor: Editor,
     writers: Mapping[int, Shift],
 ) -> Adjustments:
@@ -34,14 +34,14 @@ def make_adjustments(
         runner: The unedited model.
         target: Training prompts that show the behaviour.
         baseline: Training prompts that do not.
-        removal: What is removed, and in which layers.
+        searched: What is removed, and in which layers.
         editor: Gives the unedited weights.
         writers: From `adjusting.caa.shifting_writers`; used with `use_caa`.
 
     Raises:
         UserError: An adjustment is impossible on this model or these prompts; names the option.
     """
-    directions = removal.directions
+    directions = searched.directions
     adjustments = UNADJUSTED
     if settings.layer_profile:
         ranges = [(start, end, factor) for start, end, factor in settings.layer_profile]

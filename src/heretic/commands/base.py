@@ -120,11 +120,11 @@ class Command(Generic[A]):
         """
         options = self._options()
         takes = {flag: declared.takes for flag, (_name, declared) in options.items() if declared.takes is not None}
-        found = scan(argv, {**takes, **_HELP}, self._see_help)
-        given = dict(found.given)
+        scanned = scan(argv, {**takes, **_HELP}, self._see_help)
+        given = dict(scanned.given)
         if _HELP.keys() & given.keys():
             return None
-        problems, values = found.problems, {}
+        problems, values = scanned.problems, {}
         for flag, text in given.items():
             name, declared = options[flag]
             if text is not None and not text.strip():
@@ -134,8 +134,8 @@ class Command(Generic[A]):
                 values[name] = True if text is None else declared.read(text)
             except ValueError as error:
                 problems.append(f"{flag} must be {error}, but is {text}.")
-        if not found.has_unknown:
-            values.update(self._without_flag(found.alone, problems))
+        if not scanned.has_unknown:
+            values.update(self._without_flag(scanned.alone, problems))
         if problems:
             raise ConfigurationError("\n".join(problems))
         return self.arguments(**values)
@@ -143,8 +143,8 @@ class Command(Generic[A]):
     @property
     def usage(self) -> str:
         """The name and what stands after it without a flag."""
-        found = self._positional()
-        return self.name if found is None else f"{self.name} {found[1].usage}"
+        unflagged = self._positional()
+        return self.name if unflagged is None else f"{self.name} {unflagged[1].usage}"
 
     def help(self) -> str:
         """Text of ``heretic NAME --help``, at most 80 columns wide."""
@@ -166,24 +166,26 @@ class Command(Generic[A]):
         return f"run 'heretic {self.name} --help' to see how it is used."
 
     def _declared(self) -> list[tuple[str, _Declared]]:
-        own: Any = self.arguments
-        return [(part.name, part.metadata[_KEY]) for part in fields(own)]
+        arguments: Any = self.arguments
+        return [(part.name, part.metadata[_KEY]) for part in fields(arguments)]
 
     def _options(self) -> dict[str, tuple[str, _Declared]]:
-        return {"--" + name.replace("_", "-"): (name, own) for name, own in self._declared() if own.takes}
+        return {
+            "--" + name.replace("_", "-"): (name, declared) for name, declared in self._declared() if declared.takes
+        }
 
     def _positional(self) -> tuple[str, _Declared] | None:
-        return next(((name, own) for name, own in self._declared() if not own.takes), None)
+        return next(((name, declared) for name, declared in self._declared() if not declared.takes), None)
 
     def _without_flag(self, texts: Sequence[str], problems: list[str]) -> dict[str, Any]:
         """The value of what stands without a flag."""
-        found = self._positional()
-        if found is None and not texts:
+        unflagged = self._positional()
+        if unflagged is None and not texts:
             return {}
-        if found is None:
+        if unflagged is None:
             problem = f"{texts[0]!r} belongs to no option of heretic {self.name}"
         else:
-            name, declared = found
+            name, declared = unflagged
             if len(texts) > 1 and not declared.may_be_many:
                 problem = f"Only one {declared.word} can be named, but {len(texts)} are"
             elif not texts and declared.is_needed:

@@ -86,8 +86,8 @@ def named_pack(name: str) -> Pack:
 def pack_texts(pack: Pack, state: "PackState") -> list[str]:
     """What is shown of a pack below its name; pure."""
     others = ", or with --measure-with classifier | judge" if pack.options.hypotheses else ""
-    found = [pack.description, f"measured by {pack.evaluator}{others}", counts_text(pack, state)]
-    return [*found, *(f"PROBLEM: {problem}" for problem in state.problems)]
+    texts = [pack.description, f"measured by {pack.evaluator}{others}", counts_text(pack, state)]
+    return [*texts, *(f"PROBLEM: {problem}" for problem in state.problems)]
 
 
 def counts_text(pack: Pack, state: "PackState") -> str:

@@ -52,7 +52,7 @@ def run(arguments: ChecksumArguments, printer: "Printer") -> int:
             f"{arguments.folder}', or add --replace to write their checksums anew."
         )
     # One that cannot be understood is replaced as well: that is what was asked for.
-    manifest = _kept(folder / MANIFEST_NAME) if exists else {}
+    manifest = _further_content(folder / MANIFEST_NAME) if exists else {}
     try:
         files = files_of(folder)
         total = sum(path.stat().st_size for path in files.values())
@@ -77,7 +77,7 @@ def run(arguments: ChecksumArguments, printer: "Printer") -> int:
     return 0
 
 
-def _kept(path: Path) -> dict[str, object]:
+def _further_content(path: Path) -> dict[str, object]:
     """What a manifest says besides checksums; nothing where it cannot be understood."""
     try:
         return {name: value for name, value in read_manifest_file(path).items() if name != "files"}

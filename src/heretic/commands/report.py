@@ -46,12 +46,12 @@ def run(arguments: ReportArguments, printer: "Printer") -> int:
         UserError: The folder, the study or the output cannot be used; nothing was written.
     """
     from heretic.directions.files import read_direction_file
-    from heretic.report.kept import KEPT_NAME, Kept, read_kept
+    from heretic.report.extras import EXTRAS_NAME, Extras, read_extras
     from heretic.report.source import StudySource, manifest_of, read_report_data, study_of
     from heretic.report.write import CHART_FOLDER, check_report_folder, report_folder, write_report
 
     manifest: dict[str, Any] | None = None
-    kept = Kept()
+    extras = Extras()
     if arguments.folder is None:
         study = StudySource(
             *study_of_a_run(arguments.storage, arguments.study_name, arguments.config, os.environ, Path.cwd())
@@ -63,12 +63,12 @@ def run(arguments: ReportArguments, printer: "Printer") -> int:
         manifest = manifest_of(folder)
         study = study_of(manifest, folder, storage, name)
         usual = report_folder(folder)
-        kept = read_kept(usual / CHART_FOLDER / KEPT_NAME, manifest.get("created"))
+        extras = read_extras(usual / CHART_FOLDER / EXTRAS_NAME, manifest.get("created"))
     target = check_report_folder(usual if arguments.output is None else Path(arguments.output))
     if arguments.directions is not None:
         file = read_direction_file(expanded(arguments.directions))
-        kept = replace(kept, quality=tuple(file.directions.quality.tolist()))
-    data = read_report_data(manifest, study, kept)
+        extras = replace(extras, quality=tuple(file.directions.quality.tolist()))
+    data = read_report_data(manifest, study, extras)
     printer.row("Report", str(write_report(target, data)))
     for sentence in (data.no_records, data.no_importances):
         if sentence:

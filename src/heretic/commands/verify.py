@@ -74,12 +74,12 @@ def _origin(manifest: Mapping[str, object]) -> str:
 
 def _table(names: Iterable[str], differences: Iterable[Difference]) -> list[str]:
     """One line a file."""
-    found = {difference.path: difference for difference in differences}
-    shown = {name: clean_line(name) for name in sorted({*names, *found})}
+    by_path = {difference.path: difference for difference in differences}
+    shown = {name: clean_line(name) for name in sorted({*names, *by_path})}
     width = max(map(len, shown.values()), default=0)
     lines = []
     for name, text in shown.items():
-        difference = found.get(name)
+        difference = by_path.get(name)
         state, reason = ("ok", "") if difference is None else (difference.kind.value, clean_line(difference.reason))
         lines.append(f"  {state:<8} {text:<{width}}  {reason}".rstrip())
     return lines

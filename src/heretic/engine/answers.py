@@ -67,7 +67,12 @@ class AnswerJob:
         """Answer the prompts with every candidate that is still running, until its answers are judged or decide."""
         lengths = self._lengths
         if not self._gated:
-            rows = [Row(own, prompt) for own in candidates if own.running for prompt in range(len(lengths))]
+            rows = [
+                Row(candidate, prompt)
+                for candidate in candidates
+                if candidate.running
+                for prompt in range(len(lengths))
+            ]
             self._write(sorted(rows, key=lambda row: -lengths[row.prompt]), applied, gate)
             self._judge_open(rows, gate)
             for candidate in {row.candidate for row in rows}:
@@ -77,18 +82,20 @@ class AnswerJob:
             return
         # Where most trials' answers counted is where a count grows fastest; like lengths keep padding small.
         order = sorted(range(len(lengths)), key=lambda prompt: (-self._counted[prompt], lengths[prompt]))
-        asked = {candidate.index: 0 for candidate in candidates}
+        begun = {candidate.index: 0 for candidate in candidates}
         while True:
-            running = [own for own in candidates if own.running and asked[own.index] < len(order)]
+            running = [
+                candidate for candidate in candidates if candidate.running and begun[candidate.index] < len(order)
+            ]
             if not running:
                 return
             room = max(1, self._passes.at_once[self._place] // len(running))
             rows = []
             for candidate in running:
-                start = asked[candidate.index]
+                start = begun[candidate.index]
                 count = min(room, self._first_share(candidate, gate) if start == 0 else len(order))
                 rows += [Row(candidate, prompt) for prompt in order[start : start + count]]
-                asked[candidate.index] += count
+                begun[candidate.index] += count
             self._write(rows, applied, gate)
             self._judge_open(rows, gate)
 
@@ -112,8 +119,8 @@ class AnswerJob:
         while running:
             steps += 1
             if written.length >= most or steps % self._passes.interval == 0:
-                for row, own in zip(running, written.look(), strict=True):
-                    row.tokens += own
+                for row, tokens in zip(running, written.look(), strict=True):
+                    row.tokens += tokens
                 for row in running:
                     self._judge_row(row, gate)
                 places = [place for place, row in enumerate(running) if row.response is None and row.candidate.running]

@@ -65,7 +65,7 @@ class Jobs:
             TrialFailed: Its logits are not finite.
         """
         kl = self.divergences.score(candidate)
-        return Scores(tuple(own.score(candidate) for own in self.answers), kl)
+        return Scores(tuple(job.score(candidate) for job in self.answers), kl)
 
     def remember(self) -> None:
         """Read the unedited model, unless that was done: what edits are compared with.
@@ -105,11 +105,11 @@ class Jobs:
 
     def _within_memory(self, work: Callable[[], T], doing: str) -> T:
         while True:
-            found = attempt(work, self.device, doing)
-            if not isinstance(found, RanOut):
-                return found
+            result = attempt(work, self.device, doing)
+            if not isinstance(result, RanOut):
+                return result
             if not self.relieve(doing):
-                raise nothing_smaller(doing, found)
+                raise nothing_smaller(doing, result)
 
 
 class Engine:
@@ -194,13 +194,15 @@ class Engine:
 
     def _in_parts(self, plans: Sequence[EditPlan], numbers: Sequence[int], gate: Gate, size: int) -> list[Measurement]:
         parts = [slice(start, start + size) for start in range(0, len(plans), size)]
-        return [own for part in parts for own in self.measure(plans[part], numbers[part], gate)]
+        return [measurement for part in parts for measurement in self.measure(plans[part], numbers[part], gate)]
 
     def _measure_together(self, plans: Sequence[EditPlan], numbers: Sequence[int], gate: Gate) -> list[Measurement]:
         try:
             edits = [self._build(plan) for plan in plans]
             numbered = enumerate(zip(numbers, edits, strict=True))
-            candidates = [self._jobs.candidate(index, number, own) for index, (number, own) in numbered]
+            candidates = [
+                self._jobs.candidate(index, number, candidate_edits) for index, (number, candidate_edits) in numbered
+            ]
             self._editor.apply_candidates(edits)
             self._jobs.run(candidates, self._editor.assign_rows, gate)
         finally:

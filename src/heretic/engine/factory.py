@@ -68,35 +68,35 @@ def make_engine(
     reference = reference_jobs(runner, behaviors, kl)
     # The second attempt does without what only saves time and takes memory for the whole run.
     bare = replace(options, kept_layers=False, packed_weights=False)
-    found: Engine | Slower | RanOut = Slower(unless, ORDINARY)
-    for own in () if unless else (options, bare):
-        work = partial(_batched, runner, build, behaviors, kl, own, reference)
-        found = attempt(work, runner.loaded.device, "preparing the batched engine")
-        if not isinstance(found, RanOut):
+    engine: Engine | Slower | RanOut = Slower(unless, ORDINARY)
+    for attempted in () if unless else (options, bare):
+        work = partial(_batched, runner, build, behaviors, kl, attempted, reference)
+        engine = attempt(work, runner.loaded.device, "preparing the batched engine")
+        if not isinstance(engine, RanOut):
             break
-    if isinstance(found, RanOut):
-        found = Slower("memory ran out while the batched engine was prepared", ORDINARY)
-    if isinstance(found, Slower):
+    if isinstance(engine, RanOut):
+        engine = Slower("memory ran out while the batched engine was prepared", ORDINARY)
+    if isinstance(engine, Slower):
         reference.remember()
-        found = Engine("in place", build, editor, reference, reference, 1, [found])
-    elif own is bare:
-        found.slower += (Slower("no lower layers are kept, because memory ran out", UNKEPT),)
-    slower = tuple(map(str, found.slower))
-    emit(EngineChosen(found.name, found.candidates, slower, found.shared_tokens, found.kept_bytes))
-    return found
+        engine = Engine("in place", build, editor, reference, reference, 1, [engine])
+    elif attempted is bare:
+        engine.slower += (Slower("no lower layers are kept, because memory ran out", UNKEPT),)
+    slower = tuple(map(str, engine.slower))
+    emit(EngineChosen(engine.name, engine.candidates, slower, engine.shared_tokens, engine.kept_bytes))
+    return engine
 
 
 def reference_jobs(runner: ModelRunner, behaviors: Sequence[Evaluator], kl: KlEvaluator) -> Jobs:
     """What is measured of the model as it is, to the end and by ordinary passes; `remember` reads the unedited one."""
-    forced, *asked = _encoded(runner, behaviors, kl)
-    passes = OrdinarySideBySide(runner, forced, kl.continuations, asked)
-    answers = [AnswerJob(place, own, passes, gated=False) for place, own in enumerate(behaviors)]
+    forced, *answered = _encoded(runner, behaviors, kl)
+    passes = OrdinarySideBySide(runner, forced, kl.continuations, answered)
+    answers = [AnswerJob(place, behavior, passes, gated=False) for place, behavior in enumerate(behaviors)]
     return Jobs(passes, DivergenceJob(kl, passes), answers)
 
 
 def _encoded(runner: ModelRunner, behaviors: Sequence[Evaluator], kl: KlEvaluator) -> list[Rows]:
-    prompts = [kl.prompts, *(own.prompts for own in behaviors)]
-    return [[runner.encode(prompt) for prompt in own] for own in prompts]
+    prompts = [kl.prompts, *(behavior.prompts for behavior in behaviors)]
+    return [[runner.encode(prompt) for prompt in part] for part in prompts]
 
 
 def _batched(
@@ -108,15 +108,15 @@ def _batched(
     reference: Jobs,
 ) -> Engine | Slower:
     """The batched engine, or why there is none: a model that reads its padding must not read candidates together."""
-    forced, *asked = _encoded(runner, behaviors, kl)
+    forced, *answered = _encoded(runner, behaviors, kl)
     # Tokens that end early leave gaps, which a sliding window would count; what is only read once has none.
-    longest = max(max(map(len, rows)) + own.tokens for rows, own in zip(asked, behaviors, strict=True))
-    every = list(chain(forced, *asked))
+    longest = max(max(map(len, rows)) + behavior.tokens for rows, behavior in zip(answered, behaviors, strict=True))
+    every = list(chain(forced, *answered))
     choice = choose(runner, every, longest, packed=options.packed_weights)
     slower = [] if choice.slower is None else [choice.slower]
     if choice.alone:
         return slower[0]
-    passes = side_by_side(choice, runner, forced, kl.continuations, asked, options)
+    passes = side_by_side(choice, runner, forced, kl.continuations, answered, options)
     # Its own predictions: by other passes than the reference's these differ by rounding.
     divergences = DivergenceJob(kl.anew(), passes)
     divergences.remember()
@@ -126,7 +126,7 @@ def _batched(
     else:
         count = options.candidates or passes.candidates()
     passes.prepare(count)
-    answers = [AnswerJob(place, own, passes, options.early_verdicts) for place, own in enumerate(behaviors)]
+    answers = [AnswerJob(place, behavior, passes, options.early_verdicts) for place, behavior in enumerate(behaviors)]
     jobs = Jobs(passes, divergences, answers)
     if choice.forward is not None:
         if choice.forward.packed is not None and choice.forward.packed.obstacle:

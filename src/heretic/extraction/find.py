@@ -23,7 +23,7 @@ COSMIC_DEPTHS = (0.3, 0.9)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Found:
+class SearchDirections:
     """What is searched with.
 
     Attributes:
@@ -50,7 +50,7 @@ def find_directions(
     target: PromptSet,
     baseline: PromptSet,
     stored: StoredRefinement = nothing_stored,
-) -> Found:
+) -> SearchDirections:
     """Everything that the settings of the direction ask for. Emits DirectionsFound.
 
     Args:
@@ -92,7 +92,7 @@ def find_directions(
     position = None
     if settings.direction_source == "cosmic":
         position = cosmic_position(runner, first, target, baseline)
-    return Found(directions, position)
+    return SearchDirections(directions, position)
 
 
 def refines(settings: Settings) -> bool:

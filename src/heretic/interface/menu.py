@@ -73,7 +73,7 @@ def check(session: Session) -> None:
         session.confirm()
     except KeyboardInterrupt:
         emit(Warned("Stopped with Ctrl+C; the trial is not confirmed on held-out prompts."))
-    if not wants_validation(session.bench.settings) or session.capability_known:
+    if not wants_validation(session.bench.settings) or session.capability_measured:
         return
     try:
         session.validate()

@@ -27,16 +27,16 @@ Chart = Callable[[ReportData, Theme], "Figure"]
 
 def charts(data: ReportData) -> dict[str, Chart]:
     """What can be drawn of a report: name of the file, without its ending -> how it is drawn."""
-    found: dict[str, Chart] = {}
+    drawable: dict[str, Chart] = {}
     if any(is_finite(record) for record in data.records):
-        found["pareto"] = pareto_figure
+        drawable["pareto"] = pareto_figure
     if data.importances:
-        found["importance"] = importance_figure
+        drawable["importance"] = importance_figure
     if data.chosen is not None and components(data):
-        found["strengths"] = strength_figure
+        drawable["strengths"] = strength_figure
     if any(map(math.isfinite, data.quality)):
-        found["quality"] = quality_figure
-    return found
+        drawable["quality"] = quality_figure
+    return drawable
 
 
 def pareto_figure(data: ReportData, theme: Theme) -> "Figure":
@@ -202,7 +202,7 @@ def importance_figure(data: ReportData, theme: Theme) -> "Figure":
 
 def looked_at(importance: Importance) -> str:
     """``60 trials``, ``300 of 9812 trials``."""
-    of = "" if importance.trials == importance.known else f" of {importance.known}"
+    of = "" if importance.trials == importance.measured else f" of {importance.measured}"
     return f"{importance.trials}{of} trials"
 
 

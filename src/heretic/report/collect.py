@@ -75,8 +75,8 @@ def report_data(
             f"The manifest is damaged or too new ({type(error).__name__}: {error}); save the model again."
         ) from error
     if quality is None and study is not None:
-        quality = _kept_quality(study)
-    found = importances(study.get_trials(deepcopy=False), records) if study is not None else ((), no_records)
+        quality = _stored_quality(study)
+    ranked = importances(study.get_trials(deepcopy=False), records) if study is not None else ((), no_records)
     count = data["layer_count"]
     if quality is not None and count is not None and len(quality) != count + 1:
         quality = None
@@ -85,8 +85,8 @@ def report_data(
             **{**data, "layer_count": count if count is not None or quality is None else len(quality) - 1},
             records=tuple(records),
             no_records="" if records else no_records,
-            importances=found[0],
-            no_importances=found[1],
+            importances=ranked[0],
+            no_importances=ranked[1],
             quality=() if quality is None else tuple(map(float, quality)),
             no_quality=NO_QUALITY if quality is None else "",
             examples=tuple(examples),
@@ -172,14 +172,14 @@ def _facts(manifest: Mapping[str, Any], model: str) -> list[tuple[str, str]]:
 def changed_settings(given: Mapping[str, Any]) -> tuple[ChangedSetting, ...]:
     """The settings that differ from the defaults; places on the machine are left out, of other paths the last part."""
     defaults = publishable(Settings().model_dump(mode="json"))
-    found = []
+    changed = []
     for name, setting in SETTINGS.items():
         if setting.is_prompt_set or _LEFT_OUT.match(name):
             continue
         value, default = (_part(values, setting.path) for values in (given, defaults))
         if value is not _MISSING and value != default:
-            found.append(ChangedSetting(name, _setting_text(name, value), _setting_text(name, default)))
-    return tuple(found)
+            changed.append(ChangedSetting(name, _setting_text(name, value), _setting_text(name, default)))
+    return tuple(changed)
 
 
 _MISSING = object()
@@ -244,12 +244,12 @@ def _automatic(records: Sequence[TrialRecord], study: optuna.Study | None) -> Tr
     return chosen_automatically(records, lambda record: told[record.number] or 0.0)
 
 
-def _kept_quality(study: optuna.Study) -> tuple[float, ...] | None:
+def _stored_quality(study: optuna.Study) -> tuple[float, ...] | None:
     attributes = study.user_attrs
     if DIRECTIONS_ATTRIBUTE not in attributes:
         return None
     # Imports torch.
-    from heretic.search.kept_directions import decoded
+    from heretic.search.stored_directions import decoded
 
-    kept = decoded(attributes, f"The study {study.study_name}")
-    return None if kept is None else tuple(kept.directions.quality.tolist())
+    stored = decoded(attributes, f"The study {study.study_name}")
+    return None if stored is None else tuple(stored.directions.quality.tolist())

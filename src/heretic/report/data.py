@@ -41,13 +41,13 @@ class Importance:
     Attributes:
         label: The number, as people read it.
         trials: How many trials it was computed from, evenly spread over the search.
-        known: Of how many that there are.
+        measured: Of how many that there are.
         shares: (parameter, share of the variation) pairs, the largest first; they add up to 1.
     """
 
     label: str
     trials: int
-    known: int
+    measured: int
     shares: tuple[tuple[str, float], ...]
 
 

@@ -38,22 +38,22 @@ def importances(trials: Sequence[FrozenTrial], records: Sequence[TrialRecord]) -
     first = next((record.scores for record in records if record.scores is not None), None)
     if first is None:
         return (), "No trial was measured, so there is nothing to tell parameters' importance from."
-    found, few, constant = [], [], []
+    determined, few, constant = [], [], []
     for place, score in enumerate(first):
         label = "KL divergence" if score.is_divergence else measured(score)
-        known = [
+        measured_points = [
             (by_number[record.number], record.values[place])
             for record in records
             if _counts(record, score) and record.number in by_number and len(record.values) == len(first.values)
         ]
-        points = [(trial, value) for trial, value in known if math.isfinite(value)]
+        points = [(trial, value) for trial, value in measured_points if math.isfinite(value)]
         if len(points) < FEWEST_TRIALS:
             few.append(f"{label} ({len(points)})")
             continue
         looked_at = evenly_spread(points, MOST_TRIALS)
         shares = _shares(looked_at)
         if shares:
-            found.append(Importance(label, len(looked_at), len(points), shares))
+            determined.append(Importance(label, len(looked_at), len(points), shares))
         else:
             constant.append(label)
     sentences = []
@@ -64,7 +64,7 @@ def importances(trials: Sequence[FrozenTrial], records: Sequence[TrialRecord]) -
         )
     if constant:
         sentences.append(f"No parameter explains any variation of {joined(constant)}.")
-    return tuple(found), " ".join(sentences)
+    return tuple(determined), " ".join(sentences)
 
 
 def evenly_spread(items: Sequence[T], count: int) -> Sequence[T]:
@@ -91,7 +91,7 @@ def _shares(points: Sequence[tuple[FrozenTrial, float]]) -> tuple[tuple[str, flo
     )
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
     try:
-        found = optuna.importance.get_param_importances(study, evaluator=evaluator)
+        shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
     except RuntimeError:  # no tree of its forest saw two values
         return ()
-    return tuple(sorted(found.items(), key=lambda item: -item[1]))
+    return tuple(sorted(shares.items(), key=lambda item: -item[1]))

@@ -87,7 +87,9 @@ def page(data: ReportData, drawings: Mapping[str, Drawing]) -> str:
             stopped=stopped_sentence(data),
             several=len(data.records) > 0 and any(len(record.behaviors) > 1 for record in data.records),
             front=_front_table(front, data.chosen_number),
-            sampled=next((own.trials for own in data.importances if own.trials < own.known), 0),
+            sampled=next(
+                (importance.trials for importance in data.importances if importance.trials < importance.measured), 0
+            ),
             left_out=max(len(ranked_parameters(data.importances)) - MOST_PARAMETERS, 0),
             plan=_plan_sentences(data),
             held_out=_held_out_table(data),
@@ -127,7 +129,7 @@ def _held_out_table(data: ReportData) -> Table | None:
 
 
 def _settings_table(data: ReportData) -> Table:
-    rows = [Row((own.name, own.value, own.default)) for own in data.settings]
+    rows = [Row((setting.name, setting.value, setting.default)) for setting in data.settings]
     return Table(("Setting", "Value", "Default"), tuple(rows), names=3)
 
 
@@ -145,8 +147,9 @@ def _pareto_alternative(data: ReportData, front: Sequence[TrialRecord]) -> str:
 
 def _importance_alternative(importances: tuple[Importance, ...]) -> str:
     parts = [
-        f"{own.label}: " + joined([f"{parameter_name(name)} {100 * share:.0f} %" for name, share in own.shares[:3]])
-        for own in importances
+        f"{importance.label}: "
+        + joined([f"{parameter_name(name)} {100 * share:.0f} %" for name, share in importance.shares[:3]])
+        for importance in importances
     ]
     return f"Bars of each parameter's share of the variation. Largest for {'; '.join(parts)}."
 
@@ -163,10 +166,10 @@ def _strength_alternative(data: ReportData) -> str:
 
 
 def _quality_alternative(data: ReportData) -> str:
-    known = [(value, place) for place, value in enumerate(data.quality) if math.isfinite(value)]
-    if not known:
+    finite = [(value, place) for place, value in enumerate(data.quality) if math.isfinite(value)]
+    if not finite:
         return "Quality of the directions over the layers."
-    best, place = max(known)
+    best, place = max(finite)
     return f"Quality of the directions over the layers, best at layer {place} with {best:.3g}."
 
 

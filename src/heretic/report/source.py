@@ -13,7 +13,7 @@ from heretic.common.errors import StudyError, UserError
 from heretic.common.integrity import CHECKSUMS_ONLY, MANIFEST_NAME, has_manifest, read_manifest_file
 from heretic.report.collect import report_data
 from heretic.report.data import ReportData
-from heretic.report.kept import Kept
+from heretic.report.extras import Extras
 from heretic.results.trial import TrialRecord
 from heretic.search.status import StudyReader
 from heretic.search.storage import shown_url, sqlite_file, storage_errors, stored_records
@@ -26,13 +26,13 @@ class StudySource:
     Attributes:
         url: Its storage.
         name: Its name.
-        asked: Whether it was named on the command line: then it has to be there.
+        named: Whether it was named on the command line: then it has to be there.
         missing: Why there is none.
     """
 
     url: str = ""
     name: str = ""
-    asked: bool = True
+    named: bool = True
     missing: str = ""
 
 
@@ -63,52 +63,52 @@ def study_of(manifest: Mapping[str, Any], folder: Path, storage: str | None, stu
         UserError: The command line names a part of it, and the manifest not the rest.
     """
     settings = manifest.get("settings")
-    own = settings if isinstance(settings, dict) else {}
-    name, url = study_name or own.get("study_name"), storage or own.get("storage")
-    asked = storage is not None or study_name is not None
+    given = settings if isinstance(settings, dict) else {}
+    name, url = study_name or given.get("study_name"), storage or given.get("storage")
+    named = storage is not None or study_name is not None
     if not isinstance(name, str) or not isinstance(url, str):
-        return _absent("The manifest does not say which study the model came from", asked)
+        return _absent("The manifest does not say which study the model came from", named)
     if storage is not None:
         return StudySource(url, name)
     try:
         shown_url(url)
         file = sqlite_file(url)
     except StudyError:
-        return _absent("The manifest names no study database that can be used", asked)
+        return _absent("The manifest names no study database that can be used", named)
     if file is None:
-        return _absent("The model's study is in a database that is not read unasked", asked)
+        return _absent("The model's study is in a database that is not read unasked", named)
     # Relative to where the model was saved from: here, or beside the folder.
     for place in (file.expanduser(), folder.parent / file):
         if place.is_file():
-            return StudySource(make_url(url).set(database=str(place.absolute())).render_as_string(False), name, asked)
-    return _absent(f"The study file {file.name} that the model came from is not here", asked)
+            return StudySource(make_url(url).set(database=str(place.absolute())).render_as_string(False), name, named)
+    return _absent(f"The study file {file.name} that the model came from is not here", named)
 
 
-def _absent(reason: str, asked: bool) -> StudySource:
-    if asked:
+def _absent(reason: str, named: bool) -> StudySource:
+    if named:
         raise UserError(f"{reason}; name it with --storage.")
     return StudySource(missing=f"{reason}, so the trials are not shown; name it with --storage.")
 
 
-def read_report_data(manifest: Mapping[str, Any] | None, study: StudySource, kept: Kept) -> ReportData:
+def read_report_data(manifest: Mapping[str, Any] | None, study: StudySource, extras: Extras) -> ReportData:
     """What a report says.
 
     Raises:
         UserError: The manifest is damaged.
         StudyError: The study was named and cannot be read, or is not the one that the model came from.
     """
-    own: dict[str, Any] = {"examples": kept.examples, "quality": kept.quality}
+    shown: dict[str, Any] = {"examples": extras.examples, "quality": extras.quality}
     if study.missing:
-        return report_data(manifest, (), None, **own, no_records=study.missing)
+        return report_data(manifest, (), None, **shown, no_records=study.missing)
     try:
         with _open(study) as (opened, records):
             _check_trial(manifest, records, study)
-            return report_data(manifest, records, opened, **own, no_records="No trial is finished yet.")
+            return report_data(manifest, records, opened, **shown, no_records="No trial is finished yet.")
     except StudyError as error:
-        if study.asked:
+        if study.named:
             raise
         # It was not asked for, and the model can be shown without it.
-        return report_data(manifest, (), None, **own, no_records=f"The trials are not shown: {error}")
+        return report_data(manifest, (), None, **shown, no_records=f"The trials are not shown: {error}")
 
 
 @contextmanager

@@ -52,12 +52,12 @@ def _who(chosen: Chosen, trials: int) -> str:
 
 def stopped_sentence(data: ReportData) -> str:
     """How to read the marks of stopped trials; empty where there are none."""
-    known = {score.is_known for record in data.stopped for score in record.behaviors}
+    certain = {score.is_known for record in data.stopped for score in record.behaviors}
     parts = [
-        *(["triangles are stopped trials, at the least that they could have become"] if True in known else []),
+        *(["triangles are stopped trials, at the least that they could have become"] if True in certain else []),
         *(
             ["ticks at the lower edge are trials that were stopped by their divergence alone, before any answer"]
-            if False in known
+            if False in certain
             else []
         ),
     ]

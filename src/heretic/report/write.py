@@ -7,7 +7,7 @@ from heretic.common.errors import UserError
 from heretic.export.atomic import check_target, staged_folder
 from heretic.report.charts import Chart, charts
 from heretic.report.data import ReportData
-from heretic.report.kept import KEPT_NAME, kept_text
+from heretic.report.extras import EXTRAS_NAME, extras_text
 from heretic.report.page import GENERATOR, Drawing, page
 from heretic.report.style import DARK, DOTS_PER_INCH, LIGHT, Theme
 
@@ -31,11 +31,11 @@ def is_report(folder: Path) -> bool:
     drawn = folder / CHART_FOLDER
     if drawn.is_symlink() or (drawn.exists() and not drawn.is_dir()):
         return False
-    own = not drawn.exists() or all(
-        entry.is_file() and (entry.suffix == ".png" or entry.name == KEPT_NAME) for entry in drawn.iterdir()
+    charts_only = not drawn.exists() or all(
+        entry.is_file() and (entry.suffix == ".png" or entry.name == EXTRAS_NAME) for entry in drawn.iterdir()
     )
     with (folder / PAGE_NAME).open("rb") as file:
-        return own and f'name="generator" content="{GENERATOR}'.encode() in file.read(_HEAD_BYTES)
+        return charts_only and f'name="generator" content="{GENERATOR}'.encode() in file.read(_HEAD_BYTES)
 
 
 def check_report_folder(folder: Path) -> Path:
@@ -76,8 +76,8 @@ def write_report(folder: Path, data: ReportData) -> Path:
         for name, drawing in drawings.items():
             (staging / CHART_FOLDER / f"{name}.png").write_bytes(drawing.light)
         if data.examples or data.quality:
-            kept = kept_text(data.created, data.examples, data.quality)
-            (staging / CHART_FOLDER / KEPT_NAME).write_text(kept, encoding="utf-8", newline="\n")
+            extras = extras_text(data.created, data.examples, data.quality)
+            (staging / CHART_FOLDER / EXTRAS_NAME).write_text(extras, encoding="utf-8", newline="\n")
     return target / PAGE_NAME
 
 

@@ -39,7 +39,7 @@ def compare(settings: Settings, name: str, prompts: PromptSets) -> Scores:
     behaviors, kl = make_evaluators(settings, passes, prompts, readers)
     reference_jobs(passes.runner, behaviors, kl).remember()
     seconds = time.perf_counter() - started
-    emit(BaselineMeasured(tuple(own.baseline for own in behaviors), kl.baseline.n, seconds))
+    emit(BaselineMeasured(tuple(behavior.baseline for behavior in behaviors), kl.baseline.n, seconds))
     loaded = load_model(name, settings, checkpoint)
     edited = ModelRunner(loaded, find_layout(loaded.model), base.formatter, passes.runner.calibration)
     try:

@@ -26,7 +26,7 @@ from heretic.directions.projections import Projections, projected_lengths
 from heretic.directions.types import DirectionSet
 from heretic.export.atomic import check_directions_file
 from heretic.extraction.extract import COMPARED_TEXTS
-from heretic.extraction.find import Found, StoredRefinement, find_directions, nothing_stored
+from heretic.extraction.find import SearchDirections, StoredRefinement, find_directions, nothing_stored
 from heretic.models.loaded import LoadedModel, parameter_fingerprint
 from heretic.observability.events import DirectionsFound, DirectionsSaved, Warned, emit
 from heretic.passes.calibration import backing_off
@@ -38,42 +38,42 @@ _NOT_OPTIONS = ("extractor", *DirectionFileOptions.model_fields)
 
 
 def obtain_all_directions(
-    settings: Settings, runner: ModelRunner, prompts: PromptSets, known: StoredRefinement = nothing_stored
-) -> Found:
+    settings: Settings, runner: ModelRunner, prompts: PromptSets, stored: StoredRefinement = nothing_stored
+) -> SearchDirections:
     """The directions of every behaviour; those of a later one lose what lies in the span of earlier ones.
 
     Args:
         settings: The run's.
         runner: The unedited model.
         prompts: The run's behaviours.
-        known: See `find_directions`.
+        stored: See `find_directions`.
 
     Raises:
         UserError: A file cannot be used, or two behaviours have the same directions.
     """
     fingerprint = parameter_fingerprint(runner.loaded.model)
     if len(prompts.behaviors) == 1:
-        return obtain_directions(settings, runner, prompts.bad, prompts.good, fingerprint, known)
-    found = [
+        return obtain_directions(settings, runner, prompts.bad, prompts.good, fingerprint, stored)
+    direction_sets = [
         find_directions(settings, runner, behavior.bad, behavior.good).directions for behavior in prompts.behaviors
     ]
     names = [behavior.pack.name for behavior in prompts.behaviors]
-    counts = [own.count_per_layer for own in found]
+    counts = [part.count_per_layer for part in direction_sets]
     if len(set(counts)) > 1:
         raise UserError(
             f"The extractor {settings.direction_method} finds {' and '.join(map(str, counts))} directions for "
             f"{' and '.join(names)}, which cannot share one edit; choose another --extractor such as mean."
         )
-    directions = added(found)
-    if directions.count_per_layer < sum(own.count_per_layer for own in found):
+    directions = added(direction_sets)
+    if directions.count_per_layer < sum(part.count_per_layer for part in direction_sets):
         raise UserError(f"The directions of {' and '.join(names)} are the same on this model; name one behaviour only.")
-    compared = [own.provenance.get(COMPARED_TEXTS) or {} for own in found]
+    compared = [part.provenance.get(COMPARED_TEXTS) or {} for part in direction_sets]
     facts = {
         "behaviors": [
-            {"behavior": name, "method": own.method, "provenance": dict(own.provenance)}
-            for name, own in zip(names, found, strict=True)
+            {"behavior": name, "method": part.method, "provenance": dict(part.provenance)}
+            for name, part in zip(names, direction_sets, strict=True)
         ],
-        COMPARED_TEXTS: dict(chain.from_iterable(own.items() for own in compared)),
+        COMPARED_TEXTS: dict(chain.from_iterable(texts_of_part.items() for texts_of_part in compared)),
         **origin(settings, runner, fingerprint),
     }
     directions = replace(directions, provenance=facts).to(runner.loaded.device)
@@ -81,7 +81,7 @@ def obtain_all_directions(
     if path is not None:
         write_direction_file(path, directions)
         emit(DirectionsSaved(str(path), 0, 0))
-    return Found(directions)
+    return SearchDirections(directions)
 
 
 def obtain_directions(
@@ -90,8 +90,8 @@ def obtain_directions(
     target: PromptSet,
     baseline: PromptSet,
     fingerprint: str,
-    known: StoredRefinement = nothing_stored,
-) -> Found:
+    stored: StoredRefinement = nothing_stored,
+) -> SearchDirections:
     """The directions of a run: those of `--load-directions`, or new ones; written to `--save-directions`.
 
     Args:
@@ -100,7 +100,7 @@ def obtain_directions(
         target: Training prompts that show the behaviour.
         baseline: Training prompts without it.
         fingerprint: The model's.
-        known: See `find_directions`.
+        stored: See `find_directions`.
 
     Raises:
         UserError: A file cannot be used, or does not fit the model.
@@ -108,18 +108,18 @@ def obtain_directions(
     path = None if settings.save_directions is None else check_directions_file(Path(settings.save_directions))
     if settings.load_directions:
         loaded = load_directions(settings, runner, fingerprint)
-        found, projections = Found(loaded.directions), loaded.projections
+        searched, projections = SearchDirections(loaded.directions), loaded.projections
     else:
-        found, projections = find_directions(settings, runner, target, baseline, known), None
-        facts = {**found.directions.provenance, **origin(settings, runner, fingerprint)}
-        found = replace(found, directions=replace(found.directions, provenance=facts))
+        searched, projections = find_directions(settings, runner, target, baseline, stored), None
+        facts = {**searched.directions.provenance, **origin(settings, runner, fingerprint)}
+        searched = replace(searched, directions=replace(searched.directions, provenance=facts))
         if path is not None:
-            projections = measure_projections(runner, found.directions, target, baseline)
+            projections = measure_projections(runner, searched.directions, target, baseline)
     if path is not None:
-        write_direction_file(path, found.directions, projections)
+        write_direction_file(path, searched.directions, projections)
         counts = (0, 0) if projections is None else (len(projections.target), len(projections.baseline))
         emit(DirectionsSaved(str(path), *counts))
-    return found
+    return searched
 
 
 def read_sources(settings: Settings) -> DirectionFile:
@@ -141,39 +141,39 @@ def load_directions(settings: Settings, runner: ModelRunner, fingerprint: str) -
         UserError: A file cannot be used, or is for a model of another shape.
     """
     started = time.perf_counter()
-    found = read_sources(settings)
-    layout, directions = runner.layout, found.directions
+    file = read_sources(settings)
+    layout, directions = runner.layout, file.directions
     positions, _k, width = directions.vectors.shape
     if (positions, width) != (layout.layer_count + 1, layout.hidden_size):
         raise UserError(
-            f"{found.name} holds directions for {shape_text(directions)}, but {settings.model} has "
+            f"{file.name} holds directions for {shape_text(directions)}, but {settings.model} has "
             f"{layout.layer_count} layers of width {layout.hidden_size}; leave out --load-directions to find its own."
         )
-    stranger = _stranger(found, runner, fingerprint)
+    stranger = _stranger(file, runner, fingerprint)
     if stranger:
         emit(Warned(f"{stranger}; the directions are used all the same, as they may fit a sister model."))
     directions = directions.to(runner.loaded.device)
     quality = tuple(directions.quality.tolist())
-    method = f"{directions.method}, loaded from {found.name}"
+    method = f"{directions.method}, loaded from {file.name}"
     emit(DirectionsFound(method, directions.count_per_layer, quality, time.perf_counter() - started))
-    return replace(found, directions=directions)
+    return replace(file, directions=directions)
 
 
-def _stranger(found: DirectionFile, runner: ModelRunner, fingerprint: str) -> str:
+def _stranger(file: DirectionFile, runner: ModelRunner, fingerprint: str) -> str:
     """Why the directions may be those of another model, as the beginning of a sentence, or nothing."""
-    facts, here = found.directions.provenance, runner.loaded
+    facts, here = file.directions.provenance, runner.loaded
     if facts.get("model_fingerprint") == fingerprint:
         return ""
     if "model_fingerprint" not in facts:
-        return f"{found.name} does not say which one model it was made on"
+        return f"{file.name} does not say which one model it was made on"
     there = str(facts.get("model", "another model"))
     formats = [f"{part.get('dtype')} {part.get('quantization')}" for part in (facts, origin_of_model(here))]
     if formats[0] != formats[1]:
         return (
-            f"{found.name} was made on {there} with weights in another number format ({formats[0].replace(' none', '')}"
+            f"{file.name} was made on {there} with weights in another number format ({formats[0].replace(' none', '')}"
             f" instead of {formats[1].replace(' none', '')}), so it cannot be told whether that is the same model"
         )
-    return f"{found.name} was made on {there}, whose weights are not those of this model"
+    return f"{file.name} was made on {there}, whose weights are not those of this model"
 
 
 def measure_projections(

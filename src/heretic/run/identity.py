@@ -31,9 +31,9 @@ from heretic.prompts.sets import PromptSets
 from heretic.run.identity_0_1 import KNOWN, finding_text, joined, study_texts
 from heretic.run.measuring import search_objective
 from heretic.run.rules import MARKERS
-from heretic.search.kept_directions import KeptDirections
 from heretic.search.space import SearchSpace
 from heretic.search.storage import Aspects, Identity
+from heretic.search.stored_directions import StoredDirections
 
 REFINING = ("refusal_check_tokens", "goal")
 """Settings of measuring and of the edit that a refinement by gradient reads as well."""
@@ -47,11 +47,11 @@ def unusual(settings: Settings, idle: frozenset[str] = frozenset()) -> dict[str,
         idle: Settings that nothing reads in this run.
     """
     fields = type(settings).model_fields
-    found: dict[str, dict[str, Any]] = {}
+    differing: dict[str, dict[str, Any]] = {}
     for name, aspect in settings.aspects().items():
         if name not in idle and getattr(settings, name) != fields[name].default:
-            found.setdefault(aspect, {}).update(settings.model_dump(mode="json", include={name}))
-    return found
+            differing.setdefault(aspect, {}).update(settings.model_dump(mode="json", include={name}))
+    return differing
 
 
 def idle_settings(settings: Settings, packs: tuple[Pack, ...] = (), readers: Readers = NO_READERS) -> frozenset[str]:
@@ -84,8 +84,8 @@ def direction_identity(
         directions: For what their provenance says of further texts, and for themselves where they were loaded.
     """
     compared = directions.provenance.get(COMPARED_TEXTS) or {}
-    own = unusual(settings, idle_settings(settings)).get(FINDING, {})
-    finding: dict[str, Any] = {"extractor": settings.direction_method, **compared, **own}
+    settled = unusual(settings, idle_settings(settings)).get(FINDING, {})
+    finding: dict[str, Any] = {"extractor": settings.direction_method, **compared, **settled}
     if refines(settings):
         read = {name: getattr(settings, name) for name in REFINING}
         finding |= {name: value for name, value in read.items() if value != Settings.model_fields[name].default}
@@ -101,7 +101,7 @@ def direction_identity(
         "response prefix": {"text": runner.calibration.response_prefix},
     }
     aspects, texts = {**facts, FINDING: finding}, {**joined(facts), FINDING: finding_before}
-    return Identity(aspects, texts, _newer({FINDING: own}))
+    return Identity(aspects, texts, _newer({FINDING: settled}))
 
 
 def study_identity(
@@ -113,7 +113,7 @@ def study_identity(
     readers: Readers = NO_READERS,
 ) -> Identity:
     """What a stored study has to have in common with this run to be continued."""
-    own = direction_identity(settings, runner, prompts, directions)
+    directions_identity = direction_identity(settings, runner, prompts, directions)
     packs = tuple(behavior.pack for behavior in prompts.behaviors)
     settled = unusual(settings, idle_settings(settings, packs, readers))
     settled.pop(FINDING, None)
@@ -122,14 +122,16 @@ def study_identity(
     minimised = search_objective(settings).count
     numbers = {"numbers": minimised} if minimised > 2 else {}
     aspects = {
-        **own.aspects,
+        **directions_identity.aspects,
         **facts,
         **settled,
         OBJECTIVE: {**numbers, **settled.get(OBJECTIVE, {})},
         MEASURING: {**_measuring(settings, packs, readers), **settled.get(MEASURING, {})},
     }
-    texts = {**own.texts, **joined(facts), **study_texts(settings, packs, readers)}
-    return Identity({name: part for name, part in aspects.items() if part}, texts, (*own.newer, *_newer(settled)))
+    texts = {**directions_identity.texts, **joined(facts), **study_texts(settings, packs, readers)}
+    return Identity(
+        {name: part for name, part in aspects.items() if part}, texts, (*directions_identity.newer, *_newer(settled))
+    )
 
 
 def _measuring(settings: Settings, packs: tuple[Pack, ...], readers: Readers) -> dict[str, Any]:
@@ -158,21 +160,23 @@ def _measured(pack: Pack) -> dict[str, Any]:
 
 
 def _newer(settled: Aspects) -> tuple[str, ...]:
-    return tuple(aspect for aspect, own in settled.items() if not own.keys() <= KNOWN)
+    return tuple(aspect for aspect, options in settled.items() if not options.keys() <= KNOWN)
 
 
 def stored_refinement(
-    kept: KeptDirections | None, settings: Settings, runner: ModelRunner, prompts: PromptSets
+    stored_directions: StoredDirections | None, settings: Settings, runner: ModelRunner, prompts: PromptSets
 ) -> StoredRefinement:
     """Looks up whether a study keeps the refinement of these directions, found in just this way."""
 
     def find(directions: DirectionSet) -> DirectionSet | None:
-        if kept is None:
+        if stored_directions is None:
             return None
         identity = direction_identity(settings, runner, prompts, directions)
-        stored: Mapping[str, Any] = {name: own for name, own in kept.identity.items() if name in identity.aspects}
+        stored: Mapping[str, Any] = {
+            name: part for name, part in stored_directions.identity.items() if name in identity.aspects
+        }
         if identity.differences(stored):
             return None
-        return replace(kept.directions, provenance=directions.provenance).to(directions.vectors.device)
+        return replace(stored_directions.directions, provenance=directions.provenance).to(directions.vectors.device)
 
     return find

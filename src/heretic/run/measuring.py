@@ -22,7 +22,8 @@ def load_readers(settings: Settings, prompts: PromptSets) -> Readers:
         ModelError: One is needed and cannot be loaded, or this machine has no such device.
     """
     by_classifier, by_judge = (
-        next((own.pack.name for own in prompts.behaviors if own.pack.evaluator == kind), "") for kind in READING
+        next((behavior.pack.name for behavior in prompts.behaviors if behavior.pack.evaluator == kind), "")
+        for kind in READING
     )
     return Readers(classifier_for(settings, by_classifier), load_judge(settings) if by_judge else None)
 
@@ -50,9 +51,9 @@ def make_evaluators(
     """
     behaviors = tuple(
         make_behavior_evaluator(
-            passes, own.pack.evaluator, own.bad_evaluation, behavior_options(settings, own.pack, readers)
+            passes, behavior.pack.evaluator, behavior.bad_evaluation, behavior_options(settings, behavior.pack, readers)
         )[0]
-        for own in prompts.behaviors
+        for behavior in prompts.behaviors
     )
     return behaviors, make_kl(passes, prompts.good_evaluation, settings)
 

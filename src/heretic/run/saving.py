@@ -130,7 +130,7 @@ class Saver:
     def _content(self, trial: AppliedTrial, scores: Scores, checked: Checked) -> ExportContent:
         bench, quantization = self._bench, self._bench.loaded.quantization
         return ExportContent(
-            behaviors=tuple(own.pack.name for own in bench.prompts.behaviors),
+            behaviors=tuple(behavior.pack.name for behavior in bench.prompts.behaviors),
             plan=trial.record.plan,
             scores=scores,
             settings=bench.settings.model_dump(mode="json"),
@@ -143,7 +143,7 @@ class Saver:
             goal=bench.settings.goal,
             held_out=checked.held_out,
             capability=checked.capability,
-            descriptions=tuple(own.pack.card for own in bench.prompts.behaviors),
+            descriptions=tuple(behavior.pack.card for behavior in bench.prompts.behaviors),
         )
 
     def _in_full_precision(self, bench: Workbench, trial: AppliedTrial) -> AppliedTrial:
@@ -156,11 +156,11 @@ class Saver:
             ExportError: The edited weights cannot be measured.
         """
         record = trial.record
-        known = self._full_precision_scores.get(record.number)
+        rescored = self._full_precision_scores.get(record.number)
         edits = bench.edits(record.plan)
-        if known is not None:
+        if rescored is not None:
             bench.editor.apply(edits)
-            return AppliedTrial(record, edits, known)
+            return AppliedTrial(record, edits, rescored)
         # While the weights are unedited.
         passes = OrdinaryPasses(bench.runner)
         behaviors, kl = make_evaluators(bench.settings, passes, bench.prompts, bench.readers)

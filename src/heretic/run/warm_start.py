@@ -38,13 +38,17 @@ def warm_start(bench: Workbench, study: optuna.Study) -> None:
     if not settings.use_warm_start_params or not wanted or not counts_refusals(bench):
         return
     family, normalization = model_family(bench), bench.space.normalization
-    own = fitting(_own_profiles(bench), family, settings.goal, normalization)[:wanted]
-    known = shipped_profiles(family) if settings.use_shipped_profiles else ()
+    from_user = fitting(_user_profiles(bench), family, settings.goal, normalization)[:wanted]
+    profiles = shipped_profiles(family) if settings.use_shipped_profiles else ()
     # Those of a family without a profile of its own are filed under another name.
-    shipped = fitting(known, known[0].family, settings.goal, normalization)[: wanted - len(own)] if known else ()
-    plans = [profile.edit_plan(normalization) for profile in (*own, *shipped)]
+    shipped = (
+        fitting(profiles, profiles[0].family, settings.goal, normalization)[: wanted - len(from_user)]
+        if profiles
+        else ()
+    )
+    plans = [profile.edit_plan(normalization) for profile in (*from_user, *shipped)]
     if plans and enqueue_once(study, settings.storage, bench.space, plans, SOURCE):
-        emit(WarmStarted(family, len(own), len(shipped)))
+        emit(WarmStarted(family, len(from_user), len(shipped)))
 
 
 def remember(bench: Workbench, records: Sequence[TrialRecord]) -> None:
@@ -99,7 +103,7 @@ def shown_model(name: str) -> str:
     return expanded(name).resolve().name
 
 
-def _own_profiles(bench: Workbench) -> tuple[Profile, ...]:
+def _user_profiles(bench: Workbench) -> tuple[Profile, ...]:
     try:
         return read_store(store_path(bench))
     except ProfileError as error:

@@ -23,7 +23,7 @@ from heretic.edits.build import UNADJUSTED, Adjustments, Shift, build_edits
 from heretic.engine.engine import BuildEdits, Engine
 from heretic.engine.factory import EngineOptions, make_engine
 from heretic.evaluation.evaluator import Evaluator, Readers
-from heretic.extraction.find import Found
+from heretic.extraction.find import SearchDirections
 from heretic.models.access import post_norm_gain
 from heretic.models.biases import match_biases
 from heretic.models.chat_template import ChatFormatter
@@ -47,9 +47,9 @@ from heretic.results.plan import EditPlan, Normalization
 from heretic.run.direction_sources import obtain_all_directions
 from heretic.run.identity import stored_refinement, study_identity
 from heretic.run.measuring import load_readers, make_evaluators, search_objective
-from heretic.search.kept_directions import KeptDirections
 from heretic.search.space import PEAK_WEIGHTS, SearchSpace
 from heretic.search.storage import Identity
+from heretic.search.stored_directions import StoredDirections
 
 NOTHING_TO_DO = {
     "remove": "The unedited model shows no {} on the evaluation prompts, so there is nothing to remove.",
@@ -108,21 +108,21 @@ class Loaded:
     shifting: Mapping[int, Shift]
 
 
-def prepare(settings: Settings, prompts: PromptSets, kept: KeptDirections | None = None) -> Workbench:
+def prepare(settings: Settings, prompts: PromptSets, stored_directions: StoredDirections | None = None) -> Workbench:
     """Load and measure everything that does not depend on a trial.
 
     Args:
         settings: The run's.
         prompts: The run's, see `run.preflight`.
-        kept: Refined directions that the run's study keeps from an earlier run.
+        stored_directions: Refined directions that the run's study keeps from an earlier run.
 
     Raises:
         HereticError: Something the user gave cannot be used; the message says what to do.
     """
     loaded = load(settings, prompts)
-    found = find(settings, prompts, loaded, kept)
-    adjustments = adjust(settings, prompts, loaded, found)
-    return measure(settings, prompts, loaded, found, adjustments)
+    searched = find(settings, prompts, loaded, stored_directions)
+    adjustments = adjust(settings, prompts, loaded, searched)
+    return measure(settings, prompts, loaded, searched, adjustments)
 
 
 def load(settings: Settings, prompts: PromptSets) -> Loaded:
@@ -135,22 +135,26 @@ def load(settings: Settings, prompts: PromptSets) -> Loaded:
     return Loaded(readers, runner, make_editor(settings, runner), shifting)
 
 
-def find(settings: Settings, prompts: PromptSets, loaded: Loaded, kept: KeptDirections | None) -> Found:
+def find(
+    settings: Settings, prompts: PromptSets, loaded: Loaded, stored_directions: StoredDirections | None
+) -> SearchDirections:
     """The directions, found, loaded from files, or as the study keeps them."""
-    known = stored_refinement(kept, settings, loaded.runner, prompts)
-    return obtain_all_directions(settings, loaded.runner, prompts, known)
+    refinement = stored_refinement(stored_directions, settings, loaded.runner, prompts)
+    return obtain_all_directions(settings, loaded.runner, prompts, refinement)
 
 
-def adjust(settings: Settings, prompts: PromptSets, loaded: Loaded, found: Found) -> Adjustments:
+def adjust(settings: Settings, prompts: PromptSets, loaded: Loaded, searched: SearchDirections) -> Adjustments:
     """What every plan is changed by."""
-    return make_adjustments(settings, loaded.runner, prompts.bad, prompts.good, found, loaded.editor, loaded.shifting)
+    return make_adjustments(
+        settings, loaded.runner, prompts.bad, prompts.good, searched, loaded.editor, loaded.shifting
+    )
 
 
 def measure(
-    settings: Settings, prompts: PromptSets, loaded: Loaded, found: Found, adjustments: Adjustments
+    settings: Settings, prompts: PromptSets, loaded: Loaded, searched: SearchDirections, adjustments: Adjustments
 ) -> Workbench:
     """The unedited model's numbers, and the engine that measures edits of it. Emits BaselineMeasured."""
-    runner, editor, directions = loaded.runner, loaded.editor, found.directions
+    runner, editor, directions = loaded.runner, loaded.editor, searched.directions
     if settings.compile:
         # Not before: hooks on every layer, as extraction has them, would break the compiled graph apart.
         # Batches differ in length: without `dynamic` every length would be compiled for itself.
@@ -158,12 +162,12 @@ def measure(
     started = time.perf_counter()
     passes = OrdinaryPasses(runner)
     behaviors, kl = make_evaluators(settings, passes, prompts, loaded.readers)
-    baselines = tuple(own.baseline for own in behaviors)
+    baselines = tuple(evaluator.baseline for evaluator in behaviors)
     emit(BaselineMeasured(baselines, kl.baseline.n, time.perf_counter() - started))
     for behavior, score in zip(prompts.behaviors, baselines, strict=True):
         if score.value == 0:
             emit(Warned(NOTHING_TO_DO[settings.goal].format(behavior.pack.name)))
-    space = search_space(settings, runner, found.position)
+    space = search_space(settings, runner, searched.position)
     build = edit_builder(runner, directions, editor, adjustments)
     options, unless = EngineOptions(settings.candidates), ordinary_wanted(settings)
     return Workbench(

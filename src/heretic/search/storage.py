@@ -22,7 +22,7 @@ from heretic.search.pulse import PULSE_ATTRIBUTE, Pulse, still_works
 RECORD_ATTRIBUTE = "record"
 IDENTITY_ATTRIBUTE = "identity"
 DIRECTIONS_ATTRIBUTE = "directions"
-"""User attribute of a study that keeps directions, see search.kept_directions."""
+"""User attribute of a study that keeps directions, see search.stored_directions."""
 RETRIED_ATTRIBUTE = "retried"
 """User attribute of a trial that repeats one whose run died: that one's number."""
 

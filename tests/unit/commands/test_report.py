@@ -19,7 +19,7 @@ from heretic.commands.report import COMMAND
 from heretic.common.errors import ConfigurationError, StudyError, UserError
 from heretic.directions.files import write_direction_file
 from heretic.interface.printer import Printer
-from heretic.report.kept import Kept, read_kept
+from heretic.report.extras import Extras, read_extras
 from heretic.report.write import write_report
 from heretic.results.held_out import Example
 from heretic.results.plan import EditPlan
@@ -101,7 +101,7 @@ def test_answers_and_qualities_of_an_earlier_report_of_the_same_model_are_kept(p
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"created": "now", "examples": [3]}', "\xff"])
 def test_what_was_kept_and_is_damaged_is_done_without(tmp_path: Path, content: str) -> None:
     (tmp_path / "kept.json").write_text(content, encoding="latin-1")
-    assert read_kept(tmp_path / "kept.json", "now") == Kept()
+    assert read_extras(tmp_path / "kept.json", "now") == Extras()
 
 
 def test_the_study_is_also_found_beside_the_folder(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ class FakeSession:
         settings = SimpleNamespace(hf_upload=None, system_prompt="", enable_validation=False, benchmarks=[])
         self.bench = SimpleNamespace(loaded=SimpleNamespace(name=model), settings=settings)
         self.front, self.suggested, self.result = [MIDDLE], MIDDLE, SimpleNamespace(complete=1)
-        self.capability_known = False
+        self.capability_measured = False
         self.calls: list[tuple[Any, ...]] = []
         self.fails: dict[str, BaseException] = {}
 
@@ -140,7 +140,7 @@ def test_what_was_asked_for_is_measured_of_a_picked_trial_once(
     assert warnings_of(session) == []
     assert [call[0] for call in session.calls] == ["apply", "confirm", "validate", "restore"]
 
-    session.capability_known = True
+    session.capability_measured = True
     session.calls.clear()
     answers["pick_trial"] += [MIDDLE, Quit()]
     answers["pick_action"] += [Action.BACK]

@@ -21,7 +21,7 @@ from heretic.report.importance import FEWEST_TRIALS, importances
 from heretic.results.held_out import Example
 from heretic.results.score import Score, Scores
 from heretic.results.trial import TrialRecord
-from heretic.search.kept_directions import KeptDirections, encoded
+from heretic.search.stored_directions import StoredDirections, encoded
 
 
 def test_a_saved_folder_says_what_was_chosen_and_run() -> None:
@@ -137,7 +137,7 @@ def test_quality_is_given_or_kept_by_the_study() -> None:
     study = study_of(RECORDS)
     assert "direction file" in report_data(None, RECORDS, study).no_quality
     quality = torch.linspace(0.25, 1, LAYERS + 1)
-    for name, value in encoded(KeptDirections({}, random_set(0, quality=quality))).items():
+    for name, value in encoded(StoredDirections({}, random_set(0, quality=quality))).items():
         study.set_user_attr(name, value)
     data = report_data(None, RECORDS, study)
     assert data.quality == pytest.approx(quality.tolist())
@@ -196,7 +196,7 @@ def test_of_many_trials_some_are_looked_at_from_the_first_to_the_last(monkeypatc
     monkeypatch.setattr(optuna.importance, "get_param_importances", fewer)
     found, _ = importances(study.trials, records)
     assert looked_at == [40, 40]
-    assert {(own.trials, own.known) for own in found} == {(40, 60)}
+    assert {(own.trials, own.measured) for own in found} == {(40, 60)}
     spread = importance.evenly_spread(range(60), 40)
     assert (spread[0], spread[-1], len(set(spread))) == (0, 59, 40)
     assert max(second - first for first, second in itertools.pairwise(spread)) == 2

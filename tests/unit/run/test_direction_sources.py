@@ -27,8 +27,8 @@ from heretic.results.plan import Normalization
 from heretic.run import direction_sources
 from heretic.run.direction_sources import obtain_all_directions, obtain_directions, origin_of_model
 from heretic.run.identity import direction_identity, stored_refinement, study_identity
-from heretic.search.kept_directions import KeptDirections
 from heretic.search.space import SearchSpace
+from heretic.search.stored_directions import StoredDirections
 
 TARGET = PromptSet("target", tuple(Prompt(f"Never {number}") for number in range(4)))
 SETS = one_behavior(PROMPT_SET, TARGET)
@@ -205,7 +205,7 @@ def test_what_was_refined_is_not_refined_again(runner: ModelRunner, monkeypatch:
     monkeypatch.setattr(find, "refined", refine)
     fingerprint = parameter_fingerprint(runner.loaded.model)
 
-    def found(kept: KeptDirections | None, chosen: Settings = settings) -> tuple[DirectionSet, list[Event]]:
+    def found(kept: StoredDirections | None, chosen: Settings = settings) -> tuple[DirectionSet, list[Event]]:
         seen: list[Event] = []
         with subscribed(seen.append):
             known = stored_refinement(kept, chosen, runner, SETS)
@@ -214,8 +214,8 @@ def test_what_was_refined_is_not_refined_again(runner: ModelRunner, monkeypatch:
     first, _seen = found(None)
     # Kept with the whole identity of their study, of which other aspects do not matter to directions.
     identity = direction_identity(settings, runner, SETS, first)
-    kept = KeptDirections({**identity.aspects, "objective": {"optimization_mode": "single"}}, first)
-    before = KeptDirections({**identity.texts, "objective": "another"}, first)  # type: ignore[arg-type]  # texts then
+    kept = StoredDirections({**identity.aspects, "objective": {"optimization_mode": "single"}}, first)
+    before = StoredDirections({**identity.texts, "objective": "another"}, first)  # type: ignore[arg-type]  # texts then
     for known in (kept, before):
         again, seen = found(known)
         assert len(refined) == 1

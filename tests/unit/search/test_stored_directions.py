@@ -9,31 +9,33 @@ import torch
 from tests.unit.directions.direction_sets import random_set
 
 from heretic.common.errors import StudyError
-from heretic.search.kept_directions import (
+from heretic.search.stored_directions import (
     PART,
-    KeptDirections,
+    StoredDirections,
     decoded,
     encoded,
     keep_directions,
-    kept_directions,
+    stored_directions,
 )
 
 
-def some(seed: int = 0, width: int = 700) -> KeptDirections:
+def some(seed: int = 0, width: int = 700) -> StoredDirections:
     directions = random_set(seed, layers=20, width=width)
-    return KeptDirections({"model": "a", "response prefix": ""}, replace(directions, reads=directions.vectors.clone()))
+    return StoredDirections(
+        {"model": "a", "response prefix": ""}, replace(directions, reads=directions.vectors.clone())
+    )
 
 
 def test_a_study_gives_back_what_it_keeps(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/study.db"
-    assert kept_directions(url, "own") is None
+    assert stored_directions(url, "own") is None
     assert not (tmp_path / "study.db").exists()
     study = optuna.create_study(storage=url, study_name="own")
-    assert kept_directions(url, "own") is None
-    assert kept_directions(url, "other") is None
+    assert stored_directions(url, "own") is None
+    assert stored_directions(url, "other") is None
     kept = some()
     keep_directions(study, url, kept)
-    found = kept_directions(url, "own")
+    found = stored_directions(url, "own")
     assert found is not None
     assert found.identity == kept.identity
     assert found.directions.method == kept.directions.method
@@ -46,7 +48,7 @@ def test_the_first_directions_stay(tmp_path: Path) -> None:
     study = optuna.create_study(storage=url, study_name="own")
     keep_directions(study, url, some(0))
     keep_directions(study, url, some(1))
-    found = kept_directions(url, "own")
+    found = stored_directions(url, "own")
     assert found is not None
     assert torch.equal(found.directions.vectors, some(0).directions.vectors)
 

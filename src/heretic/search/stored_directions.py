@@ -24,7 +24,7 @@ PART = 32 * 1024
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class KeptDirections:
+class StoredDirections:
     """Directions with what they depend on.
 
     Attributes:
@@ -36,7 +36,7 @@ class KeptDirections:
     directions: DirectionSet
 
 
-def kept_directions(url: str, name: str) -> KeptDirections | None:
+def stored_directions(url: str, name: str) -> StoredDirections | None:
     """What a stored study keeps, or None where there is no such study or it keeps nothing; no study is created.
 
     Raises:
@@ -53,45 +53,45 @@ def kept_directions(url: str, name: str) -> KeptDirections | None:
     return decoded(attributes, f"The study {name} in {shown_url(url)}")
 
 
-def decoded(attributes: Mapping[str, object], owner: str) -> KeptDirections | None:
+def decoded(attributes: Mapping[str, object], owner: str) -> StoredDirections | None:
     """The inverse of `encoded`; None where nothing is kept.
 
     Raises:
         StudyError: What is kept is damaged; the message begins with `owner`.
     """
-    kept = attributes.get(DIRECTIONS_ATTRIBUTE)
-    if not isinstance(kept, dict):
+    header = attributes.get(DIRECTIONS_ATTRIBUTE)
+    if not isinstance(header, dict):
         return None
-    parts = [str(attributes.get(_part(index), "")) for index in range(kept["parts"])]
+    parts = [str(attributes.get(_part(index), "")) for index in range(header["parts"])]
     try:
         data = base64.b64decode("".join(parts), validate=True)
-        if hashlib.sha256(data).hexdigest() != kept["sha256"]:
+        if hashlib.sha256(data).hexdigest() != header["sha256"]:
             raise ValueError("another checksum")
         tensors: dict[str, Any] = safetensors.torch.load(data)
     except (ValueError, SafetensorError) as error:
         raise StudyError(f"{owner} keeps directions that are damaged; name another --study-name.") from error
-    return KeptDirections(kept["identity"], DirectionSet(**tensors, method=kept["method"]))
+    return StoredDirections(header["identity"], DirectionSet(**tensors, method=header["method"]))
 
 
-def encoded(kept: KeptDirections) -> dict[str, object]:
+def encoded(stored: StoredDirections) -> dict[str, object]:
     """Attributes that hold the directions; last the one that says that all are there.
 
     That one has identity, method and checksum, and in how many others the directions are.
     """
-    tensors = {name: tensor.cpu().clone() for name, tensor in kept.directions.tensors().items()}
+    tensors = {name: tensor.cpu().clone() for name, tensor in stored.directions.tensors().items()}
     data = safetensors.torch.save(tensors)
     text = base64.b64encode(data).decode("ascii")
     parts = [text[start : start + PART] for start in range(0, len(text), PART)]
     header = {
-        "identity": dict(kept.identity),
-        "method": kept.directions.method,
+        "identity": dict(stored.identity),
+        "method": stored.directions.method,
         "sha256": hashlib.sha256(data).hexdigest(),
         "parts": len(parts),
     }
     return {**{_part(index): part for index, part in enumerate(parts)}, DIRECTIONS_ATTRIBUTE: header}
 
 
-def keep_directions(study: optuna.Study, url: str, kept: KeptDirections) -> None:
+def keep_directions(study: optuna.Study, url: str, directions: StoredDirections) -> None:
     """Store directions with a study; those that it has already stay.
 
     Raises:
@@ -101,7 +101,7 @@ def keep_directions(study: optuna.Study, url: str, kept: KeptDirections) -> None
         stored = study.user_attrs.get(DIRECTIONS_ATTRIBUTE)
         if stored is not None:
             return
-        for name, value in encoded(kept).items():
+        for name, value in encoded(directions).items():
             study.set_user_attr(name, value)
 
 

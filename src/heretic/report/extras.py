@@ -7,11 +7,11 @@ from pathlib import Path
 
 from heretic.results.held_out import Example
 
-KEPT_NAME = "kept.json"
+EXTRAS_NAME = "kept.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class Extras:
     """What a report was given besides manifest and study.
 
     Attributes:
@@ -23,7 +23,7 @@ class Kept:
     quality: tuple[float, ...] | None = None
 
 
-def kept_text(created: str, examples: Sequence[Example], quality: Sequence[float]) -> str:
+def extras_text(created: str, examples: Sequence[Example], quality: Sequence[float]) -> str:
     """The file's text.
 
     Args:
@@ -35,14 +35,16 @@ def kept_text(created: str, examples: Sequence[Example], quality: Sequence[float
     return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
 
 
-def read_kept(file: Path, created: object) -> Kept:
+def read_extras(file: Path, created: object) -> Extras:
     """What an earlier report of the same saved model kept; nothing where there is none, or it cannot be read."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         if content["created"] != created:
-            return Kept()
-        examples = tuple(Example(**{name: str(text) for name, text in own.items()}) for own in content["examples"])
-        return Kept(examples, tuple(map(float, content["quality"])) or None)
+            return Extras()
+        examples = tuple(
+            Example(**{name: str(text) for name, text in example.items()}) for example in content["examples"]
+        )
+        return Extras(examples, tuple(map(float, content["quality"])) or None)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         # It is an extra: the report says that there are no answers.
-        return Kept()
+        return Extras()
