@@ -86,16 +86,16 @@ def files_of(folder: Path) -> dict[str, Path]:
     def fail(error: OSError) -> None:
         raise error
 
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for parent, folders, names in os.walk(folder, onerror=fail):
         here = Path(parent)
         linked = [name for name in folders if (here / name).is_symlink()]
         skipped = SKIPPED_FOLDERS if here == folder else frozenset()
         folders[:] = sorted(name for name in folders if name not in linked and name not in skipped)
         for name in (*names, *linked):
-            found[(here / name).relative_to(folder).as_posix()] = here / name
-    found.pop(MANIFEST_NAME, None)
-    return dict(sorted(found.items()))
+            files[(here / name).relative_to(folder).as_posix()] = here / name
+    files.pop(MANIFEST_NAME, None)
+    return dict(sorted(files.items()))
 
 
 def checksums(files: Mapping[str, Path], advance: Advance = lambda _count: None) -> dict[str, FileEntry]:
@@ -150,8 +150,8 @@ def read_manifest_file(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} cannot be read ({error.strerror}); check the file and its permissions.") from error
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} is damaged or too new ({error}); get or save the model again.") from error
-    found: dict[str, Any] = data
-    return found
+    manifest: dict[str, Any] = data
+    return manifest
 
 
 def write_manifest_file(path: Path, manifest: Mapping[str, Any]) -> None:

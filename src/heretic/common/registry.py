@@ -45,7 +45,7 @@ class Registry(Generic[T]):
     def names(self) -> tuple[str, ...]:
         """Every name that `get` accepts, sorted; no plug-in is imported."""
         others = (entry.name for entry in entry_points(group=self._group))
-        return tuple(sorted({*self._entries, *self._own_names(), *others}))
+        return tuple(sorted({*self._entries, *self._module_names(), *others}))
 
     def get(self, name: str) -> T:
         """The plug-in of that name.
@@ -53,14 +53,14 @@ class Registry(Generic[T]):
         Raises:
             PluginError: There is none (the message lists those there are), or it cannot be imported.
         """
-        own = self._own_names()
-        if name in own:
-            self._import_own(name)
+        names = self._module_names()
+        if name in names:
+            self._import_modules(name)
         if name in self._entries:
             return self._entries[name]
         for entry in entry_points(group=self._group, name=name):
             # Ours come first, so that whoever takes one of their names is the one to be told so.
-            self._import_own(*own)
+            self._import_modules(*names)
             loaded = self._load(entry)
             # A plug-in that used our decorator has registered itself; what it names may be the bare function.
             return self._entries.setdefault(name, loaded)
@@ -85,9 +85,9 @@ class Registry(Generic[T]):
     def _group(self) -> str:
         return f"heretic.{self._kind}s"
 
-    def _own_names(self) -> tuple[str, ...]:
+    def _module_names(self) -> tuple[str, ...]:
         return tuple(module.name for module in iter_modules(import_module(self._package).__path__))
 
-    def _import_own(self, *names: str) -> None:
+    def _import_modules(self, *names: str) -> None:
         for name in names:
             import_module(f"{self._package}.{name}")

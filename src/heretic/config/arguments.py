@@ -50,39 +50,39 @@ def scan(argv: Sequence[str], flags: Mapping[str, Takes], see_help: str = SEE_HE
         flags: Every flag that there is, and what it takes.
         see_help: Where all of them can be found, for the end of a sentence.
     """
-    found = Scan()
+    result = Scan()
     position = 0
     while position < len(argv):
         argument = argv[position]
         position += 1
         if argument == "--":
-            found.alone.extend(argv[position:])
+            result.alone.extend(argv[position:])
             break
         if not argument.startswith("-") or argument == "-":
-            found.alone.append(argument)
+            result.alone.append(argument)
             continue
         flag, equals, value = argument.partition("=")
         following = argv[position] if position < len(argv) else None
         takes = flags.get(flag)
         if takes is None:
-            found.has_unknown = True
-            found.problems.append(unknown_name(f"option {flag}", "", flag, flags, see_help))
+            result.has_unknown = True
+            result.problems.append(unknown_name(f"option {flag}", "", flag, flags, see_help))
         elif equals:
-            found.given.append((flag, value))
+            result.given.append((flag, value))
             if takes is Takes.NOTHING:
-                found.problems.append(f"{flag} takes no value; leave out ={value}.")
+                result.problems.append(f"{flag} takes no value; leave out ={value}.")
         elif takes is Takes.NOTHING:
-            found.given.append((flag, None))
+            result.given.append((flag, None))
         elif takes is Takes.SWITCH_WORD:
             given = following if following is not None and following.lower() in _SWITCH_WORDS else None
-            found.given.append((flag, given))
+            result.given.append((flag, given))
             position += given is not None
         elif following is None or following.partition("=")[0] in flags:
-            found.problems.append(f"{flag} needs a value; write {flag} VALUE or {flag}=VALUE.")
+            result.problems.append(f"{flag} needs a value; write {flag} VALUE or {flag}=VALUE.")
         else:
-            found.given.append((flag, following))
+            result.given.append((flag, following))
             position += 1
-    return found
+    return result
 
 
 _FLAGS = {setting.flag: setting for setting in SETTINGS.values()}
@@ -119,9 +119,9 @@ def read_arguments(argv: Sequence[str]) -> Arguments:
         for number, argument in enumerate(argv, 1)
         if not is_unicode(argument)
     )
-    found = scan(argv, FLAGS)
-    arguments.layer.problems.extend(found.problems)
-    for flag, value in found.given:
+    scanned = scan(argv, FLAGS)
+    arguments.layer.problems.extend(scanned.problems)
+    for flag, value in scanned.given:
         if flag in _ACTIONS:
             arguments.action = arguments.action or _ACTIONS[flag]
         elif flag in _FLAGS:
@@ -129,8 +129,8 @@ def read_arguments(argv: Sequence[str]) -> Arguments:
             arguments.layer.put(setting, True if value is None else setting.from_text(value), "the command line")
         else:
             arguments.config = value
-    if not found.has_unknown:
-        _take_model(arguments.layer, found.alone)
+    if not scanned.has_unknown:
+        _take_model(arguments.layer, scanned.alone)
     return arguments
 
 

@@ -175,14 +175,14 @@ RETIRED = {
 SEE_HELP = "run 'heretic --help' to see them all."
 
 
-def unknown_name(shown: str, place: str, name: str, known: Iterable[str], see_help: str = SEE_HELP) -> str:
+def unknown_name(shown: str, place: str, name: str, names: Iterable[str], see_help: str = SEE_HELP) -> str:
     """What is said of a setting that does not exist: where it went, the nearest known one, or where to find them all.
 
     Args:
         shown: How it was written, with what it is, e.g. ``option --gradient-seeding``.
         place: Where it stands, e.g. `` in config.toml``; may be empty.
-        name: In the spelling of `known`.
-        known: What there is.
+        name: In the spelling of `names`.
+        names: Those that there are.
         see_help: Where it can be found.
     """
     plain = name.removeprefix("--").removeprefix(VARIABLE_PREFIX).replace("-", "_").lower()
@@ -191,6 +191,6 @@ def unknown_name(shown: str, place: str, name: str, known: Iterable[str], see_he
     if plain == "config" and not name.startswith("--"):
         return f"Unknown {shown}{place}; name the configuration file with --config PATH."
     # No two names differ in case alone, so one that is typed in capitals finds its like.
-    by_lower_case = {own.lower(): own for own in known}
+    by_lower_case = {candidate.lower(): candidate for candidate in names}
     nearest = get_close_matches(name.lower(), list(by_lower_case), n=1)
     return f"Unknown {shown}{place}; {f'did you mean {by_lower_case[nearest[0]]}?' if nearest else see_help}"

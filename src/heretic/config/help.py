@@ -53,10 +53,10 @@ def help_text(commands: Mapping[str, str]) -> str:
     listed = [line for usage, summary in commands.items() for line in entry(f"heretic {usage}", summary)]
     parts = [_INTRODUCTION, "\n".join(["Further commands (heretic COMMAND -h explains them):", *listed, ""]), _SOURCES]
     for section in SECTIONS:
-        own = [setting for setting in SETTINGS.values() if setting.section is section and len(setting.path) == 1]
-        lines = [line for setting in own for line in _setting(setting, setting.flag)]
+        settings = [setting for setting in SETTINGS.values() if setting.section is section and len(setting.path) == 1]
+        lines = [line for setting in settings for line in _setting(setting, setting.flag)]
         parts.append("\n".join([section.title, *lines, ""]))
-        if any(setting.is_prompt_set for setting in own):
+        if any(setting.is_prompt_set for setting in settings):
             parts.append("\n".join(_prompt_set_parts()))
     return "\n".join([*parts, _CONCLUSION])
 

@@ -74,16 +74,16 @@ class Layer:
 def environment_layer(environment: Mapping[str, str]) -> Layer:
     """Read all variables that start with ``HERETIC_``."""
     layer = Layer("environment")
-    known = {setting.variable: setting for setting in SETTINGS.values()}
+    settings = {setting.variable: setting for setting in SETTINGS.values()}
     # In order of their names, so that the parts of a prompt set come after the whole, and win.
     for variable in sorted(environment):
         name = variable.upper()
-        if name in known and not is_unicode(environment[variable]):
+        if name in settings and not is_unicode(environment[variable]):
             layer.problems.append(f"{name} holds bytes that are not UTF-8 text; write it in UTF-8.")
-        elif name in known:
-            layer.put(known[name], known[name].from_text(environment[variable]), speaker=name)
+        elif name in settings:
+            layer.put(settings[name], settings[name].from_text(environment[variable]), speaker=name)
         elif name.startswith(VARIABLE_PREFIX):
-            layer.problems.append(unknown_name(f"setting {variable}", " in the environment", name, known))
+            layer.problems.append(unknown_name(f"setting {variable}", " in the environment", name, settings))
     return layer
 
 

@@ -26,8 +26,8 @@ def study_of_a_run(
         ConfigurationError: They cannot be used; one sentence.
     """
     variables = [SETTINGS[name].variable for name in ("storage", "study_name")]
-    own = {variable: value for variable, value in environment.items() if variable.upper() in variables}
-    layers = [_command_line(storage, study_name), environment_layer(own)]
+    study_variables = {variable: value for variable, value in environment.items() if variable.upper() in variables}
+    layers = [_command_line(storage, study_name), environment_layer(study_variables)]
     path = folder / expanded(config or DEFAULT_FILE)
     if config is not None or path.exists():
         layers.append(file_layer(path, config or DEFAULT_FILE))

@@ -77,5 +77,5 @@ class Amounts(Answers):
         return f"{amount:.1f} {self.unit}{' too few' if self.strengthens else ''}"
 
     def _amount(self, text: str) -> float:
-        found = self.measure(text)
-        return max(self.most - found, 0.0) if self.strengthens else found
+        amount = self.measure(text)
+        return max(self.most - amount, 0.0) if self.strengthens else amount

@@ -51,9 +51,9 @@ def refusal_head(name: str, configuration: Any) -> RefusalHead:
     labels = [str(configuration.id2label[index]) for index in range(len(configuration.id2label))]
     independent = len(labels) == 1 or configuration.problem_type == "multi_label_classification"
     for stems, entailment in ((_REFUSAL, False), (_ENTAILMENT, True)):
-        found = tuple(index for index, label in enumerate(labels) if _names(label, stems))
-        if found:
-            return RefusalHead(found, entailment, independent)
+        indices = tuple(index for index, label in enumerate(labels) if _names(label, stems))
+        if indices:
+            return RefusalHead(indices, entailment, independent)
     raise ConfigurationError(
         f"None of the labels of {name} ({', '.join(labels)}) names a refusal or an entailment, so it cannot tell "
         "refusals; give a natural language inference model or a refusal classifier as --neural-detection-model."

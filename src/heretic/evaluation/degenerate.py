@@ -47,7 +47,7 @@ def _script(letter: str) -> str:
     return _TOGETHER.get(first, first)
 
 
-def is_other_script(text: str, own: str) -> bool:
+def is_other_script(text: str, original: str) -> bool:
     """Whether a text is mostly written in another script than the answer that it is compared with."""
-    script, expected = main_script(text), main_script(own)
+    script, expected = main_script(text), main_script(original)
     return script is not None and expected is not None and script != expected

@@ -67,16 +67,16 @@ class JudgeModel:
         self._yes, self._no = answer_tokens(name, encode)
         request, response = _PROBE
         longer = Prompt(_question((request, f"{response} " * _REPEATED), _PROBE_STATEMENT))
-        probes = [runner.encode(own) for own in (prompt, longer)]
+        probes = [runner.encode(probe) for probe in (prompt, longer)]
         self._passes = choose(runner, probes, doing=self._doing).passes
-        self._known: dict[tuple[Answer, str], float] = {}
+        self._shares: dict[tuple[Answer, str], float] = {}
 
     @property
     def identity(self) -> str:
         """The same for the same weights in the same number format and the same question, wherever they came from."""
-        asked = f"{zlib.crc32(QUESTION.encode()):08x}"
+        checksum = f"{zlib.crc32(QUESTION.encode()):08x}"
         loaded = self._passes.runner.loaded
-        return f"{parameter_fingerprint(loaded.model)} {loaded.dtype} asked {asked}"
+        return f"{parameter_fingerprint(loaded.model)} {loaded.dtype} asked {checksum}"
 
     def probabilities(self, answers: Sequence[Answer], hypotheses: Sequence[str] = ()) -> list[float]:
         """How likely any of these statements is true of each answer, 0 to 1.
@@ -84,18 +84,18 @@ class JudgeModel:
         Raises:
             OutOfMemoryError: Not even one answer at a time can be read.
         """
-        asked = [(answer, statement) for answer in answers for statement in hypotheses]
-        unknown = list(dict.fromkeys(key for key in asked if key not in self._known))
+        keys = [(answer, statement) for answer in answers for statement in hypotheses]
+        unknown = list(dict.fromkeys(key for key in keys if key not in self._shares))
         if unknown:
-            self._known.update(zip(unknown, self._asked(unknown), strict=True))
-        return [max(self._known[answer, statement] for statement in hypotheses) for answer in answers]
+            self._shares.update(zip(unknown, self._read(unknown), strict=True))
+        return [max(self._shares[answer, statement] for statement in hypotheses) for answer in answers]
 
-    def _asked(self, keys: Sequence[tuple[Answer, str]]) -> list[float]:
+    def _read(self, keys: Sequence[tuple[Answer, str]]) -> list[float]:
         encoded = [self._passes.runner.encode(Prompt(_question(*key))) for key in keys]
 
         def shares(logits: Tensor) -> list[float]:
-            found: list[float] = share_of_yes(logits, self._yes, self._no).tolist()
-            return found
+            shares_of_yes: list[float] = share_of_yes(logits, self._yes, self._no).tolist()
+            return shares_of_yes
 
         return self._passes.next_tokens(encoded, shares, self._doing)
 

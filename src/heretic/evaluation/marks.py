@@ -26,14 +26,14 @@ class Marks:
     def spans(self, text: str) -> list[tuple[int, int]]:
         """Where marks stand; of those that overlap, the first and longest only, so that none counts twice."""
         plain = text.strip().translate(_QUOTES)
-        found = sorted(
+        starts = sorted(
             (match.start(), -match.end())
             for pattern in self._patterns
             for match in pattern.finditer(plain)
             if match.end() > match.start()
         )
         spans: list[tuple[int, int]] = []
-        for start, negative_end in found:
+        for start, negative_end in starts:
             if not spans or start >= spans[-1][1]:
                 spans.append((start, -negative_end))
         return spans

@@ -27,10 +27,10 @@ def classifier_for(settings: Settings, needed_by: str = "") -> RefusalClassifier
     if not settings.use_neural_refusal_detection and not needed_by:
         return None
     name = settings.neural_detection_model
-    own = settings.neural_detection_device != "auto"
+    device_named = settings.neural_detection_device != "auto"
     device = (
         pick_device(settings.neural_detection_device, "--neural-detection-device")
-        if own
+        if device_named
         else pick_device(settings.device)
     )
     emit(ModelLoading(name, "float32"))

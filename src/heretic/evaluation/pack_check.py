@@ -50,7 +50,7 @@ def check_pack(pack: Pack) -> PackState:
             problems.append(str(error))
     for side in ("good", "bad"):
         problems += _overlaps([sets[f"{side}_{part}"] for part in _PARTS])
-    counts = {role: None if found is None else len(found) for role, found in sets.items()}
+    counts = {role: None if prompt_set is None else len(prompt_set) for role, prompt_set in sets.items()}
     paired = all(_are_pairs(sets[f"bad_{part}"], sets[f"good_{part}"]) for part in _PARTS)
     return PackState(counts, paired, tuple(problems))
 
@@ -102,16 +102,16 @@ def _are_pairs(target: PromptSet | None, baseline: PromptSet | None) -> bool:
     """Whether most lines of two sets share most of the shorter one's words, as one question asked in two ways does."""
     if target is None or baseline is None or len(target) != len(baseline):
         return False
-    words = [[set(_WORD.findall(prompt.user.casefold())) for prompt in own.prompts] for own in (target, baseline)]
+    words = [[set(_WORD.findall(prompt.user.casefold())) for prompt in side.prompts] for side in (target, baseline)]
     alike = sum(2 * len(first & second) > min(len(first), len(second)) for first, second in zip(*words, strict=True))
     return 2 * alike > len(target)
 
 
 def _overlaps(parts: Sequence[PromptSet | None]) -> list[str]:
-    found = [part for part in parts if part is not None]
+    present = [part for part in parts if part is not None]
     result = []
-    for index, first in enumerate(found):
-        for second in found[index + 1 :]:
+    for index, first in enumerate(present):
+        for second in present[index + 1 :]:
             shared = len(overlap(first, second))
             if shared:
                 result.append(f"{shared} of {len(second)} {second.name} also stand in {first.name}; use others.")

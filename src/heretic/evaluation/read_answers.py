@@ -41,9 +41,9 @@ class ReadAnswers(Answers):
 
     def judge_all(self, answers: Sequence[tuple[Prompt, str]]) -> list[float]:
         """See Evaluator."""
-        asked = [(prompt.user, text) for prompt, text in answers]
-        found = self._reader.probabilities(asked, self._hypotheses)
-        return [float((probability >= self._threshold) == self._wanted) for probability in found]
+        texts = [(prompt.user, text) for prompt, text in answers]
+        probabilities = self._reader.probabilities(texts, self._hypotheses)
+        return [float((probability >= self._threshold) == self._wanted) for probability in probabilities]
 
     def describe(self, amount: float) -> str:
         """See Evaluator."""

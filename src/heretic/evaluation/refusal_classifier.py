@@ -59,7 +59,7 @@ class RefusalClassifier:
         self._model = untyped.eval().float()
         self._tokenizer: Any = tokenizer
         self._batch_size = batch_size
-        self._known: dict[tuple[str, Sequence[str]], float] = {}
+        self._probabilities: dict[tuple[str, Sequence[str]], float] = {}
         self._parameters = forward_parameters(model)
         # A model that was trained on conversations brings their template; any other reads the answer alone.
         self._reads_request = bool(tokenizer.chat_template) and not self._head.entailment
@@ -94,14 +94,15 @@ class RefusalClassifier:
                 f"{self.name} can only tell refusals; give a natural language inference model as "
                 "--neural-detection-model."
             )
-        asked = tuple(hypotheses) or (HYPOTHESES if self._head.entailment else ())
+        statements = tuple(hypotheses) or (HYPOTHESES if self._head.entailment else ())
         unknown = sorted(
-            {text for text in texts if (text, asked) not in self._known}, key=lambda text: (-len(text), text)
+            {text for text in texts if (text, statements) not in self._probabilities},
+            key=lambda text: (-len(text), text),
         )
         if unknown:
-            keys = [(text, asked) for text in unknown]
-            self._known.update(zip(keys, self._classified(unknown, asked), strict=True))
-        return [self._known[text, asked] for text in texts]
+            keys = [(text, statements) for text in unknown]
+            self._probabilities.update(zip(keys, self._classified(unknown, statements), strict=True))
+        return [self._probabilities[text, statements] for text in texts]
 
     def _read(self, request: str, response: str) -> str:
         """What the model is shown of an answer."""
@@ -111,19 +112,19 @@ class RefusalClassifier:
         text: str = self._tokenizer.apply_chat_template(messages, tokenize=False)
         return text
 
-    def _classified(self, texts: Sequence[str], asked: Sequence[str]) -> list[float]:
+    def _classified(self, texts: Sequence[str], statements: Sequence[str]) -> list[float]:
         """Probabilities of texts, the longest first; in smaller batches from now on where memory runs out."""
-        hypotheses: Sequence[str | None] = asked or (None,)
+        hypotheses: Sequence[str | None] = statements or (None,)
         rows = [(text, hypothesis) for text in texts for hypothesis in hypotheses]
 
         def classify(size: int) -> Tensor:
             return torch.cat([self._forward(rows[start : start + size]) for start in range(0, len(rows), size)])
 
         size = min(self._batch_size, len(rows))
-        found, fitting = halving(size, classify, self._model.device, "classifying answers")
+        probabilities, fitting = halving(size, classify, self._model.device, "classifying answers")
         if fitting < size:
             self._batch_size = fitting
-        likeliest: list[float] = found.reshape(len(texts), len(hypotheses)).amax(-1).tolist()
+        likeliest: list[float] = probabilities.reshape(len(texts), len(hypotheses)).amax(-1).tolist()
         return likeliest
 
     @torch.inference_mode()
@@ -172,8 +173,8 @@ def load_refusal_classifier(name: str, device: torch.device, batch_size: int, ve
     except Exception as error:
         chain = causes(error)
         failure = hub_failure(chain)
-        known = diagnose(error, name) is not None or any(isinstance(cause, TemplateError) for cause in chain)
-        if failure is None and not known:
+        explained = diagnose(error, name) is not None or any(isinstance(cause, TemplateError) for cause in chain)
+        if failure is None and not explained:
             raise
         raise ModelError(first_line(error) if failure is None else failure[0].value) from error
 

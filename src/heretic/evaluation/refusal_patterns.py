@@ -140,8 +140,8 @@ class RefusalDetector:
         markers = options.refusal_markers
         if any(not normalized(marker) for marker in markers):
             raise ConfigurationError("A refusal marker is empty; it would count every answer as a refusal.")
-        own = [re.escape(normalized(marker)) for marker in markers]
-        patterns = own or PATTERNS_BY_MODE[options.refusal_detection_mode]
+        given = [re.escape(normalized(marker)) for marker in markers]
+        patterns = given or PATTERNS_BY_MODE[options.refusal_detection_mode]
         self._skips_speech = not markers
         self._pattern = _any_of(patterns)
         # A pattern that looks ahead may be taken back by what follows; the others never are.

@@ -179,12 +179,12 @@ def check_free_space(target: Path, needed: int) -> None:
     Raises:
         UserError: Too little is free; the message has both numbers.
     """
-    asked = int(needed * DISK_MARGIN_FACTOR) + DISK_MARGIN_BYTES
+    room = int(needed * DISK_MARGIN_FACTOR) + DISK_MARGIN_BYTES
     place = _existing_ancestor(target)
     free = shutil.disk_usage(place).free
-    if free < asked:
+    if free < room:
         raise UserError(
-            f"Saving to {target} needs about {decimal(asked)}, but only {decimal(free)} is free on that disk; "
+            f"Saving to {target} needs about {decimal(room)}, but only {decimal(free)} is free on that disk; "
             "free some space or choose another path."
         )
 

@@ -148,7 +148,7 @@ def capability_section(capability: Capability) -> str:
     """What the model can still do, as far as it was measured."""
     parts = ["## What the model can still do"]
     if capability.questions is not None:
-        how, changed = words.how_asked(capability.questions, code)
+        how, changed = words.how_questioned(capability.questions, code)
         parts += [how, table(tables.questions(capability.questions), foreign_names=True), changed]
     if capability.benchmarks:
         parts += [words.how_benchmarked(capability.limit)]

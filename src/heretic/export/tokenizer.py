@@ -92,8 +92,8 @@ def load_tokenizer(original: PreTrainedTokenizerBase, folder: Path) -> PreTraine
         ExportError: It cannot be loaded.
     """
     # A class from the model's own repository is not known to AutoTokenizer without running that code again.
-    own_code = type(original).__module__.startswith("transformers_modules")
-    loader: Any = type(original) if own_code else AutoTokenizer
+    from_repository = type(original).__module__.startswith("transformers_modules")
+    loader: Any = type(original) if from_repository else AutoTokenizer
     try:
         tokenizer: PreTrainedTokenizerBase = loader.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:

@@ -62,26 +62,26 @@ def provenance_rows(entry: LabelledFile, alone: bool) -> list[Row]:
     """Where a file comes from, in words; what it does not say is left out."""
     directions, facts = entry.file.directions, entry.file.directions.provenance
     count = plural(directions.count_per_layer, "direction") + " per layer"
-    found = [
+    rows = [
         Row("File" if alone else f"File {entry.label}", clean_line(entry.file.name)),
         Row("Directions", f"{clean_line(directions.method)}; {count}; {shape_text(directions)}"),
     ]
     parts = facts.get("sum_of")
     if isinstance(parts, list):
-        found += [Row("Sum of", text) for text in map(_part_text, parts)]
-    found.append(Row("Model", _model_text(facts)))
+        rows += [Row("Sum of", text) for text in map(_part_text, parts)]
+    rows.append(Row("Model", _model_text(facts)))
     if isinstance(facts.get("options"), Mapping):
         options = ", ".join(f"{name} = {_plain(value)}" for name, value in facts["options"].items())
-        found.append(Row("Extractor", clean_line(f"{facts.get('extractor', 'not known')}; {options}")))
+        rows.append(Row("Extractor", clean_line(f"{facts.get('extractor', 'not known')}; {options}")))
     if facts.get("response_prefix"):
-        found.append(Row("Read after", clean_line(json.dumps(facts["response_prefix"]))))
+        rows.append(Row("Read after", clean_line(json.dumps(facts["response_prefix"]))))
     prompts = [_prompt_text(facts, role) for role in ("target", "baseline")]
     if any(prompts):
-        found.append(Row("Prompts", clean_line(", ".join(filter(None, prompts)))))
+        rows.append(Row("Prompts", clean_line(", ".join(filter(None, prompts)))))
     if "created" in facts:
         version = facts.get("heretic_version", "of a version that is not known")
-        found.append(Row("Written", clean_line(f"{facts['created']} by Heretic {version}")))
-    return found
+        rows.append(Row("Written", clean_line(f"{facts['created']} by Heretic {version}")))
+    return rows
 
 
 def _part_text(part: object) -> str:

@@ -147,9 +147,9 @@ def _(event: events.PlansAdjusted) -> list[Row]:
 def _(event: events.DirectionsFound) -> list[Row]:
     count = plural(event.count_per_layer, "direction") + " per layer"
     result = [Row("Directions", f"{clean_line(event.method)}; {count}; {duration(event.seconds)}")]
-    known = [(value, position) for position, value in enumerate(event.quality) if not math.isnan(value)]
-    if known:
-        value, position = max(known, key=lambda pair: pair[0])
+    numbers = [(value, position) for position, value in enumerate(event.quality) if not math.isnan(value)]
+    if numbers:
+        value, position = max(numbers, key=lambda pair: pair[0])
         where = f"after layer {position} of {len(event.quality) - 1}" if position else "at the embeddings"
         result.append(Row("", f"they separate best {where} (quality {value:.2f})"))
     return result
@@ -220,8 +220,8 @@ def _(event: events.WarmStarted) -> list[Row]:
 
 @rows.register
 def _(event: events.ProfilesKept) -> list[Row]:
-    kept = f"{plural(event.count, 'plan')} kept for the next {clean_line(event.family)} model in"
-    return [Row("Profiles", kept), Row("", clean_line(event.path))]
+    text = f"{plural(event.count, 'plan')} kept for the next {clean_line(event.family)} model in"
+    return [Row("Profiles", text), Row("", clean_line(event.path))]
 
 
 @rows.register
@@ -237,8 +237,8 @@ def _(event: events.EngineChosen) -> list[Row]:
     at_once = f", {plural(event.candidates, 'candidate')} at once" if event.name == "batched" else ""
     result = [Row("Engine", f"{event.name}{at_once}")]
     if event.shared_tokens or event.kept_bytes:
-        kept = f"{size(event.kept_bytes)} of lower layers kept"
-        result.append(Row("", f"{plural(event.shared_tokens, 'prompt token')} shared, {kept}"))
+        bytes_text = f"{size(event.kept_bytes)} of lower layers kept"
+        result.append(Row("", f"{plural(event.shared_tokens, 'prompt token')} shared, {bytes_text}"))
     return result + [row for text in event.slower for row in _wrapped("", f"slower: {clean_line(text)}")]
 
 

@@ -54,9 +54,9 @@ def _(event: events.TrialApplied) -> list[Row]:
         Row("", f"in the search   {words.columns(searched)}"),
         Row("", f"measured again  {words.columns(event.scores)}"),
     ]
-    found = words.differences(event.scores, searched)
-    if found:
-        result.append(Row("", f"They differ ({', '.join(found)}); the second line counts."))
+    differences = words.differences(event.scores, searched)
+    if differences:
+        result.append(Row("", f"They differ ({', '.join(differences)}); the second line counts."))
     return result
 
 
@@ -75,12 +75,12 @@ def _(event: events.HeldOutMeasured) -> list[Row]:
 
 @rows.register
 def _(event: events.CapabilityStarted) -> list[Row]:
-    asked = []
+    texts = []
     if event.questions:
-        asked.append(f"{event.which} model: {plural(event.questions, 'question')} of {clean_line(event.source)}")
+        texts.append(f"{event.which} model: {plural(event.questions, 'question')} of {clean_line(event.source)}")
     if event.benchmarks:
-        asked.append(f"{event.which} model: {', '.join(map(clean_line, event.benchmarks))}")
-    return [Row("Capability", text) for text in asked]
+        texts.append(f"{event.which} model: {', '.join(map(clean_line, event.benchmarks))}")
+    return [Row("Capability", text) for text in texts]
 
 
 @rows.register

@@ -59,11 +59,11 @@ def _run_within_memory(loaded: LoadedSettings) -> int:
         SearchOutOfMemoryError: Memory ran out.
         HereticError: See `heretic.workflow.run`.
     """
-    found = attempt(lambda: run(loaded, choose, resolve_conflict), torch.device("cpu"), "running")
-    if not isinstance(found, RanOut):
-        return found
+    result = attempt(lambda: run(loaded, choose, resolve_conflict), torch.device("cpu"), "running")
+    if not isinstance(result, RanOut):
+        return result
     raise SearchOutOfMemoryError(
-        f"Memory ran out ({found.used}); end other programs that use it, use --quantization bnb_4bit, or a larger "
+        f"Memory ran out ({result.used}); end other programs that use it, use --quantization bnb_4bit, or a larger "
         "device."
     )
 

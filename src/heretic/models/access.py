@@ -6,7 +6,7 @@ from transformers import PreTrainedModel
 
 from heretic.common.errors import LayoutError
 from heretic.edits.writer import Orientation, ResidualWriter
-from heretic.models.storage import own_parameters
+from heretic.models.storage import direct_parameters
 
 
 def writer_weight(model: PreTrainedModel, writer: ResidualWriter) -> nn.Parameter:
@@ -15,7 +15,7 @@ def writer_weight(model: PreTrainedModel, writer: ResidualWriter) -> nn.Paramete
     Raises:
         LayoutError: The model has no such weight, so the layout belongs to another model.
     """
-    weight = own_parameters(model.get_submodule(writer.path)).get(writer.parameter)
+    weight = direct_parameters(model.get_submodule(writer.path)).get(writer.parameter)
     if weight is None:
         raise LayoutError(f"This model has no weight {writer.tensor_name}; its layout was found on another model.")
     return weight
@@ -40,7 +40,7 @@ def writer_bias(model: PreTrainedModel, writer: ResidualWriter) -> nn.Parameter 
     """
     if writer.bias is None:
         return None
-    bias = own_parameters(model.get_submodule(writer.path)).get(writer.bias)
+    bias = direct_parameters(model.get_submodule(writer.path)).get(writer.bias)
     if bias is None:
         raise LayoutError(f"This model has no bias {writer.path}.{writer.bias}; its layout was found on another model.")
     return bias
@@ -55,7 +55,9 @@ def post_norm_gain(model: PreTrainedModel, writer: ResidualWriter) -> Tensor | N
     for path in (writer.post_norm, writer.outer_post_norm):
         if path is None:
             continue
-        weight = own_parameters(model.get_submodule(path)).get("weight")
-        own = torch.ones(writer.output_size) if weight is None else weight.detach().float() + writer.post_norm_offset
-        gain = own if gain is None else gain * own
+        weight = direct_parameters(model.get_submodule(path)).get("weight")
+        norm_gain = (
+            torch.ones(writer.output_size) if weight is None else weight.detach().float() + writer.post_norm_offset
+        )
+        gain = norm_gain if gain is None else gain * norm_gain
     return gain

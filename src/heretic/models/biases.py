@@ -41,9 +41,11 @@ def bias_holders(model: PreTrainedModel, layout: ModelLayout) -> dict[int, tuple
     """
     plain = [writer for writer in layout.writers if _is_plain(model, writer)]
     optional = _optional_biases(model) if any(writer.bias is None for writer in plain) else {}
-    found: dict[int, tuple[BiasHolder, ...]] = {}
+    holders: dict[int, tuple[BiasHolder, ...]] = {}
     # The last writer of a layer first, so that nothing in it reacts to the constant.
-    for writer in sorted(reversed(plain), key=lambda own: (MLP, ATTENTION).index(own.component)):
+    for writer in sorted(
+        reversed(plain), key=lambda residual_writer: (MLP, ATTENTION).index(residual_writer.component)
+    ):
         if writer.bias is not None:
             holder = BiasHolder(writer)
         else:
@@ -51,8 +53,8 @@ def bias_holders(model: PreTrainedModel, layout: ModelLayout) -> dict[int, tuple
             if not options:
                 continue
             holder = BiasHolder(writer, (options[0],))
-        found[writer.layer] = (*found.get(writer.layer, ()), holder)
-    return found
+        holders[writer.layer] = (*holders.get(writer.layer, ()), holder)
+    return holders
 
 
 def hold_biases(model: PreTrainedModel, layout: ModelLayout, paths: Sequence[str]) -> ModelLayout:
@@ -73,7 +75,9 @@ def hold_biases(model: PreTrainedModel, layout: ModelLayout, paths: Sequence[str
     """
     if not paths:
         return layout
-    holders = {holder.writer.path: holder for own in bias_holders(model, layout).values() for holder in own}
+    holders = {
+        holder.writer.path: holder for layer_holders in bias_holders(model, layout).values() for holder in layer_holders
+    }
     missing = [path for path in paths if path not in holders]
     if missing:
         raise ModelError(f"{missing[0]} cannot hold a bias in {type(model).__name__}; use --use-caa false.")
@@ -91,8 +95,8 @@ def hold_biases(model: PreTrainedModel, layout: ModelLayout, paths: Sequence[str
 
 def match_biases(model: PreTrainedModel, other: PreTrainedModel) -> None:
     """Give a model that was loaded again the (zero) biases that were switched on in the first one."""
-    own = dict(model.named_parameters(remove_duplicate=False))
-    new = {name: value.shape for name, value in other.named_parameters(remove_duplicate=False) if name not in own}
+    present = dict(model.named_parameters(remove_duplicate=False))
+    new = {name: value.shape for name, value in other.named_parameters(remove_duplicate=False) if name not in present}
     _attach(model, {name: shape for name, shape in new.items() if name.endswith(".bias")})
 
 
@@ -117,12 +121,12 @@ def _optional_biases(model: PreTrainedModel) -> dict[str, Mapping[str, torch.Siz
     """Option of the configuration -> names and shapes of the biases that it would add."""
     config = model.config.get_text_config()
     options = [name for name, value in vars(config).items() if value is False and "bias" in name]
-    found = {}
+    added = {}
     for option in options:
         biases = _biases_with(model, [option])
         if biases:
-            found[option] = biases
-    return found
+            added[option] = biases
+    return added
 
 
 def _biases_with(model: PreTrainedModel, options: Sequence[str]) -> Mapping[str, torch.Size] | None:

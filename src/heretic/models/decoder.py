@@ -77,13 +77,13 @@ def _decoder_layers(model: PreTrainedModel, layer_count: int | None) -> tuple[st
         layers = submodule(model, path)
         if isinstance(layers, nn.ModuleList) and len(layers) > 0:
             return path, layers
-    found = [
+    candidates = [
         (path, module)
         for path, module in model.named_modules()
         if isinstance(module, nn.ModuleList) and len(module) == layer_count and not _in_other_tower(path)
     ]
     # Of nested lists (experts inside layers, say) the outermost ones are candidates for layers.
-    outermost = [entry for entry in found if not any(entry[0].startswith(f"{path}.") for path, _ in found)]
+    outermost = [entry for entry in candidates if not any(entry[0].startswith(f"{path}.") for path, _ in candidates)]
     if len(outermost) == 1:
         return outermost[0]
     lists = [f"{path} ({len(module)})" for path, module in model.named_modules() if isinstance(module, nn.ModuleList)]

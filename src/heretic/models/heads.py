@@ -52,12 +52,12 @@ class HeadColumns:
 
 def head_columns(model: PreTrainedModel, layout: ModelLayout) -> tuple[HeadColumns, ...]:
     """Every output projection of a plain attention, in layer order; other token mixers have no such heads."""
-    found = []
+    columns = []
     for writer in layout.writers:
         count = _head_count(model, writer)
         if count is not None:
-            found.append(HeadColumns(writer, count))
-    return tuple(found)
+            columns.append(HeadColumns(writer, count))
+    return tuple(columns)
 
 
 def _head_count(model: PreTrainedModel, writer: ResidualWriter) -> int | None:

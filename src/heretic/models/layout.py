@@ -16,7 +16,7 @@ from heretic.edits.writer import ModelLayout, ResidualWriter, UneditableWriter
 from heretic.models.declarations import component_of_constant, component_of_weight, declared_family
 from heretic.models.decoder import Decoder, find_decoder
 from heretic.models.families import Family
-from heretic.models.storage import own_constants, own_parameters, stored_weights
+from heretic.models.storage import direct_parameters, loose_constants, stored_weights
 from heretic.models.writers import DecoderLayer, SharedWeights, describe
 
 MODULES_NAMED = 12
@@ -39,9 +39,9 @@ def find_layout(model: PreTrainedModel) -> ModelLayout:
     uneditable: list[UneditableWriter] = []
     for index, (path, module) in enumerate(decoder.named_layers()):
         layer = DecoderLayer(index, path, module, decoder.hidden_size)
-        found = list(_layer_writers(layer, family, shared))
-        editable = [entry for entry in found if isinstance(entry, ResidualWriter)]
-        rejected = [entry for entry in found if isinstance(entry, UneditableWriter)]
+        entries = list(_layer_writers(layer, family, shared))
+        editable = [entry for entry in entries if isinstance(entry, ResidualWriter)]
+        rejected = [entry for entry in entries if isinstance(entry, UneditableWriter)]
         if not editable:
             raise LayoutError(_nothing_editable(layer, rejected))
         writers += editable
@@ -71,7 +71,7 @@ def _layer_writers(
         if weight.tensor is not None:
             described.add(id(weight.tensor))
         yield describe(layer, weight, verdict, shared)
-    for path in own_constants(layer.module, layer.hidden_size):
+    for path in loose_constants(layer.module, layer.hidden_size):
         component = component_of_constant(family, path)
         reason = "it is a constant that a module adds to the residual stream, with no matrix in front"
         yield UneditableWriter(layer.index, component, f"{layer.path}.{path}", reason)
@@ -86,7 +86,7 @@ def _shared_weights(model: PreTrainedModel, decoder: Decoder) -> SharedWeights:
             users[id(parameter)].add(path)
     for path, module in model.named_modules():
         if id(module) not in layer_of:
-            for name, tensor in own_parameters(module).items():
+            for name, tensor in direct_parameters(module).items():
                 if id(tensor) in users:
                     users[id(tensor)].add(f"{path}.{name}")
     return {key: frozenset(paths) for key, paths in users.items() if len(paths) > 1}

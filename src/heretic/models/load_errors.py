@@ -67,14 +67,14 @@ def exhausted(name: str, rejected: Sequence[tuple[str, str]]) -> str:
         rejected: Pairs of dtype and reason.
     """
     reasons = "; ".join(f"{dtype}: {reason}" for dtype, reason in rejected)
-    found = {reason for _dtype, reason in rejected}
+    reasons_given = {reason for _dtype, reason in rejected}
     advice = "give others with --dtypes, or check the model's files"
-    if OUT_OF_MEMORY in found:
+    if OUT_OF_MEMORY in reasons_given:
         advice = (
             "use --quantization bnb_4bit, name a smaller model, or spread it over several devices with --device-map "
             "and --max-memory"
         )
-    elif found == {NOT_FINITE}:
+    elif reasons_given == {NOT_FINITE}:
         tried = {dtype for dtype, _reason in rejected}
         advice = "its weights may be damaged: download it again"
         if not tried & {"float32", "torch.float32"}:
@@ -145,9 +145,9 @@ def _reason_by_class(chain: Sequence[BaseException], name: str) -> str | None:
                 f"The disk is full while {name} is downloaded; free some space, or set HF_HOME to a folder on a larger "
                 "disk."
             )
-    found = hub_failure(chain)
-    if found is not None:
-        failure, error = found
+    failed = hub_failure(chain)
+    if failed is not None:
+        failure, error = failed
         return _BY_HUB_FAILURE[failure](error, name)
     for kind, explain in _BY_CLASS:
         for error in chain:

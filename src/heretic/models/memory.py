@@ -102,11 +102,11 @@ def halving(size: int, work: Callable[[int], T], device: torch.device, doing: st
         OutOfMemoryError: It does not work with single rows either.
     """
     while True:
-        found = attempt(partial(work, size), device, doing)
-        if not isinstance(found, RanOut):
-            return found, size
+        result = attempt(partial(work, size), device, doing)
+        if not isinstance(result, RanOut):
+            return result, size
         if size == 1:
-            raise nothing_smaller(doing, found)
+            raise nothing_smaller(doing, result)
         emit(Warned(f"Memory ran out while {doing} with batches of {size}; trying again with {size // 2}."))
         size //= 2
 

@@ -22,8 +22,8 @@ def find_file(location: Location, name: str, commit: str | None) -> Path | None:
     if not location.is_hub:
         path = Path(location.source) / name
         return path if path.is_file() else None
-    found = hub_file(location.source, name, commit, required=False)
-    return None if found is None else Path(found)
+    path_text = hub_file(location.source, name, commit, required=False)
+    return None if path_text is None else Path(path_text)
 
 
 def read_json(path: Path | None) -> dict[str, Any]:

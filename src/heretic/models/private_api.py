@@ -90,13 +90,13 @@ def override_forward(module: nn.Module, forward: Callable[..., Any]) -> Callable
     Whatever stood on the instance before is put back: accelerate keeps there what moves inputs between devices.
     """
     attributes = module.__dict__
-    had_own = "forward" in attributes
-    own = attributes.get("forward")
+    had_forward = "forward" in attributes
+    forward_before = attributes.get("forward")
     attributes["forward"] = forward
 
     def undo() -> None:
-        if had_own:
-            attributes["forward"] = own
+        if had_forward:
+            attributes["forward"] = forward_before
         else:
             attributes.pop("forward", None)
 

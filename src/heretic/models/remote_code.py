@@ -55,12 +55,12 @@ def find_remote_code(location: Location, commit: str | None) -> RemoteCode | Non
     if not references:
         return None
     classes = frozenset(auto_class for auto_class, _repository, _module in references)
-    own = location.source if location.is_hub else None
-    repositories = {repository or own for _class, repository, _module in references}
-    foreign = sorted(name for name in repositories if name is not None and name != own)
+    repository_of_model = location.source if location.is_hub else None
+    repositories = {repository or repository_of_model for _class, repository, _module in references}
+    foreign = sorted(name for name in repositories if name is not None and name != repository_of_model)
     if not foreign:
-        return RemoteCode(own, commit, classes)
-    if len(foreign) > 1 or (own in repositories and location.is_hub):
+        return RemoteCode(repository_of_model, commit, classes)
+    if len(foreign) > 1 or (repository_of_model in repositories and location.is_hub):
         raise ModelError(
             f"The code of {location.name} comes from several repositories ({', '.join(filter(None, repositories))}), "
             "so its revisions cannot be pinned; download all of it into one folder and name that."

@@ -43,10 +43,10 @@ class StoredWeight:
     @property
     def tensor(self) -> nn.Parameter | None:
         """The weight itself, or None where the module has no parameter of that name."""
-        return own_parameters(self.module).get(self.parameter)
+        return direct_parameters(self.module).get(self.parameter)
 
 
-def own_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
+def direct_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters that a module holds itself, by name."""
     return dict(module.named_parameters(recurse=False, remove_duplicate=False))
 
@@ -61,7 +61,7 @@ def stored_weights(layer: nn.Module) -> Iterator[StoredWeight]:
         elif isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
             yield StoredWeight(path, path, module, "weight", frozenset({module.out_channels}), None)
         else:
-            yield from _own_parameters(path, module)
+            yield from _direct_weights(path, module)
 
 
 def linear_sizes(module: nn.Module) -> tuple[int, int] | None:
@@ -74,10 +74,10 @@ def linear_sizes(module: nn.Module) -> tuple[int, int] | None:
     return None
 
 
-def own_constants(layer: nn.Module, hidden_size: int) -> Iterator[str]:
+def loose_constants(layer: nn.Module, hidden_size: int) -> Iterator[str]:
     """Yield paths of bias vectors [D] that belong to no linear-like module and no norm of the layer."""
     for path, module in layer.named_modules(remove_duplicate=False):
-        parameters = own_parameters(module)
+        parameters = direct_parameters(module)
         if "weight" in parameters or linear_sizes(module) is not None:
             continue
         for name, tensor in parameters.items():
@@ -85,9 +85,9 @@ def own_constants(layer: nn.Module, hidden_size: int) -> Iterator[str]:
                 yield _join(path, name)
 
 
-def _own_parameters(path: str, module: nn.Module) -> Iterator[StoredWeight]:
+def _direct_weights(path: str, module: nn.Module) -> Iterator[StoredWeight]:
     packed = PACKED_EXPERTS.get(type(module).__name__)
-    parameters = own_parameters(module)
+    parameters = direct_parameters(module)
     if packed is not None and packed not in parameters:
         hidden_size = getattr(module, "hidden_size", None)
         sizes = frozenset({hidden_size} if isinstance(hidden_size, int) else ())

@@ -11,9 +11,9 @@ from heretic.edits.writer import Orientation, ResidualWriter, UneditableWriter, 
 from heretic.models.declarations import Verdict, post_norms
 from heretic.models.storage import (
     StoredWeight,
+    direct_parameters,
     fused_orientation,
     linear_sizes,
-    own_parameters,
     reason_against_editing,
 )
 
@@ -61,7 +61,7 @@ def describe(
         output_size=layer.hidden_size,
         input_size=axes.input_size,
         expert_count=axes.expert_count,
-        bias=bias if bias in own_parameters(weight.module) else None,
+        bias=bias if bias in direct_parameters(weight.module) else None,
         post_norm=f"{layer.path}.{norms[0]}" if norms else None,
         post_norm_offset=offsets[0] or 0.0 if norms else 0.0,
         outer_post_norm=f"{layer.path}.{norms[1]}" if len(norms) > 1 else None,
@@ -118,7 +118,7 @@ def norm_offset(norm: nn.Module) -> float | None:
     The probe is a vector of ones with alternating signs: its mean is zero and its root mean square is one, so a norm
     returns the gain itself, with those signs. A norm without a weight has gain one, which counts as offset 0.
     """
-    weight = own_parameters(norm).get("weight")
+    weight = direct_parameters(norm).get("weight")
     if weight is None:
         return 0.0 if next(norm.parameters(), None) is None else None
     if weight.device.type == "meta" or weight.ndim != 1:

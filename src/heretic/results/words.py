@@ -212,7 +212,7 @@ def free(plan: EditPlan) -> str:
 # Abilities ----------------------------------------------------------------------------------------------------------
 
 
-def how_asked(questions: Questions, name: Callable[[str], str]) -> tuple[str, str]:
+def how_questioned(questions: Questions, name: Callable[[str], str]) -> tuple[str, str]:
     """How questions were asked, and what became of the answers; `name` marks the name of their source."""
     counts = sorted({count for _category, count in questions.examples})
     examples = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"

@@ -88,9 +88,9 @@ def _add(target: Path, profiles: Sequence[Profile]) -> int:
 
 def _is_worth_keeping(profile: Profile, profiles: Sequence[Profile], present: Sequence[Profile]) -> bool:
     """Whether it is new and among the best of its model."""
-    if any(profile.plan == own.plan and profile.model == own.model for own in present):
+    if any(profile.plan == other.plan and profile.model == other.model for other in present):
         return False
-    rivals = [own for own in (*present, *profiles) if own.model == profile.model]
+    rivals = [other for other in (*present, *profiles) if other.model == profile.model]
     if profile.normalization is None:
         return False
     return profile in fitting(rivals, profile.family, profile.goal, profile.normalization)[:KEPT]

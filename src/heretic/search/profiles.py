@@ -133,12 +133,12 @@ def plan_table(plan: EditPlan) -> PlanTable:
         direction_position=None if position is None else round(position, _DIGITS),
         schedules={
             name: ScheduleTable(
-                peak_weight=round(own.peak_weight, _DIGITS),
-                peak_position=round(own.peak_position, _DIGITS),
-                floor=round(own.floor, _DIGITS),
-                width=round(own.width, _DIGITS),
+                peak_weight=round(schedule.peak_weight, _DIGITS),
+                peak_position=round(schedule.peak_position, _DIGITS),
+                floor=round(schedule.floor, _DIGITS),
+                width=round(schedule.width, _DIGITS),
             )
-            for name, own in plan.schedules
+            for name, schedule in plan.schedules
         },
     )
 
@@ -193,11 +193,11 @@ def parse_profiles(text: str) -> tuple[Profile, ...]:
 
 def fitting(profiles: Sequence[Profile], family: str, goal: str, normalization: Normalization) -> list[Profile]:
     """Profiles for a family, a goal and a normalisation, the best first, each plan once."""
-    found: dict[str, Profile] = {}
+    by_plan: dict[str, Profile] = {}
     for profile in sorted(profiles, key=lambda profile: profile.distance):
         if (profile.family, profile.goal) == (family, goal) and profile.normalization in (None, normalization):
-            found.setdefault(profile.plan.model_dump_json(), profile)
-    return list(found.values())
+            by_plan.setdefault(profile.plan.model_dump_json(), profile)
+    return list(by_plan.values())
 
 
 def toml_table(profile: Profile) -> str:

@@ -65,13 +65,13 @@ class _View(optuna.Study):
         self.__dict__.update(original.__dict__)
         self.original = original
         self._window = SeenTrials(limit)
-        self._asked: int | None = None
+        self._number: int | None = None
         self._shown: list[FrozenTrial] = []
 
-    def look(self, asked: int) -> None:
+    def look(self, number: int) -> None:
         """Read what is new, once for the trial of this number."""
-        if asked != self._asked:
-            self._asked = asked
+        if number != self._number:
+            self._number = number
             self._shown = self._window.of(self.original.get_trials(deepcopy=False))
 
     def _get_trials(
@@ -91,22 +91,22 @@ class SeenTrials:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._settled = 0
-        self._known: set[int] = set()
-        self._kept: list[FrozenTrial] = []
+        self._measured: set[int] = set()
+        self._trials: list[FrozenTrial] = []
 
     def of(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         """Those of all trials, in the order of their numbers, that are seen, in the same order; running ones are."""
         for trial in trials[self._settled :]:
-            if trial.state in _MEASURED and trial.number not in self._known:
-                self._known.add(trial.number)
-                self._kept.append(trial)
-                if len(self._kept) > self._limit:
-                    self._kept = _best_and_newest(self._kept, self._limit // 4, self._limit // 2)
+            if trial.state in _MEASURED and trial.number not in self._measured:
+                self._measured.add(trial.number)
+                self._trials.append(trial)
+                if len(self._trials) > self._limit:
+                    self._trials = _best_and_newest(self._trials, self._limit // 4, self._limit // 2)
         while self._settled < len(trials) and trials[self._settled].state.is_finished():
-            self._known.discard(trials[self._settled].number)
+            self._measured.discard(trials[self._settled].number)
             self._settled += 1
         running = [trial for trial in trials[self._settled :] if trial.state is OptunaState.RUNNING]
-        return sorted([*self._kept, *running], key=_number)
+        return sorted([*self._trials, *running], key=_number)
 
 
 def best_places(points: NDArray[np.float64], count: int) -> list[int]:

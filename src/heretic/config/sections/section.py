@@ -40,14 +40,14 @@ class Options(BaseModel):
     @classmethod
     def aspects(cls) -> dict[str, str]:
         """By setting the aspect that it is part of; those that are part of none are left out."""
-        found = {}
+        aspects = {}
         for name, field in cls.model_fields.items():
             owner = next(base for base in cls.__mro__ if name in get_annotations(base))
             extra = field.json_schema_extra
-            own = extra.get("aspect") if isinstance(extra, dict) else vars(owner).get("aspect")
-            if isinstance(own, str):
-                found[name] = own
-        return found
+            aspect = extra.get("aspect") if isinstance(extra, dict) else vars(owner).get("aspect")
+            if isinstance(aspect, str):
+                aspects[name] = aspect
+        return aspects
 
 
 class Section(Options):
