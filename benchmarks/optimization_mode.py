@@ -83,7 +83,7 @@ def main() -> None:
     settings = load_settings(options.arguments, os.environ, Path.cwd()).settings
     bench = prepare(settings, preflight(settings))
     if len(bench.behaviors) > 1:
-        sys.exit("fronts are compared by one behaviour and KL; name one with --direction")
+        sys.exit("fronts are compared by one behaviour and KL; name one with --behavior")
     baseline = bench.behaviors[0].baseline.value
     print(f"{settings.n_trials} trials, {settings.n_startup_trials} of them random; box: KL {KL_LIMIT}, {baseline:.4g}")
     for seed in map(int, options.seeds.split(",")):

@@ -246,7 +246,7 @@ def test_two_behaviours_are_searched_saved_and_gone_on_with(heretic: Command, tm
         text = TOY_PACK.format(name=name, evaluator=evaluator, source=source)
         (tmp_path / f"{name}.toml").write_text(text, encoding="utf-8")
     both = (
-        *("--model", "demo", "--direction", "toy.toml,long-winded.toml", "--batch-size", "6", "--seed", "3"),
+        *("--model", "demo", "--behavior", "toy.toml,long-winded.toml", "--batch-size", "6", "--seed", "3"),
         *("--max-response-length", "30", "--held-out-tokens", "24", "--use-warm-start-params", "false"),
     )
     run = heretic(tmp_path, *both, "--n-trials", "2", *saving_to("out"))
@@ -273,7 +273,7 @@ def test_two_behaviours_are_searched_saved_and_gone_on_with(heretic: Command, tm
     assert "2 of 3 trials are finished" in resumed.output
     assert "trial 1/3" not in resumed.output
     # One of the two alone is another study, and prompts of both cannot be set at once.
-    alone = heretic(tmp_path, *both, "--direction", "toy.toml", "--n-trials", "1", *saving_to("third"))
+    alone = heretic(tmp_path, *both, "--behavior", "toy.toml", "--n-trials", "1", *saving_to("third"))
     alone.assert_done()
     assert re.search(r"was made with another .*This run starts the new study", alone.output), alone.output
     other = heretic(tmp_path, *both, "--bad-prompts.limit", "3", *saving_to("fourth"))

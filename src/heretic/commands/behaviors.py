@@ -53,7 +53,7 @@ def run(arguments: BehaviorArguments, printer: "Printer") -> int:
         whole = copy_pack(arguments.packs[0], expanded(arguments.copy))
         file = Path(arguments.copy) / PACK_FILE
         what = f"{file} and the prompts beside it" if whole else f"{file}, which names prompts on the hub"
-        printer.line(f"Copied. Change {what}, then: heretic MODEL --direction {file}")
+        printer.line(f"Copied. Change {what}, then: heretic MODEL --behavior {file}")
         return 0
     from heretic.evaluation.pack_check import check_pack
 
@@ -132,9 +132,9 @@ COMMAND = Command(
     "behaviors",
     BehaviorArguments,
     run,
-    summary="List and check what --direction can name.",
+    summary="List and check what --behavior can name.",
     description="""\
-List the behaviours that --direction can name, and check their packs: that
+List the behaviours that --behavior can name, and check their packs: that
 every part can be read, that no prompt stands in two parts, that the training
 prompts of both sides differ, and that the evaluator can be used with the
 pack's patterns or hypotheses. What is on the hub is not read.
@@ -143,7 +143,7 @@ pack's patterns or hypotheses. What is on the hub is not read.
         "": "All bundled packs.",
         "verbosity mine/pack.toml": "These packs.",
         "verbosity --copy mine": "Copy a bundled pack to a new folder, to write your own from it, and use it with "
-        "heretic MODEL --direction mine/pack.toml.",
+        "heretic MODEL --behavior mine/pack.toml.",
     },
     exit_codes="0 all can be used, 1 failed, 2 a pack cannot be used, 130 interrupted.",
 )

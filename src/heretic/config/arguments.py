@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal
 
-from heretic.config.catalogue import SEE_HELP, SETTINGS, unknown_name
+from heretic.config.catalogue import NAMED, SEE_HELP, SETTINGS, flag_of, unknown_name
 from heretic.config.checks import is_unicode
 from heretic.config.sources import Layer
 
@@ -85,7 +85,7 @@ def scan(argv: Sequence[str], flags: Mapping[str, Takes], see_help: str = SEE_HE
     return result
 
 
-_FLAGS = {setting.flag: setting for setting in SETTINGS.values()}
+_FLAGS = {flag_of(name): setting for name, setting in NAMED.items()}
 _ACTIONS: dict[str, Literal["help", "version"]] = {"--help": "help", "-h": "help", "--version": "version"}
 FLAGS: Mapping[str, Takes] = {
     **{flag: Takes.SWITCH_WORD if setting.is_switch else Takes.VALUE for flag, setting in _FLAGS.items()},
@@ -126,7 +126,8 @@ def read_arguments(argv: Sequence[str]) -> Arguments:
             arguments.action = arguments.action or _ACTIONS[flag]
         elif flag in _FLAGS:
             setting = _FLAGS[flag]
-            arguments.layer.put(setting, True if value is None else setting.from_text(value), "the command line")
+            content = True if value is None else setting.from_text(value)
+            arguments.layer.put(setting, content, "the command line", flag)
         else:
             arguments.config = value
     if not scanned.has_unknown:
@@ -143,4 +144,4 @@ def _take_model(layer: Layer, models: Sequence[str]) -> None:
             "give one, and every other value after its flag."
         )
     elif models:
-        layer.put(SETTINGS["model"], models[0], "the command line")
+        layer.put(SETTINGS["model"], models[0], "the command line", "--model")

@@ -43,12 +43,12 @@ class Setting:
     @property
     def flag(self) -> str:
         """Name on the command line."""
-        return "--" + self.name.replace("_", "-")
+        return flag_of(self.name)
 
     @property
     def variable(self) -> str:
         """Name in the environment."""
-        return VARIABLE_PREFIX + self.name.upper().replace(".", "__")
+        return variable_of(self.name)
 
     @cached_property
     def choices(self) -> tuple[str, ...]:
@@ -129,6 +129,16 @@ class Setting:
         return text
 
 
+def flag_of(name: str) -> str:
+    """What a setting of this name is called on the command line."""
+    return "--" + name.replace("_", "-")
+
+
+def variable_of(name: str) -> str:
+    """What a setting of this name is called in the environment."""
+    return VARIABLE_PREFIX + name.upper().replace(".", "__")
+
+
 def _plain_types(annotation: Any) -> Iterator[Any]:
     """Members of a union, each without its checks and parameters; a choice of words counts as text."""
     origin = get_origin(annotation)
@@ -155,6 +165,12 @@ def _all_settings() -> Iterator[Setting]:
 
 SETTINGS = {setting.name: setting for setting in _all_settings()}
 """Name -> setting, in the order of the help; the parts of a prompt set follow it."""
+
+ALIASES = {"direction": "behavior"}
+"""Other name of a setting, in every source -> its name."""
+
+NAMED = {**SETTINGS, **{alias: SETTINGS[name] for alias, name in ALIASES.items()}}
+"""Every name that a source may use -> setting."""
 
 _SEEDING = (
     "gradient seeding is gone, because it found nothing better than directions refined by gradient do, which are the "

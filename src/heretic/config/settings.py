@@ -61,7 +61,7 @@ class Settings(
         # With what else changes edits or chooses directions the plain ones have been measured, see experiments/methods.
         plain = self.use_circuit_ablation or self.use_caa or self.direction_source != "search"
         # Refining looks for first tokens of refusals that are found by markers.
-        plain = plain or self.direction not in ([name] for name in _REFUSALS) or self.measure_with != "pack"
+        plain = plain or self.behavior not in ([name] for name in _REFUSALS) or self.measure_with != "pack"
         return "mean" if plain or self.quantization != "none" or self.iterative_rounds > 1 else "rdo"
 
     @classmethod

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from heretic.common.errors import first_line
-from heretic.config.catalogue import SETTINGS, VARIABLE_PREFIX, Setting, unknown_name
+from heretic.config.catalogue import NAMED, SETTINGS, VARIABLE_PREFIX, Setting, unknown_name, variable_of
 from heretic.config.checks import is_unicode
 
 if sys.version_info >= (3, 11):
@@ -34,16 +34,30 @@ class Layer:
         values: Setting -> value; a prompt set is a table of its parts.
         problems: One sentence for everything that is wrong with it.
         speakers: Setting -> who is quoted where its value is wrong, unless that is the label.
+        spellings: Setting -> which of its names was used.
     """
 
     label: str
     values: dict[str, Any] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     speakers: dict[str, str] = field(default_factory=dict)
+    spellings: dict[str, str] = field(default_factory=dict)
 
-    def put(self, setting: Setting, value: Any, speaker: str | None = None) -> None:
-        """Add a value; a prompt set that is given in several pieces is put together."""
+    def put(self, setting: Setting, value: Any, speaker: str | None = None, spelling: str = "") -> None:
+        """Add a value; a prompt set that is given in several pieces is put together.
+
+        Args:
+            setting: Whose value it is.
+            value: The value.
+            speaker: Who is quoted where it is wrong, unless that is the label.
+            spelling: The name that it has here; two names of one setting must not differ.
+        """
         name, *part = setting.path
+        before = self.spellings.setdefault(setting.name, spelling)
+        if before != spelling and value != self.get(setting.name):
+            self.problems.append(
+                f"{before} and {spelling} ({self.label}) are one setting, but their values differ; leave one out."
+            )
         if part:
             value = {part[0]: value}
         elif setting.is_prompt_set and isinstance(value, str):
@@ -74,14 +88,14 @@ class Layer:
 def environment_layer(environment: Mapping[str, str]) -> Layer:
     """Read all variables that start with ``HERETIC_``."""
     layer = Layer("environment")
-    settings = {setting.variable: setting for setting in SETTINGS.values()}
+    settings = {variable_of(name): setting for name, setting in NAMED.items()}
     # In order of their names, so that the parts of a prompt set come after the whole, and win.
     for variable in sorted(environment):
         name = variable.upper()
         if name in settings and not is_unicode(environment[variable]):
             layer.problems.append(f"{name} holds bytes that are not UTF-8 text; write it in UTF-8.")
         elif name in settings:
-            layer.put(settings[name], settings[name].from_text(environment[variable]), speaker=name)
+            layer.put(settings[name], settings[name].from_text(environment[variable]), name, name)
         elif name.startswith(VARIABLE_PREFIX):
             layer.problems.append(unknown_name(f"setting {variable}", " in the environment", name, settings))
     return layer
@@ -134,8 +148,10 @@ def _settings_table(layer: Layer, content: dict[str, Any]) -> dict[str, Any]:
 def _fill_from_table(layer: Layer, table: Mapping[str, Any]) -> None:
     """Take over a table as it is: what is unknown or wrong in it is found together with that of the other sources."""
     for name, value in table.items():
-        is_dataset = name in SETTINGS and SETTINGS[name].is_prompt_set and isinstance(value, str)
-        layer.values[name] = {"dataset": value} if is_dataset else value
+        if name in NAMED and "." not in name:
+            layer.put(NAMED[name], value, spelling=name)
+        else:
+            layer.values[name] = value
 
 
 def profile_layer(name: str) -> Layer:

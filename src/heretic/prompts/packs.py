@@ -117,7 +117,7 @@ def find_pack(name: str) -> Pack:
     if path is None:
         raise ConfigurationError(
             f"There is no behaviour {name}; choose one of {', '.join(bundled_behaviors())}, or name a pack's TOML file "
-            "with --direction ('heretic behaviors verbosity --copy FOLDER' starts one)."
+            "with --behavior ('heretic behaviors verbosity --copy FOLDER' starts one)."
         )
     return read_pack(path)
 

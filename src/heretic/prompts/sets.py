@@ -63,7 +63,7 @@ def packs_of(settings: Settings) -> tuple[Pack, ...]:
     Raises:
         ConfigurationError: There is no such pack, or its file cannot be used.
     """
-    return tuple(_measured_with(settings.measure_with, find_pack(name)) for name in settings.direction)
+    return tuple(_measured_with(settings.measure_with, find_pack(name)) for name in settings.behavior)
 
 
 def _measured_with(reader: str, pack: Pack) -> Pack:

@@ -16,7 +16,7 @@ import optuna
 from heretic.common.errors import UserError
 from heretic.common.redaction import without_secrets
 from heretic.config import Settings
-from heretic.config.catalogue import SETTINGS
+from heretic.config.catalogue import ALIASES, SETTINGS
 from heretic.export.redact import publishable, redact
 from heretic.report.data import ChangedSetting, Chosen, ReportData
 from heretic.report.importance import importances
@@ -37,7 +37,7 @@ _LEFT_OUT = re.compile(
     r"|log_\w+|metrics_\w+)(\.|$)"
 )
 """Settings that say where things lie on the machine, or what is said elsewhere in the report."""
-_PLACES = re.compile(r"(direction|evaluate_model|load_directions|neural_detection_model|\w+_prompts\.dataset)$")
+_PLACES = re.compile(r"(behavior|evaluate_model|load_directions|neural_detection_model|\w+_prompts\.dataset)$")
 """Settings that may be paths."""
 _PATH = re.compile(r"~|/|\.{1,2}[/\\]|[A-Za-z]:[\\/]|\\")
 _MOST_LAYERS = 10_000
@@ -171,6 +171,7 @@ def _facts(manifest: Mapping[str, Any], model: str) -> list[tuple[str, str]]:
 
 def changed_settings(given: Mapping[str, Any]) -> tuple[ChangedSetting, ...]:
     """The settings that differ from the defaults; places on the machine are left out, of other paths the last part."""
+    given = {ALIASES.get(name, name): value for name, value in given.items()}
     defaults = publishable(Settings().model_dump(mode="json"))
     changed = []
     for name, setting in SETTINGS.items():

@@ -30,7 +30,7 @@ def load_readers(settings: Settings, prompts: PromptSets) -> Readers:
 
 def search_objective(settings: Settings) -> Objective:
     """What the settings have a study minimise."""
-    behaviors = len(settings.direction)
+    behaviors = len(settings.behavior)
     if settings.optimization_mode == "multi":
         return Objective(behaviors=behaviors)
     return Objective(settings.kl_weight, settings.pruner == "bound", behaviors)

@@ -176,7 +176,7 @@ def _only_one(name: str) -> Row[Request]:
     return Row(
         lambda request: len(request.packs) > 1 and _changed(request.settings, name),
         lambda request: (
-            f"{name} works on one behaviour, but --direction names {len(request.packs)}; leave out {_flag(name)} or "
+            f"{name} works on one behaviour, but --behavior names {len(request.packs)}; leave out {_flag(name)} or "
             "name one."
         ),
     )
@@ -186,7 +186,7 @@ BEHAVIORS: tuple[Row[Request], ...] = (
     Row(
         lambda request: len(set(request.names)) < len(request.names),
         lambda request: (
-            f"--direction names {max(request.names, key=request.names.count)} twice; name each behaviour once."
+            f"--behavior names {max(request.names, key=request.names.count)} twice; name each behaviour once."
         ),
     ),
     Row(
@@ -194,7 +194,7 @@ BEHAVIORS: tuple[Row[Request], ...] = (
         lambda request: (
             f"{_changed(request.settings, *ROLES)} cannot be set for several behaviours at once; leave out "
             f"{_flag(_changed(request.settings, *ROLES))}, or write a pack with these prompts and name its file with "
-            "--direction."
+            "--behavior."
         ),
     ),
     Row(

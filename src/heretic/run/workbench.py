@@ -192,7 +192,7 @@ def search_space(settings: Settings, runner: ModelRunner, position: float | None
         Normalization(settings.normalization),
         position,
         peak_weight=PEAK_WEIGHTS[settings.goal],
-        behaviors=len(settings.direction),
+        behaviors=len(settings.behavior),
     )
 
 

@@ -46,7 +46,7 @@ def demo_settings(**changes: Any) -> Settings:
 
     return Settings(
         model="demo",
-        direction=["demo"],
+        behavior=["demo"],
         extractor="mean",
         device="cpu",
         batch_size=16,

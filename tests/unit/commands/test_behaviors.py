@@ -155,7 +155,7 @@ def test_what_a_run_would_refuse_of_an_evaluator_is_a_problem(
     mine: Path, capsys: pytest.CaptureFixture[str], evaluator: str, problem: str
 ) -> None:
     measured_by(mine, evaluator)
-    settings = Settings(model="demo", extractor="mean", direction=[str(mine)])
+    settings = Settings(model="demo", extractor="mean", behavior=[str(mine)])
     with pytest.raises(UserError) as caught:
         preflight(settings)
     assert str(caught.value) == problem
@@ -205,4 +205,4 @@ def test_bad_input_is_one_sentence(argv: tuple[str, ...], words: str) -> None:
     with pytest.raises(ConfigurationError, match=words) as caught:
         run(*argv)
     assert "\n" not in str(caught.value)
-    assert "--direction" not in str(caught.value)
+    assert "--behavior" not in str(caught.value)

@@ -5,7 +5,7 @@ import pytest
 
 from heretic.common.errors import ConfigurationError
 from heretic.config import PromptSpecification, Settings, load_settings
-from heretic.config.catalogue import RETIRED, SETTINGS
+from heretic.config.catalogue import ALIASES, RETIRED, SETTINGS
 from heretic.config.load import _PROFILES
 from heretic.config.sources import profile_layer
 from heretic.prompts.sets import packs_of, specification
@@ -40,6 +40,39 @@ def test_bytes_that_are_no_text_are_refused(problems):
     assert found == [
         "Argument 3 of the command line holds bytes that are not UTF-8 text; write it in UTF-8.",
         "HERETIC_SYSTEM_PROMPT holds bytes that are not UTF-8 text; write it in UTF-8.",
+    ]
+
+
+@pytest.mark.parametrize(("alias", "name"), ALIASES.items())
+def test_other_names_of_settings_work_in_every_source(load, problems, alias, name):
+    flag, variable = "--" + alias.replace("_", "-"), f"HERETIC_{alias.upper()}"
+    for sources in (
+        {"argv": (flag, "verbosity")},
+        {"environment": {variable: "verbosity"}},
+        {"file": f'{alias} = ["verbosity"]'},
+    ):
+        loaded = load("x", *sources.pop("argv", ()), **{"file": "", **sources})
+        assert getattr(loaded.settings, name) == ["verbosity"]
+        assert list(loaded.changed) == ["model", name]
+    # A higher source wins whatever it calls the setting.
+    assert getattr(load("x", flag, "a", file=f'{name} = ["b"]').settings, name) == ["a"]
+    assert getattr(load("x", f"--{name}", "a", environment={variable: "b"}).settings, name) == ["a"]
+    assert problems("x", file=f"{alias} = 3") == [
+        f"{name} must be a list with at least one entry, but config.toml says 3."
+    ]
+
+
+def test_two_names_of_one_setting_must_not_differ_within_a_source(load, problems):
+    assert load("x", "--behavior", "a", "--direction=a").settings.behavior == ["a"]
+    assert load("x", "--behavior", "a", "--behavior", "b").settings.behavior == ["b"]
+    assert problems("x", "--behavior", "a", "--direction=b") == [
+        "--behavior and --direction (command line) are one setting, but their values differ; leave one out."
+    ]
+    assert problems("x", environment={"HERETIC_BEHAVIOR": "a", "heretic_direction": "b"}) == [
+        "HERETIC_BEHAVIOR and HERETIC_DIRECTION (environment) are one setting, but their values differ; leave one out."
+    ]
+    assert problems("x", file='direction = ["a"]\nbehavior = ["b"]') == [
+        "direction and behavior (config.toml) are one setting, but their values differ; leave one out."
     ]
 
 
@@ -116,7 +149,7 @@ def _sample(setting):
             default = getattr(default, part)
         return not default, str(not default).lower()
     special = {
-        "direction": (["verbosity", "my-pack.toml"], "verbosity,my-pack.toml"),
+        "behavior": (["verbosity", "my-pack.toml"], "verbosity,my-pack.toml"),
         "dtypes": (["float32", "bfloat16"], "float32,bfloat16"),
         "device": ("cuda:1", "cuda:1"),
         "neural_detection_device": ("cuda:1", "cuda:1"),

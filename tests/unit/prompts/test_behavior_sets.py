@@ -34,7 +34,7 @@ def make_pack(folder: Path, name: str, **texts: str) -> str:
 def loaded(*packs: str, **settings: Any) -> tuple[PromptSets, list[Event]]:
     seen: list[Event] = []
     with subscribed(seen.append):
-        sets = load_prompts(Settings(model="x", direction=list(packs), **settings))
+        sets = load_prompts(Settings(model="x", behavior=list(packs), **settings))
     return sets, seen
 
 
@@ -116,7 +116,7 @@ def test_the_default_behaviour_has_the_prompts_that_the_settings_promise() -> No
 
 
 def test_a_dataset_that_the_user_names_is_used_also_where_it_is_that_of_the_default_behaviour() -> None:
-    settings = Settings(model="x", direction=["demo"], good_prompts="mlabonne/harmless_alpaca")
+    settings = Settings(model="x", behavior=["demo"], good_prompts="mlabonne/harmless_alpaca")
     (pack,) = packs_of(settings)
     assert specification(settings, pack, "good_prompts").dataset == "mlabonne/harmless_alpaca"
 
@@ -136,7 +136,7 @@ def test_a_pack_without_its_prompts_names_the_file(tmp_path: Path) -> None:
 
 def test_packs_with_hypotheses_are_measured_as_the_user_prefers() -> None:
     def measured(*names: str, **changes: Any) -> list[str]:
-        return [pack.evaluator for pack in packs_of(Settings(model="x", direction=list(names), **changes))]
+        return [pack.evaluator for pack in packs_of(Settings(model="x", behavior=list(names), **changes))]
 
     assert measured("hedging", "over-refusal") == ["density", "markers"]
     assert measured("hedging", "over-refusal", measure_with="judge") == ["judge", "judge"]
@@ -155,7 +155,7 @@ def test_a_missing_file_of_held_out_prompts_is_noticed_without_reading_any(
 
     def settings(bad: Path) -> Settings:
         held_out = {"good_held_out_prompts": {"dataset": str(there)}, "bad_held_out_prompts": {"dataset": str(bad)}}
-        return Settings(model="x", direction=["hedging"], **held_out)  # type: ignore[arg-type]  # as read from a file
+        return Settings(model="x", behavior=["hedging"], **held_out)  # type: ignore[arg-type]  # as read from a file
 
     pack = find_pack("hedging")
     monkeypatch.setattr(Path, "read_text", opened)

@@ -45,7 +45,7 @@ def test_no_path_host_or_secret_is_repeated() -> None:
         assert private not in text
     settings = {own.name: own.value for own in report_data(MANIFEST, (), None).settings}
     assert settings == {
-        "direction": "mine.toml",
+        "behavior": "mine.toml",
         "system_prompt": "Ask *** for more.",
         "bad_prompts.dataset": "bad.txt",
         "bad_prompts.limit": "12",

@@ -25,7 +25,7 @@ QUICK: dict[str, Any] = {
     "batch_size": 8,
     "response_prefix": "",
     # A behaviour whose prompts are bundled.
-    "direction": ["verbosity"],
+    "behavior": ["verbosity"],
 }
 
 

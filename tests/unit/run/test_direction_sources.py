@@ -243,7 +243,7 @@ def of_all(
     runner: ModelRunner, names: tuple[str, ...], **settings: Any
 ) -> tuple[DirectionSet, list[DirectionSet], list[Event]]:
     """The directions of a run with these behaviours, those of each behaviour alone, and what the run says."""
-    chosen = Settings(model="pico", **{"extractor": "mean", "direction": list(names), **settings})
+    chosen = Settings(model="pico", **{"extractor": "mean", "behavior": list(names), **settings})
     alone = [find_directions(chosen, runner, BEHAVIORS[name].bad, BEHAVIORS[name].good).directions for name in names]
     seen: list[Event] = []
     with subscribed(seen.append):
@@ -306,7 +306,7 @@ def test_all_behaviours_are_saved_with_where_they_come_from(runner: ModelRunner,
 
 def test_behaviours_with_the_same_directions_are_refused_in_one_sentence(runner: ModelRunner) -> None:
     twin = replace(BEHAVIORS["refusal"], pack=pack("over-refusal"))
-    chosen = Settings(model="pico", extractor="mean", direction=["refusal", "over-refusal"])
+    chosen = Settings(model="pico", extractor="mean", behavior=["refusal", "over-refusal"])
     with pytest.raises(UserError, match="directions of refusal and over-refusal are the same on this model") as caught:
         obtain_all_directions(chosen, runner, PromptSets((BEHAVIORS["refusal"], twin)))
     assert "\n" not in str(caught.value)

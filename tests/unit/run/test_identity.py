@@ -13,6 +13,7 @@ from tests.unit.evaluation.pico_classifiers import FunctionClassifier
 from tests.unit.passes.pico_runner import PROMPTS, make_runner
 
 from heretic.config import Settings
+from heretic.config.catalogue import ALIASES
 from heretic.config.sections.section import FINDING, MEASURING, counts_as
 from heretic.directions.types import DirectionSet
 from heretic.evaluation.evaluator import Readers
@@ -71,7 +72,7 @@ def case(stored: dict[str, Any]) -> Case:
     )
     return Case(
         stored["name"],
-        stored.get("settings", {}),
+        {ALIASES.get(name, name): value for name, value in stored.get("settings", {}).items()},
         tuple(packs),
         Readers(**readers),
         directions(compared_texts=stored.get("compared", {})),

@@ -42,7 +42,7 @@ def sets_of(*packs: Pack) -> PromptSets:
 def settings(*packs: Pack, **changes: Any) -> Settings:
     names = [own.name for own in packs] or ["refusal"]
     return Settings(
-        model="pico", **{"direction": names, "extractor": "mean", "kl_tokens": 4, "refusal_check_tokens": 4, **changes}
+        model="pico", **{"behavior": names, "extractor": "mean", "kl_tokens": 4, "refusal_check_tokens": 4, **changes}
     )
 
 

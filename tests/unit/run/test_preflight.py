@@ -35,7 +35,7 @@ def run(**settings: Any) -> int:
         ({"model": "./missing"}, "missing"),
         ({"evaluate_model": "./missing"}, "missing"),
         ({"log_file": "a", "metrics_file": "a"}, "log_file and metrics_file"),
-        ({"direction": ["nonsense"]}, "There is no behaviour nonsense"),
+        ({"behavior": ["nonsense"]}, "There is no behaviour nonsense"),
         ({"extractor": "prob"}, "no extractor named prob"),
         ({"save_directions": "missing/d.safetensors"}, "there is no folder"),
         ({"save_directions": "."}, "is a folder"),

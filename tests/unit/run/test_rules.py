@@ -92,7 +92,7 @@ def test_a_contradiction_is_not_blamed_on_a_mistyped_flag(tmp_path: Path) -> Non
 
 def request(*packs: Pack, **changes: Any) -> Request:
     names = [own.name for own in packs]
-    return Request(Settings(model="x", **{"direction": names, "extractor": "mean", **changes}), packs)
+    return Request(Settings(model="x", **{"behavior": names, "extractor": "mean", **changes}), packs)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_what_can_be_done_passes(packs: tuple[Pack, ...], changes: dict[str, Any
         ((REFUSAL, LENGTH), {"load_directions": ["a"]}, "--load-directions or name one"),
         ((REFUSAL, LENGTH), {"direction_source": "cosmic"}, "direction_source works on one behaviour"),
         ((REFUSAL, LENGTH), {"iterative_rounds": 2}, "iterative_rounds works on one behaviour"),
-        ((REFUSAL, LENGTH, DENSITY), {"use_activation_calibration": True}, "--direction names 3"),
+        ((REFUSAL, LENGTH, DENSITY), {"use_activation_calibration": True}, "--behavior names 3"),
         ((REFUSAL, LENGTH), {"use_circuit_ablation": True}, "use_circuit_ablation works on one behaviour"),
         ((REFUSAL,), {"direction_weights": [1.0]}, "mean cannot be given weights; leave --direction-weights out"),
         ((REFUSAL,), {"extractor": "pca", "direction_weights": [1.0, 0.5]}, "2 entries, but there are 1 directions"),

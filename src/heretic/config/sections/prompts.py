@@ -72,11 +72,12 @@ class PromptSection(Section):
 
     title = "Prompts"
 
-    direction: list[Text] = Field(
+    behavior: list[Text] = Field(
         default=["refusal"],
         min_length=1,
         description="The behaviour: a bundled pack such as refusal or verbosity ('heretic behaviors' lists them), or a "
-        "pack's TOML file; several are edited together. Its prompts are used where no others are set below.",
+        "pack's TOML file; several are edited together. Its prompts are used where no others are set below. May "
+        "also be called direction.",
     )
     system_prompt: str = Field(
         default="You are a helpful assistant.",
