@@ -111,7 +111,7 @@ def on_both_sides(directions: DirectionSet, change: Callable[[Tensor], Tensor], 
 
 
 def ridge_outside(vectors: Tensor, removed: Tensor, regularization: float) -> Tensor:
-    """Vectors less their ridge regression on others: r - C^T (C C^T + a I)^-1 C r (DESIGN section 4).
+    """Vectors less their ridge regression on others: r - C^T (C C^T + a I)^-1 C r.
 
     A row of C of length s that is orthogonal to the others loses s^2 / (s^2 + a) of its component, so short rows are
     spared.

@@ -1,7 +1,7 @@
 """Edits on what the writers put out: no weight is touched, so this also serves quantised weights.
 
-Rows of one batch may carry different candidates (DESIGN section 4, "output space is the engine"). Blocks of equal size,
-one a candidate, are edited through views; any other order of rows gathers its sides once, when the rows change.
+Rows of one batch may carry different candidates, so that many are measured by one pass. Blocks of equal size, one a
+candidate, are edited through views; any other order of rows gathers its sides once, when the rows change.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,7 +1,8 @@
 """The mathematics of an edit: pure functions of tensors, no model and no settings.
 
 Weights are always [..., D, m] here (D is the residual dimension that the weight writes to; leading axes are experts).
-Computation is in fp32, or fp64 where the weight is fp64. Formulas: DESIGN section 4.
+Computation is in fp32, or fp64 where the weight is fp64. With W the weight, v a
+direction and w its strength, an edit is W' = W - w v (v^T W), or the same with norms of rows or columns kept.
 """
 
 from dataclasses import dataclass
@@ -67,7 +68,7 @@ def projection(
         vectors: [k, D], orthonormal.
         strengths: [k]; 1 removes, negative values strengthen.
         gain: [D], the gain of an RMSNorm between writer and residual stream, or None. The edit is then oblique, so that
-            the direction that reaches the residual stream is the one removed (DESIGN section 4, post-norm blocks).
+            the direction that reaches the residual stream is the one removed: y' = y - w (v / gain) (gain * v)^T y.
         reads: [k, D], what reads each direction, or None where the directions read themselves.
 
     Returns:

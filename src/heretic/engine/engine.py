@@ -1,4 +1,4 @@
-"""The engine: plans measured by an editor and a way of reading the model (DESIGN sections 4 and 5).
+"""The engine: plans measured by an editor and a way of reading the model.
 
 KL first, on the baselines' prompts; what is dominated by then is not asked for answers. Then each target's prompts, the
 likeliest to count first, until what is counted alone decides. In place, the reference, it is one candidate at a time in

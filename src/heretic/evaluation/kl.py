@@ -1,4 +1,4 @@
-"""How much everything else changed: KL divergence on baseline prompts (DESIGN section 4)."""
+"""How much everything else changed: KL(original || edited) of next-token distributions on baseline prompts, in nats."""
 
 from collections.abc import Sequence
 from copy import copy

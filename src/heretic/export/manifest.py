@@ -32,7 +32,7 @@ _PACKAGES = ("torch", "transformers", "optuna", "peft", "safetensors")
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What ``heretic_metadata.json`` holds (DESIGN section 3).
+    """What ``heretic_metadata.json`` holds.
 
     Attributes:
         source: Name, commit, dtype, quantisation and weight format of the base model, and the commit of the Python code

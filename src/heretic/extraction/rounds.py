@@ -1,4 +1,4 @@
-"""Extracting again from the edited model: directions that the first ones hid (issue 4, iterative rounds).
+"""Extracting again from the edited model: directions that the first ones hid.
 
 After each round the model is edited with all directions found so far, in output space, and the extraction is repeated.
 What the rounds found is one set of directions, so the edit that is searched, measured and saved is the composed one.

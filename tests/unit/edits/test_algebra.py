@@ -1,4 +1,4 @@
-"""The edit algebra against its own definition, in float64 (DESIGN section 4 and 7)."""
+"""The edit algebra against its own definition, in float64."""
 
 import pytest
 import torch

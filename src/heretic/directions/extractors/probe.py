@@ -1,4 +1,4 @@
-"""Linear probes: what reads a behaviour, beside the mean difference that writes it (DESIGN section 4)."""
+"""Linear probes: what reads a behaviour, beside the mean difference that writes it."""
 
 from collections.abc import Sequence
 

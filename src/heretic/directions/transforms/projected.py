@@ -1,4 +1,4 @@
-"""Directions without what points along the baseline's mean residual (projected abliteration, DESIGN section 4)."""
+"""Directions without what points along the baseline's mean residual (projected abliteration): r - m m^T r."""
 
 from heretic.directions.orthogonal import without_components
 from heretic.directions.transform import TransformContext, TransformOptions, transform
