@@ -56,7 +56,7 @@ class Bench:
         prompts = load_prompts(settings)
         self.runner = load_runner(settings, settings.model or "", prompts)
         self.editor = make_editor(settings, self.runner)
-        directions = find_directions(settings, self.runner, prompts.bad, prompts.good).directions
+        directions = find_directions(settings, self.runner, prompts.target, prompts.baseline).directions
         (behavior, *others), kl = make_evaluators(settings, OrdinaryPasses(self.runner), prompts)
         if others:
             raise TypeError("this benchmark knows one behaviour, and KL")

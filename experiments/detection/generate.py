@@ -69,9 +69,9 @@ def main() -> None:
     prompts = load_prompts(settings)
     runner = load_runner(settings, settings.model or "", prompts)
     editor = make_editor(settings, runner)
-    build = edit_builder(runner, find_directions(settings, runner, prompts.bad, prompts.good).directions, editor)
-    target = (*prompts.bad_evaluation.prompts, *prompts.bad.prompts)
-    baseline = (*prompts.good_evaluation.prompts, *prompts.good.prompts)
+    build = edit_builder(runner, find_directions(settings, runner, prompts.target, prompts.baseline).directions, editor)
+    target = (*prompts.target_evaluation.prompts, *prompts.target.prompts)
+    baseline = (*prompts.baseline_evaluation.prompts, *prompts.baseline.prompts)
     generator = random.Random(7)
     texts: Counter[str] = Counter()
     with options.out.open("w", encoding="utf-8") as file:

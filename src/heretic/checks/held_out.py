@@ -74,16 +74,16 @@ class Confirmation:
         self._editor = bench.editor
         held_out = [load_held_out(settings, behavior) for behavior in bench.prompts.behaviors]
         self._used_before = sum(used_before for _good, _bad, used_before in held_out)
-        rows = [bench.runner.encode(prompt) for _good, bad, _used in held_out for prompt in bad.prompts]
+        rows = [bench.runner.encode(prompt) for _baseline, target, _used in held_out for prompt in target.prompts]
         longest = max(map(len, rows)) + self.tokens
         # Nothing changes the weights while it answers.
         self._passes = choose(bench.runner, rows, longest, ordinary_wanted(settings), _ANSWERING).passes
         self._bases = [
-            _base(self._passes, behavior.pack, bad, behavior_options(settings, behavior.pack, bench.readers))
-            for behavior, (_good, bad, _used) in zip(bench.prompts.behaviors, held_out, strict=True)
+            _base(self._passes, behavior.pack, target, behavior_options(settings, behavior.pack, bench.readers))
+            for behavior, (_baseline, target, _used) in zip(bench.prompts.behaviors, held_out, strict=True)
         ]
-        good = dict.fromkeys(prompt for good_set, _bad, _used in held_out for prompt in good_set.prompts)
-        joined = PromptSet("good_held_out_prompts", tuple(good))
+        baseline = dict.fromkeys(prompt for baseline_set, _target, _used in held_out for prompt in baseline_set.prompts)
+        joined = PromptSet("good_held_out_prompts", tuple(baseline))
         self._kl = [_kl(self._passes, joined, settings.model_copy(update={"kl_mode": mode})) for mode in KL_MODES]
 
     def confirm(self, edits: Sequence[Edit]) -> tuple[HeldOut, tuple[Example, ...]]:
@@ -135,7 +135,7 @@ class Confirmation:
 
 
 def load_held_out(settings: Settings, behavior: Behavior) -> tuple[PromptSet, PromptSet, int]:
-    """The held-out prompts of a behaviour (good, bad), and how many of them were used before; warns of those.
+    """The held-out prompts of a behaviour (baseline, target), and how many of them were used before; warns of those.
 
     Raises:
         PromptError: They cannot be read.
@@ -144,8 +144,8 @@ def load_held_out(settings: Settings, behavior: Behavior) -> tuple[PromptSet, Pr
     result = []
     used_before = 0
     for role, used in (
-        ("good_held_out_prompts", (behavior.good, behavior.good_evaluation)),
-        ("bad_held_out_prompts", (behavior.bad, behavior.bad_evaluation)),
+        ("good_held_out_prompts", (behavior.baseline, behavior.baseline_evaluation)),
+        ("bad_held_out_prompts", (behavior.target, behavior.target_evaluation)),
     ):
         specification = held_out_specification(settings, behavior.pack, role)
         if specification is None:
@@ -156,8 +156,8 @@ def load_held_out(settings: Settings, behavior: Behavior) -> tuple[PromptSet, Pr
         if seen:
             emit(Warned(f"{seen} of {len(prompts)} {role} were used before, so they confirm nothing."))
         result.append(prompts)
-    good, bad = result
-    return good, bad, used_before
+    baseline, target = result
+    return baseline, target, used_before
 
 
 def _base(passes: Passes, pack: Pack, prompts: PromptSet, options: EvaluatorOptions) -> _Base:

@@ -45,7 +45,7 @@ def mean_loss(losses: Sequence[Loss]) -> Loss:
 
 
 class Objective:
-    """KL on good prompts plus a multiple of the log-odds of the behaviour's onset on bad ones."""
+    """KL on baseline prompts plus a multiple of the log-odds of the behaviour's onset on target ones."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Objective:
         onset: Onset,
         sign: float = 1.0,
     ) -> None:
-        """Keep the unedited model's predictions on the good prompts.
+        """Keep the unedited model's predictions on the baseline prompts.
 
         Args:
             runner: The model, unedited.
@@ -66,24 +66,24 @@ class Objective:
         self._edits_of = edits_of
         self._sign = sign
         self._editor = OutputSpaceEditor(runner.loaded.model, runner.layout)
-        self._rows = (*onset.good, *onset.bad)
+        self._rows = (*onset.baseline, *onset.target)
         self._passes = make_passes(runner, self._rows)
         self._tokens = torch.tensor(onset.tokens)
-        self._good = len(onset.good)
+        self._baseline_count = len(onset.baseline)
         self._base: dict[int, Tensor] = {}
         with torch.no_grad(), self._passes.step() as predict:
-            for rows in self._chunks(range(self._good)):
+            for rows in self._chunks(range(self._baseline_count)):
                 self._base.update(zip(rows, self._logits(predict([self._rows[row] for row in rows])), strict=True))
 
     @property
-    def good_rows(self) -> range:
-        """Rows of good prompts."""
-        return range(self._good)
+    def baseline_rows(self) -> range:
+        """Rows of baseline prompts."""
+        return range(self._baseline_count)
 
     @property
-    def bad_rows(self) -> range:
-        """Rows of bad prompts."""
-        return range(self._good, len(self._rows))
+    def target_rows(self) -> range:
+        """Rows of target prompts."""
+        return range(self._baseline_count, len(self._rows))
 
     @property
     def shared_tokens(self) -> int:
@@ -96,7 +96,7 @@ class Objective:
         Args:
             parameters: Of the edits, in any shape.
             weight: Of the log-odds.
-            rows: Of good and bad prompts, some of each.
+            rows: Of baseline and target prompts, some of each.
 
         Returns:
             The loss's parts, means over the prompts, and the gradient in the parameters' shape.
@@ -104,8 +104,8 @@ class Objective:
         Raises:
             ModelError: The gradient is not finite.
         """
-        good = sum(row < self._good for row in rows)
-        bad = len(rows) - good
+        baseline = sum(row < self._baseline_count for row in rows)
+        target = len(rows) - baseline
         leaf = parameters.detach().clone().requires_grad_()
         total = torch.zeros(3, dtype=torch.float64)
         try:
@@ -118,9 +118,9 @@ class Objective:
                     # Small gradients vanish in float16.
                     scale = HALF_SCALE if logits.dtype == torch.float16 else 1.0
                     kl, log_odds = self._parts(self._logits(logits), chunk)
-                    loss = kl.sum() / good + weight * (self._sign * log_odds).clamp_min(-ENOUGH).sum() / bad
+                    loss = kl.sum() / baseline + weight * (self._sign * log_odds).clamp_min(-ENOUGH).sum() / target
                     (loss * scale).backward()  # type: ignore[no-untyped-call]  # torch has no types for it
-                    sums = [kl.sum() / good, log_odds.sum() / bad, log_odds.sigmoid().sum() / bad]
+                    sums = [kl.sum() / baseline, log_odds.sum() / target, log_odds.sigmoid().sum() / target]
                     total += torch.stack(sums).detach().cpu().double()
         finally:
             self._editor.restore()
@@ -138,14 +138,14 @@ class Objective:
         return logits.index_fill(-1, torch.tensor(suppressed, device=logits.device), -torch.inf)
 
     def _parts(self, logits: Tensor, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """KL of the good rows and log-odds of the bad ones."""
-        good = [place for place, row in enumerate(rows) if row < self._good]
-        bad = [place for place, row in enumerate(rows) if row >= self._good]
+        """KL of the baseline rows and log-odds of the target ones."""
+        baseline = [place for place, row in enumerate(rows) if row < self._baseline_count]
+        target = [place for place, row in enumerate(rows) if row >= self._baseline_count]
         kl = log_odds = logits.new_zeros(0)
-        if good:
-            kl = kl_divergence(torch.stack([self._base[rows[place]] for place in good]), logits[good])
-        if bad:
-            log_odds = onset_log_odds(logits[bad], self._tokens.to(logits.device))
+        if baseline:
+            kl = kl_divergence(torch.stack([self._base[rows[place]] for place in baseline]), logits[baseline])
+        if target:
+            log_odds = onset_log_odds(logits[target], self._tokens.to(logits.device))
         return kl, log_odds
 
     def _chunks(self, rows: Sequence[int]) -> Iterator[list[int]]:

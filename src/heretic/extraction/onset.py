@@ -23,20 +23,21 @@ class Onset:
     """Prompts as token ids, and how the behaviour begins.
 
     Attributes:
-        good: Prompts on which predictions shall stay what they are.
-        bad: Prompts whose answers by the unedited model show the behaviour, or lack it where it is to be strengthened.
+        baseline: Prompts on which predictions shall stay what they are.
+        target: Prompts whose answers by the unedited model show the behaviour, or lack it where it is to be
+            strengthened.
         tokens: First tokens of these answers, as far as they tell them from other answers; in ascending order.
     """
 
-    good: TokenRows
-    bad: TokenRows
+    baseline: TokenRows
+    target: TokenRows
     tokens: tuple[int, ...]
 
 
 def find_onset(
     runner: ModelRunner,
-    good: Sequence[Prompt],
-    bad: Sequence[Prompt],
+    baseline: Sequence[Prompt],
+    target: Sequence[Prompt],
     count: int,
     length: int,
     shows: Shows,
@@ -46,24 +47,24 @@ def find_onset(
 
     Args:
         runner: The model.
-        good: Training prompts without the behaviour.
-        bad: Training prompts with it.
+        baseline: Training prompts without the behaviour.
+        target: Training prompts with it.
         count: How many of each are wanted.
         length: Tokens of an answer that are looked at.
         shows: The judgement.
-        wanted: Whether bad prompts are kept whose answers show the behaviour (to remove it), or those whose answers do
-            not (to strengthen it).
+        wanted: Whether target prompts are kept whose answers show the behaviour (to remove it), or those whose answers
+            do not (to strengthen it).
 
     Returns:
         The onset, or in words why there is none to be found.
     """
-    good, bad = _shuffled(good)[:count], _shuffled(bad)
+    baseline, target = _shuffled(baseline)[:count], _shuffled(target)
     shown: Counter[int] = Counter()
-    others: Counter[int] = Counter(response.tokens[0] for response in runner.generate(good, 1))
+    others: Counter[int] = Counter(response.tokens[0] for response in runner.generate(baseline, 1))
     wanted_prompts: list[Prompt] = []
     enough = min(FEWEST, count)
-    for start in range(0, min(BATCHES * count, len(bad)), count):
-        prompts = bad[start : start + count]
+    for start in range(0, min(BATCHES * count, len(target)), count):
+        prompts = target[start : start + count]
         for prompt, response in zip(prompts, runner.generate(prompts, length), strict=True):
             showing = shows(response.text)
             (shown if showing else others)[response.tokens[0]] += 1
@@ -72,15 +73,15 @@ def find_onset(
         if len(wanted_prompts) >= count and shown.total() >= enough:
             break
     if shown.total() < enough:
-        return f"only {shown.total()} answers to the bad prompts show the behaviour"
+        return f"only {shown.total()} answers to bad_prompts show the behaviour"
     if len(wanted_prompts) < enough:
-        return f"all answers to the bad prompts but {len(wanted_prompts)} show the behaviour"
+        return f"all answers to bad_prompts but {len(wanted_prompts)} show the behaviour"
     tokens = sorted(
         token for token, times in shown.items() if times / shown.total() > others[token] / max(others.total(), 1)
     )
     if not tokens:
         return "answers that show the behaviour begin like all others"
-    return Onset(_encoded(runner, good), _encoded(runner, wanted_prompts[:count]), tuple(tokens))
+    return Onset(_encoded(runner, baseline), _encoded(runner, wanted_prompts[:count]), tuple(tokens))
 
 
 def _encoded(runner: ModelRunner, prompts: Sequence[Prompt]) -> TokenRows:

@@ -2,7 +2,7 @@
 
 After arXiv 2502.17420 (refusal direction optimisation), which also optimises directions through the model that they
 are taken out of. There one direction is taken out of all layers and losses are added up; here every layer has its own,
-and the divergence of good prompts is a constraint, whose price follows from how far it is kept.
+and the divergence of baseline prompts is a constraint, whose price follows from how far it is kept.
 """
 
 import math
@@ -40,7 +40,7 @@ REMEMBERED = 0.7
 AVERAGED = 0.25
 """Share of the steps, at the end, whose parameters are averaged."""
 BATCH = 8
-"""Good prompts of a step, and bad ones."""
+"""Baseline prompts of a step, and target ones."""
 
 
 class Batches:
@@ -62,8 +62,8 @@ def refined(
     settings: Settings,
     runner: ModelRunner,
     directions: DirectionSet,
-    good: Sequence[Prompt],
-    bad: Sequence[Prompt],
+    baseline: Sequence[Prompt],
+    target: Sequence[Prompt],
     shows: Shows,
 ) -> DirectionSet:
     """Directions that need less of an edit; as they were, with a warning, where the behaviour has no onset.
@@ -72,8 +72,8 @@ def refined(
         settings: How long, within which bounds, and whether the behaviour shall become less or more.
         runner: The unedited model.
         directions: One for every position.
-        good: Training prompts without the behaviour.
-        bad: Training prompts with it.
+        baseline: Training prompts without the behaviour.
+        target: Training prompts with it.
         shows: Whether an answer shows the behaviour.
 
     Raises:
@@ -83,7 +83,13 @@ def refined(
     onset, runner = backing_off(
         runner,
         lambda fitting: find_onset(
-            fitting, good, bad, settings.rdo_prompts, settings.refusal_check_tokens, shows, settings.goal == "remove"
+            fitting,
+            baseline,
+            target,
+            settings.rdo_prompts,
+            settings.refusal_check_tokens,
+            shows,
+            settings.goal == "remove",
         ),
         "answering training prompts",
     )
@@ -153,15 +159,17 @@ def _descend(settings: Settings, runner: ModelRunner, directions: DirectionSet, 
     objective = Objective(runner, edits_of_scaled(runner, sign), onset, sign)
     decode = runner.loaded.tokenizer.decode
     tokens = tuple(str(decode([token])) for token in onset.tokens)
-    emit(RefinementStarted(settings.rdo_steps, len(onset.good), len(onset.bad), tokens, runner.calibration.dtype))
+    emit(
+        RefinementStarted(settings.rdo_steps, len(onset.baseline), len(onset.target), tokens, runner.calibration.dtype)
+    )
     scaled = (directions.vectors[1:, 0].float().cpu() * START**0.5).requires_grad_()
     optimizer = torch.optim.Adam([scaled], lr=LEARNING_RATE / scaled.shape[-1] ** 0.5, betas=(0.9, 0.95))
-    good, bad = Batches(objective.good_rows), Batches(objective.bad_rows)
+    baseline, target = Batches(objective.baseline_rows), Batches(objective.target_rows)
     averaged = max(1, round(AVERAGED * settings.rdo_steps))
     total, losses = torch.zeros_like(scaled), []
     weight, divergence = FIRST_WEIGHT, settings.rdo_max_kl
     for step in range(1, settings.rdo_steps + 1):
-        loss, scaled.grad = objective.gradient(scaled, weight, [*good.next(), *bad.next()])
+        loss, scaled.grad = objective.gradient(scaled, weight, [*baseline.next(), *target.next()])
         optimizer.step()
         emit(GradientStep(step, settings.rdo_steps, weight, loss.kl, loss.share))
         divergence = REMEMBERED * divergence + (1 - REMEMBERED) * loss.kl

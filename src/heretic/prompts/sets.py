@@ -14,13 +14,13 @@ from heretic.prompts.types import PromptSet
 
 @dataclass(frozen=True)
 class Behavior:
-    """One behaviour with its prompts: *good* is the baseline, *bad* the target."""
+    """One behaviour with its prompts: those that show it are the target, the others the baseline."""
 
     pack: Pack
-    good: PromptSet
-    bad: PromptSet
-    good_evaluation: PromptSet
-    bad_evaluation: PromptSet
+    baseline: PromptSet
+    target: PromptSet
+    baseline_evaluation: PromptSet
+    target_evaluation: PromptSet
 
 
 @dataclass(frozen=True)
@@ -30,24 +30,24 @@ class PromptSets:
     behaviors: tuple[Behavior, ...]
 
     @cached_property
-    def good(self) -> PromptSet:
+    def baseline(self) -> PromptSet:
         """Training prompts of the baselines."""
-        return _joined([behavior.good for behavior in self.behaviors])
+        return _joined([behavior.baseline for behavior in self.behaviors])
 
     @cached_property
-    def bad(self) -> PromptSet:
+    def target(self) -> PromptSet:
         """Training prompts of the targets."""
-        return _joined([behavior.bad for behavior in self.behaviors])
+        return _joined([behavior.target for behavior in self.behaviors])
 
     @cached_property
-    def good_evaluation(self) -> PromptSet:
+    def baseline_evaluation(self) -> PromptSet:
         """What damage is measured on."""
-        return _joined([behavior.good_evaluation for behavior in self.behaviors])
+        return _joined([behavior.baseline_evaluation for behavior in self.behaviors])
 
     @cached_property
-    def bad_evaluation(self) -> PromptSet:
+    def target_evaluation(self) -> PromptSet:
         """What the behaviours are measured on."""
-        return _joined([behavior.bad_evaluation for behavior in self.behaviors])
+        return _joined([behavior.target_evaluation for behavior in self.behaviors])
 
 
 def _joined(sets: list[PromptSet]) -> PromptSet:

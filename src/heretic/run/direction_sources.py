@@ -53,9 +53,10 @@ def obtain_all_directions(
     """
     fingerprint = parameter_fingerprint(runner.loaded.model)
     if len(prompts.behaviors) == 1:
-        return obtain_directions(settings, runner, prompts.bad, prompts.good, fingerprint, stored)
+        return obtain_directions(settings, runner, prompts.target, prompts.baseline, fingerprint, stored)
     direction_sets = [
-        find_directions(settings, runner, behavior.bad, behavior.good).directions for behavior in prompts.behaviors
+        find_directions(settings, runner, behavior.target, behavior.baseline).directions
+        for behavior in prompts.behaviors
     ]
     names = [behavior.pack.name for behavior in prompts.behaviors]
     counts = [part.count_per_layer for part in direction_sets]

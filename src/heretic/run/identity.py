@@ -97,7 +97,7 @@ def direction_identity(
     facts = {
         "model": {"parameters": parameter_fingerprint(loaded.model)},
         "number format": {"dtype": runner.calibration.dtype, "quantization": loaded.quantization},
-        "set of training prompts": {"good": prompts.good.fingerprint, "bad": prompts.bad.fingerprint},
+        "set of training prompts": {"good": prompts.baseline.fingerprint, "bad": prompts.target.fingerprint},
         "response prefix": {"text": runner.calibration.response_prefix},
     }
     aspects, texts = {**facts, FINDING: finding}, {**joined(facts), FINDING: finding_before}
@@ -117,7 +117,7 @@ def study_identity(
     packs = tuple(behavior.pack for behavior in prompts.behaviors)
     settled = unusual(settings, idle_settings(settings, packs, readers))
     settled.pop(FINDING, None)
-    evaluation = {"good": prompts.good_evaluation.fingerprint, "bad": prompts.bad_evaluation.fingerprint}
+    evaluation = {"good": prompts.baseline_evaluation.fingerprint, "bad": prompts.target_evaluation.fingerprint}
     facts = {"set of evaluation prompts": evaluation, "search space": {"space": space.identity()}}
     minimised = search_objective(settings).count
     numbers = {"numbers": minimised} if minimised > 2 else {}

@@ -51,11 +51,14 @@ def make_evaluators(
     """
     behaviors = tuple(
         make_behavior_evaluator(
-            passes, behavior.pack.evaluator, behavior.bad_evaluation, behavior_options(settings, behavior.pack, readers)
+            passes,
+            behavior.pack.evaluator,
+            behavior.target_evaluation,
+            behavior_options(settings, behavior.pack, readers),
         )[0]
         for behavior in prompts.behaviors
     )
-    return behaviors, make_kl(passes, prompts.good_evaluation, settings)
+    return behaviors, make_kl(passes, prompts.baseline_evaluation, settings)
 
 
 def make_behavior_evaluator(

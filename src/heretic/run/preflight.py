@@ -83,5 +83,5 @@ def check_prompts(request: Request, prompts: PromptSets) -> None:
         # Loaded directions rest on no training prompts of this run.
         return
     for behavior in prompts.behaviors:
-        check_training(behavior.pack.name, behavior.bad, behavior.good)
-        request.method.check(request.settings.direction_method, len(behavior.bad), len(behavior.good))
+        check_training(behavior.pack.name, behavior.target, behavior.baseline)
+        request.method.check(request.settings.direction_method, len(behavior.target), len(behavior.baseline))

@@ -83,7 +83,7 @@ class Saver:
             if not adapter:
                 check_free_space(target, model_bytes(bench.loaded.model))
             saved = self._in_full_precision(bench, trial)
-        texts = tuple(map(bench.runner.render, bench.prompts.bad_evaluation.prompts[:VERIFIED_PROMPTS]))
+        texts = tuple(map(bench.runner.render, bench.prompts.target_evaluation.prompts[:VERIFIED_PROMPTS]))
         return save_model(
             bench.loaded,
             folder,

@@ -131,7 +131,7 @@ def load(settings: Settings, prompts: PromptSets) -> Loaded:
     readers = load_readers(settings, prompts)
     runner = load_runner(settings, settings.model or "", prompts)
     # Before the editor, which has to know biases that are added; a model that cannot hold any is refused at once.
-    runner, shifting = shifting_writers(runner, prompts.bad.prompts[0]) if settings.use_caa else (runner, {})
+    runner, shifting = shifting_writers(runner, prompts.target.prompts[0]) if settings.use_caa else (runner, {})
     return Loaded(readers, runner, make_editor(settings, runner), shifting)
 
 
@@ -146,7 +146,7 @@ def find(
 def adjust(settings: Settings, prompts: PromptSets, loaded: Loaded, searched: SearchDirections) -> Adjustments:
     """What every plan is changed by."""
     return make_adjustments(
-        settings, loaded.runner, prompts.bad, prompts.good, searched, loaded.editor, loaded.shifting
+        settings, loaded.runner, prompts.target, prompts.baseline, searched, loaded.editor, loaded.shifting
     )
 
 
@@ -226,12 +226,12 @@ def load_runner(settings: Settings, name: str, prompts: PromptSets) -> ModelRunn
     calibration = Calibration(settings.batch_size or 1, settings.response_prefix or "", loaded.dtype)
     runner = ModelRunner(loaded, layout, ChatFormatter(loaded.tokenizer), calibration)
     if settings.batch_size == 0:
-        measured = (*prompts.bad_evaluation.prompts, *prompts.good_evaluation.prompts)
+        measured = (*prompts.target_evaluation.prompts, *prompts.baseline_evaluation.prompts)
         compared_tokens = 1 if settings.kl_mode == "first" else settings.kl_tokens
         size = find_batch_size(runner, measured, settings.max_batch_size, compared_tokens)
         runner = runner.calibrated(batch_size=size)
     if settings.response_prefix is None:
-        compared = (*prompts.good.prompts[:PREFIX_PROMPTS], *prompts.bad.prompts[:PREFIX_PROMPTS])
+        compared = (*prompts.baseline.prompts[:PREFIX_PROMPTS], *prompts.target.prompts[:PREFIX_PROMPTS])
         prefix, _smaller = backing_off(
             runner, lambda fitting: find_response_prefix(fitting, compared), "looking for a common response prefix"
         )

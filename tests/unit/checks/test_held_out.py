@@ -158,7 +158,7 @@ def test_no_edit_changes_nothing(bench: Workbench) -> None:
 
 def test_perplexity_is_that_of_plain_passes(bench: Workbench) -> None:
     runner = bench.runner
-    prompts = bench.prompts.bad_evaluation.prompts[:3]
+    prompts = bench.prompts.target_evaluation.prompts[:3]
     answers = runner.generate(prompts, 10)
     total, count = 0.0, 0
     with torch.no_grad():
@@ -264,7 +264,7 @@ def test_what_is_missing_is_measured_on_the_searchs_scale(bench: Workbench) -> N
     strengthening = replace(bench, settings=settings, prompts=PromptSets((behavior,)))
     found, _examples = Confirmation(strengthening).confirm([])
     passes, options = OrdinaryPasses(bench.runner), behavior_options(settings, words)
-    searched, _answers = make_behavior_evaluator(passes, "length", behavior.bad_evaluation, options)
+    searched, _answers = make_behavior_evaluator(passes, "length", behavior.target_evaluation, options)
     assert isinstance(searched, evaluation_answers.Amounts)
     confirmed = [at.base.value for at in found.behaviors[0].at]
     assert max(confirmed) <= searched.most == 15.0

@@ -48,11 +48,11 @@ def vectors_for(runner: ModelRunner) -> torch.Tensor:
 
 
 def gradient(own: Objective, vectors: torch.Tensor, weight: float = WEIGHT) -> torch.Tensor:
-    return own.gradient(vectors, weight, [*own.good_rows, *own.bad_rows])[1]
+    return own.gradient(vectors, weight, [*own.baseline_rows, *own.target_rows])[1]
 
 
 def value(own: Objective, vectors: torch.Tensor) -> float:
-    loss, _gradient = own.gradient(vectors, WEIGHT, [*own.good_rows, *own.bad_rows])
+    loss, _gradient = own.gradient(vectors, WEIGHT, [*own.baseline_rows, *own.target_rows])
     return loss.kl + WEIGHT * loss.log_odds
 
 
@@ -95,7 +95,7 @@ def test_a_prompt_that_has_turned_far_enough_counts_no_more() -> None:
     runner = double_runner("llama")
     vectors, seldom = vectors_for(runner), (3, 11, 20)
     rare = objective_for(runner, tokens=seldom)
-    loss, found = rare.gradient(vectors, WEIGHT, [*rare.good_rows, *rare.bad_rows])
+    loss, found = rare.gradient(vectors, WEIGHT, [*rare.baseline_rows, *rare.target_rows])
     assert loss.log_odds < -objective.ENOUGH
     torch.testing.assert_close(found, gradient(rare, vectors, weight=0.0))
     # Where the behaviour is to be strengthened, these are the ones that count.
@@ -132,7 +132,9 @@ def test_the_model_is_left_as_it_was() -> None:
 def test_at_strength_zero_there_is_no_divergence() -> None:
     runner = double_runner("llama")
     own = objective_for(runner)
-    loss, _gradient = own.gradient(torch.zeros_like(vectors_for(runner)), WEIGHT, [*own.good_rows, *own.bad_rows])
+    loss, _gradient = own.gradient(
+        torch.zeros_like(vectors_for(runner)), WEIGHT, [*own.baseline_rows, *own.target_rows]
+    )
     assert loss.kl == pytest.approx(0, abs=1e-12)
 
 

@@ -44,10 +44,10 @@ def test_the_onset_is_what_tells_answers_apart() -> None:
     onset = found_by(runner)
     assert isinstance(onset, Onset)
     assert onset.tokens == (NO, WELL)
-    assert len(onset.good) == len(onset.bad) == 6
+    assert len(onset.baseline) == len(onset.target) == 6
     showing = {tuple(runner.encode(BAD[number])) for number in range(30) if number % 3 != 2}
-    assert set(onset.bad) <= showing
-    assert set(onset.good) <= {tuple(runner.encode(prompt)) for prompt in GOOD}
+    assert set(onset.target) <= showing
+    assert set(onset.baseline) <= {tuple(runner.encode(prompt)) for prompt in GOOD}
 
 
 def test_no_more_prompts_are_answered_than_needed() -> None:
@@ -57,7 +57,7 @@ def test_no_more_prompts_are_answered_than_needed() -> None:
 
 
 def test_too_few_answers_and_common_beginnings_are_said() -> None:
-    assert found_by(Answering([SURE] * 30)) == "only 0 answers to the bad prompts show the behaviour"
+    assert found_by(Answering([SURE] * 30)) == "only 0 answers to bad_prompts show the behaviour"
     # Every answer begins alike, and only some show the behaviour.
     runner = Answering([SURE] * 30)
     onset = find_onset(runner, GOOD, BAD, 6, 4, lambda text: True)

@@ -61,7 +61,7 @@ def refine(
 
 def log_odds(runner: ModelRunner, directions: DirectionSet, sign: float = 1.0) -> float:
     own = Objective(runner, edits_of_scaled(runner, sign), onset_of(runner), sign)
-    return own.gradient(scaled_of(directions, 0.3), 1.0, [*own.good_rows, *own.bad_rows])[0].log_odds
+    return own.gradient(scaled_of(directions, 0.3), 1.0, [*own.baseline_rows, *own.target_rows])[0].log_odds
 
 
 @pytest.mark.parametrize("family", pico_names())

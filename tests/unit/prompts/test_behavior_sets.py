@@ -46,19 +46,19 @@ def test_one_behaviour_is_read_from_its_pack_and_nothing_held_out(tmp_path: Path
     sets, seen = loaded(make_pack(tmp_path, "a"))
     (behavior,) = sets.behaviors
     assert behavior.pack.name == "a"
-    assert texts(sets.good) == ["a baseline train 0", "a baseline train 1"]
-    assert texts(sets.bad) == ["a target train 0", "a target train 1"]
-    assert texts(sets.good_evaluation) == ["a baseline evaluation 0", "a baseline evaluation 1"]
-    assert texts(sets.bad_evaluation) == ["a target evaluation 0", "a target evaluation 1"]
+    assert texts(sets.baseline) == ["a baseline train 0", "a baseline train 1"]
+    assert texts(sets.target) == ["a target train 0", "a target train 1"]
+    assert texts(sets.baseline_evaluation) == ["a baseline evaluation 0", "a baseline evaluation 1"]
+    assert texts(sets.target_evaluation) == ["a target evaluation 0", "a target evaluation 1"]
     # The set itself, so that its fingerprint is the one that studies know.
-    assert sets.bad is behavior.bad
+    assert sets.target is behavior.target
     assert [event.role for event in seen if isinstance(event, PromptsLoaded)] == [
         "good_prompts",
         "bad_prompts",
         "good_evaluation_prompts",
         "bad_evaluation_prompts",
     ]
-    assert {prompt.system for prompt in sets.bad.prompts} == {Settings(model="x").system_prompt}
+    assert {prompt.system for prompt in sets.target.prompts} == {Settings(model="x").system_prompt}
 
 
 def test_several_behaviours_keep_their_own_prompts_and_join_them_in_order(tmp_path: Path) -> None:
@@ -67,22 +67,22 @@ def test_several_behaviours_keep_their_own_prompts_and_join_them_in_order(tmp_pa
     sets, _ = loaded(*packs)
     assert [own.pack.name for own in sets.behaviors] == ["a", "b"]
     for own, name in zip(sets.behaviors, "ab", strict=True):
-        assert texts(own.bad) == [f"{name} target train 0", f"{name} target train 1"]
-        assert texts(own.good_evaluation) == ["both 0", "both 1", f"{name} own"]
-    assert texts(sets.bad) == [f"{name} target train {number}" for name in "ab" for number in range(2)]
+        assert texts(own.target) == [f"{name} target train 0", f"{name} target train 1"]
+        assert texts(own.baseline_evaluation) == ["both 0", "both 1", f"{name} own"]
+    assert texts(sets.target) == [f"{name} target train {number}" for name in "ab" for number in range(2)]
     # Damage is measured once on what behaviours share.
-    assert texts(sets.good_evaluation) == ["both 0", "both 1", "a own", "b own"]
-    assert sets.bad.fingerprint != sets.behaviors[0].bad.fingerprint
+    assert texts(sets.baseline_evaluation) == ["both 0", "both 1", "a own", "b own"]
+    assert sets.target.fingerprint != sets.behaviors[0].target.fingerprint
     other, _ = loaded(*packs[::-1])
-    assert other.bad.fingerprint != sets.bad.fingerprint
+    assert other.target.fingerprint != sets.target.fingerprint
 
 
 def test_another_dataset_of_the_user_replaces_the_packs(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine 0\nmine 1\nmine 2\n")
     mine = {"dataset": str(tmp_path / "mine.txt"), "split": "[:2]", "prefix": "> "}
     sets, _ = loaded(make_pack(tmp_path, "a"), bad_prompts=mine)
-    assert texts(sets.bad) == ["> mine 0", "> mine 1"]
-    assert texts(sets.good) == ["a baseline train 0", "a baseline train 1"]
+    assert texts(sets.target) == ["> mine 0", "> mine 1"]
+    assert texts(sets.baseline) == ["a baseline train 0", "a baseline train 1"]
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_of_the_packs_own_dataset_the_user_may_take_another_part(
 ) -> None:
     default = Settings.model_fields["bad_prompts"].default
     sets, _ = loaded(make_pack(tmp_path, "a"), bad_prompts=default.model_copy(update=changes))
-    assert texts(sets.bad) == expected
+    assert texts(sets.target) == expected
 
 
 def test_parts_that_the_user_does_not_name_are_the_packs() -> None:

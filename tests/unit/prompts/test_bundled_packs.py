@@ -70,7 +70,7 @@ def test_a_pack_says_what_it_is_in_plain_sentences(name: str) -> None:
 @pytest.mark.parametrize("name", OFFLINE)
 def test_a_pack_can_be_run_as_it_is(name: str) -> None:
     prompts = preflight(Settings(model="demo", behavior=[name]))
-    for sets in (prompts.good, prompts.bad, prompts.good_evaluation, prompts.bad_evaluation):
+    for sets in (prompts.baseline, prompts.target, prompts.baseline_evaluation, prompts.target_evaluation):
         assert len(sets) >= 10
 
 

@@ -244,7 +244,9 @@ def of_all(
 ) -> tuple[DirectionSet, list[DirectionSet], list[Event]]:
     """The directions of a run with these behaviours, those of each behaviour alone, and what the run says."""
     chosen = Settings(model="pico", **{"extractor": "mean", "behavior": list(names), **settings})
-    alone = [find_directions(chosen, runner, BEHAVIORS[name].bad, BEHAVIORS[name].good).directions for name in names]
+    alone = [
+        find_directions(chosen, runner, BEHAVIORS[name].target, BEHAVIORS[name].baseline).directions for name in names
+    ]
     seen: list[Event] = []
     with subscribed(seen.append):
         found = obtain_all_directions(chosen, runner, PromptSets(tuple(BEHAVIORS[name] for name in names)))
@@ -286,7 +288,7 @@ def test_the_directions_of_one_behaviour_are_those_that_it_alone_has(runner: Mod
     found, (alone,), _ = of_all(runner, ("refusal",))
     for name, tensor in alone.tensors().items():
         assert torch.equal(found.tensors()[name], tensor)
-    assert found.provenance["target_fingerprint"] == BEHAVIORS["refusal"].bad.fingerprint
+    assert found.provenance["target_fingerprint"] == BEHAVIORS["refusal"].target.fingerprint
 
 
 def test_all_behaviours_are_saved_with_where_they_come_from(runner: ModelRunner, tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_every_behaviour_is_measured_on_its_own_prompts_in_the_order_of_the_run(
     assert [type(own) for own in behaviors] == [DensityEvaluator, MarkerEvaluator, LengthEvaluator]
     assert [own.tokens for own in behaviors] == [5, 4, 6]
     for own, behavior in zip(behaviors, prompts.behaviors, strict=True):
-        assert own.prompts == behavior.bad_evaluation.prompts
+        assert own.prompts == behavior.target_evaluation.prompts
     assert [own.baseline.name for own in behaviors] == ["hedging", "refusals", "words"]
     assert isinstance(kl, KlEvaluator)
     # Shared by all behaviours, and measured once.

@@ -57,7 +57,7 @@ def limited(runner: ModelRunner, rows: int) -> ModelRunner:
 
 
 def directions_of(settings: Settings, runner: ModelRunner, sets: PromptSets) -> DirectionSet:
-    return find_directions(settings, runner, sets.bad, sets.good).directions
+    return find_directions(settings, runner, sets.target, sets.baseline).directions
 
 
 def warnings_of(seen: list[Event]) -> list[str]:
@@ -329,7 +329,7 @@ def test_the_classifier_counts_in_both_engines() -> None:
     classifier = FunctionClassifier(lambda *_: 1.0)
     runner = make_runner("llama", batch_size=5)
     (refusals,), kl = make_evaluators(settings, OrdinaryPasses(runner), SHARING, Readers(classifier))
-    assert refusals.baseline.value == len(SHARING.bad_evaluation)
+    assert refusals.baseline.value == len(SHARING.target_evaluation)
     editor = make_editor(settings, runner)
     engine = make_engine(runner, lambda _plan: (), editor, (refusals,), kl, EngineOptions())
     assert not engine.is_reference
