@@ -90,10 +90,10 @@ class PairedAnswers:
         """
         count, wrong, right = int(data["n"]), int(data["became_wrong"]), int(data["became_right"])
         both = round(data["base"] * count) - wrong
-        found = cls(str(data["name"]), both, wrong, right, count - both - wrong - right, int(data["changed"]))
-        if count < 1 or min(found.both, wrong, right, found.neither) < 0:
+        answers = cls(str(data["name"]), both, wrong, right, count - both - wrong - right, int(data["changed"]))
+        if count < 1 or min(answers.both, wrong, right, answers.neither) < 0:
             raise ValueError("answers do not add up")
-        return found
+        return answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ class Questions:
             "source": self.source,
             "few_shot": dict(self.examples),
             "overall": self.overall.to_json(),
-            "categories": [own.to_json() for own in self.categories],
+            "categories": [category.to_json() for category in self.categories],
         }
 
     @classmethod
@@ -195,15 +195,15 @@ class Capability:
 
     def joined(self, newer: "Capability") -> "Capability":
         """With what a further check of the same trial found; its numbers of what both measured."""
-        again = {own.task for own in newer.benchmarks}
-        kept = [own for own in self.benchmarks if own.task not in again]
-        return replace(newer, questions=newer.questions or self.questions, benchmarks=(*kept, *newer.benchmarks))
+        again = {benchmark.task for benchmark in newer.benchmarks}
+        others = [benchmark for benchmark in self.benchmarks if benchmark.task not in again]
+        return replace(newer, questions=newer.questions or self.questions, benchmarks=(*others, *newer.benchmarks))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values: ``questions`` (null without) and ``benchmarks``, shares from 0 to 1."""
         return {
             "questions": None if self.questions is None else self.questions.to_json(),
-            "benchmarks": [own.to_json() for own in self.benchmarks],
+            "benchmarks": [benchmark.to_json() for benchmark in self.benchmarks],
             "benchmark_limit": self.limit,
         }
 

@@ -51,10 +51,10 @@ class Front:
     def with_trial(self, record: TrialRecord) -> "Front":
         """The front with one more trial; itself where that has no place on it."""
         values = record.values
-        if not record.is_complete or any(_no_worse(own.values, values) for own in self.records):
+        if not record.is_complete or any(_no_worse(member.values, values) for member in self.records):
             return self
-        kept = [own for own in self.records if not _no_worse(values, own.values)]
-        return Front(tuple(sorted([*kept, record], key=lambda own: own.values)))
+        undominated = [member for member in self.records if not _no_worse(values, member.values)]
+        return Front(tuple(sorted([*undominated, record], key=lambda member: member.values)))
 
 
 def chosen_automatically(

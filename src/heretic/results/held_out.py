@@ -124,16 +124,18 @@ class HeldOut:
         """The inverse of `to_json`."""
         behaviors = tuple(
             HeldOutBehavior(
-                own["behavior"],
-                own["name"],
-                own["unit"],
-                own["n"],
-                tuple(AtLength(at["tokens"], Estimate(**at["base"]), Estimate(**at["edited"])) for at in own["at"]),
-                Answers(**own["base"]),
-                Answers(**own["edited"]),
-                None if own.get("change") is None else Estimate(**own["change"]),
+                behavior["behavior"],
+                behavior["name"],
+                behavior["unit"],
+                behavior["n"],
+                tuple(
+                    AtLength(at["tokens"], Estimate(**at["base"]), Estimate(**at["edited"])) for at in behavior["at"]
+                ),
+                Answers(**behavior["base"]),
+                Answers(**behavior["edited"]),
+                None if behavior.get("change") is None else Estimate(**behavior["change"]),
             )
-            for own in data["behaviors"]
+            for behavior in data["behaviors"]
         )
         kl = tuple(Score.from_json(score) for score in data["kl"])
         return cls(data["tokens"], behaviors, kl, data.get("used_before", 0))

@@ -50,7 +50,9 @@ class Table:
     def without(self, *headings: str) -> "Table":
         """The table without the columns of these headings, none of which names a row."""
         places = [place for place, heading in enumerate(self.header) if heading not in headings]
-        rows = [own if own.is_group else replace(own, cells=tuple(own.cells[at] for at in places)) for own in self.rows]
+        rows = [
+            each if each.is_group else replace(each, cells=tuple(each.cells[at] for at in places)) for each in self.rows
+        ]
         return replace(self, header=tuple(self.header[at] for at in places), rows=tuple(rows))
 
 
@@ -88,13 +90,13 @@ def _trial(record: TrialRecord) -> tuple[str, ...]:
 
 
 def _percentile(kl: Score) -> str:
-    found = kl.divergence.p95
-    return UNKNOWN if found is None else kl.amount(found)
+    percentile = kl.divergence.p95
+    return UNKNOWN if percentile is None else kl.amount(percentile)
 
 
 def _agreement(kl: Score) -> str:
-    found = kl.divergence.top1_agreement
-    return UNKNOWN if found is None else f"{100 * found:.1f} %"
+    agreement = kl.divergence.top1_agreement
+    return UNKNOWN if agreement is None else f"{100 * agreement:.1f} %"
 
 
 # What was measured of one edit ----------------------------------------------------------------------------------------
@@ -105,8 +107,8 @@ _MEASURES = ("Measure", "Base", "Edited", "Prompts")
 def scores(measured_scores: Scores) -> Table:
     """A row a behaviour, with an interval where answers are counted, and KL with its details."""
     rows = [
-        Row((measured(own), own.amount(own.baseline), _with_wilson(own), str(own.n)))
-        for own in measured_scores.behaviors
+        Row((measured(score), score.amount(score.baseline), _with_wilson(score), str(score.n)))
+        for score in measured_scores.behaviors
     ]
     return Table(_MEASURES, (*rows, *_divergences(measured_scores.kl)))
 
@@ -133,44 +135,48 @@ def _divergences(kl: Score) -> list[Row]:
     ]
 
 
-def held_out(found: HeldOut, searched: Scores | None) -> Table:
+def held_out(result: HeldOut, searched: Scores | None) -> Table:
     """Rows for every behaviour, and for KL; titles where there are several behaviours.
 
     The search's values stand beside what was measured alike on held-out prompts; what the search alone measured has
     rows of its own.
 
     Args:
-        found: What was confirmed.
+        result: What was confirmed.
         searched: The edited model's scores on the search's prompts, behaviours in the same order.
     """
     behaviors: list[Score | None] = [*(() if searched is None else searched.behaviors)]
-    behaviors += [None] * len(found.behaviors)
+    behaviors += [None] * len(result.behaviors)
     parts = [
-        (own.behavior, _beside(_behavior(own, found.tokens), score))
-        for own, score in zip(found.behaviors, behaviors, strict=False)
+        (part.behavior, _beside(_behavior(part, result.tokens), score))
+        for part, score in zip(result.behaviors, behaviors, strict=False)
     ]
     kl = None if searched is None else searched.kl
     divergences: list[Row] = []
-    for score in found.kl:
+    for score in result.kl:
         same = kl is not None and kl.divergence.is_first == score.divergence.is_first
         divergences += _beside(_divergences(score), kl if same else None)
         kl = None if same else kl
     parts.append((KL_TITLE, divergences + _beside([], kl)))
-    several = len(found.behaviors) > 1
-    rows = [row for title, own in parts for row in (*([Row((title,), is_group=True)] if several else []), *own)]
+    several = len(result.behaviors) > 1
+    rows = [
+        row
+        for title, title_rows in parts
+        for row in (*([Row((title,), is_group=True)] if several else []), *title_rows)
+    ]
     return Table((*_MEASURES, "In the search"), tuple(rows))
 
 
 def _beside(rows: Sequence[Row], searched: Score | None) -> list[Row]:
     """Rows with a score of the search in a last column, or in rows of its own where no row measures the same."""
-    known: dict[str, str] = {}
+    amounts: dict[str, str] = {}
     if searched is not None and searched.is_divergence:
-        known = {row.cells[0]: row.cells[2] for row in _divergences(searched)}
+        amounts = {row.cells[0]: row.cells[2] for row in _divergences(searched)}
     elif searched is not None:
-        known = {_at_length(searched.label, searched.answers.tokens or 0): searched.amount()}
+        amounts = {_at_length(searched.label, searched.answers.tokens or 0): searched.amount()}
     names = {row.cells[0] for row in rows}
-    alone = [Row((name, *(UNKNOWN,) * 3, value)) for name, value in known.items() if name not in names]
-    return alone + [replace(row, cells=(*row.cells, known.get(row.cells[0], UNKNOWN))) for row in rows]
+    alone = [Row((name, *(UNKNOWN,) * 3, value)) for name, value in amounts.items() if name not in names]
+    return alone + [replace(row, cells=(*row.cells, amounts.get(row.cells[0], UNKNOWN))) for row in rows]
 
 
 def _at_length(label: str, tokens: int) -> str:
@@ -221,15 +227,15 @@ def _refusals(behavior: HeldOutBehavior) -> list[tuple[str, str, str]]:
 # What both models are able to do --------------------------------------------------------------------------------------
 
 
-def capability(found: Capability) -> list[Table]:
+def capability(measured_abilities: Capability) -> list[Table]:
     """Questions and benchmarks, as far as there are any."""
-    parts = [] if found.questions is None else [questions(found.questions)]
-    return parts + ([benchmarks(found.benchmarks)] if found.benchmarks else [])
+    parts = [] if measured_abilities.questions is None else [questions(measured_abilities.questions)]
+    return parts + ([benchmarks(measured_abilities.benchmarks)] if measured_abilities.benchmarks else [])
 
 
-def questions(asked: Questions) -> Table:
+def questions(answered: Questions) -> Table:
     """Multiple-choice questions: a row a category, and one for all."""
-    rows = [_share(own) for own in (*asked.categories, asked.overall)]
+    rows = [_share(category) for category in (*answered.categories, answered.overall)]
     return Table(("Category", "Questions", "Base", "Edited", "Difference (95 %)"), tuple(rows))
 
 
@@ -239,31 +245,31 @@ def benchmarks(run: Sequence[Benchmark]) -> Table:
     return Table(header, tuple(map(_benchmark, run)), names=2)
 
 
-def _share(own: PairedAnswers) -> Row:
-    low, high = own.interval
+def _share(answers: PairedAnswers) -> Row:
+    low, high = answers.interval
     cells = (
-        own.name,
-        str(own.count),
-        f"{100 * own.base:.1f} %",
-        f"{100 * own.edited:.1f} %",
-        f"{100 * own.difference:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})",
+        answers.name,
+        str(answers.count),
+        f"{100 * answers.base:.1f} %",
+        f"{100 * answers.edited:.1f} %",
+        f"{100 * answers.difference:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})",
     )
-    return Row(cells, is_marked=own.name == OVERALL)
+    return Row(cells, is_marked=answers.name == OVERALL)
 
 
-def _benchmark(own: Benchmark) -> Row:
-    interval = own.interval
+def _benchmark(benchmark: Benchmark) -> Row:
+    interval = benchmark.interval
     spread = "" if interval is None else f" ({interval[0]:+.4f} to {interval[1]:+.4f})"
-    filtered = "" if own.filter in ("", "none") else f", {own.filter}"
-    better = {None: "", True: ", higher is better", False: ", lower is better"}[own.higher_is_better]
+    filtered = "" if benchmark.filter in ("", "none") else f", {benchmark.filter}"
+    better = {None: "", True: ", higher is better", False: ", lower is better"}[benchmark.higher_is_better]
     return Row(
         (
-            own.task,
-            f"{own.metric}{filtered}{better}",
-            str(own.n or ""),
-            _with_error(own.base, own.base_error),
-            _with_error(own.edited, own.edited_error),
-            f"{own.difference:+.4f}{spread}",
+            benchmark.task,
+            f"{benchmark.metric}{filtered}{better}",
+            str(benchmark.n or ""),
+            _with_error(benchmark.base, benchmark.base_error),
+            _with_error(benchmark.edited, benchmark.edited_error),
+            f"{benchmark.difference:+.4f}{spread}",
         )
     )
 

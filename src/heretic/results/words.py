@@ -268,7 +268,7 @@ HOW_TO_READ_HELD_OUT = (
 
 def confirmed(held_out: HeldOut) -> str:
     """The edited model's amounts at full length and its divergence over answers, in a few words."""
-    amounts = [number(own, own.at[-1].edited.value) for own in held_out.behaviors]
+    amounts = [number(behavior, behavior.at[-1].edited.value) for behavior in held_out.behaviors]
     kl = [f"KL {score.amount()}" for score in held_out.kl if not score.divergence.is_first]
     return ", ".join([*amounts, *kl])
 
@@ -276,7 +276,10 @@ def confirmed(held_out: HeldOut) -> str:
 def confirmation(held_out: HeldOut) -> str:
     """What held-out prompts showed, in one sentence."""
     several = len(held_out.behaviors) > 1
-    parts = [f"{f'{own.behavior}: ' if several else ''}{own.label} {_longest(own)}" for own in held_out.behaviors]
+    parts = [
+        f"{f'{behavior.behavior}: ' if several else ''}{behavior.label} {_longest(behavior)}"
+        for behavior in held_out.behaviors
+    ]
     divergences = joined([f"{score.amount()} ({place(score)})" for score in held_out.kl])
     kl = f", at a KL divergence of {divergences} nats" if held_out.kl else ""
     return f"On held-out prompts, in answers of up to {held_out.tokens} tokens: {joined(parts)}{kl}."
@@ -314,8 +317,8 @@ def with_interval(text: str, estimate: Estimate, unit: str = "") -> str:
 
 def degenerate(answers: Answers, n: int) -> str:
     """How many of n answers are degenerate, and in which way."""
-    found = {"empty": answers.empty, "looping": answers.looping, "other script": answers.other_script}
-    kinds = [(kind, count) for kind, count in found.items() if count]
+    counts = {"empty": answers.empty, "looping": answers.looping, "other script": answers.other_script}
+    kinds = [(kind, count) for kind, count in counts.items() if count]
     if len(kinds) > 1:
         return f"{answers.degenerate}/{n} ({', '.join(f'{count} {kind}' for kind, count in kinds)})"
     return f"{answers.degenerate}/{n}{''.join(f', {kind}' for kind, _count in kinds)}"
