@@ -10,7 +10,7 @@ from heretic.common.errors import PromptError
 from heretic.observability.libraries import quieten
 from heretic.prompts.tables import READING_ERRORS, hub_problem, named_configurations
 
-ASKED_SPLIT = "test"
+QUESTIONS_SPLIT = "test"
 EXAMPLES_SPLIT = "dev"
 
 _OFFLINE_HINT = f"--mmlu-dataset {BUNDLED} needs no network"
@@ -33,7 +33,7 @@ def read_hub(name: str, subjects: Sequence[str]) -> tuple[Category, ...]:
 def _read_subject(name: str, subject: str) -> Category:
     try:
         stored: Any = datasets.load_dataset(name, subject)
-        tables = {split: list(stored[split]) for split in (EXAMPLES_SPLIT, ASKED_SPLIT) if split in stored}
+        tables = {split: list(stored[split]) for split in (EXAMPLES_SPLIT, QUESTIONS_SPLIT) if split in stored}
     except READING_ERRORS as error:
         subjects = [
             configuration for configuration in named_configurations(error) if configuration not in _NOT_SUBJECTS
@@ -41,7 +41,7 @@ def _read_subject(name: str, subject: str) -> Category:
         if subjects:
             raise unknown_category(subject, name, subjects) from error
         raise PromptError(f"mmlu_dataset: {hub_problem(name, error, _OFFLINE_HINT)}.") from error
-    for split in (EXAMPLES_SPLIT, ASKED_SPLIT):
+    for split in (EXAMPLES_SPLIT, QUESTIONS_SPLIT):
         if split not in tables:
             raise PromptError(
                 f"{name} has no split {split} for {subject}; name a --mmlu-dataset that is built like cais/mmlu."

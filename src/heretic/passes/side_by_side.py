@@ -26,7 +26,7 @@ CHUNK_TOKENS = 1024
 """Tokens of one pass of predictions: enough to keep a device busy, few enough to stop a bad candidate early."""
 BUSY_TOKENS = 384
 """Tokens of one pass that keep a device busy: more gain hardly anything by going through it together."""
-KEPT_SHARE = 0.1
+LOWER_LAYERS_SHARE = 0.1
 """Kept layers take at most this share of the device's free memory."""
 HOST_ROWS = 160
 """Rows decoded at once on a CPU: beyond, its arithmetic is busy and only the gate becomes coarser."""
@@ -129,7 +129,7 @@ class RaggedSideBySide:
             tokens *= 3
         layout, loaded = self.runner.layout, self._forward.loaded
         width = layout.hidden_size * next(loaded.model.parameters()).element_size()
-        budget = KEPT_SHARE * free_memory(loaded.device)
+        budget = LOWER_LAYERS_SHARE * free_memory(loaded.device)
         stride = max(1, -(-tokens * width * layout.layer_count // max(int(budget), 1)))
         return KeptLayers(stride, with_key_values) if stride < layout.layer_count else None
 

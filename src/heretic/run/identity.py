@@ -28,7 +28,7 @@ from heretic.models.loaded import parameter_fingerprint
 from heretic.passes.runner import ModelRunner
 from heretic.prompts.packs import Pack
 from heretic.prompts.sets import PromptSets
-from heretic.run.identity_0_1 import KNOWN, finding_text, joined, study_texts
+from heretic.run.identity_0_1 import STORED_SETTINGS, finding_text, joined, study_texts
 from heretic.run.measuring import search_objective
 from heretic.run.rules import MARKERS
 from heretic.search.space import SearchSpace
@@ -160,7 +160,7 @@ def _measured(pack: Pack) -> dict[str, Any]:
 
 
 def _newer(settled: Aspects) -> tuple[str, ...]:
-    return tuple(aspect for aspect, options in settled.items() if not options.keys() <= KNOWN)
+    return tuple(aspect for aspect, options in settled.items() if not options.keys() <= STORED_SETTINGS)
 
 
 def stored_refinement(

@@ -35,7 +35,7 @@ _REFINEMENT = {
 }
 _ACTIVATION = ("activation_percentile", "activation_factor_min", "activation_factor_max")
 _COMPLIANCE = ("caa_strength", "caa_overlap_threshold")
-KNOWN = frozenset(
+STORED_SETTINGS = frozenset(
     {
         *_EXTRACTION,
         *_TRANSFORMS,

@@ -14,7 +14,7 @@ from heretic.observability.events import ProfilesKept, WarmStarted, Warned, emit
 from heretic.results.front import pareto_front
 from heretic.results.trial import TrialRecord
 from heretic.run.workbench import Workbench
-from heretic.search.profile_store import KEPT, add_to_store, default_store, read_store
+from heretic.search.profile_store import PLANS_PER_MODEL, add_to_store, default_store, read_store
 from heretic.search.profiles import Profile, ProfileError, family_of, fitting, plan_table, shipped_profiles
 from heretic.search.seeding import enqueue_once
 
@@ -60,7 +60,7 @@ def remember(bench: Workbench, records: Sequence[TrialRecord]) -> None:
         return
     family = model_family(bench)
     profiles = [_profile(bench, family, record) for record in pareto_front(records) if _is_good(record)]
-    best = fitting(profiles, family, bench.settings.goal, bench.space.normalization)[:KEPT]
+    best = fitting(profiles, family, bench.settings.goal, bench.space.normalization)[:PLANS_PER_MODEL]
     if not best:
         return
     try:

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from heretic.search.profiles import Profile, ProfileError, fitting, parse_profiles, toml_table
 
-KEPT = 3
+PLANS_PER_MODEL = 3
 """Plans of one model and goal that are worth keeping."""
 LOCK_SECONDS = 20
 """Another run holds the file for moments only."""
@@ -93,7 +93,7 @@ def _is_worth_keeping(profile: Profile, profiles: Sequence[Profile], present: Se
     rivals = [other for other in (*present, *profiles) if other.model == profile.model]
     if profile.normalization is None:
         return False
-    return profile in fitting(rivals, profile.family, profile.goal, profile.normalization)[:KEPT]
+    return profile in fitting(rivals, profile.family, profile.goal, profile.normalization)[:PLANS_PER_MODEL]
 
 
 def _content(path: Path) -> bytes:

@@ -21,7 +21,7 @@ from heretic.prompts.packs import Pack
 from heretic.prompts.sets import PromptSets
 from heretic.prompts.types import Prompt, PromptSet
 from heretic.run.identity import study_identity
-from heretic.run.identity_0_1 import KNOWN
+from heretic.run.identity_0_1 import STORED_SETTINGS
 from heretic.run.workbench import search_space
 from heretic.search.storage import Identity
 
@@ -205,4 +205,4 @@ def test_every_setting_of_an_identity_tells_studies_apart() -> None:
 
 def test_texts_of_version_0_1_say_all_that_there_was() -> None:
     """What is added to the settings is never added there."""
-    assert {*CHANGED, "neural_detection_threshold"} == KNOWN
+    assert {*CHANGED, "neural_detection_threshold"} == STORED_SETTINGS

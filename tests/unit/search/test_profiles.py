@@ -13,7 +13,7 @@ from tests.unit.search.studies import PLAN
 from heretic.config.sections import EditSection
 from heretic.edits.writer import ATTENTION, MLP
 from heretic.results.plan import EditPlan, Normalization, Schedule, Scope
-from heretic.search.profile_store import KEPT, add_to_store, default_store, read_store
+from heretic.search.profile_store import PLANS_PER_MODEL, add_to_store, default_store, read_store
 from heretic.search.profiles import (
     OTHERS,
     Profile,
@@ -187,7 +187,9 @@ def test_the_same_plan_is_not_added_twice(tmp_path: Path) -> None:
 
 def test_only_the_best_of_a_model_are_worth_keeping(tmp_path: Path) -> None:
     path = tmp_path / "profiles.toml"
-    add_to_store(path, [profile(number, plan=other_plan(0.4 + number / 100)) for number in range(1, KEPT + 1)])
+    add_to_store(
+        path, [profile(number, plan=other_plan(0.4 + number / 100)) for number in range(1, PLANS_PER_MODEL + 1)]
+    )
     assert add_to_store(path, [profile(50, plan=other_plan(0.8))]) == 0
     assert add_to_store(path, [profile(0, plan=other_plan(0.7)), profile(60, plan=other_plan(0.6))]) == 1
     assert add_to_store(path, [profile(50, plan=other_plan(0.8), model="another")]) == 1
