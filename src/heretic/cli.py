@@ -20,6 +20,7 @@ from heretic.common.errors import ConfigurationError, HereticError, OutputError,
 from heretic.common.output import say_error, standard_streams
 from heretic.common.redaction import mask_secrets
 from heretic.config.arguments import read_arguments
+from heretic.config.checks import is_unicode
 from heretic.config.help import help_text
 
 INTERRUPTED = 130
@@ -101,6 +102,10 @@ def _resuming(arguments: Sequence[str]) -> str:
 
 
 def _command_or_run(argv: Sequence[str]) -> int:
+    try:
+        os.getcwd()
+    except FileNotFoundError as error:
+        raise ConfigurationError("The working folder has been removed; change to one that exists.") from error
     if argv and argv[0] in command_names():
         return find_command(argv[0])(argv[1:])
     return _run(argv)
@@ -116,6 +121,11 @@ def _run(argv: Sequence[str]) -> int:
         sys.stdout.write(f"heretic {__version__}\n")
         return 0
 
+    if not is_unicode(os.getcwd()):
+        raise ConfigurationError(
+            "The name of the working folder is no UTF-8 text, which not all files of a model can be saved under; "
+            "rename it, or change to another folder."
+        )
     from heretic.config.load import load_settings
     from heretic.run.rules import check_options
 

@@ -249,3 +249,28 @@ def test_a_registered_command_gets_the_arguments_after_its_name(workflow, monkey
     assert cli.main(["status", "--zzz", "y"]) == 5
     assert seen == [("status", ["--zzz", "y"])]
     assert workflow.calls == []
+
+
+@pytest.mark.integration
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems keep such folders, or have no such names")
+@pytest.mark.parametrize("argv", [["status"], ["behaviors"], ["x"]], ids=str)
+def test_a_working_folder_that_has_been_removed(tmp_path, argv):
+    (tmp_path / "gone").mkdir()
+    script = "import os, sys; os.rmdir(os.getcwd()); from heretic.cli import main; sys.exit(main(sys.argv[1:]))"
+    result = subprocess.run(
+        [sys.executable, "-c", script, *argv], cwd=tmp_path / "gone", capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 2
+    assert result.stderr == "Error: The working folder has been removed; change to one that exists.\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_working_folder_whose_name_is_no_text_is_refused_before_anything_is_done(
+    workflow, tmp_path, monkeypatch, capsys
+):
+    folder = os.fsdecode(os.fsencode(tmp_path) + b"/b\xffd")
+    os.mkdir(folder)
+    monkeypatch.chdir(folder)
+    assert cli.main(["x"]) == 2
+    assert "no UTF-8 text" in capsys.readouterr().err
+    assert workflow.calls == []

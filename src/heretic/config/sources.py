@@ -4,6 +4,7 @@ Each source is read into a `Layer` of values. What is wrong with it is collected
 all problems at once.
 """
 
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,6 +24,10 @@ else:
 
 DEFAULT_FILE = "config.toml"
 TABLE = "heretic"
+_MAY_BE_EMPTY = ("system_prompt", "response_prefix", "prefix", "suffix")
+_SERVICE = re.compile(r"HERETIC_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)")
+_ADDRESS_OF_SERVICE = re.compile(r"HERETIC_(\w+_)?PORT=(tcp|udp|sctp)://.*")
+"""As Kubernetes names them: https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables."""
 
 
 @dataclass
@@ -86,16 +91,24 @@ class Layer:
 
 
 def environment_layer(environment: Mapping[str, str]) -> Layer:
-    """Read all variables that start with ``HERETIC_``."""
+    """Read all variables that start with ``HERETIC_``.
+
+    An empty one says nothing, as compose files pass on what nobody set, unless emptiness can be meant. Those that
+    Kubernetes sets in the pods beside a service of that name are none of ours.
+    """
     layer = Layer("environment")
     settings = {variable_of(name): setting for name, setting in NAMED.items()}
     # In order of their names, so that the parts of a prompt set come after the whole, and win.
     for variable in sorted(environment):
-        name = variable.upper()
-        if name in settings and not is_unicode(environment[variable]):
+        name, value = variable.upper(), environment[variable]
+        if _SERVICE.fullmatch(name) or _ADDRESS_OF_SERVICE.fullmatch(f"{name}={value}"):
+            continue
+        if name in settings and not value.strip() and settings[name].path[-1] not in _MAY_BE_EMPTY:
+            continue
+        if name in settings and not is_unicode(value):
             layer.problems.append(f"{name} holds bytes that are not UTF-8 text; write it in UTF-8.")
         elif name in settings:
-            layer.put(settings[name], settings[name].from_text(environment[variable]), name, name)
+            layer.put(settings[name], settings[name].from_text(value), name, name)
         elif name.startswith(VARIABLE_PREFIX):
             layer.problems.append(unknown_name(f"setting {variable}", " in the environment", name, settings))
     return layer

@@ -19,6 +19,7 @@ from rich.filesize import decimal
 from safetensors import SafetensorError
 
 from heretic.common.errors import ExportError, HereticError, UserError
+from heretic.common.file_systems import flush, missing_locks, set_mode
 from heretic.common.integrity import MANIFEST_NAME, has_only_checksums
 from heretic.directions.types import DirectionSet
 from heretic.models.devices import is_out_of_memory
@@ -228,27 +229,11 @@ def _clean_up_crashes(target: Path) -> None:
         _remove(partial)
 
 
-def _sync(path: Path) -> None:
-    windows = os.name == "nt"
-    is_folder = path.is_dir()
-    if windows and is_folder:
-        return  # Windows cannot open folders.
-    descriptor = os.open(path, os.O_RDWR if windows else os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        # Some network file systems cannot flush folders, only files.
-        if not is_folder or error.errno != errno.EINVAL:
-            raise
-    finally:
-        os.close(descriptor)
-
-
 def _sync_tree(folder: Path) -> None:
     """Flush all files, then the folders that name them: a power cut after the rename must not leave empty files."""
     for path in sorted(folder.rglob("*"), reverse=True):
-        _sync(path)
-    _sync(folder)
+        flush(path)
+    flush(folder)
 
 
 def _publish(staging: Path, target: Path, replaces: Replaces | None) -> None:
@@ -292,6 +277,13 @@ def _parents(target: Path) -> Iterator[None]:
 def _locked(target: Path) -> Iterator[None]:
     """Only one process saves to a target at a time, so that leftovers are known to be leftovers."""
     path = target.with_name(_prefix(target, "partial").removesuffix("-") + ".lock")
+    reason = missing_locks(target.parent)
+    if reason is not None:
+        emit(
+            Warned(f"{target.parent} is on a file system without locks ({reason}); let no other run save to {target}.")
+        )
+        yield
+        return
     path.touch()  # says why where nothing can be created, which the lock would take for a competitor
     lock = FileLock(path, timeout=0)
     try:
@@ -314,7 +306,7 @@ def _grant_usual_permissions(folder: Path) -> None:
     probe.unlink()
     for path in folder.rglob("*"):
         if path.is_file():
-            path.chmod(mode)
+            set_mode(path, mode)
 
 
 @contextmanager
@@ -358,6 +350,6 @@ def staged_folder(folder: Path, replaces: Replaces | None = None) -> Iterator[tu
             raise
         raise save_error(error, target) from error
     try:
-        _sync(target.parent)
+        flush(target.parent)
     except OSError as error:
         emit(Warned(f"{target} is complete, but its name could not be flushed to the disk ({error.strerror})."))

@@ -16,7 +16,7 @@ from heretic.common.errors import UserError
 from heretic.directions.comparison import cosines_between, cosines_to_layer_below
 from heretic.directions.projections import Projections, separation, standardized
 from heretic.interface.direction_report import LabelledFile, best_positions
-from heretic.report.style import COLORS, MARKERS, STYLES, new_figure
+from heretic.report.style import COLORS, MARKERS, STYLES, new_figure, plain_matplotlib
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,6 +53,7 @@ def check_plot_folder(path: Path) -> Path:
     return folder
 
 
+@plain_matplotlib()
 def write_plots(entries: Sequence[LabelledFile], folder: Path) -> list[Path]:
     """Draw everything that the files allow; the folder is made where there is none.
 

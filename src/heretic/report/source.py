@@ -78,7 +78,7 @@ def study_of(manifest: Mapping[str, Any], folder: Path, storage: str | None, stu
     if file is None:
         return _absent("The model's study is in a database that is not read unasked", named)
     # Relative to where the model was saved from: here, or beside the folder.
-    for place in (file.expanduser(), folder.parent / file):
+    for place in (file, folder.parent / file):
         if place.is_file():
             return StudySource(make_url(url).set(database=str(place.absolute())).render_as_string(False), name, named)
     return _absent(f"The study file {file.name} that the model came from is not here", named)

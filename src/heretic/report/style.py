@@ -4,6 +4,9 @@ Drawn on figures of their own, never through pyplot, whose state belongs to the 
 Okabe and Ito (2008); line styles, markers and hatches differ as well, so that no colour is needed to read a chart.
 """
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -40,6 +43,24 @@ LIGHT = Theme("#ffffff", "#1d2026", "#6b7280", COLORS)
 DARK = Theme(
     "#16181d", "#e6e8ec", "#9aa1ad", ("#56B4E9", "#F0803C", "#2FC69A", "#E39BC4", "#E69F00", "#7FB2D9", "#e6e8ec")
 )
+
+
+@contextmanager
+def plain_matplotlib() -> Iterator[None]:
+    """In the with-block figures are made and saved by matplotlib's own defaults.
+
+    Neither a user's file (``text.usetex``) nor the variable counts that notebooks set for whatever they start, which
+    names a backend that need not be installed. Nothing of it stays.
+    """
+    backend = os.environ.pop("MPLBACKEND", None)
+    try:
+        import matplotlib
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        yield
 
 
 def new_figure(width: float, height: float) -> "Figure":

@@ -3,13 +3,13 @@
 import io
 from pathlib import Path
 
-from heretic.common.errors import UserError
+from heretic.common.errors import ExportError, UserError, first_line
 from heretic.export.atomic import check_target, staged_folder
 from heretic.report.charts import Chart, charts
 from heretic.report.data import ReportData
 from heretic.report.extras import EXTRAS_NAME, extras_text
 from heretic.report.page import GENERATOR, Drawing, page
-from heretic.report.style import DARK, DOTS_PER_INCH, LIGHT, Theme
+from heretic.report.style import DARK, DOTS_PER_INCH, LIGHT, Theme, plain_matplotlib
 
 PAGE_NAME = "heretic_report.html"
 CHART_FOLDER = "heretic_report"
@@ -65,10 +65,14 @@ def write_report(folder: Path, data: ReportData) -> Path:
 
     Raises:
         UserError: The folder holds something else, or nothing can be written there.
-        ExportError: Writing failed; the folder is as it was before.
+        ExportError: Drawing or writing failed; the folder is as it was before.
     """
     check_report_folder(folder)
-    drawings = {name: _drawing(chart, data) for name, chart in charts(data).items()}
+    try:
+        with plain_matplotlib():
+            drawings = {name: _drawing(chart, data) for name, chart in charts(data).items()}
+    except Exception as error:
+        raise ExportError(f"Its charts cannot be drawn ({type(error).__name__}: {first_line(error)}).") from error
     text = page(data, drawings)
     with staged_folder(folder, replaces=is_report) as (staging, target):
         (staging / PAGE_NAME).write_text(text, encoding="utf-8", newline="\n")

@@ -14,6 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from heretic.common.errors import StudyError
+from heretic.common.file_systems import missing_locks
 from heretic.search.storage import shown_url, sqlite_file
 
 
@@ -34,7 +35,7 @@ def claimed(url: str, name: str) -> Iterator[None]:
     """Have a study to oneself for as long as the with-block lasts; does nothing where it is in no local file.
 
     Raises:
-        StudyError: Another run has it, or nothing can be written beside its file.
+        StudyError: Another run has it, or nothing can be written or locked beside its file.
     """
     file = sqlite_file(url)
     if file is None:
@@ -43,12 +44,19 @@ def claimed(url: str, name: str) -> Iterator[None]:
     digest = hashlib.sha256(name.encode()).hexdigest()[:8]
     path = file.with_name(f".{file.name}.{digest}.lock")
     try:
-        path.touch()
+        reason = missing_locks(path.parent)
+        if reason is None:
+            path.touch()
     except OSError as error:
         raise StudyError(
             f"The study storage {shown_url(url)} cannot be written ({error.strerror}); check the folder and its "
             "permissions or name another --storage."
         ) from error
+    if reason is not None:
+        raise StudyError(
+            f"The study storage {shown_url(url)} is on a file system without locks ({reason}), on which two runs could "
+            "damage it; name a file on another disk with --storage, e.g. sqlite:////tmp/heretic_study.db."
+        )
     lock = FileLock(path, timeout=0)
     try:
         lock.acquire()

@@ -15,7 +15,7 @@ import heretic
 from heretic.common.errors import first_line
 from heretic.models.memory import USAGE, memory_use
 from heretic.observability.events import BatchMeasured, Warned, emit
-from heretic.search.pulse import PULSE_ATTRIBUTE, Pulse
+from heretic.search.pulse import PULSE_ATTRIBUTE, Pulse, process_mark
 
 INTERVAL_SECONDS = 5.0
 """At most one write in so many seconds: each is a transaction, which waits for the disk."""
@@ -45,6 +45,7 @@ class Heartbeat:
             host=socket.gethostname(),
             pid=os.getpid(),
             process_started=process.create_time(),
+            process_mark=process_mark(process.pid),
             version=heretic.__version__,
             model=model,
             n_trials=n_trials,

@@ -5,13 +5,14 @@ cannot be read is left alone.
 """
 
 import os
-import shutil
+import stat
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from heretic.common.file_systems import set_mode
 from heretic.search.profiles import Profile, ProfileError, fitting, parse_profiles, toml_table
 
 PLANS_PER_MODEL = 3
@@ -121,7 +122,7 @@ def _replace(target: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         if target.exists():
-            shutil.copymode(target, scratch)
+            set_mode(scratch, stat.S_IMODE(target.stat().st_mode))
         scratch.replace(target)
     finally:
         scratch.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 import psutil  # type: ignore[import-untyped]  # comes with accelerate, without types
@@ -41,6 +42,7 @@ class Pulse:
         tokens_per_second: Of the last batch.
         out_of_memory: How often an allocation failed in this process.
         memory: Place -> amounts, see `heretic.models.memory`.
+        process_mark: See `process_mark`; empty where nothing tells it.
         slower: What of measuring is not done in the best way: why, and what that costs.
     """
 
@@ -60,6 +62,7 @@ class Pulse:
     out_of_memory: int
     memory: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     slower: Sequence[str] = ()
+    process_mark: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The pulse as plain JSON values."""
@@ -69,9 +72,23 @@ class Pulse:
     def from_json(cls, data: Any) -> "Pulse | None":
         """The inverse of `to_json`; None for what nobody wrote. Of a newer version's what is known here is read."""
         names = {entry.name for entry in fields(cls)}
-        if not isinstance(data, Mapping) or not names - {"memory", "slower"} <= set(data):
+        if not isinstance(data, Mapping) or not names - {"memory", "slower", "process_mark"} <= set(data):
             return None
         return cls(**{name: value for name, value in data.items() if name in names})
+
+
+def process_mark(pid: int) -> str:
+    """Which boot of the system a process is of, and the ticks from there to its start; empty where nothing tells that.
+
+    On Linux the time at which a process began follows the clock when that is set; this does not.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        # Behind the name, which may hold anything: proc(5), field 22.
+        ticks = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
+    return f"{boot} {ticks.decode()}"
 
 
 def run_state(pulse: Pulse | None) -> str:
@@ -80,6 +97,9 @@ def run_state(pulse: Pulse | None) -> str:
         return "unknown"
     if pulse.state not in ("preparing", "searching") or pulse.host != socket.gethostname():
         return pulse.state
+    mark = process_mark(pulse.pid)
+    if pulse.process_mark and mark:
+        return pulse.state if mark == pulse.process_mark else "gone"
     try:
         began = psutil.Process(pulse.pid).create_time()
     except psutil.NoSuchProcess:

@@ -14,6 +14,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLAlchemyError
 
 from heretic.common.errors import StudyError, first_line
+from heretic.common.file_names import expanded
 from heretic.common.redaction import mask_secrets, remember_password, without_password, without_secrets
 from heretic.results.objective import BOTH_NUMBERS, Objective
 from heretic.results.trial import TrialRecord, TrialState
@@ -80,7 +81,15 @@ def sqlite_file(url: str) -> Path | None:
     database = parsed.database
     if parsed.get_backend_name() != "sqlite" or not database or database == ":memory:" or database.startswith("file:"):
         return None
-    return Path(database)
+    return expanded(database)
+
+
+def _connectable(url: str) -> str:
+    """A storage URL with the ``~`` of its file replaced, which no shell has done inside it."""
+    file, parsed = sqlite_file(url), make_url(url)
+    if file is None or str(file) == parsed.database:
+        return url
+    return parsed.set(database=str(file)).render_as_string(hide_password=False)
 
 
 _PROBLEMS: Mapping[tuple[str, ...], tuple[str, str]] = {
@@ -109,9 +118,10 @@ _PROBLEMS: Mapping[tuple[str, ...], tuple[str, str]] = {
         "cannot be written",
         "check the folder and its permissions or name another --storage",
     ),
-    ("disk is full", "disk i/o"): (
-        "cannot be written because the disk is full",
-        "free some space and run the command again",
+    ("disk is full",): ("cannot be written because the disk is full", "free some space and run the command again"),
+    ("disk i/o", "locking protocol"): (
+        "cannot be read or written because its disk or file system reports a fault",
+        "check the disk, or name a --storage on a local one, where files can be locked",
     ),
 }
 """What storages say, in lower case -> what is wrong and what to do, the first that fits."""
@@ -156,7 +166,7 @@ def storage_errors(url: str) -> Iterator[None]:
 
 def connected(url: str) -> optuna.storages.RDBStorage:
     """The storage; its tables are created where they are missing. Raises what the driver does, see storage_errors."""
-    options = _engine_options(url)
+    options, url = _engine_options(url), _connectable(url)
     try:
         return optuna.storages.RDBStorage(url, engine_kwargs=options)
     except (IntegrityError, ProgrammingError):

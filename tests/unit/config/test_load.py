@@ -435,3 +435,38 @@ def test_a_password_is_never_shown(load, problems):
 def test_a_long_value_is_not_quoted_in_full(problems):
     (problem,) = problems("x", "--device", "y" * 1000)
     assert len(problem) < 250
+
+
+SERVICES = {
+    "HERETIC_SERVICE_HOST": "10.0.0.7",
+    "HERETIC_SERVICE_PORT": "80",
+    "HERETIC_SERVICE_PORT_HTTP": "80",
+    "HERETIC_PORT": "tcp://10.0.0.7:80",
+    "HERETIC_PORT_80_TCP": "tcp://10.0.0.7:80",
+    "HERETIC_PORT_80_TCP_PROTO": "tcp",
+    "HERETIC_PORT_80_TCP_PORT": "80",
+    "HERETIC_PORT_80_TCP_ADDR": "10.0.0.7",
+    # A service called heretic-metrics, whose variable is also a setting's.
+    "HERETIC_METRICS_SERVICE_HOST": "10.0.0.8",
+    "HERETIC_METRICS_PORT": "tcp://10.0.0.8:9090",
+}
+
+
+def test_variables_of_a_service_are_none_of_ours(load):
+    loaded = load("x", environment=SERVICES)
+    assert loaded.changed == {"model": "x (command line)"}
+    assert load("x", environment={"HERETIC_METRICS_PORT": "9090"}).settings.metrics_port == 9090
+
+
+def test_a_port_that_no_service_sets_is_a_typing_error(problems):
+    assert len(problems("x", environment={"HERETIC_PORT": "80"})) == 1
+
+
+@pytest.mark.parametrize("empty", ["", " "])
+def test_an_empty_variable_says_nothing_where_emptiness_is_no_value(load, empty):
+    defaults = load("x").settings
+    says = ("system_prompt", "response_prefix", "prefix", "suffix")
+    variables = [setting.variable for setting in SETTINGS.values() if setting.path[-1] not in says]
+    assert load("x", environment=dict.fromkeys(variables, empty)).settings == defaults
+    meant = load("x", environment={SETTINGS[name].variable: "" for name in ("system_prompt", "response_prefix")})
+    assert (meant.settings.system_prompt, meant.settings.response_prefix) == ("", "")

@@ -1,5 +1,6 @@
 import errno
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ from heretic.export.atomic import (
     save_error,
     staged_folder,
 )
+from heretic.observability.events import Event, Warned, subscribed
 
 
 def write(folder: Path, text: str = "new") -> None:
@@ -310,3 +312,26 @@ def test_files_get_the_mode_that_new_files_have(tmp_path: Path) -> None:
     reference.touch()
     assert (tmp_path / "model" / "sub" / "weights").stat().st_mode == reference.stat().st_mode
     assert ".mode" not in names_in(tmp_path / "model")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other locks")
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_locks_or_flushing_of_folders_takes_a_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    import fcntl
+
+    def refuse(*_arguments: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    real = os.fsync
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    monkeypatch.setattr(os, "fsync", lambda file: refuse() if stat.S_ISDIR(os.fstat(file).st_mode) else real(file))
+    seen: list[Event] = []
+    with subscribed(seen.append):
+        save(tmp_path / "model")
+    assert (tmp_path / "model" / "sub" / "weights").read_text() == "new"
+    assert names_in(tmp_path) == {"model"}
+    (said,) = seen
+    assert isinstance(said, Warned)
+    assert os.strerror(number) in said.message

@@ -1,11 +1,15 @@
 """Where a report goes, what is in its folder, and what is never overwritten."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from tests.unit.report.reports import DATA, NOTHING
 
-from heretic.common.errors import UserError
+from heretic.common.errors import ExportError, UserError
+from heretic.report import write
 from heretic.report.write import check_report_folder, is_report, report_folder, write_report
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -66,3 +70,40 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
 def test_a_model_is_reported_beside_its_folder(tmp_path: Path) -> None:
     assert report_folder(tmp_path / "out") == tmp_path / "out_report"
     assert report_folder(tmp_path / "a" / ".." / "v1.0") == tmp_path / "v1.0_report"
+
+
+NOTEBOOK = """
+import sys
+from pathlib import Path
+from tests.unit.report.reports import DATA
+from heretic.report.write import write_report
+write_report(Path(sys.argv[1]), DATA)
+"""
+
+
+def test_neither_a_notebooks_backend_nor_a_users_file_changes_a_picture(tmp_path: Path) -> None:
+    (tmp_path / "matplotlibrc").write_text("text.usetex: true\naxes.facecolor: red\n")
+    odd = {"MPLBACKEND": "module://no_such_package.backend", "MATPLOTLIBRC": str(tmp_path / "matplotlibrc")}
+    arguments = [sys.executable, "-c", NOTEBOOK, str(tmp_path / "r")]
+    subprocess.run(arguments, env={**os.environ, **odd, "PYTHONPATH": os.pathsep.join(sys.path)}, check=True)
+    usual = write_report(tmp_path / "usual", DATA).parent
+    for picture in (usual / "heretic_report").glob("*.png"):
+        assert (tmp_path / "r" / "heretic_report" / picture.name).read_bytes() == picture.read_bytes()
+
+
+def test_settings_of_the_process_stay(tmp_path: Path) -> None:
+    import matplotlib
+
+    with matplotlib.rc_context({"axes.facecolor": "red"}):
+        write_report(tmp_path / "r", DATA)
+        assert matplotlib.rcParams["axes.facecolor"] == "red"
+
+
+def test_a_picture_that_cannot_be_drawn_is_an_error_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_arguments: object) -> None:
+        raise ImportError("no font of this world")
+
+    monkeypatch.setattr(write, "_png", fail)
+    with pytest.raises(ExportError, match=r"charts cannot be drawn .ImportError: no font of this world"):
+        write_report(tmp_path / "r", DATA)
+    assert list(tmp_path.iterdir()) == []

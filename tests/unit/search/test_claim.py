@@ -1,5 +1,6 @@
 """One run at a time has a study, whatever ends a run, and a damaged file is told from one that is merely in use."""
 
+import errno
 import os
 import signal
 import socket
@@ -178,3 +179,18 @@ def test_a_study_that_another_machine_works_on_is_refused(tmp_path: Path, monkey
     study.set_user_attr(PULSE_ATTRIBUTE, pulse(updated=time.time() - 3600).to_json())
     open_study(url, "heretic", IDENTITY)
     assert study.trials[running.number].state is optuna.trial.TrialState.FAIL
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other locks")
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    import fcntl
+
+    def flock(*_arguments: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    expected = f"without locks .{os.strerror(number)}.*--storage"
+    with pytest.raises(StudyError, match=expected), claimed(url_of(tmp_path / "study.db"), "mine"):
+        pytest.fail("claimed")
+    assert list(tmp_path.iterdir()) == []

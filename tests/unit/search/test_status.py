@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import optuna
+import psutil
 import pytest
 from tests.unit.search.studies import IDENTITY, SPACE, dominated, failed, record, several, statements, url_of
 
@@ -17,7 +18,7 @@ from heretic.observability.events import BatchMeasured, Event, Warned, subscribe
 from heretic.results.objective import Objective
 from heretic.results.trial import TrialRecord
 from heretic.search.heartbeat import INTERVAL_SECONDS, Heartbeat
-from heretic.search.pulse import PULSE_ATTRIBUTE, Pulse, run_state
+from heretic.search.pulse import PULSE_ATTRIBUTE, Pulse, process_mark, run_state, still_works
 from heretic.search.status import StudyReader, StudyStatus
 from heretic.search.storage import open_study, tell
 
@@ -229,7 +230,9 @@ def test_a_process_that_died_is_gone_and_one_elsewhere_is_believed(study: optuna
     assert pulse is not None
     assert run_state(pulse) == "searching"
     # Its number belongs to another process now.
-    assert run_state(replace(pulse, process_started=pulse.process_started - 60)) == "gone"
+    earlier = replace(pulse, process_started=pulse.process_started - 60, process_mark=f"{pulse.process_mark}1"[1:])
+    assert run_state(earlier) == "gone"
+    assert run_state(replace(earlier, process_mark="")) == "gone"
     with subprocess.Popen([sys.executable, "-c", ""]) as ended:
         ended.wait()
     assert run_state(replace(pulse, pid=ended.pid)) == "gone"
@@ -249,3 +252,18 @@ def test_what_the_version_before_told_is_read_and_what_nobody_told_is_not(study:
     assert Pulse.from_json({"state": "searching"}) is None
     assert Pulse.from_json("text") is None
     assert Pulse.from_json(None) is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the time at which a process began stays as it was")
+def test_a_clock_that_is_set_ends_no_run(study: optuna.Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    Heartbeat(study, "demo", 16, 10).search_started(0, 10)
+    pulse = Pulse.from_json(study.user_attrs[PULSE_ATTRIBUTE])
+    assert pulse is not None
+    monkeypatch.setattr(psutil.Process, "create_time", lambda _process: pulse.process_started + 3600)
+    assert run_state(pulse) == "searching"
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        elsewhere = replace(pulse, pid=other.pid, process_mark=process_mark(other.pid))
+        # By which a second run on a server is refused.
+        assert still_works(elsewhere, pulse.updated + 3600)
+        other.communicate(b"\n")
+    assert not still_works(elsewhere, pulse.updated)

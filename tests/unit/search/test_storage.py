@@ -17,6 +17,7 @@ from tests.unit.search.studies import IDENTITY, PLAN, SPACE, dominated, failed, 
 from heretic.common.errors import StudyError
 from heretic.results.trial import TrialRecord, TrialState
 from heretic.search.seeding import SOURCE_ATTRIBUTE, enqueue_plan
+from heretic.search.status import StudyReader
 from heretic.search.storage import (
     LOCK_WAIT_SECONDS,
     RECORD_ATTRIBUTE,
@@ -338,3 +339,22 @@ def test_tables_that_another_run_creates_at_the_same_moment_are_used(
     left[0] = 2
     with pytest.raises(StudyError, match="duplicate key value"):
         open_study(url, "s", IDENTITY)
+
+
+def test_a_fault_of_the_disk_is_no_full_disk() -> None:
+    with pytest.raises(StudyError, match="reports a fault; check the disk") as caught, storage_errors("sqlite:///x.db"):
+        raise OperationalError("INSERT", {}, sqlite3.OperationalError("disk I/O error"))
+    assert "full" not in str(caught.value)
+
+
+def test_the_home_folder_in_a_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    monkeypatch.chdir(tmp_path)
+    url = "sqlite:///~/x.db?timeout=5"
+    assert open_study(url, "mine", IDENTITY).study_name == "mine"
+    assert (tmp_path / "home" / "x.db").is_file()
+    with StudyReader(url, "mine") as reader:
+        assert reader.read().name == "mine"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["home"]
