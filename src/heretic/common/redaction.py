@@ -176,7 +176,7 @@ def _forms(secret: str) -> tuple[str, ...]:
     return tuple(form for form in forms if len(form) >= _SHORTEST)
 
 
-def known_secrets() -> list[str]:
+def secret_values() -> list[str]:
     """Tokens, keys and passwords of this process and this machine's login, in all their forms, the longest first."""
     candidates = {*_of_environment(), *_stored_tokens(), *_remembered}
     return sorted({form for secret in candidates for form in _forms(secret)}, key=len, reverse=True)
@@ -184,7 +184,7 @@ def known_secrets() -> list[str]:
 
 def mask_secrets(text: str) -> str:
     """A text without known secrets, without what looks like a token, and without passwords in addresses."""
-    return _masked(text, known_secrets())
+    return _masked(text, secret_values())
 
 
 def _masked(text: str, secrets: Sequence[str]) -> str:
@@ -209,7 +209,7 @@ def without_secrets(value: T) -> T:
 
     What holds no secret is returned as it is.
     """
-    return _without(value, known_secrets())
+    return _without(value, secret_values())
 
 
 def _without(value: T, secrets: Sequence[str]) -> T:

@@ -95,10 +95,10 @@ def compare_files(folder: Path, model: PreTrainedModel) -> list[str]:
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118 - the file object is not iterable
-                own = expected.get(name)
-                if own is None or own.device.type == "meta":
+                tensor = expected.get(name)
+                if tensor is None or tensor.device.type == "meta":
                     unknown.append(name)
-                elif not same_bits(file.get_tensor(name), own):
+                elif not same_bits(file.get_tensor(name), tensor):
                     raise ExportError(
                         f"The saved tensor {name} differs from the model's; nothing was saved. "
                         "Check the disk and try again."
@@ -112,15 +112,15 @@ def compare_models(reloaded: PreTrainedModel, model: PreTrainedModel) -> None:
     Raises:
         ExportError: Something differs; names the first tensor.
     """
-    found = reloaded.state_dict()
-    for name, own in model.state_dict().items():
-        if own.device.type == "meta":
+    reloaded_tensors = reloaded.state_dict()
+    for name, tensor in model.state_dict().items():
+        if tensor.device.type == "meta":
             continue  # offloaded to the disk: its answers are compared
-        other = found.get(name)
-        if other is not None and torch.promote_types(own.dtype, other.dtype) == other.dtype:
+        other = reloaded_tensors.get(name)
+        if other is not None and torch.promote_types(tensor.dtype, other.dtype) == other.dtype:
             # Some families load single tensors (router biases) in fp32 always; widening loses nothing.
-            own = own.to(other.dtype)
-        if other is None or not same_bits(other, own):
+            tensor = tensor.to(other.dtype)
+        if other is None or not same_bits(other, tensor):
             raise ExportError(f"The tensor {name} of the saved model differs after loading; nothing was saved.")
     if _is_tied(reloaded) != _is_tied(model):
         raise ExportError("The saved model ties input and output embeddings differently; nothing was saved.")

@@ -88,7 +88,9 @@ def further_rounds(
 
 def relative_magnitude(first: Extraction, again: Extraction) -> float:
     """Length of the mean class difference against the first round's, mean over the layers' outputs."""
-    lengths = [(own.target.mean[1:] - own.baseline.mean[1:]).norm(dim=-1) for own in (first, again)]
+    lengths = [
+        (extraction.target.mean[1:] - extraction.baseline.mean[1:]).norm(dim=-1) for extraction in (first, again)
+    ]
     return float((lengths[1].to(lengths[0]) / lengths[0].clamp_min(1e-12)).mean())
 
 

@@ -58,8 +58,10 @@ def ask(question: Question) -> Any:
     def _(event: KeyPressEvent) -> None:
         event.app.exit(exception=KeyboardInterrupt)
 
-    own = question.application.key_bindings
-    question.application.key_bindings = merge_key_bindings([own, bindings] if own is not None else [bindings])
+    bindings_before = question.application.key_bindings
+    question.application.key_bindings = merge_key_bindings(
+        [bindings_before, bindings] if bindings_before is not None else [bindings]
+    )
     try:
         return question.unsafe_ask()
     except (KeyboardInterrupt, EOFError):
