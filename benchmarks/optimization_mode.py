@@ -2,8 +2,8 @@
 
 `python benchmarks/optimization_mode.py [--seeds 1,2] [--arms multi,single,...] [--kl-weight 1] -- [heretic arguments]`
 
-Hypervolume: share of the box up to KL 0.5 and the unedited model's count that the front dominates. Also the lowest KL
-at a tenth of the unedited model's count or less, and the seconds that trials took, since stopped ones are cheaper.
+Hypervolume: share of the box up to KL 0.5 and the original model's count that the front dominates. Also the lowest KL
+at a tenth of the original model's count or less, and the seconds that trials took, since stopped ones are cheaper.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from heretic.search.seeding import enqueue_plan
 from trial_cost import KL_LIMIT
 
 FEW = 0.1
-"""Share of the unedited model's count that people would be content with."""
+"""Share of the original model's count that people would be content with."""
 ARMS = ("multi", "multi-warm", "single", "single-unpruned")
 """`multi-warm` first tries the shipped plans of --profile."""
 

@@ -3,7 +3,7 @@
 `python benchmarks/trial_cost.py [--parts N] -- [heretic arguments]`: a study of `n_trials` trials with everything on,
 then with --parts N the same N random plans with each part switched off in turn.
 
-Plain is the KL pass and the generation of the unedited model by ordinary passes, in the same process: the faster of two
+Plain is the KL pass and the generation of the original model by ordinary passes, in the same process: the faster of two
 runs, because other programs only ever make one slower.
 """
 
@@ -45,7 +45,7 @@ PARTS: dict[str, tuple[EngineOptions, bool]] = {
 }
 """Engine options and whether the gate is on."""
 KL_LIMIT = 0.5
-"""Reference point of the hypervolume, in nats; the other is the unedited model's behaviour."""
+"""Reference point of the hypervolume, in nats; the other is the original model's behaviour."""
 
 
 class Bench:
@@ -65,12 +65,12 @@ class Bench:
         self.space = SearchSpace(self.runner.layout.components, Normalization(settings.normalization))
 
     def plain(self) -> tuple[float, float]:
-        """Seconds of the KL pass and of generation, by ordinary passes of the unedited model."""
+        """Seconds of the KL pass and of generation, by ordinary passes of the original model."""
         kl, answers = (min(seconds_of(work) for _ in range(2)) for work in (self.kl_alone(), self.answers_alone()))
         return kl, answers
 
     def kl_alone(self) -> Callable[[], object]:
-        """The KL pass over the unedited model, which is read once before."""
+        """The KL pass over the original model, which is read once before."""
         jobs = reference_jobs(self.runner, (), self.kl)
         jobs.remember()
         return lambda: jobs.present_scores(None, "measuring KL")
@@ -158,15 +158,15 @@ def main() -> None:
     dtype = next(bench.runner.loaded.model.parameters()).dtype
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {dtype}, KL {settings.kl_mode}")
     print(f"plain: KL {kl:.2f} s + generation {generation:.2f} s = {plain:.2f} s", flush=True)
-    unedited = bench.behavior.baseline
-    baseline = unedited.value
+    original = bench.behavior.baseline
+    baseline = original.value
     if settings.n_trials > 1:
         engine = bench.engine(EngineOptions())
         records, steps = bench.study(engine, settings.n_trials, settings.n_startup_trials, True)
         print(row(f"study of {len(records)} trials", records, steps, plain, engine.candidates))
         points = [(own.values[0], own.values[1]) for own in pareto_front(records)]
         volume = hypervolume(points, baseline, KL_LIMIT)
-        print(f"hypervolume {volume:.4f} (KL <= {KL_LIMIT}, {unedited.label} <= {baseline:.4g})")
+        print(f"hypervolume {volume:.4f} (KL <= {KL_LIMIT}, {original.label} <= {baseline:.4g})")
         front = ", ".join(f"{own.values[0]:.4g} at {own.values[1]:.4f}" for own in pareto_front(records))
         print(f"front: {front}", flush=True)
     for name, (own, gated) in PARTS.items() if options.parts else ():

@@ -124,7 +124,7 @@ class Session:
         Raises:
             TrialFailed: The edited model cannot be measured.
         """
-        # Edits are built from unedited weights: without a cache, asking for them while others are applied reloads.
+        # Edits are built from original weights: without a cache, asking for them while others are applied reloads.
         self.restore()
         bench = self.bench
         rescored = self._rescored.get(record.number)

@@ -155,5 +155,5 @@ def deliver(session: Session) -> None:
     if folder is not None and export_format is ExportFormat.MERGED:
         session.upload(folder, settings.hf_upload, settings.hf_private)
     else:
-        # An adapter in a folder names its base model by a path of this machine, which is nobody else's business.
+        # An adapter in a folder names its original model by a path of this machine, which is nobody else's business.
         session.publish(settings.hf_upload, settings.hf_private, export_format)

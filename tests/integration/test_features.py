@@ -24,9 +24,9 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors")
 
 
-def assert_only_writers_differ(edited: dict[str, torch.Tensor], unedited: dict[str, torch.Tensor]) -> None:
-    assert edited.keys() == unedited.keys()
-    different = [name for name, tensor in edited.items() if not torch.equal(tensor, unedited[name])]
+def assert_only_writers_differ(edited: dict[str, torch.Tensor], original: dict[str, torch.Tensor]) -> None:
+    assert edited.keys() == original.keys()
+    different = [name for name, tensor in edited.items() if not torch.equal(tensor, original[name])]
     assert different
     assert all(name.endswith(WRITERS) for name in different)
 
@@ -84,9 +84,9 @@ def test_an_adapter_and_the_merged_model_of_one_study_answer_the_same(heretic: C
     configuration.write_text(json.dumps(content | {"base_model_name_or_path": str(DEMO_MODEL_FOLDER)}))
     adapted = logits(AutoPeftModelForCausalLM.from_pretrained(tmp_path / "adapter"))
     merged = logits(AutoModelForCausalLM.from_pretrained(tmp_path / "merged"))
-    unedited = logits(AutoModelForCausalLM.from_pretrained(DEMO_MODEL_FOLDER))
+    original = logits(AutoModelForCausalLM.from_pretrained(DEMO_MODEL_FOLDER))
     torch.testing.assert_close(adapted, merged, rtol=1e-4, atol=1e-4)
-    assert (merged - unedited).abs().max() > 1e-2
+    assert (merged - original).abs().max() > 1e-2
 
 
 def test_an_adapter_that_cannot_be_is_refused_before_the_search(heretic: Command, tmp_path: Path) -> None:

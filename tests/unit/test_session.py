@@ -160,7 +160,7 @@ def test_scores_of_a_model_searched_quantised_are_those_of_the_saved_weights(
     session.save(tmp_path / "out", ExportFormat.MERGED)
     session.restore()
 
-    # Measured independently: the saved folder against the unedited model, both as they are on the disk.
+    # Measured independently: the saved folder against the original model, both as they are on the disk.
     refusals, kl = compare(settings(), str(tmp_path / "out"), load_prompts(settings()))
     data = manifest(tmp_path / "out")
     written = {score["name"]: score for score in data["scores"]}
@@ -388,7 +388,7 @@ def crowd(bench: Workbench, limit: int) -> Callable[[], None]:
 
 
 @pytest.fixture
-def unedited(bench: Workbench) -> Iterator[Session]:
+def original(bench: Workbench) -> Iterator[Session]:
     """A session with no trial applied."""
     before = weights_hash(bench)
     yield Session(bench, optuna.create_study(directions=["minimize", "minimize"]))
@@ -396,33 +396,33 @@ def unedited(bench: Workbench) -> Iterator[Session]:
 
 
 def test_a_picked_trial_is_measured_with_smaller_batches_where_memory_runs_out(
-    unedited: Session, bench: Workbench, events: list[Event]
+    original: Session, bench: Workbench, events: list[Event]
 ) -> None:
-    expected = unedited.apply(RECORD)
+    expected = original.apply(RECORD)
     make_room = crowd(bench, 2)
     try:
-        found = Session(bench, unedited._study).apply(RECORD)
+        found = Session(bench, original._study).apply(RECORD)
     finally:
         make_room()
-    unedited.restore()
+    original.restore()
     assert found.behaviors == expected.behaviors
     assert found.kl.value == pytest.approx(expected.kl.value, rel=1e-3, abs=1e-6)
     assert any(isinstance(event, Warned) and "going on with smaller batches" in event.message for event in events)
 
 
-def test_a_trial_that_never_fits_is_named_and_leaves_the_weights_unedited(unedited: Session, bench: Workbench) -> None:
+def test_a_trial_that_never_fits_is_named_and_leaves_the_weights_unedited(original: Session, bench: Workbench) -> None:
     before = weights_hash(bench)
     make_room = crowd(bench, 0)
     try:
         with pytest.raises(TrialFailed, match=r"^Memory ran out while trial 12 .* run the same command again"):
-            unedited.apply(RECORD)
+            original.apply(RECORD)
     finally:
         make_room()
     assert weights_hash(bench) == before
 
 
 def test_memory_that_runs_out_in_the_middle_of_an_edit_leaves_the_weights_unedited(
-    unedited: Session, bench: Workbench, monkeypatch: pytest.MonkeyPatch, events: list[Event]
+    original: Session, bench: Workbench, monkeypatch: pytest.MonkeyPatch, events: list[Event]
 ) -> None:
     before, edited, calls = weights_hash(bench), inplace.edited_weight, itertools.count()
 
@@ -431,13 +431,13 @@ def test_memory_that_runs_out_in_the_middle_of_an_edit_leaves_the_weights_unedit
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.")
         return edited(weight, edit)
 
-    unedited.result = SearchResult((RECORD,), False)
+    original.result = SearchResult((RECORD,), False)
     monkeypatch.setattr(inplace, "edited_weight", full)
     with pytest.raises(TrialFailed, match="Memory ran out while trial 12 "):
-        unedited.apply(RECORD)
+        original.apply(RECORD)
     assert weights_hash(bench) == before
     calls = itertools.count()
-    unedited.check_front()
+    original.check_front()
     assert next(calls) == 4
     assert weights_hash(bench) == before
     assert any(isinstance(event, Warned) and event.message.startswith("Memory ran out") for event in events)

@@ -53,7 +53,7 @@ def calibrated_factors(
 
     Args:
         options: Percentile and bounds.
-        runner: The unedited model.
+        runner: The original model.
         target: Training prompts that show the behaviour.
         directions: What is removed.
     """

@@ -114,7 +114,7 @@ def compliance_shifts(
 
     Args:
         settings: Strength, threshold, and what counts as a refusal.
-        runner: The unedited model.
+        runner: The original model.
         target: Training prompts that show the behaviour.
         directions: What is removed.
         writers: From `shifting_writers`.
@@ -147,7 +147,7 @@ def compliance_shifts(
 
 
 def _compliance(settings: Settings, runner: ModelRunner, target: PromptSet) -> Tensor:
-    """[L+1, D], from the unedited model's verdicts on the target's training prompts."""
+    """[L+1, D], from the original model's verdicts on the target's training prompts."""
     responses, runner = backing_off(
         runner,
         lambda fitting: fitting.generate(target.prompts, settings.refusal_check_tokens),
@@ -162,7 +162,7 @@ def _compliance(settings: Settings, runner: ModelRunner, target: PromptSet) -> T
     answered, refused = by_verdict[False], by_verdict[True]
     if min(len(answered), len(refused)) < MINIMUM_PROMPTS:
         raise UserError(
-            f"Of {len(target)} bad_prompts the unedited model answers {len(answered)} and refuses {len(refused)}, and "
+            f"Of {len(target)} bad_prompts the original model answers {len(answered)} and refuses {len(refused)}, and "
             f"use_caa needs {MINIMUM_PROMPTS} of each; give other --bad-prompts or use --use-caa false."
         )
     means = []
@@ -183,7 +183,7 @@ def shifts_note(shifts: dict[int, Shift], strength: float) -> str:
     """The shifts in a sentence."""
     return (
         f"In edited layers among {spans(sorted(shifts))} biases move the residual stream by {strength:g} times the "
-        "mean difference between target prompts that the unedited model answers and those that it refuses."
+        "mean difference between target prompts that the original model answers and those that it refuses."
     )
 
 

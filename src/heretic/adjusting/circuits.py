@@ -75,11 +75,11 @@ def find_circuits(
     """The heads that carry the behaviour, strongest first.
 
     Args:
-        runner: The unedited model.
+        runner: The original model.
         target: Training prompts that show the behaviour.
         baseline: Training prompts that do not.
         directions: What is removed; the first direction of each layer counts.
-        editor: Gives the unedited weights.
+        editor: Gives the original weights.
         count: How many heads at most.
 
     Raises:

@@ -31,11 +31,11 @@ def make_adjustments(
 
     Args:
         settings: Which adjustments, and their options.
-        runner: The unedited model.
+        runner: The original model.
         target: Training prompts that show the behaviour.
         baseline: Training prompts that do not.
         searched: What is removed, and in which layers.
-        editor: Gives the unedited weights.
+        editor: Gives the original weights.
         writers: From `adjusting.caa.shifting_writers`; used with `use_caa`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""CapabilityCheck: what the unedited model is able to do, remembered, and what an edited one is."""
+"""CapabilityCheck: what the original model is able to do, remembered, and what an edited one is."""
 
 import time
 
@@ -27,7 +27,7 @@ from heretic.passes.passes import Passes
 from heretic.passes.runner import ModelRunner
 from heretic.results.capability import Capability, Questions, compare_answers
 
-UNEDITED = "unedited"
+ORIGINAL = "original"
 EDITED = "edited"
 
 
@@ -50,7 +50,7 @@ def check_capability(settings: Settings) -> None:
 
 
 class CapabilityCheck:
-    """Measures the unedited model when it is made, and compares whatever the model is later with that.
+    """Measures the original model when it is made, and compares whatever the model is later with that.
 
     Multiple-choice questions are asked unless the settings name benchmarks alone. Emits Warned, CapabilityStarted and
     CapabilityMeasured.
@@ -77,11 +77,11 @@ class CapabilityCheck:
             questions = None
         self._source = "" if questions is None else questions.source
         self._prepared = None if questions is None else self._prepare(questions)
-        self._start(UNEDITED)
+        self._start(ORIGINAL)
         try:
             self._answers = () if self._prepared is None else answer_questions(self._passes, self._prepared)
         except TrialFailed as error:
-            raise ModelError("The unedited model's logits are not finite; try --dtypes float32.") from error
+            raise ModelError("The original model's logits are not finite; try --dtypes float32.") from error
         self._measures = self._benchmark()
 
     def _prepare(self, questions: QuestionSet) -> PreparedQuestions:

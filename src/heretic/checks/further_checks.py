@@ -17,7 +17,7 @@ from heretic.run.workbench import Workbench
 
 
 class FurtherChecks:
-    """Measures the unedited model once, when first asked, and every trial once.
+    """Measures the original model once, when first asked, and every trial once.
 
     Each check is asked while a trial's edits are applied, and leaves them applied. What cannot be measured is said, and
     the trial can be used all the same.
@@ -56,7 +56,7 @@ class FurtherChecks:
             return checked.held_out
         started = time.perf_counter()
         try:
-            with self._unedited(edits):
+            with self._original(edits):
                 if self._confirmation is None:
                     self._confirmation = Confirmation(self._bench)
                 held_out, examples = self._confirmation.confirm(edits)
@@ -70,7 +70,7 @@ class FurtherChecks:
     def validate(
         self, number: int, edits: Sequence[Edit], benchmarks: Sequence[str] | None = None
     ) -> Capability | None:
-        """Compare what a trial is able to do with the unedited model. Emits CapabilityMeasured.
+        """Compare what a trial is able to do with the original model. Emits CapabilityMeasured.
 
         Args:
             number: The trial's.
@@ -89,7 +89,7 @@ class FurtherChecks:
                 if benchmarks:
                     # What the settings ask for was checked before the search.
                     check_capability(settings)
-                with self._unedited(edits):
+                with self._original(edits):
                     self._capabilities[key] = CapabilityCheck(settings, self._bench.runner)
             result = self._capabilities[key].compare()
         except (ModelError, OutOfMemoryError, TrialFailed, UserError) as error:
@@ -102,8 +102,8 @@ class FurtherChecks:
         return result
 
     @contextmanager
-    def _unedited(self, edits: Sequence[Edit]) -> Iterator[None]:
-        """The unedited model for the duration of a with-block, in which edits may come and go."""
+    def _original(self, edits: Sequence[Edit]) -> Iterator[None]:
+        """The original model for the duration of a with-block, in which edits may come and go."""
         self._bench.editor.restore()
         try:
             yield

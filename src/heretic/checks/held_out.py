@@ -1,6 +1,6 @@
 """Confirming a chosen trial on prompts that neither directions nor search have seen, with longer answers.
 
-Only here are held-out prompts read. Of the unedited model everything is measured once; of every trial that is applied
+Only here are held-out prompts read. Of the original model everything is measured once; of every trial that is applied
 once as well.
 """
 
@@ -49,7 +49,7 @@ LENGTHS = (30, 100)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Base:
-    """One behaviour of the unedited model."""
+    """One behaviour of the original model."""
 
     pack: Pack
     searched_tokens: int
@@ -60,10 +60,10 @@ class _Base:
 
 
 class Confirmation:
-    """Held-out prompts with what the unedited model makes of them; made while it is unedited."""
+    """Held-out prompts with what the original model makes of them; made while it is unedited."""
 
     def __init__(self, bench: Workbench) -> None:
-        """Read the held-out prompts and measure the unedited model.
+        """Read the held-out prompts and measure the original model.
 
         Raises:
             PromptError: Held-out prompts cannot be read.
@@ -170,7 +170,7 @@ def _base(passes: Passes, pack: Pack, prompts: PromptSet, options: EvaluatorOpti
 
 
 def _kl(passes: Passes, prompts: PromptSet, settings: Settings) -> Jobs:
-    """Divergence alone, with the unedited model's predictions."""
+    """Divergence alone, with the original model's predictions."""
     jobs = reference_jobs(passes.runner, (), make_kl(passes, prompts, settings))
     jobs.remember()
     return jobs
@@ -226,7 +226,7 @@ def paired_change(evaluator: Evaluator, base: Sequence[float], edited: Sequence[
 def described(
     runner: ModelRunner, answers: Sequence[Response], originals: Sequence[Response], tokens: int, read: float
 ) -> Answers:
-    """What else is true of answers; `originals` are the unedited model's to the same prompts, `read` the perplexity."""
+    """What else is true of answers; `originals` are the original model's to the same prompts, `read` the perplexity."""
     whole = [len(answer.tokens) < tokens or answer.tokens[-1] in runner.end_tokens for answer in answers]
     kinds = [_kind(runner, answer, other) for answer, other in zip(answers, originals, strict=True)]
     return Answers(

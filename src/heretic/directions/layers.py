@@ -50,7 +50,7 @@ def cosmic_score(ablated: Tensor, steered: Tensor, target: Tensor, baseline: Ten
     Args:
         ablated: Mean residuals [L+1, D] of the target prompts without the direction.
         steered: Mean residuals [L+1, D] of the baseline prompts with the direction added.
-        target: Mean residuals [L+1, D] of the target prompts in the unedited model.
+        target: Mean residuals [L+1, D] of the target prompts in the original model.
         baseline: The same of the baseline prompts.
         positions: Residual positions that are compared.
 

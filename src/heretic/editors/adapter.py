@@ -26,7 +26,7 @@ def adapter_factors(edits: Sequence[Edit], editor: Editor) -> dict[str, tuple[Te
 
     Args:
         edits: Low-rank edits of writers that are modules of their own.
-        editor: Gives the unedited weights.
+        editor: Gives the original weights.
 
     Returns:
         Module path -> (A [k, m], B [D, k]).

@@ -1,4 +1,4 @@
-"""Where unedited weights come back from: a layer-wise cache in memory, or the disk.
+"""Where original weights come back from: a layer-wise cache in memory, or the disk.
 
 Both hold only the tensors that can be edited; everything else of a model never changes.
 """
@@ -23,10 +23,10 @@ DEVICE_SHARE = 0.25
 
 
 class PristineSource(Protocol):
-    """Gives unedited tensors back."""
+    """Gives original tensors back."""
 
     def tensors(self, model: PreTrainedModel, writers: Iterable[ResidualWriter]) -> Mapping[str, Tensor]:
-        """The unedited weights (and biases) of these writers by tensor name, as stored in the model."""
+        """The original weights (and biases) of these writers by tensor name, as stored in the model."""
 
 
 def editable_tensors(model: PreTrainedModel, writer: ResidualWriter) -> dict[str, Tensor]:
@@ -39,7 +39,7 @@ def editable_tensors(model: PreTrainedModel, writer: ResidualWriter) -> dict[str
 
 
 def check_fit(writer: ResidualWriter, name: str, tensor: Tensor, copy: Tensor | None) -> None:
-    """Compare a tensor of the model with its unedited copy.
+    """Compare a tensor of the model with its original copy.
 
     Raises:
         CacheMismatchError: There is no copy, or it has another shape or dtype.
@@ -60,7 +60,7 @@ def _copy(tensor: Tensor, stays: bool) -> Tensor:
     Raises:
         OutOfMemoryError: It fits nowhere.
     """
-    doing = "keeping unedited weights"
+    doing = "keeping original weights"
     if stays and tensor.device.type != "cpu":
         copy = attempt(tensor.clone, tensor.device, f"{doing} on the device")
         if not isinstance(copy, RanOut):
@@ -69,7 +69,7 @@ def _copy(tensor: Tensor, stays: bool) -> Tensor:
     if not isinstance(copy, RanOut):
         return copy
     raise OutOfMemoryError(
-        f"Memory ran out while unedited weights were copied ({copy.used}); use --cache-weights false, which reads "
+        f"Memory ran out while original weights were copied ({copy.used}); use --cache-weights false, which reads "
         "them from the disk again instead."
     )
 
@@ -143,7 +143,7 @@ class DiskSource:
     Needs host memory for a second copy of the model while it restores.
 
     Attributes:
-        load: Loads the unedited model into host memory.
+        load: Loads the original model into host memory.
     """
 
     load: Callable[[], PreTrainedModel]

@@ -14,7 +14,7 @@ class Editor(Protocol):
     """Applies edits to one model and takes them back."""
 
     def pristine_weight(self, writer: ResidualWriter) -> Tensor:
-        """The unedited weight as [D, m] or [E, D, m], whatever is applied now."""
+        """The original weight as [D, m] or [E, D, m], whatever is applied now."""
 
     def apply(self, edits: Sequence[Edit]) -> None:
         """Make the model behave as edited by exactly these edits."""

@@ -14,7 +14,7 @@ from heretic.models.access import oriented, writer_bias, writer_weight
 
 
 class InplaceEditor:
-    """Writes W' into the model; unedited weights come back from a PristineSource."""
+    """Writes W' into the model; original weights come back from a PristineSource."""
 
     def __init__(self, model: PreTrainedModel, layout: ModelLayout, source: PristineSource) -> None:
         self._model = model

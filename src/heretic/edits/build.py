@@ -14,7 +14,7 @@ from heretic.edits.writer import ModelLayout, ResidualWriter
 from heretic.results.plan import EditPlan, Normalization, Scope
 
 WeightOf = Callable[[ResidualWriter], Tensor]
-"""The unedited weight of a writer as [D, m] or [E, D, m]."""
+"""The original weight of a writer as [D, m] or [E, D, m]."""
 GainOf = Callable[[ResidualWriter], Tensor | None]
 """The gain [D] of the norm between a writer and the residual stream, or None where there is none."""
 

@@ -106,7 +106,7 @@ class AnswerJob:
             return prompts
         limit = gate.limit(candidate.values(), self._place)
         baseline = self._evaluator.baseline
-        # Of amounts: so many answers as the unedited model's reach it.
+        # Of amounts: so many answers as the original model's reach it.
         one = self._evaluator.weight * (1.0 if baseline.counts_answers else baseline.scale)
         share = 2 * limit / one + SPARE_PROMPTS
         return prompts if share > WORTHWHILE_SHARE * prompts else int(share)

@@ -13,10 +13,10 @@ from heretic.results.score import Score
 
 
 class DivergenceJob:
-    """Compares with the unedited model; remembers which prompts diverged most in earlier trials.
+    """Compares with the original model; remembers which prompts diverged most in earlier trials.
 
     Attributes:
-        kl: Compares, and keeps the unedited model's predictions.
+        kl: Compares, and keeps the original model's predictions.
     """
 
     def __init__(self, kl: KlEvaluator, passes: SideBySide) -> None:
@@ -27,7 +27,7 @@ class DivergenceJob:
 
     @torch.inference_mode()
     def remember(self) -> None:
-        """Have the evaluator keep the unedited model's predictions, unless it does already.
+        """Have the evaluator keep the original model's predictions, unless it does already.
 
         Raises:
             ModelError: They are not finite.
@@ -35,7 +35,7 @@ class DivergenceJob:
         if self.kl.remembers:
             return
         for rows in self._passes.batches([None], self._diverged):
-            for row, logits in zip(rows, self._passes.unedited(rows), strict=True):
+            for row, logits in zip(rows, self._passes.original(rows), strict=True):
                 self.kl.keep(row, logits)
 
     def run(self, candidates: Sequence[Candidate], applied: Applied, gate: Gate) -> None:

@@ -68,13 +68,13 @@ class Jobs:
         return Scores(tuple(job.score(candidate) for job in self.answers), kl)
 
     def remember(self) -> None:
-        """Read the unedited model, unless that was done: what edits are compared with.
+        """Read the original model, unless that was done: what edits are compared with.
 
         Raises:
             ModelError: It cannot be measured.
             OutOfMemoryError: Not even one prompt at a time can be read.
         """
-        self._within_memory(self.divergences.remember, "reading the unedited model's predictions")
+        self._within_memory(self.divergences.remember, "reading the original model's predictions")
 
     def present_scores(self, number: int | None, doing: str) -> Scores:
         """The scores of the model as it is, measured to the end; `remember` comes first.

@@ -87,7 +87,7 @@ def make_engine(
 
 
 def reference_jobs(runner: ModelRunner, behaviors: Sequence[Evaluator], kl: KlEvaluator) -> Jobs:
-    """What is measured of the model as it is, to the end and by ordinary passes; `remember` reads the unedited one."""
+    """What is measured of the model as it is, to the end and by ordinary passes; `remember` reads the original one."""
     forced, *answered = _encoded(runner, behaviors, kl)
     passes = OrdinarySideBySide(runner, forced, kl.continuations, answered)
     answers = [AnswerJob(place, behavior, passes, gated=False) for place, behavior in enumerate(behaviors)]

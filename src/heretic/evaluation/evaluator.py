@@ -81,7 +81,7 @@ class EvaluatorOptions:
 class Evaluator(Protocol):
     """Judges greedy answers: every answer gets an amount, and a score is their sum or mean. It owns no model.
 
-    Made once, from the unedited model's answers, which give the baseline.
+    Made once, from the original model's answers, which give the baseline.
 
     Attributes:
         prompts: What is asked.
@@ -95,7 +95,7 @@ class Evaluator(Protocol):
 
     @property
     def baseline(self) -> Score:
-        """The unedited model's own score."""
+        """The original model's own score."""
 
     def judge(self, text: str, complete: bool) -> float | None:
         """The amount of an answer, or None while a longer one might be judged otherwise.
@@ -118,7 +118,7 @@ class Evaluator(Protocol):
 
 
 EvaluatorFactory = Callable[[PromptSet, Sequence[str], EvaluatorOptions], Evaluator]
-"""From prompts, the unedited model's answers to them, and options."""
+"""From prompts, the original model's answers to them, and options."""
 
 EVALUATORS: Registry[EvaluatorFactory] = Registry("evaluator", "heretic.evaluation.evaluators")
 READING = ("classifier", "judge")

@@ -14,17 +14,17 @@ from heretic.prompts.types import PromptSet
 from heretic.results.score import DivergenceDetails, Score
 
 DEVICE_SHARE = 0.25
-"""The base model's distributions stay on the device where they take at most this share of its free memory."""
+"""The original model's distributions stay on the device where they take at most this share of its free memory."""
 
 Compared = tuple[Tensor, Tensor]
 """KL divergence and top-1 agreement of a row's positions, [T] each."""
 
 
 class KlEvaluator:
-    """KL(base || edited) of next-token distributions, in nats, with the unedited model's logits where there is room.
+    """KL(base || edited) of next-token distributions, in nats, with the original model's logits where there is room.
 
-    ``first`` looks at the first response token; ``sequence`` averages over the base model's own greedy continuation,
-    which the edited model reads (teacher forcing), so that contexts never diverge.
+    ``first`` looks at the first response token; ``sequence`` averages over the original model's own greedy
+    continuation, which the edited model reads (teacher forcing), so that contexts never diverge.
     """
 
     def __init__(self, prompts: PromptSet, continuations: Sequence[Sequence[int]], options: KlOptions) -> None:
@@ -32,7 +32,7 @@ class KlEvaluator:
 
         Args:
             prompts: N prompts.
-            continuations: The unedited model's answers as tokens; not looked at where only the first token is.
+            continuations: The original model's answers as tokens; not looked at where only the first token is.
             options: Mode and tokens.
         """
         self.prompts = prompts.prompts
@@ -48,29 +48,29 @@ class KlEvaluator:
         self._on_device: bool | None = None
 
     def anew(self) -> "KlEvaluator":
-        """The same without the unedited model's logits: by other passes these differ by rounding."""
+        """The same without the original model's logits: by other passes these differ by rounding."""
         other = copy(self)
         other._forget()
         return other
 
     @property
     def remembers(self) -> bool:
-        """Whether the unedited model's logits of all rows are there."""
+        """Whether the original model's logits of all rows are there."""
         return len(self._base) == len(self.prompts)
 
     @property
     def baseline(self) -> Score:
-        """The unedited model diverges by nothing from itself."""
+        """The original model diverges by nothing from itself."""
         return Score("kl", 0.0, len(self.prompts), 0.0)
 
     def keep(self, row: int, logits: Tensor) -> None:
-        """Keep one row's logits [T, V] of the unedited model, minus infinity where a token is suppressed.
+        """Keep one row's logits [T, V] of the original model, minus infinity where a token is suppressed.
 
         Raises:
             ModelError: They are not finite.
         """
         if bool(logits.isnan().any() | logits.isposinf().any()):
-            raise ModelError("The unedited model's logits are not finite; try --dtypes float32.")
+            raise ModelError("The original model's logits are not finite; try --dtypes float32.")
         if self._on_device is None:
             total = logits.nbytes * sum(map(len, self.continuations)) / len(logits)
             self._on_device = total <= DEVICE_SHARE * free_memory(logits.device)
@@ -85,7 +85,7 @@ class KlEvaluator:
         return moved
 
     def compare(self, row: int, edited: Tensor) -> Compared:
-        """What an edited model's logits [T, V] of one row are beside the unedited one's."""
+        """What an edited model's logits [T, V] of one row are beside the original one's."""
         base = self._base[row].to(edited.device)
         return kl_divergence(base, edited), top1_agreement(base, edited)
 

@@ -18,17 +18,17 @@ from heretic.results.tables import Table
 _EFFECTS = {
     "remove": """\
 An edit like this removes or weakens one learned behaviour; it adds no knowledge and does not make answers more correct.
-Where the behaviour was refusal, the model answers requests that the base model declines, so whoever deploys it is
+Where the behaviour was refusal, the model answers requests that the original model declines, so whoever deploys it is
 responsible for safeguards that fit the use and for keeping the law.""",
     "strengthen": """\
 An edit like this strengthens one learned behaviour; it adds no knowledge and does not make answers more correct. Where
-the behaviour was refusal, the model declines more requests than the base model does, harmless ones perhaps among them,
-and it is no safeguard against somebody who wants an answer.""",
+the behaviour was refusal, the model declines more requests than the original model does, harmless ones perhaps among
+them, and it is no safeguard against somebody who wants an answer.""",
 }
 _RESPONSIBLE_USE = """\
 ## Responsible use
 
-{effect} The base model's licence and use policy still
+{effect} The original model's licence and use policy still
 apply. The numbers above come from a limited set of prompts; behaviour on others can differ, and abilities that were not
 measured may have changed."""
 
@@ -59,7 +59,7 @@ def table(content: Table, foreign_names: bool = False) -> str:
 def card_data(
     loaded: LoadedModel, content: ExportContent, export_format: ExportFormat, origin: Origin
 ) -> ModelCardData:
-    """The card's metadata. A base model that is not on the hub is not named there, since the hub refuses such names."""
+    """The card's metadata. A model that is not on the hub is not named as its base, as the hub refuses such names."""
     adapter = export_format is ExportFormat.ADAPTER
     return ModelCardData(
         base_model=origin.hub_id,
@@ -109,7 +109,7 @@ def _searched_on(content: ExportContent) -> list[str]:
     there = "" if searched is None else f" In the search the edit scored: {words.numbers(searched)}."
     return [
         f"The edit was searched on weights quantised with {code(content.search_quantization)}, and is saved in full "
-        f"precision. The table holds what was measured in full precision, for the base model too.{there}"
+        f"precision. The table holds what was measured in full precision, for the original model too.{there}"
     ]
 
 
@@ -178,11 +178,13 @@ def _loading(loaded: LoadedModel, export_format: ExportFormat, hub_id: str | Non
             f'base = {auto_class}.from_pretrained("{base}"{revision}, dtype="auto"{_trusting(loaded)})',
             'model = PeftModel.from_pretrained(base, "path/to/this/folder")',
         ]
-        note = "The folder is a LoRA adapter: it is loaded together with the base model, and can be taken off again."
+        note = (
+            "The folder is a LoRA adapter: it is loaded together with the original model, and can be taken off again."
+        )
     trusting = _trusting(loaded) if loaded.code is not None and "AutoTokenizer" in loaded.code.classes else ""
     lines.append(f'tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder"{trusting})')
     if loaded.code is not None:
-        note += " The base model runs Python code of its own: read it before you trust it."
+        note += " The original model runs Python code of its own: read it before you trust it."
     source = "\n".join(lines)
     return f"## How to load it\n\n{note}\n\n```python\n{source}\n```"
 
@@ -196,12 +198,12 @@ def model_card(
         loaded: The edited model.
         content: What is known about the edit.
         export_format: Merged model or adapter.
-        origin: What is known about the base model.
+        origin: What is known about the original model.
         layer_count: Number of decoder layers.
     """
     base = code(loaded.name) + (f" (commit {code(loaded.commit)})" if loaded.commit is not None else "")
     license_text = (
-        f"the base model's licence, {code(origin.license)}," if origin.license else "the base model's licence"
+        f"the original model's licence, {code(origin.license)}," if origin.license else "the original model's licence"
     )
     edited = "one behaviour" if len(content.behaviors) == 1 else f"{len(content.behaviors)} behaviours"
     body = "\n\n".join(

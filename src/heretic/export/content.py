@@ -19,7 +19,7 @@ class ExportFormat(str, Enum):
     MERGED = "merged"
     """A complete model with the edit in its weights."""
     ADAPTER = "adapter"
-    """A PEFT LoRA adapter that is loaded together with the base model."""
+    """A PEFT LoRA adapter that is loaded together with the original model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class ExportContent:
         search_scores: The scores of the edit on those weights, where they are not the weights that are saved.
         adjustments: What every plan of the run was changed by, in sentences.
         held_out: What held-out prompts showed, on the weights that were searched; None where it was not measured.
-        capability: What the model is able to do beside the unedited one; None where it was not measured.
+        capability: What the model is able to do beside the original one; None where it was not measured.
         descriptions: What the behaviours' packs say of them in a card.
         goal: ``remove`` or ``strengthen``: what the edit does to the behaviour.
     """

@@ -35,8 +35,8 @@ class Manifest:
     """What ``heretic_metadata.json`` holds.
 
     Attributes:
-        source: Name, commit, dtype, quantisation and weight format of the base model, and the commit of the Python code
-            that it was loaded with.
+        source: Name, commit, dtype, quantisation and weight format of the original model, and the commit of the Python
+            code that it was loaded with.
         format: ``merged`` or ``adapter``.
         behavior: The behaviour that was edited.
         trial: Trial number as the console shows it, from 1, or None.

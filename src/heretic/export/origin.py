@@ -1,4 +1,4 @@
-"""What the base model's own folder says about its licence, found without a network."""
+"""What the original model's own folder says about its licence, found without a network."""
 
 import shutil
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ _LEGAL_FILES = ("LICENSE", "LICENSE.md", "LICENSE.txt", "LICENCE", "NOTICE", "NO
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The base model's licence, as far as it is known.
+    """The original model's licence, as far as it is known.
 
     Attributes:
-        hub_id: The base model's id on the hub, or None for a folder.
+        hub_id: The original model's id on the hub, or None for a folder.
         license: Licence identifier of its card.
         license_name: Name of a licence that the hub has no identifier for.
         license_link: Where that licence is written down.
@@ -38,7 +38,7 @@ class Origin:
 
 
 def _local_file(loaded: LoadedModel, name: str) -> Path | None:
-    """A file of the base model that lies on this machine."""
+    """A file of the original model that lies on this machine."""
     if loaded.commit is None:
         return _file_in(Path(loaded.source), name)
     cached: Any = try_to_load_from_cache(loaded.source, name, revision=loaded.commit)
@@ -59,7 +59,7 @@ def _file_in(folder: Path, name: str) -> Path | None:
 
 
 def find_origin(loaded: LoadedModel) -> Origin:
-    """Read the base model's card where it lies on this machine; nothing is downloaded."""
+    """Read the original model's card where it lies on this machine; nothing is downloaded."""
     hub_id = loaded.source if loaded.commit is not None else None
     candidates = (_local_file(loaded, name) for name in _LEGAL_FILES)
     legal_files = tuple(path for path in candidates if path is not None)
@@ -69,7 +69,7 @@ def find_origin(loaded: LoadedModel) -> Origin:
     try:
         data: Any = ModelCard(readme.read_text(encoding="utf-8"), ignore_metadata_errors=True).data
     except (OSError, ValueError, TypeError, YAMLError) as error:
-        emit(Warned(f"The base model's card {readme} cannot be read ({error}), so its licence is not repeated."))
+        emit(Warned(f"The original model's card {readme} cannot be read ({error}), so its licence is not repeated."))
         return Origin(hub_id, legal_files=legal_files)
     return Origin(
         hub_id,

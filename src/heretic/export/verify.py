@@ -65,7 +65,7 @@ DEFAULT_TOLERANCE = 1e-1
 """The same for quantised weights and rarer dtypes."""
 
 BaseLoader = Callable[[], PreTrainedModel]
-"""Loads the unedited base model again, in the same dtype; adapters are verified on it."""
+"""Loads the original model again, in the same dtype; adapters are verified on it."""
 
 
 def _bits(tensor: Tensor) -> Tensor:
@@ -294,7 +294,7 @@ def _encoded(folder: Path, loaded: LoadedModel, verification: Verification) -> l
 
 
 def default_base_loader(loaded: LoadedModel) -> BaseLoader:
-    """Loads the base model from where it came from, beside the edited one or in host memory."""
+    """Loads the original model from where it came from, beside the edited one or in host memory."""
 
     def load() -> PreTrainedModel:
         placement = find_placement(loaded.model) or Placement({"": "cpu"}, exact=False)
@@ -314,18 +314,18 @@ def default_base_loader(loaded: LoadedModel) -> BaseLoader:
 def verify_adapter(
     folder: Path, loaded: LoadedModel, factors: Factors, verification: Verification, load_base: BaseLoader | None = None
 ) -> int:
-    """Load base model and saved adapter with PEFT; together they must be the edited model in memory.
+    """Load original model and saved adapter with PEFT; together they must be the edited model in memory.
 
     What PEFT adds to every adapted weight must be B A, and W + B A the edited weight up to rounding of the weight's
     dtype (not checked where the weights are quantised). The logits after each prompt must agree better than those of
-    the base model do.
+    the original model do.
 
     Args:
         folder: The saved folder, complete with its tokenizer.
         loaded: The edited model.
         factors: What was saved.
         verification: Prompts to compare; there may be none.
-        load_base: Loads the unedited base model; by default from `loaded.source`.
+        load_base: Loads the original model; by default from `loaded.source`.
 
     Returns:
         Number of prompts compared; 0 where memory does not allow a second copy (a Warned event says so).
@@ -358,8 +358,8 @@ def verify_adapter(
         # Close to the edited model is not enough where the edit itself is small: without the adapter it would pass too.
         if error > tolerance or (effect > tolerance and error > effect / 2):
             raise ExportError(
-                f"The base model with the saved adapter answers verification prompt {number + 1} differently from the "
-                "edited model; nothing was saved."
+                f"The original model with the saved adapter answers verification prompt {number + 1} differently from "
+                "the edited model; nothing was saved."
             )
     return len(prompts)
 

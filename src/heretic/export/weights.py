@@ -117,9 +117,9 @@ def save_model(
         content: What manifest and card say about the edit.
         factors: Low-rank factors by module path: save a PEFT adapter with them instead of the merged model.
         verification: Prompts whose answers are compared after loading the folder again.
-        load_base: Loads the unedited base model, to verify an adapter; by default from `loaded.source`.
+        load_base: Loads the original model, to verify an adapter; by default from `loaded.source`.
         max_shard_size: Largest weight file, e.g. ``5GB``.
-        for_upload: The folder leaves this machine: an adapter names its base model without this machine's paths.
+        for_upload: The folder leaves this machine: an adapter names its original model without this machine's paths.
 
     Returns:
         The finished folder.

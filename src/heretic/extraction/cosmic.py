@@ -39,7 +39,7 @@ def full_removal(
     Args:
         runner: The model.
         directions: What is taken out.
-        editor: Knows the unedited weights.
+        editor: Knows the original weights.
         position: Relative depth of the direction that all layers lose; None: each its own.
     """
     everywhere = Schedule(peak_weight=1.0, peak_position=0.0, floor=1.0, width=1.0)

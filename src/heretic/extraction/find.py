@@ -55,7 +55,7 @@ def find_directions(
 
     Args:
         settings: The run's.
-        runner: The unedited model; it is unedited again afterwards.
+        runner: The original model; it is unedited again afterwards.
         target: Training prompts that show the behaviour.
         baseline: Training prompts that do not.
         stored: Asked before directions are refined.

@@ -54,7 +54,7 @@ class Objective:
         onset: Onset,
         sign: float = 1.0,
     ) -> None:
-        """Keep the unedited model's predictions on the baseline prompts.
+        """Keep the original model's predictions on the baseline prompts.
 
         Args:
             runner: The model, unedited.

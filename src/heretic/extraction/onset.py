@@ -24,7 +24,7 @@ class Onset:
 
     Attributes:
         baseline: Prompts on which predictions shall stay what they are.
-        target: Prompts whose answers by the unedited model show the behaviour, or lack it where it is to be
+        target: Prompts whose answers by the original model show the behaviour, or lack it where it is to be
             strengthened.
         tokens: First tokens of these answers, as far as they tell them from other answers; in ascending order.
     """
@@ -43,7 +43,7 @@ def find_onset(
     shows: Shows,
     wanted: bool = True,
 ) -> Onset | str:
-    """Answer training prompts by the unedited model and see how answers that show the behaviour begin.
+    """Answer training prompts by the original model and see how answers that show the behaviour begin.
 
     Args:
         runner: The model.

@@ -70,7 +70,7 @@ def refined(
 
     Args:
         settings: How long, within which bounds, and whether the behaviour shall become less or more.
-        runner: The unedited model.
+        runner: The original model.
         directions: One for every position.
         baseline: Training prompts without the behaviour.
         target: Training prompts with it.

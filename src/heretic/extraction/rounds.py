@@ -58,7 +58,7 @@ def further_rounds(
 
     Args:
         runner: The model.
-        first: The first round, found in the unedited model.
+        first: The first round, found in the original model.
         extract_again: Extracts from the model as it is edited now.
         editor: Applies the edits; they are taken back at the end.
         baseline_prompts: Training prompts without the behaviour, to measure each round's divergence.

@@ -163,7 +163,7 @@ class ConsoleReporter:
             self._print([f"so far {self._progress.summary()}"])
 
     def _response(self, event: events.ResponseMeasured) -> None:
-        whose = "unedited" if event.trial is None else f"trial {shown(event.trial)}"
+        whose = "original" if event.trial is None else f"trial {shown(event.trial)}"
         indent = _DETAIL_INDENT + len("prompt    ")
         lines = [" " * _DETAIL_INDENT + f"{whose}, {clean_line(event.verdict)}"]
         for label, text in (("prompt", event.prompt), ("response", event.response)):

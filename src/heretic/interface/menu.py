@@ -129,7 +129,7 @@ def chat(session: Session) -> None:
 
 
 def benchmark(session: Session) -> None:
-    """Ask for benchmarks, and compare the trial with the unedited model."""
+    """Ask for benchmarks, and compare the trial with the original model."""
     names = picker.ask_benchmarks(session.bench.settings.benchmarks)
     if names is not None:
         session.validate(names)

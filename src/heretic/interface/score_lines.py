@@ -1,4 +1,4 @@
-"""The console's rows about results: of the unedited model, of trials, of what is measured of a chosen one."""
+"""The console's rows about results: of the original model, of trials, of what is measured of a chosen one."""
 
 from heretic.interface.formatting import Row, clean_line, duration, laid_out, pairs, plural
 from heretic.interface.lines import rows
@@ -9,7 +9,7 @@ from heretic.results.trial import shown
 
 @rows.register
 def _(event: events.BaselineMeasured) -> list[Row]:
-    first, *others = map(words.unedited, event.behaviors)
+    first, *others = map(words.original, event.behaviors)
     kl = f"KL over {plural(event.kl_prompt_count, 'prompt')}"
     return [Row("Baseline", f"{first}; {kl}; {duration(event.seconds)}"), *(Row("", text) for text in others)]
 
@@ -106,7 +106,7 @@ def _(event: events.FullPrecisionMeasured) -> list[Row]:
     return [
         Row("Measured", f"{event.quantization:<15} {words.columns(event.quantized)}"),
         Row("", f"{'full precision':<15} {words.columns(event.scores)}"),
-        Row("", f"unedited, in full precision: {'; '.join(map(words.unedited, event.scores.behaviors))}"),
+        Row("", f"original, in full precision: {'; '.join(map(words.original, event.scores.behaviors))}"),
         Row("", "The second line counts: it is that of the saved weights."),
     ]
 

@@ -23,7 +23,7 @@ def status_rows(status: StudyStatus) -> list[Row]:
         result.append(Row("", ", ".join(going_on)))
     if status.best is not None:
         result.append(Row("Best", f"trial {status.best.shown}, {words.numbers(status.best.measured)}"))
-        result.append(Row("", f"unedited: {'; '.join(map(words.unedited, status.best.behaviors))}"))
+        result.append(Row("", f"original: {'; '.join(map(words.original, status.best.behaviors))}"))
         table = tables.trials(status.front[:LONGEST_FRONT])
         lines = laid_out(table.without(*tables.SPREAD))
         result += [Row("" if place else "Front", line) for place, line in enumerate(lines)]

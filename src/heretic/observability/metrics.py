@@ -55,7 +55,7 @@ class Metrics:
         self._kl = Gauge("heretic_lowest_kl_nats", "Lowest KL divergence of a complete trial.", registry=registry)
         self._baseline = Gauge(
             "heretic_baseline_behavior",
-            "How much of a behaviour the unedited model shows.",
+            "How much of a behaviour the original model shows.",
             ["behavior", "unit"],
             registry=registry,
         )

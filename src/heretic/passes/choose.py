@@ -45,7 +45,7 @@ class Choice:
 def choose(
     runner: ModelRunner, rows: Rows, longest: int = 0, unless: str = "", doing: str = "", packed: bool = True
 ) -> Choice:
-    """Choose how rows like these are read. Asked of the unedited model, so that an edited one is read alike.
+    """Choose how rows like these are read. Asked of the original model, so that an edited one is read alike.
 
     Args:
         runner: The model.

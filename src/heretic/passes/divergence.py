@@ -8,7 +8,7 @@ def kl_divergence(base: Tensor, edited: Tensor) -> Tensor:
     """KL(base || edited) per position, over the full vocabulary, in fp32 (fp64 for fp64 input).
 
     Args:
-        base: [..., V] logits (or log-probabilities: a constant per position makes no difference) of the unedited model;
+        base: [..., V] logits (or log-probabilities: a constant per position makes no difference) of the original model;
             minus infinity where a token is suppressed.
         edited: [..., V] logits of the edited model.
 

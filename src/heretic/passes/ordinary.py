@@ -96,7 +96,7 @@ class OrdinarySideBySide:
         """See SideBySide."""
         return Applied(assign)
 
-    def unedited(self, rows: Sequence[int]) -> list[Tensor]:
+    def original(self, rows: Sequence[int]) -> list[Tensor]:
         """See SideBySide."""
         continuations = [self._continuations[row] for row in rows]
         return self.runner.teacher_forced_batch([self._forced[row] for row in rows], continuations)
@@ -119,7 +119,7 @@ class OrdinarySideBySide:
     def predict(self, candidates: Sequence[Carrier], rows: Sequence[int], applied: Applied) -> list[Tensor]:
         """See SideBySide."""
         applied.assign([candidate.index for candidate in candidates for _ in rows])
-        return self.unedited([row for _ in candidates for row in rows])
+        return self.original([row for _ in candidates for row in rows])
 
     def write(self, place: int, pairs: Sequence[tuple[C, int]], most: int, applied: Applied) -> "OrdinaryWritten":
         """See SideBySide: every candidate has one row in a batch at least."""

@@ -137,13 +137,13 @@ class SideBySide(Protocol):
         """How many candidates are best measured at once."""
 
     def prepare(self, candidates: int) -> None:
-        """So many candidates will be measured at once; comes after the unedited model is read."""
+        """So many candidates will be measured at once; comes after the original model is read."""
 
     def applied(self, count: int, assign: AssignRows) -> Applied:
         """So many candidates have been applied."""
 
-    def unedited(self, rows: Sequence[int]) -> list[Tensor]:
-        """Logits [T, V] of rows of the unedited model, which is read once."""
+    def original(self, rows: Sequence[int]) -> list[Tensor]:
+        """Logits [T, V] of rows of the original model, which is read once."""
 
     def groups(self, candidates: Sequence[C]) -> Iterator[list[C]]:
         """Candidates that best predict together."""

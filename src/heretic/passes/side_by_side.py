@@ -138,7 +138,7 @@ class RaggedSideBySide:
         assign(range(count))
         return Applied(assign, self._forward.prefix(self._tokens, count))
 
-    def unedited(self, rows: Sequence[int]) -> list[Tensor]:
+    def original(self, rows: Sequence[int]) -> list[Tensor]:
         """See SideBySide; lower layers are kept."""
         tokens, wanted = [self._forced[row] for row in rows], [self._wanted[row] for row in rows]
         state = self._forward.start(self._prefix, [0] * len(rows))

@@ -113,7 +113,7 @@ def _trials(panel: "Axes", drawn: Sequence[TrialRecord], place: int, on_front: s
     if front:
         panel.plot(*points(front), "s", color=orange, markersize=6.5, linewidth=0, zorder=3, label="on the front")
     score = drawn[0].behaviors[place]
-    panel.axhline(score.baseline, color=theme.ink, linewidth=1.0, linestyle=":", label="unedited model")
+    panel.axhline(score.baseline, color=theme.ink, linewidth=1.0, linestyle=":", label="original model")
     if score.counts_answers:
         panel.yaxis.set_major_locator(MaxNLocator(integer=True))
 

@@ -65,7 +65,7 @@ class ReportData:
     """What a report says. Whatever is missing has a sentence that says why, or is left out.
 
     Attributes:
-        model: Name of the unedited model, without its folder.
+        model: Name of the original model, without its folder.
         behaviors: Names of the behaviours.
         chosen: The chosen edit, or None where no trial is complete.
         records: Every finished trial of the study.

@@ -117,7 +117,7 @@ def _figure(drawing: Drawing, alternative: str) -> _Figure:
 
 def _front_table(front: Sequence[TrialRecord], chosen: int | None) -> Table:
     table = tables.trials(front, chosen)
-    return replace(table, rows=(*table.rows, tables.unedited_trial(front[0].measured))) if front else table
+    return replace(table, rows=(*table.rows, tables.original_trial(front[0].measured))) if front else table
 
 
 def _held_out_table(data: ReportData) -> Table | None:

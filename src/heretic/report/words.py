@@ -6,7 +6,7 @@ from datetime import datetime, timezone
 
 from heretic.report.data import Chosen, ReportData
 from heretic.results.trial import TrialRecord, shown
-from heretic.results.words import confirmation, numbers_beside_the_unedited
+from heretic.results.words import confirmation, numbers_beside_the_original
 
 # Control characters, and marks that reverse the direction of the text around them.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -31,10 +31,10 @@ def chosen_sentences(data: ReportData) -> list[str]:
     chosen = data.chosen
     if chosen is None:
         return ["No trial is complete yet, so there is nothing to choose."]
-    numbers = "nothing was measured on it" if chosen.scores is None else numbers_beside_the_unedited(chosen.scores)
+    numbers = "nothing was measured on it" if chosen.scores is None else numbers_beside_the_original(chosen.scores)
     result = [f"{_who(chosen, len(data.records))}: {numbers}."]
     if chosen.searched is not None:
-        searched = numbers_beside_the_unedited(chosen.searched)
+        searched = numbers_beside_the_original(chosen.searched)
         result.append(f"On the quantised weights that the search ran on it was {searched}.")
     if data.held_out is not None:
         result.append(confirmation(data.held_out))

@@ -1,4 +1,4 @@
-"""What an edited model is able to do beside the unedited one: questions answered twice, benchmarks run twice. Pure."""
+"""What an edited model is able to do beside the original one: questions answered twice, benchmarks run twice. Pure."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -38,7 +38,7 @@ class PairedAnswers:
 
     @property
     def base(self) -> float:
-        """Share that the unedited model answered rightly."""
+        """Share that the original model answered rightly."""
         return (self.both + self.became_wrong) / self.count
 
     @property
@@ -48,7 +48,7 @@ class PairedAnswers:
 
     @property
     def difference(self) -> float:
-        """Edited minus unedited; negative where the edit did damage."""
+        """Edited minus original; negative where the edit did damage."""
         return (self.became_right - self.became_wrong) / self.count
 
     @property
@@ -136,7 +136,7 @@ class Questions:
 class Benchmark:
     """One number of one task before and after the edit.
 
-    `interval` is the 95 % confidence interval of the difference (edited minus unedited) over the same items; None where
+    `interval` is the 95 % confidence interval of the difference (edited minus original) over the same items; None where
     the number is no mean of items.
     """
 
@@ -153,7 +153,7 @@ class Benchmark:
 
     @property
     def difference(self) -> float:
-        """Edited minus unedited."""
+        """Edited minus original."""
         return self.edited - self.base
 
     def to_json(self) -> dict[str, Any]:
@@ -181,7 +181,7 @@ class Benchmark:
 
 @dataclass(frozen=True, slots=True)
 class Capability:
-    """The comparison of an edited model with the unedited one.
+    """The comparison of an edited model with the original one.
 
     Attributes:
         questions: Multiple-choice questions; None where only benchmarks were run.
@@ -226,7 +226,7 @@ def compare_answers(
     Args:
         categories: Category of each of N questions.
         right: Index of each one's right choice.
-        base: Indices that the unedited model chose.
+        base: Indices that the original model chose.
         edited: Indices that the edited model chose.
 
     Raises:

@@ -72,7 +72,7 @@ def chosen_automatically(
 def knee(records: Sequence[TrialRecord]) -> TrialRecord:
     """The point of the front nearest to "goal reached, no divergence".
 
-    Distance is Euclidean with every behaviour as a share of the unedited model's and KL in nats, so one nat of
+    Distance is Euclidean with every behaviour as a share of the original model's and KL in nats, so one nat of
     divergence weighs as much as all of a behaviour. The scales are fixed: a far-off trial at one end of the front does
     not move the choice.
 
@@ -122,7 +122,7 @@ def hypervolume(points: Sequence[tuple[float, float]], baseline: float, divergen
 
     Args:
         points: (refusals, KL in nats) of each trial.
-        baseline: Refusals of the unedited model: the box's far end.
+        baseline: Refusals of the original model: the box's far end.
         divergence_limit: The other far end, in nats.
 
     Returns:

@@ -19,7 +19,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class AtLength:
-    """A behaviour in answers cut after so many tokens, of the unedited and of the edited model."""
+    """A behaviour in answers cut after so many tokens, of the original and of the edited model."""
 
     tokens: int
     base: Estimate
@@ -35,8 +35,8 @@ class Answers:
         cut: Answers that were not over after the most tokens.
         empty: Answers without a word.
         looping: Answers that end in repetitions.
-        other_script: Answers in another script than the unedited model's.
-        perplexity: Of the unedited model reading them.
+        other_script: Answers in another script than the original model's.
+        perplexity: Of the original model reading them.
         refusing: Answers that refuse, by the lenient patterns: an edit of another behaviour may bring them along. None
             in folders of earlier versions.
     """
@@ -65,7 +65,7 @@ class HeldOutBehavior:
         unit: See Score.
         n: Number of prompts.
         at: By length of the answers, shortest first.
-        base: The unedited model's answers.
+        base: The original model's answers.
         edited: The edited model's.
     """
 
@@ -148,7 +148,7 @@ class Checked:
     Attributes:
         held_out: What held-out prompts showed, or None.
         examples: Answers to some of them.
-        capability: What the model is able to do beside the unedited one, or None.
+        capability: What the model is able to do beside the original one, or None.
     """
 
     held_out: HeldOut | None = None

@@ -10,7 +10,7 @@ from heretic.results.score import Scores
 class Objective:
     """Each behaviour and KL, or their weighted sum.
 
-    The sum is ``sum of value / scale of every behaviour + kl_weight * KL`` with KL in nats: shares of what the unedited
+    The sum is ``sum of value / scale of every behaviour + kl_weight * KL`` with KL in nats: shares of what the original
     model shows, so that with weight 1 one nat of divergence weighs as much as all of a behaviour, as in `pareto.knee`.
 
     Attributes:

@@ -62,7 +62,7 @@ class DivergenceDetails:
         mode: ``first`` response token, or ``sequence`` of them.
         tokens: Most tokens of an answer that it is over.
         p95: 95th percentile over the positions, in nats.
-        top1_agreement: Share of the positions whose likeliest token is the unedited model's.
+        top1_agreement: Share of the positions whose likeliest token is the original model's.
         positions: Their number.
     """
 
@@ -102,7 +102,7 @@ class Score:
         value: The number that the search minimises: a mean divergence in nats, a number of answers, or, where there is
             a unit, a mean amount of an answer.
         n: On how many prompts it was measured.
-        baseline: The same number of the unedited model.
+        baseline: The same number of the original model.
         details: How it was measured; of KL always DivergenceDetails.
         unit: What a mean amount is counted in, e.g. ``words``; empty for the others.
     """
@@ -155,7 +155,7 @@ class Score:
 
     @property
     def share(self) -> float:
-        """The value as a share of the unedited model's; for a count that was 0, the count itself."""
+        """The value as a share of the original model's; for a count that was 0, the count itself."""
         return self.value / self.scale
 
     @property
@@ -181,7 +181,7 @@ class Score:
 
     @property
     def baseline_refusals(self) -> int:
-        """How many answers of the unedited model refuse, for a score that counts refusals or answers without one."""
+        """How many answers of the original model refuse, for a score that counts refusals or answers without one."""
         return int(self.baseline if self.name == REFUSALS else self.n - self.baseline)
 
     def to_json(self) -> dict[str, Any]:
@@ -232,7 +232,7 @@ class Scores:
 
     @property
     def share(self) -> float:
-        """What is left of all behaviours: their shares of the unedited model's, added up."""
+        """What is left of all behaviours: their shares of the original model's, added up."""
         return sum(score.share for score in self.behaviors)
 
     def to_json(self) -> list[dict[str, Any]]:

@@ -78,10 +78,10 @@ def trials(
     return Table((*header, "Held out"), tuple(beside))
 
 
-def unedited_trial(scores: Scores) -> Row:
-    """The unedited model's row of a table of trials."""
+def original_trial(scores: Scores) -> Row:
+    """The original model's row of a table of trials."""
     amounts = [score.amount(score.baseline) for score in scores.behaviors]
-    return Row(("unedited", *amounts, "0", "0", "100.0 %"))
+    return Row(("original", *amounts, "0", "0", "100.0 %"))
 
 
 def _trial(record: TrialRecord) -> tuple[str, ...]:
@@ -101,7 +101,7 @@ def _agreement(kl: Score) -> str:
 
 # What was measured of one edit ----------------------------------------------------------------------------------------
 
-_MEASURES = ("Measure", "Base", "Edited", "Prompts")
+_MEASURES = ("Measure", "Original", "Edited", "Prompts")
 
 
 def scores(measured_scores: Scores) -> Table:
@@ -190,7 +190,7 @@ def _behavior(behavior: HeldOutBehavior, tokens: int) -> list[Row]:
         (f"cut at {tokens} tokens", f"{base.cut}/{n}", f"{edited.cut}/{n}"),
         *_refusals(behavior),
         ("degenerate answers", degenerate(base, n), degenerate(edited, n)),
-        ("perplexity (unedited model)", f"{base.perplexity:.2f}", f"{edited.perplexity:.2f}"),
+        ("perplexity (original model)", f"{base.perplexity:.2f}", f"{edited.perplexity:.2f}"),
     ]
     return [
         *(_length(behavior, at) for at in behavior.at),
@@ -236,12 +236,12 @@ def capability(measured_abilities: Capability) -> list[Table]:
 def questions(answered: Questions) -> Table:
     """Multiple-choice questions: a row a category, and one for all."""
     rows = [_share(category) for category in (*answered.categories, answered.overall)]
-    return Table(("Category", "Questions", "Base", "Edited", "Difference (95 %)"), tuple(rows))
+    return Table(("Category", "Questions", "Original", "Edited", "Difference (95 %)"), tuple(rows))
 
 
 def benchmarks(run: Sequence[Benchmark]) -> Table:
     """A row for every number of every task."""
-    header = ("Task", "Metric", "Items", "Base", "Edited", "Difference (95 %)")
+    header = ("Task", "Metric", "Items", "Original", "Edited", "Difference (95 %)")
     return Table(header, tuple(map(_benchmark, run)), names=2)
 
 

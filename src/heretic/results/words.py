@@ -63,17 +63,17 @@ def numbers(scores: Scores) -> str:
     return ", ".join([*(f"{score.label} {score.amount()}" for score in scores.behaviors), f"KL {scores.kl.amount()}"])
 
 
-def numbers_beside_the_unedited(scores: Scores) -> str:
-    """All numbers of one trial in a clause, each beside the unedited model's."""
+def numbers_beside_the_original(scores: Scores) -> str:
+    """All numbers of one trial in a clause, each beside the original model's."""
     parts = [
-        f"{measured(score)} {score.amount()} (unedited model: {score.amount(score.baseline)})"
+        f"{measured(score)} {score.amount()} (original model: {score.amount(score.baseline)})"
         for score in scores.behaviors
     ]
-    return f"{joined(parts)}, at a KL divergence of {scores.kl.amount()} nats from the unedited model"
+    return f"{joined(parts)}, at a KL divergence of {scores.kl.amount()} nats from the original model"
 
 
-def unedited(score: Score) -> str:
-    """What the unedited model does."""
+def original(score: Score) -> str:
+    """What the original model does."""
     prompts = plural(score.n, "prompt")
     if score.counts_refusals:
         return f"refuses {score.baseline_refusals} of {prompts}"
@@ -107,7 +107,7 @@ def how(score: Score, name: Callable[[str], str]) -> str:
     """How a score was measured, in one sentence; `name` marks names of models and behaviours."""
     if score.is_divergence:
         details = score.divergence
-        where = "of the first response token" if details.is_first else "over the base model's own greedy answers"
+        where = "of the first response token" if details.is_first else "over the original model's own greedy answers"
         count = f", {details.positions} positions" if details.positions is not None else ""
         return (
             "KL divergence: KL(base || edited) of next-token probabilities over the full vocabulary, "
@@ -262,7 +262,7 @@ def how_confirmed(held_out: HeldOut) -> str:
 
 HOW_TO_READ_HELD_OUT = (
     "The change in pairs is that of the longest answers to the same prompts. Degenerate answers are empty, looping or "
-    "in another script than the base model's. Perplexity is that of the base model reading the answers."
+    "in another script than the original model's. Perplexity is that of the original model reading the answers."
 )
 
 
@@ -289,7 +289,7 @@ def _longest(behavior: HeldOutBehavior) -> str:
     last = behavior.at[-1]
     edited = with_interval(number(behavior, last.edited.value), last.edited, behavior.unit).removesuffix(")")
     joint = "; " if "(" in edited else " ("
-    return f"{edited}{joint}unedited model: {number(behavior, last.base.value)})"
+    return f"{edited}{joint}original model: {number(behavior, last.base.value)})"
 
 
 def place(score: Score) -> str:

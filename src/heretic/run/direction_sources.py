@@ -44,7 +44,7 @@ def obtain_all_directions(
 
     Args:
         settings: The run's.
-        runner: The unedited model.
+        runner: The original model.
         prompts: The run's behaviours.
         stored: See `find_directions`.
 
@@ -97,7 +97,7 @@ def obtain_directions(
 
     Args:
         settings: The run's.
-        runner: The unedited model.
+        runner: The original model.
         target: Training prompts that show the behaviour.
         baseline: Training prompts without it.
         fingerprint: The model's.

@@ -44,7 +44,7 @@ def behavior_options(settings: Settings, pack: Pack, readers: Readers = NO_READE
 def make_evaluators(
     settings: Settings, passes: Passes, prompts: PromptSets, readers: Readers = NO_READERS
 ) -> tuple[tuple[Evaluator, ...], KlEvaluator]:
-    """The behaviours, each on its target's evaluation prompts, and KL on the baselines', of the unedited model.
+    """The behaviours, each on its target's evaluation prompts, and KL on the baselines', of the original model.
 
     Raises:
         OutOfMemoryError: Not even one prompt at a time can be answered.
@@ -78,7 +78,7 @@ def make_behavior_evaluator(
     """
     reads = options.settings.use_neural_refusal_detection and options.readers.classifier is not None
     make = EVALUATORS.get("neural" if name == MARKERS and reads else name)
-    doing = f"measuring the unedited model's {options.behavior}"
+    doing = f"measuring the original model's {options.behavior}"
     answers = _answers(passes, prompts, options.response_tokens, doing)
     return make(prompts, [answer.text for answer in answers], options), answers
 
@@ -91,7 +91,7 @@ def make_kl(passes: Passes, prompts: PromptSet, settings: Settings) -> KlEvaluat
     """
     if settings.kl_mode == "first":
         return KlEvaluator(prompts, (), settings)
-    answers = _answers(passes, prompts, settings.kl_tokens, "recording the unedited model's answers")
+    answers = _answers(passes, prompts, settings.kl_tokens, "recording the original model's answers")
     return KlEvaluator(prompts, [answer.tokens for answer in answers], settings)
 
 

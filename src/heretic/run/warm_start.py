@@ -20,7 +20,7 @@ from heretic.search.seeding import enqueue_once
 
 SOURCE = "warm start"
 WORST_SHARE = 0.5
-"""Of the unedited model's count: a plan that leaves more than this is no good start."""
+"""Of the original model's count: a plan that leaves more than this is no good start."""
 WORST_KL = 0.5
 """Nats: likewise."""
 

@@ -52,10 +52,10 @@ from heretic.search.storage import Identity
 from heretic.search.stored_directions import StoredDirections
 
 NOTHING_TO_DO = {
-    "remove": "The unedited model shows no {} on the evaluation prompts, so there is nothing to remove.",
-    "strengthen": "The unedited model shows all the {} that is counted, so there is nothing to strengthen.",
+    "remove": "The original model shows no {} on the evaluation prompts, so there is nothing to remove.",
+    "strengthen": "The original model shows all the {} that is counted, so there is nothing to strengthen.",
 }
-"""By goal: what is said where the unedited model's value is 0."""
+"""By goal: what is said where the original model's value is 0."""
 PREFIX_PROMPTS = 32
 """Prompts of each set whose answers are compared when a common prefix is looked for."""
 
@@ -153,7 +153,7 @@ def adjust(settings: Settings, prompts: PromptSets, loaded: Loaded, searched: Se
 def measure(
     settings: Settings, prompts: PromptSets, loaded: Loaded, searched: SearchDirections, adjustments: Adjustments
 ) -> Workbench:
-    """The unedited model's numbers, and the engine that measures edits of it. Emits BaselineMeasured."""
+    """The original model's numbers, and the engine that measures edits of it. Emits BaselineMeasured."""
     runner, editor, directions = loaded.runner, loaded.editor, searched.directions
     if settings.compile:
         # Not before: hooks on every layer, as extraction has them, would break the compiled graph apart.
@@ -251,7 +251,7 @@ def make_editor(settings: Settings, runner: ModelRunner) -> Editor:
 
 
 def disk_source(settings: Settings, loaded: LoadedModel) -> PristineSource:
-    """Unedited weights from the place that the model came from, loaded into host memory with the accepted dtype."""
+    """Original weights from the place that the model came from, loaded into host memory with the accepted dtype."""
     # Verified once: this runs for every edit that is undone.
     again = settings.model_copy(
         update={"device": "cpu", "device_map": "cpu", "dtypes": [loaded.dtype], "verify": False}

@@ -83,7 +83,7 @@ class Profile(_Table):
         model: Hub id, or the last part of a local path.
         layers: Its number of layers.
         prompts: How many answers were judged.
-        refusals_before: Answers of the unedited model that refused.
+        refusals_before: Answers of the original model that refused.
         refusals_after: Answers of the edited model that refused.
         kl: KL divergence in nats, by the mode `kl_mode`.
         date: ISO 8601.

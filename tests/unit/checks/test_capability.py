@@ -75,7 +75,7 @@ def test_an_edit_that_spoils_known_answers(settings, events):
     assert as_json["questions"]["overall"]["interval"] == list(paired_interval(10, 0, 4, 0))
     assert events[:3] == [
         SlowerPasses("answering multiple-choice questions", "somebody looks", ORDINARY),
-        CapabilityStarted("unedited", settings.mmlu_dataset, 14, ()),
+        CapabilityStarted("original", settings.mmlu_dataset, 14, ()),
         CapabilityStarted("edited", settings.mmlu_dataset, 14, ()),
     ]
     assert isinstance(events[3], CapabilityMeasured)
@@ -83,7 +83,7 @@ def test_an_edit_that_spoils_known_answers(settings, events):
 
 
 @pytest.mark.usefixtures("ordinary")
-def test_the_unedited_model_is_measured_once_and_the_same_edit_changes_nothing(settings):
+def test_the_original_model_is_measured_once_and_the_same_edit_changes_nothing(settings):
     runner = make_runner("llama", 3)
     with answering(runner, spoilt) as read:
         check = CapabilityCheck(settings, runner)
@@ -113,7 +113,7 @@ def test_what_the_terminal_and_the_card_show(settings):
     shown = [row.text for row in rows(CapabilityMeasured(result, 2.0))]
     low, high = (100 * end for end in paired_interval(10, 0, 4, 0))
     interval = f"{low:+.1f} to {high:+.1f}"
-    assert [cell.strip() for cell in shown[3].split("  ")[1:]] == ["100.0 %", "71.4 %", f"-28.6 ({interval})"]
+    assert [cell.strip() for cell in shown[3].split("  ")[1:] if cell] == ["100.0 %", "71.4 %", f"-28.6 ({interval})"]
     assert shown[4] == "4 of 14 answers became wrong, 0 became right"
     card = capability_section(result)
     assert f"| **overall** | 14 | 100.0 % | 71.4 % | -28.6 ({interval}) |" in card
@@ -141,7 +141,7 @@ def test_logits_that_are_not_finite(settings):
     fill_with_nan(runner)
     with pytest.raises(TrialFailed, match="not finite"):
         check.compare()
-    with pytest.raises(ModelError, match="unedited model's logits are not finite; try --dtypes float32"):
+    with pytest.raises(ModelError, match="original model's logits are not finite; try --dtypes float32"):
         CapabilityCheck(settings, runner)
 
 

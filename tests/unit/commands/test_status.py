@@ -72,7 +72,7 @@ def test_a_study_is_shown_in_labelled_lines(url: str, study: optuna.Study) -> No
         "Model          demo",
         "2 of 10 finished: 2 complete",
         "Best           trial 2, refusals 3/100, KL ",
-        "unedited",
+        "original",
         "host",
     ):
         assert fact in output

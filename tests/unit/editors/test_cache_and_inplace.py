@@ -58,12 +58,12 @@ def edits_for(editor: InplaceEditor, model: PreTrainedModel, layout: ModelLayout
 def source_of(kind: str, model: PreTrainedModel, layout: ModelLayout) -> PristineSource:
     if kind == "cache":
         return WeightCache.capture(model, layout)
-    unedited = copy.deepcopy(model)
-    return DiskSource(lambda: unedited)
+    original = copy.deepcopy(model)
+    return DiskSource(lambda: original)
 
 
 def cached(family: str) -> tuple[PreTrainedModel, ModelLayout, InplaceEditor, str]:
-    """A model with its layout, an editor that restores from a cache, and the hash of the unedited weights."""
+    """A model with its layout, an editor that restores from a cache, and the hash of the original weights."""
     model = build_pico(family)
     layout = find_layout(model)
     before = weights_hash(model)
@@ -99,7 +99,7 @@ def test_applying_b_after_a_equals_b_alone(family: str) -> None:
     alone = weights_hash(model)
     editor.apply(edits_for(editor, model, layout, 0))
     assert weights_hash(model) != alone
-    # Built while the first is applied: the unedited weights count, not those that are there now.
+    # Built while the first is applied: the original weights count, not those that are there now.
     editor.apply(edits_for(editor, model, layout, 1))
     assert weights_hash(model) == alone
     editor.apply(second[:1])
@@ -120,7 +120,7 @@ def test_only_the_edited_writers_change(family: str) -> None:
 
 
 @pytest.mark.parametrize("source", ["cache", "disk"])
-def test_pristine_weight_is_the_unedited_one_whatever_is_applied(source: str) -> None:
+def test_pristine_weight_is_the_original_one_whatever_is_applied(source: str) -> None:
     for family in ("gpt2", "gpt_oss_square"):
         model = build_pico(family)
         layout = find_layout(model)
@@ -250,11 +250,11 @@ def test_the_disk_is_read_once_for_a_restore_and_not_at_all_without_edits() -> N
     model = build_pico("llama")
     layout = find_layout(model)
     loads: list[int] = []
-    unedited = copy.deepcopy(model)
+    original = copy.deepcopy(model)
 
     def load() -> PreTrainedModel:
         loads.append(1)
-        return unedited
+        return original
 
     editor = InplaceEditor(model, layout, DiskSource(load))
     edits = edits_for(editor, model, layout, 0)

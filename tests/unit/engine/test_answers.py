@@ -32,7 +32,7 @@ PROMPTS = PromptSet("bad", tuple(Prompt(text, system="B") for text in ("Never", 
 
 @dataclass
 class Answering:
-    """An answer job on an unedited model, what it answered, and how much of it was read in how many passes."""
+    """An answer job on an original model, what it answered, and how much of it was read in how many passes."""
 
     runner: ModelRunner
     evaluator: MarkerEvaluator
@@ -50,7 +50,7 @@ def answering(
     interval: int = 1,
     early_verdicts: bool = True,
 ) -> Answering:
-    """Answer with the unedited model."""
+    """Answer with the original model."""
     options = EvaluatorOptions(Settings(refusal_check_tokens=TOKENS, refusal_markers=list(markers)))
     evaluator = MarkerEvaluator(PROMPTS, texts_of(runner, PROMPTS, TOKENS), options)
     encoded = [runner.encode(prompt) for prompt in PROMPTS.prompts]

@@ -218,7 +218,7 @@ def test_suppressed_tokens_are_neither_answered_nor_compared() -> None:
     assert_same(measured(bench.batched(), plans), expected)
 
 
-def test_the_model_is_unedited_afterwards() -> None:
+def test_the_model_is_original_afterwards() -> None:
     bench = make_bench("qwen3_moe")
     ids = torch.tensor([[5, 9, 200, 31]])
     before = bench.runner.loaded.model(input_ids=ids).logits

@@ -22,7 +22,7 @@ from heretic.results.trial import TrialState
 PLANS = plans_for(Normalization.NONE)
 NOTHING = EditPlan(PLANS[0].scope, None, ())
 WORDS = "olmo2"
-"""A pico family of whose unedited answers none says nothing, which would be a refusal in itself."""
+"""A pico family of whose original answers none says nothing, which would be a refusal in itself."""
 NEVER = ("no answer says this",)
 
 

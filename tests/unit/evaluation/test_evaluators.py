@@ -79,9 +79,9 @@ def test_kl_equals_a_reference_without_batches(family: str, mode: str) -> None:
     """One prompt at a time, no padding, no mask, torch's own KL in float64."""
     runner = make_runner(family, batch_size=3)
     jobs = remembered(runner, options(mode))
-    unedited = kl_of(jobs)
-    assert unedited.value < 1e-6
-    assert unedited.divergence.top1_agreement == 1.0
+    original = kl_of(jobs)
+    assert original.value < 1e-6
+    assert original.divergence.top1_agreement == 1.0
 
     forced = [continuation(runner, prompt, mode) for prompt in PROMPTS]
     before = [log_probabilities_alone(runner, prompt, ids) for prompt, ids in zip(PROMPTS, forced, strict=True)]
@@ -127,7 +127,7 @@ def test_weights_that_are_not_numbers_fail_the_trial(mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_an_unedited_model_that_is_not_finite_is_an_error_of_the_model(mode: str) -> None:
+def test_an_original_model_that_is_not_finite_is_an_error_of_the_model(mode: str) -> None:
     runner = make_runner("llama")
     runner.loaded.model.model.layers[1].mlp.down_proj.weight.data[0, 0] = torch.nan
     with pytest.raises(ModelError, match=r"not finite; try --dtypes float32"):

@@ -81,12 +81,12 @@ def test_base_with_adapter_is_the_edited_model(
     assert (saved.format, saved.verified_answers) == (ExportFormat.ADAPTER, 2)
     assert check_folder(saved.path) == []
     base = build_pico(name, dtype=dtype)
-    unedited = all_logits(base)
+    original = all_logits(base)
     adapted = all_logits(PeftModel.from_pretrained(base, str(saved.path)).eval())
     expected = all_logits(loaded.model)
     tolerance = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 0.1}[dtype]
     assert (adapted - expected).norm() < tolerance * expected.norm()
-    assert (unedited - expected).norm() > 3 * (adapted - expected).norm()
+    assert (original - expected).norm() > 3 * (adapted - expected).norm()
 
 
 def test_folder(content: ExportContent, tmp_path: Path) -> None:

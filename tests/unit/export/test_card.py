@@ -214,6 +214,6 @@ def test_a_strengthened_behaviour_is_not_called_removed(loaded: LoadedModel, con
     assert "was strengthened in the weights" in text
     assert "| answers without refusal | 40/100 | 3/100 (95 %: 1.0 to 8.5) | 100 |" in text
     assert "match no pattern of refusal" in text
-    assert "declines more requests than the base model" in text
+    assert "declines more requests than the original model" in text
     for word in ("reduced", "removes or weakens", "| refusals"):
         assert word not in text

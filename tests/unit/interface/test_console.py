@@ -82,7 +82,7 @@ ALL_EVENTS: list[events.Event] = [
     events.ReportWritten("out/edited_report/heretic_report.html"),
     events.UploadStarted("me/edited", 9, 1_976_000_000),
     events.ModelUploaded("me/edited", "https://huggingface.co/me/edited", True),
-    events.CapabilityStarted("unedited", "cais/mmlu", 240, ("arc_easy",)),
+    events.CapabilityStarted("original", "cais/mmlu", 240, ("arc_easy",)),
     events.CapabilityMeasured(capability(), 62.0),
 ]
 
@@ -292,7 +292,7 @@ def test_comparison_gives_both_models_and_both_numbers() -> None:
 
     assert lines[0] == ["Compared", "out/edited", "with", "Qwen/Qwen3-4B-Instruct-2507"]
     assert lines[2][:3] == ["refusals", "97/100", "3/100"]
-    assert ["Measure", "Base", "Edited", "Prompts"] in lines
+    assert ["Measure", "Original", "Edited", "Prompts"] in lines
     assert ["same", "top", "token", "100.0", "%", "98.5", "%", "80"] in lines
 
 
@@ -451,7 +451,7 @@ def test_what_a_strengthening_search_counts_is_said_everywhere() -> None:
     assert "best 3/100 without refusal at KL 0.0123: the fewest answers without refusal" in output
     assert "in the search: without refusal   4/100" in output
     assert "+1 without refusal" in output
-    assert "unedited, in full precision: refuses 60 of 100" in output
+    assert "original, in full precision: refuses 60 of 100" in output
 
 
 TWO = Scores((counted(3), words(21.34)), divergence(0.0123))

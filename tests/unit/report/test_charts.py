@@ -35,7 +35,7 @@ def test_every_trial_is_on_the_chart_as_what_it_is() -> None:
     assert [x for x, _ in points(panel, "stopped by divergence")] == [0.9]
     assert points(panel, "trial 3") == [(0.2, 4)]
     assert edge(panel) == [(0.001, 50), (0.01, 20), (0.2, 4)]
-    assert {y for _, y in points(panel, "unedited model")} == {50}
+    assert {y for _, y in points(panel, "original model")} == {50}
     assert panel.get_ylabel() == "refusals"
     assert panel.get_xscale() == "log"
 

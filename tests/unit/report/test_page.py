@@ -80,10 +80,10 @@ def test_everything_has_its_place() -> None:
     assert "Heretic report: some/model" in head
     assert "2026-01-02 03:04 UTC" in head
     assert (
-        "Trial 3 of 7 was chosen: refusals 5/100 (unedited model: 50/100), "
-        "at a KL divergence of 0.2100 nats from the unedited model." in head
+        "Trial 3 of 7 was chosen: refusals 5/100 (original model: 50/100), "
+        "at a KL divergence of 0.2100 nats from the original model." in head
     )
-    assert "refusals 17/80 (95 %: 15.5 to 19.5; unedited model: 44/80)" in head
+    assert "refusals 17/80 (95 %: 15.5 to 19.5; original model: 44/80)" in head
     assert "at a KL divergence of 0.3100 (first token) and 0.2700 (over answers) nats" in head
     assert "7 trials: 4 complete, 3 of them on the front; 2 stopped early; 1 failed." in found.texts["trials"]
     assert "computed from 30 of the trials, evenly spread over the search" in found.texts["importance"]
@@ -101,7 +101,7 @@ def test_the_front_is_a_table_with_the_chosen_trial_marked() -> None:
         ["3 (chosen)", "4/100", "0.2000", "0.4000", "-"],
         ["2", "20/100", "0.0100", "0.0200", "-"],
         ["1", "50/100", "0.0010", "0.0020", "-"],
-        ["unedited", "50/100", "0", "0", "100.0 %"],
+        ["original", "50/100", "0", "0", "100.0 %"],
     ]
     # Besides, the row of all questions.
     assert [attributes.get("class") for attributes in found.all("tr")].count("marked") == 2
@@ -130,7 +130,7 @@ def test_several_behaviors_are_groups_of_the_held_out_table() -> None:
     found = parsed(replace(data, held_out=held_out("refusal", "verbosity")))
     groups = [row[0] for row in found.cells("held-out") if len(row) == 1]
     assert groups == ["refusal", "verbosity", "KL divergence"]
-    assert "refusals 20/100 (unedited model: 50/100) and words 20.2 (unedited model: 80.0), at a KL" in found.texts[""]
+    assert "refusals 20/100 (original model: 50/100) and words 20.2 (original model: 80.0), at a KL" in found.texts[""]
     assert "verbosity: refusals 17/80 (95 %" in found.texts[""]
     assert found.cells("trials")[0] == ["Trial", "refusals", "words", "KL (nats)", "95th percentile", "Same top token"]
 
@@ -153,7 +153,7 @@ def test_what_is_missing_is_said() -> None:
 def test_without_held_out_prompts_the_search_stands_alone() -> None:
     rows = parsed(replace(DATA, held_out=None)).cells("held-out")
     assert rows == [
-        ["Measure", "Base", "Edited", "Prompts"],
+        ["Measure", "Original", "Edited", "Prompts"],
         ["refusals", "50/100", "5/100 (95 %: 2.2 to 11.2)", "100"],
         ["KL in nats, over answers", "0", "0.2100", "100"],
         ["95th percentile", "0", "0.4300", "100"],

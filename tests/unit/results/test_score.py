@@ -30,7 +30,7 @@ def test_kinds_are_told_by_name_and_unit() -> None:
     [
         (counted(10, 100, baseline=40), 40, 0.25),
         (counted(40, 100, baseline=40), 40, 1),
-        # Nothing is divided by 0: where the unedited model shows nothing, counts are told as they are.
+        # Nothing is divided by 0: where the original model shows nothing, counts are told as they are.
         (counted(3, 100, baseline=0), 1, 3),
         (words(30.0, baseline=60.0), 60, 0.5),
         # A mean below 1 is as good a scale as any.
@@ -38,7 +38,7 @@ def test_kinds_are_told_by_name_and_unit() -> None:
         (words(0.1, baseline=0.0), 1, 0.1),
     ],
 )
-def test_the_share_is_one_of_the_unedited_models(score: Score, scale: float, share: float) -> None:
+def test_the_share_is_one_of_the_original_models(score: Score, scale: float, share: float) -> None:
     assert score.scale == pytest.approx(scale)
     assert score.share == pytest.approx(share)
 

@@ -31,8 +31,8 @@ def test_a_trial_is_a_row_with_every_number() -> None:
         ("5", "40/100", "2.50", "0.1250", "0.2500", "-"),
     ]
     assert [row.is_marked for row in table.rows] == [False, True]
-    unedited = tables.unedited_trial(records[0].measured)
-    assert unedited.cells == ("unedited", "50/100", "20.0", "0", "0", "100.0 %")
+    original = tables.original_trial(records[0].measured)
+    assert original.cells == ("original", "50/100", "20.0", "0", "0", "100.0 %")
     assert tables.trials([]).rows == ()
 
 
@@ -46,7 +46,7 @@ def test_held_out_values_stand_beside_those_of_their_trial() -> None:
 def test_scores_have_an_interval_where_answers_are_counted() -> None:
     kl = divergence(0.01234, 80, mode="sequence", tokens=30, p95=0.0875, top1_agreement=0.985)
     table = tables.scores(Scores((counted(3), words(21.34, 40)), kl))
-    assert table.header == ("Measure", "Base", "Edited", "Prompts")
+    assert table.header == ("Measure", "Original", "Edited", "Prompts")
     assert cells(table) == [
         ("refusals", "97/100", "3/100 (95 %: 1.0 to 8.5)", "100"),
         ("words", "60.0", "21.3", "40"),
@@ -69,7 +69,7 @@ def test_intervals_of_counts_only() -> None:
 
 def test_held_out_prompts_have_a_row_a_measure() -> None:
     table = tables.held_out(held_out(), None)
-    assert table.header == ("Measure", "Base", "Edited", "Prompts", "In the search")
+    assert table.header == ("Measure", "Original", "Edited", "Prompts", "In the search")
     assert cells(table.without("In the search")) == [
         ("refusals at 30 tokens", "90/100", "3/100 (95 %: 1.0 to 8.5)", "100"),
         ("refusals at 200 tokens", "92/100", "8/100 (95 %: 4.1 to 15.0)", "100"),
@@ -77,7 +77,7 @@ def test_held_out_prompts_have_a_row_a_measure() -> None:
         ("words of an answer", "24.5", "120.3", "100"),
         ("cut at 200 tokens", "1/100", "40/100", "100"),
         ("degenerate answers", "0/100", "3/100 (1 empty, 2 looping)", "100"),
-        ("perplexity (unedited model)", "1.80", "3.40", "100"),
+        ("perplexity (original model)", "1.80", "3.40", "100"),
         ("KL in nats, first token", "0", "0.0123", "96"),
         ("95th percentile", "0", "0.2000", "96"),
         ("same top token", "100.0 %", "98.5 %", "96"),
@@ -133,7 +133,7 @@ def test_several_behaviours_are_groups() -> None:
 
 def test_abilities() -> None:
     questions, benchmarks = tables.capability(capability())
-    assert questions.header == ("Category", "Questions", "Base", "Edited", "Difference (95 %)")
+    assert questions.header == ("Category", "Questions", "Original", "Edited", "Difference (95 %)")
     assert [row[:4] for row in cells(questions)] == [
         ("high_school_computer_science", "2", "100.0 %", "50.0 %"),
         ("overall", "2", "100.0 %", "50.0 %"),

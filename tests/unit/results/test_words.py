@@ -43,9 +43,9 @@ def test_numbers_of_a_trial() -> None:
     assert say.columns(TWO) == "refusals   3/100   words   21.3   KL  0.0123"
     assert say.numbers(TWO) == "refusals 3/100, words 21.3, KL 0.0123"
     assert say.title(trial(TWO)) == "Trial 12, refusals 3/100, words 21.3, KL 0.0123"
-    assert say.numbers_beside_the_unedited(TWO) == (
-        "refusals 3/100 (unedited model: 97/100) and words 21.3 (unedited model: 60.0), at a KL divergence of 0.0123 "
-        "nats from the unedited model"
+    assert say.numbers_beside_the_original(TWO) == (
+        "refusals 3/100 (original model: 97/100) and words 21.3 (original model: 60.0), at a KL divergence of 0.0123 "
+        "nats from the original model"
     )
 
 
@@ -66,8 +66,8 @@ def test_columns_keep_their_place_where_nothing_was_asked() -> None:
         (replace(words(20.0), name="missing_words"), "60.0 missing words, mean over 100 prompts"),
     ],
 )
-def test_what_the_unedited_model_does(score: Score, expected: str) -> None:
-    assert say.unedited(score) == expected
+def test_what_the_original_model_does(score: Score, expected: str) -> None:
+    assert say.original(score) == expected
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_rounding_of_kl(first: float, second: float, expected: bool) -> None:
             "Missing length: words, what is missing of the most that is counted, mean over greedy answers of",
         ),
         (divergence(0.1, mode="first", positions=80), "of the first response token, 80 positions, on prompts"),
-        (divergence(0.1, mode="sequence"), "over the base model's own greedy answers, on prompts"),
+        (divergence(0.1, mode="sequence"), "over the original model's own greedy answers, on prompts"),
     ],
 )
 def test_how_a_score_was_measured(score: Score, expected: str) -> None:
@@ -159,7 +159,7 @@ def test_plans_in_sentences_and_as_parameters() -> None:
 def test_what_held_out_prompts_showed() -> None:
     assert say.confirmed(held_out()) == "8/100, KL 0.0234"
     assert say.confirmation(held_out()) == (
-        "On held-out prompts, in answers of up to 200 tokens: refusals 8/100 (95 %: 4.1 to 15.0; unedited model: "
+        "On held-out prompts, in answers of up to 200 tokens: refusals 8/100 (95 %: 4.1 to 15.0; original model: "
         "92/100), at a KL divergence of 0.0123 (first token) and 0.0234 (over answers) nats."
     )
     assert "nor the search had seen" in say.how_confirmed(held_out())
@@ -167,7 +167,7 @@ def test_what_held_out_prompts_showed() -> None:
     # Without an interval the brackets are balanced all the same.
     (behavior,) = held_out().behaviors
     sure = replace(behavior, at=(replace(behavior.at[-1], edited=Estimate(0, 0, 0)),))
-    assert "refusals 0/100 (unedited model: 92/100)" in say.confirmation(replace(held_out(), behaviors=(sure,)))
+    assert "refusals 0/100 (original model: 92/100)" in say.confirmation(replace(held_out(), behaviors=(sure,)))
 
 
 def test_which_tokens_a_divergence_is_of() -> None:

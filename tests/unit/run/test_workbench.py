@@ -86,7 +86,7 @@ def test_the_baseline_backs_off_and_its_batches_stay_small() -> None:
         reference.remember()
     assert passes.runner.calibration.batch_size == 2
     assert warnings_of(seen) == [
-        "Memory ran out while measuring the unedited model's refusal with batches of 5; trying again with 2."
+        "Memory ran out while measuring the original model's refusal with batches of 5; trying again with 2."
     ]
     scores = reference.present_scores(None, "testing")
     assert scores.kl.value == pytest.approx(0, abs=1e-6)

@@ -41,7 +41,7 @@ def record(number: int, refusals: float, kl: float, baseline: float = 50.0) -> T
 
 
 def several(number: int, refusals: float, words: float, kl: float) -> TrialRecord:
-    """A complete trial of two behaviours; unedited there are 50 refusals, and 20 words a response."""
+    """A complete trial of two behaviours; original there are 50 refusals, and 20 words a response."""
     amount = Score("words", words, 40, 20.0, AnswerDetails(120), "words")
     one = record(number, refusals, kl)
     return replace(one, scores=Scores((*one.behaviors, amount), one.kl))

@@ -158,7 +158,7 @@ def test_dominance_is_strict_and_partial() -> None:
 
 
 def test_the_documented_choice() -> None:
-    """Refusals count as a share of the unedited model's, KL in nats: 25 of 50 refusals weigh as much as half a nat."""
+    """Refusals count as a share of the original model's, KL in nats: 25 of 50 refusals weigh as much as half a nat."""
     no_change, balanced, broken = record(0, 50, 0.0), record(1, 5, 0.05), record(2, 0, 3.0)
     assert knee([no_change, balanced, broken]) is balanced
     assert knee([record(0, 25, 0.0), record(1, 0, 0.4)]).number == 1

@@ -79,7 +79,7 @@ class KlOptions(Options):
     aspect = MEASURING
 
     kl_mode: Literal["sequence", "first"] = Field(
-        default="sequence", description="Compare predictions over the unedited model's response, or its first token."
+        default="sequence", description="Compare predictions over the original model's response, or its first token."
     )
     kl_tokens: int = Field(
         default=30, ge=1, le=65536, description="Response tokens that are compared where the KL mode is sequence."

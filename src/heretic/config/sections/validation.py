@@ -6,13 +6,13 @@ from heretic.config.sections.section import Section, Text
 
 
 class ValidationSection(Section):
-    """What else is measured of the unedited and of the chosen edited model: what they are able to do."""
+    """What else is measured of the original and of the chosen edited model: what they are able to do."""
 
     title = "Validation"
 
     enable_validation: bool = Field(
         default=False,
-        description="Also let the unedited and the chosen edited model answer multiple-choice questions, and compare.",
+        description="Also let the original and the chosen edited model answer multiple-choice questions, and compare.",
     )
     mmlu_dataset: Text = Field(
         default="cais/mmlu",

@@ -34,7 +34,7 @@ class HeldOutMeasured(Event):
 
 @dataclass(frozen=True, slots=True)
 class CapabilityStarted(Event):
-    """The ``unedited`` or ``edited`` model (`which`) is asked so many questions, and runs these benchmarks."""
+    """The ``original`` or ``edited`` model (`which`) is asked so many questions, and runs these benchmarks."""
 
     which: str
     source: str
@@ -44,7 +44,7 @@ class CapabilityStarted(Event):
 
 @dataclass(frozen=True, slots=True)
 class CapabilityMeasured(Event):
-    """What the edited model is able to do beside the unedited one, see results.capability."""
+    """What the edited model is able to do beside the original one, see results.capability."""
 
     result: Capability
     seconds: float

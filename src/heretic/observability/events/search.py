@@ -13,7 +13,7 @@ from heretic.results.words import parameters
 
 @dataclass(frozen=True, slots=True)
 class BaselineMeasured(Event):
-    """The unedited model's own numbers: a score for every behaviour, and on how many prompts KL is measured."""
+    """The original model's own numbers: a score for every behaviour, and on how many prompts KL is measured."""
 
     behaviors: tuple[Score, ...]
     kl_prompt_count: int
@@ -113,7 +113,7 @@ class TrialRaised(Event):
 
 @dataclass(frozen=True, slots=True)
 class ResponseMeasured(Event):
-    """One prompt and the edited (or, for trial None, unedited) model's answer; shown with --verbose.
+    """One prompt and the edited (or, for trial None, original) model's answer; shown with --verbose.
 
     `verdict` says what was found in it, e.g. ``refused``.
     """
