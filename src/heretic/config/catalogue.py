@@ -182,8 +182,9 @@ RETIRED = {
     "gradient_seeding_steps": _SEEDING,
     "gradient_seeding_prompts": _SEEDING,
     "layers": (
-        "all layers can be edited, because leaving some out by how they separate prompts removed hardly any of the "
-        "behaviour (experiments/methods); leave it out, or weigh ranges of layers with --layer-profile"
+        "all layers are edited, as 'all' said; 'discriminative' is gone, because without the layers that it left out "
+        "hardly any of the behaviour was removed (experiments/methods); leave it out, or weigh ranges of layers with "
+        "--layer-profile"
     ),
 }
 """Setting of an earlier version -> why it went and what to use, to stand between a colon and a full stop."""

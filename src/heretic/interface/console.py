@@ -9,14 +9,15 @@ from rich.text import Text
 
 from heretic.common.output import printable
 from heretic.interface import lines, score_lines
-from heretic.interface.formatting import Row, clean, clean_line, hang, plural
+from heretic.interface.formatting import Row, clean, clean_line, hang, kl_text, plural
 from heretic.interface.lines import loading_hint, rows
 from heretic.interface.printer import LABEL_WIDTH, make_console
-from heretic.interface.progress import GradientProgress, ProgressBar, SearchProgress
+from heretic.interface.progress import Steps
 from heretic.interface.score_lines import parameter_text, trial_line
 from heretic.interface.watch_lines import detail_rows, library_text
 from heretic.observability import events
 from heretic.observability.fields import LEVELS, level_of
+from heretic.results.front import Standing
 from heretic.results.trial import shown
 from heretic.results.words import best, least
 
@@ -53,9 +54,8 @@ class ConsoleReporter:
         self.level = LEVELS[level]
         self._console = console if console is not None else make_console()
         self._now = now
-        self._progress: SearchProgress | None = None
-        self._descent: GradientProgress | None = None
-        self._bar: ProgressBar | None = None
+        self._standing: Standing | None = None
+        self._steps: Steps | None = None
         self._architecture = ""
         self._last: type[events.Event] | None = None
         self._label = ""
@@ -70,9 +70,9 @@ class ConsoleReporter:
 
     def close(self) -> None:
         """Take a progress bar away and show the cursor again; harmless when there is none."""
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
+        if self._steps is not None:
+            self._steps.stop()
+            self._steps = None
 
     def __call__(self, event: events.Event) -> None:
         """Print one event."""
@@ -94,7 +94,7 @@ class ConsoleReporter:
             self._search_started(event)
         elif isinstance(event, events.RefinementStarted):
             self._print_rows(rows(event))
-            self._descent_started(event)
+            self._begin(Steps(self._console, event.steps, now=self._now))
         elif isinstance(event, events.GradientStep):
             self._gradient_step(event)
         elif isinstance(event, events.TrialFinished):
@@ -107,11 +107,11 @@ class ConsoleReporter:
             # Never wrapped, so that they can be copied.
             self._print([" " * _DETAIL_INDENT + line for line in loading_hint(event, self._architecture)])
         elif isinstance(event, events.SearchFinished):
-            found = None if self._progress is None else self._progress.standing.best
-            self._progress = None
             self._print_rows(rows(event))
-            if found is not None:
-                self._print_rows([Row("", f"{best(found.measured)}: {least(found.measured)}")])
+            if self._standing is not None and self._standing.best is not None:
+                scores = self._standing.best.measured
+                self._print_rows([Row("", f"{best(scores)}: {least(scores)}")])
+            self._standing = None
         else:
             if isinstance(event, events.ModelLoaded):
                 self._architecture = event.architecture
@@ -125,42 +125,37 @@ class ConsoleReporter:
             self._print_rows([Row("", f"Warning: {text}")])
 
     def _search_started(self, event: events.SearchStarted) -> None:
-        self.close()
-        self._progress = SearchProgress(event.standing, self._now)
-        wanted = plural(max(self._progress.total - self._progress.finished, 0), "trial") + " to do"
+        self._standing = standing = event.standing
+        wanted = plural(max(standing.n_trials - standing.finished, 0), "trial") + " to do"
         self._print_rows([Row("Search", f"{wanted}; Ctrl+C stops, and finished trials are kept")])
-        if self._console.is_interactive:
-            self._bar = ProgressBar(self._console, self._progress)
-            self._bar.start()
+        self._begin(Steps(self._console, standing.n_trials, standing.finished, _best(standing), now=self._now))
 
-    def _descent_started(self, event: events.RefinementStarted) -> None:
+    def _begin(self, steps: Steps) -> None:
         self.close()
-        self._descent = GradientProgress(event.steps)
-        if self._console.is_interactive:
-            self._bar = ProgressBar(self._console, self._descent)
-            self._bar.start()
+        self._steps = steps
+        steps.start()
 
     def _gradient_step(self, event: events.GradientStep) -> None:
-        if self._descent is not None and self._bar is not None:
-            self._descent.step(event)
-            self._bar.refresh()
+        if self._steps is not None:
+            text = f"weight {event.weight:.2g}, KL {kl_text(event.kl)}, onset {100 * event.share:.0f} %"
+            self._steps.reached(event.step, text)
 
     def _trial_finished(self, event: events.TrialFinished) -> None:
         lines = hang("", trial_line(event), 0, self._line_width())
         if self.verbose:
             lines += hang("", parameter_text(event), _DETAIL_INDENT, self._text_width())
         self._print(lines)
-        if self._progress is None:
+        self._standing = standing = event.standing
+        if self._steps is None:
             return
-        self._progress.trial_finished(event.standing)
-        if self._bar is not None:
-            self._bar.refresh()
-        elif (
-            not event.record.is_failed
-            and self._progress.finished % max(self._progress.total // _PIPE_SUMMARIES, 1) == 0
-            and self._progress.finished < self._progress.total
+        self._steps.reached(standing.finished, _best(standing))
+        if (
+            not self._console.is_interactive
+            and not event.record.is_failed
+            and standing.finished % max(standing.n_trials // _PIPE_SUMMARIES, 1) == 0
+            and standing.finished < standing.n_trials
         ):
-            self._print([f"so far {self._progress.summary()}"])
+            self._print([f"so far {self._steps.summary()}"])
 
     def _response(self, event: events.ResponseMeasured) -> None:
         whose = "original" if event.trial is None else f"trial {shown(event.trial)}"
@@ -177,7 +172,7 @@ class ConsoleReporter:
             else:
                 label = row.label or self._label
                 beside = "" if label == self._label else label
-                self._print(hang(beside, row.text, LABEL_WIDTH, self._line_width()))
+                self._print(row.lines(beside, LABEL_WIDTH, self._line_width()))
                 self._label = label
 
     def _text_width(self) -> int:
@@ -191,3 +186,7 @@ class ConsoleReporter:
         self._label = ""
         for line in lines:
             self._console.print(Text(printable(line, self._console.encoding), style=style), soft_wrap=True)
+
+
+def _best(standing: Standing) -> str:
+    return "" if standing.best is None else best(standing.best.measured)

@@ -1,5 +1,6 @@
 """Numbers, durations and sizes as plain readable strings; pure, so that all lines agree."""
 
+import io
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -13,17 +14,31 @@ from heretic.common.output import clean_line as clean_line
 from heretic.results.tables import Table
 from heretic.results.words import plural as plural
 
-TABLE_WIDTH = 65
-"""Columns that a table has beside its label, in a terminal of 80."""
+_NARROWEST_NAME = 12
+"""Columns that a table leaves to its names; where there are fewer, its other columns are folded too."""
 _NUMBER_IN_PATH = re.compile(r"(?<![A-Za-z0-9_])\d+(?![A-Za-z0-9_])")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One fact: the label stands in the left column, empty where the row goes on with the label above."""
+    """One fact: the label stands in the left column, empty where the row goes on with the label above.
+
+    Attributes:
+        label: What it is about.
+        text: The fact.
+        table: Stands there instead of the text.
+    """
 
     label: str
-    text: str
+    text: str = ""
+    table: Table | None = None
+
+    def lines(self, label: str, indent: int, width: int | None) -> list[str]:
+        """The row below others, under the label that is left to show; see `hang`."""
+        if self.table is None:
+            return hang(label, self.text, indent, width)
+        lines = laid_out(self.table, None if width is None else width - indent)
+        return [f"{'' if place else label:<{indent}}{line}".rstrip() for place, line in enumerate(lines)]
 
 
 def duration(seconds: float) -> str:
@@ -99,34 +114,49 @@ def hang(label: str, text: str, indent: int, width: int | None) -> list[str]:
     return [(start + line).rstrip() for start, line in zip(starts, lines, strict=True)]
 
 
-def laid_out(table: Table, width: int | None = TABLE_WIDTH) -> list[str]:
+def laid_out(table: Table, width: int | None = None) -> list[str]:
     """A table in aligned columns, its headings first; `width` is that of the page, or None.
 
-    A row's name that leaves the other columns no room stands on a line of its own.
+    A name that leaves the numbers no room is folded beside them, and where that is not enough they are folded as well.
     """
-    names = table.names
-    header = [clean_line(cell) for cell in table.header]
-    lines: list[tuple[str, list[str]]] = [(" ".join(header[:names]), header[names:])]
+    # Commands that print no table need none of it.
+    from rich.console import Console
+    from rich.table import Column
+    from rich.table import Table as Grid
+    from rich.text import Text
+
+    lines = [(" ".join(table.header[: table.names]), list(table.header[table.names :]))]
     for row in table.rows:
         cells = [clean_line(cell) for cell in row.cells]
-        name = " ".join(cells[:names])
-        lines.append((f"  {name}" if row.is_part else name, [] if row.is_group else cells[names:]))
-    values = [own for _name, own in lines if own]
+        name = " ".join(cells[: table.names])
+        lines.append((f"  {name}" if row.is_part else name, [] if row.is_group else cells[table.names :]))
+    values = [cells for _name, cells in lines if cells]
     widths = [max(map(len, column)) for column in zip(*values, strict=True)]
     # Text is read from the left, numbers are compared from the right.
-    left = bool(values) and any(" " in own[-1] for own in values[1:])
-    room = None if width is None else width - sum(own + 2 for own in widths)
-    name_width = max((len(name) for name, own in lines if own and (room is None or len(name) <= room)), default=0)
-    result = []
-    for name, own in lines:
-        if own and len(name) > name_width:
-            result.append(name)
-            name = ""
-        padded = [f"{cell:>{size}}" for cell, size in zip(own, widths, strict=False)]
-        if own and left:
-            padded[-1] = own[-1]
-        result.append("  ".join([f"{name:<{name_width}}", *padded] if name_width or not own else padded).rstrip())
-    return result
+    left = bool(values) and any(" " in cells[-1] for cells in values[1:])
+    longest = max(len(name) for name, _cells in lines)
+    room = longest if width is None else width - sum(widths) - 2 * len(widths)
+    fits = room >= min(longest, _NARROWEST_NAME)
+    grid = Grid.grid(Column(overflow="fold"), padding=(0, 2, 0, 0))
+    for place in range(len(widths)):
+        is_text = left and place == len(widths) - 1
+        grid.add_column(justify="left" if is_text else "right", no_wrap=fits, overflow="fold")
+    for name, cells in lines:
+        grid.add_row(*map(Text, (_folded(name, max(room, _NARROWEST_NAME)), *cells)))
+    console = Console(file=io.StringIO(), width=width or longest + sum(widths) + 2 * len(widths), color_system=None)
+    with console.capture() as capture:
+        console.print(grid)
+    return [line.rstrip() for line in capture.get().splitlines()]
+
+
+def _folded(name: str, width: int) -> str:
+    """A name with line breaks behind its words, a word being what ends with a space, an underscore or a slash."""
+    lines = [""]
+    for word in re.findall(r".+?(?:[\s_/]+|$)", name):
+        if lines[-1].strip() and len(lines[-1] + word.rstrip()) > width:
+            lines.append("  " if name.startswith("  ") else "")
+        lines[-1] += word
+    return "\n".join(lines)
 
 
 def group_by_reason(entries: Sequence[str]) -> list[str]:

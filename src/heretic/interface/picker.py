@@ -61,7 +61,7 @@ def trial_rows(
 ) -> tuple[str, list[str]]:
     """Headings and one row per trial, in aligned columns, in the order given; held-out values beside the search's."""
     table = tables.trials(front, held_out=confirmed).without(*tables.SPREAD)
-    heading, *rows = laid_out(table, None)
+    heading, *rows = laid_out(table)
     marks = ["   suggested" if record == suggested else "" for record in front]
     return heading, [f"{row}{mark}" for row, mark in zip(rows, marks, strict=True)]
 

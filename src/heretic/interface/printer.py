@@ -7,12 +7,12 @@ from typing import Any
 
 from rich.console import Console
 from rich.live import Live
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from heretic.common.output import printable
 from heretic.export.redact import redact
-from heretic.interface.formatting import Row, clean_line, hang
+from heretic.interface.formatting import Row, clean_line, hang, size
+from heretic.interface.progress import Steps
 
 LABEL_WIDTH = 15
 """Columns of the labels on the left."""
@@ -42,16 +42,17 @@ class Printer:
 
     def text(self, text: str, indent: int = 0) -> None:
         """Print text, wrapped in a terminal."""
-        self._hang("", text, indent)
+        for line in hang("", clean_line(text), indent, self.width):
+            self.line(line)
 
     def row(self, label: str, text: str) -> None:
         """Print one fact; the label is empty where it goes on with the one above."""
-        self._hang(label, text, LABEL_WIDTH)
+        self.rows([Row(label, clean_line(text))])
 
     def rows(self, rows: Iterable[Row]) -> None:
         """Print facts."""
-        for row in rows:
-            self.row(row.label, row.text)
+        for line in self._lines(rows):
+            self.line(line)
 
     def pages(self, pages: Iterable[Iterable[Row]]) -> None:
         """Print facts as they change: in a terminal in the place of those before, elsewhere after a blank line."""
@@ -63,7 +64,7 @@ class Printer:
             return
         with Live(console=self.console, auto_refresh=False) as live:
             for page in pages:
-                lines = [line for row in page for line in self._wrapped(row.label, row.text, LABEL_WIDTH)]
+                lines = (printable(clean_line(line), self.console.encoding) for line in self._lines(page))
                 live.update(Text("\n".join(lines), no_wrap=True), refresh=True)
 
     def json(self, value: Any) -> None:
@@ -74,18 +75,16 @@ class Printer:
     @contextmanager
     def reading(self, total: int) -> Iterator[Callable[[int], None]]:
         """In a terminal, a bar that is gone afterwards; gives what is called with every number of bytes read."""
-        if not self.console.is_terminal or not total:
-            yield lambda _count: None
-            return
-        columns = (TextColumn("Reading"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=self.console, transient=True) as progress:
-            task = progress.add_task("", total=total)
-            yield lambda count: progress.advance(task, count)
+        read = 0
+        with Steps(self.console, total, count=lambda done, total: f"Reading {size(done)} of {size(total)}") as steps:
 
-    def _hang(self, label: str, text: str, indent: int) -> None:
-        for line in self._wrapped(label, text, indent):
-            self.line(line)
+            def advance(count: int) -> None:
+                nonlocal read
+                read += count
+                steps.reached(read)
 
-    def _wrapped(self, label: str, text: str, indent: int) -> list[str]:
-        lines = hang(label, clean_line(text), indent, self.width)
-        return [printable(line, self.console.encoding) for line in lines]
+            yield advance
+
+    def _lines(self, rows: Iterable[Row]) -> Iterator[str]:
+        for row in rows:
+            yield from row.lines(row.label, LABEL_WIDTH, self.width)

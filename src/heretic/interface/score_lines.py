@@ -1,6 +1,6 @@
 """The console's rows about results: of the original model, of trials, of what is measured of a chosen one."""
 
-from heretic.interface.formatting import Row, clean_line, duration, laid_out, pairs, plural
+from heretic.interface.formatting import Row, clean_line, duration, pairs, plural
 from heretic.interface.lines import rows
 from heretic.observability import events
 from heretic.results import tables, words
@@ -69,7 +69,7 @@ def _(event: events.HeldOutMeasured) -> list[Row]:
         Row("", f"prompts {words.origin(held_out)}"),
         Row("", f"answers of up to {plural(held_out.tokens, 'token')}"),
         Row("", f"in the search: {words.columns(event.searched)}"),
-        *(Row("", line) for line in laid_out(tables.held_out(held_out, None).without("Prompts", "In the search"))),
+        Row("", table=tables.held_out(held_out, None).without("Prompts", "In the search")),
     ]
 
 
@@ -86,7 +86,7 @@ def _(event: events.CapabilityStarted) -> list[Row]:
 @rows.register
 def _(event: events.CapabilityMeasured) -> list[Row]:
     shown_tables = [table.without("Questions", "Items") for table in tables.capability(event.result)]
-    result = [Row("Capability", line) for table in shown_tables for line in laid_out(table)]
+    result = [Row("Capability", table=table) for table in shown_tables]
     if event.result.questions is not None:
         result.append(Row("", words.changed_answers(event.result.questions)))
     return [*result, Row("", f"measured in {duration(event.seconds)}")]
@@ -115,5 +115,5 @@ def _(event: events.FullPrecisionMeasured) -> list[Row]:
 def _(event: events.ModelCompared) -> list[Row]:
     return [
         Row("Compared", f"{clean_line(event.model)} with {clean_line(event.base)}"),
-        *(Row("", line) for line in laid_out(tables.scores(event.scores))),
+        Row("", table=tables.scores(event.scores)),
     ]

@@ -1,9 +1,11 @@
 """What ``heretic status`` shows of a study; pure."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
+from heretic.common.redaction import without_secrets
 from heretic.export.redact import redact
-from heretic.interface.formatting import Row, clean_line, clock, duration, laid_out, plural
+from heretic.interface.formatting import Row, clean_line, clock, duration, plural
 from heretic.interface.watch_lines import memory_rows
 from heretic.results import tables, words
 from heretic.search.status import StudyStatus
@@ -24,14 +26,12 @@ def status_rows(status: StudyStatus) -> list[Row]:
     if status.best is not None:
         result.append(Row("Best", f"trial {status.best.shown}, {words.numbers(status.best.measured)}"))
         result.append(Row("", f"original: {'; '.join(map(words.original, status.best.behaviors))}"))
-        table = tables.trials(status.front[:LONGEST_FRONT])
-        lines = laid_out(table.without(*tables.SPREAD))
-        result += [Row("" if place else "Front", line) for place, line in enumerate(lines)]
+        result.append(Row("Front", table=tables.trials(status.front[:LONGEST_FRONT]).without(*tables.SPREAD)))
         if len(status.front) > LONGEST_FRONT:
             result.append(Row("", f"and {len(status.front) - LONGEST_FRONT} more"))
     else:
         result.append(Row("Best", "no trial is complete yet"))
-    return [Row(row.label, redact(row.text)) for row in (*result, *_speed_rows(status))]
+    return [without_secrets(replace(row, text=redact(row.text))) for row in (*result, *_speed_rows(status))]
 
 
 def _states(trials: Mapping[str, int]) -> str:

@@ -21,11 +21,11 @@ from heretic.common.output import clean, escaped_in_json
 from heretic.interface import asking, chat, picker
 from heretic.interface.console import ConsoleReporter
 from heretic.interface.printer import Printer
-from heretic.interface.progress import ProgressBar, SearchProgress
+from heretic.interface.progress import Steps
 from heretic.interface.status_lines import status_rows
 from heretic.observability import events
 from heretic.observability.log import LogFile
-from heretic.results.front import Front, Standing
+from heretic.results import words
 from heretic.results.score import Scores
 from heretic.results.trial import TrialState
 from heretic.search.status import StudyStatus
@@ -126,9 +126,9 @@ def test_what_is_asked_and_said_in_a_terminal(
 
 
 def test_the_bar() -> None:
-    record = trial(HOSTILE_SCORES)
-    progress = SearchProgress(Standing.of(Front.of([record]), 1, 4), lambda: 0.0)
-    assert_harmless(printed(lambda console: console.print(ProgressBar(console, progress).line())))
+    assert_harmless(
+        printed(lambda console: console.print(Steps(console, 4, text=words.best(HOSTILE_SCORES)).summary()))
+    )
 
 
 COMMAND = "import sys; from heretic.cli import main; sys.exit(main(sys.argv[1:]))"

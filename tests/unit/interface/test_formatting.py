@@ -1,6 +1,8 @@
 import pytest
+from tests.unit.measured import capability, held_out, measured
 
 from heretic.interface import formatting
+from heretic.results import tables
 from heretic.results.tables import Row, Table
 
 
@@ -66,11 +68,31 @@ def test_text_in_the_last_column_begins_under_its_heading() -> None:
     assert {line.index(text) for line, text in zip(lines, ("Edited", "3 (", "12"), strict=True)} == {12}
 
 
-def test_a_name_that_leaves_no_room_has_a_line_of_its_own() -> None:
+def test_a_name_that_leaves_no_room_is_folded_beside_its_numbers() -> None:
     name = "high_school_computer_science"
-    lines = laid_out(30, Row(("title",), is_group=True), Row((name, "7", "12")), Row(("sea", "7", "12")))
-    assert lines == ["Name  Base  Edited", "title", name, f"{7:>10}{12:>8}", f"sea{7:>7}{12:>8}"]
+    lines = laid_out(30, Row(("title",), is_group=True), Row((name, "7", "12"), is_part=True), Row(("sea", "7", "12")))
+    assert [line.split() for line in lines] == [
+        ["Name", "Base", "Edited"],
+        ["title"],
+        ["high_school_", "7", "12"],
+        ["computer_"],
+        ["science"],
+        ["sea", "7", "12"],
+    ]
+    assert lines[3] == "  computer_"
     assert max(map(len, lines)) <= 30
+
+
+@pytest.mark.parametrize("width", [65, 45, 30])
+def test_numbers_stand_in_the_line_where_their_name_begins(width: int) -> None:
+    tables_of = (tables.scores(measured(12, 0.1)), tables.held_out(held_out(), None), *tables.capability(capability()))
+    for table in tables_of:
+        lines = formatting.laid_out(table, width)
+        assert max(map(len, lines)) <= width
+        for row in table.rows:
+            name, numbers = row.cells[0].split()[0], row.cells[table.names :]
+            starts = [line for line in lines if line.split()[:1] and name.startswith(line.split()[0])]
+            assert row.is_group or any(numbers[0][:3] in line for line in starts), row
 
 
 def test_control_characters_of_a_cell_are_shown_as_codes() -> None:

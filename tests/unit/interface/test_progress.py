@@ -1,13 +1,11 @@
 import io
-from dataclasses import replace
 
 import pytest
 from rich.console import Console
-from tests.unit.measured import measured, trial
 
-from heretic.interface.progress import ProgressBar, SearchProgress, bar_line
-from heretic.results.front import Standing
-from heretic.results.trial import TrialRecord
+from heretic.interface.progress import Steps
+
+HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
 
 
 class Clock:
@@ -18,113 +16,103 @@ class Clock:
         return self.time
 
 
-def progress_of(finished: int, total: int, clock: Clock, best: TrialRecord | None = None) -> SearchProgress:
-    return SearchProgress(Standing(finished, total, best), clock)
+def a_terminal(width: int = 80, encoding: str = "utf-8") -> tuple[Console, io.BytesIO]:
+    raw = io.BytesIO()
+    file = io.TextIOWrapper(raw, encoding=encoding, write_through=True)
+    return Console(file=file, width=width, force_terminal=True, color_system=None, legacy_windows=False), raw
 
 
-def one_more(progress: SearchProgress, count: int = 1) -> None:
-    progress.trial_finished(replace(progress.standing, finished=progress.finished + count))
+def steps_of(clock: Clock, total: int, done: int = 0, text: str = "") -> Steps:
+    return Steps(a_terminal()[0], total, done, text, now=clock)
 
 
 def test_remaining_time_follows_the_pace_and_counts_down() -> None:
     clock = Clock()
-    progress = progress_of(4, 10, clock)
-    assert progress.remaining is None
+    steps = steps_of(clock, 10, 4)
+    assert steps.remaining is None
 
-    for _ in range(2):
+    for done in (5, 6):
         clock.time += 7
-        one_more(progress)
+        steps.reached(done)
 
-    assert progress.remaining == pytest.approx(4 * 7)
+    assert steps.remaining == pytest.approx(4 * 7)
     clock.time += 5
-    assert progress.remaining == pytest.approx(4 * 7 - 5)
+    assert steps.remaining == pytest.approx(4 * 7 - 5)
     clock.time += 1000
-    assert progress.remaining == 0.0
-    assert progress.elapsed == pytest.approx(14 + 1005)
+    assert steps.remaining == 0.0
 
 
-def test_remaining_time_is_right_where_trials_finish_together() -> None:
+def test_remaining_time_is_right_where_steps_are_done_together() -> None:
     clock = Clock()
-    progress = progress_of(0, 24, clock)
+    steps = steps_of(clock, 24)
 
-    for _ in range(3):
+    for batch in range(3):
         clock.time += 40
-        for _ in range(4):
-            one_more(progress)
+        for place in range(4):
+            steps.reached(4 * batch + place + 1)
 
-    # 12 trials took 120 s, so the other 12 take as long.
-    assert progress.remaining == pytest.approx(120)
+    # 12 steps took 120 s, so the other 12 take as long.
+    assert steps.remaining == pytest.approx(120)
 
 
-def test_remaining_time_forgets_a_slow_beginning() -> None:
+def test_failed_steps_cost_time_but_are_no_progress() -> None:
     clock = Clock()
-    progress = progress_of(0, 200, clock)
-    clock.time += 3600
-    for _ in range(100):
-        clock.time += 1
-        one_more(progress)
-
-    assert progress.remaining == pytest.approx(100)
-
-
-def test_failed_trials_cost_time_but_are_no_progress() -> None:
-    clock = Clock()
-    progress = progress_of(0, 10, clock)
-    for count in (1, 0, 0, 1):
+    steps = steps_of(clock, 10)
+    for done in (1, 1, 1, 2):
         clock.time += 5
-        one_more(progress, count)
+        steps.reached(done)
 
-    # Two complete trials took 20 s, so the other eight take 80 s.
-    assert progress.finished == 2
-    assert progress.remaining == pytest.approx(80)
+    # Two steps took 20 s, so the other eight take 80 s.
+    assert steps.remaining == pytest.approx(80)
 
 
-@pytest.mark.parametrize("total", [1, 40, 200, 10_000])
-@pytest.mark.parametrize("width", [20, 40, 60, 79, 200])
-def test_bar_is_ascii_and_fits(total: int, width: int) -> None:
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+@pytest.mark.parametrize("total", [1, 10_000])
+@pytest.mark.parametrize("width", [20, 40, 79, 200])
+def test_the_bar_is_one_line_that_fits(total: int, width: int, encoding: str) -> None:
+    console, raw = a_terminal(width, encoding)
+    with Steps(console, total, text="best 3/100 at KL 0.0123"):
+        pass
+
+    lines = raw.getvalue().decode(encoding).replace(HIDE, "").replace(SHOW, "").split("\r")
+    assert max(len(line.split("\x1b")[0].rstrip()) for line in lines) <= width
+    # One line at a time: what is taken away never goes up.
+    assert "\x1b[1A" not in lines[1]
+
+
+def test_the_summary_has_count_text_and_times() -> None:
     clock = Clock()
-    progress = progress_of(0, total, clock)
-    clock.time += 4000
-    progress.trial_finished(Standing(1, total, trial(measured(12, 0.1234))))
-
-    assert len(bar_line(progress, width)) <= width
-    assert bar_line(progress, width).isascii()
-
-
-def test_bar_shows_share_count_best_and_times() -> None:
-    clock = Clock()
-    progress = progress_of(9, 40, clock, trial(measured(7, 0.5)))
+    steps = steps_of(clock, 40, 9, "best 7/100")
     clock.time += 21
-    progress.trial_finished(Standing(10, 40, trial()))
+    steps.reached(10, "best 3/100 at KL 0.0123")
 
-    line = bar_line(progress, 79)
-    bar = line[1 : line.index("]")]
-
-    assert set(bar) == {"#", "-"}
-    assert bar.count("#") == len(bar) * 10 // 40
-    for part in ("10/40", "best 3/100 at KL 0.0123", "0:21 elapsed", "10:30 left"):
-        assert part in line
+    assert steps.summary() == "10/40  best 3/100 at KL 0.0123  0:21 elapsed, 10:30 left"
 
 
-def test_bar_is_full_also_after_more_trials_than_wanted() -> None:
-    progress = progress_of(12, 10, Clock())
+def test_the_bar_is_full_also_after_more_steps_than_wanted() -> None:
+    console, raw = a_terminal(80, "ascii")
+    with Steps(console, 10, 12):
+        pass
 
-    assert "-" not in bar_line(progress, 60)
+    assert b"-" * 40 in raw.getvalue()
 
 
-def test_live_bar_leaves_the_terminal_as_it_was() -> None:
-    file = io.StringIO()
-    console = Console(file=file, width=80, force_terminal=True)
-    bar = ProgressBar(console, progress_of(1, 2, Clock()))
+def test_the_bar_leaves_the_terminal_as_it_was() -> None:
+    console, raw = a_terminal()
+    with Steps(console, 2, 1):
+        console.print("a line above")
 
-    bar.start()
-    console.print("a line above")
-    bar.stop()
-
-    output = file.getvalue()
+    output = raw.getvalue().decode()
     assert "a line above\n" in output
-    hide, show = "\x1b[?25l", "\x1b[?25h"
-    assert output.count(hide) == output.count(show) == 1
-    assert output.index(hide) < output.index(show)
+    assert output.count(HIDE) == output.count(SHOW) == 1
+    assert output.index(HIDE) < output.index(SHOW)
     # Everything from the start of the bar to the end of the screen is taken away at the end.
     assert output.rstrip().endswith("\x1b[2K")
+
+
+def test_elsewhere_nothing_is_shown() -> None:
+    file = io.StringIO()
+    with Steps(Console(file=file), 2) as steps:
+        steps.reached(1)
+
+    assert file.getvalue() == ""
