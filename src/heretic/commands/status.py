@@ -8,8 +8,9 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from heretic.commands.base import Command, option, switch
-from heretic.common.errors import ConfigurationError
+from heretic.commands.base import Command, option, positional, switch
+from heretic.common.errors import ConfigurationError, StudyError
+from heretic.common.file_names import expanded
 from heretic.config.study import study_of_a_run
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class StatusArguments:
     """What is asked for."""
 
     storage: str | None = option("URL", "Database of the study.")
-    study_name: str | None = option("NAME", "Name of the study in the database.")
+    study_name: str | None = option("NAME", "Name of the study in the database. [the one that runs]")
     config: str | None = option(
         "PATH",
         "Configuration file to take these two from. As in a run, the command line wins over HERETIC_STORAGE and "
@@ -45,10 +46,15 @@ class StatusArguments:
     json: bool = switch("Print one JSON object on a line instead, for scripts; README says which keys it has.")
     watch: bool = switch("Go on until Ctrl+C, or until the run has ended.")
     interval: float | None = option("SECONDS", f"How often to look with --watch. [{_USUAL_SECONDS:g}]", read=_seconds)
+    path: str | None = positional("[PATH]")
 
     def __post_init__(self) -> None:
         if self.interval is not None and not self.watch:
             raise ConfigurationError("--interval says how often to look with --watch; add --watch.")
+        if self.path is not None and self.storage is not None:
+            raise ConfigurationError(
+                f"--storage and {self.path} both name the study's database; leave one of them out."
+            )
 
 
 def run(arguments: StatusArguments, printer: "Printer", sleep: Callable[[float], None] = time.sleep) -> int:
@@ -60,8 +66,7 @@ def run(arguments: StatusArguments, printer: "Printer", sleep: Callable[[float],
     from heretic.interface.status_lines import status_rows
     from heretic.search.status import StudyReader
 
-    study = study_of_a_run(arguments.storage, arguments.study_name, arguments.config, os.environ, Path.cwd())
-    with StudyReader(*study) as reader:
+    with StudyReader(*_study(arguments), or_running=arguments.study_name is None) as reader:
         looks = _looks(reader, arguments, sleep)
         if arguments.json:
             for status in looks:
@@ -71,6 +76,22 @@ def run(arguments: StatusArguments, printer: "Printer", sleep: Callable[[float],
         else:
             printer.rows(status_rows(next(looks)))
     return 0
+
+
+def _study(arguments: StatusArguments) -> tuple[str, str]:
+    """Storage and name of the study that is looked at first."""
+    from heretic.search.storage import sqlite_file, sqlite_url
+
+    given = arguments.storage, arguments.study_name, arguments.config
+    if arguments.path is None:
+        return study_of_a_run(*given, os.environ, Path.cwd())
+    path = expanded(arguments.path)
+    if not path.exists():
+        raise StudyError(f"There is no study file or folder {arguments.path}; check the path.")
+    storage, name = study_of_a_run(*given, os.environ, path if path.is_dir() else Path.cwd())
+    file = sqlite_file(storage) if path.is_dir() else path
+    # As a run in that folder reads its settings.
+    return storage if file is None else sqlite_url(path / file if path.is_dir() else file), name
 
 
 def _looks(
@@ -93,9 +114,14 @@ COMMAND = Command(
     description="""\
 Show how a study is, also while it runs in another terminal: trials by state,
 the best and the front, rate, remaining time and memory. The study is only read.
+
+PATH is a study file, or a folder in which heretic was run; without it, the
+present folder. Where a file holds several studies, the one that runs is shown
+and all are listed.
 """,
     examples={
         "": "The study that a run in this folder uses.",
+        "study.db": "The study in this file, or, of several, the one that runs.",
         "--watch --json": "One JSON object after the other while it runs.",
     },
     exit_codes="0 done, 1 failed, 2 no such study or something given cannot be used, 130 interrupted.",

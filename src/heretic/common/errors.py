@@ -37,6 +37,10 @@ class StudyError(UserError):
     """A stored study cannot be opened, or was made with other inputs."""
 
 
+class VersionSkewError(StudyError):
+    """Something in a stored study is not as this version writes it: a newer or older one did, or it is damaged."""
+
+
 class SelectionError(UserError):
     """Nothing can be chosen: no finished trial, or no terminal to ask in."""
 

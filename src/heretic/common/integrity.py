@@ -18,6 +18,7 @@ from typing import Any
 from uuid import uuid4
 
 from heretic.common.errors import UserError
+from heretic.common.file_systems import flush
 
 MANIFEST_NAME = "heretic_metadata.json"
 """A folder's manifest."""
@@ -33,7 +34,8 @@ FOREIGN_FILES = frozenset({".gitattributes", ".DS_Store", "Thumbs.db", "desktop.
 _CHUNK_BYTES = 1024**2
 _WORKERS = 4
 """Hashing lets go of Python's lock, and weight files come in several pieces."""
-_LARGEST_MANIFEST = 64 * 1024**2
+LARGEST_FOREIGN = 64 * 1024**2
+"""Bytes of a file of somebody else's that is read as a whole; indices of the largest models take a tenth."""
 
 Advance = Callable[[int], None]
 """Is told how many more bytes have been read; from several threads."""
@@ -62,6 +64,23 @@ class Difference:
     path: str
     kind: DifferenceKind
     reason: str = field(default="", compare=False)
+
+
+def read_foreign(path: Path, limit: int = LARGEST_FOREIGN) -> bytes:
+    """What a file of somebody else's holds: only a regular one is opened, and no more is read than so many bytes.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is a pipe, a device or a folder, or larger.
+    """
+    # Before it is opened: a pipe would wait for a writer for ever.
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError("it is no ordinary file")
+    with path.open("rb") as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise ValueError(f"it is larger than {limit // 1024**2} MiB")
+    return content
 
 
 def sha256_of_file(path: Path, advance: Advance = lambda _count: None, stop: Flag | None = None) -> str:
@@ -138,9 +157,7 @@ def read_manifest_file(path: Path) -> dict[str, Any]:
         UserError: It cannot be read or understood.
     """
     try:
-        if path.stat().st_size > _LARGEST_MANIFEST:
-            raise ValueError("it is too large")
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(read_foreign(path).decode("utf-8"))
         if data["manifest_version"] > FORMAT_VERSION:
             raise ValueError(f"manifest version {data['manifest_version']} is newer than this Heretic knows")
         for name, entry in data["files"].items():
@@ -165,7 +182,10 @@ def write_manifest_file(path: Path, manifest: Mapping[str, Any]) -> None:
     try:
         try:
             unfinished.write_text(text, encoding="ascii")
+            # A power cut after the renaming must leave one of the two files, not an empty one.
+            flush(unfinished)
             unfinished.replace(path)
+            flush(path.parent)
         finally:
             unfinished.unlink(missing_ok=True)
     except OSError as error:

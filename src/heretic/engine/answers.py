@@ -3,14 +3,17 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+from heretic.common.errors import TrialFailed
 from heretic.engine.candidate import Candidate
 from heretic.evaluation.evaluator import Evaluator
 from heretic.observability.events import ResponseMeasured, emit
 from heretic.passes.passes import Applied, SideBySide
 from heretic.passes.runner import Response
+from heretic.results import reading
 from heretic.results.gate import Gate
-from heretic.results.score import Score
+from heretic.results.score import Score, checked
 
 SPARE_PROMPTS = 4
 """Asked first in addition to twice as many prompts as refusals would decide."""
@@ -57,8 +60,12 @@ class AnswerJob:
         self._counted: defaultdict[int, float] = defaultdict(float)
 
     def score(self, candidate: Candidate) -> Score:
-        """The score of the answers counted; of a stopped candidate it also says out of how many."""
-        score = self._evaluator.score_of(candidate.counted[self._place])
+        """The score of the answers counted; of a stopped candidate it also says out of how many.
+
+        Raises:
+            ValueError: What the evaluator returned is no score.
+        """
+        score = checked(self._evaluator.score_of(candidate.counted[self._place]))
         if not candidate.dominated:
             return score
         return replace(score, details=replace(score.answers, answered=candidate.answered[self._place]))
@@ -169,8 +176,14 @@ class AnswerJob:
         for row in rows:
             row.candidate.judge_answers(self._place, gate, self._evaluator)
 
-    def _count(self, row: Row, response: Response, amount: float) -> None:
-        row.amount = amount
+    def _count(self, row: Row, response: Response, amount: Any) -> None:
+        amount = reading.plain(amount)
+        try:
+            row.amount = amount = reading.number(
+                int(amount) if isinstance(amount, bool) else amount, "an answer's amount", least=0.0
+            )
+        except ValueError as error:
+            raise TrialFailed(f"what was measured cannot be used: {error}") from error
         # An amount is only known once it is final, so what is counted is a lower bound under either goal.
         self._counted[row.prompt] += amount
         prompt = self._evaluator.prompts[row.prompt]

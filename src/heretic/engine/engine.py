@@ -23,7 +23,7 @@ from heretic.observability.events import Warned, emit
 from heretic.passes.passes import AssignRows, SideBySide, Slower
 from heretic.results.gate import Gate
 from heretic.results.plan import EditPlan
-from heretic.results.score import Scores
+from heretic.results.score import Scores, checked
 from heretic.results.trial import TrialState, shown
 
 T = TypeVar("T")
@@ -62,10 +62,13 @@ class Jobs:
         """What was measured of a candidate.
 
         Raises:
-            TrialFailed: Its logits are not finite.
+            TrialFailed: Its logits are not finite, or an evaluator's score is none.
         """
         kl = self.divergences.score(candidate)
-        return Scores(tuple(job.score(candidate) for job in self.answers), kl)
+        try:
+            return Scores(tuple(job.score(candidate) for job in self.answers), checked(kl))
+        except ValueError as error:
+            raise TrialFailed(f"what was measured cannot be used: {error}") from error
 
     def remember(self) -> None:
         """Read the original model, unless that was done: what edits are compared with.

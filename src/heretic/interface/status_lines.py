@@ -12,11 +12,21 @@ from heretic.search.status import StudyStatus
 
 LONGEST_FRONT = 12
 """Trials of the front that are shown; --json has them all."""
+LONGEST_LIST = 20
+"""Studies that are listed; likewise."""
+_STATES = {"unknown": "no run has told how it is"}
 
 
 def status_rows(status: StudyStatus) -> list[Row]:
     """What is shown of a study, without secrets."""
-    result = [Row("Study", f"{clean_line(status.name)} in {clean_line(status.storage)}"), *_run_rows(status)]
+    result = [Row("Study", f"{clean_line(status.name)} in {clean_line(status.storage)}")]
+    if len(status.studies) > 1:
+        runs = [f"{clean_line(name)} ({_STATES.get(run, run)})" for name, run in status.studies.items()]
+        result += [Row("" if place else "Studies", run) for place, run in enumerate(runs[:LONGEST_LIST])]
+        if len(runs) > LONGEST_LIST:
+            result.append(Row("", f"and {len(runs) - LONGEST_LIST} more"))
+    result += _run_rows(status)
+    result += [Row("Not read", clean_line(note)) for note in status.notes]
     trials = status.trials
     wanted = "" if status.pulse is None else f" of {status.pulse.n_trials}"
     result.append(Row("Trials", f"{status.finished}{wanted} finished: {_states(trials)}"))

@@ -3,16 +3,31 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jinja2.exceptions import TemplateError
+from jinja2.exceptions import TemplateError, TemplateRuntimeError
 from transformers import PreTrainedTokenizerBase
 
-from heretic.common.errors import ModelError
+from heretic.common.errors import ModelError, first_line
+from heretic.models.limited import MEMORY, LimitReachedError, limited
 from heretic.prompts.types import Prompt
 
 Message = Mapping[str, str]
 
 SWITCHES = {"enable_thinking": False, "thinking": False}
 """Variables that templates of reasoning models know; others ignore them."""
+
+LONGEST_TEXT, MOST_TIMES = 10**6, 10
+"""Characters that a template may write of its own, and how often it may write those of the messages."""
+_FAILURES = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LimitReachedError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What expressions of a template raise, beside Jinja's own errors."""
 
 _PROBE_SYSTEM = "PROBE-SYSTEM"
 _PROBE_USER = "PROBE-USER"
@@ -52,11 +67,9 @@ class ChatFormatter:
             try:
                 if _PROBE_USER in self._apply(probe, in_parts):
                     return in_parts
-            except (TemplateError, TypeError, ValueError) as error:
-                problem = str(error)
-        raise ModelError(
-            f"The model's chat template cannot be used ({problem}); correct chat_template.jinja in the model's folder."
-        )
+            except TemplateError as error:
+                problem = first_line(error)
+        raise ModelError(_unusable(problem))
 
     def _keeps_system_message(self) -> bool:
         probe = [{"role": "system", "content": _PROBE_SYSTEM}, {"role": "user", "content": _PROBE_USER}]
@@ -73,9 +86,17 @@ class ChatFormatter:
             {**message, "content": [{"type": "text", "text": message["content"]}] if in_parts else message["content"]}
             for message in messages
         ]
-        rendered: str = self._tokenizer.apply_chat_template(
-            conversation, tokenize=False, add_generation_prompt=True, **SWITCHES
-        )
+        try:
+            with limited():
+                rendered: str = self._tokenizer.apply_chat_template(
+                    conversation, tokenize=False, add_generation_prompt=True, **SWITCHES
+                )
+        except MemoryError as error:
+            raise TemplateRuntimeError(f"it takes more than {MEMORY // 1024**2} MiB of memory") from error
+        except _FAILURES as error:
+            raise TemplateRuntimeError(f"{type(error).__name__}: {first_line(error)}") from error
+        if len(rendered) > LONGEST_TEXT + MOST_TIMES * sum(len(message["content"]) for message in messages):
+            raise TemplateRuntimeError(f"it makes {len(rendered)} characters of a short conversation")
         return rendered
 
     def render(self, prompt: Prompt) -> str:
@@ -86,10 +107,21 @@ class ChatFormatter:
         return self.render_messages(messages) + prompt.prefix
 
     def render_messages(self, messages: Sequence[Message]) -> str:
-        """A conversation (``role`` and ``content`` of each message), up to where the next answer begins."""
+        """A conversation (``role`` and ``content`` of each message), up to where the next answer begins.
+
+        Raises:
+            ModelError: The template fails on it.
+        """
         if not self.has_template:
             return _transcript(messages)
-        return self._apply(messages if self.supports_system else without_system(messages), self._in_parts)
+        try:
+            return self._apply(messages if self.supports_system else without_system(messages), self._in_parts)
+        except TemplateError as error:
+            raise ModelError(_unusable(first_line(error))) from error
+
+
+def _unusable(problem: str) -> str:
+    return f"The model's chat template cannot be used ({problem}); correct chat_template.jinja in the model's folder."
 
 
 def without_system(messages: Sequence[Message]) -> list[Message]:

@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoProcessor, AutoTokenizer, PreTrainedTok
 from heretic.common.errors import ModelError
 from heretic.models.gguf import gguf_arguments
 from heretic.models.location import Location
-from heretic.models.model_files import check_weights, has_safetensors
+from heretic.models.model_files import check_kernels, check_ordinary, check_weights, configurations, has_safetensors
 from heretic.models.private_api import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
@@ -18,6 +18,7 @@ from heretic.models.private_api import (
     is_vision_available,
 )
 from heretic.models.remote_code import RemoteCode, find_remote_code
+from heretic.models.sizes import check_sizes, check_text_sizes
 from heretic.models.verified import verify_model
 
 
@@ -74,9 +75,15 @@ def read_checkpoint(
         commit = _current_commit(location, revision)
         arguments["revision"] = commit or revision
     # First the files as such, since what is read next may already run code of the model.
+    check_ordinary(location)
     check_weights(location, commit, allow_pickle)
+    if not trust_remote_code:
+        check_kernels(location, commit)
     if verify:
         verify_model(location, commit)
+    if location.gguf_file is None:
+        for table in configurations(location, commit):
+            check_sizes(location, commit, table)
     code = find_remote_code(location, commit) if trust_remote_code else None
 
     def further(auto_class: str) -> dict[str, Any]:
@@ -87,6 +94,8 @@ def read_checkpoint(
         raise ModelError(
             f"{location.name} is an encoder-decoder model; name a decoder-only one, which Heretic can edit."
         )
+    check_text_sizes(location, configuration)
+    check_sizes(location, commit, configuration.to_dict())
     is_vision_language = location.gguf_file is None and is_vision_language_model(configuration)
     tokenizer = prepared_tokenizer(AutoTokenizer.from_pretrained(location.source, **further("AutoTokenizer")))
     processor: Any = None

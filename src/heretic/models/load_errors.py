@@ -5,9 +5,11 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import transformers
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
-from heretic.common.errors import causes, first_line
+from heretic.common.errors import LONGEST_DETAIL, causes, first_line
 from heretic.common.hub_errors import LOG_IN, HubFailure, hub_failure
 from heretic.models.devices import is_out_of_memory
 
@@ -50,13 +52,25 @@ def diagnose(error: BaseException, name: str) -> Diagnosis | None:
     if type(error) is Exception:
         # What the tokenizers library, written in Rust, raises for all of its failures.
         return Diagnosis(f"The tokenizer of {name} cannot be read ({first_line(error)}); download it again.", True)
-    if isinstance(error, (LookupError, AttributeError, struct.error)):
+    if isinstance(error, (LookupError, AttributeError, RecursionError, struct.error)):
         # What reading a file with an unexpected content ends in.
-        detail = f"{type(error).__name__}: {first_line(error)}"
-        return Diagnosis(f"transformers cannot make sense of {name} ({detail}); check its files.", is_final=True)
+        return Diagnosis(refused(name, f"{type(error).__name__}: {first_line(error)}"), is_final=True)
     if isinstance(error, OSError):
         return Diagnosis(f"{name} cannot be loaded ({first_line(error)}); check the name and its files.", is_final=True)
     return Diagnosis(first_line(error), is_final=False) if isinstance(error, _DTYPE_FAILURES) else None
+
+
+def refused(name: str, detail: str) -> str:
+    """What to say of a model whose files transformers cannot make sense of.
+
+    Args:
+        name: The model, as the user typed it.
+        detail: What transformers says.
+    """
+    return (
+        f"transformers {transformers.__version__} cannot make sense of {name} ({detail}); a newer one may know the "
+        "model ('pip install -U transformers'), else its config.json or another of its files is damaged."
+    )
 
 
 def exhausted(name: str, rejected: Sequence[tuple[str, str]]) -> str:
@@ -134,6 +148,8 @@ _BY_CLASS: tuple[tuple[type[BaseException], _Explanation], ...] = (
         SafetensorError,
         lambda error, name: f"A weight file of {name} is damaged ({first_line(error)}); download the model again.",
     ),
+    # Two lines: which part of the configuration, and what is wrong with it.
+    (StrictDataclassError, lambda error, name: refused(name, " ".join(str(error).split())[:LONGEST_DETAIL])),
     (ImportError, _missing_package),
 )
 

@@ -17,7 +17,7 @@ from heretic.models.chat_template import ChatFormatter
 from heretic.models.checkpoint import Checkpoint, model_class, read_checkpoint
 from heretic.models.devices import device_count, empty_cache, pick_device
 from heretic.models.gguf import dequantized, without_gguf_traces
-from heretic.models.load_errors import NOT_FINITE, OUT_OF_MEMORY, diagnose, exhausted
+from heretic.models.load_errors import NOT_FINITE, OUT_OF_MEMORY, diagnose, exhausted, refused
 from heretic.models.loaded import LoadedModel
 from heretic.models.location import locate
 from heretic.observability.events import DtypeRejected, ModelLoaded, ModelLoading, emit
@@ -61,7 +61,7 @@ def open_checkpoint(name: str, settings: ModelSection) -> Checkpoint:
         if isinstance(error, UserError) or diagnosis is None:
             raise
         reason = diagnosis.reason
-        raise ModelError(reason if diagnosis.is_final else f"{name} cannot be loaded: {reason}.") from error
+        raise ModelError(reason if diagnosis.is_final else refused(name, reason)) from error
 
 
 def load_model(name: str, settings: ModelSection, checkpoint: Checkpoint | None = None) -> LoadedModel:

@@ -15,7 +15,7 @@ from heretic.common.integrity import (
     read_manifest_file,
 )
 from heretic.models.location import Location
-from heretic.models.model_files import find_file
+from heretic.models.model_files import find_file, weight_files
 from heretic.observability.events import FilesVerified, VerificationStarted, emit
 
 NAMED = 3
@@ -48,7 +48,8 @@ def verify_model(location: Location, commit: str | None) -> None:
     started = time.perf_counter()
     emit(VerificationStarted(location.name, len(wanted), sum(entry.size for entry in wanted.values())))
     if location.is_hub:
-        paths = {name: find_file(location, name, commit) for name in wanted}
+        # Weights that loading opens count also where the manifest does not list them.
+        paths = {name: find_file(location, name, commit) for name in (*wanted, *weight_files(location, commit))}
         differences = compare(wanted, {name: path for name, path in paths.items() if path is not None})
     elif location.gguf_file is not None:
         differences = compare(wanted, {location.gguf_file: manifest.parent / location.gguf_file})

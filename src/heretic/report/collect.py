@@ -13,7 +13,7 @@ from typing import Any
 
 import optuna
 
-from heretic.common.errors import UserError
+from heretic.common.errors import UserError, VersionSkewError
 from heretic.common.redaction import without_secrets
 from heretic.config import Settings
 from heretic.config.catalogue import ALIASES, SETTINGS
@@ -27,8 +27,8 @@ from heretic.results.held_out import Example, HeldOut
 from heretic.results.plan import EditPlan
 from heretic.results.score import Scores
 from heretic.results.trial import TrialRecord
-from heretic.search.pulse import PULSE_ATTRIBUTE, Pulse
-from heretic.search.storage import DIRECTIONS_ATTRIBUTE
+from heretic.search.status import read_pulse
+from heretic.search.storage import DIRECTIONS_ATTRIBUTE, unreadable_text
 
 NOT_GIVEN = "No study was given, so its trials are not shown."
 NO_QUALITY = "The quality of the directions is not kept with the model or its study; a direction file holds it."
@@ -64,7 +64,6 @@ def report_data(
 
     Raises:
         UserError: The manifest does not say what a saved folder's says.
-        StudyError: The directions that the study keeps are damaged.
     """
     try:
         data = _of_study(records, study) if manifest is None else _of_manifest(manifest)
@@ -74,8 +73,11 @@ def report_data(
         raise UserError(
             f"The manifest is damaged or too new ({type(error).__name__}: {error}); save the model again."
         ) from error
+    notes = [] if study is None else [read_pulse(study.user_attrs)[1], unreadable_text(records)]
     if quality is None and study is not None:
-        quality = _stored_quality(study)
+        quality, problem = _stored_quality(study)
+        notes.append(problem)
+    data["facts"] = (*data["facts"], *(("Not read", note) for note in notes if note))
     ranked = importances(study.get_trials(deepcopy=False), records) if study is not None else ((), no_records)
     count = data["layer_count"]
     if quality is not None and count is not None and len(quality) != count + 1:
@@ -214,7 +216,7 @@ def _last_part(text: str) -> str:
 
 
 def _of_study(records: Sequence[TrialRecord], study: optuna.Study | None) -> dict[str, Any]:
-    pulse = None if study is None else Pulse.from_json(study.user_attrs.get(PULSE_ATTRIBUTE))
+    pulse = None if study is None else read_pulse(study.user_attrs)[0]
     record = _automatic(records, study)
     chosen = None if record is None else Chosen(record.number, record.plan, record.scores, automatic=True)
     measured = next((record for record in records if record.scores is not None), None)
@@ -245,12 +247,16 @@ def _automatic(records: Sequence[TrialRecord], study: optuna.Study | None) -> Tr
     return chosen_automatically(records, lambda record: told[record.number] or 0.0)
 
 
-def _stored_quality(study: optuna.Study) -> tuple[float, ...] | None:
+def _stored_quality(study: optuna.Study) -> tuple[tuple[float, ...] | None, str]:
+    """The quality of the directions that a study keeps, or None; and why, where they cannot be read."""
     attributes = study.user_attrs
     if DIRECTIONS_ATTRIBUTE not in attributes:
-        return None
+        return None, ""
     # Imports torch.
     from heretic.search.stored_directions import decoded
 
-    stored = decoded(attributes, f"The study {study.study_name}")
-    return None if stored is None else tuple(stored.directions.quality.tolist())
+    try:
+        stored = decoded(attributes, f"The study {study.study_name}")
+    except VersionSkewError as error:
+        return None, str(error)
+    return None if stored is None else tuple(stored.directions.quality.tolist()), ""

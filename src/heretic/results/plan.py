@@ -1,9 +1,11 @@
 """EditPlan: what one trial changes, as plain numbers; pure, frozen, JSON-ready."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Any
+
+from heretic.results import reading
 
 
 class Scope(str, Enum):
@@ -109,13 +111,23 @@ class EditPlan:
         return nothing | self.to_json() == nothing | dict(data)
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "EditPlan":
-        """The inverse of `to_json`."""
+    def from_json(cls, data: Any) -> "EditPlan":
+        """The inverse of `to_json`; what is missing is as it is by default. A ValueError says what is no plan."""
+        data = reading.table(data, "plan")
+        scope, position = Scope(data.get("scope")), data.get("direction_position")
+        if position is not None or scope is Scope.GLOBAL:
+            position = reading.number(position, "direction_position")
+        schedules = reading.table(data.get("schedules", {}), "schedules")
         return cls(
-            Scope(data["scope"]),
-            data["direction_position"],
-            tuple((name, Schedule(**schedule)) for name, schedule in data["schedules"].items()),
-            Normalization(data["normalization"]),
-            tuple(data.get("shares", ())),
-            dict(data.get("strengths", {})),
+            scope,
+            position,
+            tuple((reading.text(name, "a component"), _schedule(part)) for name, part in schedules.items()),
+            Normalization(data.get("normalization", Normalization.NONE)),
+            tuple(reading.number(share, "a share") for share in reading.items(data.get("shares", ()), "shares")),
+            dict(reading.table(data.get("strengths", {}), "strengths")),
         )
+
+
+def _schedule(data: Any) -> Schedule:
+    data = reading.table(data, "a schedule")
+    return Schedule(*(reading.number(data.get(part.name), part.name) for part in fields(Schedule)))

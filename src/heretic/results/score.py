@@ -1,8 +1,11 @@
 """Score: what every evaluator returns; Scores: what one edit was measured to be."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
+
+from heretic.results import reading
 
 KL = "kl"
 """Name of the score that says how much everything else changed."""
@@ -46,12 +49,14 @@ class AnswerDetails:
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "AnswerDetails":
-        """The inverse of `to_json`."""
-        further = dict(data)
+    def from_json(cls, data: Any) -> "AnswerDetails":
+        """The inverse of `to_json`; a ValueError says what is no detail."""
+        further = dict(reading.table(data, "details"))
         kind = further.pop("reader", None) or next((own for own in _KINDS if own in further), "")
-        reader = further.pop(kind, "")
-        return cls(further.pop("tokens", None), kind, reader, further.pop("answered", None), further)
+        kind = reading.text(kind, "reader")
+        reader = reading.text(further.pop(kind, ""), "the reader's name")
+        tokens, answered = (_whole_or_none(further.pop(name, None), name) for name in ("tokens", "answered"))
+        return cls(tokens, kind, reader, answered, further)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +87,19 @@ class DivergenceDetails:
         return {name: value for name, value in asdict(self).items() if value not in (None, "")}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "DivergenceDetails":
-        """The inverse of `to_json`.
+    def from_json(cls, data: Any) -> "DivergenceDetails":
+        """The inverse of `to_json`; a ValueError says what is no detail."""
+        data = reading.table(data, "details")
+        tokens, positions = (_whole_or_none(data.get(name), name) for name in ("tokens", "positions"))
+        p95, agreement = (
+            None if data.get(name) is None else float(reading.number(data[name], name))
+            for name in ("p95", "top1_agreement")
+        )
+        return cls(reading.text(data.get("mode", ""), "mode"), tokens, p95, agreement, positions)
 
-        Raises:
-            TypeError: A number is none.
-            ValueError: Likewise.
-        """
-        p95, agreement = (None if data.get(name) is None else float(data[name]) for name in ("p95", "top1_agreement"))
-        return cls(data.get("mode", ""), data.get("tokens"), p95, agreement, data.get("positions"))
+
+def _whole_or_none(value: Any, what: str) -> int | None:
+    return None if value is None else reading.whole(value, what)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,17 +205,41 @@ class Score:
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "Score":
-        """The inverse of `to_json`; reads what any version stored."""
-        details = DivergenceDetails if data["name"] == KL else AnswerDetails
-        return cls(
-            data["name"],
-            data["value"],
-            data["n"],
-            data["baseline"],
-            details.from_json(data["details"]),
-            data.get("unit", ""),
+    def from_json(cls, data: Any) -> "Score":
+        """The inverse of `to_json`; reads what any version stored. A ValueError says what is no score."""
+        data = reading.table(data, "a score")
+        name = reading.text(data.get("name"), "the name of a score")
+        details = (DivergenceDetails if name == KL else AnswerDetails).from_json(data.get("details", {}))
+        return checked(cls(name, data.get("value"), data.get("n"), data.get("baseline"), details, data.get("unit", "")))
+
+
+def checked(score: Any) -> Score:
+    """A score whose numbers are what they have to be; those of numpy and torch become Python's.
+
+    Args:
+        score: What a plug-in returned, or somebody stored.
+
+    Raises:
+        ValueError: It is no score, a number is not finite, a count of answers is not whole, or details are no JSON.
+    """
+    if not isinstance(score, Score):
+        raise ValueError(f"a score must be a Score, but is of type {type(score).__name__}")
+    name, unit = reading.text(score.name, "the name of a score"), reading.text(score.unit, "the unit")
+    count = reading.whole(score.n, f"the number of prompts of {name}", least=1)
+    value, baseline = (
+        reading.whole(amount, f"the number of answers of {name}", most=count) if not unit and name != KL else amount
+        for amount in (
+            reading.number(score.value, f"the value of {name}"),
+            reading.number(score.baseline, f"the unedited model's {name}"),
         )
+    )
+    if not isinstance(score.details, (AnswerDetails, DivergenceDetails)):
+        raise ValueError(f"the details of {name} must be AnswerDetails, but are of type {type(score.details).__name__}")
+    try:
+        json.dumps(score.details.to_json(), allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"the details of {name} are no JSON values ({error})") from error
+    return replace(score, name=name, value=value, n=count, baseline=baseline, unit=unit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,16 +273,17 @@ class Scores:
         return [score.to_json() for score in self]
 
     @classmethod
-    def from_json(cls, data: Sequence[Mapping[str, Any]]) -> "Scores | None":
+    def from_json(cls, data: Any) -> "Scores | None":
         """The inverse of `to_json`; None where nothing was measured.
 
         Raises:
-            KeyError: KL is missing.
+            ValueError: One is no score, or KL or a behaviour is missing.
         """
-        if not data:
+        scores = [Score.from_json(score) for score in reading.items(data, "scores")]
+        if not scores:
             return None
-        scores = [Score.from_json(own) for own in data]
         kl = next((score for score in scores if score.is_divergence), None)
-        if kl is None:
-            raise KeyError(KL)
-        return cls(tuple(score for score in scores if not score.is_divergence), kl)
+        behaviors = tuple(score for score in scores if not score.is_divergence)
+        if kl is None or not behaviors:
+            raise ValueError(f"scores must hold a behaviour and {KL}")
+        return cls(behaviors, kl)

@@ -1,11 +1,12 @@
 """TrialRecord: what is kept of a trial, stored as JSON in Optuna's user attributes."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from heretic.results.plan import EditPlan
+from heretic.common.errors import VersionSkewError, first_line
+from heretic.results import reading
+from heretic.results.plan import EditPlan, Scope
 from heretic.results.score import Score, Scores
 
 
@@ -46,6 +47,7 @@ class TrialRecord:
         state: How it ended.
         reason: Why it failed or was stopped, else an empty string.
         seconds: Wall-clock time.
+        is_read: Whether this is what the study holds; False where that could not be read, see `unreadable`.
     """
 
     number: int
@@ -54,6 +56,7 @@ class TrialRecord:
     state: TrialState
     reason: str
     seconds: float
+    is_read: bool = True
 
     @property
     def shown(self) -> int:
@@ -113,13 +116,37 @@ class TrialRecord:
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "TrialRecord":
-        """The inverse of `to_json`."""
-        return cls(
-            data["number"],
-            EditPlan.from_json(data["plan"]),
-            Scores.from_json(data["scores"]),
-            TrialState(data["state"]),
-            data["reason"],
-            data["seconds"],
-        )
+    def from_json(cls, data: Any, number: int | None = None) -> "TrialRecord":
+        """The inverse of `to_json`; entries that are not known here are left out.
+
+        Args:
+            data: What was stored.
+            number: Optuna's number of the trial, where it is known: it counts.
+
+        Raises:
+            VersionSkewError: A newer or older Heretic, or something else, wrote it.
+        """
+        try:
+            data = reading.table(data, "the record")
+            state, stored = TrialState(data.get("state")), reading.items(data.get("scores", ()), "scores")
+            scores = None if state is TrialState.FAILED else Scores.from_json(stored)
+            if scores is None and state is not TrialState.FAILED:
+                raise ValueError("scores are missing")
+            return cls(
+                reading.whole(data.get("number"), "number") if number is None else number,
+                EditPlan.from_json(data.get("plan")),
+                scores,
+                state,
+                reading.text(data.get("reason", ""), "reason"),
+                reading.number(data.get("seconds", 0.0), "seconds", least=0.0),
+            )
+        except ValueError as error:
+            which = "A trial" if number is None else f"Trial {shown(number)}"
+            raise VersionSkewError(
+                f"{which} has a record of a newer or older Heretic ({first_line(error)})."
+            ) from error
+
+    @classmethod
+    def unreadable(cls, number: int, reason: str) -> "TrialRecord":
+        """What stands for a stored trial that cannot be read: a failed one."""
+        return cls(number, EditPlan(Scope.LAYER, None, ()), None, TrialState.FAILED, reason, 0.0, is_read=False)

@@ -1,5 +1,6 @@
 """What a run measures, from its settings: the evaluators and what the search minimises of their scores."""
 
+from heretic.common.errors import PluginError, first_line
 from heretic.config import Settings
 from heretic.evaluation.evaluator import EVALUATORS, NO_READERS, READING, Evaluator, EvaluatorOptions, Readers
 from heretic.evaluation.judge_model import load_judge
@@ -11,6 +12,7 @@ from heretic.prompts.packs import Pack
 from heretic.prompts.sets import PromptSets
 from heretic.prompts.types import PromptSet
 from heretic.results.objective import Objective
+from heretic.results.score import checked
 from heretic.run.rules import MARKERS
 
 
@@ -74,13 +76,21 @@ def make_behavior_evaluator(
 
     Raises:
         OutOfMemoryError: Not even one prompt at a time can be answered.
-        PluginError: There is no evaluator of that name.
+        PluginError: There is no evaluator of that name, or it does not work.
     """
     reads = options.settings.use_neural_refusal_detection and options.readers.classifier is not None
     make = EVALUATORS.get("neural" if name == MARKERS and reads else name)
     doing = f"measuring the original model's {options.behavior}"
     answers = _answers(passes, prompts, options.response_tokens, doing)
-    return make(prompts, [answer.text for answer in answers], options), answers
+    try:
+        evaluator = make(prompts, [answer.text for answer in answers], options)
+        checked(evaluator.baseline)
+    except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+        raise PluginError(
+            f"The evaluator {name} cannot measure the unedited model ({type(error).__name__}: {first_line(error)}); "
+            "mend it, or name another behaviour."
+        ) from error
+    return evaluator, answers
 
 
 def make_kl(passes: Passes, prompts: PromptSet, settings: Settings) -> KlEvaluator:

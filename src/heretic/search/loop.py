@@ -11,7 +11,7 @@ from heretic.common.errors import HereticError, SearchOutOfMemoryError
 from heretic.engine.engine import Engine
 from heretic.engine.measurement import MEMORY_RAN_OUT
 from heretic.models.memory import USAGE, memory_text, memory_use
-from heretic.observability.events import BatchMeasured, SearchFinished, SearchStarted, TrialFinished, emit
+from heretic.observability.events import BatchMeasured, SearchFinished, SearchStarted, TrialFinished, Warned, emit
 from heretic.results.front import Front, Standing
 from heretic.results.gate import Gate
 from heretic.results.objective import BOTH_NUMBERS, Objective
@@ -19,7 +19,7 @@ from heretic.results.trial import TrialRecord
 from heretic.search.heartbeat import Heartbeat
 from heretic.search.interruption import InterruptGuard
 from heretic.search.space import SearchSpace
-from heretic.search.storage import storage_errors, stored_records, tell
+from heretic.search.storage import storage_errors, stored_records, tell, unreadable_text
 
 FAILURES_IN_A_ROW = 10
 """After this many failed trials in a row something is wrong with more than the trials."""
@@ -98,6 +98,8 @@ def search(
     """
     with storage_errors(url):
         trials = _Trials(stored_records(study))
+    if unreadable := unreadable_text(trials.records):
+        emit(Warned(unreadable))
     started = time.perf_counter()
     states = Counter(record.state.value for record in trials.records)
     emit(SearchStarted(trials.standing(n_trials), dict(states)))
@@ -169,6 +171,4 @@ def _run_trials(
         for number, plan, own in zip(numbers, plans, measurements, strict=True)
     ]
     with storage_errors(url):
-        for trial, record in zip(trials, records, strict=True):
-            tell(study, trial, record, objective)
-    return records
+        return [tell(study, trial, record, objective) for trial, record in zip(trials, records, strict=True)]

@@ -6,17 +6,27 @@ Imports nothing heavy: it is read by a command that answers at once.
 import os
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil  # type: ignore[import-untyped]  # comes with accelerate, without types
+
+from heretic.common.errors import VersionSkewError, first_line
+from heretic.results import reading
 
 _SAME_PROCESS_SECONDS = 1.0
 """Two readings of when a process began may differ by rounding."""
 SILENCE_SECONDS = 120.0
 SILENCE_BATCHES = 4
 """A run on another machine that has been silent for so long, and for so many of its batches, is taken for dead."""
+RUNNING = ("preparing", "searching")
+"""States of a run that goes on."""
+STATES = (*RUNNING, "finished", "interrupted")
+LATEST = 1e11
+"""Seconds since 1970 that calendars know."""
+MOST_COUNTED = 2**31 - 1
+"""Numbers of processes, trials and prompts are no larger."""
 PULSE_ATTRIBUTE = "pulse"
 """The study's user attribute that holds it."""
 
@@ -70,11 +80,49 @@ class Pulse:
 
     @classmethod
     def from_json(cls, data: Any) -> "Pulse | None":
-        """The inverse of `to_json`; None for what nobody wrote. Of a newer version's what is known here is read."""
-        names = {entry.name for entry in fields(cls)}
-        if not isinstance(data, Mapping) or not names - {"memory", "slower", "process_mark"} <= set(data):
+        """The inverse of `to_json`; None where no run told anything. Entries that are not known here are left out.
+
+        Raises:
+            VersionSkewError: A newer or older Heretic, or something else, wrote it.
+        """
+        if data is None:
             return None
-        return cls(**{name: value for name, value in data.items() if name in names})
+        try:
+            return cls._read(reading.table(data, "the pulse"))
+        except ValueError as error:
+            raise VersionSkewError(
+                f"What the run told of itself is of a newer or older Heretic ({first_line(error)})."
+            ) from error
+
+    @classmethod
+    def _read(cls, data: Mapping[str, Any]) -> "Pulse":
+        state = reading.text(data.get("state"), "state")
+        if state not in STATES:
+            raise ValueError(f"state must be one of {', '.join(STATES)}, but is {state[:20]!r}")
+        texts = {name: reading.text(data.get(name, ""), name) for name in ("host", "version", "model", "process_mark")}
+        counts = {
+            name: reading.whole(data.get(name, 0), name, most=MOST_COUNTED)
+            for name in ("pid", "n_trials", "batch_size", "candidates", "out_of_memory")
+        }
+        times = {
+            name: float(reading.number(data.get(name, 0.0), name, least=0.0, most=LATEST))
+            for name in ("process_started", "started", "updated")
+        }
+        paces = {
+            name: None if data.get(name) is None else float(reading.number(data[name], name, least=0.0, most=LATEST))
+            for name in ("seconds_per_trial", "tokens_per_second")
+        }
+        memory = {
+            reading.text(place, "a place"): {
+                amount: reading.whole(value, amount) for amount, value in reading.table(amounts, "memory").items()
+            }
+            for place, amounts in reading.table(data.get("memory", {}), "memory").items()
+        }
+        if not all({"used_bytes", "available_bytes"} <= amounts.keys() for amounts in memory.values()):
+            raise ValueError("memory must say what is used and what is available")
+        slower = tuple(reading.text(text, "slower") for text in reading.items(data.get("slower", ()), "slower"))
+        entries: dict[str, Any] = {**texts, **counts, **times, **paces}
+        return cls(state, **entries, memory=memory, slower=slower)
 
 
 def process_mark(pid: int) -> str:
@@ -95,7 +143,7 @@ def run_state(pulse: Pulse | None) -> str:
     """See StudyStatus.run. Processes of other machines cannot be looked at, so what they said last holds."""
     if pulse is None:
         return "unknown"
-    if pulse.state not in ("preparing", "searching") or pulse.host != socket.gethostname():
+    if pulse.state not in RUNNING or pulse.host != socket.gethostname():
         return pulse.state
     mark = process_mark(pulse.pid)
     if pulse.process_mark and mark:
@@ -116,7 +164,7 @@ def still_works(pulse: Pulse | None, now: float) -> bool:
         pulse: What was heard last.
         now: Seconds since 1970.
     """
-    if pulse is None or run_state(pulse) not in ("preparing", "searching"):
+    if pulse is None or run_state(pulse) not in RUNNING:
         return False
     if pulse.host == socket.gethostname():
         return pulse.pid != os.getpid()

@@ -8,17 +8,18 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
-from heretic.common.errors import StudyError, causes
+from heretic.common.errors import StudyError, VersionSkewError, causes
 from heretic.results.front import least, pareto_front
 from heretic.results.trial import TrialRecord
-from heretic.search.pulse import PULSE_ATTRIBUTE, Pulse, run_state
+from heretic.search.pulse import PULSE_ATTRIBUTE, RUNNING, Pulse, run_state
 from heretic.search.storage import (
     IDENTITY_ATTRIBUTE,
     LOCK_WAIT_SECONDS,
@@ -26,6 +27,7 @@ from heretic.search.storage import (
     shown_url,
     sqlite_file,
     storage_errors,
+    unreadable_text,
 )
 
 
@@ -42,6 +44,8 @@ class StudyStatus:
         trials: Number of trials: complete, stopped, failed, running, waiting.
         front: The Pareto front, least of the (first) behaviour first.
         seen: When this was read, in seconds since 1970.
+        notes: What of the study could not be read, in sentences.
+        studies: Every study of the storage, by name, with its run as above.
     """
 
     name: str
@@ -51,6 +55,8 @@ class StudyStatus:
     trials: Mapping[str, int]
     front: tuple[TrialRecord, ...]
     seen: float
+    notes: tuple[str, ...] = ()
+    studies: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def best(self) -> TrialRecord | None:
@@ -65,7 +71,7 @@ class StudyStatus:
     @property
     def is_running(self) -> bool:
         """Whether a run works on it, as far as one can tell."""
-        return self.run in ("preparing", "searching")
+        return self.run in RUNNING
 
     @property
     def heard_seconds(self) -> float | None:
@@ -94,7 +100,9 @@ class StudyStatus:
         return {
             "study": self.name,
             "storage": self.storage,
+            "studies": [{"study": name, "run": run} for name, run in self.studies.items()],
             "run": self.run,
+            "notes": list(self.notes),
             "model": None if pulse is None else pulse.model,
             "pid": None if pulse is None else pulse.pid,
             "host": None if pulse is None else pulse.host,
@@ -141,13 +149,18 @@ def _trial_json(record: TrialRecord) -> dict[str, Any]:
 class StudyReader:
     """Reads one study, again and again if wanted. Close it, or use it as a context manager."""
 
-    def __init__(self, url: str, name: str) -> None:
+    def __init__(self, url: str, name: str, or_running: bool = False) -> None:
         """Open the storage for reading.
+
+        Args:
+            url: The storage.
+            name: The study.
+            or_running: Whether another study of the storage is read where that one is not there, or does not run and
+                the other does.
 
         Raises:
             StudyError: There is no such storage or study, or it cannot be read.
         """
-        self.name = name
         self._url = url
         self._shown = shown_url(url)
         file = sqlite_file(url)
@@ -171,7 +184,8 @@ class StudyReader:
             ) from error
         try:
             with self._errors():
-                self._study = optuna.load_study(study_name=name, storage=self._storage)
+                self.name = self._running(name) if or_running else name
+                self._study = optuna.load_study(study_name=self.name, storage=self._storage)
         except KeyError as error:
             message = self._missing()
             self.close()
@@ -205,21 +219,12 @@ class StudyReader:
         with self._errors():
             attributes = self._study.user_attrs
             trials = self._study.get_trials(deepcopy=False)
-            records = records_of(trials)
+            studies = studies_of(self._storage)
         if trials and IDENTITY_ATTRIBUTE not in attributes:
             raise StudyError(
                 f"The study {self.name} in {self._shown} was not made by Heretic; name another --study-name."
             )
-        pulse = Pulse.from_json(attributes.get(PULSE_ATTRIBUTE))
-        return StudyStatus(
-            self.name,
-            self._shown,
-            run_state(pulse),
-            pulse,
-            _counts([trial.state for trial in trials], records),
-            tuple(pareto_front(records)),
-            time.time(),
-        )
+        return status_of(self.name, self._shown, attributes, trials, studies)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -231,11 +236,57 @@ class StudyReader:
             if hasattr(self, "_storage"):
                 self._storage.remove_session()
 
+    def _running(self, name: str) -> str:
+        """The named study, or, where that does not run, the first that does; the newest where there is neither."""
+        runs = studies_of(self._storage)
+        running = next((study for study in (name, *runs) if runs.get(study) in RUNNING), None)
+        return running or (name if name in runs or not runs else list(runs)[-1])
+
     def _missing(self) -> str:
         with self._errors():
-            known = [study.study_name for study in optuna.study.get_all_study_summaries(self._storage, False)]
-        others = f"it holds {', '.join(known)}; name one with --study-name" if known else "it holds none"
+            names = list(studies_of(self._storage))
+        others = f"it holds {', '.join(names)}; name one with --study-name" if names else "it holds none"
         return f"There is no study {self.name} in {self._shown}: {others}."
+
+
+def status_of(
+    name: str, storage: str, attributes: Mapping[str, Any], trials: Sequence[FrozenTrial], studies: Mapping[str, str]
+) -> StudyStatus:
+    """What a study's attributes and trials say, as far as they can be read.
+
+    Args:
+        name: The study's.
+        storage: Its storage, without password.
+        attributes: The study's own.
+        trials: All of them.
+        studies: See StudyStatus.
+    """
+    records = records_of(trials)
+    pulse, problem = read_pulse(attributes)
+    return StudyStatus(
+        name,
+        storage,
+        run_state(pulse),
+        pulse,
+        _counts([trial.state for trial in trials], records),
+        tuple(pareto_front(records)),
+        time.time(),
+        tuple(filter(None, (problem, unreadable_text(records)))),
+        studies,
+    )
+
+
+def studies_of(storage: optuna.storages.RDBStorage) -> dict[str, str]:
+    """The studies of a storage by name, each with the state of its run, see StudyStatus."""
+    return {study.study_name: run_state(read_pulse(study.user_attrs)[0]) for study in storage.get_all_studies()}
+
+
+def read_pulse(attributes: Mapping[str, Any]) -> tuple[Pulse | None, str]:
+    """A study's pulse, or None and a sentence where it cannot be read."""
+    try:
+        return Pulse.from_json(attributes.get(PULSE_ATTRIBUTE)), ""
+    except VersionSkewError as error:
+        return None, str(error)
 
 
 def _counts(states: Sequence[OptunaState], records: Sequence[TrialRecord]) -> dict[str, int]:
@@ -244,8 +295,8 @@ def _counts(states: Sequence[OptunaState], records: Sequence[TrialRecord]) -> di
     return {
         "complete": ended["complete"],
         "stopped": ended["stopped"],
-        # Those that an interrupted run left behind have no record.
-        "failed": of_optuna[OptunaState.FAIL],
+        # Those that an interrupted run left behind have no record, and of some it cannot be read.
+        "failed": sum(state.is_finished() for state in states) - ended["complete"] - ended["stopped"],
         "running": of_optuna[OptunaState.RUNNING],
         "waiting": of_optuna[OptunaState.WAITING],
     }

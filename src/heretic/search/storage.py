@@ -1,23 +1,27 @@
 """The stored study: opened, checked against what this run would measure, never continued silently with other inputs."""
 
+import json
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.study import StudyDirection
 from optuna.trial import TrialState as OptunaState
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLAlchemyError
 
-from heretic.common.errors import StudyError, first_line
+from heretic.common.errors import StudyError, VersionSkewError, first_line
 from heretic.common.file_names import expanded
 from heretic.common.redaction import mask_secrets, remember_password, without_password, without_secrets
+from heretic.results import reading
 from heretic.results.objective import BOTH_NUMBERS, Objective
 from heretic.results.trial import TrialRecord, TrialState
+from heretic.results.words import plural
 from heretic.search.pulse import PULSE_ATTRIBUTE, Pulse, still_works
 
 RECORD_ATTRIBUTE = "record"
@@ -27,6 +31,8 @@ DIRECTIONS_ATTRIBUTE = "directions"
 RETRIED_ATTRIBUTE = "retried"
 """User attribute of a trial that repeats one whose run died: that one's number."""
 
+NAMED = 5
+"""Trials that a sentence names."""
 LOCK_WAIT_SECONDS = 30
 """How long a SQLite file may be locked: other runs that use it write for moments, but on a slow disk for long ones."""
 
@@ -48,8 +54,18 @@ class Identity:
     texts: Mapping[str, str] = field(default_factory=dict)
     newer: tuple[str, ...] = ()
 
-    def differences(self, stored: Mapping[str, Any]) -> list[str]:
-        """Aspects in which a stored identity, in today's form or in that of version 0.1.0, is another one."""
+    def differences(self, stored: Any) -> list[str]:
+        """Aspects in which a stored identity, in today's form or in that of version 0.1.0, is another one.
+
+        Raises:
+            VersionSkewError: It is in neither form.
+        """
+        try:
+            stored = {reading.text(name, "an aspect"): part for name, part in reading.table(stored, "it").items()}
+        except ValueError as error:
+            raise VersionSkewError(
+                f"The study's identity is of a newer or older Heretic ({first_line(error)}); name another --study-name."
+            ) from error
         if not any(isinstance(value, str) for value in stored.values()):
             names = dict.fromkeys((*stored, *self.aspects))
             return [name for name in names if stored.get(name, {}) != self.aspects.get(name, {})]
@@ -90,6 +106,11 @@ def _connectable(url: str) -> str:
     if file is None or str(file) == parsed.database:
         return url
     return parsed.set(database=str(file)).render_as_string(hide_password=False)
+
+
+def sqlite_url(file: Path) -> str:
+    """The URL of a SQLite file."""
+    return URL.create("sqlite", database=str(file.absolute())).render_as_string(hide_password=False)
 
 
 _PROBLEMS: Mapping[tuple[str, ...], tuple[str, str]] = {
@@ -153,6 +174,11 @@ def storage_errors(url: str) -> Iterator[None]:
             f"Another run works on the same study in {shown_url(url)} and ended this run's trial; let only one run "
             "at a time use a study, or name another --study-name."
         ) from error
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise StudyError(
+            f"The study storage {shown} holds values that cannot be read ({first_line(error)}), written by a newer or "
+            "older Heretic or damaged; move it away or name another --storage."
+        ) from error
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
         # Optuna's own words only say that something is wrong.
         said = error.__cause__ or error
@@ -205,8 +231,8 @@ def open_study(url: str, name: str, identity: Identity, objective: Objective = B
                 "with the settings it was made with."
             )
         # A study in a file is claimed by a lock before, see search.claim.
-        pulse = Pulse.from_json(study.user_attrs.get(PULSE_ATTRIBUTE))
-        if pulse is not None and sqlite_file(url) is None and still_works(pulse, time.time()):
+        pulse = None if sqlite_file(url) is not None else Pulse.from_json(study.user_attrs.get(PULSE_ATTRIBUTE))
+        if pulse is not None and still_works(pulse, time.time()):
             raise StudyError(
                 f"Another run (process {pulse.pid} on {pulse.host}) works on the study {name} in {shown_url(url)}; "
                 "watch it with 'heretic status', wait until it is over, or name another --study-name."
@@ -221,10 +247,10 @@ def _end_left_over(study: optuna.Study, trial: optuna.trial.FrozenTrial, objecti
     # Not above: it imports torch, which `heretic status` does without.
     from heretic.models.private_api import enqueued_parameters, unfinished_trial
 
-    record = trial.user_attrs.get(RECORD_ATTRIBUTE)
-    if record is not None:
+    record = _read(trial) if RECORD_ATTRIBUTE in trial.user_attrs else None
+    if record is not None and record.is_read:
         # Killed between the two writes of `tell`.
-        tell(study, unfinished_trial(study, trial), TrialRecord.from_json(record), objective)
+        tell(study, unfinished_trial(study, trial), record, objective)
         return
     study.tell(trial.number, state=OptunaState.FAIL)
     parameters = {**(enqueued_parameters(trial) or {}), **trial.params}
@@ -241,33 +267,78 @@ def _engine_options(url: str) -> dict[str, Any]:
 
 
 def stored_records(study: optuna.Study) -> list[TrialRecord]:
-    """Records of all finished trials, by number."""
+    """Records of all finished trials, by number; see `records_of`."""
     return records_of(study.get_trials(deepcopy=False))
 
 
 def records_of(trials: Iterable[optuna.trial.FrozenTrial]) -> list[TrialRecord]:
-    """Records of those trials that are finished and have one."""
+    """Records of those trials that are finished and have one.
+
+    One that cannot be read, or measured something else than most, stands there as failed, with that as the reason.
+    """
+    records = [_read(trial) for trial in trials if trial.state.is_finished() and RECORD_ATTRIBUTE in trial.user_attrs]
+    usual = Counter(_measured(record) for record in records if record.scores is not None).most_common(1)
     return [
-        TrialRecord.from_json(trial.user_attrs[RECORD_ATTRIBUTE])
-        for trial in trials
-        if trial.state.is_finished() and RECORD_ATTRIBUTE in trial.user_attrs
+        TrialRecord.unreadable(record.number, f"Trial {record.shown} measured other things than most of its study do.")
+        if record.scores is not None and _measured(record) != usual[0][0]
+        else record
+        for record in records
     ]
 
 
-def tell(study: optuna.Study, trial: optuna.Trial, record: TrialRecord, objective: Objective = BOTH_NUMBERS) -> None:
-    """Store a record and end its trial.
+def _read(trial: optuna.trial.FrozenTrial) -> TrialRecord:
+    try:
+        return TrialRecord.from_json(trial.user_attrs[RECORD_ATTRIBUTE], trial.number)
+    except VersionSkewError as error:
+        return TrialRecord.unreadable(trial.number, str(error))
+
+
+def _measured(record: TrialRecord) -> tuple[tuple[str, str], ...]:
+    """Names and units of what was measured."""
+    return tuple((score.name, score.unit) for score in record.measured)
+
+
+def unreadable_text(records: Iterable[TrialRecord]) -> str:
+    """A sentence on the trials that could not be read; empty where all could."""
+    missing = [record for record in records if not record.is_read]
+    if not missing:
+        return ""
+    named = ", ".join(str(record.shown) for record in missing[:NAMED]) + (" and others" if missing[NAMED:] else "")
+    counted = plural(len(missing), "stored trial")
+    return f"{counted} ({named}) cannot be read and count as failed. {missing[0].reason}"
+
+
+def tell(
+    study: optuna.Study, trial: optuna.Trial, record: TrialRecord, objective: Objective = BOTH_NUMBERS
+) -> TrialRecord:
+    """Store a record and end its trial; returns what was stored.
+
+    A record is stored before its trial is ended, so that a run that dies in between loses nothing. It is therefore
+    looked at before: one whose numbers Optuna would refuse is stored as a failed one.
 
     A pruned one gets what was seen as an intermediate value, at the step that it reached: 0 where its divergence alone
     decided, else the number of answers known. The sampler ranks pruned trials by their last step, so those that came
     far are preferred.
     """
+    try:
+        values = (
+            []
+            if record.scores is None
+            else [float(reading.number(value, "a value")) for value in objective.values(record.scores)]
+        )
+        if values and len(values) != objective.count:
+            raise ValueError(f"{len(values)} values were measured, and the study minimises {objective.count}")
+    except (ValueError, ArithmeticError) as error:
+        record = replace(
+            record, scores=None, state=TrialState.FAILED, reason=f"it cannot be told ({first_line(error)})"
+        )
     # A reason may quote what a plug-in or a driver said.
     trial.set_user_attr(RECORD_ATTRIBUTE, without_secrets(record.to_json()))
     if record.scores is None:
         study.tell(trial, state=OptunaState.FAIL)
     elif record.state is TrialState.PRUNED:
-        (value,) = objective.values(record.scores)
-        trial.report(value, step=sum(score.answers.answered or 0 for score in record.behaviors))
+        trial.report(values[0], step=sum(score.answers.answered or 0 for score in record.behaviors))
         study.tell(trial, state=OptunaState.PRUNED)
     else:
-        study.tell(trial, objective.values(record.scores))
+        study.tell(trial, values)
+    return record

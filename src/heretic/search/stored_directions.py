@@ -15,8 +15,9 @@ import optuna
 import safetensors.torch
 from safetensors import SafetensorError
 
-from heretic.common.errors import StudyError
+from heretic.common.errors import VersionSkewError
 from heretic.directions.types import DirectionSet
+from heretic.results import reading
 from heretic.search.storage import DIRECTIONS_ATTRIBUTE, Aspects, connected, shown_url, sqlite_file, storage_errors
 
 PART = 32 * 1024
@@ -57,20 +58,25 @@ def decoded(attributes: Mapping[str, object], owner: str) -> StoredDirections | 
     """The inverse of `encoded`; None where nothing is kept.
 
     Raises:
-        StudyError: What is kept is damaged; the message begins with `owner`.
+        VersionSkewError: What is kept is damaged; the message begins with `owner`.
     """
-    header = attributes.get(DIRECTIONS_ATTRIBUTE)
-    if not isinstance(header, dict):
+    stored = attributes.get(DIRECTIONS_ATTRIBUTE)
+    if stored is None:
         return None
-    parts = [str(attributes.get(_part(index), "")) for index in range(header["parts"])]
     try:
-        data = base64.b64decode("".join(parts), validate=True)
-        if hashlib.sha256(data).hexdigest() != header["sha256"]:
+        header = reading.table(stored, "the header")
+        count = reading.whole(header.get("parts"), "parts", most=len(attributes))
+        data = base64.b64decode("".join(str(attributes.get(_part(index), "")) for index in range(count)), validate=True)
+        if hashlib.sha256(data).hexdigest() != header.get("sha256"):
             raise ValueError("another checksum")
         tensors: dict[str, Any] = safetensors.torch.load(data)
-    except (ValueError, SafetensorError) as error:
-        raise StudyError(f"{owner} keeps directions that are damaged; name another --study-name.") from error
-    return StoredDirections(header["identity"], DirectionSet(**tensors, method=header["method"]))
+        method = reading.text(header.get("method"), "method")
+        identity = reading.table(header.get("identity"), "identity")
+        return StoredDirections(identity, DirectionSet(**tensors, method=method))
+    except (TypeError, ValueError, SafetensorError) as error:
+        raise VersionSkewError(
+            f"{owner} keeps directions that are damaged, or of a newer or older Heretic; name another --study-name."
+        ) from error
 
 
 def encoded(stored: StoredDirections) -> dict[str, object]:

@@ -10,7 +10,7 @@ from rich.console import Console
 from tests.unit.search.studies import IDENTITY, SPACE, record, url_of
 
 from heretic.commands.status import COMMAND, StatusArguments, run
-from heretic.common.errors import ConfigurationError
+from heretic.common.errors import ConfigurationError, StudyError
 from heretic.interface.printer import Printer
 from heretic.search.heartbeat import Heartbeat
 from heretic.search.storage import open_study, tell
@@ -24,7 +24,8 @@ def test_how_often_to_look() -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["demo"], "'demo' belongs to no option of heretic status; run 'heretic status --help'"),
+        (["here", "there"], "Only one path can be named, but 2 are; run 'heretic status --help'"),
+        (["here", "--storage", "sqlite:///x.db"], "both name the study's database"),
         (["--storage", "file.db"], "storage must be a database URL"),
         (["--config", "gone.toml"], "There is no configuration file gone.toml"),
         (["--interval", "5"], "add --watch"),
@@ -101,3 +102,26 @@ def test_watching_ends_with_the_run(url: str, study: optuna.Study) -> None:
     run(arguments, Printer(Console(file=file)), sleep)
     assert [json.loads(line)["run"] for line in file.getvalue().splitlines()] == ["searching", "searching", "finished"]
     assert slept == [3.0, 3.0]
+
+
+def test_of_several_studies_the_one_that_runs_is_shown_and_all_are_listed(
+    url: str, study: optuna.Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Heartbeat(study, "demo", 16, 10).search_ended(interrupted=False)
+    running = Heartbeat(open_study(url, "second", IDENTITY), "demo", 16, 10)
+    running.search_started(0, 10)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.toml").write_text(f'storage = "{url_of(Path("study.db"))}"\n', encoding="utf-8")
+    every = [{"study": "heretic", "run": "finished"}, {"study": "second", "run": "searching"}]
+    for named in ([], [str(tmp_path)], [str(tmp_path / "study.db")], ["--storage", url]):
+        told = json.loads(printed(*named, "--json"))
+        assert (told["study"], told["run"], told["studies"]) == ("second", "searching", every), named
+        assert json.loads(printed(*named, "--study-name", "heretic", "--json"))["study"] == "heretic"
+    lines = printed(str(tmp_path / "study.db"))
+    assert "heretic (finished)" in lines
+    assert "second (searching)" in lines
+    running.search_ended(interrupted=True)
+    # None runs, and none has the usual name: the newest.
+    assert json.loads(printed("study.db", "--json"))["study"] == "second"
+    with pytest.raises(StudyError, match="There is no study file or folder gone"):
+        COMMAND(["gone"])

@@ -99,3 +99,13 @@ def test_manifests_that_cannot_be_understood(folder: Path, text: str) -> None:
     (folder / MANIFEST_NAME).write_text(text)
     with pytest.raises(UserError, match="damaged or too new"):
         check_folder(folder)
+
+
+def test_a_manifest_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    sync, rename = os.fsync, Path.replace
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (done.append("flushed"), sync(descriptor)))
+    monkeypatch.setattr(Path, "replace", lambda path, target: (done.append("renamed"), rename(path, target)))
+    write_manifest_file(tmp_path / "manifest.json", {"files": {}})
+    assert done == ["flushed", "renamed", *(() if os.name == "nt" else ("flushed",))]
+    assert (tmp_path / "manifest.json").read_text(encoding="ascii").startswith("{")

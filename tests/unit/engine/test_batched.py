@@ -22,7 +22,7 @@ from heretic.passes.runner import TokenBatch
 from heretic.passes.side_by_side import RaggedSideBySide
 from heretic.prompts.types import Prompt, PromptSet
 from heretic.results.gate import Gate
-from heretic.results.plan import EditPlan, Normalization
+from heretic.results.plan import EditPlan, Normalization, Schedule
 from heretic.results.trial import TrialState
 
 PARTS = ("shared_prefix", "kept_layers", "early_verdicts", "packed_weights")
@@ -242,16 +242,15 @@ def test_weights_that_are_not_numbers_fail_their_trial_and_no_other() -> None:
     plans = plans_for(Normalization.NONE)
     engine = bench.batched()
     expected = measured(bench.inplace(), plans)
-    bad = EditPlan.from_json(plans[1].to_json() | {"schedules": _exploding(plans[1])})
+    bad = replace(plans[1], schedules=_exploding(plans[1]))
     found = measured(engine, (plans[0], bad, plans[2]))
     assert (found[1].state, found[1].scores) == (TrialState.FAILED, None)
     assert "not finite" in found[1].reason
     assert_same([found[0], found[2]], [expected[0], expected[2]])
 
 
-def _exploding(plan: EditPlan) -> dict[str, object]:
-    schedules: dict[str, dict[str, float]] = plan.to_json()["schedules"]
-    return {name: own | {"peak_weight": float("nan")} for name, own in schedules.items()}
+def _exploding(plan: EditPlan) -> tuple[tuple[str, Schedule], ...]:
+    return tuple((name, replace(schedule, peak_weight=float("nan"))) for name, schedule in plan.schedules)
 
 
 @pytest.mark.parametrize("early", [True, False])

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from tests.unit.engine.pico_engine import PicoBench, make_bench, plans_for
@@ -87,6 +88,62 @@ def test_an_evaluator_that_raises_leaves_the_weights_as_they_were(
     assert all("ZeroDivisionError" in own.reason for own in found)
     assert (weights_hash(bench.runner), hook_count(bench.runner)) == (before, hooks)
     assert_same(engine.measure(plans(), range(3), Gate()), expected)
+
+
+HOSTILE = [None, "3", "", 10**400, float("nan"), float("inf"), -1, [1], torch.tensor([1.0, 2.0]), object()]
+
+
+@ENGINES
+@pytest.mark.parametrize("value", HOSTILE, ids=lambda value: repr(value)[:12])
+def test_what_an_evaluator_returns_instead_of_a_number_fails_its_trial(
+    make: MakeEngine, value: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = make_bench("llama")
+    engine = make(bench)
+    expected = engine.measure(plans(), range(3), Gate())
+    judges = type(bench.refusals)
+    score_of = judges.score_of
+    changes: list[dict[str, object]] = [
+        {
+            "judge": lambda _self, _text, complete: value if complete else None,
+            "judge_all": lambda _self, answers: [value] * len(answers),
+        },
+        {"score_of": lambda self, value_sum: replace(score_of(self, value_sum), value=value)},
+        {"score_of": lambda _self, _own: value},
+    ]
+    for change in changes:
+        with monkeypatch.context() as broken:
+            for name, method in change.items():
+                broken.setattr(judges, name, method)
+            measurements = engine.measure(plans(), range(3), Gate())
+        assert {trial.state for trial in measurements} == {TrialState.FAILED}, change
+        assert all(trial.scores is None and trial.reason for trial in measurements)
+    # Nothing of it stays behind: not in what later trials are ordered by, either.
+    assert_same(engine.measure(plans(), range(3), Gate()), expected)
+
+
+@ENGINES
+def test_scalars_of_numpy_and_torch_are_numbers(make: MakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = make_bench("llama")
+    engine = make(bench)
+    expected = engine.measure(plans(), range(3), Gate())
+    judge_all, score_of = type(bench.refusals).judge_all, type(bench.refusals).score_of
+    monkeypatch.setattr(
+        type(bench.refusals), "judge_all", lambda self, answers: list(np.array(judge_all(self, answers), np.float32))
+    )
+    monkeypatch.setattr(
+        type(bench.refusals),
+        "score_of",
+        lambda self, value_sum: replace(score_of(self, value_sum), value=torch.tensor(value_sum)),
+    )
+    measurements = engine.measure(plans(), range(3), Gate())
+    assert_same(measurements, expected)
+    assert all(
+        type(score.value) in (int, float)
+        for trial in measurements
+        if trial.scores is not None
+        for score in trial.scores
+    )
 
 
 @ENGINES

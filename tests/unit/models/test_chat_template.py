@@ -1,8 +1,13 @@
+import resource
+import signal
+from contextlib import suppress
+
 import pytest
 from tests.models.pico import pico_tokenizer
 
 from heretic.common.errors import ModelError
 from heretic.models.chat_template import ChatFormatter, without_system
+from heretic.models.limited import LimitReachedError, limited
 from heretic.prompts.types import Prompt
 
 FULL = (
@@ -94,3 +99,52 @@ def test_moving_the_system_message_leaves_the_original_alone():
     assert without_system(messages) == [{"role": "user", "content": "S\n\nA"}]
     assert messages[1]["content"] == "A"
     assert without_system(messages[1:]) == messages[1:]
+
+
+LOOP = "{% for a in range(90000) %}{% for b in range(90000) %}{% endfor %}{% endfor %}"
+HOSTILE = {
+    "a loop": (LOOP, "more than"),
+    "in one step": ("{{ 7 ** (10 ** 9) }}", "more than"),
+    "memory": ("{{ 'x' * 10 ** 10 }}", "memory"),
+    "memory by doubling": (
+        "{% set ns = namespace(x='x') %}{% for a in range(50) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}",
+        "memory",
+    ),
+    "long": ("{{ 'x' * 10 ** 8 }}", "100000"),
+    "calls itself": ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "recursion"),
+    "divides": ("{{ 1 / 0 }}", "ZeroDivisionError"),
+    "nested": ("{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}", "chat template"),
+    "no attribute": ("{{ messages[5].role.x.y }}", "chat template"),
+}
+
+
+@pytest.mark.parametrize(("hostile", "said"), HOSTILE.values(), ids=HOSTILE)
+def test_a_template_that_takes_too_much_is_one_sentence(hostile, said):
+    with pytest.raises(ModelError, match="chat template cannot be used") as raised:
+        formatter(hostile + FULL)
+    assert said in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert formatter(FULL).render(Prompt("Hello?")) == "<bos>[user]Hello?[assistant]"
+
+
+def test_a_template_that_takes_too_much_of_one_prompt_only_is_one_sentence():
+    chat = formatter("{% if 'now' in messages[0].content %}" + LOOP + "{% endif %}" + FULL)
+    with pytest.raises(ModelError, match="chat template cannot be used"):
+        chat.render(Prompt("now"))
+
+
+def run_for_ever():
+    while True:
+        with suppress(Exception):
+            sum(range(1000))
+
+
+def test_limits_are_as_before_afterwards():
+    before = resource.getrlimit(resource.RLIMIT_AS), signal.getsignal(signal.SIGVTALRM)
+    for _ in range(2):
+        with pytest.raises(LimitReachedError), limited(0.01):
+            run_for_ever()
+        with pytest.raises(MemoryError), limited(memory=2**24):
+            bytearray(2**32)
+        assert signal.getitimer(signal.ITIMER_VIRTUAL) == (0.0, 0.0)
+        assert (resource.getrlimit(resource.RLIMIT_AS), signal.getsignal(signal.SIGVTALRM)) == before

@@ -293,6 +293,17 @@ def test_a_hub_model_is_compared_with_its_manifest_except_for_its_card(hub_cache
         load_model("owner/model", LoadSettings())
 
 
+def test_weights_of_a_hub_model_that_its_manifest_does_not_list_are_noticed(hub_cache):
+    snapshot = cached_model(hub_cache)["main"]
+    sealed(snapshot)
+    (snapshot / "model.safetensors.index.json").write_text(
+        json.dumps({"metadata": {}, "weight_map": {"x": "other.safetensors"}}), encoding="utf-8"
+    )
+    save_file({"x": torch.zeros(1)}, snapshot / "other.safetensors")
+    with pytest.raises(VerificationError, match=r"other\.safetensors.* not listed"):
+        load_model("owner/model", LoadSettings())
+
+
 OTHER_COMMIT = "fedcba9876543210fedcba9876543210fedcba98"
 
 

@@ -1,13 +1,18 @@
 """A score says what its numbers are, and survives being stored."""
 
 import json
+import math
+from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.measured import counted, divergence, without_refusal, words
 
-from heretic.results.score import AnswerDetails, DivergenceDetails, Score, Scores
+from heretic.results.score import AnswerDetails, DivergenceDetails, Score, Scores, checked
 
 NUMBERS = st.floats(0, 1e6)
 
@@ -72,7 +77,7 @@ def test_scores_of_a_trial_are_behaviours_and_divergence() -> None:
     assert (tuple(scores), scores.values) == (several, (3, 20.5, 0.5))
     assert scores.share == pytest.approx(3 / 97 + 20.5 / 60)
     assert Scores.from_json([]) is None
-    with pytest.raises(KeyError, match="kl"):
+    with pytest.raises(ValueError, match="kl"):
         Scores.from_json([score.to_json() for score in several[:2]])
 
 
@@ -98,3 +103,40 @@ def test_details_are_read_as_any_version_stored_them(name: str, stored: dict, de
     # Keys are only ever added.
     assert score.to_json()["details"].items() >= stored.items()
     assert Score.from_json(score.to_json()) == score
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"value": None}, "value of refusals .* is missing"),
+        ({"value": "3"}, "value of refusals .* of type str"),
+        ({"value": math.nan}, "finite number"),
+        ({"value": math.inf}, "finite number"),
+        ({"value": 10**400}, "finite number"),
+        ({"value": True}, "finite number"),
+        ({"value": 2.5}, "whole number"),
+        ({"value": 101}, "whole number from 0 to 100"),
+        ({"baseline": math.nan}, "unedited model"),
+        ({"n": 0}, "number of prompts"),
+        ({"name": 3}, "name of a score"),
+        ({"unit": None}, "unit"),
+        ({"details": {}}, "details"),
+        ({"details": AnswerDetails(further={"a": math.nan})}, "no JSON"),
+        ({"details": AnswerDetails(further={"a": object()})}, "no JSON"),
+    ],
+    ids=str,
+)
+def test_what_is_no_score_is_refused(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        checked(replace(counted(3, 100), **changes))
+
+
+def test_scalars_become_numbers_of_python() -> None:
+    score = checked(replace(words(1.5), value=np.float32(2.5), n=np.int64(4), baseline=torch.tensor(3)))
+    assert [(type(number), number) for number in (score.value, score.n, score.baseline)] == [
+        (float, 2.5),
+        (int, 4),
+        (int, 3),
+    ]
+    with pytest.raises(ValueError, match="must be a Score"):
+        checked(3)

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from tests.unit.search.studies import IDENTITY, SPACE, dominated, failed, record, several, statements, url_of
 
-from heretic.common.errors import StudyError
+from heretic.common.errors import StudyError, VersionSkewError
 from heretic.observability.events import BatchMeasured, Event, Warned, subscribed
 from heretic.results.objective import Objective
 from heretic.results.trial import TrialRecord
@@ -249,8 +249,10 @@ def test_what_the_version_before_told_is_read_and_what_nobody_told_is_not(study:
     before = {name: value for name, value in told.items() if name != "slower"}
     assert Pulse.from_json(before) == replace(pulse, slower=())
     assert Pulse.from_json({**told, "news": 1}) == pulse
-    assert Pulse.from_json({"state": "searching"}) is None
-    assert Pulse.from_json("text") is None
+    assert Pulse.from_json({"state": "searching"}) is not None
+    for hostile in ("text", {}, {"state": "dreaming"}):
+        with pytest.raises(VersionSkewError, match="newer or older Heretic"):
+            Pulse.from_json(hostile)
     assert Pulse.from_json(None) is None
 
 

@@ -1,9 +1,11 @@
 """A stored study is resumed only by the run it belongs to, and every fault of the storage is one clear sentence."""
 
+import math
 import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 from optuna.trial import TrialState as OptunaState
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import IntegrityError, OperationalError
-from tests.unit.search.studies import IDENTITY, PLAN, SPACE, dominated, failed, record, url_of
+from tests.unit.search.studies import IDENTITY, PLAN, SPACE, dominated, failed, record, several, url_of
 
 from heretic.common.errors import StudyError
 from heretic.results.trial import TrialRecord, TrialState
@@ -28,6 +30,7 @@ from heretic.search.storage import (
     storage_errors,
     stored_records,
     tell,
+    unreadable_text,
 )
 
 
@@ -358,3 +361,33 @@ def test_the_home_folder_in_a_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with StudyReader(url, "mine") as reader:
         assert reader.read().name == "mine"
     assert [entry.name for entry in tmp_path.iterdir()] == ["home"]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 10**400, None, "3"], ids=str)
+def test_what_optuna_would_refuse_is_stored_as_failed_and_the_study_goes_on(tmp_path: Path, value: Any) -> None:
+    url = url_of(tmp_path / "study.db")
+    study = open_study(url, "heretic", IDENTITY)
+    good = record(0, 1, 1)
+    add(study, good)
+    bad = record(1, 1, 1)
+    add(study, replace(bad, scores=replace(bad.measured, kl=replace(bad.kl, value=value))))
+    add(study, several(2, 1, 1, 1))
+    again = open_study(url, "heretic", IDENTITY)
+    read, *refused = stored_records(again)
+    assert read == good
+    assert [(entry.state, "it cannot be told" in entry.reason) for entry in refused] == [(TrialState.FAILED, True)] * 2
+    assert [trial.state for trial in again.trials] == [OptunaState.COMPLETE, OptunaState.FAIL, OptunaState.FAIL]
+
+
+@pytest.mark.parametrize("stored", [None, "text", {"state": "complete"}, {"state": "new"}], ids=str)
+def test_a_left_over_trial_whose_record_cannot_be_read_is_failed_and_named(tmp_path: Path, stored: Any) -> None:
+    url = url_of(tmp_path / "study.db")
+    study = open_study(url, "heretic", IDENTITY)
+    add(study, record(0, 1, 1))
+    SPACE.suggest(trial := study.ask())
+    trial.set_user_attr(RECORD_ATTRIBUTE, stored)
+    records = stored_records(open_study(url, "heretic", IDENTITY))
+    assert [entry.is_read for entry in records] == [True, False]
+    assert records[1].is_failed
+    assert "newer or older Heretic" in records[1].reason
+    assert unreadable_text(records).startswith("1 stored trial (2) cannot be read")
