@@ -5,7 +5,7 @@ Each has a test in tests/unit/models/test_private_api.py that fails then and say
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,7 +25,7 @@ from transformers.utils.import_utils import is_vision_available as is_vision_ava
 
 if TYPE_CHECKING:
     from optuna.study import Study
-    from optuna.trial import FrozenTrial, Trial
+    from optuna.trial import FrozenTrial, Trial, TrialState
 
 CACHE_ARGUMENTS = ("cache", "past_key_values")
 """What a forward calls its cache: since transformers 5.24, and before (models' own code still does)."""
@@ -265,3 +265,17 @@ def enqueued_parameters(trial: "FrozenTrial") -> dict[str, Any] | None:
     """The parameters that a trial was enqueued with, or None where the sampler chose them."""
     parameters: dict[str, Any] | None = trial.system_attrs.get("fixed_params")
     return parameters
+
+
+def study_showing(study: "Study", trials: "Callable[[], list[FrozenTrial]]") -> "Study":
+    """The same study, except that whoever asks it for its trials is shown others, as a sampler is that sees few."""
+
+    def shown(
+        deepcopy: bool = True, states: "Container[TrialState] | None" = None, use_cache: bool = False
+    ) -> "list[FrozenTrial]":
+        return [trial for trial in trials() if states is None or trial.state in states]
+
+    # Neither by the constructor, which reads the storage, nor by copy, which leaves out what belongs to the thread.
+    showing: Study = object.__new__(type(study))
+    showing.__dict__.update(study.__dict__, _get_trials=shown)
+    return showing

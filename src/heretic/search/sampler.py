@@ -4,7 +4,7 @@ Source of TPE for several objectives: Ozaki et al., "Multiobjective Tree-Structu
 """
 
 import warnings
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
+
+from heretic.models.private_api import study_showing
 
 SEEN_TRIALS = 1000
 """Measured trials that TPE looks at, at most. A study of fewer is searched as by Optuna's own sampler."""
@@ -54,16 +56,15 @@ class BoundedSampler(optuna.samplers.TPESampler):
         if self._view is None or self._view.original is not study:
             self._view = _View(study, self._limit)
         self._view.look(trial.number)
-        return super().sample_independent(self._view, trial, param_name, param_distribution)
+        return super().sample_independent(self._view.study, trial, param_name, param_distribution)
 
 
-class _View(optuna.Study):
-    """A study with few of its trials: what TPE is shown in its place."""
+class _View:
+    """What TPE is shown of a study: `study`, with few of its trials."""
 
     def __init__(self, original: optuna.Study, limit: int) -> None:
-        # Not by the base's way, which reads the storage.
-        self.__dict__.update(original.__dict__)
         self.original = original
+        self.study = study_showing(original, lambda: self._shown)
         self._window = SeenTrials(limit)
         self._number: int | None = None
         self._shown: list[FrozenTrial] = []
@@ -73,11 +74,6 @@ class _View(optuna.Study):
         if number != self._number:
             self._number = number
             self._shown = self._window.of(self.original.get_trials(deepcopy=False))
-
-    def _get_trials(
-        self, deepcopy: bool = True, states: Container[OptunaState] | None = None, use_cache: bool = False
-    ) -> list[FrozenTrial]:
-        return [trial for trial in self._shown if states is None or trial.state in states]
 
 
 class SeenTrials:

@@ -26,6 +26,8 @@ from heretic.results.plan import EditPlan, Normalization, Schedule
 from heretic.results.trial import TrialState
 
 PARTS = ("shared_prefix", "kept_layers", "early_verdicts", "packed_weights")
+VERSIONS = ("llama", "gpt2", "gemma3_text", "gpt_oss", "deepseek_v3", "qwen3_next", "lfm2", "llava")
+"""One for each kind of cache, positions and experts: what `.ci/versions` runs."""
 VARIED = ("llama", "gpt2", "gemma3_text", "qwen3_moe", "gpt_oss")
 
 
@@ -76,7 +78,10 @@ def assert_telling(bench: PicoBench, expected: Sequence[Measurement]) -> None:
     assert len(set(divergences)) == len(expected), divergences
 
 
-@pytest.mark.parametrize("family", pico_names())
+@pytest.mark.parametrize(
+    "family",
+    [pytest.param(name, marks=[pytest.mark.versions] if name in VERSIONS else []) for name in pico_names()],
+)
 def test_batched_and_in_place_give_the_same_scores(family: str) -> None:
     bench = make_bench(family)
     if family == "recurrent_gemma":

@@ -64,6 +64,7 @@ def edited(name: str, dtype: torch.dtype = torch.float32) -> tuple[LoadedModel, 
     return as_loaded(model), factors
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("name", list(PATHS))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_base_with_adapter_is_the_edited_model(
@@ -89,6 +90,7 @@ def test_base_with_adapter_is_the_edited_model(
     assert (original - expected).norm() > 3 * (adapted - expected).norm()
 
 
+@pytest.mark.versions
 def test_folder(content: ExportContent, tmp_path: Path) -> None:
     loaded, factors = edited("llama")
     loaded = replace(loaded, name="some/base", source="some/base", commit="abc123")
@@ -175,6 +177,7 @@ def last_difference(first: PreTrainedModel, second: PreTrainedModel, loaded: Loa
     return relative_difference(verify.last_logits(first, token_ids), verify.last_logits(second, token_ids))
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("quantization", ["none", "bnb_4bit"])
 @pytest.mark.parametrize("size", [1.0, 1e-6])
 def test_verification_finds_an_adapter_that_does_nothing(tmp_path: Path, quantization: str, size: float) -> None:

@@ -19,6 +19,8 @@ from transformers import AutoModelForCausalLM, DynamicCache, GenerationConfig, P
 from heretic.models import private_api
 from heretic.models.decoder import find_decoder
 
+pytestmark = pytest.mark.versions
+
 TOKENS = torch.tensor([[5, 9, 11, 7], [8, 6, 5, 13]])
 
 
@@ -354,3 +356,27 @@ def test_enqueued_parameters_are_told_before_the_trial_begins() -> None:
     first, second = study.get_trials()
     assert private_api.enqueued_parameters(first) == {"x": 0.25}
     assert private_api.enqueued_parameters(second) is None
+
+
+def test_tpe_draws_from_the_trials_that_a_study_is_made_to_show() -> None:
+    """A plan of a long study costs no more than one of a short study because TPE sees few of its trials."""
+    distribution = optuna.distributions.FloatDistribution(0, 100)
+
+    def trial(value: float) -> optuna.trial.FrozenTrial:
+        return optuna.trial.create_trial(
+            params={"x": value}, distributions={"x": distribution}, value=abs(value - 80)
+        )
+
+    def drawn(study: optuna.Study) -> Any:
+        return optuna.samplers.TPESampler(n_startup_trials=1, seed=0).sample_independent(
+            study, study.get_trials()[0], "x", distribution
+        )
+
+    original, expected = optuna.create_study(), optuna.create_study()
+    original.add_trials([trial(2.0), trial(3.0)])
+    expected.add_trials([trial(float(value)) for value in range(0, 100, 7)])
+    showing = private_api.study_showing(original, expected.get_trials)
+    assert showing.get_trials(deepcopy=False, states=(optuna.trial.TrialState.PRUNED,)) == []
+    assert drawn(showing) == drawn(expected), "samplers ask for trials in another way; search.sampler rests on it"
+    assert drawn(showing) != drawn(original)
+    assert [own.params["x"] for own in original.get_trials()] == [2.0, 3.0]

@@ -17,6 +17,8 @@ from heretic.passes.ragged import ragged_obstacle
 from heretic.passes.ragged_passes import RaggedPasses
 from heretic.passes.runner import ModelRunner
 
+pytestmark = pytest.mark.versions
+
 
 def reading_padding(runner: ModelRunner) -> ModelRunner:
     """The runner, whose model's logits depend on how much padding a row has, and which ragged passes do not serve."""

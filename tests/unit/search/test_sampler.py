@@ -70,9 +70,9 @@ class Watching(BoundedSampler):
     def sample_independent(self, study: optuna.Study, trial: FrozenTrial, *arguments: Any) -> Any:
         value = super().sample_independent(study, trial, *arguments)
         assert self._view is not None
-        assert self._view is not study
+        assert self._view.study is not study
         states = (OptunaState.COMPLETE, OptunaState.PRUNED)
-        self.shown.append(len(self._view.get_trials(deepcopy=False, states=states)))
+        self.shown.append(len(self._view.study.get_trials(deepcopy=False, states=states)))
         return value
 
 

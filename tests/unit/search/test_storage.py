@@ -46,6 +46,7 @@ def test_a_new_study_minimises_two_numbers(tmp_path: Path) -> None:
     assert stored_records(study) == []
 
 
+@pytest.mark.versions
 def test_records_come_back_equal_from_the_file(tmp_path: Path) -> None:
     url = url_of(tmp_path / "study.db")
     study = open_study(url, "heretic", IDENTITY)
@@ -278,6 +279,7 @@ def test_other_errors_pass_through() -> None:
 # What a dead run was measuring ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.versions
 def test_plans_of_a_dead_run_are_tried_again_once(tmp_path: Path) -> None:
     url = url_of(tmp_path / "study.db")
     dead = open_study(url, "s", IDENTITY)
@@ -295,6 +297,7 @@ def test_plans_of_a_dead_run_are_tried_again_once(tmp_path: Path) -> None:
     assert states.count(OptunaState.FAIL) == 6
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize(
     "entry", [record(0, 3, 0.1), dominated(0, 3, 0.1), failed(0)], ids=["complete", "stopped", "failed"]
 )
