@@ -363,9 +363,7 @@ def test_tpe_draws_from_the_trials_that_a_study_is_made_to_show() -> None:
     distribution = optuna.distributions.FloatDistribution(0, 100)
 
     def trial(value: float) -> optuna.trial.FrozenTrial:
-        return optuna.trial.create_trial(
-            params={"x": value}, distributions={"x": distribution}, value=abs(value - 80)
-        )
+        return optuna.trial.create_trial(params={"x": value}, distributions={"x": distribution}, value=abs(value - 80))
 
     def drawn(study: optuna.Study) -> Any:
         return optuna.samplers.TPESampler(n_startup_trials=1, seed=0).sample_independent(
