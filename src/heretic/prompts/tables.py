@@ -1,10 +1,13 @@
 """Prompts in tables: local files and folders of the datasets library, and datasets on the hub."""
 
+import glob
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import datasets
@@ -35,22 +38,47 @@ def read_table(specification: PromptSpecification, split: Split) -> Iterator[str
     datasets.disable_progress_bars()
     quieten("huggingface_hub")
     path = expanded(specification.dataset)
-    with _explained(specification, path):
-        stored = _open_local(specification, path) if path.exists() else _open_hub(specification)
+    with _explained(specification, path), _literal(path) as (literal, cache):
+        stored = _open_local(specification, literal, cache) if path.exists() else _open_hub(specification)
         table = _choose_split(specification.dataset, stored, split.name)
         yield from _texts(specification, table, split)
 
 
-def _open_local(specification: PromptSpecification, path: Path) -> Any:
+@contextmanager
+def _literal(path: Path) -> Iterator[tuple[Path, str | None]]:
+    """A path to the same files that the datasets library takes for no pattern, and a folder for what it makes of them.
+
+    It takes every path for one, and a folder's cannot be escaped. Where that would matter, links to the files stand in
+    a temporary folder, and so does what is made of them: under another path it would never be found again.
+    """
+    absolute = str(path.resolve())
+    if not path.exists() or not (glob.has_magic(absolute) or "::" in absolute):
+        yield path, None
+        return
+    with TemporaryDirectory(prefix="heretic-prompts-") as temporary:
+        mirror = Path(temporary, "data" if path.is_dir() else f"data{path.suffix}")
+        if path.is_dir():
+            for folder, _, names in os.walk(absolute):
+                place = mirror / Path(folder).relative_to(absolute)
+                place.mkdir()
+                for name in names:
+                    (place / name).symlink_to(Path(folder, name))
+        else:
+            mirror.symlink_to(absolute)
+        yield mirror, str(Path(temporary, "cache"))
+
+
+def _open_local(specification: PromptSpecification, path: Path, cache: str | None) -> Any:
+    options: dict[str, Any] = {"streaming": specification.streaming, "cache_dir": cache}
     if path.is_dir():
         if any((path / name).exists() for name in _STORED):
             return _load_from_disk(path)
-        return datasets.load_dataset(str(path), specification.config, streaming=specification.streaming)
+        return datasets.load_dataset(str(path), specification.config, **options)
     builder = FILE_FORMATS.get(path.suffix.lower())
     if builder is None:
         raise PromptError(f"{path} has an unknown ending; use .txt, .jsonl, .json, .csv or .parquet.")
     try:
-        return datasets.load_dataset(builder, data_files={"train": str(path)}, streaming=specification.streaming)
+        return datasets.load_dataset(builder, data_files={"train": str(path)}, **options)
     except StopIteration as error:
         # What the datasets library raises for a JSON file without anything in it.
         raise PromptError(f"{path} holds no prompts; name a file that does.") from error

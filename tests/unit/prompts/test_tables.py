@@ -50,6 +50,27 @@ def test_files(tmp_path, load, ending, streaming):
     assert load(path, split="[2:]", limit=3, streaming=streaming) == TEXTS[2:5]
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("name", ["data [v1]", "a*b?", "[!x]", "one::two"])
+def test_a_path_that_exists_is_that_path(tmp_path, load, monkeypatch, name, streaming):
+    """Whatever another file is called that the same characters match as a pattern."""
+    folder = tmp_path / name
+    (folder / "sub").mkdir(parents=True)
+    (tmp_path / "p1.jsonl").write_text('{"text": "another"}\n', encoding="utf-8")
+    for place in (tmp_path, folder / "sub"):
+        (place / "p[1].jsonl").write_text('{"text": "the one"}\n', encoding="utf-8")
+    assert load(folder / "sub" / "p[1].jsonl", streaming=streaming) == ["the one"]
+    assert load(tmp_path / "p[1].jsonl", streaming=streaming) == ["the one"]
+    assert load(folder, streaming=streaming) == ["the one"]
+    monkeypatch.chdir(folder / "sub")
+    assert load("p[1].jsonl", streaming=streaming) == ["the one"]
+
+
+def test_a_stored_set_in_a_folder_with_brackets(tmp_path, load):
+    Dataset.from_dict({"text": TEXTS}).save_to_disk(tmp_path / "set [1]")
+    assert load(tmp_path / "set [1]") == TEXTS
+
+
 @pytest.mark.parametrize("ending", ["jsonl", "json", "csv", "parquet"])
 @pytest.mark.parametrize("streaming", [False, True])
 def test_an_empty_file(tmp_path, load, ending, streaming):
