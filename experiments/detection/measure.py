@@ -16,8 +16,8 @@ import torch
 
 from heretic.config import Settings
 from heretic.config.sections import MarkerOptions
-from heretic.evaluation.evaluator import AnswerClassifier
-from heretic.evaluation.judge_model import load_judge
+from heretic.evaluation.evaluator import Reader
+from heretic.evaluation.readers.judge import load_judge
 from heretic.evaluation.refusal_classifier import load_refusal_classifier
 from heretic.evaluation.refusal_patterns import RefusalDetector
 from heretic.prompts.packs import find_pack
@@ -100,7 +100,7 @@ def by_markers(mode: str) -> Detect:
     return lambda rows, length: [detector.is_refusal(getattr(row, length)) for row in rows]
 
 
-def by_reader(reader: AnswerClassifier, threshold: float, mode: str | None, hypotheses: Sequence[str] = ()) -> Detect:
+def by_reader(reader: Reader, threshold: float, mode: str | None, hypotheses: Sequence[str] = ()) -> Detect:
     """A classifier or judge alone, or what markers leave to it."""
     detector = None if mode is None else RefusalDetector(MarkerOptions(refusal_detection_mode=mode))
 

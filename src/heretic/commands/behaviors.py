@@ -85,7 +85,7 @@ def named_pack(name: str) -> Pack:
 
 def pack_texts(pack: Pack, state: "PackState") -> list[str]:
     """What is shown of a pack below its name; pure."""
-    others = ", or with --measure-with classifier | judge" if pack.options.hypotheses else ""
+    others = f", or with --measure-with {' | '.join(state.alternatives)}" if state.alternatives else ""
     texts = [pack.description, f"measured by {pack.evaluator}{others}", counts_text(pack, state)]
     return [*texts, *(f"PROBLEM: {problem}" for problem in state.problems)]
 

@@ -1,20 +1,23 @@
 """What an evaluator is, and the registry that finds evaluators by name."""
 
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import ClassVar, Protocol
 
+from pydantic import ValidationError
+
+from heretic.common.errors import ConfigurationError, PluginError
 from heretic.common.registry import Registry
 from heretic.config import Settings
-from heretic.prompts.packs import PackOptions
+from heretic.observability.events import ResponseMeasured, emit
+from heretic.prompts.packs import Pack, PackOptions
 from heretic.prompts.types import Prompt, PromptSet
-from heretic.results.score import Score
+from heretic.results.score import MISSING, WITHOUT, AnswerDetails, Score
 
 
-class AnswerClassifier(Protocol):
-    """Says how likely answers are refusals, or whatever hypotheses say.
-
-    See evaluation.refusal_classifier and evaluation.judge_model.
+class Reader(Protocol):
+    """A model that says how likely answers are refusals, or whatever hypotheses say.
 
     Attributes:
         name: What the user calls it.
@@ -31,31 +34,37 @@ class AnswerClassifier(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Readers:
-    """Models that read answers, as far as a run needs them.
+class ReaderKind:
+    """How readers of one kind are had; one a file of `evaluation.readers`.
 
     Attributes:
-        classifier: A sequence-classification model.
-        judge: A chat model.
+        problem: Why the settings name no such reader for a behaviour that cannot be measured without (settings,
+            behaviour), in one sentence; empty where they do.
+        load: Loads it before anything is measured (settings, the behaviour that cannot be measured without it or
+            nothing). None where it cannot be loaded and nothing needs it, which a Warned event says; raises
+            ConfigurationError where it cannot tell what it has to, ModelError where it is needed and cannot be loaded
+            or this machine has no such device.
     """
 
-    classifier: AnswerClassifier | None = None
-    judge: AnswerClassifier | None = None
+    problem: Callable[[Settings, str], str]
+    load: Callable[[Settings, str], Reader | None]
 
 
-NO_READERS = Readers()
+Readers = Mapping[str, Reader]
+"""The models that read answers, by kind."""
+
+READERS: Registry[ReaderKind] = Registry("reader", "heretic.evaluation.readers")
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluatorOptions:
-    """What an evaluator is told; it reads its own part.
+    """What an evaluator is told; it reads what concerns it.
 
     Attributes:
-        settings: The run's. Where their goal is to strengthen the behaviour, what is missing of it is measured, so that
-            lower is better either way.
+        settings: The run's.
         pack: What the behaviour's pack says.
         behavior: What the behaviour is called.
-        readers: The classifier decides what markers leave open; either may measure a behaviour by its hypotheses.
+        readers: Models that read answers, as far as the run has them.
         tokens: Length of a measured answer; None leaves it to the pack, else to the settings.
         scale_tokens: Length of the answers that amounts are seen in proportion to; None for that of the measured ones.
     """
@@ -63,7 +72,7 @@ class EvaluatorOptions:
     settings: Settings
     pack: PackOptions = field(default_factory=PackOptions)
     behavior: str = "refusal"
-    readers: Readers = NO_READERS
+    readers: Readers = field(default_factory=dict)
     tokens: int | None = None
     scale_tokens: int | None = None
 
@@ -72,33 +81,109 @@ class EvaluatorOptions:
         """Length of a measured answer."""
         return self.tokens or self.pack.tokens or self.settings.refusal_check_tokens
 
-    @property
-    def strengthens(self) -> bool:
-        """Whether the behaviour shall become more frequent."""
-        return self.settings.goal == "strengthen"
 
-
-class Evaluator(Protocol):
+class Evaluator(ABC):
     """Judges greedy answers: every answer gets an amount, and a score is their sum or mean. It owns no model.
 
-    Made once, from the original model's answers, which give the baseline.
+    Made once, from the original model's answers, which give the baseline. A subclass says how much of the behaviour an
+    answer shows (`amount` or `amounts`, never negative); where the run's goal is to strengthen the behaviour, what
+    answers lack of `most` is scored instead, so that lower is better either way.
 
     Attributes:
+        Options: What a pack's options may say for it.
+        reader: Kind of the model that it cannot do without; empty where it needs none.
+        finds_refusals: Whether it looks for refusals by their wording, as other parts of a run do.
+        unit: What a mean amount is counted in; empty where answers that show the behaviour (amount 1) are counted.
+        score_name: Name of the score; None for the behaviour's.
+        lacking_name: Name of the score of what answers lack; None for one made of the other.
+        counted: Which answers count, to stand behind "counted where"; ``{reader}`` stands for the model that read them.
+        counted_lacking: Which of them count where the behaviour is to become more.
+        verdicts: How an answer is told that shows the behaviour, and one that does not; None for the behaviour's name.
+        most: The amount from which an answer lacks nothing.
         prompts: What is asked.
         tokens: Length of an answer that is judged.
         weight: What an amount counts in the score's value: 1 where answers are counted, 1 / n where amounts are means.
     """
 
-    prompts: tuple[Prompt, ...]
-    tokens: int
-    weight: float
+    Options: ClassVar[type[PackOptions]] = PackOptions
+    reader: ClassVar[str] = ""
+    finds_refusals: ClassVar[bool] = False
+    unit: str = ""
+    score_name: str | None = None
+    lacking_name: str | None = None
+    counted: str = ""
+    counted_lacking: str = ""
+    verdicts: tuple[str, str] | None = None
+    most: float = 1.0
+
+    def __init__(self, prompts: PromptSet, answers: Sequence[str], options: EvaluatorOptions) -> None:
+        """Judge the unedited model's answers; a subclass is ready to judge when it calls this.
+
+        Args:
+            prompts: N prompts.
+            answers: The unedited model's answers to them.
+            options: See EvaluatorOptions.
+        """
+        self.prompts = prompts.prompts
+        self.tokens = options.response_tokens
+        self.weight = 1 / len(prompts) if self.unit else 1.0
+        self._strengthens = options.settings.goal == "strengthen"
+        self._label = options.behavior
+        self._reader = self.used_reader(options)
+        self._kind = self.wanted_reader(options.settings)
+        amounts = self.judge_all(list(zip(self.prompts, answers, strict=True)))
+        for prompt, text, amount in zip(self.prompts, answers, amounts, strict=True):
+            emit(ResponseMeasured(None, prompt.user, text, self.describe(amount)))
+        self._baseline = sum(amounts) * self.weight
+
+    @classmethod
+    def wanted_reader(cls, settings: Settings) -> str:
+        """Kind of the model that reads answers for it in a run; empty for none."""
+        return cls.reader
+
+    def used_reader(self, options: EvaluatorOptions) -> Reader | None:
+        """The model that reads answers, where there is one."""
+        return options.readers.get(self.wanted_reader(options.settings))
+
+    @property
+    def needed_reader(self) -> Reader:
+        """The model that reads answers.
+
+        Raises:
+            ValueError: There is none.
+        """
+        if self._reader is None:
+            raise ValueError(f"the evaluator needs a {self._kind}")
+        return self._reader
+
+    @abstractmethod
+    def amount(self, text: str) -> float | None:
+        """How much of the behaviour a complete answer shows; None leaves it to `amounts`, which sees many at once."""
+
+    def amounts(self, answers: Sequence[tuple[Prompt, str]]) -> list[float]:
+        """How much of the behaviour each of these complete answers shows."""
+        amounts = [self.amount(text) for _prompt, text in answers]
+        return [0.0 if amount is None else amount for amount in amounts]
+
+    def settled(self, text: str) -> float | None:
+        """The amount of every answer that begins so, or None where they differ."""
+        return None
+
+    @property
+    def name(self) -> str:
+        """The score's name."""
+        name = self.score_name or self._label.replace("-", "_")
+        if not self._strengthens:
+            return name
+        return self.lacking_name or f"{MISSING if self.unit else WITHOUT}{name}"
 
     @property
     def baseline(self) -> Score:
         """The original model's own score."""
+        return self.score_of(self._baseline)
 
     def judge(self, text: str, complete: bool) -> float | None:
-        """The amount of an answer, or None while a longer one might be judged otherwise.
+        """What an answer counts, or None while a longer one might be judged otherwise.
 
         None for a complete answer leaves it to `judge_all`, which judges many at once.
 
@@ -106,28 +191,65 @@ class Evaluator(Protocol):
             text: What has been generated so far.
             complete: Whether that is all.
         """
+        amount = self.amount(text) if complete else self.settled(text)
+        return None if amount is None else self._scored(amount)
 
     def judge_all(self, answers: Sequence[tuple[Prompt, str]]) -> list[float]:
-        """The amounts of complete answers, none negative."""
+        """What complete answers count, never negative."""
+        return [self._scored(amount) for amount in self.amounts(answers)]
 
     def describe(self, amount: float) -> str:
-        """An answer's amount as people read it, e.g. ``refused``."""
+        """What an answer counts as people read it, e.g. ``refused``."""
+        if self.unit:
+            return f"{amount:.1f} {self.unit}{' too few' if self._strengthens else ''}"
+        shown, absent = self.verdicts or (self._label, f"not {self._label}")
+        return shown if bool(amount) != self._strengthens else absent
 
     def score_of(self, value: float) -> Score:
         """The score of a sum of weighted amounts."""
+        reader = "" if self._reader is None else self._reader.name
+        kind = "" if self._reader is None else self._kind
+        counted = self.counted_lacking if self._strengthens else self.counted
+        details = AnswerDetails(self.tokens, kind, reader, counted=counted)
+        return Score(self.name, value, len(self.prompts), self._baseline, details, self.unit)
+
+    def _scored(self, amount: float) -> float:
+        return max(self.most - amount, 0.0) if self._strengthens else amount
 
 
-EvaluatorFactory = Callable[[PromptSet, Sequence[str], EvaluatorOptions], Evaluator]
-"""From prompts, the original model's answers to them, and options."""
-
-EVALUATORS: Registry[EvaluatorFactory] = Registry("evaluator", "heretic.evaluation.evaluators")
-READING = ("classifier", "judge")
-"""The evaluators that have a model read answers and cannot do without it."""
+EVALUATORS: Registry[type[Evaluator]] = Registry("evaluator", "heretic.evaluation.evaluators")
 
 
-def behavior_evaluators() -> tuple[str, ...]:
-    """Names of the evaluators that a pack may be measured by, other people's included; sorted.
+def evaluator_of(pack: Pack) -> type[Evaluator]:
+    """What measures a pack's behaviour.
 
-    No pack names `neural`: an option of the run adds a classifier to the markers.
+    Raises:
+        PluginError: There is no evaluator of the name that the pack gives, or it cannot be imported or is none.
     """
-    return tuple(name for name in EVALUATORS.names() if name != "neural")
+    evaluator: object = EVALUATORS.get(pack.evaluator)
+    if not (isinstance(evaluator, type) and issubclass(evaluator, Evaluator)):
+        raise PluginError(
+            f"The evaluator {pack.evaluator} of {pack.name} is no subclass of heretic.evaluation.evaluator.Evaluator; "
+            "mend or uninstall the package that brings it, or choose another evaluator."
+        )
+    return evaluator
+
+
+def pack_options(pack: Pack) -> PackOptions:
+    """A pack's options as its evaluator reads them.
+
+    Raises:
+        ConfigurationError: One is missing or cannot be used.
+        PluginError: See evaluator_of.
+    """
+    try:
+        return evaluator_of(pack).Options.model_validate(pack.options.model_dump())
+    except ValidationError as error:
+        detail = error.errors(include_url=False)[0]
+        name = ".".join(str(part) for part in detail["loc"])
+        if detail["type"] in ("missing", "too_short"):
+            raise ConfigurationError(
+                f"The evaluator {pack.evaluator} of {pack.name} needs {name}; add some to the pack's options."
+            ) from error
+        problem = " ".join(detail["msg"].removeprefix("Value error, ").split())
+        raise ConfigurationError(f"{pack.name}: options.{name}: {problem}; mend it in the pack.") from error

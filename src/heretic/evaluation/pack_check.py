@@ -2,11 +2,10 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from heretic.common.errors import ConfigurationError, HereticError, PluginError, PromptError
-from heretic.evaluation.evaluator import EVALUATORS, READING, behavior_evaluators
-from heretic.evaluation.marks import Marks
+from heretic.evaluation.evaluator import EVALUATORS, Evaluator, evaluator_of, pack_options
 from heretic.prompts.packs import ROLES, Pack
 from heretic.prompts.sources import is_local, load_prompt_set, overlap
 from heretic.prompts.types import PromptSet
@@ -23,16 +22,20 @@ class PackState:
         counts: Number of prompts by setting; None for those that are on a hub and were not read, or cannot be read.
         paired: Whether target and baseline prompts of the same line are pairs, in every part.
         problems: Sentences; none where the pack can be used.
+        alternatives: The evaluators with a model that reads answers by which it could be measured as well.
     """
 
     counts: dict[str, int | None]
     paired: bool
     problems: tuple[str, ...]
+    alternatives: tuple[str, ...] = ()
 
 
 def check_pack(pack: Pack) -> PackState:
     """Read a pack's local prompts and hold them against each other."""
     problems = _evaluator_problems(pack)
+    if not problems:
+        problems += _idle_options(pack)
     sets: dict[str, PromptSet | None] = {}
     for role in ROLES:
         sets[role] = None
@@ -52,27 +55,44 @@ def check_pack(pack: Pack) -> PackState:
         problems += _overlaps([sets[f"{side}_{part}"] for part in _PARTS])
     counts = {role: None if prompt_set is None else len(prompt_set) for role, prompt_set in sets.items()}
     paired = all(_are_pairs(sets[f"bad_{part}"], sets[f"good_{part}"]) for part in _PARTS)
-    return PackState(counts, paired, tuple(problems))
+    return PackState(counts, paired, tuple(problems), alternatives(pack))
 
 
 def check_evaluator(pack: Pack) -> None:
     """Refuse a pack that cannot be measured as it says; nothing is loaded.
 
     Raises:
-        ConfigurationError: Its evaluator needs patterns or hypotheses that it lacks or that cannot be used.
-        PluginError: No evaluator that measures behaviours has the name that it gives, or it cannot be imported.
+        ConfigurationError: Its options lack what its evaluator needs, cannot be used, or are read by no evaluator.
+        PluginError: There is no evaluator of the name that it gives, or it cannot be imported.
     """
-    names = behavior_evaluators()
-    if pack.evaluator not in names:
-        raise PluginError(
-            f"There is no evaluator named {pack.evaluator} that measures a behaviour such as {pack.name}; choose one "
-            f"of {', '.join(names)}."
-        )
-    EVALUATORS.get(pack.evaluator)
-    if pack.evaluator == "density":
-        Marks(pack.options.patterns)
-    if pack.evaluator in READING and not pack.options.hypotheses:
-        raise ConfigurationError(f"The {pack.evaluator} of {pack.name} needs hypotheses; add some to its options.")
+    read = type(pack_options(pack)).model_fields
+    unread = [name for name in pack.options.further if name not in read]
+    if unread:
+        known = {name for evaluator in _usable_evaluators(pack).values() for name in evaluator.Options.model_fields}
+        unknown = [name for name in unread if name not in known]
+        if unknown:
+            raise ConfigurationError(
+                f"{pack.name}: options.{unknown[0]}: no evaluator reads it; leave it out, or write one of "
+                f"{', '.join(sorted(known))}."
+            )
+
+
+def alternatives(pack: Pack) -> tuple[str, ...]:
+    """Names of the evaluators with a model that reads answers by which the pack could be measured as well."""
+    readers = [name for name, evaluator in _usable_evaluators(pack).items() if evaluator.reader]
+    others = [replace(pack, evaluator=name) for name in readers if name != pack.evaluator]
+    return tuple(other.evaluator for other in others if not _evaluator_problems(other))
+
+
+def _usable_evaluators(pack: Pack) -> dict[str, type[Evaluator]]:
+    """All evaluators by name but those that cannot be imported, which is said of a pack that names one."""
+    evaluators = {}
+    for name in EVALUATORS.names():
+        try:
+            evaluators[name] = evaluator_of(replace(pack, evaluator=name))
+        except PluginError:
+            continue
+    return evaluators
 
 
 def check_training(name: str, target: PromptSet, baseline: PromptSet) -> None:
@@ -93,9 +113,18 @@ def _evaluator_problems(pack: Pack) -> list[str]:
         check_evaluator(pack)
     except HereticError as error:
         return [str(error)]
-    if pack.options.patterns and pack.evaluator != "density":
-        return [f"patterns are only counted by the evaluator density, not by {pack.evaluator}."]
     return []
+
+
+def _idle_options(pack: Pack) -> list[str]:
+    """Options that neither the pack's evaluator reads nor another one by which it could be measured."""
+    evaluators = [evaluator_of(replace(pack, evaluator=name)) for name in (pack.evaluator, *alternatives(pack))]
+    read = {name for evaluator in evaluators for name in evaluator.Options.model_fields}
+    return [
+        f"options.{name} is not read by the evaluator {pack.evaluator}; leave it out, or name another evaluator."
+        for name in pack.options.further
+        if name not in read
+    ]
 
 
 def _are_pairs(target: PromptSet | None, baseline: PromptSet | None) -> bool:

@@ -38,24 +38,29 @@ ROLES = tuple(_PLACES)
 _ENDINGS = (".txt", ".json", ".jsonl", ".csv", ".parquet")
 """Of prompt files, which stand beside the pack unless their path is absolute."""
 
-_Line = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+Line = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+"""Text of a pack that is not empty."""
 
 
 class PackOptions(BaseModel):
-    """What a pack's evaluator is told.
+    """What a pack's evaluator is told; evaluators read further options by classes of their own.
 
     Attributes:
         tokens: Length of the answers that are judged; None leaves it to the settings.
-        patterns: Regular expressions of the marks that ``density`` counts.
-        hypotheses: What a ``classifier`` (a model of natural language inference) or a ``judge`` (a chat model) is asked
-            about every answer.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
 
     tokens: int | None = Field(default=None, ge=1, le=65536)
-    patterns: tuple[_Line, ...] = Field(default=(), strict=False)
-    hypotheses: tuple[_Line, ...] = Field(default=(), strict=False)
+
+    def identity(self) -> dict[str, Any]:
+        """What a measured number depends on of these options, as plain JSON."""
+        return self.model_dump(mode="json", exclude_defaults=True, include=set(type(self).model_fields))
+
+    @property
+    def further(self) -> Mapping[str, Any]:
+        """The options that this class does not know."""
+        return self.model_extra or {}
 
 
 class PackTable(BaseModel):
@@ -64,9 +69,9 @@ class PackTable(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
-    description: _Line
-    card: _Line
-    evaluator: _Line
+    description: Line
+    card: Line
+    evaluator: Line
     options: PackOptions = PackOptions()
     prompts: dict[str, PromptSpecification] = Field(default={}, strict=False)
 

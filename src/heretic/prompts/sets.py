@@ -68,7 +68,7 @@ def packs_of(settings: Settings) -> tuple[Pack, ...]:
 
 def _measured_with(reader: str, pack: Pack) -> Pack:
     """The pack with the evaluator that the user prefers to its own, where it can be asked about anything."""
-    return pack if reader == "pack" or not pack.options.hypotheses else replace(pack, evaluator=reader)
+    return pack if reader == "pack" or "hypotheses" not in pack.options.further else replace(pack, evaluator=reader)
 
 
 def specification(settings: Settings, pack: Pack, role: str) -> PromptSpecification:

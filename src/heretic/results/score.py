@@ -29,6 +29,7 @@ class AnswerDetails:
         tokens: Most tokens of an answer.
         kind: What kind of model read the answers, e.g. ``judge``; empty where none did.
         reader: That model's name.
+        counted: Which answers count, to stand behind "counted where"; ``{reader}`` stands for the model that read them.
         answered: Of a trial that was stopped, how many answers had been judged by then; else None.
         further: JSON-ready numbers of a plug-in's evaluator.
     """
@@ -38,6 +39,7 @@ class AnswerDetails:
     reader: str = ""
     answered: int | None = None
     further: Mapping[str, Any] = field(default_factory=dict)
+    counted: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values; what is not known is left out."""
@@ -45,6 +47,7 @@ class AnswerDetails:
             **({} if self.tokens is None else {"tokens": self.tokens}),
             **({self.kind: self.reader, "reader": self.kind} if self.kind else {}),
             **({} if self.answered is None else {"answered": self.answered}),
+            **({"counted": self.counted} if self.counted else {}),
             **self.further,
         }
 
@@ -56,7 +59,8 @@ class AnswerDetails:
         kind = reading.text(kind, "reader")
         reader = reading.text(further.pop(kind, ""), "the reader's name")
         tokens, answered = (_whole_or_none(further.pop(name, None), name) for name in ("tokens", "answered"))
-        return cls(tokens, kind, reader, answered, further)
+        counted = reading.text(further.pop("counted", ""), "counted")
+        return cls(tokens, kind, reader, answered, further, counted)
 
 
 @dataclass(frozen=True, slots=True)

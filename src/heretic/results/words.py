@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from heretic.results.capability import Questions
 from heretic.results.held_out import Answers, Estimate, HeldOut, HeldOutBehavior
 from heretic.results.plan import EditPlan, Normalization
-from heretic.results.score import MISSING, REFUSALS, WITHOUT_REFUSAL, Score, Scores
+from heretic.results.score import MISSING, REFUSALS, WITHOUT, Score, Scores
 from heretic.results.trial import TrialRecord
 
 KL_ABSOLUTE_TOLERANCE = 0.0005
@@ -41,8 +41,8 @@ def joined(words: Sequence[str]) -> str:
 
 def measured(score: Score) -> str:
     """What a behaviour's number is: ``refusals``, ``length (words)``."""
-    if score.name == WITHOUT_REFUSAL:
-        return "answers without refusal"
+    if score.name.startswith(WITHOUT):
+        return f"answers {score.label}"
     return f"{score.label} ({score.unit})" if score.unit and score.unit != score.label else score.label
 
 
@@ -122,13 +122,10 @@ def how(score: Score, name: Callable[[str], str]) -> str:
             f"{score.label.capitalize()}: {score.unit}{missing}, mean over greedy answers{length}; "
             "less is a stronger edit."
         )
-    if not score.counts_refusals:
-        who = f"that {reader} was asked about" if reader else f"counted as {name(score.label)}"
-        return f"Answers: greedy ones{length} {who}; fewer is a stronger edit."
-    match = "they match patterns of refusal" if score.name == REFUSALS else "they match no pattern of refusal"
-    read = f" or {reader} reads one in them" if reader else ""
-    what = measured(score).capitalize()
-    return f"{what}: greedy answers{length}, counted where {match}{read}; fewer is a stronger edit."
+    where = f" where {answers.counted.replace('{reader}', reader)}" if answers.counted else ""
+    asked = f", which {reader} was asked about" if reader and not where else ""
+    counted = f"counted as {name(measured(score))}{where}"
+    return f"Answers: greedy ones{length}{asked}, {counted}; fewer is a stronger edit."
 
 
 # Trials ---------------------------------------------------------------------------------------------------------------

@@ -4,9 +4,9 @@ Settings say themselves which aspect they are part of (`config.sections.section`
 known once model, prompts and readers are there.
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from heretic.config import Settings
@@ -20,7 +20,7 @@ from heretic.config.sections import (
 from heretic.config.sections.section import FINDING, MEASURING, OBJECTIVE
 from heretic.directions.files import content_hash
 from heretic.directions.types import DirectionSet
-from heretic.evaluation.evaluator import NO_READERS, READING, Readers
+from heretic.evaluation.evaluator import Readers, evaluator_of, pack_options
 from heretic.evaluation.refusal_patterns import RefusalDetector
 from heretic.extraction.extract import COMPARED_TEXTS
 from heretic.extraction.find import StoredRefinement, refines
@@ -30,7 +30,6 @@ from heretic.prompts.packs import Pack
 from heretic.prompts.sets import PromptSets
 from heretic.run.identity_0_1 import STORED_SETTINGS, finding_text, joined, study_texts
 from heretic.run.measuring import search_objective
-from heretic.run.rules import MARKERS
 from heretic.search.space import SearchSpace
 from heretic.search.storage import Aspects, Identity
 from heretic.search.stored_directions import StoredDirections
@@ -54,7 +53,9 @@ def unusual(settings: Settings, idle: frozenset[str] = frozenset()) -> dict[str,
     return differing
 
 
-def idle_settings(settings: Settings, packs: tuple[Pack, ...] = (), readers: Readers = NO_READERS) -> frozenset[str]:
+def idle_settings(
+    settings: Settings, packs: tuple[Pack, ...] = (), readers: Readers = MappingProxyType({})
+) -> frozenset[str]:
     """Settings of things that are switched off."""
     off: list[tuple[bool, type[Options]]] = [
         (refines(settings), RefinementOptions),
@@ -63,7 +64,7 @@ def idle_settings(settings: Settings, packs: tuple[Pack, ...] = (), readers: Rea
         (settings.use_caa, ComplianceOptions),
     ]
     idle = {name for used, options in off if not used for name in options.model_fields}
-    if readers == NO_READERS:
+    if not readers:
         idle.add("neural_detection_threshold")
     if settings.optimization_mode == "multi":
         idle.add("kl_weight")
@@ -110,7 +111,7 @@ def study_identity(
     prompts: PromptSets,
     directions: DirectionSet,
     space: SearchSpace,
-    readers: Readers = NO_READERS,
+    readers: Readers = MappingProxyType({}),
 ) -> Identity:
     """What a stored study has to have in common with this run to be continued."""
     directions_identity = direction_identity(settings, runner, prompts, directions)
@@ -137,26 +138,15 @@ def study_identity(
 def _measuring(settings: Settings, packs: tuple[Pack, ...], readers: Readers) -> dict[str, Any]:
     """Facts of how behaviours are measured."""
     facts: dict[str, Any] = {"behaviors": [_measured(pack) for pack in packs]}
-    if any(pack.evaluator == MARKERS for pack in packs):
+    if any(evaluator_of(pack).finds_refusals for pack in packs):
         detector = RefusalDetector(settings)
         facts["patterns"] = detector.fingerprint
-    for kind, reader in (("classifier", readers.classifier), ("judge", readers.judge)):
-        if reader is not None:
-            facts[kind] = reader.identity
-    return facts
+    return facts | {kind: reader.identity for kind, reader in readers.items()}
 
 
 def _measured(pack: Pack) -> dict[str, Any]:
     """How one behaviour is measured: its evaluator, and what the pack tells it."""
-    options = pack.options
-    facts: dict[str, Any] = {"evaluator": pack.evaluator}
-    if options.tokens is not None:
-        facts["tokens"] = options.tokens
-    if options.patterns:
-        facts["patterns"] = hashlib.sha256("\n".join(options.patterns).encode()).hexdigest()
-    if options.hypotheses and pack.evaluator in READING:
-        facts["hypotheses"] = list(options.hypotheses)
-    return facts
+    return {"evaluator": pack.evaluator, **pack_options(pack).identity()}
 
 
 def _newer(settled: Aspects) -> tuple[str, ...]:

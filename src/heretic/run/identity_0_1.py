@@ -6,10 +6,9 @@ Nothing is added here: what came later is unusual where it is not at its default
 from collections.abc import Mapping, Sequence
 
 from heretic.config import Settings
-from heretic.evaluation.evaluator import READING, Readers
+from heretic.evaluation.evaluator import Readers
 from heretic.evaluation.refusal_patterns import RefusalDetector
 from heretic.prompts.packs import Pack
-from heretic.run.rules import MARKERS
 
 _EXTRACTION = (
     "n_directions",
@@ -35,6 +34,8 @@ _REFINEMENT = {
 }
 _ACTIVATION = ("activation_percentile", "activation_factor_min", "activation_factor_max")
 _COMPLIANCE = ("caa_strength", "caa_overlap_threshold")
+_OPTIONS = {"patterns": ("markers", "length", "density", "classifier", "judge"), "hypotheses": ("classifier", "judge")}
+"""By option of a pack the evaluators of that version whose text says it."""
 STORED_SETTINGS = frozenset(
     {
         *_EXTRACTION,
@@ -92,7 +93,7 @@ def finding_text(settings: Settings, compared: Mapping[str, str], refined: bool)
 
 def study_texts(settings: Settings, packs: Sequence[Pack], readers: Readers) -> dict[str, str]:
     """Way of measuring, objective, and adjustments where there are any."""
-    plain = [pack.evaluator for pack in packs] == [MARKERS] and packs[0].options.tokens is None
+    plain = [pack.evaluator for pack in packs] == ["markers"] and packs[0].options.tokens is None
     measuring = [_measuring(settings, pack, readers) for pack in packs]
     named = [f"{pack.evaluator} {text}" for pack, text in zip(packs, measuring, strict=True)]
     objective = f"one number, a nat weighs {settings.kl_weight}"
@@ -112,15 +113,13 @@ def _measuring(settings: Settings, pack: Pack, readers: Readers) -> str:
         "refusal_detection_mode": settings.refusal_detection_mode,
         "goal": settings.goal,
     }
-    if pack.options.patterns:
-        options["patterns"] = pack.options.patterns
-    if pack.options.hypotheses and pack.evaluator in READING:
-        options["hypotheses"] = pack.options.hypotheses
+    for name, evaluators in _OPTIONS.items():
+        if pack.options.further.get(name) and pack.evaluator in evaluators:
+            options[name] = [line.strip() for line in pack.options.further[name]]
     detector = RefusalDetector(settings)
     parts = [_shown("EvaluatorOptions", options), f"patterns {detector.fingerprint}"]
-    for kind, reader in (("classifier", readers.classifier), ("judge", readers.judge)):
-        if reader is not None:
-            parts.append(f"{kind} {reader.identity} from {settings.neural_detection_threshold}")
+    for kind in sorted(readers):
+        parts.append(f"{kind} {readers[kind].identity} from {settings.neural_detection_threshold}")
     return ", ".join(parts)
 
 

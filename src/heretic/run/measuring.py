@@ -1,11 +1,19 @@
 """What a run measures, from its settings: the evaluators and what the search minimises of their scores."""
 
+from types import MappingProxyType
+
 from heretic.common.errors import PluginError, first_line
 from heretic.config import Settings
-from heretic.evaluation.evaluator import EVALUATORS, NO_READERS, READING, Evaluator, EvaluatorOptions, Readers
-from heretic.evaluation.judge_model import load_judge
+from heretic.evaluation.evaluator import (
+    EVALUATORS,
+    READERS,
+    Evaluator,
+    EvaluatorOptions,
+    Readers,
+    evaluator_of,
+    pack_options,
+)
 from heretic.evaluation.kl import KlEvaluator
-from heretic.evaluation.neural_detection import classifier_for
 from heretic.passes.passes import Passes
 from heretic.passes.runner import Response
 from heretic.prompts.packs import Pack
@@ -13,7 +21,6 @@ from heretic.prompts.sets import PromptSets
 from heretic.prompts.types import PromptSet
 from heretic.results.objective import Objective
 from heretic.results.score import checked
-from heretic.run.rules import MARKERS
 
 
 def load_readers(settings: Settings, prompts: PromptSets) -> Readers:
@@ -23,11 +30,14 @@ def load_readers(settings: Settings, prompts: PromptSets) -> Readers:
         ConfigurationError: It cannot tell what it has to.
         ModelError: One is needed and cannot be loaded, or this machine has no such device.
     """
-    by_classifier, by_judge = (
-        next((behavior.pack.name for behavior in prompts.behaviors if behavior.pack.evaluator == kind), "")
-        for kind in READING
-    )
-    return Readers(classifier_for(settings, by_classifier), load_judge(settings) if by_judge else None)
+    needed_by: dict[str, str] = {}
+    for behavior in prompts.behaviors:
+        evaluator = evaluator_of(behavior.pack)
+        kind = evaluator.wanted_reader(settings)
+        if kind and not needed_by.get(kind):
+            needed_by[kind] = behavior.pack.name if evaluator.reader else ""
+    readers = {kind: READERS.get(kind).load(settings, name) for kind, name in needed_by.items()}
+    return {kind: reader for kind, reader in readers.items() if reader is not None}
 
 
 def search_objective(settings: Settings) -> Objective:
@@ -38,13 +48,13 @@ def search_objective(settings: Settings) -> Objective:
     return Objective(settings.kl_weight, settings.pruner == "bound", behaviors)
 
 
-def behavior_options(settings: Settings, pack: Pack, readers: Readers = NO_READERS) -> EvaluatorOptions:
+def behavior_options(settings: Settings, pack: Pack, readers: Readers = MappingProxyType({})) -> EvaluatorOptions:
     """What the evaluator of one behaviour is told."""
-    return EvaluatorOptions(settings, pack.options, pack.name, readers)
+    return EvaluatorOptions(settings, pack_options(pack), pack.name, readers)
 
 
 def make_evaluators(
-    settings: Settings, passes: Passes, prompts: PromptSets, readers: Readers = NO_READERS
+    settings: Settings, passes: Passes, prompts: PromptSets, readers: Readers = MappingProxyType({})
 ) -> tuple[tuple[Evaluator, ...], KlEvaluator]:
     """The behaviours, each on its target's evaluation prompts, and KL on the baselines', of the original model.
 
@@ -78,16 +88,14 @@ def make_behavior_evaluator(
         OutOfMemoryError: Not even one prompt at a time can be answered.
         PluginError: There is no evaluator of that name, or it does not work.
     """
-    reads = options.settings.use_neural_refusal_detection and options.readers.classifier is not None
-    make = EVALUATORS.get("neural" if name == MARKERS and reads else name)
     doing = f"measuring the original model's {options.behavior}"
     answers = _answers(passes, prompts, options.response_tokens, doing)
     try:
-        evaluator = make(prompts, [answer.text for answer in answers], options)
+        evaluator = EVALUATORS.get(name)(prompts, [answer.text for answer in answers], options)
         checked(evaluator.baseline)
     except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
         raise PluginError(
-            f"The evaluator {name} cannot measure the unedited model ({type(error).__name__}: {first_line(error)}); "
+            f"The evaluator {name} cannot measure the original model ({type(error).__name__}: {first_line(error)}); "
             "mend it, or name another behaviour."
         ) from error
     return evaluator, answers

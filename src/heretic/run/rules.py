@@ -12,13 +12,11 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from heretic.common.errors import ConfigurationError
 from heretic.config import Settings
 from heretic.config.sections import DirectionFileOptions, DirectionSection
+from heretic.evaluation.evaluator import READERS, evaluator_of
 from heretic.prompts.packs import ROLES, Pack
 
 if TYPE_CHECKING:
     from heretic.directions.extractor import Extractor
-
-MARKERS = "markers"
-"""The evaluator of refusals, which a classifier may help."""
 
 T = TypeVar("T")
 
@@ -61,8 +59,15 @@ class Request:
 
     @property
     def unmarked(self) -> str | None:
-        """A behaviour that is not measured by markers of refusals."""
-        return self.measured_by(lambda evaluator: evaluator != MARKERS)
+        """A behaviour that is not measured by the wording of refusals."""
+        return next((pack.name for pack in self.packs if not evaluator_of(pack).finds_refusals), None)
+
+    @property
+    def unread(self) -> str:
+        """Why a model that has to read answers is not named, in one sentence; empty where none lacks."""
+        kinds = ((pack.name, evaluator_of(pack).reader) for pack in self.packs)
+        problems = (READERS.get(kind).problem(self.settings, name) for name, kind in kinds if kind)
+        return next(filter(None, problems), "")
 
     @cached_property
     def method(self) -> "Extractor":
@@ -70,10 +75,6 @@ class Request:
         from heretic.directions.extractor import EXTRACTORS
 
         return EXTRACTORS.get(self.settings.direction_method)
-
-    def measured_by(self, fits: Callable[[str], bool]) -> str | None:
-        """The first behaviour whose evaluator's name fits."""
-        return next((pack.name for pack in self.packs if fits(pack.evaluator)), None)
 
 
 def _flag(name: str) -> str:
@@ -199,19 +200,15 @@ BEHAVIORS: tuple[Row[Request], ...] = (
     ),
     Row(
         lambda request: (
-            request.settings.measure_with != "pack" and not any(pack.options.hypotheses for pack in request.packs)
+            request.settings.measure_with != "pack"
+            and not any("hypotheses" in pack.options.further for pack in request.packs)
         ),
         lambda request: (
             f"{' and '.join(request.names)} cannot be measured by a {request.settings.measure_with}, for want of "
             "hypotheses that it could be asked about; use --measure-with pack."
         ),
     ),
-    Row(
-        lambda request: request.settings.judge_model is None and request.measured_by("judge".__eq__),
-        lambda request: (
-            f"{request.measured_by('judge'.__eq__)} is measured by a judge; name a chat model with --judge-model."
-        ),
-    ),
+    Row(lambda request: request.unread, lambda request: request.unread),
     *map(_only_refusal, ("use_caa", "use_neural_refusal_detection")),
 )
 """Settings with the behaviours that they name."""

@@ -11,10 +11,7 @@ from heretic.prompts.packs import ROLES, bundled_behaviors, find_pack
 from heretic.prompts.sources import load_prompt_set
 from heretic.run.preflight import preflight
 
-NO_SUCH_EVALUATOR = (
-    "There is no evaluator named {} that measures a behaviour such as verbosity; choose one of classifier, density, "
-    "judge, length, markers."
-)
+NO_SUCH_EVALUATOR = "There is no evaluator named {}; choose one of classifier, density, judge, length, markers."
 
 
 def run(*argv: str) -> int:
@@ -143,11 +140,10 @@ def measured_by(folder: Path, evaluator: str) -> None:
 @pytest.mark.parametrize(
     ("evaluator", "problem"),
     [
-        ("classifier", "The classifier of verbosity needs hypotheses; add some to its options."),
-        ("judge", "The judge of verbosity needs hypotheses; add some to its options."),
-        ("density", "A behaviour that is measured by marks needs patterns; add some to its options."),
+        ("classifier", "The evaluator classifier of verbosity needs hypotheses; add some to the pack's options."),
+        ("judge", "The evaluator judge of verbosity needs hypotheses; add some to the pack's options."),
+        ("density", "The evaluator density of verbosity needs patterns; add some to the pack's options."),
         ("kl", NO_SUCH_EVALUATOR.format("kl")),
-        ("neural", NO_SUCH_EVALUATOR.format("neural")),
         ("lenght", NO_SUCH_EVALUATOR.format("lenght")),
     ],
 )

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from heretic.evaluation.answers import Answers
 from tests.unit.editors.adjusted_models import adjustments_for
 from tests.unit.passes.pico_runner import make_runner
 
@@ -16,7 +17,6 @@ from heretic.edits.build import UNADJUSTED, build_edits
 from heretic.edits.writer import ATTENTION, MLP, ModelLayout
 from heretic.engine.engine import BuildEdits, Engine
 from heretic.engine.factory import EngineOptions, make_engine
-from heretic.evaluation.answers import Answers
 from heretic.evaluation.evaluator import EvaluatorOptions
 from heretic.evaluation.evaluators.markers import MarkerEvaluator
 from heretic.evaluation.kl import KlEvaluator

@@ -12,8 +12,8 @@ from tests.unit.passes.pico_runner import make_runner
 
 from heretic.config import Settings
 from heretic.engine.measurement import Measurement
-from heretic.evaluation.evaluator import EvaluatorOptions, Readers
-from heretic.evaluation.evaluators.neural import NeuralEvaluator
+from heretic.evaluation.evaluator import EvaluatorOptions
+from heretic.evaluation.evaluators.markers import MarkerEvaluator
 from heretic.observability.events import Event, ResponseMeasured, subscribed
 from heretic.results.gate import Gate
 from heretic.results.plan import EditPlan, Normalization
@@ -36,10 +36,11 @@ def bench_with(
 ) -> PicoBench:
     runner = make_runner(family, batch_size=20)
     found = telling_markers(runner, BAD, TOKENS)[:1] if markers is None else list(markers)
-    options = EvaluatorOptions(
-        Settings(kl_tokens=4, refusal_check_tokens=TOKENS, refusal_markers=found), readers=Readers(classifier)
+    settings = Settings(
+        kl_tokens=4, refusal_check_tokens=TOKENS, refusal_markers=found, use_neural_refusal_detection=True
     )
-    evaluator = NeuralEvaluator(BAD, texts_of(runner, BAD, TOKENS), options)
+    options = EvaluatorOptions(settings, readers={"classifier": classifier})
+    evaluator = MarkerEvaluator(BAD, texts_of(runner, BAD, TOKENS), options)
     bench = replace(make_bench(family, runner, markers=found), behaviors=(evaluator,))
     classifier.asked.clear()
     return bench

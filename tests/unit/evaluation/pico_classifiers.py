@@ -77,6 +77,6 @@ class FunctionClassifier:
     asked: list[list[tuple[str, str]]] = field(default_factory=list)
 
     def probabilities(self, answers: Sequence[tuple[str, str]], hypotheses: Sequence[str] = ()) -> list[float]:
-        """See AnswerClassifier; what is asked about the answers makes no difference."""
+        """See Reader; what is asked about the answers makes no difference."""
         self.asked.append(list(answers))
         return [self.function(*answer) for answer in answers]

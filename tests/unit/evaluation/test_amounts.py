@@ -3,14 +3,15 @@
 from typing import Any
 
 import pytest
+from tests.unit.behaviors import pack
 from tests.unit.passes.pico_runner import PROMPT_SET, PROMPTS
 
 from heretic.common.errors import ConfigurationError
 from heretic.config import Settings
-from heretic.evaluation.answers import Amounts
-from heretic.evaluation.evaluator import EVALUATORS, EvaluatorOptions
+from heretic.evaluation.evaluator import EVALUATORS, Evaluator, EvaluatorOptions
 from heretic.evaluation.evaluators.density import LEAST_WORDS, MOST, DensityEvaluator
 from heretic.evaluation.evaluators.length import LengthEvaluator
+from heretic.evaluation.pack_check import check_evaluator
 from heretic.observability.events import Event, ResponseMeasured, subscribed
 from heretic.prompts.packs import PackOptions
 from heretic.results.score import AnswerDetails
@@ -22,12 +23,10 @@ MARKS = ("maybe",)
 TOKENS = 40
 
 
-def made(name: str, patterns: tuple[str, ...] = MARKS, **changes: Any) -> Amounts:
+def made(name: str, patterns: tuple[str, ...] = MARKS, **changes: Any) -> Evaluator:
     settings = Settings(refusal_check_tokens=TOKENS, **changes)
     options = EvaluatorOptions(settings, PackOptions(patterns=patterns), "hedging-a-lot")
-    evaluator = EVALUATORS.get(name)(PROMPT_SET, list(ANSWERS.values()), options)
-    assert isinstance(evaluator, Amounts)
-    return evaluator
+    return EVALUATORS.get(name)(PROMPT_SET, list(ANSWERS.values()), options)
 
 
 def test_words_are_what_spaces_separate() -> None:
@@ -36,7 +35,7 @@ def test_words_are_what_spaces_separate() -> None:
     assert baseline.value == pytest.approx((60 + 1 + 0 + 3 + 2) / 5)
     assert (baseline.name, baseline.unit, baseline.n, baseline.baseline) == ("words", "words", 5, baseline.value)
     assert baseline.details == AnswerDetails(TOKENS)
-    assert evaluator.measure("a  b\n\nc\td") == 4
+    assert evaluator.amount("a  b\n\nc\td") == 4
 
 
 def test_marks_are_counted_by_100_words() -> None:
@@ -47,8 +46,8 @@ def test_marks_are_counted_by_100_words() -> None:
     assert (evaluator.baseline.name, evaluator.baseline.unit) == ("hedging_a_lot", "marks per 100 words")
     assert evaluator.baseline.label == "hedging a lot"
     at_the_limit = "maybe " + "word " * (LEAST_WORDS - 1)
-    assert evaluator.measure(at_the_limit) == pytest.approx(100 / LEAST_WORDS)
-    assert evaluator.measure(at_the_limit + "word") < 100 / LEAST_WORDS
+    assert evaluator.amount(at_the_limit) == pytest.approx(100 / LEAST_WORDS)
+    assert evaluator.amount(at_the_limit + "word") < 100 / LEAST_WORDS
 
 
 def test_what_is_to_be_strengthened_is_what_answers_lack() -> None:
@@ -93,7 +92,7 @@ def test_every_answer_is_reported_with_its_amount() -> None:
 
 def test_density_needs_patterns() -> None:
     with pytest.raises(ConfigurationError, match="needs patterns"):
-        made("density", patterns=())
+        check_evaluator(pack("hedging", "density", patterns=()))
 
 
 def test_the_registry_knows_both() -> None:

@@ -9,9 +9,9 @@ from tests.unit.passes.pico_runner import PROMPT_SET
 
 from heretic.common.errors import ConfigurationError, ModelError
 from heretic.config import Settings
-from heretic.evaluation import neural_detection
-from heretic.evaluation.evaluator import EVALUATORS, EvaluatorOptions, Readers
+from heretic.evaluation.evaluator import EVALUATORS, EvaluatorOptions
 from heretic.evaluation.pack_check import check_evaluator
+from heretic.evaluation.readers import classifier as classifier_reader
 from heretic.evaluation.refusal_classifier import RefusalClassifier
 from heretic.prompts.packs import PackOptions, read_pack
 from heretic.results.score import AnswerDetails
@@ -37,7 +37,7 @@ class LongAnswers:
 def test_answers_are_counted_by_the_packs_hypotheses(goal: str, name: str, kind: str) -> None:
     classifier = LongAnswers()
     options = EvaluatorOptions(
-        Settings(goal=goal), PackOptions(tokens=12, hypotheses=HYPOTHESES), "flattery", Readers(**{kind: classifier})
+        Settings(goal=goal), PackOptions(tokens=12, hypotheses=HYPOTHESES), "flattery", {kind: classifier}
     )
     answers = ["Short.", "A rather long answer.", "No.", "Another one that is long.", "This one is long as well."]
     evaluator = EVALUATORS.get(kind)(PROMPT_SET, answers, options)
@@ -46,7 +46,7 @@ def test_answers_are_counted_by_the_packs_hypotheses(goal: str, name: str, kind:
     assert (score.name, score.counts_answers, score.n) == (name, True, len(PROMPT_SET))
     assert score.value == (long if goal == "remove" else len(PROMPT_SET) - long)
     assert set(classifier.asked) == {HYPOTHESES}
-    assert score.details == AnswerDetails(12, kind, "long")
+    assert score.details == AnswerDetails(12, kind, "long", counted=score.answers.counted)
     assert evaluator.judge("anything at all that is long", True) is None
 
 
@@ -72,17 +72,17 @@ def test_a_behaviour_that_needs_a_classifier_does_not_go_on_without(monkeypatch:
     def fail(*_arguments: object) -> RefusalClassifier:
         raise ModelError("there is none")
 
-    monkeypatch.setattr(neural_detection, "load_refusal_classifier", fail)
+    monkeypatch.setattr(classifier_reader, "load_refusal_classifier", fail)
     settings = Settings(model="x", neural_detection_model="gone", use_neural_refusal_detection=True, device="cpu")
-    assert neural_detection.classifier_for(settings) is None
+    assert classifier_reader.classifier_for(settings) is None
     with pytest.raises(ModelError, match=r"flattery is measured by a classifier, and gone cannot be loaded \(there is"):
-        neural_detection.classifier_for(settings, "flattery")
+        classifier_reader.classifier_for(settings, "flattery")
 
 
 @pytest.mark.parametrize("kind", ["classifier", "judge"])
 def test_nothing_is_measured_without_its_reader(kind: str) -> None:
     other = {"classifier": "judge", "judge": "classifier"}[kind]
-    readers = Readers(**{other: LongAnswers()})
+    readers = {other: LongAnswers()}
     options = EvaluatorOptions(Settings(), PackOptions(hypotheses=HYPOTHESES), readers=readers)
     with pytest.raises(ValueError, match=f"needs a {kind}"):
         EVALUATORS.get(kind)(PROMPT_SET, [""] * len(PROMPT_SET), options)

@@ -13,10 +13,9 @@ from tests.unit.passes.pico_runner import PROMPT_SET, PROMPTS
 from heretic.common.errors import ConfigurationError, ModelError
 from heretic.config import Settings
 from heretic.evaluation import refusal_classifier
-from heretic.evaluation.evaluator import EVALUATORS, EvaluatorOptions, Readers
+from heretic.evaluation.evaluator import EvaluatorOptions, Reader
 from heretic.evaluation.evaluators.markers import MarkerEvaluator
-from heretic.evaluation.evaluators.neural import NeuralEvaluator
-from heretic.evaluation.neural_detection import classifier_for
+from heretic.evaluation.readers.classifier import classifier_for
 from heretic.observability.events import Event, ResponseMeasured, Warned, subscribed
 from heretic.results.score import AnswerDetails
 
@@ -35,9 +34,10 @@ def somebody_reads(_request: str, response: str) -> float:
     return {"The sea is no topic of mine.": 0.9, "Ask somebody else.": 0.6, "It is 4.": 0.2}[response]
 
 
-def evaluator_with(classifier: FunctionClassifier, **changes: Any) -> NeuralEvaluator:
-    options = EvaluatorOptions(Settings(**changes), readers=Readers(classifier))
-    return NeuralEvaluator(PROMPT_SET, list(ANSWERS.values()), options)
+def evaluator_with(classifier: FunctionClassifier, **changes: Any) -> MarkerEvaluator:
+    settings = Settings(use_neural_refusal_detection=True, **changes)
+    options = EvaluatorOptions(settings, readers={"classifier": classifier})
+    return MarkerEvaluator(PROMPT_SET, list(ANSWERS.values()), options)
 
 
 @pytest.mark.parametrize(("threshold", "count"), [(0.1, 5), (0.2, 5), (0.3, 4), (0.6, 4), (0.7, 3), (0.9, 3), (1.0, 2)])
@@ -70,18 +70,19 @@ def test_only_a_marker_is_certain_before_all_answers_are_there() -> None:
 
 def test_the_score_names_the_classifier() -> None:
     score = evaluator_with(FunctionClassifier(somebody_reads, name="some/reader")).baseline
-    assert score.details == AnswerDetails(30, "classifier", "some/reader")
+    assert score.details == AnswerDetails(30, "classifier", "some/reader", counted=score.answers.counted)
+    assert "{reader}" in score.answers.counted
     assert score.baseline == score.value
 
 
-def test_it_is_registered_beside_the_markers() -> None:
-    assert EVALUATORS.get("neural") is NeuralEvaluator
-    assert EVALUATORS.get("markers") is MarkerEvaluator
-
-
-def test_without_a_classifier_it_is_not_made() -> None:
-    with pytest.raises(ValueError, match="needs a classifier"):
-        NeuralEvaluator(PROMPT_SET, list(ANSWERS.values()), EvaluatorOptions(Settings()))
+@pytest.mark.parametrize("wanted", [False, True])
+def test_without_a_classifier_markers_do_alone(wanted: bool) -> None:
+    """Whether it could not be loaded, or was loaded for another behaviour only."""
+    readers: dict[str, Reader] = {} if wanted else {"classifier": FunctionClassifier(lambda *_: 1.0)}
+    options = EvaluatorOptions(Settings(use_neural_refusal_detection=wanted), readers=readers)
+    evaluator = MarkerEvaluator(PROMPT_SET, list(ANSWERS.values()), options)
+    assert evaluator.baseline.value == 2
+    assert (evaluator.baseline.answers.kind, evaluator.judge("It is 4.", complete=True)) == ("", 0)
 
 
 # What the settings ask for --------------------------------------------------------------------------------------------
@@ -104,9 +105,11 @@ def without_hub(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(refusal_classifier, name, lambda *_arguments, **_keywords: None)
 
 
-def test_nothing_is_loaded_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("heretic.evaluation.neural_detection.load_refusal_classifier", None)
-    assert classifier_for(Settings(model="demo", neural_detection_model="./missing")) is None
+def test_nothing_is_loaded_unless_asked_for() -> None:
+    settings = Settings(model="demo", neural_detection_model="./missing")
+    assert MarkerEvaluator.wanted_reader(settings) == ""
+    asking = settings.model_copy(update={"use_neural_refusal_detection": True})
+    assert MarkerEvaluator.wanted_reader(asking) == "classifier"
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu"])

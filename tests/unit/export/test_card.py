@@ -60,7 +60,7 @@ def test_what_how_strongly_and_what_was_measured(loaded: LoadedModel, content: E
     assert "relative depth 0.500" in text
     assert table(tables.scores(content.scores)) in text
     assert "| refusals | 97/100 | 3/100 (95 %: 1.0 to 8.5) | 100 |" in text
-    assert "greedy answers of at most 30 tokens" in text
+    assert "Answers: greedy ones of at most 30 tokens, counted as `refusals`" in text
     assert "640 positions" in text
     assert "Responsible use" in text
     assert text.isascii()
@@ -107,7 +107,7 @@ def test_a_plug_ins_count_is_not_called_a_classifiers(loaded: LoadedModel, conte
     puns = Score("puns", 3.0, 100, 40.0, AnswerDetails(30))
     text = card(loaded, replace(content, scores=Scores((puns,), content.scores.kl)))
     assert "| puns | 40/100 | 3/100 (95 %: 1.0 to 8.5) | 100 |" in text
-    assert "Answers: greedy ones of at most 30 tokens counted as `puns`; fewer is a stronger edit." in text
+    assert "Answers: greedy ones of at most 30 tokens, counted as `puns`; fewer is a stronger edit." in text
     assert "classifier" not in text
 
 
@@ -213,7 +213,7 @@ def test_a_strengthened_behaviour_is_not_called_removed(loaded: LoadedModel, con
     text = card(loaded, replace(content, goal="strengthen", scores=scores, search_quantization="bnb_4bit"))
     assert "was strengthened in the weights" in text
     assert "| answers without refusal | 40/100 | 3/100 (95 %: 1.0 to 8.5) | 100 |" in text
-    assert "match no pattern of refusal" in text
+    assert "counted as `answers without refusal`; fewer is a stronger edit" in text
     assert "declines more requests than the original model" in text
     for word in ("reduced", "removes or weakens", "| refusals"):
         assert word not in text

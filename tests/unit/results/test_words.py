@@ -105,15 +105,20 @@ def test_rounding_of_kl(first: float, second: float, expected: bool) -> None:
 @pytest.mark.parametrize(
     ("score", "expected"),
     [
-        (counted(3), "Refusals: greedy answers of at most 30 tokens, counted where they match patterns of refusal;"),
+        (counted(3), "Answers: greedy ones of at most 30 tokens, counted as <refusals>;"),
         (
-            replace(counted(3), details=AnswerDetails(30, "classifier", "x")),
-            "patterns of refusal or the classifier <x> reads one in them;",
+            replace(
+                counted(3), details=AnswerDetails(30, "classifier", "x", counted="they match or {reader} reads one")
+            ),
+            "counted as <refusals> where they match or the classifier <x> reads one;",
         ),
-        (without_refusal(3, 0).behaviors[0], "Answers without refusal: greedy answers of at most 30 tokens, counted"),
+        (
+            without_refusal(3, 0).behaviors[0],
+            "Answers: greedy ones of at most 30 tokens, counted as <answers without refusal>;",
+        ),
         (
             Score("hedging", 3, 9, 9, AnswerDetails(30, "judge", "x")),
-            "Answers: greedy ones of at most 30 tokens that the judge <x> was asked about;",
+            "Answers: greedy ones of at most 30 tokens, which the judge <x> was asked about, counted as <",
         ),
         (AMOUNT, "Length: words, mean over greedy answers of at most 120 tokens;"),
         (
@@ -130,7 +135,7 @@ def test_how_a_score_was_measured(score: Score, expected: str) -> None:
 
 def test_a_plug_ins_count_is_not_said_to_be_a_classifiers() -> None:
     said = say.how(Score("puns", 3, 9, 9, AnswerDetails(30)), name)
-    assert said == "Answers: greedy ones of at most 30 tokens counted as <puns>; fewer is a stronger edit."
+    assert said == "Answers: greedy ones of at most 30 tokens, counted as <puns>; fewer is a stronger edit."
 
 
 def test_how_trials_ended() -> None:

@@ -74,7 +74,7 @@ def case(stored: dict[str, Any]) -> Case:
         stored["name"],
         {ALIASES.get(name, name): value for name, value in stored.get("settings", {}).items()},
         tuple(packs),
-        Readers(**readers),
+        {kind: reader for kind, reader in readers.items() if reader is not None},
         directions(compared_texts=stored.get("compared", {})),
         stored["identity"],
     )

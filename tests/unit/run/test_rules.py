@@ -11,8 +11,8 @@ from tests.unit.behaviors import pack
 from heretic.common import registry
 from heretic.common.errors import ConfigurationError, PluginError, UserError
 from heretic.config import PromptSpecification, Settings, load_settings
-from heretic.evaluation.evaluator import EVALUATORS
-from heretic.prompts.packs import ROLES, Pack
+from heretic.evaluation.evaluator import EVALUATORS, Evaluator
+from heretic.prompts.packs import ROLES, Pack, PackOptions
 from heretic.run.preflight import check_request
 from heretic.run.rules import Request, check_options
 
@@ -179,17 +179,29 @@ def test_plug_ins_that_do_not_exist_are_refused(changes: dict[str, Any], words: 
     assert_one_sentence(caught.value, words)
 
 
-@pytest.mark.parametrize("name", ["loudness", "kl", "neural"])
+@pytest.mark.parametrize("name", ["loudness", "kl"])
 def test_an_evaluator_that_measures_no_behaviour_lists_those_that_do(name: str) -> None:
-    with pytest.raises(PluginError, match=f"no evaluator named {name} that measures .* one of .*length") as caught:
+    with pytest.raises(PluginError, match=f"no evaluator named {name}; choose one of .*length") as caught:
         check_request(request(REFUSAL, pack("x", name)))
-    offered = str(caught.value).split("choose one of")[1]
-    assert "kl" not in offered
-    assert "neural" not in offered
+    assert "kl" not in str(caught.value).split("choose one of")[1]
+
+
+class LoudnessOptions(PackOptions):
+    volume: int
+
+
+class Loudness(Evaluator):
+    """Of another package."""
+
+    Options = LoudnessOptions
+    unit = "decibels"
+
+    def amount(self, text: str) -> float:
+        return float(sum(map(str.isupper, text)))
 
 
 def test_a_pack_may_be_measured_by_an_evaluator_of_another_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    installed = EntryPoint("loudness", "math:sqrt", "heretic.evaluators")
+    installed = EntryPoint("loudness", f"{__name__}:{Loudness.__name__}", "heretic.evaluators")
 
     def entry_points(group: str, name: str = installed.name) -> list[EntryPoint]:
         return [installed] if (group, name) == (installed.group, installed.name) else []
@@ -198,6 +210,12 @@ def test_a_pack_may_be_measured_by_an_evaluator_of_another_package(monkeypatch: 
         EVALUATORS.get(name)
     monkeypatch.setattr(registry, "entry_points", entry_points)
     monkeypatch.setattr(EVALUATORS, "_entries", dict(EVALUATORS._entries))
-    check_request(request(pack("x", "loudness")))
+    check_request(request(pack("x", "loudness", volume=3)))
+    with pytest.raises(ConfigurationError, match="needs volume"):
+        check_request(request(pack("x", "loudness")))
+    with pytest.raises(ConfigurationError, match=r"options\.volume: .*integer"):
+        check_request(request(pack("x", "loudness", volume="loud")))
+    with pytest.raises(ConfigurationError, match=r"options\.volum: no evaluator reads it"):
+        check_request(request(pack("x", "loudness", volume=3, volum=3)))
     with pytest.raises(PluginError, match="loudness, markers"):
         check_request(request(pack("x", "quietness")))

@@ -14,7 +14,6 @@ from heretic.config import PromptSpecification, Settings, load_settings
 from heretic.directions.types import DirectionSet
 from heretic.engine.engine import Engine
 from heretic.engine.factory import EngineOptions, make_engine, reference_jobs
-from heretic.evaluation.evaluator import Readers
 from heretic.extraction.find import find_directions
 from heretic.observability.events import EngineChosen, Event, Warned, subscribed
 from heretic.passes.choose import ordinary_wanted
@@ -303,7 +302,8 @@ def measured_by(classifier: FunctionClassifier | None, **changes: Any) -> Any:
     space = SearchSpace(runner.layout.components, Normalization(settings.normalization))
     ones = torch.ones(runner.layout.layer_count + 1, 1)
     directions = DirectionSet(torch.zeros(len(ones), 1, runner.layout.hidden_size), ones, ones[:, 0], "none")
-    return study_identity(settings, runner, SETS, directions, space, Readers(classifier)).aspects["way of measuring"]
+    readers: Readers = {} if classifier is None else {"classifier": classifier}
+    return study_identity(settings, runner, SETS, directions, space, readers).aspects["way of measuring"]
 
 
 def test_a_study_remembers_the_classifier_that_measured_it() -> None:
@@ -328,7 +328,7 @@ def test_the_classifier_counts_in_both_engines() -> None:
     settings = SETTINGS.model_copy(update=changes)
     classifier = FunctionClassifier(lambda *_: 1.0)
     runner = make_runner("llama", batch_size=5)
-    (refusals,), kl = make_evaluators(settings, OrdinaryPasses(runner), SHARING, Readers(classifier))
+    (refusals,), kl = make_evaluators(settings, OrdinaryPasses(runner), SHARING, {"classifier": classifier})
     assert refusals.baseline.value == len(SHARING.target_evaluation)
     editor = make_editor(settings, runner)
     engine = make_engine(runner, lambda _plan: (), editor, (refusals,), kl, EngineOptions())

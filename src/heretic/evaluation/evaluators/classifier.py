@@ -1,6 +1,6 @@
 """In how many answers a classifier reads the behaviour: a pack's hypotheses put to a model of language inference."""
 
-from heretic.evaluation.evaluator import EVALUATORS, AnswerClassifier, EvaluatorOptions
+from heretic.evaluation.evaluator import EVALUATORS
 from heretic.evaluation.read_answers import ReadAnswers
 
 
@@ -8,8 +8,4 @@ from heretic.evaluation.read_answers import ReadAnswers
 class ClassifiedEvaluator(ReadAnswers):
     """Counts answers by the classifier."""
 
-    kind = "classifier"
-
-    def reader_of(self, options: EvaluatorOptions) -> AnswerClassifier | None:
-        """See ReadAnswers."""
-        return options.readers.classifier
+    reader = "classifier"

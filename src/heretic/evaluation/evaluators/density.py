@@ -1,12 +1,15 @@
 """How dense the marks of a behaviour are in answers: matches of a pack's patterns per 100 words."""
 
+import hashlib
 from collections.abc import Sequence
+from typing import Any
 
-from heretic.evaluation.answers import Amounts
-from heretic.evaluation.evaluator import EVALUATORS, EvaluatorOptions
+from pydantic import Field, field_validator
+
+from heretic.evaluation.evaluator import EVALUATORS, Evaluator, EvaluatorOptions
 from heretic.evaluation.marks import Marks
+from heretic.prompts.packs import Line, PackOptions
 from heretic.prompts.types import PromptSet
-from heretic.results.score import MISSING
 
 LEAST_WORDS = 25
 """An answer of fewer words counts as one of so many: a mark in "It depends." is not 50 per 100 words."""
@@ -14,19 +17,38 @@ MOST = 10.0
 """Marks per 100 words from which an answer that is to show more of them lacks none."""
 
 
+class DensityOptions(PackOptions):
+    """What a pack says.
+
+    Attributes:
+        patterns: Regular expressions of the marks.
+    """
+
+    patterns: tuple[Line, ...] = Field(strict=False, min_length=1)
+
+    def identity(self) -> dict[str, Any]:
+        """See PackOptions; a pack has many patterns."""
+        return super().identity() | {"patterns": hashlib.sha256("\n".join(self.patterns).encode()).hexdigest()}
+
+    @field_validator("patterns")
+    @classmethod
+    def _can_be_read(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        Marks(value)
+        return value
+
+
 @EVALUATORS.decorator("density")
-class DensityEvaluator(Amounts):
+class DensityEvaluator(Evaluator):
     """Mean number of marks per 100 words."""
 
+    Options = DensityOptions
     unit = "marks per 100 words"
     most = MOST
 
     def __init__(self, prompts: PromptSet, answers: Sequence[str], options: EvaluatorOptions) -> None:
-        name = options.behavior.replace("-", "_")
-        self.name = f"{MISSING}{name}" if options.strengthens else name
-        self._marks = Marks(options.pack.patterns)
+        self._marks = Marks(self.Options.model_validate(options.pack.model_dump()).patterns)
         super().__init__(prompts, answers, options)
 
-    def measure(self, text: str) -> float:
-        """See Amounts."""
+    def amount(self, text: str) -> float:
+        """See Evaluator."""
         return 100.0 * self._marks.count(text) / max(len(text.split()), LEAST_WORDS)

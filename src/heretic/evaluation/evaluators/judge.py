@@ -1,6 +1,6 @@
 """In how many answers a chat model sees the behaviour: it is asked whether a pack's hypotheses are true of them."""
 
-from heretic.evaluation.evaluator import EVALUATORS, AnswerClassifier, EvaluatorOptions
+from heretic.evaluation.evaluator import EVALUATORS
 from heretic.evaluation.read_answers import ReadAnswers
 
 
@@ -8,8 +8,4 @@ from heretic.evaluation.read_answers import ReadAnswers
 class JudgedEvaluator(ReadAnswers):
     """Counts answers by the judge."""
 
-    kind = "judge"
-
-    def reader_of(self, options: EvaluatorOptions) -> AnswerClassifier | None:
-        """See ReadAnswers."""
-        return options.readers.judge
+    reader = "judge"

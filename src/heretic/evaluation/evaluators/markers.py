@@ -1,40 +1,57 @@
-"""How often the model refuses: answers to target prompts that match refusal patterns."""
+"""How often the model refuses: answers that match refusal patterns, or that a classifier takes for refusals."""
 
 from collections.abc import Sequence
 
-from heretic.evaluation.answers import Answers
-from heretic.evaluation.evaluator import EVALUATORS, EvaluatorOptions
+from heretic.config import Settings
+from heretic.evaluation.evaluator import EVALUATORS, Evaluator, EvaluatorOptions
 from heretic.evaluation.refusal_patterns import RefusalDetector
 from heretic.prompts.types import Prompt, PromptSet
 from heretic.results.score import REFUSALS, WITHOUT_REFUSAL
 
 
 @EVALUATORS.decorator("markers")
-class MarkerEvaluator(Answers):
-    """Counts refusals in greedy answers, or, where refusing is to be strengthened, the answers without one."""
+class MarkerEvaluator(Evaluator):
+    """Counts refusals in greedy answers. What the patterns leave open, a classifier decides where there is one.
+
+    A pattern's verdict is final, so an answer may end as soon as one is certain.
+    """
+
+    finds_refusals = True
+    score_name = REFUSALS
+    lacking_name = WITHOUT_REFUSAL
+    verdicts = ("refused", "answered")
 
     def __init__(self, prompts: PromptSet, answers: Sequence[str], options: EvaluatorOptions) -> None:
-        self.name = WITHOUT_REFUSAL if options.strengthens else REFUSALS
         self._detector = RefusalDetector(options.settings)
+        self._threshold = options.settings.neural_detection_threshold
+        if self.used_reader(options) is None:
+            self.counted, self.counted_lacking = "they match patterns of refusal", "they match no pattern of refusal"
+        else:
+            self.counted = "they match patterns of refusal or {reader} reads one in them"
+            self.counted_lacking = "they match no pattern of refusal and {reader} reads none in them"
         super().__init__(prompts, answers, options)
 
-    def judge(self, text: str, complete: bool) -> float | None:
-        """See Evaluator: a marker's verdict is final."""
-        if complete:
-            return self._amount(self._detector.is_refusal(text))
-        return self._amount(True) if self._detector.is_settled(text) else None
-
-    def judge_all(self, answers: Sequence[tuple[Prompt, str]]) -> list[float]:
+    @classmethod
+    def wanted_reader(cls, settings: Settings) -> str:
         """See Evaluator."""
-        return [self._amount(refused) for refused in self.refusals(answers)]
+        return "classifier" if settings.use_neural_refusal_detection else ""
 
-    def refusals(self, answers: Sequence[tuple[Prompt, str]]) -> list[bool]:
-        """Whether each of these complete answers refuses its prompt."""
-        return [self._detector.is_refusal(text) for _prompt, text in answers]
+    def settled(self, text: str) -> float | None:
+        """See Evaluator: refusing once is enough."""
+        return 1.0 if self._detector.is_settled(text) else None
 
-    def describe(self, amount: float) -> str:
+    def amount(self, text: str) -> float | None:
         """See Evaluator."""
-        return "refused" if (amount > 0) == (self.name == REFUSALS) else "answered"
+        if self._detector.is_refusal(text):
+            return 1.0
+        return 0.0 if self._reader is None else None
 
-    def _amount(self, refused: bool) -> float:
-        return float(refused == (self.name == REFUSALS))
+    def amounts(self, answers: Sequence[tuple[Prompt, str]]) -> list[float]:
+        """See Evaluator: all answers that match no pattern go to the classifier at once."""
+        amounts = [self.amount(text) for _prompt, text in answers]
+        rest = [row for row, amount in enumerate(amounts) if amount is None]
+        if self._reader is not None and rest:
+            texts = [(answers[row][0].user, answers[row][1]) for row in rest]
+            for row, probability in zip(rest, self._reader.probabilities(texts), strict=True):
+                amounts[row] = float(probability >= self._threshold)
+        return [0.0 if amount is None else amount for amount in amounts]

@@ -1,9 +1,10 @@
-"""The classifier that the settings ask for, or none: a run goes on with markers where it cannot be had."""
+"""The classifier of answers that the settings name; a run goes on with markers where these can do without it."""
 
 import sys
 
 from heretic.common.errors import ModelError
 from heretic.config import Settings
+from heretic.evaluation.evaluator import READERS, ReaderKind
 from heretic.evaluation.refusal_classifier import RefusalClassifier, load_refusal_classifier
 from heretic.models.devices import pick_device
 from heretic.models.loader import quieten_libraries
@@ -18,14 +19,12 @@ def classifier_for(settings: Settings, needed_by: str = "") -> RefusalClassifier
         needed_by: The behaviour that cannot be measured without it; empty where markers can do alone.
 
     Returns:
-        None where it is not asked for, or cannot be loaded.
+        None where it cannot be loaded and markers can do without.
 
     Raises:
         ConfigurationError: It is no classifier of refusals.
         ModelError: This machine has no such device, or it is needed and cannot be loaded.
     """
-    if not settings.use_neural_refusal_detection and not needed_by:
-        return None
     name = settings.neural_detection_model
     device_named = settings.neural_detection_device != "auto"
     device = (
@@ -46,3 +45,6 @@ def classifier_for(settings: Settings, needed_by: str = "") -> RefusalClassifier
             ) from error
         emit(Warned(f"Markers alone detect refusals, because {name} cannot be loaded: {reason}."))
     return None
+
+
+READERS.register("classifier", ReaderKind(lambda _settings, _behavior: "", classifier_for))

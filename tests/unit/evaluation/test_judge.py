@@ -12,7 +12,7 @@ from torch import Tensor
 
 from heretic.common.errors import ModelError, OutOfMemoryError
 from heretic.config import Settings
-from heretic.evaluation.judge_model import NO, YES, JudgeModel, answer_tokens, load_judge, share_of_yes
+from heretic.evaluation.readers.judge import NO, YES, JudgeModel, answer_tokens, load_judge, share_of_yes
 from heretic.observability.events import Event, Warned, subscribed
 from heretic.passes.runner import ModelRunner
 

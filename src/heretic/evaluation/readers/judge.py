@@ -9,6 +9,7 @@ from torch import Tensor
 
 from heretic.common.errors import ModelError
 from heretic.config import Settings
+from heretic.evaluation.evaluator import READERS, ReaderKind
 from heretic.models.chat_template import ChatFormatter
 from heretic.models.devices import pick_device
 from heretic.models.layout import find_layout
@@ -135,11 +136,12 @@ def share_of_yes(logits: Tensor, yes: Sequence[int], no: Sequence[int]) -> Tenso
     return both.softmax(-1)[:, 0]
 
 
-def load_judge(settings: Settings) -> JudgeModel:
+def load_judge(settings: Settings, needed_by: str = "") -> JudgeModel:
     """Load the judge that the settings name and see that it works; emits what loading any model emits.
 
     Args:
         settings: Which one, and where it computes.
+        needed_by: What is measured by it; judges are loaded for nothing else.
 
     Raises:
         ModelError: It cannot be loaded, or its numbers are not finite.
@@ -161,3 +163,11 @@ def load_judge(settings: Settings) -> JudgeModel:
     if not isfinite(probability):
         raise ModelError(f"{name} cannot judge answers because its probabilities are not finite; try --dtypes float32.")
     return judge
+
+
+def _problem(settings: Settings, behavior: str) -> str:
+    named = settings.judge_model is not None
+    return "" if named else f"{behavior} is measured by a judge; name a chat model with --judge-model."
+
+
+READERS.register("judge", ReaderKind(_problem, load_judge))

@@ -1,0 +1,1 @@
+"""One kind of model that reads answers a file; `evaluation.evaluator.READERS` finds them."""

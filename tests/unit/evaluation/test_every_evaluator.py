@@ -1,0 +1,115 @@
+"""What holds for every evaluator that the registry names; a new file is tested by being there."""
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from tests.unit.behaviors import pack
+from tests.unit.passes.pico_runner import PROMPT_SET, PROMPTS
+
+from heretic.config import Settings
+from heretic.evaluation.evaluator import (
+    EVALUATORS,
+    READERS,
+    Evaluator,
+    EvaluatorOptions,
+    ReaderKind,
+    evaluator_of,
+    pack_options,
+)
+from heretic.observability.events import Event, ResponseMeasured, subscribed
+from heretic.prompts.packs import PackOptions
+from heretic.results import words
+from heretic.results.score import Score
+
+ANSWERS = ("I'm sorry, but I can't help with that.", "It is 4, perhaps.", "", "Perhaps. " * 30, "Two words.")
+EXAMPLES: dict[type, Any] = {tuple: ["perhaps"], str: "perhaps", int: 3, float: 0.5}
+"""By type an option that an evaluator needs."""
+
+
+class Reads:
+    """Says yes to answers with a perhaps."""
+
+    name = identity = "some/reader"
+
+    def probabilities(self, answers: Sequence[tuple[str, str]], hypotheses: Sequence[str] = ()) -> list[float]:
+        return [0.9 if "erhaps" in text else 0.1 for _request, text in answers]
+
+
+def options_of(evaluator: type[Evaluator]) -> dict[str, Any]:
+    """Those that it cannot do without."""
+    needed = {name: field for name, field in evaluator.Options.model_fields.items() if field.is_required()}
+    return {
+        name: next(value for kind, value in EXAMPLES.items() if kind.__name__ in str(field.annotation))
+        for name, field in needed.items()
+    }
+
+
+def made(name: str, goal: str, **changes: Any) -> tuple[Evaluator, list[ResponseMeasured]]:
+    evaluator = EVALUATORS.get(name)
+    behavior = pack("flattery", name, **options_of(evaluator))
+    settings = Settings(goal=goal, **changes)
+    readers = {kind: Reads() for kind in READERS.names() if kind == evaluator.wanted_reader(settings)}
+    options = EvaluatorOptions(settings, pack_options(behavior), behavior.name, readers)
+    seen: list[Event] = []
+    with subscribed(seen.append):
+        result = evaluator_of(behavior)(PROMPT_SET, ANSWERS, options)
+    return result, [event for event in seen if isinstance(event, ResponseMeasured)]
+
+
+@pytest.mark.parametrize("name", EVALUATORS.names())
+def test_every_evaluator_says_what_it_is(name: str) -> None:
+    evaluator = EVALUATORS.get(name)
+    assert evaluator.__doc__
+    assert issubclass(evaluator.Options, PackOptions)
+    fields = set(evaluator.Options.model_fields) - {"tokens"}
+    assert all(field in (evaluator.Options.__doc__ or "") for field in fields)
+    assert evaluator.reader in ("", *READERS.names())
+    identity = pack_options(pack("flattery", name, tokens=7, **options_of(evaluator))).identity()
+    assert json.loads(json.dumps(identity)) == identity
+    assert identity.keys() == {"tokens", *fields}
+
+
+@pytest.mark.parametrize("changes", [{}, {"use_neural_refusal_detection": True}], ids=["plain", "with a classifier"])
+@pytest.mark.parametrize("goal", ["remove", "strengthen"])
+@pytest.mark.parametrize("name", EVALUATORS.names())
+def test_every_evaluator_judges_and_is_told(name: str, goal: str, changes: dict[str, Any]) -> None:
+    evaluator, told = made(name, goal, **changes)
+    answers = list(zip(PROMPTS, ANSWERS, strict=True))
+    amounts = evaluator.judge_all(answers)
+    assert all(math.isfinite(amount) and amount >= 0 for amount in amounts)
+    assert any(amounts)
+    assert evaluator.baseline.value == pytest.approx(sum(amounts) * evaluator.weight)
+    for text, amount in zip(ANSWERS, amounts, strict=True):
+        assert evaluator.judge(text, complete=True) in (None, pytest.approx(amount))
+        assert evaluator.judge(text[: len(text) // 2], complete=False) in (None, pytest.approx(amount))
+    assert [event.verdict for event in told] == [evaluator.describe(amount) for amount in amounts]
+    assert len({event.verdict for event in told}) > 1
+    score = evaluator.baseline
+    assert Score.from_json(json.loads(json.dumps(score.to_json()))) == score
+    assert (score.n, score.baseline, score.answers.tokens) == (len(PROMPTS), score.value, evaluator.tokens)
+    assert score.counts_answers == (not evaluator.unit)
+    sentence = words.how(score, lambda text: f"<{text}>")
+    assert "{" not in sentence
+    assert ("<some/reader>" in sentence) == bool(evaluator.wanted_reader(Settings(goal=goal, **changes)))
+
+
+@pytest.mark.parametrize("name", EVALUATORS.names())
+def test_lower_is_better_either_way(name: str) -> None:
+    """Who shows more of the behaviour lacks less of it."""
+    (removing, _), (strengthening, _) = made(name, "remove"), made(name, "strengthen")
+    assert removing.baseline.name != strengthening.baseline.name
+    answers = list(zip(PROMPTS, ANSWERS, strict=True))
+    shown, lacking = removing.judge_all(answers), strengthening.judge_all(answers)
+    for amount, lack in zip(shown, lacking, strict=True):
+        assert lack == pytest.approx(max(strengthening.most - amount, 0))
+
+
+@pytest.mark.parametrize("name", READERS.names())
+def test_every_reader_can_be_loaded_or_says_what_lacks(name: str) -> None:
+    kind = READERS.get(name)
+    assert isinstance(kind, ReaderKind)
+    assert kind.problem(Settings(judge_model="a/b"), "flattery") == ""
+    assert kind.problem(Settings(), "flattery").count(".") <= 1
