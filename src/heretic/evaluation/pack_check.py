@@ -68,12 +68,12 @@ def check_evaluator(pack: Pack) -> None:
     read = type(pack_options(pack)).model_fields
     unread = [name for name in pack.options.further if name not in read]
     if unread:
-        known = {name for evaluator in _usable_evaluators(pack).values() for name in evaluator.Options.model_fields}
-        unknown = [name for name in unread if name not in known]
+        readable = {name for evaluator in _usable_evaluators(pack).values() for name in evaluator.Options.model_fields}
+        unknown = [name for name in unread if name not in readable]
         if unknown:
             raise ConfigurationError(
                 f"{pack.name}: options.{unknown[0]}: no evaluator reads it; leave it out, or write one of "
-                f"{', '.join(sorted(known))}."
+                f"{', '.join(sorted(readable))}."
             )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from heretic.evaluation.answers import Answers
+from heretic.evaluation.evaluator import Evaluator
 from tests.unit.editors.adjusted_models import adjustments_for
 from tests.unit.passes.pico_runner import make_runner
 
@@ -63,11 +63,11 @@ class PicoBench:
     runner: ModelRunner
     editor: InplaceEditor
     build: BuildEdits
-    behaviors: tuple[Answers, ...]
+    behaviors: tuple[Evaluator, ...]
     kl: KlEvaluator
 
     @property
-    def refusals(self) -> Answers:
+    def refusals(self) -> Evaluator:
         """The first behaviour's evaluator."""
         return self.behaviors[0]
 

@@ -14,6 +14,7 @@ from heretic.config import PromptSpecification, Settings, load_settings
 from heretic.directions.types import DirectionSet
 from heretic.engine.engine import Engine
 from heretic.engine.factory import EngineOptions, make_engine, reference_jobs
+from heretic.evaluation.evaluator import Readers
 from heretic.extraction.find import find_directions
 from heretic.observability.events import EngineChosen, Event, Warned, subscribed
 from heretic.passes.choose import ordinary_wanted
