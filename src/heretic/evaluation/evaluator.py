@@ -117,11 +117,11 @@ class Evaluator(ABC):
     most: float = 1.0
 
     def __init__(self, prompts: PromptSet, answers: Sequence[str], options: EvaluatorOptions) -> None:
-        """Judge the unedited model's answers; a subclass is ready to judge when it calls this.
+        """Judge the original model's answers; a subclass is ready to judge when it calls this.
 
         Args:
             prompts: N prompts.
-            answers: The unedited model's answers to them.
+            answers: The original model's answers to them.
             options: See EvaluatorOptions.
         """
         self.prompts = prompts.prompts

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from heretic.evaluation.evaluator import Evaluator
 from tests.unit.editors.adjusted_models import adjustments_for
 from tests.unit.passes.pico_runner import make_runner
 
@@ -17,7 +16,7 @@ from heretic.edits.build import UNADJUSTED, build_edits
 from heretic.edits.writer import ATTENTION, MLP, ModelLayout
 from heretic.engine.engine import BuildEdits, Engine
 from heretic.engine.factory import EngineOptions, make_engine
-from heretic.evaluation.evaluator import EvaluatorOptions
+from heretic.evaluation.evaluator import Evaluator, EvaluatorOptions
 from heretic.evaluation.evaluators.markers import MarkerEvaluator
 from heretic.evaluation.kl import KlEvaluator
 from heretic.evaluation.refusal_patterns import normalized
