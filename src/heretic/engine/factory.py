@@ -17,7 +17,7 @@ from heretic.evaluation.evaluator import Evaluator
 from heretic.evaluation.kl import KlEvaluator
 from heretic.models.memory import RanOut, attempt
 from heretic.observability.events import EngineChosen, emit
-from heretic.passes.choose import choose, side_by_side
+from heretic.passes.choose import choose, side_by_side, slower_model
 from heretic.passes.ordinary import OrdinarySideBySide
 from heretic.passes.passes import ORDINARY, Rows, Slower
 from heretic.passes.runner import ModelRunner
@@ -81,6 +81,7 @@ def make_engine(
         engine = Engine("in place", build, editor, reference, reference, 1, [engine])
     elif attempted is bare:
         engine.slower += (Slower("no lower layers are kept, because memory ran out", UNKEPT),)
+    engine.slower += tuple(slower_model(runner.loaded))
     slower = tuple(map(str, engine.slower))
     emit(EngineChosen(engine.name, engine.candidates, slower, engine.shared_tokens, engine.kept_bytes))
     return engine

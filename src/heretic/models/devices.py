@@ -2,6 +2,8 @@
 
 import errno
 import gc
+import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +122,18 @@ def control_group_room(folder: Path) -> int | None:
         return None
     cached = int(statistics["active_file"]) + int(statistics["inactive_file"])
     return max(int(limit) - used + cached, 0)
+
+
+def product_time(dtype: torch.dtype) -> float:
+    """How many times as long as in float32 a CPU's matrix product takes; processors emulate dtypes that they lack."""
+    times: dict[torch.dtype, float] = {}
+    for _turn in range(3):
+        for kind in (torch.float32, dtype):
+            inputs, weight = torch.ones(32, 1024, dtype=kind), torch.ones(1024, 1024, dtype=kind)
+            started = time.perf_counter()
+            torch.nn.functional.linear(inputs, weight)
+            times[kind] = min(times.get(kind, math.inf), time.perf_counter() - started)
+    return times[dtype] / times[torch.float32]
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -5,7 +5,7 @@ Each has a test in tests/unit/models/test_private_api.py that fails then and say
 """
 
 import inspect
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Collection, Container, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -103,6 +103,20 @@ def override_forward(module: nn.Module, forward: Callable[..., Any]) -> Callable
     return undo
 
 
+def compile_obstacle(model: nn.Module, read: Callable[[], object]) -> str | None:
+    """Compile a model; why this machine cannot, or None where it can. `read` calls the model, which compiles it."""
+    from torch._dynamo.exc import TorchDynamoException
+
+    # Batches differ in length: without `dynamic` every length would be compiled for itself.
+    model.compile(dynamic=True)
+    try:
+        read()
+    except TorchDynamoException as error:
+        model._compiled_call_impl = None
+        return str(error).partition("\n")[0]
+    return None
+
+
 # What a model is.
 
 
@@ -194,14 +208,15 @@ def expert_norm(experts: Any, output: Tensor) -> Tensor:
 # Weights in the order that a CPU's matrix products want. torch keeps these operators for its own compiler.
 
 
-def ordered_weights_obstacle() -> str | None:
+def ordered_weights_obstacle(dtypes: Collection[torch.dtype]) -> str | None:
     """Why this torch and this processor cannot multiply by weights that were ordered once, or None where they can."""
     backend: Any = torch.backends.mkldnn  # untyped in torch
     operators = torch.ops.mkldnn
     if not backend.is_available() or not all(hasattr(operators, name) for name in _ORDERED_OPERATORS):
         return "this PyTorch has no oneDNN operators for it"
-    if not operators._is_mkldnn_bf16_supported():
-        return "oneDNN has no fast products for this processor (on x86 it asks for AVX-512)"
+    narrow = torch.backends.cpu.get_cpu_capability() == "AVX2" and set(dtypes) <= {torch.float32}
+    if not narrow and not operators._is_mkldnn_bf16_supported():
+        return "oneDNN has no fast products for this processor (on x86 it asks for AVX-512, in float32 for AVX2)"
     return None
 
 

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from heretic.config import Settings
+from heretic.models.devices import product_time
+from heretic.models.loaded import LoadedModel
 from heretic.models.memory import RanOut, attempt
-from heretic.models.private_api import column_limit
+from heretic.models.private_api import attention_implementation, column_limit
 from heretic.observability.events import SlowerPasses, emit
 from heretic.passes.divergence import agree
 from heretic.passes.ordinary import OrdinaryPasses, OrdinarySideBySide
@@ -20,6 +22,9 @@ from heretic.passes.ragged_passes import RaggedPasses
 from heretic.passes.runner import ModelRunner
 from heretic.passes.side_by_side import RaggedSideBySide, Savings
 
+EAGER = "up to a fifth longer on a CPU for rows of 400 tokens, nothing for short ones"
+EMULATED = 1.5
+"""So many times as long as a product in float32 takes one in a dtype that a CPU emulates; 2.2 to 3.8 were measured."""
 COMPARED = 8
 """Predictions of each row by which both kinds of passes are compared: the last ones, which rest on all others."""
 _COMPARING = "comparing ragged with ordinary passes"
@@ -101,6 +106,20 @@ def ordinary_wanted(settings: Settings) -> str:
     if settings.compile:
         return "edits on outputs would break the compiled model apart (--compile)"
     return "--engine inplace asks for it" if settings.engine == "inplace" else ""
+
+
+def slower_model(loaded: LoadedModel) -> list[Slower]:
+    """What makes all passes of a model slower than they could be: its attention, and numbers that the CPU emulates."""
+    result = []
+    if attention_implementation(loaded.model) == "eager":
+        result.append(Slower("its attention is computed step by step (eager), since it has no other", EAGER))
+    dtype = loaded.model.dtype
+    if loaded.device.type == "cpu" and dtype in (torch.bfloat16, torch.float16):
+        ratio = product_time(dtype)
+        if ratio > EMULATED:
+            reason = f"""this CPU multiplies in float32 faster than in {loaded.dtype} (--dtypes '["float32"]')"""
+            result.append(Slower(reason, f"products take about {ratio:.1f} times as long"))
+    return result
 
 
 def ragged_reason(runner: ModelRunner, rows: Rows, longest: int = 0) -> str:

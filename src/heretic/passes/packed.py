@@ -5,7 +5,7 @@ oneDNN and MKL reorder a weight whenever they multiply by it, which for few rows
 the ordinary products are used, and `obstacle` says why.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
@@ -37,7 +37,7 @@ class PackedLinears:
         modules = [module for module in model.modules() if type(module) is nn.Linear and _can_be_packed(module.weight)]
         # A weight that two modules share is ordered once.
         weights = {id(module.weight): module.weight for module in modules}
-        self.obstacle = _obstacle(sum(weight.nbytes for weight in weights.values()))
+        self.obstacle = _obstacle(weights.values())
         if self.obstacle:
             return
         packed = {key: ordered_weight(weight.data, ROWS) for key, weight in weights.items()}
@@ -58,10 +58,11 @@ def _can_be_packed(weight: Tensor) -> bool:
     return weight.device.type == "cpu" and weight.dtype in (torch.bfloat16, torch.float32)
 
 
-def _obstacle(size: int) -> str:
-    """Why weights of so many bytes on a CPU are not ordered, or nothing."""
+def _obstacle(weights: Collection[Tensor]) -> str:
+    """Why weights on a CPU are not ordered, or nothing."""
+    size = sum(weight.nbytes for weight in weights)
     if not size:
         return ""
     if size > MEMORY_SHARE * free_host_memory():
         return f"copies of {size / 1e9:.1f} GB would take more than {MEMORY_SHARE:.0%} of the free memory"
-    return ordered_weights_obstacle() or ""
+    return ordered_weights_obstacle({weight.dtype for weight in weights}) or ""

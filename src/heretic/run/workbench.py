@@ -30,6 +30,7 @@ from heretic.models.chat_template import ChatFormatter
 from heretic.models.layout import find_layout, layout_summary
 from heretic.models.loaded import LoadedModel
 from heretic.models.loader import load_model
+from heretic.models.private_api import compile_obstacle
 from heretic.observability.events import (
     BaselineMeasured,
     Calibrated,
@@ -155,10 +156,8 @@ def measure(
 ) -> Workbench:
     """The original model's numbers, and the engine that measures edits of it. Emits BaselineMeasured."""
     runner, editor, directions = loaded.runner, loaded.editor, searched.directions
-    if settings.compile:
-        # Not before: hooks on every layer, as extraction has them, would break the compiled graph apart.
-        # Batches differ in length: without `dynamic` every length would be compiled for itself.
-        runner.loaded.model.compile(dynamic=True)
+    # Not before: hooks on every layer, as extraction has them, would break the compiled graph apart.
+    settings = with_compiled(settings, runner, prompts)
     started = time.perf_counter()
     passes = OrdinaryPasses(runner)
     behaviors, kl = make_evaluators(settings, passes, prompts, loaded.readers)
@@ -183,6 +182,18 @@ def measure(
         study_identity(settings, runner, prompts, directions, space, loaded.readers),
         loaded.readers,
     )
+
+
+def with_compiled(settings: Settings, runner: ModelRunner, prompts: PromptSets) -> Settings:
+    """Compile the model if the settings ask for it; where this machine cannot, settings that do not, and a warning."""
+    if not settings.compile:
+        return settings
+    row = runner.encode(prompts.target_evaluation.prompts[0])
+    obstacle = compile_obstacle(runner.loaded.model, lambda: runner.first_token_logits([row]))
+    if obstacle is None:
+        return settings
+    emit(Warned(f"The model is not compiled ({obstacle}); install a C++ compiler, or leave --compile out."))
+    return settings.model_copy(update={"compile": False})
 
 
 def search_space(settings: Settings, runner: ModelRunner, position: float | None) -> SearchSpace:

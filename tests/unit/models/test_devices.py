@@ -12,6 +12,7 @@ from heretic.models.devices import (
     free_memory,
     is_out_of_memory,
     pick_device,
+    product_time,
     synchronize,
 )
 
@@ -85,3 +86,14 @@ def test_a_real_allocation_that_fails_counts_as_out_of_memory():
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**60, dtype=torch.uint8)
     assert is_out_of_memory(caught.value)
+
+
+def test_a_product_is_timed_against_one_in_float32(monkeypatch):
+    clock = [0.0]
+
+    def linear(inputs, _weight):
+        clock[0] += 3.0 if inputs.dtype == torch.bfloat16 else 1.5
+
+    monkeypatch.setattr(torch.nn.functional, "linear", linear)
+    monkeypatch.setattr(devices.time, "perf_counter", lambda: clock[0])
+    assert product_time(torch.bfloat16) == 2.0

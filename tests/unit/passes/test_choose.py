@@ -11,7 +11,7 @@ from heretic.config import Settings
 from heretic.models.private_api import column_limit
 from heretic.observability.events import Event, SlowerPasses, subscribed
 from heretic.passes import choose as choosing
-from heretic.passes.choose import Choice, choose, ordinary_wanted
+from heretic.passes.choose import EAGER, Choice, choose, ordinary_wanted, slower_model
 from heretic.passes.passes import ALONE, ORDINARY
 from heretic.passes.ragged import ragged_obstacle
 from heretic.passes.ragged_passes import RaggedPasses
@@ -108,6 +108,20 @@ def test_compiled_models_and_the_reference_engine_keep_to_ordinary_passes(change
     found = ordinary_wanted(Settings(model="pico").model_copy(update=changes))
     assert word in found
     assert bool(found) is bool(word)
+
+
+@pytest.mark.parametrize(("ratio", "said"), [(1.2, False), (2.7, True)])
+def test_emulated_numbers_are_said(monkeypatch: pytest.MonkeyPatch, ratio: float, said: bool) -> None:
+    monkeypatch.setattr(choosing, "product_time", lambda _dtype: ratio)
+    slower = slower_model(make_runner("llama", dtype=torch.bfloat16).loaded)
+    assert [own.cost for own in slower] == ["products take about 2.7 times as long"] * said
+    assert slower_model(make_runner("llama").loaded) == []
+
+
+def test_eager_attention_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = make_runner("llama").loaded
+    monkeypatch.setattr(loaded.model.config, "_attn_implementation", "eager")
+    assert [own.cost for own in slower_model(loaded)] == [EAGER]
 
 
 def test_memory_that_runs_out_in_comparing_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
