@@ -39,7 +39,7 @@ from heretic.observability.events import (
     Warned,
     subscribed,
 )
-from heretic.prompts.sets import load_prompts
+from heretic.prompts.sets import load_prompts, packs_of
 from heretic.results.gate import Gate
 from heretic.results.plan import EditPlan, Normalization, Schedule, Scope
 from heretic.results.score import Score, Scores
@@ -82,7 +82,7 @@ def settings(**changes: Any) -> Settings:
 
 
 def prepared(settings: Settings) -> Workbench:
-    return prepare(settings, load_prompts(settings))
+    return prepare(settings, load_prompts(settings, packs_of(settings)))
 
 
 def session_of(bench: Workbench) -> Session:
@@ -161,7 +161,7 @@ def test_scores_of_a_model_searched_quantised_are_those_of_the_saved_weights(
     session.restore()
 
     # Measured independently: the saved folder against the original model, both as they are on the disk.
-    refusals, kl = compare(settings(), str(tmp_path / "out"), load_prompts(settings()))
+    refusals, kl = compare(settings(), str(tmp_path / "out"), load_prompts(settings(), packs_of(settings())))
     data = manifest(tmp_path / "out")
     written = {score["name"]: score for score in data["scores"]}
     assert written["kl"]["value"] == pytest.approx(kl.value, rel=1e-3)
@@ -470,7 +470,7 @@ def test_edited_model_without_finite_logits_cannot_be_compared(monkeypatch: pyte
 
     monkeypatch.setattr(KlEvaluator, "score_of", fails)
     with pytest.raises(ModelError, match=r"demo cannot be compared because the edited model's .*; try --dtypes"):
-        compare(settings(), "demo", load_prompts(settings()))
+        compare(settings(), "demo", load_prompts(settings(), packs_of(settings())))
 
 
 # The ends of the front are measured again -----------------------------------------------------------------------------

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from heretic.common.errors import ConfigurationError, HereticError, PluginError, PromptError
+from heretic.config import Settings
 from heretic.evaluation.evaluator import EVALUATORS, Evaluator, evaluator_of, pack_options
 from heretic.prompts.packs import ROLES, Pack
+from heretic.prompts.sets import packs_of
 from heretic.prompts.sources import is_local, load_prompt_set, overlap
 from heretic.prompts.types import PromptSet
 
@@ -75,6 +77,20 @@ def check_evaluator(pack: Pack) -> None:
                 f"{pack.name}: options.{unknown[0]}: no evaluator reads it; leave it out, or write one of "
                 f"{', '.join(sorted(readable))}."
             )
+
+
+def measured_packs(settings: Settings) -> tuple[Pack, ...]:
+    """The packs that the settings name, with the evaluator that the user prefers wherever they can be measured by it.
+
+    Raises:
+        ConfigurationError: There is no such pack, or its file cannot be used.
+        PluginError: There is no such evaluator.
+    """
+    packs, preferred = packs_of(settings), settings.measure_with
+    if preferred == "pack":
+        return packs
+    EVALUATORS.get(preferred)
+    return tuple(replace(pack, evaluator=preferred) if preferred in alternatives(pack) else pack for pack in packs)
 
 
 def alternatives(pack: Pack) -> tuple[str, ...]:

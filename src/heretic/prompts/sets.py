@@ -1,7 +1,7 @@
 """The prompt sets of a run: of every behaviour those to find and to measure it with, but not the held-out ones."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 from heretic.common.errors import PromptError
@@ -63,12 +63,7 @@ def packs_of(settings: Settings) -> tuple[Pack, ...]:
     Raises:
         ConfigurationError: There is no such pack, or its file cannot be used.
     """
-    return tuple(_measured_with(settings.measure_with, find_pack(name)) for name in settings.behavior)
-
-
-def _measured_with(reader: str, pack: Pack) -> Pack:
-    """The pack with the evaluator that the user prefers to its own, where it can be asked about anything."""
-    return pack if reader == "pack" or "hypotheses" not in pack.options.further else replace(pack, evaluator=reader)
+    return tuple(map(find_pack, settings.behavior))
 
 
 def specification(settings: Settings, pack: Pack, role: str) -> PromptSpecification:
@@ -112,9 +107,9 @@ def _is_changed(settings: Settings, role: str) -> bool:
     return bool(getattr(settings, role) != Settings.model_fields[role].default)
 
 
-def load_prompts(settings: Settings) -> PromptSets:
-    """Read the prompts of every behaviour and report evaluation prompts that also stand in a training set."""
-    return PromptSets(tuple(_load_behavior(settings, pack) for pack in packs_of(settings)))
+def load_prompts(settings: Settings, packs: Iterable[Pack]) -> PromptSets:
+    """Read the prompts of these behaviours and report evaluation prompts that also stand in a training set."""
+    return PromptSets(tuple(_load_behavior(settings, pack) for pack in packs))
 
 
 def _load_behavior(settings: Settings, pack: Pack) -> Behavior:

@@ -4,11 +4,11 @@ from pathlib import Path
 
 from heretic.config import Settings
 from heretic.directions.transform import TRANSFORMS
-from heretic.evaluation.pack_check import check_evaluator, check_training
+from heretic.evaluation.pack_check import check_evaluator, check_training, measured_packs
 from heretic.export.atomic import check_directions_file, check_file_target, check_target, is_saved_model
 from heretic.export.hub import check_repository
 from heretic.models.location import locate
-from heretic.prompts.sets import PromptSets, check_held_out_files, load_prompts, packs_of
+from heretic.prompts.sets import PromptSets, check_held_out_files, load_prompts
 from heretic.run.direction_sources import read_sources
 from heretic.run.rules import BEHAVIORS, METHODS, Request, check, check_options, searches
 from heretic.search.claim import check_study_file
@@ -21,7 +21,7 @@ def preflight(settings: Settings) -> PromptSets:
         UserError: Options, files or prompts cannot be used; the message names the option to change.
     """
     check_options(settings)
-    request = Request(settings, packs_of(settings))
+    request = Request(settings, measured_packs(settings))
     check_request(request)
     # A mistyped path is said at once, before prompts are fetched.
     for name in filter(None, (settings.model, settings.evaluate_model)):
@@ -30,7 +30,7 @@ def preflight(settings: Settings) -> PromptSets:
         check_files(settings)
         if settings.confirm:
             check_held_out_files(settings, request.packs)
-    prompts = load_prompts(settings)
+    prompts = load_prompts(settings, request.packs)
     if searches(settings):
         check_prompts(request, prompts)
     return prompts

@@ -199,13 +199,10 @@ BEHAVIORS: tuple[Row[Request], ...] = (
         ),
     ),
     Row(
+        lambda request: request.settings.measure_with not in ("pack", *(pack.evaluator for pack in request.packs)),
         lambda request: (
-            request.settings.measure_with != "pack"
-            and not any("hypotheses" in pack.options.further for pack in request.packs)
-        ),
-        lambda request: (
-            f"{' and '.join(request.names)} cannot be measured by a {request.settings.measure_with}, for want of "
-            "hypotheses that it could be asked about; use --measure-with pack."
+            f"{' and '.join(request.names)} cannot be measured with {request.settings.measure_with}, which no "
+            "model reads answers for or which lacks options to ask about; use --measure-with pack."
         ),
     ),
     Row(lambda request: request.unread, lambda request: request.unread),

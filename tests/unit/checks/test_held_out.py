@@ -22,7 +22,7 @@ from heretic.models.loaded import parameter_fingerprint
 from heretic.observability.events import Event, HeldOutMeasured, PromptsLoaded, Warned, subscribed
 from heretic.passes.ordinary import OrdinaryPasses
 from heretic.passes.runner import Response
-from heretic.prompts.sets import PromptSets, load_prompts
+from heretic.prompts.sets import PromptSets, load_prompts, packs_of
 from heretic.prompts.sources import load_prompt_set
 from heretic.results.held_out import HeldOut
 from heretic.results.intervals import paired_interval
@@ -73,7 +73,7 @@ def demo_settings(**changes: Any) -> Settings:
 @pytest.fixture(scope="module")
 def bench() -> Workbench:
     settings = demo_settings()
-    return prepare(settings, load_prompts(settings))
+    return prepare(settings, load_prompts(settings, packs_of(settings)))
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_nothing_held_out_is_read_before_the_confirmation(
         good_held_out_prompts={"dataset": str(held_out)},
         bad_held_out_prompts={"dataset": str(held_out)},
     )
-    bench = prepare(settings, load_prompts(settings))
+    bench = prepare(settings, load_prompts(settings, packs_of(settings)))
     session = Session(bench, open_study(settings.storage, "s", bench.identity, bench.objective))
     session.search()
     session.apply(session.suggested)
@@ -172,7 +172,7 @@ def test_perplexity_is_that_of_plain_passes(bench: Workbench) -> None:
 
 
 def prepared(settings: Settings) -> Workbench:
-    return prepare(settings, load_prompts(settings))
+    return prepare(settings, load_prompts(settings, packs_of(settings)))
 
 
 def session_of(bench: Workbench) -> Session:

@@ -7,11 +7,12 @@ import pytest
 from heretic.commands.behaviors import COMMAND
 from heretic.common.errors import ConfigurationError, UserError
 from heretic.config import Settings
+from heretic.evaluation.evaluator import EVALUATORS
 from heretic.prompts.packs import ROLES, bundled_behaviors, find_pack
 from heretic.prompts.sources import load_prompt_set
 from heretic.run.preflight import preflight
 
-NO_SUCH_EVALUATOR = "There is no evaluator named {}; choose one of classifier, density, judge, length, markers."
+NO_SUCH_EVALUATOR = f"There is no evaluator named {{}}; choose one of {', '.join(EVALUATORS.names())}."
 
 
 def run(*argv: str) -> int:

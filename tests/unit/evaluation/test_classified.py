@@ -2,15 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.unit.evaluation.pico_classifiers import NLI, PLAIN, build_classifier, reading_tokenizer
 from tests.unit.passes.pico_runner import PROMPT_SET
 
-from heretic.common.errors import ConfigurationError, ModelError
+from heretic.common.errors import ConfigurationError, ModelError, PluginError
 from heretic.config import Settings
 from heretic.evaluation.evaluator import EVALUATORS, EvaluatorOptions
-from heretic.evaluation.pack_check import check_evaluator
+from heretic.evaluation.pack_check import check_evaluator, measured_packs
 from heretic.evaluation.readers import classifier as classifier_reader
 from heretic.evaluation.refusal_classifier import RefusalClassifier
 from heretic.prompts.packs import PackOptions, read_pack
@@ -94,3 +95,16 @@ def test_a_pack_without_hypotheses_is_refused(tmp_path: Path) -> None:
     pack = read_pack(file)
     with pytest.raises(ConfigurationError, match="needs hypotheses"):
         check_evaluator(pack)
+
+
+def test_packs_that_say_what_to_ask_are_measured_as_the_user_prefers() -> None:
+    def measured(*names: str, **changes: Any) -> list[str]:
+        return [pack.evaluator for pack in measured_packs(Settings(model="x", behavior=list(names), **changes))]
+
+    assert measured("hedging", "over-refusal") == ["density", "markers"]
+    assert measured("hedging", "over-refusal", measure_with="judge") == ["judge", "judge"]
+    assert measured("verbosity", "hedging", measure_with="classifier") == ["length", "classifier"]
+    assert measured("verbosity", measure_with="judge") == ["length"]
+    assert measured("hedging", measure_with="length") == ["density"]
+    with pytest.raises(PluginError, match="no evaluator named jugde"):
+        measured("hedging", measure_with="jugde")

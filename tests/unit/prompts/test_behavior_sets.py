@@ -34,7 +34,8 @@ def make_pack(folder: Path, name: str, **texts: str) -> str:
 def loaded(*packs: str, **settings: Any) -> tuple[PromptSets, list[Event]]:
     seen: list[Event] = []
     with subscribed(seen.append):
-        sets = load_prompts(Settings(model="x", behavior=list(packs), **settings))
+        chosen = Settings(model="x", behavior=list(packs), **settings)
+        sets = load_prompts(chosen, packs_of(chosen))
     return sets, seen
 
 
@@ -132,16 +133,6 @@ def test_a_pack_without_its_prompts_names_the_file(tmp_path: Path) -> None:
     (tmp_path / "a" / "target" / "train.txt").unlink()
     with pytest.raises(PromptError, match=r"bad_prompts: there is no file or folder .*train\.txt"):
         loaded(pack)
-
-
-def test_packs_with_hypotheses_are_measured_as_the_user_prefers() -> None:
-    def measured(*names: str, **changes: Any) -> list[str]:
-        return [pack.evaluator for pack in packs_of(Settings(model="x", behavior=list(names), **changes))]
-
-    assert measured("hedging", "over-refusal") == ["density", "markers"]
-    assert measured("hedging", "over-refusal", measure_with="judge") == ["judge", "judge"]
-    assert measured("verbosity", "hedging", measure_with="classifier") == ["length", "classifier"]
-    assert measured("verbosity", measure_with="judge") == ["length"]
 
 
 def test_a_missing_file_of_held_out_prompts_is_noticed_without_reading_any(

@@ -14,7 +14,7 @@ from heretic.config import Settings
 from heretic.models.demo import DEMO_MODEL_FOLDER
 from heretic.models.verified import VerificationError
 from heretic.observability.events import Event, ModelLoading, subscribed
-from heretic.prompts.sets import load_prompts
+from heretic.prompts.sets import load_prompts, packs_of
 from heretic.run import comparison
 from heretic.run.comparison import compare
 
@@ -44,7 +44,7 @@ def refused(name: str, **settings: Any) -> tuple[HereticError, list[str]]:
     events: list[Event] = []
     chosen = Settings(**QUICK, **settings)
     with subscribed(events.append), pytest.raises(HereticError) as caught:
-        compare(chosen, name, load_prompts(chosen))
+        compare(chosen, name, load_prompts(chosen, packs_of(chosen)))
     return caught.value, [event.model for event in events if isinstance(event, ModelLoading)]
 
 

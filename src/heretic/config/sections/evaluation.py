@@ -49,10 +49,10 @@ class ReaderOptions(Options):
     neural_detection_device: Annotated[str, AfterValidator(check_device)] = Field(
         default="auto", description="Device of the classifier or judge; auto takes the one that the model is loaded to."
     )
-    measure_with: Literal["pack", "classifier", "judge"] = Field(
+    measure_with: Text = Field(
         default="pack",
-        description="What measures behaviours: what their pack says (words, marks), or, of packs with hypotheses, that "
-        "classifier or a judge, which count the answers of which a hypothesis is true.",
+        description="What measures behaviours: pack (what the pack says: words, marks), or, of packs with hypotheses, "
+        "classifier (the one above) or judge, which count the answers of which a hypothesis is true, or a plug-in.",
     )
     judge_model: Text | None = Field(
         default=None,
