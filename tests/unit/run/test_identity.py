@@ -3,11 +3,11 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
-from pydantic import Field
+from pydantic import Field, ValidationError
 from tests.unit.behaviors import one_behavior, pack
 from tests.unit.evaluation.pico_classifiers import FunctionClassifier
 from tests.unit.passes.pico_runner import PROMPTS, make_runner
@@ -189,11 +189,24 @@ CHANGED: dict[str, tuple[Any, dict[str, Any]]] = {
 }
 
 
+def another_value(name: str) -> Any:
+    """The first of values of all kinds that a setting takes and that is not its default."""
+    field = Settings.model_fields[name]
+    for value in (True, False, 2, 0.5, "another", ["another"], [0.5], *get_args(field.annotation)):
+        try:
+            Settings(**{name: value})
+        except ValidationError:
+            continue
+        if value != field.default:
+            return value
+    raise AssertionError(f"write down another value of {name} above")
+
+
 def test_every_setting_of_an_identity_tells_studies_apart() -> None:
     mean = CASES[1]
-    # This one counts where a reader is there, as in one of the stored studies.
-    assert CHANGED.keys() == Settings.aspects().keys() - {"neural_detection_threshold"}
-    for name, (value, switch) in CHANGED.items():
+    # The threshold counts where a reader is there, as in one of the stored studies.
+    later = Settings.aspects().keys() - CHANGED.keys() - {"neural_detection_threshold"}
+    for name, (value, switch) in {**CHANGED, **{name: (another_value(name), {}) for name in later}}.items():
         usual, changed = mean.identity(**switch), mean.identity(**switch, **{name: value})
         aspect = Settings.aspects()[name]
         assert aspect in changed.differences(usual.aspects), name
