@@ -92,7 +92,7 @@ def assert_left_as_it_is(heretic: Command, folder: Path, arguments: list[str], n
 def test_a_stored_study_that_left_layers_out_is_explained(heretic: Command, tmp_path: Path) -> None:
     copied("strengthened", tmp_path)
     arguments = list(COMMANDS["strengthened"])
-    heretic(tmp_path, *arguments).assert_one_sentence("layers", "all layers can be edited")
+    heretic(tmp_path, *arguments).assert_one_sentence("layers", "all layers are edited")
     position = arguments.index("--layers")
     del arguments[position : position + 2]
     assert_left_as_it_is(heretic, tmp_path, arguments, "strengthened", "way of finding directions")

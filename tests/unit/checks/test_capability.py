@@ -110,11 +110,12 @@ def test_what_the_terminal_and_the_card_show(settings):
         check = CapabilityCheck(settings, runner)
     with answering(runner, spoilt):
         result = check.compare()
-    shown = [row.text for row in rows(CapabilityMeasured(result, 2.0))]
+    shown, changed, _seconds = rows(CapabilityMeasured(result, 2.0))
+    assert shown.table is not None
     low, high = (100 * end for end in paired_interval(10, 0, 4, 0))
     interval = f"{low:+.1f} to {high:+.1f}"
-    assert [cell.strip() for cell in shown[3].split("  ")[1:] if cell] == ["100.0 %", "71.4 %", f"-28.6 ({interval})"]
-    assert shown[4] == "4 of 14 answers became wrong, 0 became right"
+    assert shown.table.rows[-1].cells == ("overall", "100.0 %", "71.4 %", f"-28.6 ({interval})")
+    assert changed.text == "4 of 14 answers became wrong, 0 became right"
     card = capability_section(result)
     assert f"| **overall** | 14 | 100.0 % | 71.4 % | -28.6 ({interval}) |" in card
     assert "after 2 worked examples" in card
