@@ -1,13 +1,14 @@
 """What is prepared before the search survives a device that is smaller than calibration believed."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from tests.unit.behaviors import one_behavior
 from tests.unit.evaluation.pico_classifiers import FunctionClassifier, save_classifier
-from tests.unit.passes.pico_runner import PROMPTS, make_runner
+from tests.unit.passes.pico_runner import PROMPT_SET, PROMPTS, make_runner
 
 from heretic.common.errors import ConfigurationError, OutOfMemoryError
 from heretic.config import PromptSpecification, Settings, load_settings
@@ -262,10 +263,11 @@ def test_the_default_is_the_batched_engine(tmp_path: Path) -> None:
 def test_what_shares_no_prefix_is_measured_in_batches_all_the_same_and_the_reason_is_said(family: str) -> None:
     engine, said = engine_of(family)
     assert not engine.is_reference
-    (reason,) = said.slower
-    assert said == EngineChosen("batched", engine.candidates, (reason,))
+    reason, *attention = said.slower
+    assert said == EngineChosen("batched", engine.candidates, (reason, *attention))
     assert reason.endswith("(about twice as long)")
-    assert engine.slower == (Slower(reason.removesuffix(" (about twice as long)"), ORDINARY),)
+    assert engine.slower[0] == Slower(reason.removesuffix(" (about twice as long)"), ORDINARY)
+    assert ["eager" in words for words in attention] == [True] * (family == "bloom")
 
 
 def test_experts_in_a_list_are_said_to_keep_candidates_apart() -> None:
@@ -350,3 +352,25 @@ def test_a_classifier_that_cannot_serve_stops_the_run_before_the_model_is_loaded
     )
     with pytest.raises(ConfigurationError, match="happy, sad"):
         prepare(settings, SETS)
+
+
+@pytest.mark.parametrize("obstacle", [None, "No working C++ compiler"])
+def test_a_model_that_cannot_be_compiled_is_measured_as_without_compiling(
+    monkeypatch: pytest.MonkeyPatch, obstacle: str | None
+) -> None:
+    read: list[bool] = []
+
+    def compiling(_model: Any, reading: Any) -> str | None:
+        reading()
+        read.append(True)
+        return obstacle
+
+    monkeypatch.setattr(workbench, "compile_obstacle", compiling)
+    prompts: Any = SimpleNamespace(target_evaluation=PROMPT_SET)
+    settings = Settings(model="pico").model_copy(update={"compile": True})
+    seen: list[Event] = []
+    with subscribed(seen.append):
+        used = workbench.with_compiled(settings, make_runner("llama"), prompts)
+    assert used.compile is (obstacle is None)
+    assert [type(event) for event in seen] == [Warned] * (obstacle is not None)
+    assert read == [True]
