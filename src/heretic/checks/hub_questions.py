@@ -7,7 +7,7 @@ import datasets
 
 from heretic.checks.questions import BUNDLED, Category, category_of, parse_question, unknown_category
 from heretic.common.errors import PromptError
-from heretic.observability.libraries import quieten
+from heretic.observability.hub_client import prepare_hub
 from heretic.prompts.tables import READING_ERRORS, hub_problem, named_configurations
 
 QUESTIONS_SPLIT = "test"
@@ -26,7 +26,7 @@ def read_hub(name: str, subjects: Sequence[str]) -> tuple[Category, ...]:
         ConfigurationError: It has no such subject.
     """
     datasets.disable_progress_bars()
-    quieten("huggingface_hub")
+    prepare_hub()
     return tuple(_read_subject(name, subject) for subject in subjects)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from heretic.common.errors import ConfigurationError, PromptError, causes
-from heretic.common.hub_errors import HubFailure, hub_failure
+from heretic.common.hub_errors import OUT_OF_REACH, hub_failure
 from heretic.config import Settings
 from heretic.prompts.text_files import BUNDLED_FOLDER, BUNDLED_PREFIX, read_lines
 
@@ -108,7 +108,7 @@ def load_questions(settings: Settings) -> QuestionSet:
 def _may_stand_in(settings: Settings, error: PromptError) -> bool:
     failure = hub_failure(causes(error))
     default = settings.mmlu_dataset == type(settings).model_fields["mmlu_dataset"].default
-    unreachable = failure is not None and failure[0] is HubFailure.UNREACHABLE
+    unreachable = failure is not None and failure[0] in OUT_OF_REACH
     return unreachable and default and not settings.mmlu_categories
 
 

@@ -11,13 +11,12 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # public, but not listed there
 
-from heretic.common.errors import ExportError, HereticError, UserError
+from heretic.common.errors import ExportError, HereticError, UserError, causes
+from heretic.common.hub_errors import HTTP, connection_problem, hub_failure
 from heretic.common.integrity import check_folder
 from heretic.export.redact import redact
 from heretic.observability.events import ModelUploaded, UploadStarted, emit
-
-_CLIENT_ERROR: type[Exception] = HfHubHTTPError.__bases__[0]
-"""Base of the HTTP client's errors: the hub's client uses httpx in version 1 and httpx2 in version 2."""
+from heretic.observability.hub_client import ask_hub_again, prepare_hub
 
 _LOGIN = "run 'hf auth login' or set HF_TOKEN to a token with write access"
 _STALE_WEIGHTS = ["*.safetensors", "*.safetensors.index.json"]
@@ -45,7 +44,11 @@ def upload_error(error: Exception, repository: str) -> HereticError:
     detail = redact(" ".join(str(error).split()))
     if isinstance(error, LocalTokenNotFoundError):
         return UserError(f"Uploading to {repository} needs a login; {_LOGIN}.")
-    if isinstance(error, OfflineModeIsEnabled):
+    failed = hub_failure(causes(error))
+    problem = None if failed is None else connection_problem(*failed, repository)
+    if problem is not None:
+        return ExportError(f"T{redact(problem[1:])}.")
+    if isinstance(error, OfflineModeIsEnabled) and error.__cause__ is None:
         return UserError(f"Uploading to {repository} is off because HF_HUB_OFFLINE is set; unset it and try again.")
     if isinstance(error, HfHubHTTPError):
         status = error.response.status_code
@@ -73,6 +76,8 @@ def upload_folder(folder: Path, repository: str, private: bool) -> str:
         ExportError: The folder is damaged, the network or the hub failed.
     """
     check_repository(repository)
+    prepare_hub()
+    ask_hub_again()
     differences = check_folder(folder)
     if differences:
         first = differences[0]
@@ -82,7 +87,12 @@ def upload_folder(folder: Path, repository: str, private: bool) -> str:
     failure: HereticError
     try:
         url = _upload(HfApi(), folder, repository, private)
-    except (_CLIENT_ERROR, OSError, RuntimeError, ValueError) as error:  # RuntimeError: from the hub's transfer library
+    except (
+        HTTP.HTTPError,
+        OSError,
+        RuntimeError,
+        ValueError,
+    ) as error:  # RuntimeError: from the hub's transfer library
         failure = upload_error(error, repository)
     else:
         emit(ModelUploaded(repository, url, private))

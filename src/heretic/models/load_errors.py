@@ -10,7 +10,7 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from heretic.common.errors import LONGEST_DETAIL, causes, first_line
-from heretic.common.hub_errors import LOG_IN, HubFailure, hub_failure
+from heretic.common.hub_errors import LOG_IN, HubFailure, connection_problem, hub_failure
 from heretic.models.devices import is_out_of_memory
 
 OUT_OF_MEMORY = "out of memory"
@@ -164,7 +164,8 @@ def _reason_by_class(chain: Sequence[BaseException], name: str) -> str | None:
     failed = hub_failure(chain)
     if failed is not None:
         failure, error = failed
-        return _BY_HUB_FAILURE[failure](error, name)
+        problem = connection_problem(failure, error, name)
+        return f"T{problem[1:]}." if problem is not None else _BY_HUB_FAILURE[failure](error, name)
     for kind, explain in _BY_CLASS:
         for error in chain:
             if isinstance(error, kind):

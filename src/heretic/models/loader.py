@@ -21,6 +21,7 @@ from heretic.models.load_errors import NOT_FINITE, OUT_OF_MEMORY, diagnose, exha
 from heretic.models.loaded import LoadedModel
 from heretic.models.location import locate
 from heretic.observability.events import DtypeRejected, ModelLoaded, ModelLoading, emit
+from heretic.observability.hub_client import prepare_hub
 from heretic.observability.libraries import quieten
 from heretic.prompts.types import Prompt
 
@@ -103,7 +104,7 @@ def load_model(name: str, settings: ModelSection, checkpoint: Checkpoint | None 
 def quieten_libraries(show_downloads: bool) -> None:
     """Keep warnings, and bars other than those of downloads, out of the terminal; failures are put into words."""
     quieten("transformers")
-    quieten("huggingface_hub")
+    prepare_hub()
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     bars: Any = transformers_logging
     bars.disable_progress_bar()

@@ -4,7 +4,7 @@ import re
 from dataclasses import replace
 
 from heretic.common.errors import PromptError, causes
-from heretic.common.hub_errors import HubFailure, hub_failure
+from heretic.common.hub_errors import OUT_OF_REACH, hub_failure
 from heretic.config import PromptSpecification
 from heretic.observability.events import Warned, emit
 from heretic.prompts.sources import load_prompt_set
@@ -41,7 +41,7 @@ def load_compared_texts(
     except PromptError as error:
         failure = hub_failure(causes(error))
         stand_in = STAND_INS.get(role)
-        if failure is None or failure[0] is not HubFailure.UNREACHABLE or stand_in is None or specification != default:
+        if failure is None or failure[0] not in OUT_OF_REACH or stand_in is None or specification != default:
             raise
         emit(
             Warned(

@@ -15,9 +15,9 @@ from datasets.exceptions import DatasetNotFoundError, DatasetsError
 
 from heretic.common.errors import PromptError, causes, first_line
 from heretic.common.file_names import expanded
-from heretic.common.hub_errors import LOG_IN, HubFailure, hub_failure
+from heretic.common.hub_errors import HTTP, LOG_IN, HubFailure, connection_problem, hub_failure
 from heretic.config import PromptSpecification
-from heretic.observability.libraries import quieten
+from heretic.observability.hub_client import prepare_hub
 from heretic.prompts.columns import choose_column, user_text
 from heretic.prompts.split import Split
 
@@ -25,7 +25,7 @@ FILE_FORMATS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "p
 OFFLINE_HINT = "bundled:refusal/target and bundled:refusal/baseline need no network"
 
 _STORED = ("state.json", "dataset_dict.json")
-READING_ERRORS = (OSError, ValueError, TypeError, NotImplementedError, RecursionError, DatasetsError)
+READING_ERRORS = (OSError, ValueError, TypeError, NotImplementedError, RecursionError, DatasetsError, HTTP.HTTPError)
 """What the datasets library raises for reasons that are not Heretic's."""
 
 
@@ -36,7 +36,7 @@ def read_table(specification: PromptSpecification, split: Split) -> Iterator[str
         PromptError: It cannot be read; also while iterating, because rows are read as they are needed.
     """
     datasets.disable_progress_bars()
-    quieten("huggingface_hub")
+    prepare_hub()
     path = expanded(specification.dataset)
     with _explained(specification, path), _literal(path) as (literal, cache):
         stored = _open_local(specification, literal, cache) if path.exists() else _open_hub(specification)
@@ -181,6 +181,9 @@ def hub_problem(name: str, error: BaseException, offline_hint: str = OFFLINE_HIN
     failed = hub_failure(causes(error))
     failure = None if failed is None else failed[0]
     text = str(error)
+    connection = None if failed is None else connection_problem(*failed, name)
+    if connection is not None:
+        return f"{connection} ({offline_hint})"
     if failure is HubFailure.GATED or "gated dataset" in text:
         return (
             f"{name} is gated: accept its conditions on its page (https://huggingface.co/datasets/{name}), then "

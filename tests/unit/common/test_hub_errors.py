@@ -1,5 +1,7 @@
 """Every class of the hub's client that says why something cannot be had, in whatever it is wrapped."""
 
+import ssl
+
 import pytest
 from huggingface_hub.errors import (
     EntryNotFoundError,
@@ -13,7 +15,17 @@ from huggingface_hub.errors import (
 )
 from tests.unit.models.hub_error import hub_error
 
-from heretic.common.hub_errors import HubFailure, hub_failure
+from heretic.common.errors import causes
+from heretic.common.hub_errors import (
+    BUSY_STATUSES,
+    HTTP,
+    OUT_OF_REACH,
+    HubAddressError,
+    HubFailure,
+    HubProxyError,
+    connection_problem,
+    hub_failure,
+)
 from heretic.models import load_errors
 
 CASES: list[tuple[BaseException, HubFailure | None]] = [
@@ -23,7 +35,15 @@ CASES: list[tuple[BaseException, HubFailure | None]] = [
     (hub_error(RevisionNotFoundError, 404), HubFailure.NO_REVISION),
     (hub_error(HfHubHTTPError, 401), HubFailure.DENIED),
     (hub_error(HfHubHTTPError, 403), HubFailure.DENIED),
-    (hub_error(HfHubHTTPError, 503), None),
+    *((hub_error(HfHubHTTPError, status), HubFailure.BUSY) for status in BUSY_STATUSES),
+    (hub_error(HfHubHTTPError, 500), None),
+    (HubAddressError("no scheme"), HubFailure.ADDRESS),
+    (HTTP.UnsupportedProtocol("no scheme"), HubFailure.ADDRESS),
+    (HubProxyError("no socksio"), HubFailure.PROXY),
+    (HTTP.ProxyError("403"), HubFailure.PROXY),
+    (ssl.SSLCertVerificationError("self-signed certificate"), HubFailure.CERTIFICATE),
+    (HTTP.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed"), HubFailure.CERTIFICATE),
+    (HTTP.ReadTimeout("timed out"), HubFailure.UNREACHABLE),
     (HFValidationError("Repo id must be"), HubFailure.IMPOSSIBLE_NAME),
     (OfflineModeIsEnabled("offline"), HubFailure.UNREACHABLE),
     (LocalEntryNotFoundError("not cached"), HubFailure.UNREACHABLE),
@@ -47,5 +67,25 @@ def test_a_lost_connection_is_the_last_explanation(error: BaseException, expecte
     assert found[0] is (HubFailure.UNREACHABLE if expected in (None, HubFailure.NO_FILE) else expected)
 
 
-def test_every_failure_has_its_words_for_models() -> None:
-    assert set(load_errors._BY_HUB_FAILURE) == set(HubFailure)
+@pytest.mark.parametrize("failure", HubFailure)
+def test_every_failure_has_its_words(failure: HubFailure, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what lies between this machine and the hub the same ones for models, prompts and uploads."""
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
+    problem = connection_problem(failure, ConnectionError("why"), "owner/name")
+    assert (problem is None) == (failure in load_errors._BY_HUB_FAILURE)
+    if problem is not None:
+        assert failure in OUT_OF_REACH
+        assert problem.startswith("the hub ")
+        assert "owner/name" in problem
+        assert "(why)" in problem
+
+
+def test_a_reason_that_a_library_hides() -> None:
+    """The datasets library ends its errors "from None"."""
+    reason = HubAddressError("no scheme")
+    with pytest.raises(ConnectionError) as raised:
+        try:
+            raise reason
+        except HubAddressError:
+            raise ConnectionError("Couldn't reach the hub") from None
+    assert hub_failure(causes(raised.value)) == (HubFailure.ADDRESS, reason)

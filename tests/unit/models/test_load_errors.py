@@ -38,7 +38,7 @@ FINAL = {
     ),
     "revision": (wrapped(OSError("x"), hub_error(RevisionNotFoundError, 404)), "check --model-revision"),
     "token refused": (wrapped(LocalEntryNotFoundError("x"), hub_error(HfHubHTTPError, 401)), "refuses access"),
-    "server down": (wrapped(LocalEntryNotFoundError("x"), hub_error(HfHubHTTPError, 503)), "cannot be reached"),
+    "server down": (wrapped(LocalEntryNotFoundError("x"), hub_error(HfHubHTTPError, 503)), "network is fine"),
     "offline mode": (OfflineModeIsEnabled("offline"), "cannot be reached"),
     "no connection": (ConnectionError("refused"), "cannot be reached"),
     "no connection, in words": (OSError("We couldn't connect to the hub"), "cannot be reached"),
