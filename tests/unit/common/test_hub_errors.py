@@ -83,9 +83,13 @@ def test_every_failure_has_its_words(failure: HubFailure, monkeypatch: pytest.Mo
 def test_a_reason_that_a_library_hides() -> None:
     """The datasets library ends its errors "from None"."""
     reason = HubAddressError("no scheme")
-    with pytest.raises(ConnectionError) as raised:
+
+    def hide() -> None:
         try:
             raise reason
         except HubAddressError:
             raise ConnectionError("Couldn't reach the hub") from None
+
+    with pytest.raises(ConnectionError) as raised:
+        hide()
     assert hub_failure(causes(raised.value)) == (HubFailure.ADDRESS, reason)
