@@ -16,6 +16,7 @@ from heretic.export.content import ExportFormat
 from heretic.export.manifest import read_manifest
 from heretic.extraction.find import refines
 from heretic.observability.events import RunStarted, StudyOpened, Warned, emit
+from heretic.report.write import check_report_folder, report_folder
 from heretic.run.comparison import compare
 from heretic.run.preflight import continues_upload, preflight
 from heretic.run.warm_start import warm_start
@@ -48,6 +49,8 @@ def run(loaded: LoadedSettings, choose: Choose, resolve_conflict: ResolveConflic
     if settings.evaluate_model is not None:
         compare(settings, settings.evaluate_model, prompts)
         return 0
+    if settings.auto_select and settings.auto_select_path is not None and settings.report:
+        check_report_folder(report_folder(Path(settings.auto_select_path)))
     check_capability(settings)
     with ExitStack() as claims:
         claims.enter_context(claimed(settings.storage, settings.study_name))

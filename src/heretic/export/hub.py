@@ -12,10 +12,10 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # public, but not listed there
 
 from heretic.common.errors import ExportError, HereticError, UserError, causes
-from heretic.common.hub_errors import HTTP, connection_problem, hub_failure
+from heretic.common.hub_errors import HTTP, HubFailure, connection_problem, hub_failure
 from heretic.common.integrity import check_folder
 from heretic.export.redact import redact
-from heretic.observability.events import ModelUploaded, UploadStarted, emit
+from heretic.observability.events import ModelUploaded, UploadStarted, Warned, emit
 from heretic.observability.hub_client import ask_hub_again, prepare_hub
 
 _LOGIN = "run 'hf auth login' or set HF_TOKEN to a token with write access"
@@ -37,6 +37,30 @@ def check_repository(repository: str) -> None:
         ) from None
     if get_token() is None:
         raise UserError(f"Uploading to {repository} needs a login; {_LOGIN}.")
+
+
+def check_upload(repository: str) -> None:
+    """Check before a long search that what it finds can be uploaded: the name, the login, and what the hub says of it.
+
+    Where the hub does not answer, that is said, and may be over when the search is.
+
+    Raises:
+        UserError: The hub does not accept the login, or this machine is set up so that no upload can succeed.
+    """
+    check_repository(repository)
+    prepare_hub()
+    try:
+        HfApi().whoami()
+    except (HTTP.HTTPError, OSError, RuntimeError, ValueError) as error:
+        failed, failure = hub_failure(causes(error)), upload_error(error, repository)
+    else:
+        return
+    # Raised outside the handler, as below.
+    if isinstance(failure, UserError):
+        raise failure
+    if failed is not None and failed[0] in (HubFailure.ADDRESS, HubFailure.PROXY, HubFailure.CERTIFICATE):
+        raise UserError(str(failure))
+    emit(Warned(f"It cannot be known before the search whether {repository} takes the upload: {failure}"))
 
 
 def upload_error(error: Exception, repository: str) -> HereticError:

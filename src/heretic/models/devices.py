@@ -4,6 +4,7 @@ import errno
 import gc
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from heretic.common.errors import ModelError, OutOfMemoryError
 ACCELERATORS = ("cuda", "xpu", "npu", "mps")
 """Device types in the order in which `auto` looks for them."""
 
+_STRATEGIES = ("auto", "balanced", "balanced_low_0", "sequential")
+"""Of accelerate, by which it spreads layers over devices."""
 _OUT_OF_MEMORY_PHRASES = (
     "out of memory",
     "can't allocate memory",
@@ -69,6 +72,44 @@ def pick_device(name: str, option: str = "--device") -> torch.device:
         present = [kind for kind in (*ACCELERATORS, "cpu") if is_available(kind)]
         raise ModelError(f"PyTorch finds no device {name} here; use {option} auto or one of {', '.join(present)}.")
     return device
+
+
+def check_placement(device_map: str | Mapping[str, str | int], max_memory: Mapping[str, str] | None) -> None:
+    """Refuse a placement of the weights on devices that this machine has not.
+
+    accelerate numbers the accelerators, and otherwise names devices as PyTorch does, or ``disk``.
+
+    Args:
+        device_map: A strategy of accelerate, one device, or a table of modules and devices.
+        max_memory: Memory by device.
+
+    Raises:
+        ModelError: Names the device, the option, and the devices that are there.
+    """
+    named = {"--max-memory": list(max_memory or ())}
+    if not isinstance(device_map, str):
+        named["--device-map"] = [str(device) for device in device_map.values()]
+    elif device_map not in _STRATEGIES:
+        named["--device-map"] = [device_map]
+    for option, names in named.items():
+        for name in names:
+            if not _is_place(name):
+                present = [kind for kind in (*ACCELERATORS, "cpu") if is_available(kind)]
+                raise ModelError(
+                    f"{option} names the device {name}, which PyTorch does not find here; it finds "
+                    f"{', '.join(present)}: name these (accelerators by their number), or leave {option} out."
+                )
+
+
+def _is_place(name: str) -> bool:
+    """Whether weights can be put there."""
+    if name.isdecimal():
+        return int(name) < max(map(device_count, ACCELERATORS))
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        return name == "disk"
+    return device.type == "meta" or (device.index or 0) < device_count(device.type)
 
 
 def empty_cache(device: torch.device) -> None:

@@ -6,12 +6,13 @@ from heretic.config import Settings
 from heretic.directions.transform import TRANSFORMS
 from heretic.evaluation.pack_check import check_evaluator, check_training, measured_packs
 from heretic.export.atomic import check_directions_file, check_file_target, check_target, is_saved_model
-from heretic.export.hub import check_repository
+from heretic.export.hub import check_upload
+from heretic.models.devices import check_placement, pick_device
 from heretic.models.location import locate
 from heretic.prompts.sets import PromptSets, check_held_out_files, load_prompts
 from heretic.run.direction_sources import read_sources
 from heretic.run.rules import BEHAVIORS, METHODS, Request, check, check_options, searches
-from heretic.search.claim import check_study_file
+from heretic.search.claim import check_study_file, claimed
 
 
 def preflight(settings: Settings) -> PromptSets:
@@ -23,7 +24,11 @@ def preflight(settings: Settings) -> PromptSets:
     check_options(settings)
     request = Request(settings, measured_packs(settings))
     check_request(request)
-    # A mistyped path is said at once, before prompts are fetched.
+    # A mistyped path or device is said at once, before prompts are fetched.
+    pick_device(settings.device)
+    if settings.neural_detection_device != "auto":
+        pick_device(settings.neural_detection_device, "--neural-detection-device")
+    check_placement(settings.device_map, settings.max_memory)
     for name in filter(None, (settings.model, settings.evaluate_model)):
         locate(name)
     if searches(settings):
@@ -61,8 +66,9 @@ def check_files(settings: Settings) -> None:
     if settings.auto_select and settings.auto_select_path is not None and not continues_upload(settings):
         check_target(Path(settings.auto_select_path))
     if settings.auto_select and settings.hf_upload is not None:
-        check_repository(settings.hf_upload)
-    check_study_file(settings.storage)
+        check_upload(settings.hf_upload)
+    with claimed(settings.storage, settings.study_name):
+        check_study_file(settings.storage)
     if settings.load_directions:
         read_sources(settings)
 

@@ -4,9 +4,11 @@
 that the command line can refuse settings that contradict each other at once.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from heretic.common.errors import ConfigurationError
@@ -101,6 +103,35 @@ def _idle(settings: Settings) -> str:
     return _changed(settings, *names) if settings.load_directions else ""
 
 
+def _written(settings: Settings) -> dict[str, str]:
+    """Settings that name a file which the run writes, and its absolute path with links resolved."""
+    paths = {name: getattr(settings, name) for name in ("log_file", "metrics_file", "save_directions")}
+    paths["profile_store"] = settings.profile_store if settings.use_warm_start_params else None
+    if settings.auto_select_path or any(paths.values()):
+        from heretic.search.storage import sqlite_file
+
+        paths["storage"] = sqlite_file(settings.storage)
+    return {name: _real(path) for name, path in paths.items() if path is not None}
+
+
+def _real(path: str | os.PathLike[str]) -> str:
+    return os.path.realpath(os.path.expanduser(path))
+
+
+def _same_file(settings: Settings) -> tuple[str, str] | None:
+    """Two settings that name the same file, or None."""
+    pairs = combinations(_written(settings).items(), 2)
+    return next(((one, other) for (one, path), (other, same) in pairs if path == same), None)
+
+
+def _in_target(settings: Settings) -> str:
+    """A setting that names a file in the folder which the chosen model is to become, or nothing."""
+    if not (settings.auto_select and settings.auto_select_path and searches(settings)):
+        return ""
+    target = os.path.join(_real(settings.auto_select_path), "")
+    return next((name for name, path in _written(settings).items() if path.startswith(target)), "")
+
+
 OPTIONS: tuple[Row[Settings], ...] = (
     Row(
         lambda settings: (
@@ -111,8 +142,19 @@ OPTIONS: tuple[Row[Settings], ...] = (
         ),
     ),
     Row(
-        lambda settings: settings.log_file and settings.log_file == settings.metrics_file,
-        lambda _: "log_file and metrics_file name the same file, and metrics replace it; give another --metrics-file.",
+        _same_file,
+        lambda settings: (
+            f"{' and '.join(_same_file(settings) or ())} name the same file, so that one would destroy the other; give "
+            f"another {_flag((_same_file(settings) or ('',))[-1])}."
+        ),
+    ),
+    Row(
+        _in_target,
+        lambda settings: (
+            f"{_in_target(settings)} is a file in {settings.auto_select_path}, but that folder appears only when the "
+            f"model is saved, complete; name another folder in one of --auto-select-path and "
+            f"{_flag(_in_target(settings))}."
+        ),
     ),
     Row(
         lambda settings: settings.load_directions_weights and not settings.load_directions,
@@ -152,6 +194,15 @@ OPTIONS: tuple[Row[Settings], ...] = (
             f"An adapter cannot hold edits that keep the {settings.normalization} norms of weights; add "
             "--normalization none or choose --save-format merged."
         ),
+    ),
+    Row(
+        lambda settings: (
+            searches(settings)
+            and settings.auto_select
+            and settings.save_format == "adapter"
+            and (settings.model or "").lower().endswith(".gguf")
+        ),
+        lambda _: "PEFT cannot load a GGUF file beneath an adapter; choose --save-format merged.",
     ),
     Row(
         lambda settings: searches(settings) and settings.use_caa and settings.save_format == "adapter",

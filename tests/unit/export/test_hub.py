@@ -7,12 +7,13 @@ import pytest
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
 
 from heretic.common.errors import ExportError, UserError
+from heretic.common.hub_errors import HubAddressError, HubProxyError
 from heretic.export import hub
 from heretic.export.content import ExportContent
-from heretic.export.hub import check_repository, upload_folder
+from heretic.export.hub import check_repository, check_upload, upload_folder
 from heretic.export.weights import save_model
 from heretic.models.loaded import LoadedModel
-from heretic.observability.events import Event, ModelUploaded
+from heretic.observability.events import Event, ModelUploaded, Warned
 
 TOKEN = "hf_secretSECRETsecret0123456789"  # noqa: S105 - made up
 CLIENT_ERROR = HfHubHTTPError.__bases__[0]
@@ -35,6 +36,10 @@ class FakeApi:
 
         return Url(f"https://hub.example/{Url.repo_id}")
 
+    def whoami(self) -> None:
+        if self.error is not None:
+            raise self.error
+
     def repo_info(self, repo_id: str, **_: Any) -> Any:
         return SimpleNamespace(private=self.private)
 
@@ -55,6 +60,33 @@ def api(monkeypatch: pytest.MonkeyPatch) -> FakeApi:
 @pytest.fixture
 def folder(loaded: LoadedModel, content: ExportContent, tmp_path: Path) -> Path:
     return save_model(loaded, tmp_path / "out", content).path
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (lambda: http_error(401), "did not accept the token"),
+        (lambda: OfflineModeIsEnabled("offline"), "HF_HUB_OFFLINE"),
+        (lambda: HubAddressError("no scheme"), "HF_ENDPOINT"),
+        (lambda: HubProxyError("no socksio"), "proxy"),
+    ],
+)
+def test_what_no_upload_could_overcome_is_said_before_the_search(api: FakeApi, error: Any, words: str) -> None:
+    api.error = error()
+    with pytest.raises(UserError, match=words) as caught:
+        check_upload("someone/edited")
+    assert TOKEN not in str(caught.value)
+
+
+def test_a_hub_that_does_not_answer_may_do_so_after_the_search(api: FakeApi, events: list[Event]) -> None:
+    check_upload("someone/edited")
+    assert events == []
+    api.error = http_error(503)
+    check_upload("someone/edited")
+    (said,) = events
+    assert isinstance(said, Warned)
+    assert "network is fine" in said.message
+    assert TOKEN not in said.message
 
 
 def http_error(status: int) -> HfHubHTTPError:

@@ -6,6 +6,7 @@ import torch
 from heretic.common.errors import ModelError
 from heretic.models import devices
 from heretic.models.devices import (
+    check_placement,
     control_group_room,
     device_count,
     empty_cache,
@@ -37,6 +38,40 @@ def test_a_named_device_has_to_be_there(monkeypatch):
     for name in ("cuda:2", "xpu", "mps"):
         with pytest.raises(ModelError, match=f"no device {name} here; use --device auto or one of .*cpu"):
             pick_device(name)
+
+
+@pytest.mark.parametrize(
+    ("device_map", "max_memory"),
+    [
+        ("auto", None),
+        ("balanced", {"0": "1GB", "1": "1GB", "cpu": "1GB", "disk": "1GB"}),
+        ("cuda:1", None),
+        ("cpu", None),
+        ({"model": 1, "lm_head": "cpu"}, None),
+    ],
+)
+def test_a_placement_on_devices_that_are_there(monkeypatch, device_map, max_memory):
+    monkeypatch.setattr(devices, "device_count", lambda kind: {"cpu": 1, "cuda": 2}.get(kind, 0))
+    check_placement(device_map, max_memory)
+
+
+@pytest.mark.parametrize(
+    ("device_map", "max_memory", "words"),
+    [
+        # The example of config.default.toml, on a machine with nothing but a CPU.
+        ("auto", {"0": "20GB", "cpu": "64GB"}, "--max-memory names the device 0"),
+        ("auto", {"mps": "20GB"}, "--max-memory names the device mps"),
+        ("auto", {"gpu": "20GB"}, "--max-memory names the device gpu"),
+        ("cuda:0", None, "--device-map names the device cuda:0"),
+        ("fastest", None, "--device-map names the device fastest"),
+        ({"model": 0, "lm_head": "cpu"}, None, "--device-map names the device 0"),
+    ],
+)
+def test_a_placement_on_devices_that_are_not_there(monkeypatch, device_map, max_memory, words):
+    monkeypatch.setattr(devices, "device_count", lambda kind: {"cpu": 1}.get(kind, 0))
+    monkeypatch.setattr(devices, "is_available", lambda kind: kind == "cpu")
+    with pytest.raises(ModelError, match=f"{words}, .* finds cpu"):
+        check_placement(device_map, max_memory)
 
 
 def test_this_machine():

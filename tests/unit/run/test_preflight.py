@@ -18,6 +18,8 @@ from heretic.prompts.types import Prompt, PromptSet
 from heretic.run import preflight
 from heretic.run.preflight import check_prompts
 from heretic.run.rules import Request
+from heretic.search import claim
+from heretic.search.claim import claimed
 
 GOOD = PromptSet("good", PROMPTS)
 BAD = PromptSet("bad", tuple(Prompt(f"Never {number}") for number in range(6)))
@@ -47,6 +49,28 @@ def run(**settings: Any) -> int:
         ({"auto_select": True, "auto_select_path": "full"}, "not empty"),
         ({"auto_select": True, "auto_select_path": "out", "save_format": "adapter"}, "--normalization none"),
         ({"auto_select": True, "hf_upload": "a/b"}, "needs a login"),
+        *(
+            ({"auto_select": True, "auto_select_path": "run", **changes}, "that folder appears only when")
+            for changes in (
+                {"storage": "sqlite:///run/study.db"},
+                {"storage": "sqlite:///./full/../run/study.db"},
+                {"metrics_file": "run/heretic.prom"},
+                {"save_directions": "run/d.safetensors"},
+                {"log_file": "run/logs/heretic.log"},
+                {"use_warm_start_params": True, "profile_store": "run/profiles.json"},
+            )
+        ),
+        ({"auto_select": True, "auto_select_path": "."}, "storage is a file in"),
+        ({"storage": "sqlite:///one.log", "log_file": "./one.log"}, "log_file and storage name the same file"),
+        (
+            {"model": "x.gguf", "auto_select": True, "auto_select_path": "a", "save_format": "adapter"}
+            | {"normalization": "none"},
+            "--save-format merged",
+        ),
+        ({"max_memory": {"77": "20GB"}}, "--max-memory names the device 77"),
+        ({"device": "cuda:77"}, "no device cuda:77 here"),
+        ({"neural_detection_device": "cuda:77"}, "use --neural-detection-device"),
+        ({"storage": "sqlite:///missing/study.db"}, "cannot be written"),
         ({"bad_held_out_prompts": {"dataset": "gone.txt"}}, "no file or folder gone.txt"),
     ],
     ids=str,
@@ -66,6 +90,29 @@ def test_options_and_files_are_checked_before_prompts_are_fetched(
     assert "\n" not in str(caught.value)
     assert (tmp_path / "notes.txt").read_text() == "mine"
     assert {entry.name for entry in tmp_path.iterdir()} == {"notes.txt", "full"}
+
+
+def test_locks_and_other_runs_are_looked_for_before_prompts_are_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(preflight, "load_prompts", lambda _: pytest.fail("prompts were fetched"))
+    with claimed("sqlite:///heretic_study.db", "heretic"), pytest.raises(UserError, match="Another run works on"):
+        run(model="demo", study_name="heretic")
+    monkeypatch.setattr(claim, "missing_locks", lambda _: "no locks")
+    with pytest.raises(UserError, match="without locks"):
+        run(model="demo")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_report_folder_that_holds_something_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out_report").mkdir()
+    (tmp_path / "out_report" / "notes.txt").write_text("mine")
+    monkeypatch.setattr(workflow, "check_capability", lambda _: pytest.fail("too late"))
+    monkeypatch.setattr(workflow, "preflight", lambda _: None)
+    with pytest.raises(UserError, match="something else than a report"):
+        run(model="demo", auto_select=True, auto_select_path="out")
 
 
 def test_direction_file_of_an_earlier_run_may_be_replaced(tmp_path: Path) -> None:
