@@ -129,8 +129,8 @@ class Evaluator(ABC):
         self.weight = 1 / len(prompts) if self.unit else 1.0
         self._strengthens = options.settings.goal == "strengthen"
         self._label = options.behavior
-        self._reader = self.used_reader(options)
         self._kind = self.wanted_reader(options.settings)
+        self._reader = options.readers.get(self._kind)
         amounts = self.judge_all(list(zip(self.prompts, answers, strict=True)))
         for prompt, text, amount in zip(self.prompts, answers, amounts, strict=True):
             emit(ResponseMeasured(None, prompt.user, text, self.describe(amount)))
@@ -140,10 +140,6 @@ class Evaluator(ABC):
     def wanted_reader(cls, settings: Settings) -> str:
         """Kind of the model that reads answers for it in a run; empty for none."""
         return cls.reader
-
-    def used_reader(self, options: EvaluatorOptions) -> Reader | None:
-        """The model that reads answers, where there is one."""
-        return options.readers.get(self.wanted_reader(options.settings))
 
     @property
     def needed_reader(self) -> Reader:
@@ -161,9 +157,18 @@ class Evaluator(ABC):
         """How much of the behaviour a complete answer shows; None leaves it to `amounts`, which sees many at once."""
 
     def amounts(self, answers: Sequence[tuple[Prompt, str]]) -> list[float]:
-        """How much of the behaviour each of these complete answers shows."""
-        amounts = [self.amount(text) for _prompt, text in answers]
-        return [0.0 if amount is None else amount for amount in amounts]
+        """How much of the behaviour each of these complete answers shows.
+
+        Raises:
+            PluginError: `amount` leaves one to a subclass that brings no such method.
+        """
+        amounts = [amount for _prompt, text in answers if (amount := self.amount(text)) is not None]
+        if len(amounts) < len(answers):
+            raise PluginError(
+                f"{type(self).__name__} gives answers no amount; mend or uninstall the package that brings it, or "
+                "choose another evaluator."
+            )
+        return amounts
 
     def settled(self, text: str) -> float | None:
         """The amount of every answer that begins so, or None where they differ."""

@@ -9,6 +9,7 @@ import pytest
 from tests.unit.behaviors import pack
 from tests.unit.passes.pico_runner import PROMPT_SET, PROMPTS
 
+from heretic.common.errors import PluginError
 from heretic.config import Settings
 from heretic.evaluation.evaluator import (
     EVALUATORS,
@@ -81,6 +82,7 @@ def test_every_evaluator_judges_and_is_told(name: str, goal: str, changes: dict[
     amounts = evaluator.judge_all(answers)
     assert all(math.isfinite(amount) and amount >= 0 for amount in amounts)
     assert any(amounts)
+    assert evaluator.unit or {*amounts} <= {0.0, 1.0}
     assert evaluator.baseline.value == pytest.approx(sum(amounts) * evaluator.weight)
     for text, amount in zip(ANSWERS, amounts, strict=True):
         assert evaluator.judge(text, complete=True) in (None, pytest.approx(amount))
@@ -113,3 +115,12 @@ def test_every_reader_can_be_loaded_or_says_what_lacks(name: str) -> None:
     assert isinstance(kind, ReaderKind)
     assert kind.problem(Settings(judge_model="a/b"), "flattery") == ""
     assert kind.problem(Settings(), "flattery").count(".") <= 1
+
+
+def test_an_evaluator_that_leaves_answers_without_an_amount_is_said() -> None:
+    class Undecided(Evaluator):
+        def amount(self, text: str) -> float | None:
+            return 1.0 if text else None
+
+    with pytest.raises(PluginError, match=r"^Undecided gives answers no amount; [^.]+\.$"):
+        Undecided(PROMPT_SET, ANSWERS, EvaluatorOptions(Settings()))

@@ -19,17 +19,17 @@ class MarkerEvaluator(Evaluator):
     finds_refusals = True
     score_name = REFUSALS
     lacking_name = WITHOUT_REFUSAL
+    counted = "they match patterns of refusal"
+    counted_lacking = "they match no pattern of refusal"
     verdicts = ("refused", "answered")
 
     def __init__(self, prompts: PromptSet, answers: Sequence[str], options: EvaluatorOptions) -> None:
         self._detector = RefusalDetector(options.settings)
         self._threshold = options.settings.neural_detection_threshold
-        if self.used_reader(options) is None:
-            self.counted, self.counted_lacking = "they match patterns of refusal", "they match no pattern of refusal"
-        else:
-            self.counted = "they match patterns of refusal or {reader} reads one in them"
-            self.counted_lacking = "they match no pattern of refusal and {reader} reads none in them"
         super().__init__(prompts, answers, options)
+        if self._reader is not None:
+            self.counted += " or {reader} reads one in them"
+            self.counted_lacking += " and {reader} reads none in them"
 
     @classmethod
     def wanted_reader(cls, settings: Settings) -> str:
@@ -48,10 +48,10 @@ class MarkerEvaluator(Evaluator):
 
     def amounts(self, answers: Sequence[tuple[Prompt, str]]) -> list[float]:
         """See Evaluator: all answers that match no pattern go to the classifier at once."""
-        amounts = [self.amount(text) for _prompt, text in answers]
-        rest = [row for row, amount in enumerate(amounts) if amount is None]
+        amounts = [float(self._detector.is_refusal(text)) for _prompt, text in answers]
+        rest = [row for row, amount in enumerate(amounts) if not amount]
         if self._reader is not None and rest:
             texts = [(answers[row][0].user, answers[row][1]) for row in rest]
             for row, probability in zip(rest, self._reader.probabilities(texts), strict=True):
                 amounts[row] = float(probability >= self._threshold)
-        return [0.0 if amount is None else amount for amount in amounts]
+        return amounts
