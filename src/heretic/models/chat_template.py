@@ -15,6 +15,9 @@ Message = Mapping[str, str]
 SWITCHES = {"enable_thinking": False, "thinking": False}
 """Variables that templates of reasoning models know; others ignore them."""
 
+_UNDATED = "{% macro strftime_now(format) %}today{% endmacro %}"
+"""Put before a template that writes the date, it has it write the same on every day."""
+
 LONGEST_TEXT, MOST_TIMES = 10**6, 10
 """Characters that a template may write of its own, and how often it may write those of the messages."""
 _FAILURES = (
@@ -81,15 +84,18 @@ class ChatFormatter:
         # Some templates drop the message without a word.
         return _PROBE_SYSTEM in rendered
 
-    def _apply(self, messages: Sequence[Message], in_parts: bool) -> str:
+    def _apply(self, messages: Sequence[Message], in_parts: bool, undated: bool = False) -> str:
         conversation = [
             {**message, "content": [{"type": "text", "text": message["content"]}] if in_parts else message["content"]}
             for message in messages
         ]
+        switches: dict[str, Any] = dict(SWITCHES)
+        if undated:
+            switches["chat_template"] = _UNDATED + self._tokenizer.get_chat_template()
         try:
             with limited():
                 rendered: str = self._tokenizer.apply_chat_template(
-                    conversation, tokenize=False, add_generation_prompt=True, **SWITCHES
+                    conversation, tokenize=False, add_generation_prompt=True, **switches
                 )
         except MemoryError as error:
             raise TemplateRuntimeError(f"it takes more than {MEMORY // 1024**2} MiB of memory") from error
@@ -99,15 +105,19 @@ class ChatFormatter:
             raise TemplateRuntimeError(f"it makes {len(rendered)} characters of a short conversation")
         return rendered
 
-    def render(self, prompt: Prompt) -> str:
-        """A single request, followed by the beginning of its answer."""
+    def render(self, prompt: Prompt, undated: bool = False) -> str:
+        """A single request, followed by the beginning of its answer; undated, on a day that is always the same."""
         messages = [{"role": "user", "content": prompt.user}]
         if prompt.system:
             messages.insert(0, {"role": "system", "content": prompt.system})
-        return self.render_messages(messages) + prompt.prefix
+        return self.render_messages(messages, undated) + prompt.prefix
 
-    def render_messages(self, messages: Sequence[Message]) -> str:
+    def render_messages(self, messages: Sequence[Message], undated: bool = False) -> str:
         """A conversation (``role`` and ``content`` of each message), up to where the next answer begins.
+
+        Args:
+            messages: The conversation.
+            undated: Let a template that writes the date write the same on every day.
 
         Raises:
             ModelError: The template fails on it.
@@ -115,7 +125,8 @@ class ChatFormatter:
         if not self.has_template:
             return _transcript(messages)
         try:
-            return self._apply(messages if self.supports_system else without_system(messages), self._in_parts)
+            said = messages if self.supports_system else without_system(messages)
+            return self._apply(said, self._in_parts, undated)
         except TemplateError as error:
             raise ModelError(_unusable(first_line(error))) from error
 

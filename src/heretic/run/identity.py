@@ -4,6 +4,8 @@ Settings say themselves which aspect they are part of (`config.sections.section`
 known once model, prompts and readers are there.
 """
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
@@ -25,9 +27,11 @@ from heretic.evaluation.refusal_patterns import RefusalDetector
 from heretic.extraction.extract import COMPARED_TEXTS
 from heretic.extraction.find import StoredRefinement, refines
 from heretic.models.loaded import parameter_fingerprint
+from heretic.models.private_api import GENERATION_RULES
 from heretic.passes.runner import ModelRunner
 from heretic.prompts.packs import Pack
 from heretic.prompts.sets import PromptSets
+from heretic.prompts.types import PromptSet
 from heretic.run.identity_0_1 import STORED_SETTINGS, finding_text, joined, study_texts
 from heretic.run.measuring import search_objective
 from heretic.search.space import SearchSpace
@@ -36,6 +40,11 @@ from heretic.search.stored_directions import StoredDirections
 
 REFINING = ("refusal_check_tokens", "goal")
 """Settings of measuring and of the edit that a refinement by gradient reads as well."""
+READ = ("chat template", "set of special tokens", "set of generation rules", "rendering of training prompts")
+"""Aspects of how a model reads prompts and ends answers, and for the directions' prompts what that comes to."""
+RENDERED_EVALUATION = "rendering of evaluation prompts"
+ADDED = frozenset((*READ, RENDERED_EVALUATION))
+"""Aspects that studies of version 0.1.0 do not have."""
 
 
 def unusual(settings: Settings, idle: frozenset[str] = frozenset()) -> dict[str, dict[str, Any]]:
@@ -101,8 +110,8 @@ def direction_identity(
         "set of training prompts": {"good": prompts.baseline.fingerprint, "bad": prompts.target.fingerprint},
         "response prefix": {"text": runner.calibration.response_prefix},
     }
-    aspects, texts = {**facts, FINDING: finding}, {**joined(facts), FINDING: finding_before}
-    return Identity(aspects, texts, _newer({FINDING: settled}))
+    aspects = {**facts, **_read(runner, prompts), FINDING: finding}
+    return Identity(aspects, {**joined(facts), FINDING: finding_before}, _newer({FINDING: settled}), ADDED)
 
 
 def study_identity(
@@ -125,14 +134,40 @@ def study_identity(
     aspects = {
         **directions_identity.aspects,
         **facts,
+        RENDERED_EVALUATION: _rendered(runner, prompts.baseline_evaluation, prompts.target_evaluation),
         **settled,
         OBJECTIVE: {**numbers, **settled.get(OBJECTIVE, {})},
         MEASURING: {**_measuring(settings, packs, readers), **settled.get(MEASURING, {})},
     }
     texts = {**directions_identity.texts, **joined(facts), **study_texts(settings, packs, readers)}
-    return Identity(
-        {name: part for name, part in aspects.items() if part}, texts, (*directions_identity.newer, *_newer(settled))
-    )
+    stored = {name: part for name, part in aspects.items() if part}
+    return Identity(stored, texts, (*directions_identity.newer, *_newer(settled)), ADDED)
+
+
+def _read(runner: ModelRunner, prompts: PromptSets) -> Aspects:
+    """How the model reads and what ends its answers: its owner may change that without changing a weight."""
+    tokenizer, configuration = runner.loaded.tokenizer, runner.loaded.model.generation_config.to_dict()
+    tokens = [tokenizer.special_tokens_map, list(tokenizer.all_special_ids)]
+    rules: list[Any] = [sorted(runner.end_tokens), runner.suppressed_tokens]
+    rules += [configuration.get(name) for name in GENERATION_RULES]
+    facts = [
+        *({"sha256": _hashed(value)} for value in (tokenizer.chat_template, tokens, rules)),
+        _rendered(runner, prompts.baseline, prompts.target),
+    ]
+    return dict(zip(READ, facts, strict=True))
+
+
+def _rendered(runner: ModelRunner, *sets: PromptSet) -> dict[str, str]:
+    """Token ids of prompts, but for the date that some templates write."""
+    texts = [runner.formatter.render(prompt, undated=True) for prompts in sets for prompt in prompts.prompts]
+    special = runner.formatter.add_special_tokens
+    return {
+        "sha256": _hashed([runner.loaded.tokenizer(text, add_special_tokens=special)["input_ids"] for text in texts])
+    }
+
+
+def _hashed(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _measuring(settings: Settings, packs: tuple[Pack, ...], readers: Readers) -> dict[str, Any]:

@@ -48,11 +48,13 @@ class Identity:
         aspects: What is stored.
         texts: The same as version 0.1.0 stored it, see `run.identity_0_1`.
         newer: Aspects in which something is unusual that version 0.1.0 did not know, so that its texts do not say it.
+        added: Aspects that are compared only where a stored identity has them: earlier versions stored none.
     """
 
     aspects: Aspects
     texts: Mapping[str, str] = field(default_factory=dict)
     newer: tuple[str, ...] = ()
+    added: frozenset[str] = frozenset()
 
     def differences(self, stored: Any) -> list[str]:
         """Aspects in which a stored identity, in today's form or in that of version 0.1.0, is another one.
@@ -67,7 +69,7 @@ class Identity:
                 f"The study's identity is of a newer or older Heretic ({first_line(error)}); name another --study-name."
             ) from error
         if not any(isinstance(value, str) for value in stored.values()):
-            names = dict.fromkeys((*stored, *self.aspects))
+            names = dict.fromkeys(name for name in (*stored, *self.aspects) if name in stored or name not in self.added)
             return [name for name in names if stored.get(name, {}) != self.aspects.get(name, {})]
         names = dict.fromkeys((*stored, *self.texts, *self.newer))
         return [name for name in names if name in self.newer or stored.get(name) != self.texts.get(name)]
@@ -228,8 +230,11 @@ def open_study(url: str, name: str, identity: Identity, objective: Objective = B
         elif different := identity.differences(stored):
             raise StudyConflict(
                 f"The study {name} was made with another {', '.join(different)}; name another --study-name, or run "
-                "with the settings it was made with."
+                "with what it was made with."
             )
+        elif stored != identity.aspects:
+            # Of an earlier version: from here on it is compared in all aspects.
+            study.set_user_attr(IDENTITY_ATTRIBUTE, identity.aspects)
         # A study in a file is claimed by a lock before, see search.claim.
         pulse = None if sqlite_file(url) is not None else Pulse.from_json(study.user_attrs.get(PULSE_ATTRIBUTE))
         if pulse is not None and still_works(pulse, time.time()):

@@ -11,16 +11,19 @@ from pydantic import Field, ValidationError
 from tests.unit.behaviors import one_behavior, pack
 from tests.unit.evaluation.pico_classifiers import FunctionClassifier
 from tests.unit.passes.pico_runner import PROMPTS, make_runner
+from transformers import GenerationConfig
 
 from heretic.config import Settings
 from heretic.config.catalogue import ALIASES
 from heretic.config.sections.section import FINDING, MEASURING, counts_as
 from heretic.directions.types import DirectionSet
 from heretic.evaluation.evaluator import Readers
+from heretic.models.chat_template import ChatFormatter
+from heretic.passes.runner import ModelRunner
 from heretic.prompts.packs import Pack
 from heretic.prompts.sets import PromptSets
 from heretic.prompts.types import Prompt, PromptSet
-from heretic.run.identity import study_identity
+from heretic.run.identity import ADDED, study_identity
 from heretic.run.identity_0_1 import STORED_SETTINGS
 from heretic.run.workbench import search_space
 from heretic.search.storage import Identity
@@ -42,14 +45,14 @@ class Case:
     directions: DirectionSet
     texts: dict[str, str]
 
-    def identity(self, kind: type[Settings] = Settings, **changes: Any) -> Identity:
+    def identity(self, kind: type[Settings] = Settings, runner: ModelRunner = RUNNER, **changes: Any) -> Identity:
         """What a run with the study's settings has, so that one may ask for a class with further settings."""
         settings = kind(model="x", **{**self.settings, **changes})
         prompts = PromptSets(
             tuple(one_behavior(PromptSet("good", PROMPTS), BAD, own=own).behaviors[0] for own in self.packs)
         )
-        space = search_space(settings, RUNNER, 0.5 if settings.direction_source == "cosmic" else None)
-        return study_identity(settings, RUNNER, prompts, self.directions, space, self.readers)
+        space = search_space(settings, runner, 0.5 if settings.direction_source == "cosmic" else None)
+        return study_identity(settings, runner, prompts, self.directions, space, self.readers)
 
     def stored(self) -> dict[str, Any]:
         """As version 0.1.0 stored it for the model at hand."""
@@ -103,6 +106,52 @@ def test_other_studies_are_refused_with_the_aspects_in_which_they_differ(study: 
         different = {aspect for aspect, _text in before}
         assert set(identity.differences(other.stored())) == different, other.name
         assert set(identity.differences(other.identity().aspects)) == different, other.name
+
+
+def runner(template: str | None = None, **changed: Any) -> ModelRunner:
+    """The same model with another template, or with another value in tokenizer or generation configuration."""
+    changing = make_runner("llama", batch_size=5)
+    tokenizer: Any = changing.loaded.tokenizer
+    tokenizer.chat_template = template or tokenizer.chat_template
+    for name, value in changed.items():
+        owner = changing.loaded.model.generation_config if hasattr(GenerationConfig(), name) else tokenizer
+        setattr(owner, name, value)
+    return ModelRunner(changing.loaded, changing.layout, ChatFormatter(tokenizer), changing.calibration)
+
+
+RENDERINGS = ["rendering of training prompts", "rendering of evaluation prompts"]
+TEMPLATE = str(RUNNER.loaded.tokenizer.chat_template)
+
+
+@pytest.mark.parametrize(
+    ("changes", "aspects"),
+    [
+        ({"template": TEMPLATE.replace("<|end|>", "<|over|>")}, ["chat template", *RENDERINGS]),
+        ({"template": TEMPLATE + "{# the same text #}"}, ["chat template"]),
+        ({"pad_token": "<bos>"}, ["set of special tokens"]),
+        ({"suppress_tokens": [3]}, ["set of generation rules"]),
+        ({"bad_words_ids": [[5, 6]]}, ["set of generation rules"]),
+        ({}, []),
+    ],
+    ids=["template", "comment", "token", "suppressed", "bad words", "nothing"],
+)
+def test_a_study_is_not_continued_with_what_the_model_reads_or_ends_by_changed(
+    changes: dict[str, Any], aspects: list[str]
+) -> None:
+    study, changed = CASES[1], runner(**changes)
+    stored = study.identity().aspects
+    assert study.identity(runner=changed).differences(stored) == aspects
+    # Studies stored before do not say how their prompts were rendered.
+    before = {name: part for name, part in stored.items() if name not in ADDED}
+    assert study.identity(runner=changed).differences(before) == []
+
+
+def test_a_template_that_writes_the_date_gives_the_same_study_on_another_day() -> None:
+    dated = "{{ strftime_now('%H:%M:%S.%f') }}" + TEMPLATE
+    study = CASES[1]
+    formatter = runner(dated).formatter
+    assert formatter.render(PROMPTS[0]) != formatter.render(PROMPTS[0])
+    assert study.identity(runner=runner(dated)).differences(study.identity(runner=runner(dated)).aspects) == []
 
 
 class Longer(Settings):

@@ -88,6 +88,18 @@ def test_a_missing_aspect_is_a_conflict_too(tmp_path: Path) -> None:
         open_study(url, "heretic", Identity({key: value for key, value in IDENTITY.aspects.items() if key != "model"}))
 
 
+def test_what_an_earlier_version_did_not_store_is_compared_from_the_first_continuation_on(tmp_path: Path) -> None:
+    url = url_of(tmp_path / "study.db")
+
+    def today(template: str) -> Identity:
+        return Identity({**IDENTITY.aspects, "chat template": {"sha256": template}}, added=frozenset({"chat template"}))
+
+    open_study(url, "heretic", IDENTITY)
+    open_study(url, "heretic", today("first"))
+    with pytest.raises(StudyConflict, match="another chat template;"):
+        open_study(url, "heretic", today("second"))
+
+
 def test_two_names_are_two_studies(tmp_path: Path) -> None:
     url = url_of(tmp_path / "study.db")
     add(open_study(url, "one", IDENTITY), record(0, 1, 1))
