@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.history import InMemoryHistory
@@ -10,9 +10,12 @@ from prompt_toolkit.history import InMemoryHistory
 from heretic.common.errors import HereticError
 from heretic.common.output import clean, printable
 from heretic.interface.asking import require_terminal
+from heretic.models.chat_template import Limits, TemplateRefusal
 
 Message = dict[str, str]
 Stream = Callable[[list[Message]], Iterator[str]]
+
+UNLIMITED = Limits()
 
 HELP = """\
 /exit          leave (also Ctrl+D, or Ctrl+C at the prompt)
@@ -79,9 +82,10 @@ def answer(stream: Stream, conversation: Conversation) -> None:
     """
     said: list[str] = []
     note = ""
-    write("model> ")
-    pieces = stream(conversation.messages())
+    pieces: Iterator[str] = iter(())
     try:
+        pieces = _begun(stream, conversation)
+        write("model> ")
         try:
             for piece in pieces:
                 said.append(piece)
@@ -104,13 +108,36 @@ def answer(stream: Stream, conversation: Conversation) -> None:
     write(f"{separator}{note}\n\n")
 
 
-def chat_loop(stream: Stream, system_prompt: str | None, title: str) -> None:
+def _begun(stream: Stream, conversation: Conversation) -> Iterator[str]:
+    """The answer's pieces; where the template refuses what was said so far, those to the last message alone."""
+    try:
+        return stream(conversation.messages())
+    except TemplateRefusal as refusal:
+        write(f"[{clean(str(refusal))} This message does.]\n")
+        del conversation.turns[:-1]
+        return stream(conversation.messages())
+
+
+def limits_text(limits: Limits, has_system_prompt: bool) -> str:
+    """What a person is told of a template's limits, a line each; empty where there are none that concern them."""
+    lines = []
+    if limits.turns:
+        lines.append(f"The model's chat template takes one message at a time ({limits.turns}), so each starts anew.")
+    if limits.system and has_system_prompt:
+        lines.append(
+            f"It takes no system prompt ({limits.system}), so that text stands at the head of the first message."
+        )
+    return "".join(f"{clean(line)}\n" for line in lines)
+
+
+def chat_loop(stream: Stream, system_prompt: str | None, title: str, limits: Limits = UNLIMITED) -> None:
     """Talk until the person leaves with /exit, Ctrl+D, or Ctrl+C at the prompt.
 
     Args:
         stream: Takes all messages and yields the answer in pieces.
         system_prompt: Given before the first turn; None for none.
         title: First line, e.g. which model and trial answers.
+        limits: What the model's chat template does not take.
 
     Raises:
         SelectionError: No terminal.
@@ -118,7 +145,7 @@ def chat_loop(stream: Stream, system_prompt: str | None, title: str) -> None:
     require_terminal("chat", "Start heretic in a terminal to chat, or save the model and load it elsewhere.")
     conversation = Conversation(system_prompt)
     session: PromptSession[str] = PromptSession(history=InMemoryHistory())
-    write(f"{title}\n/help lists the commands, /exit leaves.\n\n")
+    write(f"{title}\n/help lists the commands, /exit leaves.\n{limits_text(limits, system_prompt is not None)}\n")
     while True:
         try:
             line = session.prompt("you> ").strip()
@@ -130,7 +157,10 @@ def chat_loop(stream: Stream, system_prompt: str | None, title: str) -> None:
             reply = run_command(line, conversation)
             if reply is None:
                 return
-            write(f"{reply}\n\n")
+            new_prompt = line.startswith("/system ") and conversation.system_prompt is not None
+            write(f"{reply}\n{limits_text(replace(limits, turns=''), new_prompt)}\n")
             continue
+        if limits.turns:
+            conversation.turns.clear()
         conversation.turns.append({"role": "user", "content": line})
         answer(stream, conversation)

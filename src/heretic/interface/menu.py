@@ -125,7 +125,8 @@ def ask_format(session: Session) -> ExportFormat | None:
 def chat(session: Session) -> None:
     """Talk to the edited model."""
     system_prompt = session.bench.settings.system_prompt or None
-    chat_loop(session.stream, system_prompt, f"Trial {session.applied.record.shown}")
+    limits = session.bench.runner.formatter.limits
+    chat_loop(session.stream, system_prompt, f"Trial {session.applied.record.shown}", limits)
 
 
 def benchmark(session: Session) -> None:

@@ -1,6 +1,7 @@
 """From a prompt to the text that a model reads: with its chat template, around that template's limits, or without."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from jinja2.exceptions import TemplateError, TemplateRuntimeError
@@ -34,6 +35,24 @@ _FAILURES = (
 
 _PROBE_SYSTEM = "PROBE-SYSTEM"
 _PROBE_USER = "PROBE-USER"
+_PROBE_TURNS = ("PROBE-FIRST", "PROBE-ANSWER", "PROBE-SECOND")
+
+
+class TemplateRefusal(ModelError):
+    """A chat template that can be used refuses a conversation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Why a template does not take all that a chat gives it; empty where it does.
+
+    Attributes:
+        turns: Why a message cannot follow earlier ones.
+        system: Why a system message's text joins the first user message.
+    """
+
+    turns: str = ""
+    system: str = ""
 
 
 class ChatFormatter:
@@ -41,6 +60,7 @@ class ChatFormatter:
 
     Attributes:
         has_template: Whether the tokenizer has a chat template; else a plain transcript format is used.
+        limits: What a chat has to do without.
         supports_system: Whether the template takes a system message; else its text joins the first user message.
         add_special_tokens: Whether the tokenizer has to add its own (a template writes them itself).
     """
@@ -52,12 +72,15 @@ class ChatFormatter:
             ModelError: The template fails on the simplest conversation.
         """
         self._tokenizer: Any = tokenizer
-        self._in_parts = False
+        self._in_parts = self._turns_in_parts = False
+        self.limits = Limits()
         self.has_template = bool(tokenizer.chat_template)
         self.add_special_tokens = not self.has_template
         if self.has_template:
             self._in_parts = self._needs_parts()
-        self.supports_system = self.has_template and self._keeps_system_message()
+            self._turns_in_parts, turns = self._turns()
+            self.limits = Limits(turns, self._system())
+        self.supports_system = self.has_template and not self.limits.system
 
     def _needs_parts(self) -> bool:
         """Whether the text of a message has to be a list of typed parts, as in some vision-language templates.
@@ -74,15 +97,32 @@ class ChatFormatter:
                 problem = first_line(error)
         raise ModelError(_unusable(problem))
 
-    def _keeps_system_message(self) -> bool:
+    def _turns(self) -> tuple[bool, str]:
+        """Whether texts of several turns have to be in parts, and why there cannot be several, if there cannot."""
+        roles = ("user", "assistant", "user")
+        probe = [{"role": role, "content": text} for role, text in zip(roles, _PROBE_TURNS, strict=True)]
+        problem = ""
+        # Some templates want parts of the assistant's messages alone.
+        for in_parts in (self._in_parts, not self._in_parts):
+            try:
+                rendered = self._apply(probe, in_parts)
+            except TemplateError as error:
+                problem = problem or first_line(error)
+                continue
+            if all(text in rendered for text in _PROBE_TURNS):
+                return in_parts, ""
+            problem = problem or "it drops earlier messages"
+        return self._in_parts, problem
+
+    def _system(self) -> str:
+        """Why the template takes no system message, if it does not."""
         probe = [{"role": "system", "content": _PROBE_SYSTEM}, {"role": "user", "content": _PROBE_USER}]
         try:
             rendered = self._apply(probe, self._in_parts)
-        except TemplateError:
+        except TemplateError as error:
             # How templates such as Gemma's refuse the role.
-            return False
-        # Some templates drop the message without a word.
-        return _PROBE_SYSTEM in rendered
+            return first_line(error)
+        return "" if _PROBE_SYSTEM in rendered else "it drops a system message"
 
     def _apply(self, messages: Sequence[Message], in_parts: bool, undated: bool = False) -> str:
         conversation = [
@@ -120,14 +160,19 @@ class ChatFormatter:
             undated: Let a template that writes the date write the same on every day.
 
         Raises:
-            ModelError: The template fails on it.
+            ModelError: The template fails on it; a TemplateRefusal where the conversation has several turns.
         """
         if not self.has_template:
             return _transcript(messages)
+        said = messages if self.supports_system else without_system(messages)
+        several = any(message["role"] == "assistant" for message in messages)
         try:
-            said = messages if self.supports_system else without_system(messages)
-            return self._apply(said, self._in_parts, undated)
+            return self._apply(said, self._turns_in_parts if several else self._in_parts, undated)
         except TemplateError as error:
+            if several:
+                raise TemplateRefusal(
+                    f"The model's chat template refuses this conversation ({first_line(error)}); begin a new one."
+                ) from error
             raise ModelError(_unusable(first_line(error))) from error
 
 

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 import pytest
 from tests.unit.interface.terminal import CONTROL_C, CONTROL_D, ENTER, Terminal
 
-from heretic.common.errors import OutOfMemoryError, SelectionError
+from heretic.common.errors import ModelError, OutOfMemoryError, SelectionError
 from heretic.interface.chat import HELP, Conversation, Message, chat_loop, run_command
+from heretic.models.chat_template import Limits, TemplateRefusal
 
 
 class ScriptedModel:
@@ -107,6 +108,57 @@ def test_a_failed_answer_is_explained_and_the_question_taken_back(
 
     assert model.asked[1] == [user("Short")]
     assert "Warning: The device ran out of memory.\n" in capsys.readouterr().out
+
+
+def test_a_template_that_takes_one_message_begins_each_conversation_anew_and_says_why(
+    terminal: Terminal, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = ScriptedModel(["1"], ["2"], ["3"])
+    terminal.type("a", ENTER, "b", ENTER, "/system Be kind.", ENTER, "c", ENTER, CONTROL_D)
+
+    chat_loop(model, None, "Trial 12", Limits("one turn only", "no \x1b[2Jroles"))
+
+    kind = {"role": "system", "content": "Be kind."}
+    assert model.asked == [[user("a")], [user("b")], [kind, user("c")]]
+    output = capsys.readouterr().out
+    assert output.count("one turn only") == 1
+    assert "\x1b" not in output
+    # Said once there is a system prompt.
+    assert output.index("System prompt set") < output.index("roles")
+
+
+def test_a_conversation_that_the_template_refuses_goes_on_with_its_last_message(
+    terminal: Terminal, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = ScriptedModel(["1"], ["2"], ["3"])
+
+    def stream(messages: list[Message]) -> Iterator[str]:
+        if len(messages) > 3:
+            raise TemplateRefusal("Two questions are enough.")
+        return model(messages)
+
+    terminal.type("a", ENTER, "b", ENTER, "c", ENTER, CONTROL_D)
+    chat_loop(stream, None, "Trial 12")
+
+    assert model.asked == [[user("a")], [user("a"), assistant("1"), user("b")], [user("c")]]
+    assert "Two questions are enough." in capsys.readouterr().out
+
+
+def test_a_message_that_the_template_refuses_ends_nothing(
+    terminal: Terminal, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = ScriptedModel(["1"])
+
+    def stream(messages: list[Message]) -> Iterator[str]:
+        if messages[-1] == user("a"):
+            raise ModelError("It refuses that.")
+        return model(messages)
+
+    terminal.type("a", ENTER, "b", ENTER, CONTROL_D)
+    chat_loop(stream, None, "Trial 12")
+
+    assert model.asked == [[user("b")]]
+    assert "Warning: It refuses that." in capsys.readouterr().out
 
 
 def test_errors_that_are_no_fault_of_the_answer_pass(terminal: Terminal) -> None:

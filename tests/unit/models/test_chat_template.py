@@ -6,7 +6,7 @@ import pytest
 from tests.models.pico import pico_tokenizer
 
 from heretic.common.errors import ModelError
-from heretic.models.chat_template import ChatFormatter, without_system
+from heretic.models.chat_template import ChatFormatter, Limits, TemplateRefusal, without_system
 from heretic.models.limited import LimitReachedError, limited
 from heretic.prompts.types import Prompt
 
@@ -73,6 +73,39 @@ def test_conversations_of_several_turns():
     assert formatter(FULL).render_messages(messages) == "<bos>[system]S[user]A[assistant]B[user]C[assistant]"
     assert formatter(REFUSES_SYSTEM).render_messages(messages) == "<bos>[user]S\n\nA[assistant]B[user]C[assistant]"
     assert formatter(None).render_messages(messages) == "S\n\nUser: A\n\nAssistant: B\n\nUser: C\n\nAssistant:"
+
+
+ONE_TURN = "{% if messages | length > 2 %}{{ raise_exception('one turn only') }}{% endif %}" + FULL
+LAST_ALONE = FULL.replace("in messages %}", "in messages[-1:] %}")
+ANSWERS_IN_PARTS = FULL.replace(
+    "{{ message.content }}",
+    "{% if message.role == 'assistant' and message.content is string %}{{ raise_exception('parts') }}"
+    "{% elif message.content is string %}{{ message.content }}{% else %}{{ message.content[0].text }}{% endif %}",
+)
+TURNS = [
+    {"role": "user", "content": "A"},
+    {"role": "assistant", "content": "B"},
+    {"role": "user", "content": "C"},
+]
+
+
+def test_templates_say_which_conversations_they_take():
+    assert formatter(FULL).limits == formatter(None).limits == Limits()
+    assert formatter(ONE_TURN).limits.turns == "one turn only"
+    assert formatter(LAST_ALONE).limits.turns == "it drops earlier messages"
+    assert formatter(REFUSES_SYSTEM).limits == Limits(system="System role not supported")
+    assert formatter(DROPS_SYSTEM).limits == Limits(system="it drops a system message")
+
+
+def test_a_conversation_that_a_template_refuses_is_told_from_a_template_that_is_of_no_use():
+    with pytest.raises(TemplateRefusal, match="one turn only"):
+        formatter(ONE_TURN).render_messages(TURNS)
+
+
+def test_a_template_may_want_parts_of_answers_alone():
+    chat = formatter(ANSWERS_IN_PARTS)
+    assert chat.limits == Limits()
+    assert chat.render_messages(TURNS) == "<bos>[user]A[assistant]B[user]C[assistant]"
 
 
 @pytest.mark.parametrize("template", [FULL, None])
