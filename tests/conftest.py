@@ -13,6 +13,7 @@ for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import pytest  # noqa: E402 - see above
 import torch  # noqa: E402
+from tests.integration.command import Command, warm_command  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -37,3 +38,12 @@ def _imported_once() -> Iterator[None]:
     gc.freeze()
     yield
     gc.unfreeze()
+
+
+@pytest.fixture(scope="session")
+def heretic() -> Iterator[Command]:
+    """The command line, see `Command`."""
+    if not hasattr(os, "fork"):
+        pytest.skip("commands are started by a fork, which this system does not have")
+    with warm_command() as command:
+        yield command

@@ -17,6 +17,7 @@ from types import FrameType
 from heretic import __version__
 from heretic.commands.base import command_names, find_command
 from heretic.common.errors import ConfigurationError, HereticError, OutputError, SearchOutOfMemoryError, Terminated
+from heretic.common.foreign_errors import foreign_error
 from heretic.common.output import say_error, standard_streams
 from heretic.common.redaction import mask_secrets
 from heretic.config.arguments import read_arguments
@@ -54,6 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             say_error("Terminated.\n")
             return TERMINATED
         except Exception as error:  # noqa: BLE001 - the last place where an unforeseen error can be put into words
+            foreign = foreign_error(error)
+            if foreign is not None:
+                return _told(foreign, arguments)
             what = f"Internal error: {type(error).__name__}. This is a mistake in Heretic"
             say_error(f"{what}; please report it with these lines:\n{traceback.format_exc()}")
             return HereticError.exit_code
