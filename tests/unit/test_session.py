@@ -116,6 +116,9 @@ class FakeApi:
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
 
+    def whoami(self) -> None:
+        """Accept any login."""
+
     def create_repo(self, repo_id: str, **_: Any) -> Any:
         class Url(str):
             pass
