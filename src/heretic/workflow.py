@@ -10,7 +10,7 @@ import heretic
 from heretic.checks.capability import check_capability, wants_validation
 from heretic.common.errors import SelectionError, UserError
 from heretic.common.file_names import time_stamped
-from heretic.common.integrity import check_folder
+from heretic.common.integrity import check_folder, harmful
 from heretic.config import LoadedSettings
 from heretic.export.content import ExportFormat
 from heretic.export.manifest import read_manifest
@@ -130,7 +130,7 @@ def saved_before(session: Session, folder: Path) -> Path:
     path, record = folder.expanduser().resolve(), session.suggested
     manifest = read_manifest(path)
     same = manifest.optuna_trial_number == record.number and record.plan.is_stored_as(manifest.plan)
-    if not same or check_folder(path):
+    if not same or harmful(check_folder(path)):
         raise UserError(
             f"{folder} holds another model than trial {record.shown} of this study, or was changed; name another "
             "folder with --auto-select-path."

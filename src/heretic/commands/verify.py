@@ -14,6 +14,7 @@ from heretic.common.integrity import (
     DifferenceKind,
     check_folder,
     entries_of,
+    harmful,
     has_manifest,
     read_manifest_file,
 )
@@ -52,10 +53,13 @@ def run(arguments: VerifyArguments, printer: "Printer") -> int:
         differences = check_folder(folder, advance)
     for line in ("", *_table(entries, differences), ""):
         printer.line(line)
-    if not differences:
+    refused = harmful(differences)
+    if not refused:
         printer.line("Every file is as in the manifest.")
+        if differences:
+            printer.line(f"No part of the model: {', '.join(clean_line(other.path) for other in differences)}.")
         return 0
-    kinds = [difference.kind for difference in differences]
+    kinds = [difference.kind for difference in refused]
     counts = [f"{kinds.count(kind)} {kind.value}" for kind in DifferenceKind if kind in kinds]
     printer.line(f"The folder is not as its manifest says: {', '.join(counts)}.")
     printer.line("Get or save the model again. If the change is meant, write the checksums anew with")
@@ -94,6 +98,8 @@ COMMAND = Command(
 Compare every file of a model folder with the checksums in its manifest
 (heretic_metadata.json), and list those that changed, are missing, or are not
 in the manifest. All files are read, which takes about a second per gigabyte.
+An edited README.md and what people and systems leave beside a model (._*,
+.nfs*, .gguf files, notebooks' checkpoints) are listed, but not refused.
 
 Folders that Heretic saved have a manifest; heretic checksum writes one for any
 other. heretic compares such a model by itself before it is loaded.

@@ -43,6 +43,14 @@ def existing_folder(name: str) -> Path:
     return folder
 
 
+def public_name(path: str) -> str:
+    """What a path is called elsewhere: a/b of the hub's cache (models--a--b/snapshots/...), else its last part."""
+    parts = PureWindowsPath(path).parts if "\\" in path else PurePosixPath(path).parts
+    if len(parts) > 2 and parts[-2] == "snapshots" and parts[-3].startswith("models--"):
+        return parts[-3].removeprefix("models--").replace("--", "/")
+    return parts[-1] if parts else path
+
+
 def safe_name(text: str, fallback: str = "model") -> str:
     """Any text as the name of one file or folder, on every common system.
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import Enum
+from fnmatch import fnmatchcase
 from pathlib import Path
 from threading import Event as Flag
 from typing import Any
@@ -22,6 +23,8 @@ from heretic.common.file_systems import flush
 
 MANIFEST_NAME = "heretic_metadata.json"
 """A folder's manifest."""
+CARD_NAME = "README.md"
+"""A model's card, which people edit after saving."""
 FORMAT_VERSION = 1
 CHECKSUMS_ONLY = "checksums"
 """The ``format`` of a manifest that says nothing about an edit."""
@@ -30,6 +33,9 @@ SKIPPED_FOLDERS = frozenset({".git", ".cache"})
 """At the top of a folder: what git and the hub's client keep beside the model."""
 FOREIGN_FILES = frozenset({".gitattributes", ".DS_Store", "Thumbs.db", "desktop.ini"})
 """Files that the hub or the system adds, and nothing reads; they only count where the manifest lists them."""
+
+_HARMLESS = ("._*", ".nfs*", ".ipynb_checkpoints", "*.gguf", "*.md")
+"""What people and systems leave beside a model and no loading of the folder opens: named, but no reason to refuse."""
 
 _CHUNK_BYTES = 1024**2
 _WORKERS = 4
@@ -64,6 +70,16 @@ class Difference:
     path: str
     kind: DifferenceKind
     reason: str = field(default="", compare=False)
+
+    @property
+    def is_harmless(self) -> bool:
+        """Whether it concerns nothing that is loaded: the model's card, or a file that was added and nobody opens."""
+        if self.path == CARD_NAME:
+            return True
+        parts = self.path.split("/")
+        return self.kind is DifferenceKind.EXTRA and any(
+            fnmatchcase(part, name) for part in parts for name in _HARMLESS
+        )
 
 
 def read_foreign(path: Path, limit: int = LARGEST_FOREIGN) -> bytes:
@@ -245,7 +261,7 @@ def _other_kind_or_size(path: Path, entry: FileEntry) -> str:
 
 
 def check_folder(folder: Path, advance: Advance = lambda _count: None) -> list[Difference]:
-    """Compare every file of a folder with its manifest; see `compare`.
+    """Compare every file of a folder with its manifest, harmless differences included; see `compare`.
 
     Raises:
         UserError: The manifest or a file cannot be read.
@@ -256,6 +272,11 @@ def check_folder(folder: Path, advance: Advance = lambda _count: None) -> list[D
     except OSError as error:
         raise UserError(f"{folder} cannot be listed ({error.strerror}); check its permissions.") from error
     return compare(expected, present, advance)
+
+
+def harmful(differences: Iterable[Difference]) -> list[Difference]:
+    """Those for which a folder is not used."""
+    return [difference for difference in differences if not difference.is_harmless]
 
 
 def named(differences: Iterable[Difference]) -> Iterator[str]:

@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from heretic.common.errors import ExportError
-from heretic.export.redact import redact
 from heretic.models.loaded import LoadedModel
+from heretic.models.location import shown_model
 from heretic.models.private_api import Conv1D
 
 Factors = Mapping[str, tuple[Tensor, Tensor]]
@@ -63,16 +63,7 @@ def _ranks(factors: Factors) -> tuple[int, dict[str, int]]:
     return common, {re.escape(path): rank for path, rank in sorted(ranks.items()) if rank != common}
 
 
-def base_name(loaded: LoadedModel) -> str:
-    """Under what name PEFT finds the base model again: the hub id, or the absolute path of a folder.
-
-    A relative path would depend on the folder that the adapter is loaded from, and ``demo`` is a name of Heretic's own.
-    """
-    source = Path(loaded.source)
-    return str(source.resolve()) if source.is_dir() else loaded.source
-
-
-def write_adapter(loaded: LoadedModel, factors: Factors, folder: Path, base: str | None = None) -> None:
+def write_adapter(loaded: LoadedModel, factors: Factors, folder: Path) -> None:
     """Write ``adapter_config.json`` and ``adapter_model.safetensors``.
 
     Factors are kept in fp32 (fp64 where they are fp64) whatever the model's dtype: the sum W + B A would else lose more
@@ -82,7 +73,6 @@ def write_adapter(loaded: LoadedModel, factors: Factors, folder: Path, base: str
         loaded: The base model (whether edited or not does not matter).
         factors: See `Factors`.
         folder: An existing folder.
-        base: What the adapter calls its base model; see `base_name` where it is None.
 
     Raises:
         ExportError: See `check_factors`.
@@ -96,7 +86,7 @@ def write_adapter(loaded: LoadedModel, factors: Factors, folder: Path, base: str
     rank, other_ranks = _ranks(factors)
     configuration = LoraConfig(
         task_type=TaskType.CAUSAL_LM,
-        base_model_name_or_path=base_name(loaded) if base is None else redact(base),
+        base_model_name_or_path=shown_model(loaded.name),
         revision=loaded.commit,
         inference_mode=True,
         r=rank,

@@ -7,8 +7,9 @@ from huggingface_hub import ModelCardData
 import heretic
 from heretic.export.content import ExportContent, ExportFormat
 from heretic.export.origin import Origin
-from heretic.export.redact import redact
+from heretic.export.redact import for_others
 from heretic.models.loaded import LoadedModel
+from heretic.models.location import shown_model
 from heretic.results import tables, words
 from heretic.results.capability import Capability
 from heretic.results.held_out import HeldOut
@@ -35,7 +36,7 @@ measured may have changed."""
 
 def code(text: str) -> str:
     """Foreign text as inline code that cannot break out of its line or table cell."""
-    cleaned = " ".join(redact(text).replace("`", "'").replace("|", "/").split())
+    cleaned = " ".join(for_others(text).replace("`", "'").replace("|", "/").split())
     return f"`{cleaned}`"
 
 
@@ -44,7 +45,7 @@ def table(content: Table, foreign_names: bool = False) -> str:
     width = len(content.header)
     lines = [content.header, ("---",) * width]
     for row in content.rows:
-        name, *rest = (" ".join(redact(cell).replace("|", "/").split()) for cell in row.cells)
+        name, *rest = (" ".join(for_others(cell).replace("|", "/").split()) for cell in row.cells)
         if row.is_group:
             lines.append((f"**{name}**", *("",) * (width - 1)))
         elif row.is_marked:
@@ -173,7 +174,7 @@ def _loading(loaded: LoadedModel, export_format: ExportFormat, hub_id: str | Non
         revision = f', revision="{loaded.commit}"' if loaded.commit is not None else ""
         lines[:1] = ["from peft import PeftModel", lines[0]]
         # A folder of this machine is of no use to a reader elsewhere, and names such as `demo` are Heretic's own.
-        base = code(loaded.name)[1:-1] if hub_id is not None else "path/to/the/base/model"
+        base = code(shown_model(loaded.name))[1:-1] if hub_id is not None else "path/to/the/base/model"
         lines += [
             f'base = {auto_class}.from_pretrained("{base}"{revision}, dtype="auto"{_trusting(loaded)})',
             'model = PeftModel.from_pretrained(base, "path/to/this/folder")',
@@ -201,14 +202,14 @@ def model_card(
         origin: What is known about the original model.
         layer_count: Number of decoder layers.
     """
-    base = code(loaded.name) + (f" (commit {code(loaded.commit)})" if loaded.commit is not None else "")
+    base = code(shown_model(loaded.name)) + (f" (commit {code(loaded.commit)})" if loaded.commit is not None else "")
     license_text = (
         f"the original model's licence, {code(origin.license)}," if origin.license else "the original model's licence"
     )
     edited = "one behaviour" if len(content.behaviors) == 1 else f"{len(content.behaviors)} behaviours"
     body = "\n\n".join(
         [
-            f"# {code(loaded.name)}, edited with Heretic",
+            f"# {code(shown_model(loaded.name))}, edited with Heretic",
             f"This is {base} with {edited} edited in its weights by Heretic {heretic.__version__}. "
             f"It falls under {license_text} like any derivative of it. "
             "`heretic_metadata.json` holds all settings, versions and the checksum of every file.",

@@ -13,7 +13,7 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from heretic.common.errors import ExportError, HereticError, UserError, causes
 from heretic.common.hub_errors import HTTP, HubFailure, connection_problem, hub_failure
-from heretic.common.integrity import check_folder
+from heretic.common.integrity import check_folder, harmful
 from heretic.export.redact import redact
 from heretic.observability.events import ModelUploaded, UploadStarted, Warned, emit
 from heretic.observability.hub_client import ask_hub_again, prepare_hub
@@ -102,7 +102,7 @@ def upload_folder(folder: Path, repository: str, private: bool) -> str:
     check_repository(repository)
     prepare_hub()
     ask_hub_again()
-    differences = check_folder(folder)
+    differences = harmful(check_folder(folder))
     if differences:
         first = differences[0]
         raise ExportError(f"{first.path} in {folder} is {first.kind.value} since it was saved; save the model again.")

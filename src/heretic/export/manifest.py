@@ -22,8 +22,9 @@ from heretic.common.integrity import (
     read_manifest_file,
 )
 from heretic.export.content import ExportContent, ExportFormat
-from heretic.export.redact import publishable
+from heretic.export.redact import for_others, publishable
 from heretic.models.loaded import LoadedModel
+from heretic.models.location import shown_model
 from heretic.results.score import Score
 from heretic.results.tables import score_interval
 
@@ -135,6 +136,10 @@ def _score_json(score: Score) -> dict[str, Any]:
     return data
 
 
+def _published(value: Any) -> Any:
+    return publishable(value, for_others)
+
+
 def write_manifest(
     folder: Path,
     loaded: LoadedModel,
@@ -149,9 +154,9 @@ def write_manifest(
         TypeError: Settings or provenance hold something that is no JSON value.
     """
     manifest = Manifest(
-        source=publishable(
+        source=_published(
             {
-                "name": loaded.name,
+                "name": shown_model(loaded.name),
                 "commit": loaded.commit,
                 "architecture": type(loaded.model).__name__,
                 "dtype": str(loaded.model.dtype).removeprefix("torch."),
@@ -167,16 +172,16 @@ def write_manifest(
         trial=content.shown_trial,
         optuna_trial_number=content.trial,
         plan=content.plan.to_json(),
-        scores=tuple(publishable(_score_json(score)) for score in content.scores or ()),
-        search=publishable(
+        scores=tuple(_published(_score_json(score)) for score in content.scores or ()),
+        search=_published(
             {
                 "quantization": content.search_quantization,
                 "scores": [_score_json(score) for score in content.search_scores or ()],
             }
         ),
-        directions=publishable({"method": content.direction_method, "provenance": content.direction_provenance}),
-        settings=publishable(content.settings),
-        verification=publishable(verification),
+        directions=_published({"method": content.direction_method, "provenance": content.direction_provenance}),
+        settings=_published(content.settings),
+        verification=_published(verification),
         versions={
             "heretic": heretic.__version__,
             "python": platform.python_version(),
@@ -185,8 +190,8 @@ def write_manifest(
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         files=checksums(files_of(folder)),
         adjustments=content.adjustments,
-        held_out=None if content.held_out is None else publishable(content.held_out.to_json()),
-        capability=None if content.capability is None else publishable(content.capability.to_json()),
+        held_out=None if content.held_out is None else _published(content.held_out.to_json()),
+        capability=None if content.capability is None else _published(content.capability.to_json()),
     )
     text = json.dumps(manifest.to_json(), indent=2, ensure_ascii=True) + "\n"
     (folder / MANIFEST_NAME).write_text(text, encoding="ascii")

@@ -8,8 +8,7 @@ from typing import Any
 from huggingface_hub import ModelCard, try_to_load_from_cache
 from yaml import YAMLError  # type: ignore[import-untyped]  # PyYAML comes with the hub's client, without types
 
-from heretic.common.errors import UserError
-from heretic.common.file_names import inside
+from heretic.export.base import file_in
 from heretic.models.loaded import LoadedModel
 from heretic.observability.events import Warned, emit
 
@@ -40,22 +39,9 @@ class Origin:
 def _local_file(loaded: LoadedModel, name: str) -> Path | None:
     """A file of the original model that lies on this machine."""
     if loaded.commit is None:
-        return _file_in(Path(loaded.source), name)
+        return file_in(Path(loaded.source), name)
     cached: Any = try_to_load_from_cache(loaded.source, name, revision=loaded.commit)
     return Path(cached) if isinstance(cached, str) else None
-
-
-def _file_in(folder: Path, name: str) -> Path | None:
-    """A file of a folder; a link that leads to another place on this machine would publish what lies there."""
-    path = folder / name
-    if not path.is_file():
-        return None
-    try:
-        # A snapshot of the hub's cache consists of links to its repository's blobs.
-        return inside(folder.parents[1] if folder.parent.name == "snapshots" else folder, str(path.relative_to(folder)))
-    except UserError:
-        emit(Warned(f"{path} is a link that leads out of the model's folder, so it is not passed on."))
-        return None
 
 
 def find_origin(loaded: LoadedModel) -> Origin:

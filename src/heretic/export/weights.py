@@ -1,16 +1,17 @@
 """Saving an edited model: one function, whose folder is complete, checked and documented, or does not exist."""
 
-import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from transformers import GenerationConfig, PreTrainedModel
+from transformers.utils import logging as transformers_logging
 
 from heretic.common.errors import ExportError
 from heretic.export.adapter import Factors, check_factors, factor_bytes, write_adapter
 from heretic.export.atomic import check_free_space, check_target, staged_folder
+from heretic.export.base import GENERATION, base_files, differences_from_base, inherit_configuration
 from heretic.export.card import write_card
 from heretic.export.content import ExportContent, ExportFormat, SavedModel
 from heretic.export.manifest import write_manifest
@@ -49,25 +50,18 @@ def check_mergeable(loaded: LoadedModel) -> None:
         )
 
 
-def _repaired(configuration: GenerationConfig) -> GenerationConfig:
-    """A copy that transformers agrees to save.
-
-    Published models often carry sampling options (a temperature) without switching sampling on. That is refused when
-    saving, although the options say what is meant.
-
-    Raises:
-        ExportError: It is invalid in another way.
-    """
-    repaired = copy.deepcopy(configuration)
+@contextmanager
+def _hidden_bars() -> Iterator[None]:
+    """No bar of transformers on the terminal, whoever switched them on again since the model was loaded."""
+    bars: Any = transformers_logging
+    active = bars.is_progress_bar_enabled()
+    if active:
+        bars.disable_progress_bar()
     try:
-        repaired.validate(strict=True)
-    except ValueError:
-        repaired.do_sample = True
-        try:
-            repaired.validate(strict=True)
-        except ValueError as error:
-            raise ExportError(f"The model's generation configuration cannot be saved: {error}") from error
-    return repaired
+        yield
+    finally:
+        if active:
+            bars.enable_progress_bar()
 
 
 @contextmanager
@@ -77,7 +71,8 @@ def _saving_state(model: PreTrainedModel) -> Iterator[None]:
     architectures, dtype = model.config.architectures, model.config.dtype
     try:
         if generation is not None:
-            model.generation_config = _repaired(generation)
+            # transformers refuses to save what many published models say: a temperature without sampling.
+            model.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]  # untyped in transformers
         yield
     finally:
         if generation is not None:
@@ -85,15 +80,19 @@ def _saving_state(model: PreTrainedModel) -> Iterator[None]:
         model.config.architectures, model.config.dtype = architectures, dtype
 
 
-def write_merged(loaded: LoadedModel, folder: Path, max_shard_size: str) -> None:
+def write_merged(loaded: LoadedModel, folder: Path, max_shard_size: str, base: Mapping[str, Path]) -> None:
     """Write weights (safetensors, in the dtype they have), configuration and generation configuration.
 
     Raises:
-        ExportError: The generation configuration cannot be saved.
+        ExportError: The base's configuration can no longer be read.
         OSError: Writing failed; SafetensorError where safetensors reports it.
     """
     with _saving_state(loaded.model):
         loaded.model.save_pretrained(folder, max_shard_size=max_shard_size)
+    if (folder / GENERATION).is_file():
+        generation: Any = loaded.model.generation_config
+        generation.to_json_file(folder / GENERATION)
+    inherit_configuration(loaded, base, folder)
 
 
 def save_model(
@@ -105,7 +104,6 @@ def save_model(
     verification: Verification = NO_PROMPTS,
     load_base: BaseLoader | None = None,
     max_shard_size: str = DEFAULT_SHARD_SIZE,
-    for_upload: bool = False,
 ) -> SavedModel:
     """Save the model as it is in memory, with its edit, or only the edit as an adapter.
 
@@ -119,7 +117,6 @@ def save_model(
         verification: Prompts whose answers are compared after loading the folder again.
         load_base: Loads the original model, to verify an adapter; by default from `loaded.source`.
         max_shard_size: Largest weight file, e.g. ``5GB``.
-        for_upload: The folder leaves this machine: an adapter names its original model without this machine's paths.
 
     Returns:
         The finished folder.
@@ -130,24 +127,27 @@ def save_model(
             as it was before.
     """
     export_format = ExportFormat.MERGED if factors is None else ExportFormat.ADAPTER
-    target = check_target(folder)
+    target, base = check_target(folder), base_files(loaded)
     if factors is None:
         check_mergeable(loaded)
         check_free_space(target, model_bytes(loaded.model))
     else:
         check_factors(loaded.model, factors)
         check_free_space(target, factor_bytes(factors))
-    with staged_folder(folder) as (staging, target):
-        save_tokenizer(loaded, staging)
+    with _hidden_bars(), staged_folder(folder) as (staging, target):
         if factors is None:
-            write_merged(loaded, staging, max_shard_size)
+            write_merged(loaded, staging, max_shard_size, base)
+        else:
+            write_adapter(loaded, factors, staging)
+        save_tokenizer(loaded, staging, base)
+        if factors is None:
             answers = verify_merged(staging, loaded, verification)
         else:
-            write_adapter(loaded, factors, staging, loaded.name if for_upload else None)
             answers = verify_adapter(staging, loaded, factors, verification, load_base)
         origin = find_origin(loaded)
         copy_legal_files(origin, staging)
         write_card(staging, loaded, content, export_format, origin)
-        write_manifest(staging, loaded, content, export_format, {"answers_compared": answers})
+        checked = {"answers_compared": answers, "differs_from_base": differences_from_base(base, staging)}
+        write_manifest(staging, loaded, content, export_format, checked)
         files = [path.stat().st_size for path in staging.rglob("*") if path.is_file()]
     return SavedModel(target, export_format, len(files), sum(files), answers)

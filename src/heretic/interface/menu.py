@@ -2,16 +2,18 @@
 
 import itertools
 import os
+from pathlib import PurePosixPath
 
 from heretic.checks.capability import wants_validation
 from heretic.common.errors import HereticError, SelectionError, TrialFailed
-from heretic.common.file_names import expanded, safe_name
+from heretic.common.file_names import safe_name
 from heretic.export.content import ExportFormat
 from heretic.export.hub import check_repository
 from heretic.interface import picker
 from heretic.interface.asking import forget_typed_ahead
 from heretic.interface.chat import chat_loop
 from heretic.interface.picker import Action, MoreTrials, Quit
+from heretic.models.location import shown_model
 from heretic.observability.events import Warned, emit
 from heretic.results.trial import TrialRecord
 from heretic.session import Session
@@ -105,7 +107,7 @@ def upload(session: Session) -> None:
 
 def default_name(session: Session) -> str:
     """What an edited model is called unless the person types something else."""
-    path = expanded(session.bench.loaded.name).resolve()
+    path = PurePosixPath(shown_model(session.bench.loaded.name))
     return f"{safe_name(path.stem if path.suffix.lower() == '.gguf' else path.name)}-heretic"
 
 

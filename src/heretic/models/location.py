@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from heretic.common.errors import ModelError
-from heretic.common.file_names import expanded
+from heretic.common.file_names import expanded, public_name
 from heretic.models.demo import DEMO_MODEL_FOLDER
 
 DEMO = "demo"
@@ -54,6 +54,13 @@ def locate(name: str) -> Location:
     if _looks_like_a_path(name):
         raise ModelError(f"There is no folder or file {name}; check the path, or name a hub model as owner/name.")
     return Location(name, name, is_hub=True)
+
+
+def shown_model(name: str) -> str:
+    """A hub id as it is; of a path what `public_name` gives, since folders are nobody else's business."""
+    path = expanded(name)
+    is_path = name != DEMO and (path.exists() or _looks_like_a_path(name))
+    return public_name(str(path.resolve())) if is_path else name
 
 
 def _looks_like_a_path(name: str) -> bool:

@@ -10,6 +10,7 @@ from heretic.common.integrity import (
     check_folder,
     compare,
     entries_of,
+    harmful,
     has_manifest,
     named,
     read_manifest_file,
@@ -55,6 +56,7 @@ def verify_model(location: Location, commit: str | None) -> None:
         differences = compare(wanted, {location.gguf_file: manifest.parent / location.gguf_file})
     else:
         differences = check_folder(manifest.parent)
+    differences = harmful(differences)
     if differences:
         raise VerificationError(_sentence(location, differences))
     emit(FilesVerified(len(wanted), time.perf_counter() - started))

@@ -28,6 +28,7 @@ from heretic.export.atomic import check_directions_file
 from heretic.extraction.extract import COMPARED_TEXTS
 from heretic.extraction.find import SearchDirections, StoredRefinement, find_directions, nothing_stored
 from heretic.models.loaded import LoadedModel, parameter_fingerprint
+from heretic.models.location import shown_model
 from heretic.observability.events import DirectionsFound, DirectionsSaved, Warned, emit
 from heretic.passes.calibration import backing_off
 from heretic.passes.runner import ModelRunner
@@ -210,10 +211,9 @@ def origin(settings: Settings, runner: ModelRunner, fingerprint: str) -> dict[st
 
 
 def origin_of_model(loaded: LoadedModel) -> dict[str, Any]:
-    """Name, commit and number format of a model; of a local one only the last part of its path."""
-    path = expanded(loaded.name)
-    name = path.resolve().name if loaded.commit is None and path.exists() else loaded.name
-    return {"model": name, "model_commit": loaded.commit, "dtype": loaded.dtype, "quantization": loaded.quantization}
+    """Name, commit and number format of a model; a local one without its folders."""
+    facts = {"model_commit": loaded.commit, "dtype": loaded.dtype, "quantization": loaded.quantization}
+    return {"model": shown_model(loaded.name), **facts}
 
 
 def _is_plain(value: object) -> bool:

@@ -54,7 +54,6 @@ class Saver:
         folder: Path,
         export_format: ExportFormat,
         checked: Checked = UNCHECKED,
-        for_upload: bool = False,
     ) -> SavedModel:
         """Save a trial; the folder appears under its name only when it is whole.
 
@@ -63,7 +62,6 @@ class Saver:
             folder: Where to.
             export_format: What is written.
             checked: What else was measured of it.
-            for_upload: Whether the folder is only made to be uploaded.
 
         Raises:
             UserError: The folder cannot be used, or the edit cannot be an adapter.
@@ -91,7 +89,6 @@ class Saver:
             factors=adapter_factors(saved.edits, bench.editor) if adapter else None,
             verification=Verification(texts, bench.runner.formatter.add_special_tokens),
             max_shard_size=bench.settings.max_shard_size,
-            for_upload=for_upload,
         )
 
     def publish(
@@ -118,7 +115,7 @@ class Saver:
         with scratch:
             folder = Path(scratch.name) / "model"
             try:
-                self.save(trial, folder, export_format, checked, for_upload=True)
+                self.save(trial, folder, export_format, checked)
             except HereticError as error:
                 if Path(scratch.name).name not in str(error):
                     raise

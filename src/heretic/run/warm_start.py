@@ -9,7 +9,7 @@ import optuna
 
 import heretic
 from heretic.common.file_names import expanded
-from heretic.models.location import DEMO, locate
+from heretic.models.location import DEMO, shown_model
 from heretic.observability.events import ProfilesKept, WarmStarted, Warned, emit
 from heretic.results.front import pareto_front
 from heretic.results.trial import TrialRecord
@@ -94,13 +94,6 @@ def store_path(bench: Workbench) -> Path:
     """
     named = bench.settings.profile_store
     return default_store(os.environ) if named is None else expanded(named)
-
-
-def shown_model(name: str) -> str:
-    """A hub id as it is; of a path only the last part, since folders are nobody else's business."""
-    if locate(name).is_hub:
-        return name
-    return expanded(name).resolve().name
 
 
 def _user_profiles(bench: Workbench) -> tuple[Profile, ...]:

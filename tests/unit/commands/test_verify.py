@@ -55,6 +55,28 @@ def test_a_folder_is_whole_until_a_file_changes_goes_or_comes(model: Path) -> No
     assert f"heretic checksum {model} --replace" in output.replace("\n", "")
 
 
+def test_what_lies_beside_a_model_is_named_and_not_refused(model: Path) -> None:
+    (model / "README.md").write_text("card")
+    checksum(model)
+    (model / "README.md").write_text("an edited card")
+    beside = ("._config.json", ".nfs0001", "model.Q4_K_M.gguf", ".ipynb_checkpoints/x-checkpoint.json", "nested/._x")
+    for name in beside:
+        (model / name).parent.mkdir(exist_ok=True)
+        (model / name).write_text("x")
+    code, output = verify(model)
+    assert code == 0
+    lines = {line.split()[1]: line.split()[0] for line in output.splitlines() if line.startswith("  ")}
+    assert {name: lines[name] for name in beside} == dict.fromkeys(beside, "extra")
+    assert (lines["README.md"], lines["config.json"]) == ("changed", "ok")
+
+
+def test_what_is_listed_is_as_listed_whatever_it_is_called(model: Path) -> None:
+    (model / "model.gguf").write_text("weights")
+    checksum(model)
+    (model / "model.gguf").write_text("Weights")
+    assert verify(model)[0] == 1
+
+
 def test_checksums_are_replaced_only_when_asked_and_keep_the_rest_of_the_manifest(model: Path) -> None:
     checksum(model)
     path = model / MANIFEST_NAME
