@@ -115,7 +115,7 @@ def run_benchmarks(runner: ModelRunner, names: Sequence[str], limit: int | None)
         RuntimeError: Memory ran out, or whatever else the model raises.
     """
     manager = _task_manager()
-    from lm_eval import simple_evaluate
+    from lm_eval import evaluator
     from lm_eval.models.huggingface import HFLM
 
     loaded = runner.loaded
@@ -128,20 +128,38 @@ def run_benchmarks(runner: ModelRunner, names: Sequence[str], limit: int | None)
             batch_size=min(runner.calibration.batch_size, largest),
         )
     try:
-        results = simple_evaluate(
-            wrapped,
-            tasks=list(names),
-            limit=limit,
-            bootstrap_iters=BOOTSTRAP_ITERATIONS,
-            log_samples=True,
-            task_manager=manager,
-        )
+        with _no_commit_asked(evaluator):
+            results = evaluator.simple_evaluate(
+                wrapped,
+                tasks=list(names),
+                limit=limit,
+                bootstrap_iters=BOOTSTRAP_ITERATIONS,
+                log_samples=True,
+                task_manager=manager,
+            )
     except _LOADING_ERRORS as error:
         raise HereticError(
             f"The Language Model Evaluation Harness failed ({type(error).__name__}: {first_line(error)}); leave "
             f"{', '.join(names)} out of --benchmarks."
         ) from error
     return measures_of(results)
+
+
+@contextmanager
+def _no_commit_asked(evaluator: Any) -> Iterator[None]:
+    """Keep the harness from asking git for the commit of the working folder, which is none of its own.
+
+    Outside of a repository git would print an error to the terminal.
+    """
+    name = "get_git_commit_hash"
+    before = getattr(evaluator, name, None)
+    if before is not None:
+        setattr(evaluator, name, lambda: None)
+    try:
+        yield
+    finally:
+        if before is not None:
+            setattr(evaluator, name, before)
 
 
 @contextmanager

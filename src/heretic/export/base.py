@@ -15,15 +15,16 @@ from typing import Any
 
 import torch
 from huggingface_hub import HfApi, try_to_load_from_cache
-from huggingface_hub.errors import HfHubHTTPError
 
 from heretic.common.errors import ExportError, UserError, first_line
 from heretic.common.file_names import inside
+from heretic.common.hub_errors import HTTP
 from heretic.export.redact import for_others
 from heretic.models.loaded import LoadedModel
 from heretic.models.location import Location
 from heretic.models.model_files import CONFIGURATION, PICKLE_ENDINGS, find_file, read_json
 from heretic.observability.events import Warned, emit
+from heretic.observability.hub_client import ask_hub_again, prepare_hub
 
 Table = Mapping[str, Any]
 
@@ -113,10 +114,11 @@ def _names_in(folder: Path) -> list[str]:
 
 
 def _repository_names(loaded: LoadedModel) -> list[str]:
-    client_error: type[Exception] = HfHubHTTPError.__bases__[0]
+    prepare_hub()
+    ask_hub_again()
     try:
         return HfApi().list_repo_files(loaded.source, revision=loaded.commit)
-    except (client_error, OSError, RuntimeError, ValueError) as error:
+    except (HTTP.HTTPError, OSError, RuntimeError, ValueError) as error:
         cached: Any = try_to_load_from_cache(loaded.source, CONFIGURATION, revision=loaded.commit)
         emit(
             Warned(

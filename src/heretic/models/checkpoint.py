@@ -7,7 +7,7 @@ import transformers
 from transformers import AutoConfig, AutoProcessor, AutoTokenizer, PreTrainedTokenizerBase
 
 from heretic.common.errors import ModelError
-from heretic.models.gguf import gguf_arguments
+from heretic.models.gguf import gguf_arguments, restore_rope
 from heretic.models.location import Location
 from heretic.models.model_files import check_kernels, check_ordinary, check_weights, configurations, has_safetensors
 from heretic.models.private_api import (
@@ -90,6 +90,7 @@ def read_checkpoint(
         return {**arguments, **({} if code is None else code.arguments(auto_class))}
 
     configuration: Any = AutoConfig.from_pretrained(location.source, **further("AutoConfig"))
+    restore_rope(configuration, location)
     if getattr(configuration, "is_encoder_decoder", False):
         raise ModelError(
             f"{location.name} is an encoder-decoder model; name a decoder-only one, which Heretic can edit."

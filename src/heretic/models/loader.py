@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import huggingface_hub
@@ -16,7 +17,7 @@ from heretic.config.sections import ModelSection
 from heretic.models.chat_template import ChatFormatter
 from heretic.models.checkpoint import Checkpoint, model_class, read_checkpoint
 from heretic.models.devices import device_count, empty_cache, pick_device
-from heretic.models.gguf import dequantized, without_gguf_traces
+from heretic.models.gguf import dequantized, name_unused, without_gguf_traces
 from heretic.models.load_errors import NOT_FINITE, OUT_OF_MEMORY, diagnose, exhausted, refused
 from heretic.models.loaded import LoadedModel
 from heretic.models.location import locate
@@ -144,6 +145,7 @@ def _load(checkpoint: Checkpoint, settings: ModelSection, dtype: str, device: to
         output_loading_info=True,
         **placement(settings, device),
         **(dequantized() if location.gguf_file else _quantization(settings.quantization)),
+        **({"config": checkpoint.configuration} if location.gguf_file else {}),
         **checkpoint.arguments_of(auto_class.__name__),
     )
     missing = sorted(information["missing_keys"])
@@ -155,6 +157,7 @@ def _load(checkpoint: Checkpoint, settings: ModelSection, dtype: str, device: to
         )
     if location.gguf_file is not None:
         without_gguf_traces(model, tokenizer)
+        name_unused(Path(location.source) / location.gguf_file, model, information["unexpected_keys"])
     model.eval()
     model.requires_grad_(False)
     _tidy_generation(model, tokenizer.pad_token_id)

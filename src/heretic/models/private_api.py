@@ -4,6 +4,7 @@ A release may rename or drop any of it without a word, as transformers 5.24 rena
 Each has a test in tests/unit/models/test_private_api.py that fails then and says what rests on it.
 """
 
+import importlib
 import inspect
 from collections.abc import Callable, Collection, Container, Mapping
 from typing import TYPE_CHECKING, Any
@@ -249,6 +250,46 @@ def hub_file(source: str, name: str, revision: str | None, *, required: bool = T
         _raise_exceptions_for_connection_errors=required,
     )
     return path
+
+
+# GGUF files.
+
+
+def gguf_keys(architecture: str) -> frozenset[str]:
+    """Keys of a GGUF file of an architecture that transformers reads into configuration and tokenizer.
+
+    Empty where it reads files of this architecture in another way, of which nothing is known here.
+    """
+    from transformers.modeling_gguf_pytorch_utils import GGUF_TO_TRANSFORMERS_MAPPING
+
+    parts: Any = GGUF_TO_TRANSFORMERS_MAPPING
+    configurations = parts["config"]
+    names = (architecture, architecture.replace("moe", "_moe"), architecture.replace("-", "_"))
+    mapping = next((configurations[name] for name in names if name in configurations), None)
+    if mapping is None or architecture in _other_readers():
+        return frozenset()
+    tokenizer = [parts[part].get("tokenizer", {}) for part in ("tokenizer", "tokenizer_config")]
+    return frozenset(f"{architecture}.{key}" for key, target in mapping.items() if target is not None).union(
+        f"tokenizer.{key}" for keys in tokenizer for key in keys
+    )
+
+
+def gguf_tensors(model: PreTrainedModel, architecture: str) -> frozenset[str] | None:
+    """Tensors of a GGUF file that go into a model, or None where transformers itself names those that do not."""
+    if architecture in _other_readers():
+        return None
+    reader: Any = importlib.import_module("transformers.modeling_gguf_pytorch_utils")
+    processor = reader.TENSOR_PROCESSORS.get(architecture, reader.TensorProcessor)(config=model.config.to_dict())
+    return frozenset(reader.get_gguf_hf_weights_map(model, processor))
+
+
+def _other_readers() -> frozenset[str]:
+    """Architectures that transformers reads by a second way, which it has since 5.2x."""
+    try:
+        reader: Any = importlib.import_module("transformers.integrations.gguf")
+    except ImportError:
+        return frozenset()
+    return frozenset(reader.GGUF_CONFIG_ARCHS)
 
 
 # PEFT.

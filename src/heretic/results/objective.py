@@ -17,16 +17,27 @@ class Objective:
         kl_weight: Weight of a nat in the sum; None keeps the numbers apart.
         prunes: Whether trials are stopped once their sum is bound to be worse than the best one's.
         behaviors: How many behaviours are measured.
+        names: What they are called.
     """
 
     kl_weight: float | None = None
     prunes: bool = False
     behaviors: int = 1
+    names: tuple[str, ...] = ()
 
     @property
     def count(self) -> int:
         """How many numbers are minimised."""
         return self.behaviors + 1 if self.kl_weight is None else 1
+
+    @property
+    def value_names(self) -> list[str]:
+        """What the numbers are called in programs that show any study; empty where the behaviours have no names."""
+        if not self.names:
+            return []
+        return (
+            [*self.names, "KL divergence"] if self.kl_weight is None else [f"{' + '.join(self.names)} + KL divergence"]
+        )
 
     def values(self, scores: Scores) -> list[float]:
         """What is told of a trial's scores; lower is better."""

@@ -1,5 +1,6 @@
 """What a run measures, from its settings: the evaluators and what the search minimises of their scores."""
 
+from pathlib import Path
 from types import MappingProxyType
 
 from heretic.common.errors import PluginError, first_line
@@ -42,10 +43,10 @@ def load_readers(settings: Settings, prompts: PromptSets) -> Readers:
 
 def search_objective(settings: Settings) -> Objective:
     """What the settings have a study minimise."""
-    behaviors = len(settings.behavior)
+    names = tuple(Path(name).stem for name in settings.behavior)
     if settings.optimization_mode == "multi":
-        return Objective(behaviors=behaviors)
-    return Objective(settings.kl_weight, settings.pruner == "bound", behaviors)
+        return Objective(behaviors=len(names), names=names)
+    return Objective(settings.kl_weight, settings.pruner == "bound", len(names), names)
 
 
 def behavior_options(settings: Settings, pack: Pack, readers: Readers = MappingProxyType({})) -> EvaluatorOptions:

@@ -2,6 +2,7 @@
 
 import json
 import time
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -227,6 +228,7 @@ def open_study(url: str, name: str, identity: Identity, objective: Objective = B
                     f"The study {name} in {shown_url(url)} was not made by Heretic; name another --study-name."
                 )
             study.set_user_attr(IDENTITY_ATTRIBUTE, identity.aspects)
+            _name_values(study, objective)
         elif different := identity.differences(stored):
             raise StudyConflict(
                 f"The study {name} was made with another {', '.join(different)}; name another --study-name, or run "
@@ -245,6 +247,14 @@ def open_study(url: str, name: str, identity: Identity, objective: Objective = B
         for trial in study.get_trials(deepcopy=False, states=(OptunaState.RUNNING,)):
             _end_left_over(study, trial, objective)
         return study
+
+
+def _name_values(study: optuna.Study, objective: Objective) -> None:
+    """Let programs that show any study, such as optuna-dashboard, say what its numbers are."""
+    if objective.value_names:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names(objective.value_names)
 
 
 def _end_left_over(study: optuna.Study, trial: optuna.trial.FrozenTrial, objective: Objective) -> None:

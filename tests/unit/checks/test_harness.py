@@ -120,6 +120,7 @@ class FakeHarness:
 
         def simple_evaluate(model, **options):
             harness.calls.append((model, options))
+            harness.commit = evaluator.get_git_commit_hash()
             if isinstance(harness.answer, Exception):
                 raise harness.answer
             return harness.answer
@@ -129,8 +130,12 @@ class FakeHarness:
             harness.wrapped.append(options)
             return "wrapped"
 
+        evaluator = ModuleType("lm_eval.evaluator")
+        evaluator.simple_evaluate = simple_evaluate
+        evaluator.get_git_commit_hash = self.ask_git = lambda: "asked git"
+        self.evaluator = evaluator
         modules = {
-            "lm_eval": {"simple_evaluate": simple_evaluate},
+            "lm_eval": {"evaluator": evaluator},
             "lm_eval.tasks": {"TaskManager": TaskManager},
             "lm_eval.models": {},
             "lm_eval.models.huggingface": {"HFLM": wrap},
@@ -146,6 +151,8 @@ def test_the_model_in_memory_is_run_and_its_tokenizer_is_left_alone(monkeypatch,
     runner = make_runner("llama", 64)
     found = run_benchmarks(runner, ["toy"], 7)
     assert found == measures_of(results([1, 0]))
+    assert harness.commit is None, "outside of a repository git prints an error"
+    assert harness.evaluator.get_git_commit_hash is harness.ask_git
     (wrapped,) = harness.wrapped
     assert wrapped["pretrained"] is runner.loaded.model
     assert wrapped["tokenizer"] is not runner.loaded.tokenizer

@@ -1,6 +1,8 @@
 """A tiny GGUF file, written with the gguf package from a pico model, for the tests that load one."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import gguf
 import numpy as np
@@ -31,10 +33,25 @@ def gguf_name(parameter: str) -> str:
     return f"blk.{layer}.{_LAYER_NAMES[rest]}.{kind}"
 
 
-def write_gguf(path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, quantized: str = "Q8_0") -> None:
-    """Write a Qwen2 model: matrices whose rows fill whole blocks in `quantized`, everything else in float32."""
+def write_gguf(
+    path: Path,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    quantized: str = "Q8_0",
+    *,
+    keys: Mapping[str, str | float] = MappingProxyType({}),
+    tensors: Mapping[str, np.ndarray] = MappingProxyType({}),
+) -> None:
+    """Write a Qwen2 model: matrices whose rows fill whole blocks in `quantized`, everything else in float32.
+
+    Further keys and tensors are written as they are.
+    """
     configuration = model.config
     writer = gguf.GGUFWriter(str(path), "qwen2")
+    for key, value in keys.items():
+        (writer.add_string if isinstance(value, str) else writer.add_float32)(key, value)
+    for name, values in tensors.items():
+        writer.add_tensor(name, values)
     writer.add_block_count(configuration.num_hidden_layers)
     writer.add_context_length(configuration.max_position_embeddings)
     writer.add_embedding_length(configuration.hidden_size)

@@ -351,6 +351,17 @@ def test_conv1d_stores_its_weight_transposed() -> None:
 # PEFT.
 
 
+def test_what_transformers_reads_of_a_gguf_file_is_known() -> None:
+    """`models.gguf` names what of a file nobody uses."""
+    keys = private_api.gguf_keys("llama")
+    assert {"llama.block_count", "llama.rope.freq_base", "tokenizer.ggml.tokens"} <= keys
+    assert not any(key.startswith("llama.rope.scaling") for key in keys)
+    assert private_api.gguf_keys("nothing") == frozenset()
+    tensors = private_api.gguf_tensors(build_pico("llama"), "llama")
+    assert {"token_embd.weight", "blk.0.attn_q.weight", "output_norm.weight"} <= tensors
+    assert "rope_freqs.weight" not in tensors
+
+
 def test_an_adapted_module_tells_its_change_and_its_own_weight() -> None:
     """A saved adapter is verified by them."""
     model = nn.Sequential(nn.Linear(4, 3, bias=False))

@@ -47,7 +47,7 @@ def settings(*packs: Pack, **changes: Any) -> Settings:
 
 
 def test_the_objective_has_a_number_for_every_behaviour() -> None:
-    assert search_objective(settings(REFUSAL)) == Objective()
+    assert search_objective(settings(REFUSAL)) == Objective(names=("refusal",))
     assert search_objective(settings(REFUSAL, LENGTH)).count == 3
     single = search_objective(settings(REFUSAL, LENGTH, optimization_mode="single", kl_weight=0.5))
     assert (single.count, single.behaviors, single.kl_weight, single.prunes) == (1, 2, 0.5, True)

@@ -3,6 +3,7 @@
 import math
 import os
 import sqlite3
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,6 +18,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from tests.unit.search.studies import IDENTITY, PLAN, SPACE, dominated, failed, record, several, url_of
 
 from heretic.common.errors import StudyError
+from heretic.results.objective import Objective
 from heretic.results.trial import TrialRecord, TrialState
 from heretic.search.seeding import SOURCE_ATTRIBUTE, enqueue_plan
 from heretic.search.status import StudyReader
@@ -44,6 +46,21 @@ def test_a_new_study_minimises_two_numbers(tmp_path: Path) -> None:
     study = open_study(url_of(tmp_path / "new.db"), "heretic", IDENTITY)
     assert study.directions == [optuna.study.StudyDirection.MINIMIZE] * 2
     assert stored_records(study) == []
+
+
+@pytest.mark.parametrize(
+    ("objective", "names"),
+    [
+        (Objective(behaviors=2, names=("refusal", "verbosity")), ["refusal", "verbosity", "KL divergence"]),
+        (Objective(0.5, names=("refusal",)), ["refusal + KL divergence"]),
+        (Objective(), None),
+    ],
+)
+def test_other_programs_are_told_what_the_numbers_are(tmp_path: Path, objective: Objective, names: object) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        study = open_study(url_of(tmp_path / "new.db"), "heretic", IDENTITY, objective)
+    assert study.metric_names == names
 
 
 @pytest.mark.versions
