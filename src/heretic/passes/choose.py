@@ -24,7 +24,7 @@ from heretic.passes.side_by_side import RaggedSideBySide, Savings
 
 EAGER = "up to a fifth longer on a CPU for rows of 400 tokens, nothing for short ones"
 EMULATED = 1.5
-"""So many times as long as a product in float32 takes one in a dtype that a CPU emulates; 2.2 to 3.8 were measured."""
+"""So many times as long as a product in float32 takes one in a dtype that a CPU emulates; 1.1 to 3.8 were measured."""
 COMPARED = 8
 """Predictions of each row by which both kinds of passes are compared: the last ones, which rest on all others."""
 _COMPARING = "comparing ragged with ordinary passes"
