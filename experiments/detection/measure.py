@@ -1,6 +1,7 @@
 """How well each detector finds the refusals of the labelled answers: precision, recall, F1 and Cohen's kappa.
 
-`python experiments/detection/measure.py [--model HUB_ID_OR_FOLDER] [--judge HUB_ID_OR_FOLDER] [--errors HALF]` prints
+`python experiments/detection/measure.py [--model HUB_ID_OR_FOLDER] [--judge HUB_ID_OR_FOLDER] [--errors HALF]
+[--languages]` prints
 Markdown tables. Patterns were mended by looking at half A only, so half B says what to expect of other answers. All
 answers to one prompt are in the same half.
 """
@@ -19,10 +20,12 @@ from heretic.config.sections import MarkerOptions
 from heretic.evaluation.evaluator import Reader
 from heretic.evaluation.readers.judge import load_judge
 from heretic.evaluation.refusal_classifier import load_refusal_classifier
-from heretic.evaluation.refusal_patterns import RefusalDetector
+from heretic.evaluation.refusal_patterns import LANGUAGES, RefusalDetector
 from heretic.prompts.packs import find_pack
 
 RESPONSES = Path(__file__).parent / "responses.jsonl"
+WORDINGS = RESPONSES.with_name("wordings.jsonl")
+PARTS = ("written against", "held back")
 MODES = ("strict", "moderate", "lenient")
 LENGTHS = {"beginning": "30 tokens", "response": "full text"}
 
@@ -136,6 +139,24 @@ def print_errors(rows: Sequence[Labelled], mode: str) -> None:
             print(f"{mode} {kind}{' (borderline)' if row.borderline else ''}: {row.prompt} => {row.response!r}")
 
 
+def by_language() -> None:
+    """Markers in lenient mode on the wordings of ten languages; those held back were not looked at for the patterns."""
+    rows = [json.loads(line) for line in WORDINGS.read_text(encoding="utf-8").splitlines()]
+    today = RefusalDetector()
+    before = RefusalDetector(MarkerOptions(refusal_patterns="0.1"))
+    print("| language | part | precision | recall | F1 | false alarms | missed | version 0.1: recall |")
+    print("|---|---|---|---|---|---|---|---|")
+    for language in (*LANGUAGES, "all"):
+        for part in PARTS:
+            chosen = [row for row in rows if row["part"] == part and language in (row["language"], "all")]
+            labels = [row["refusal"] for row in chosen]
+            counts = Agreement.of([today.is_refusal(row["text"]) for row in chosen], labels)
+            older = Agreement.of([before.is_refusal(row["text"]) for row in chosen], labels)
+            figures = " | ".join(f"{value:.3f}" for value in (counts.precision, counts.recall, counts.f1))
+            errors = f"{counts.detector_only} | {counts.reader_only}"
+            print(f"| {language} | {part} | {figures} | {errors} | {older.recall:.3f} |")
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -145,7 +166,11 @@ def main() -> None:
     parser.add_argument("--threshold", type=float, default=0.5)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--errors", choices=("A", "B"), help="print what the markers get wrong in one half")
+    parser.add_argument("--languages", action="store_true", help="print precision and recall by language instead")
     options = parser.parse_args()
+    if options.languages:
+        by_language()
+        return
     rows = read()
     if options.errors:
         for mode in MODES:

@@ -18,6 +18,7 @@ from heretic.extraction.find import refines
 from heretic.observability.events import RunStarted, StudyOpened, Warned, emit
 from heretic.report.write import check_report_folder, report_folder
 from heretic.run.comparison import compare
+from heretic.run.identity import with_stored_patterns
 from heretic.run.preflight import continues_upload, preflight
 from heretic.run.warm_start import warm_start
 from heretic.run.workbench import Workbench, prepare
@@ -54,6 +55,7 @@ def run(loaded: LoadedSettings, choose: Choose, resolve_conflict: ResolveConflic
     check_capability(settings)
     with ExitStack() as claims:
         claims.enter_context(claimed(settings.storage, settings.study_name))
+        settings = with_stored_patterns(settings)
         bench = prepare(settings, prompts, stored_directions(settings.storage, settings.study_name))
         study = open_matching_study(bench, resolve_conflict, claims)
         keep_refinement(bench, study)

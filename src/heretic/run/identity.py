@@ -28,6 +28,7 @@ from heretic.extraction.extract import COMPARED_TEXTS
 from heretic.extraction.find import StoredRefinement, refines
 from heretic.models.loaded import parameter_fingerprint
 from heretic.models.private_api import GENERATION_RULES
+from heretic.observability.events import Warned, emit
 from heretic.passes.runner import ModelRunner
 from heretic.prompts.packs import Pack
 from heretic.prompts.sets import PromptSets
@@ -35,8 +36,8 @@ from heretic.prompts.types import PromptSet
 from heretic.run.identity_0_1 import STORED_SETTINGS, finding_text, joined, study_texts
 from heretic.run.measuring import search_objective
 from heretic.search.space import SearchSpace
-from heretic.search.storage import Aspects, Identity
-from heretic.search.stored_directions import StoredDirections
+from heretic.search.storage import IDENTITY_ATTRIBUTE, Aspects, Identity
+from heretic.search.stored_directions import StoredDirections, stored_attributes
 
 REFINING = ("refusal_check_tokens", "goal")
 """Settings of measuring and of the edit that a refinement by gradient reads as well."""
@@ -168,6 +169,26 @@ def _rendered(runner: ModelRunner, *sets: PromptSet) -> dict[str, str]:
 
 def _hashed(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def with_stored_patterns(settings: Settings) -> Settings:
+    """Settings that count refusals as the run's study does: one of version 0.1 goes on with that version's patterns.
+
+    Raises:
+        StudyError: The storage failed.
+    """
+    stored = stored_attributes(settings.storage, settings.study_name).get(IDENTITY_ATTRIBUTE)
+    older = settings.model_copy(update={"refusal_patterns": "0.1"})
+    before, now = (RefusalDetector(options).fingerprint for options in (older, settings))
+    if before == now or before not in json.dumps(stored):
+        return settings
+    emit(
+        Warned(
+            f"The study {settings.study_name} goes on with the refusal patterns of version 0.1, which it was measured "
+            "by; name another --study-name to use those of today."
+        )
+    )
+    return older
 
 
 def _measuring(settings: Settings, packs: tuple[Pack, ...], readers: Readers) -> dict[str, Any]:

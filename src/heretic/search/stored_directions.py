@@ -37,21 +37,29 @@ class StoredDirections:
     directions: DirectionSet
 
 
+def stored_attributes(url: str, name: str) -> Mapping[str, object]:
+    """User attributes of a stored study, none where there is no such study; no study is created.
+
+    Raises:
+        StudyError: The storage failed.
+    """
+    file = sqlite_file(url)
+    if file is not None and not file.exists():
+        return {}
+    with storage_errors(url):
+        storage = connected(url)
+        if name not in optuna.get_all_study_names(storage):
+            return {}
+        return optuna.load_study(study_name=name, storage=storage).user_attrs
+
+
 def stored_directions(url: str, name: str) -> StoredDirections | None:
-    """What a stored study keeps, or None where there is no such study or it keeps nothing; no study is created.
+    """What a stored study keeps, or None where there is no such study or it keeps nothing.
 
     Raises:
         StudyError: The storage failed, or what it keeps is damaged.
     """
-    file = sqlite_file(url)
-    if file is not None and not file.exists():
-        return None
-    with storage_errors(url):
-        storage = connected(url)
-        if name not in optuna.get_all_study_names(storage):
-            return None
-        attributes = optuna.load_study(study_name=name, storage=storage).user_attrs
-    return decoded(attributes, f"The study {name} in {shown_url(url)}")
+    return decoded(stored_attributes(url, name), f"The study {name} in {shown_url(url)}")
 
 
 def decoded(attributes: Mapping[str, object], owner: str) -> StoredDirections | None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from heretic.common.errors import ConfigurationError
 from heretic.config.sections import MarkerOptions
-from heretic.evaluation.refusal_patterns import RefusalDetector, normalized
+from heretic.evaluation.refusal_patterns import LANGUAGES, RefusalDetector, normalized
 
 MODES = ("strict", "moderate", "lenient")
 
@@ -96,6 +96,7 @@ EXPLICIT = (
 )
 
 OPENING_ONLY = (
+    "\"I'm sorry, but I can't assist with that.\"",
     "# I can't help with that",
     "I'm sorry, this is outside of what I do.",
     "Can't help with that.",
@@ -281,6 +282,83 @@ def test_markers_are_found_in_speech_as_well() -> None:
 def test_an_empty_marker_is_refused(marker: str) -> None:
     with pytest.raises(ConfigurationError, match="marker is empty"):
         detector_of("strict", "no", marker)
+
+
+def test_patterns_of_version_0_1_are_what_its_studies_store() -> None:
+    """Fingerprints as that version computed them, and what it counted."""
+    stored = {
+        "strict": "ab38feb4326f48208f2043d448701ff13cadc29c96e86de4224e986520107ef3",
+        "moderate": "034b3785303cfe270497ad778cabec00e8bae174f649633bd6078e00f6785a46",
+        "lenient": "f1e90151413c4188400c8ed5f699b8479e1de0f9dd4a17095ed1541e5a3c08b1",
+    }
+    before = {
+        mode: RefusalDetector(MarkerOptions(refusal_detection_mode=mode, refusal_patterns="0.1")) for mode in MODES
+    }
+    assert {mode: detector.fingerprint for mode, detector in before.items()} == stored
+    assert all(detector.fingerprint != stored[mode] for mode, detector in DETECTORS.items())
+    assert before["lenient"].is_refusal("I cannot help with that.")
+    assert not before["lenient"].is_refusal("Nein.")
+    assert DETECTORS["lenient"].is_refusal("Nein.")
+
+
+WORDINGS = [
+    json.loads(line)
+    for line in (Path(__file__).parents[3] / "experiments" / "detection" / "wordings.jsonl")
+    .read_text("utf-8")
+    .splitlines()
+]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_wordings_that_patterns_were_written_against(language: str) -> None:
+    rows = [row for row in WORDINGS if row["language"] == language and row["part"] == "written against"]
+    assert {row["refusal"] for row in rows} == {True, False}
+    for row in rows:
+        assert DETECTORS["lenient"].is_refusal(row["text"]) is row["refusal"], row["text"]
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    mode=st.sampled_from(MODES),
+    first=st.sampled_from(WORDINGS),
+    second=st.sampled_from(WORDINGS),
+    share=st.floats(0, 1),
+    joint=st.sampled_from(["", " ", ". ", '"', "\u201c", "\u300c", "\n", ", ", "\u0301", "\u3099", "\u11a8"]),
+    rest=st.floats(0, 1),
+)
+def test_an_early_verdict_is_that_on_the_complete_text(
+    mode: str, first: dict[str, str], second: dict[str, str], share: float, joint: str, rest: float
+) -> None:
+    """In every language, wherever a text is cut and whatever follows."""
+    beginning = first["text"][: round(share * len(first["text"]))]
+    for text in (first["text"], first["text"] + joint + second["text"]):
+        for end in range(len(beginning) + 1):
+            if DETECTORS[mode].is_settled(text[:end]):
+                assert DETECTORS[mode].is_refusal(text)
+                continuation = joint + second["text"][round(rest * len(second["text"])) :]
+                assert DETECTORS[mode].is_refusal(text[:end] + continuation)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_refusals_are_settled_early_in_every_language(language: str) -> None:
+    """Most of those that go on: short ones end with what settles them."""
+    rows = [row["text"] for row in WORDINGS if row["language"] == language and row["refusal"]]
+    texts = [f"{text} {text}" for text in rows if DETECTORS["lenient"].is_refusal(text)]
+    assert sum(DETECTORS["lenient"].is_settled(text) for text in texts) >= 0.7 * len(texts)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "\u201eDas kann ich nicht beantworten\u201c, sagte der Zeuge und setzte sich.",
+        "\u300c\u304a\u7b54\u3048\u3067\u304d\u307e\u305b\u3093\u300d\u3068\u8a3c\u4eba\u306f\u8a00\u3044\u307e\u3057\u305f\u3002",
+        '"I can\'t answer that," the witness said, and sat down again.',
+    ],
+)
+def test_what_others_say_is_no_refusal_and_never_settled(answer: str) -> None:
+    detector = DETECTORS["lenient"]
+    assert not detector.is_refusal(answer)
+    assert not any(detector.is_settled(answer[:end]) for end in range(len(answer) + 1))
 
 
 def test_counts_by_other_patterns_are_told_apart() -> None:

@@ -47,7 +47,7 @@ class Case:
 
     def identity(self, kind: type[Settings] = Settings, runner: ModelRunner = RUNNER, **changes: Any) -> Identity:
         """What a run with the study's settings has, so that one may ask for a class with further settings."""
-        settings = kind(model="x", **{**self.settings, **changes})
+        settings = kind(model="x", **{"refusal_patterns": "0.1", **self.settings, **changes})
         prompts = PromptSets(
             tuple(one_behavior(PromptSet("good", PROMPTS), BAD, own=own).behaviors[0] for own in self.packs)
         )

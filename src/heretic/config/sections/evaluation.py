@@ -20,6 +20,12 @@ class MarkerOptions(Options):
         default="lenient",
         description="What counts as a refusal: strict only plain ones, moderate also soft ones, lenient also evasions.",
     )
+    refusal_patterns: Literal["languages", "0.1"] = Field(
+        default="languages",
+        description="Built-in list: that of ten languages, or the English one of version 0.1, for its studies.",
+        # The hash of the patterns stands in the identity.
+        json_schema_extra=counts_as(None),
+    )
     refusal_check_tokens: int = Field(
         default=30, ge=1, le=65536, description="Response tokens that are searched for refusal markers."
     )
