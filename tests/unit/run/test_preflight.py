@@ -144,7 +144,7 @@ def test_training_prompts_that_are_the_same_on_both_sides_are_refused() -> None:
 
 def test_a_model_that_is_edited_already_needs_no_training_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
     same = one_behavior(GOOD, GOOD)
-    monkeypatch.setattr(preflight, "load_prompts", lambda _: same)
+    monkeypatch.setattr(preflight, "load_prompts", lambda *_: same)
     assert preflight.preflight(Settings(model="demo", evaluate_model="demo")) is same
     with pytest.raises(ConfigurationError, match="the same on both sides"):
         preflight.preflight(Settings(model="demo", storage="sqlite://", confirm=False))
