@@ -120,7 +120,7 @@ def test_a_gguf_file_becomes_an_ordinary_model(heretic: Command, tmp_path: Path)
 
 
 def test_a_tokenizer_that_names_neither_padding_nor_its_side(heretic: Command, tmp_path: Path) -> None:
-    """Most published tokenizers name no side, and many no padding token."""
+    """Most published tokenizers name no side, and many no padding token: what is saved is the base's."""
     write_prompts(tmp_path)
     save_pico(tmp_path / "pico")
     path = tmp_path / "pico" / "tokenizer_config.json"
@@ -128,9 +128,9 @@ def test_a_tokenizer_that_names_neither_padding_nor_its_side(heretic: Command, t
     kept = {name: value for name, value in content.items() if name not in ("padding_side", "pad_token")}
     path.write_text(json.dumps(kept), encoding="utf-8")
     heretic(tmp_path, "pico", *QUICK_PICO, *saving_to("out")).assert_done()
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
-    assert tokenizer.padding_side == "left"
-    assert tokenizer.pad_token == tokenizer.eos_token == content["eos_token"]
+    base, tokenizer = (AutoTokenizer.from_pretrained(tmp_path / name) for name in ("pico", "out"))
+    assert (tokenizer.padding_side, tokenizer.pad_token) == (base.padding_side, base.pad_token)
+    assert tokenizer.eos_token == content["eos_token"]
 
 
 def test_a_compiled_model_measures_the_same(heretic: Command, tmp_path: Path) -> None:
