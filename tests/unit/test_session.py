@@ -14,8 +14,9 @@ from typing import Any
 import optuna
 import pytest
 import torch
-from peft import AutoPeftModelForCausalLM
+from peft import PeftModel
 from tests.unit.export.conftest import all_logits, load_back
+from transformers import AutoModelForCausalLM
 
 from heretic.common.errors import ExportError, ModelError, TrialFailed, UserError
 from heretic.config import Settings
@@ -230,13 +231,15 @@ def test_people_read_the_trial_number_that_the_console_shows(session: Session, t
     assert "trial 12 of a search" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
 
 
-def test_adapter_of_a_bundled_or_local_model_loads_from_any_folder(
-    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_adapter_of_a_bundled_or_local_model_goes_on_its_base_and_names_no_path(
+    session: Session, tmp_path: Path
 ) -> None:
     session.save(tmp_path / "merged", ExportFormat.MERGED)
     session.save(tmp_path / "adapter", ExportFormat.ADAPTER)
-    monkeypatch.chdir(tmp_path)
-    adapted = AutoPeftModelForCausalLM.from_pretrained(str(tmp_path / "adapter")).eval()
+    configuration = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    assert "/" not in configuration["base_model_name_or_path"]
+    base = AutoModelForCausalLM.from_pretrained(session.bench.loaded.source)
+    adapted = PeftModel.from_pretrained(base, str(tmp_path / "adapter")).eval()
     expected = all_logits(load_back(tmp_path / "merged"))
     assert (all_logits(adapted) - expected).norm() < 1e-4 * expected.norm()
 
@@ -355,10 +358,11 @@ def test_an_interrupted_automatic_upload_goes_on_from_the_saved_folder(
     with pytest.raises(UserError, match="holds another model than trial 4"):
         deliver(session)
     session.result = replace(session.result, records=(RECORD,))
-    (tmp_path / "out" / "README.md").write_text("mine")
+    changed = (tmp_path / "out" / "tokenizer.json").read_text() + "\n"
+    (tmp_path / "out" / "tokenizer.json").write_text(changed)
     with pytest.raises(UserError, match="or was changed"):
         deliver(session)
-    assert (tmp_path / "out" / "README.md").read_text() == "mine"
+    assert (tmp_path / "out" / "tokenizer.json").read_text() == changed
 
 
 def test_trial_that_cannot_be_measured_is_named_as_people_know_it(
