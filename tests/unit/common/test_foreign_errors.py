@@ -95,7 +95,7 @@ def test_every_library_has_classes() -> None:
         (sqlite3.OperationalError("disk I/O error"), 2, "--storage"),
         (HTTP.ConnectError("refused"), 2, "cannot be reached"),
         (HTTP.UnsupportedProtocol("no scheme"), 2, "HF_ENDPOINT"),
-        (PermissionError(13, "Permission denied", "/root/x"), 1, "/root/x"),
+        (PermissionError(13, "Permission denied", "/missing/x"), 1, "/missing/x"),
         (OSError(28, "No space left on device"), 1, "No space left"),
     ],
 )
