@@ -25,7 +25,7 @@ from heretic.run.workbench import Workbench, prepare
 from heretic.search.claim import claimed
 from heretic.search.sampler import make_sampler
 from heretic.search.storage import StudyConflict, open_study, shown_url
-from heretic.search.stored_directions import StoredDirections, keep_directions, stored_directions
+from heretic.search.stored_directions import StoredDirections, decoded, keep_directions, stored_attributes
 from heretic.session import Session
 
 Choose = Callable[[Session], None]
@@ -55,8 +55,9 @@ def run(loaded: LoadedSettings, choose: Choose, resolve_conflict: ResolveConflic
     check_capability(settings)
     with ExitStack() as claims:
         claims.enter_context(claimed(settings.storage, settings.study_name))
-        settings = with_stored_patterns(settings)
-        bench = prepare(settings, prompts, stored_directions(settings.storage, settings.study_name))
+        attributes = stored_attributes(settings.storage, settings.study_name)
+        settings = with_stored_patterns(settings, attributes)
+        bench = prepare(settings, prompts, decoded(attributes, f"The study {settings.study_name}"))
         study = open_matching_study(bench, resolve_conflict, claims)
         keep_refinement(bench, study)
         warm_start(bench, study)

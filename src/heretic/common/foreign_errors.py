@@ -5,6 +5,8 @@ Python itself raises of our mistakes. Told by the names of modules, so that none
 """
 
 import errno
+import traceback
+from collections import deque
 from collections.abc import Mapping
 
 from heretic.common.errors import HereticError, ModelError, PromptError, StudyError, UserError, causes, first_line
@@ -68,12 +70,18 @@ def foreign_error(error: Exception) -> HereticError | None:
             if told is _NETWORK:
                 return _hub_error(error) or HereticError(told[1].format(detail=detail))
             return told[0](told[1].format(detail=detail))
-    if type(error) is Exception:
-        # The tokenizers library, written in Rust, has no classes of its own.
+    if type(error) is Exception and _raised_in(error) in ("tokenizers", "transformers"):
+        # The tokenizers library, written in Rust, has neither classes nor frames of its own.
         return _FILES[0](_FILES[1].format(detail=detail))
     if isinstance(error, OSError) and error.errno in _OF_THE_SYSTEM:
         return HereticError(f"The system refuses ({detail}); see to that, then run the same command again.")
     return None
+
+
+def _raised_in(error: Exception) -> str:
+    """The package of the innermost Python code that an error came from; empty where there is none."""
+    innermost = deque(traceback.walk_tb(error.__traceback__), maxlen=1)
+    return "".join(frame.f_globals.get("__name__", "").partition(".")[0] for frame, _line in innermost)
 
 
 def _hub_error(error: Exception) -> HereticError | None:

@@ -10,7 +10,7 @@ import hashlib
 import re
 import sys
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -72,8 +72,8 @@ def normalized(text: str) -> str:
     return _SPACE.sub(" ", _EMPHASIS.sub("", plain)).strip()
 
 
-def _any_of(patterns: Sequence[str]) -> re.Pattern[str]:
-    return re.compile("|".join(f"(?:{pattern})" for pattern in patterns) or r"(?!)")
+def _any_of(patterns: Iterable[str]) -> str:
+    return "|".join(f"(?:{pattern})" for pattern in patterns) or r"(?!)"
 
 
 @cache
@@ -123,9 +123,9 @@ class _Compiled:
         open_ended = [pattern for pattern in patterns if not pattern.endswith("$") and "|$" not in pattern]
         return cls(
             re.compile(signs),
-            _any_of(patterns),
-            _any_of([pattern for pattern in open_ended if "(?!" not in pattern]),
-            _any_of([pattern for pattern in open_ended if "(?!" in pattern]),
+            re.compile(_any_of(patterns)),
+            re.compile(_any_of(pattern for pattern in open_ended if "(?!" not in pattern)),
+            re.compile(_any_of(pattern for pattern in open_ended if "(?!" in pattern)),
         )
 
     def settles(self, text: str) -> bool:
@@ -166,8 +166,8 @@ class RefusalDetector:
     def fingerprint(self) -> str:
         """SHA-256 of the patterns: counts of refusals compare only where it is the same."""
         if self._given:
-            return _hashed(_any_of(self._given).pattern, "")
-        parts = [_any_of(list(_patterns(name, MEANINGS_BY_MODE[self._mode]))).pattern for name in self._names]
+            return _hashed(_any_of(self._given), "")
+        parts = [_any_of(_patterns(name, MEANINGS_BY_MODE[self._mode])) for name in self._names]
         if self._first_version:
             return _hashed(*parts, _SPEECH_0_1.pattern)
         signs = [_file(name)["signs"] for name in self._names]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,16 @@ def without_gguf_traces(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBa
         generation.eos_token_id = tokenizer.eos_token_id
 
 
+def _reader(path: Path) -> GGUFReader:
+    """A file's keys and tensors; a vocabulary takes seconds to read, so that is done once while a model is loaded."""
+    return _read(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=1)
+def _read(path: Path, _changed: int) -> GGUFReader:
+    return GGUFReader(path)
+
+
 def restore_rope(configuration: Any, location: Location) -> None:
     """Put a GGUF file's scaling of rotary positions into a configuration, where transformers leaves it out.
 
@@ -84,7 +95,7 @@ def restore_rope(configuration: Any, location: Location) -> None:
     rope = getattr(text, "rope_parameters", None)
     if not isinstance(rope, dict) or rope.get("rope_type", "default") != "default" or "rope_theta" not in rope:
         return
-    reader = GGUFReader(path)
+    reader = _reader(path)
     tensors = {tensor.name: tensor for tensor in reader.tensors}
     architecture = reader.fields["general.architecture"].contents()
     keys = {name: field for name, field in reader.fields.items() if name.startswith(f"{architecture}.rope.scaling.")}
@@ -174,7 +185,8 @@ def name_unused(path: Path, model: PreTrainedModel, unexpected: Iterable[str]) -
         model: What was made of it.
         unexpected: Tensors that transformers says it did not use.
     """
-    unused = unused_parts(GGUFReader(path), model) + sorted(unexpected)
+    unused = unused_parts(_reader(path), model) + sorted(unexpected)
+    _read.cache_clear()
     if unused:
         further = f" and {len(unused) - _NAMED} more" if len(unused) > _NAMED else ""
         named = ", ".join(unused[:_NAMED])

@@ -234,7 +234,7 @@ def checked(score: Any) -> Score:
         reading.whole(amount, f"the number of answers of {name}", most=count) if not unit and name != KL else amount
         for amount in (
             reading.number(score.value, f"the value of {name}"),
-            reading.number(score.baseline, f"the unedited model's {name}"),
+            reading.number(score.baseline, f"the original model's {name}"),
         )
     )
     if not isinstance(score.details, (AnswerDetails, DivergenceDetails)):

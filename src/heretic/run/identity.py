@@ -37,7 +37,7 @@ from heretic.run.identity_0_1 import STORED_SETTINGS, finding_text, joined, stud
 from heretic.run.measuring import search_objective
 from heretic.search.space import SearchSpace
 from heretic.search.storage import IDENTITY_ATTRIBUTE, Aspects, Identity
-from heretic.search.stored_directions import StoredDirections, stored_attributes
+from heretic.search.stored_directions import StoredDirections
 
 REFINING = ("refusal_check_tokens", "goal")
 """Settings of measuring and of the edit that a refinement by gradient reads as well."""
@@ -171,13 +171,16 @@ def _hashed(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def with_stored_patterns(settings: Settings) -> Settings:
+def with_stored_patterns(settings: Settings, attributes: Mapping[str, object]) -> Settings:
     """Settings that count refusals as the run's study does: one of version 0.1 goes on with that version's patterns.
 
-    Raises:
-        StudyError: The storage failed.
+    Args:
+        settings: The run's.
+        attributes: What the stored study of its name says of itself; nothing where there is none.
     """
-    stored = stored_attributes(settings.storage, settings.study_name).get(IDENTITY_ATTRIBUTE)
+    stored = attributes.get(IDENTITY_ATTRIBUTE)
+    if stored is None:
+        return settings
     older = settings.model_copy(update={"refusal_patterns": "0.1"})
     before, now = (RefusalDetector(options).fingerprint for options in (older, settings))
     if before == now or before not in json.dumps(stored):

@@ -12,7 +12,6 @@ from heretic.evaluation.evaluator import (
     EvaluatorOptions,
     Readers,
     evaluator_of,
-    pack_options,
 )
 from heretic.evaluation.kl import KlEvaluator
 from heretic.passes.passes import Passes
@@ -51,7 +50,7 @@ def search_objective(settings: Settings) -> Objective:
 
 def behavior_options(settings: Settings, pack: Pack, readers: Readers = MappingProxyType({})) -> EvaluatorOptions:
     """What the evaluator of one behaviour is told."""
-    return EvaluatorOptions(settings, pack_options(pack), pack.name, readers)
+    return EvaluatorOptions(settings, pack.options, pack.name, readers)
 
 
 def make_evaluators(

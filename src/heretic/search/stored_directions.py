@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from heretic.common.errors import VersionSkewError
 from heretic.directions.types import DirectionSet
 from heretic.results import reading
-from heretic.search.storage import DIRECTIONS_ATTRIBUTE, Aspects, connected, shown_url, sqlite_file, storage_errors
+from heretic.search.storage import DIRECTIONS_ATTRIBUTE, Aspects, connected, sqlite_file, storage_errors
 
 PART = 32 * 1024
 """Characters of one attribute: what every database that Optuna writes to takes."""
@@ -51,15 +51,6 @@ def stored_attributes(url: str, name: str) -> Mapping[str, object]:
         if name not in optuna.get_all_study_names(storage):
             return {}
         return optuna.load_study(study_name=name, storage=storage).user_attrs
-
-
-def stored_directions(url: str, name: str) -> StoredDirections | None:
-    """What a stored study keeps, or None where there is no such study or it keeps nothing.
-
-    Raises:
-        StudyError: The storage failed, or what it keeps is damaged.
-    """
-    return decoded(stored_attributes(url, name), f"The study {name} in {shown_url(url)}")
 
 
 def decoded(attributes: Mapping[str, object], owner: str) -> StoredDirections | None:

@@ -6,12 +6,16 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from importlib import import_module
+from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import MagicMock
 
 import pytest
+from transformers import PreTrainedTokenizerFast
 
 from heretic import cli
+from heretic.common.errors import ModelError
+from heretic.common.foreign_errors import foreign_error
 from heretic.common.hub_errors import HTTP
 
 MODULES = {
@@ -90,8 +94,6 @@ def test_every_library_has_classes() -> None:
 @pytest.mark.parametrize(
     ("error", "code", "words"),
     [
-        # What only the words of an error tell, which has no class of its own.
-        (Exception("data did not match any variant of untagged enum"), 2, "model's file"),
         (sqlite3.OperationalError("disk I/O error"), 2, "--storage"),
         (HTTP.ConnectError("refused"), 2, "cannot be reached"),
         (HTTP.UnsupportedProtocol("no scheme"), 2, "HF_ENDPOINT"),
@@ -110,6 +112,18 @@ def test_what_is_said(
     assert ending == code
     assert words in errors
     assert "Internal" not in errors
+
+
+def test_the_tokenizers_library_is_told_by_who_called_it(tmp_path: Path) -> None:
+    """It has no class of its own; somebody else's plain exception says nothing of a model's file."""
+    (tmp_path / "tokenizer.json").write_text('{"model": 3}')
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - what it raises is no more than that
+        PreTrainedTokenizerFast(tokenizer_file=str(tmp_path / "tokenizer.json"))
+    assert type(caught.value) is Exception
+    assert isinstance(foreign_error(caught.value), ModelError)
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - likewise
+        raise Exception("a plug-in's")
+    assert foreign_error(caught.value) is None
 
 
 @pytest.mark.parametrize("kind", [TypeError, KeyError, AttributeError, AssertionError, ZeroDivisionError, RuntimeError])

@@ -15,7 +15,7 @@ from heretic.search.stored_directions import (
     decoded,
     encoded,
     keep_directions,
-    stored_directions,
+    stored_attributes,
 )
 
 
@@ -28,14 +28,14 @@ def some(seed: int = 0, width: int = 700) -> StoredDirections:
 
 def test_a_study_gives_back_what_it_keeps(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/study.db"
-    assert stored_directions(url, "own") is None
+    assert decoded(stored_attributes(url, "own"), "The study") is None
     assert not (tmp_path / "study.db").exists()
     study = optuna.create_study(storage=url, study_name="own")
-    assert stored_directions(url, "own") is None
-    assert stored_directions(url, "other") is None
+    assert decoded(stored_attributes(url, "own"), "The study") is None
+    assert decoded(stored_attributes(url, "other"), "The study") is None
     kept = some()
     keep_directions(study, url, kept)
-    found = stored_directions(url, "own")
+    found = decoded(stored_attributes(url, "own"), "The study")
     assert found is not None
     assert found.identity == kept.identity
     assert found.directions.method == kept.directions.method
@@ -48,7 +48,7 @@ def test_the_first_directions_stay(tmp_path: Path) -> None:
     study = optuna.create_study(storage=url, study_name="own")
     keep_directions(study, url, some(0))
     keep_directions(study, url, some(1))
-    found = stored_directions(url, "own")
+    found = decoded(stored_attributes(url, "own"), "The study")
     assert found is not None
     assert torch.equal(found.directions.vectors, some(0).directions.vectors)
 
