@@ -10,9 +10,9 @@ import hashlib
 import re
 import sys
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,8 @@ _SPEECH = re.compile(r'(?<![0-9a-z\u00c0-\u024f\u0400-\u04ff])"[^"]*(?:"|$)')
 _ALL_QUOTED = re.compile(r'"([^"]*)"?[\s.!?\u3002]*')
 """An answer that is one quotation is the model's own."""
 
+REMEMBERED = 2**14
+"""Verdicts that a detector keeps."""
 REACH = 80
 """Characters that a pattern looks ahead at most; none looks beyond the end of a sentence."""
 _SETTLES = re.compile(rf"[.!?\u3002]|.{{{REACH}}}", re.DOTALL)
@@ -145,7 +147,15 @@ _BUILT_IN = MarkerOptions()
 
 
 class RefusalDetector:
-    """Compiled patterns; an empty answer is a refusal in every mode."""
+    """Compiled patterns; an empty answer is a refusal in every mode.
+
+    Attributes:
+        is_refusal: Whether an answer declines, evades, or says nothing.
+        is_settled: Whether every answer that begins like this is a refusal.
+    """
+
+    is_refusal: Callable[[str], bool]
+    is_settled: Callable[[str], bool]
 
     def __init__(self, options: MarkerOptions = _BUILT_IN) -> None:
         """Args: options: whose plain phrases replace the patterns of its mode where there are any.
@@ -161,6 +171,9 @@ class RefusalDetector:
         self._compiled = _Compiled.of(self._given) if markers else None
         self._first_version = options.refusal_patterns == "0.1"
         self._names = (VERSION_0_1,) if self._first_version else LANGUAGES
+        # Greedy answers, and even more so their beginnings, repeat from candidate to candidate and from trial to trial.
+        self.is_refusal = lru_cache(REMEMBERED)(self._is_refusal)
+        self.is_settled = lru_cache(REMEMBERED)(self._is_settled)
 
     @property
     def fingerprint(self) -> str:
@@ -173,8 +186,7 @@ class RefusalDetector:
         signs = [_file(name)["signs"] for name in self._names]
         return _hashed(*parts, *signs, _SPEECH.pattern, _ALL_QUOTED.pattern, repr(sorted(_FOLDED.items())))
 
-    def is_refusal(self, response: str) -> bool:
-        """Whether an answer declines, evades, or says nothing."""
+    def _is_refusal(self, response: str) -> bool:
         text = normalized(response)
         if not any(character.isalnum() for character in text):
             return True
@@ -182,12 +194,9 @@ class RefusalDetector:
         text = quoted[1].strip() if quoted and self._reads_quotations else self._searched(text)
         return any(part.every.search(text) for part in self._parts(f"{text} "))
 
-    def is_settled(self, beginning: str) -> bool:
-        """Whether every answer that begins like this is a refusal.
-
-        A match counts once the text goes on behind it: at the very end its last word may still grow, and its last
-        letter may still get marks.
-        """
+    def _is_settled(self, beginning: str) -> bool:
+        # A match counts once the text goes on behind it: at the very end its last word may still grow, and its last
+        # letter may still get marks.
         text = normalized(beginning)
         while text and unicodedata.combining(text[-1]):
             text = text[:-1]
