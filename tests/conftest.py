@@ -13,9 +13,15 @@ for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import pytest  # noqa: E402 - see above
 import torch  # noqa: E402
+from hypothesis import settings  # noqa: E402
 from tests.integration.command import Command, warm_command  # noqa: E402
 
 torch.set_num_threads(1)
+
+# What decides whether a change lands is the same every time; `--hypothesis-profile explores` looks further.
+settings.register_profile("decides", derandomize=True)
+settings.register_profile("explores", derandomize=False)
+settings.load_profile("decides")
 
 # No test may write to the home folder, also not while fixtures of a module or of the session are made.
 os.environ["XDG_CONFIG_HOME"] = mkdtemp(prefix="heretic-tests-")

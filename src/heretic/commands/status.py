@@ -86,7 +86,7 @@ def _study(arguments: StatusArguments) -> tuple[str, str]:
     if arguments.path is None:
         return study_of_a_run(*given, os.environ, Path.cwd())
     path = expanded(arguments.path)
-    if not path.exists():
+    if not os.path.exists(path):
         raise StudyError(f"There is no study file or folder {arguments.path}; check the path.")
     storage, name = study_of_a_run(*given, os.environ, path if path.is_dir() else Path.cwd())
     file = sqlite_file(storage) if path.is_dir() else path

@@ -19,7 +19,10 @@ _RESERVED = re.compile(
 
 
 def expanded(name: str | os.PathLike[str]) -> Path:
-    """The path that a person means, ``~`` replaced; the home folder of an unknown user stays as it is written."""
+    """The path that a person means, ``~`` replaced; the home folder of an unknown user stays as it is written.
+
+    Ask `os.path` whether it exists: pathlib raises where the name is too long for any file.
+    """
     return Path(os.path.expanduser(name))
 
 

@@ -44,10 +44,10 @@ def locate(name: str) -> Location:
     if name == DEMO:
         return Location(name, str(DEMO_MODEL_FOLDER))
     path = expanded(name)
-    if path.is_dir():
+    if os.path.isdir(path):
         _check_folder(name, path)
         return Location(name, str(path))
-    if path.is_file():
+    if os.path.isfile(path):
         if path.suffix.lower() != ".gguf":
             raise ModelError(f"{name} is a file; name the model's folder, or a .gguf file.")
         return Location(name, str(path.parent), gguf_file=path.name)
@@ -59,7 +59,7 @@ def locate(name: str) -> Location:
 def shown_model(name: str) -> str:
     """A hub id as it is; of a path what `public_name` gives, since folders are nobody else's business."""
     path = expanded(name)
-    is_path = name != DEMO and (path.exists() or _looks_like_a_path(name))
+    is_path = name != DEMO and (os.path.exists(path) or _looks_like_a_path(name))
     return public_name(str(path.resolve())) if is_path else name
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -179,7 +180,7 @@ class MetricsFile:
         self._path = path.expanduser()
         self._registry = registry
         self._failed = False
-        if self._path.exists() and not self._path.is_file():
+        if os.path.exists(self._path) and not os.path.isfile(self._path):
             raise UserError(f"The metrics file {path} is no file; name another one with --metrics-file.")
         try:
             self._write()

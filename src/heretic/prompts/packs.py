@@ -4,6 +4,7 @@ A pack is a TOML file. Its prompts stand beside it as ``target/train.txt``, ``ba
 unless its table ``[prompts]`` names others. Bundled packs are folders with a ``pack.toml``.
 """
 
+import os
 import re
 import sys
 from collections.abc import Mapping
@@ -133,12 +134,8 @@ def pack_file(name: str) -> Path | None:
     if name in bundled:
         return bundled[name]
     path = expanded(name)
-    try:
-        path = path / PACK_FILE if path.is_dir() else path
-        is_pack = path.suffix == ".toml" and path.is_file()
-    except OSError:  # a name that is too long for any file
-        is_pack = False
-    return path if is_pack else None
+    path = path / PACK_FILE if os.path.isdir(path) else path
+    return path if path.suffix == ".toml" and os.path.isfile(path) else None
 
 
 def read_pack(path: Path) -> Pack:
@@ -192,10 +189,7 @@ def _specification(folder: Path, table: PackTable, role: str) -> PromptSpecifica
             return PromptSpecification(dataset=f"{BUNDLED_PREFIX}{folder.name}/{side}", split=part)
         return PromptSpecification(dataset=str(folder / side / f"{part}.txt"))
     beside_pack = folder / named.dataset
-    try:
-        beside = beside_pack.exists() or (
-            beside_pack.suffix.lower() in _ENDINGS and not named.dataset.startswith(BUNDLED_PREFIX)
-        )
-    except OSError:  # a name that is too long for any file
-        beside = False
+    beside = os.path.exists(beside_pack) or (
+        beside_pack.suffix.lower() in _ENDINGS and not named.dataset.startswith(BUNDLED_PREFIX)
+    )
     return named.model_copy(update={"dataset": str(beside_pack)}) if beside else named

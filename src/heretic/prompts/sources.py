@@ -1,5 +1,6 @@
 """Prompt sets from the bundled packs, local files and folders, and the hub."""
 
+import os
 import re
 from collections.abc import Iterable
 from itertools import islice
@@ -44,17 +45,14 @@ def overlap(training: PromptSet, evaluation: PromptSet) -> list[str]:
 
 def is_missing(name: str) -> bool:
     """Whether a name is a path to where nothing is; bundled sets and those of a hub are found out by reading them."""
-    return _looks_like_a_path(name) and not name.startswith(BUNDLED_PREFIX) and not expanded(name).exists()
+    return _looks_like_a_path(name) and not name.startswith(BUNDLED_PREFIX) and not os.path.exists(expanded(name))
 
 
 def is_local(name: str) -> bool:
     """Whether a data set is on this machine, or would have to be: a bundled one, a path, or whatever is there."""
     if name.startswith(BUNDLED_PREFIX) or _looks_like_a_path(name):
         return True
-    try:
-        return expanded(name).exists()
-    except OSError:  # a name that is too long for any file
-        return False
+    return os.path.exists(expanded(name))
 
 
 def _plain(text: str) -> str:
@@ -76,11 +74,11 @@ def _texts(specification: PromptSpecification, split: Split) -> Iterable[str]:
     if name.startswith(BUNDLED_PREFIX):
         return _sliced(read_bundled(name, split.name), split)
     path = expanded(name)
-    if path.is_file() and path.suffix.lower() in ("", ".txt"):
+    if os.path.isfile(path) and path.suffix.lower() in ("", ".txt"):
         if split.name not in ("", "train"):
             raise PromptError(f"{name} has no split {split.name}; a text file has only train: leave 'split' out.")
         return _sliced(read_lines(path), split)
-    if not path.exists() and _looks_like_a_path(name):
+    if not os.path.exists(path) and _looks_like_a_path(name):
         raise PromptError(f"there is no file or folder {name}; check the path.")
     # The datasets library takes a second to import, and bundled sets and text files do without it.
     from heretic.prompts.tables import read_table

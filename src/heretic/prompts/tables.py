@@ -39,7 +39,7 @@ def read_table(specification: PromptSpecification, split: Split) -> Iterator[str
     prepare_hub()
     path = expanded(specification.dataset)
     with _explained(specification, path), _literal(path) as (literal, cache):
-        stored = _open_local(specification, literal, cache) if path.exists() else _open_hub(specification)
+        stored = _open_local(specification, literal, cache) if os.path.exists(path) else _open_hub(specification)
         table = _choose_split(specification.dataset, stored, split.name)
         yield from _texts(specification, table, split)
 
@@ -52,7 +52,7 @@ def _literal(path: Path) -> Iterator[tuple[Path, str | None]]:
     a temporary folder, and so does what is made of them: under another path it would never be found again.
     """
     absolute = str(path.resolve())
-    if not path.exists() or not (glob.has_magic(absolute) or "::" in absolute):
+    if not os.path.exists(path) or not (glob.has_magic(absolute) or "::" in absolute):
         yield path, None
         return
     with TemporaryDirectory(prefix="heretic-prompts-") as temporary:
@@ -152,7 +152,7 @@ def _explained(specification: PromptSpecification, path: Path) -> Iterator[None]
         problem = _configuration_problem(specification, error)
         if problem is None:
             local = f"{name} cannot be read ({_detail(error)}); correct the file or name another one"
-            problem = local if path.exists() else hub_problem(name, error)
+            problem = local if os.path.exists(path) else hub_problem(name, error)
         raise PromptError(f"{problem}.") from error
 
 

@@ -125,3 +125,8 @@ def test_of_several_studies_the_one_that_runs_is_shown_and_all_are_listed(
     assert json.loads(printed("study.db", "--json"))["study"] == "second"
     with pytest.raises(StudyError, match="There is no study file or folder gone"):
         COMMAND(["gone"])
+
+
+def test_a_path_too_long_for_a_file_is_not_there() -> None:
+    with pytest.raises(StudyError, match="There is no study file or folder"):
+        COMMAND(["a" * 5000])

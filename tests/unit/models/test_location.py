@@ -2,7 +2,7 @@ import pytest
 
 from heretic.common.errors import ModelError
 from heretic.models.demo import DEMO_MODEL_FOLDER
-from heretic.models.location import Location, locate
+from heretic.models.location import Location, locate, shown_model
 
 
 @pytest.fixture(autouse=True)
@@ -82,3 +82,14 @@ def test_a_file_that_is_no_model(tmp_path):
     folder_with(tmp_path / "m", "model.safetensors")
     with pytest.raises(ModelError, match="is a file; name the model's folder"):
         locate("m/model.safetensors")
+
+
+@pytest.mark.parametrize("name", ["a" * 5000, "\x01" * 300, "a/" + "b" * 300])
+def test_a_name_too_long_for_a_file_is_no_path(name):
+    if name.isprintable():
+        assert locate(name) == Location(name, name, is_hub=True)
+        assert shown_model(name) == name
+    else:
+        assert shown_model(name)
+        with pytest.raises(ModelError, match="no folder or file"):
+            locate(name)

@@ -188,7 +188,7 @@ def test_the_file_is_written_at_once_and_after_every_batch(metrics: Metrics, tmp
     assert [entry.name for entry in tmp_path.iterdir()] == ["heretic.prom"]
 
 
-@pytest.mark.parametrize("name", ["gone/heretic.prom", "."])
+@pytest.mark.parametrize("name", ["gone/heretic.prom", ".", "a" * 5000])
 def test_a_file_that_cannot_be_written_is_refused(metrics: Metrics, tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match="--metrics-file"):
         MetricsFile(tmp_path / name, metrics.registry)

@@ -157,3 +157,10 @@ def test_what_is_local_is_told_from_what_is_on_a_hub(tmp_path, monkeypatch, name
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path)
     assert is_local(name) is expected
+
+
+@pytest.mark.parametrize("name", ["a" * 5000, "./" + "a" * 5000 + ".txt"])
+def test_a_name_too_long_for_a_file_is_not_there(name, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(PromptError):
+        load_prompt_set("good_prompts", PromptSpecification(dataset=name), None)
