@@ -185,6 +185,8 @@ def _loaded(name: str, device: torch.device, batch_size: int, verify: bool) -> R
         check_weights(location, None, allow_pickle=False)
     except ModelError as error:
         raise ModelError(first_line(error)) from error
+    if location.adapter is not None:
+        raise ModelError("it holds an adapter; merge that into its base model and name the result")
     if verify:
         verify_model(location, None)
     source = location.source

@@ -91,7 +91,8 @@ def _(event: events.ModelLoaded) -> list[Row]:
         Row(
             "Loaded",
             f"{event.architecture}, {size_text}, {event.dtype} on {event.device}, {duration(event.seconds)}",
-        )
+        ),
+        *([Row("", f"{event.model}: {event.remark}")] if event.remark else []),
     ]
 
 

@@ -9,7 +9,14 @@ from transformers import AutoConfig, AutoProcessor, AutoTokenizer, PreTrainedTok
 from heretic.common.errors import ModelError
 from heretic.models.gguf import gguf_arguments, restore_rope
 from heretic.models.location import Location
-from heretic.models.model_files import check_kernels, check_ordinary, check_weights, configurations, has_safetensors
+from heretic.models.model_files import (
+    check_kernels,
+    check_ordinary,
+    check_weights,
+    configurations,
+    find_file,
+    has_safetensors,
+)
 from heretic.models.private_api import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
@@ -19,6 +26,7 @@ from heretic.models.private_api import (
 )
 from heretic.models.remote_code import RemoteCode, find_remote_code
 from heretic.models.sizes import check_sizes, check_text_sizes
+from heretic.models.stored_forms import StoredForm, stored_form
 from heretic.models.verified import verify_model
 
 
@@ -52,6 +60,11 @@ class Checkpoint:
         """Keyword arguments of one auto class's `from_pretrained`."""
         return {**self.arguments, **({} if self.code is None else self.code.arguments(auto_class))}
 
+    @property
+    def form(self) -> StoredForm | None:
+        """How the weights are quantised where they are stored, or None where they are ordinary ones."""
+        return None if self.weights == "gguf" else stored_form(self.configuration)
+
     def dtype_of(self, entry: str) -> str:
         """What an entry of the dtype chain means for this model; ``auto`` stays where the configuration names none."""
         configured = getattr(self.configuration, "dtype", None)
@@ -72,18 +85,16 @@ def read_checkpoint(
     commit = None
     if location.is_hub:
         # From here on all files come from one commit, also if the repository changes between two dtypes.
+        revision = revision or location.revision
         commit = _current_commit(location, revision)
         arguments["revision"] = commit or revision
     # First the files as such, since what is read next may already run code of the model.
-    check_ordinary(location)
-    check_weights(location, commit, allow_pickle)
-    if not trust_remote_code:
-        check_kernels(location, commit)
-    if verify:
-        verify_model(location, commit)
-    if location.gguf_file is None:
-        for table in configurations(location, commit):
-            check_sizes(location, commit, table)
+    for part in location.parts:
+        check_ordinary(part)
+        check_weights(part, commit, allow_pickle)
+        if verify:
+            verify_model(part, commit)
+    _check_configurations(location, commit, trust_remote_code)
     code = find_remote_code(location, commit) if trust_remote_code else None
 
     def further(auto_class: str) -> dict[str, Any]:
@@ -98,7 +109,10 @@ def read_checkpoint(
     check_text_sizes(location, configuration)
     check_sizes(location, commit, configuration.to_dict())
     is_vision_language = location.gguf_file is None and is_vision_language_model(configuration)
-    tokenizer = prepared_tokenizer(AutoTokenizer.from_pretrained(location.source, **further("AutoTokenizer")))
+    # Whoever trains an adapter may give it a tokenizer.
+    having = [part.source for part in location.parts if find_file(part, "tokenizer_config.json", commit) is not None]
+    source = having[-1] if having else location.source
+    tokenizer = prepared_tokenizer(AutoTokenizer.from_pretrained(source, **further("AutoTokenizer")))
     processor: Any = None
     if is_vision_language:
         if not is_vision_available():
@@ -114,6 +128,19 @@ def read_checkpoint(
     return Checkpoint(
         location, arguments, commit, configuration, tokenizer, processor, is_vision_language, code, weights
     )
+
+
+def _check_configurations(location: Location, commit: str | None, trust_remote_code: bool) -> None:
+    """Check what config.json, and the files that it names, would have transformers do.
+
+    Raises:
+        ModelError: It names code on the hub, or sizes that the weights do not have.
+    """
+    if not trust_remote_code:
+        check_kernels(location, commit)
+    if location.gguf_file is None:
+        for table in configurations(location, commit):
+            check_sizes(location, commit, table)
 
 
 def _current_commit(location: Location, revision: str | None) -> str | None:

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from heretic.common.errors import ModelError
 from heretic.models.location import Location
-from heretic.models.private_api import gguf_keys, gguf_tensors
+from heretic.models.private_api import forget_quantization, gguf_keys, gguf_tensors
 from heretic.observability.events import Warned, emit
 
 _FACTORS = "rope_freqs.weight"
@@ -55,15 +55,7 @@ def without_gguf_traces(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBa
     A GGUF file has no generation configuration: the end token comes from its tokenizer.
     """
     untyped: Any = model
-    # Some of these stay behind in some versions of transformers; each alone stops the saving or the loading again.
-    for owner, name in (
-        (untyped, "hf_quantizer"),
-        (untyped, "quantization_method"),
-        (untyped.config, "quantization_config"),
-    ):
-        if hasattr(owner, name):
-            delattr(owner, name)
-    untyped.is_quantized = False
+    forget_quantization(model)
     untyped.config.architectures = [type(model).__name__]
     generation = untyped.generation_config
     if generation.eos_token_id is None or tokenizer.eos_token_id is not None:

@@ -26,6 +26,7 @@ class LoadedModel:
         quantization: ``none``, ``bnb_4bit`` or ``bnb_8bit``.
         weights: Format of the weight files: ``safetensors``, ``gguf`` or ``pickle``.
         code: The model's own Python code that it runs, or None.
+        remark: What was done to the weights once they had been read, in words; empty where they are those of the files.
     """
 
     name: str
@@ -38,6 +39,14 @@ class LoadedModel:
     quantization: str
     weights: str = "safetensors"
     code: RemoteCode | None = None
+    remark: str = ""
+
+    @property
+    def adapter_obstacle(self) -> str | None:
+        """Why no adapter can be saved of an edit, or None where one can."""
+        if self.weights == "gguf":
+            return "PEFT cannot load a GGUF file as the base model"
+        return f"PEFT would add it to other weights, since {self.remark}" if self.remark else None
 
     @property
     def device(self) -> torch.device:

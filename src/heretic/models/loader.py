@@ -14,6 +14,7 @@ from transformers.utils import logging as transformers_logging
 
 from heretic.common.errors import ModelError, UserError
 from heretic.config.sections import ModelSection
+from heretic.models.adapters import REMARK, WITHOUT_ADAPTER, check_adapter, merged
 from heretic.models.chat_template import ChatFormatter
 from heretic.models.checkpoint import Checkpoint, model_class, read_checkpoint
 from heretic.models.devices import device_count, empty_cache, pick_device
@@ -21,6 +22,7 @@ from heretic.models.gguf import dequantized, name_unused, without_gguf_traces
 from heretic.models.load_errors import NOT_FINITE, OUT_OF_MEMORY, diagnose, exhausted, refused
 from heretic.models.loaded import LoadedModel
 from heretic.models.location import locate
+from heretic.models.stored_forms import check_form, loading_arguments, ordinary
 from heretic.observability.events import DtypeRejected, ModelLoaded, ModelLoading, emit
 from heretic.observability.hub_client import prepare_hub
 from heretic.observability.libraries import quieten
@@ -35,23 +37,25 @@ PROBE_TOKENS = 2
 _SAMPLING = ("temperature", "top_p", "top_k", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff")
 
 
-def open_checkpoint(name: str, settings: ModelSection) -> Checkpoint:
+def open_checkpoint(name: str, settings: ModelSection, base: str | None = None) -> Checkpoint:
     """What is read of a model before its weights; its files are verified here.
 
     Args:
         name: ``demo``, a folder, a .gguf file, or a hub id; a folder of that name wins over the hub.
         settings: See config.sections.ModelSection.
+        base: Model of an adapter whose own one is not to be found.
 
     Raises:
-        ModelError: There is no such model, or it cannot be loaded whatever the dtype.
+        ModelError: There is no such model, or it cannot be loaded or saved whatever the dtype.
         UserError: Its files are not those of its manifest.
     """
-    location = locate(name)
+    location = locate(name, base)
     quieten_libraries(show_downloads=location.is_hub and sys.stderr.isatty())
     if location.gguf_file is not None and settings.quantization != "none":
         raise ModelError(f"{name} is dequantised when it is loaded; use --quantization none with a GGUF file.")
+    check_adapter(location, settings.quantization)
     try:
-        return read_checkpoint(
+        checkpoint = read_checkpoint(
             location,
             settings.model_revision,
             settings.trust_remote_code,
@@ -64,6 +68,9 @@ def open_checkpoint(name: str, settings: ModelSection) -> Checkpoint:
             raise
         reason = diagnosis.reason
         raise ModelError(reason if diagnosis.is_final else refused(name, reason)) from error
+    if checkpoint.form is not None:
+        check_form(name, checkpoint.form, settings.quantization)
+    return checkpoint
 
 
 def load_model(name: str, settings: ModelSection, checkpoint: Checkpoint | None = None) -> LoadedModel:
@@ -144,7 +151,8 @@ def _load(checkpoint: Checkpoint, settings: ModelSection, dtype: str, device: to
         use_safetensors=None if checkpoint.weights != "safetensors" else True,
         output_loading_info=True,
         **placement(settings, device),
-        **(dequantized() if location.gguf_file else _quantization(settings.quantization)),
+        **_form_arguments(checkpoint, settings.quantization),
+        **({} if location.adapter is None else WITHOUT_ADAPTER),
         **({"config": checkpoint.configuration} if location.gguf_file else {}),
         **checkpoint.arguments_of(auto_class.__name__),
     )
@@ -155,9 +163,7 @@ def _load(checkpoint: Checkpoint, settings: ModelSection, dtype: str, device: to
             f"{location.name} lacks the weights {', '.join(missing[:3])}{' and others' if len(missing) > 3 else ''}; "
             "download the model again, or name a complete one."
         )
-    if location.gguf_file is not None:
-        without_gguf_traces(model, tokenizer)
-        name_unused(Path(location.source) / location.gguf_file, model, information["unexpected_keys"])
+    model, remark = _as_edited(model, checkpoint, settings.quantization, information["unexpected_keys"])
     model.eval()
     model.requires_grad_(False)
     _tidy_generation(model, tokenizer.pad_token_id)
@@ -172,7 +178,24 @@ def _load(checkpoint: Checkpoint, settings: ModelSection, dtype: str, device: to
         quantization=settings.quantization,
         weights=checkpoint.weights,
         code=checkpoint.code,
+        remark=remark,
     )
+
+
+def _as_edited(model: PreTrainedModel, checkpoint: Checkpoint, quantization: str, unused: Any) -> tuple[Any, str]:
+    """The model in the form in which it is edited, and what was done for that, in words; `unused` names tensors."""
+    location, form = checkpoint.location, checkpoint.form
+    remarks = []
+    if location.gguf_file is not None:
+        without_gguf_traces(model, checkpoint.tokenizer)
+        name_unused(Path(location.source) / location.gguf_file, model, unused)
+    elif form is not None:
+        model = ordinary(model, location.name, form) if quantization == "none" else model
+        remarks.append(form.remark(searched=quantization != "none"))
+    if location.adapter is not None:
+        model = merged(model, location)
+        remarks.append(REMARK)
+    return model, "; ".join(remarks)
 
 
 def _tidy_generation(model: PreTrainedModel, pad_token_id: Any) -> None:
@@ -202,6 +225,15 @@ def placement(settings: ModelSection, device: torch.device) -> dict[str, Any]:
         sizes = settings.max_memory.items()
         arguments["max_memory"] = {int(key) if key.isdigit() else key: size for key, size in sizes}
     return arguments
+
+
+def _form_arguments(checkpoint: Checkpoint, quantization: str) -> dict[str, Any]:
+    """Arguments of `from_pretrained` that have the weights come quantised as they are wanted, or not at all."""
+    if checkpoint.location.gguf_file is not None:
+        return dequantized()
+    if checkpoint.form is not None:
+        return loading_arguments(checkpoint.form, quantization)
+    return _quantization(quantization)
 
 
 def _quantization(quantization: str) -> dict[str, Any]:
@@ -250,5 +282,6 @@ def _announce(loaded: LoadedModel, seconds: float) -> None:
             dtype=loaded.dtype if loaded.quantization == "none" else f"{loaded.dtype}, {loaded.quantization}",
             device=", ".join(devices),
             seconds=seconds,
+            remark=loaded.remark,
         )
     )

@@ -1,16 +1,20 @@
 """Where a model named by the user is: bundled, a folder, a GGUF file, or on the hub."""
 
+import json
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from heretic.common.errors import ModelError
+from heretic.common.errors import ModelError, first_line
 from heretic.common.file_names import expanded, public_name
+from heretic.common.integrity import read_foreign
 from heretic.models.demo import DEMO_MODEL_FOLDER
 
 DEMO = "demo"
 """Name of the bundled toy model."""
+ADAPTER = "adapter_config.json"
+"""File of an adapter that says of which kind it is."""
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", re.ASCII)
 
@@ -24,19 +28,34 @@ class Location:
         source: Hub id or folder.
         gguf_file: File name inside that folder, or None.
         is_hub: Whether the source is a hub id.
+        adapter: Folder of an adapter that belongs to the model, or None.
+        revision: Of the hub's repository, as the adapter names it.
     """
 
     name: str
     source: str
     gguf_file: str | None = None
     is_hub: bool = False
+    adapter: str | None = None
+    revision: str | None = None
+
+    @property
+    def parts(self) -> "tuple[Location, ...]":
+        """The model, and where its adapter lies in a folder of its own that folder, each to be checked by itself."""
+        if self.adapter is None or self.adapter == self.source:
+            return (self,)
+        return (self, Location(self.name, self.adapter))
 
 
-def locate(name: str) -> Location:
+def locate(name: str, base: str | None = None) -> Location:
     """Find out what a name means.
 
     ``demo`` is the bundled model (``./demo`` is a folder of that name). Otherwise a folder or file that exists wins
     over a hub id, as it does in transformers: where the current directory holds ``owner/model``, that is loaded.
+
+    Args:
+        name: As the user typed it.
+        base: Model of an adapter whose own one is not to be found.
 
     Raises:
         ModelError: A path that does not exist, or a folder that holds no model.
@@ -45,8 +64,14 @@ def locate(name: str) -> Location:
         return Location(name, str(DEMO_MODEL_FOLDER))
     path = expanded(name)
     if os.path.isdir(path):
-        _check_folder(name, path)
-        return Location(name, str(path))
+        files = _listed(name, path)
+        if "config.json" in files:
+            return Location(name, str(path), adapter=str(path) if ADAPTER in files else None)
+        if ADAPTER in files:
+            return _adapted(name, path, base)
+        packed = [file for file in files if file.lower().endswith(".gguf")]
+        advice = f"name the file {path / packed[0]}" if packed else "name the folder that holds it, or a .gguf file"
+        raise ModelError(f"The folder {name} holds no config.json, so it is no transformers model; {advice}.")
     if os.path.isfile(path):
         if path.suffix.lower() != ".gguf":
             raise ModelError(f"{name} is a file; name the model's folder, or a .gguf file.")
@@ -67,15 +92,42 @@ def _looks_like_a_path(name: str) -> bool:
     return not _HUB_ID.fullmatch(name) or name.lower().endswith(".gguf")
 
 
-def _check_folder(name: str, folder: Path) -> None:
+def _listed(name: str, folder: Path) -> list[str]:
     try:
-        files = sorted(os.listdir(folder))
+        return sorted(os.listdir(folder))
     except PermissionError as error:
         raise ModelError(f"The folder {name} cannot be read; check its permissions.") from error
-    if "config.json" in files:
-        return
-    if "adapter_config.json" in files:
-        raise ModelError(f"The folder {name} holds only an adapter; merge it into its base model and name the result.")
-    packed = [file for file in files if file.lower().endswith(".gguf")]
-    advice = f"name the file {folder / packed[0]}" if packed else "name the folder that holds it, or a .gguf file"
-    raise ModelError(f"The folder {name} holds no config.json, so it is no transformers model; {advice}.")
+
+
+def _adapted(name: str, folder: Path, base: str | None) -> Location:
+    """The model that an adapter in a folder of its own was made for."""
+    try:
+        table = json.loads(read_foreign(folder / ADAPTER).decode("utf-8"))
+        stated, revision = (table.get(key) for key in ("base_model_name_or_path", "revision"))
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        raise ModelError(f"{folder / ADAPTER} cannot be read ({first_line(error)}); get the adapter again.") from error
+    model = (_base_of(folder, stated) if isinstance(stated, str) else None) or base
+    if model is None:
+        raise ModelError(
+            f"The folder {name} holds an adapter whose base model {stated!r} is not here; put that beside the adapter, "
+            f"or write its folder or hub id into {ADAPTER} (base_model_name_or_path)."
+        )
+    found = locate(model)
+    if found.adapter is not None or found.gguf_file is not None:
+        raise ModelError(
+            f"The adapter {name} was made for {model}, which is an adapter or a GGUF file itself; merge these and name "
+            "the result."
+        )
+    commit = revision if found.is_hub and isinstance(revision, str) else None
+    return replace(found, name=name, adapter=str(folder), revision=commit)
+
+
+def _base_of(folder: Path, stated: str) -> str | None:
+    """Where the model is that an adapter names, or None where it is nowhere."""
+    if not stated or stated == DEMO:
+        return stated or None
+    # What was saved elsewhere names its model by a folder's name alone.
+    for place in (expanded(stated), folder.resolve().parent / stated):
+        if os.path.isdir(place):
+            return str(place)
+    return stated if "/" in stated and not _looks_like_a_path(stated) else None

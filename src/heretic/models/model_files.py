@@ -159,7 +159,7 @@ def weight_files(location: Location, commit: str | None, allow_pickle: bool = Fa
     if find_file(location, "adapter_config.json", commit) is not None:
         if location.is_hub:
             # Of a repository it would load the base that this names, of which nothing is checked.
-            raise ModelError(f"{location.name} holds an adapter; merge it into its base model and name the result.")
+            raise ModelError(f"{location.name} holds an adapter; download it and its base model, and name its folder.")
         safe, pickled = ("adapter_model.safetensors", "adapter_model.bin")
         names |= {adapter for adapter in (safe, pickled) if find_file(location, adapter, commit) is not None}
         if safe in names:

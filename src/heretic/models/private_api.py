@@ -131,6 +131,27 @@ def is_stateful(model: PreTrainedModel) -> bool:
     return bool(getattr(model, "_is_stateful", False))
 
 
+def forget_quantization(model: PreTrainedModel) -> None:
+    """Make a dequantised model an ordinary one.
+
+    What some versions of transformers leave behind stops its saving or its loading again, each of these names alone;
+    and by the conversions that its weights were read with they would be quantised again when they are saved.
+    """
+    untyped: Any = model
+    for owner, name in (
+        (untyped, "hf_quantizer"),
+        (untyped, "quantization_method"),
+        (untyped, "is_loaded_in_4bit"),
+        (untyped, "is_loaded_in_8bit"),
+        (untyped.config, "quantization_config"),
+    ):
+        if hasattr(owner, name):
+            delattr(owner, name)
+    untyped.is_quantized = False
+    # Those of the model's class are taken then.
+    untyped._weight_conversions = None
+
+
 # Caches.
 
 

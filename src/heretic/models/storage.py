@@ -108,8 +108,10 @@ def reason_against_editing(weight: StoredWeight, hidden_size: int) -> str | None
     """Say why a writer cannot be edited where it is stored, in words, or None where it can."""
     tensor = weight.tensor
     stored_as = type(weight.module).__name__
-    if tensor is None:
+    if tensor is None and stored_as in PACKED_EXPERTS:
         return f"its weight is packed ({stored_as}); load the model unquantised or dequantised to edit it"
+    if tensor is None:
+        return f"{stored_as} has no {weight.parameter} of its own that could be edited"
     if tensor.device.type == "meta":
         return "its weight is offloaded from memory; give the model more memory (max_memory) to edit it"
     if is_quantized(weight.module):

@@ -26,7 +26,7 @@ def compare(settings: Settings, name: str, prompts: PromptSets) -> Scores:
         UserError: The edited model's files are not those of its manifest.
     """
     # Before the base is loaded and measured, so that an edited model that cannot be used is said at once.
-    checkpoint = open_checkpoint(name, settings)
+    checkpoint = open_checkpoint(name, settings, base=settings.model)
     readers = load_readers(settings, prompts)
     base = load_runner(settings, settings.model or "", prompts)
     if checkpoint.tokenizer.get_vocab() != base.loaded.tokenizer.get_vocab():

@@ -30,7 +30,7 @@ def preflight(settings: Settings) -> PromptSets:
         pick_device(settings.neural_detection_device, "--neural-detection-device")
     check_placement(settings.device_map, settings.max_memory)
     for name in filter(None, (settings.model, settings.evaluate_model)):
-        locate(name)
+        locate(name, None if name == settings.model else settings.model)
     if searches(settings):
         check_files(settings)
         if settings.confirm:

@@ -44,9 +44,7 @@ class Saver:
 
     def adapter_obstacle(self, trial: AppliedTrial) -> str | None:
         """Why a trial cannot be saved as an adapter, or None where it can."""
-        if self._bench.loaded.name.lower().endswith(".gguf"):
-            return "PEFT cannot load a GGUF file as the base model"
-        return adapter_obstacle(trial.edits)
+        return self._bench.loaded.adapter_obstacle or adapter_obstacle(trial.edits)
 
     def save(
         self,

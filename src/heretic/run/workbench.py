@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from heretic.adjusting.caa import shifting_writers
 from heretic.adjusting.prepare import edited_components, make_adjustments
+from heretic.common.errors import UserError
 from heretic.config import Settings
 from heretic.directions.types import DirectionSet
 from heretic.editors.cache import DiskSource, PristineSource, WeightCache
@@ -131,6 +132,9 @@ def load(settings: Settings, prompts: PromptSets) -> Loaded:
     # Before the model, so that one that cannot serve is said at once, and that calibration sees the memory they take.
     readers = load_readers(settings, prompts)
     runner = load_runner(settings, settings.model or "", prompts)
+    obstacle = runner.loaded.adapter_obstacle
+    if settings.auto_select and settings.save_format == "adapter" and obstacle is not None:
+        raise UserError(f"An edit of this model cannot be saved as an adapter ({obstacle}); use --save-format merged.")
     # Before the editor, which has to know biases that are added; a model that cannot hold any is refused at once.
     runner, shifting = shifting_writers(runner, prompts.target.prompts[0]) if settings.use_caa else (runner, {})
     return Loaded(readers, runner, make_editor(settings, runner), shifting)

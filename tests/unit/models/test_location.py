@@ -72,9 +72,9 @@ def test_a_folder_with_only_a_gguf_file_says_which_file_to_name(tmp_path):
         locate("packed")
 
 
-def test_a_folder_with_only_an_adapter(tmp_path):
+def test_a_folder_with_an_adapter_that_cannot_be_read(tmp_path):
     folder_with(tmp_path / "lora", "adapter_config.json")
-    with pytest.raises(ModelError, match="only an adapter; merge it"):
+    with pytest.raises(ModelError, match=r"adapter_config\.json cannot be read"):
         locate("lora")
 
 

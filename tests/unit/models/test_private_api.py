@@ -182,6 +182,19 @@ def test_generation_configurations_know_every_rule_that_is_looked_for(rule: str)
     assert rule in vars(GenerationConfig())
 
 
+def test_weights_that_were_converted_while_loading_are_saved_as_they_are(tmp_path: Path) -> None:
+    """What was dequantised would be quantised again, by the conversions that the model remembers."""
+    model = build_pico("llama")
+    model.save_pretrained(tmp_path)
+    loaded: Any = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert hasattr(loaded, "_weight_conversions"), "models.stored_forms makes a loaded model forget these"
+    loaded._weight_conversions = [SimpleNamespace()]
+    private_api.forget_quantization(loaded)
+    loaded.save_pretrained(tmp_path)
+    again = AutoModelForCausalLM.from_pretrained(tmp_path)
+    torch.testing.assert_close(again(TOKENS).logits, model(TOKENS).logits)
+
+
 # Caches.
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from heretic.models.storage import dequantized_weight, is_quantized
+from heretic.models.storage import dequantized_weight, is_quantized, reason_against_editing, stored_weights
 
 bitsandbytes = pytest.importorskip("bitsandbytes", reason="there are no bitsandbytes wheels for this system")
 
@@ -35,6 +35,16 @@ def test_unpacked_weight_is_what_the_module_computes_with(kind: str, error: floa
     assert torch.equal(dequantized_weight(module).float(), before)
     assert before.shape == (OUTPUT, INPUT)
     assert float((before - original).abs().max()) < error
+
+
+def test_a_module_that_wraps_another_is_not_said_to_be_packed() -> None:
+    class Wrapping(nn.Module):
+        in_features, out_features = INPUT, OUTPUT
+
+    (weight,) = stored_weights(Wrapping())
+    reason = str(reason_against_editing(weight, OUTPUT))
+    assert "Wrapping" in reason
+    assert "packed" not in reason
 
 
 def test_plain_modules_are_not_quantized() -> None:

@@ -1,5 +1,7 @@
 """What is prepared before the search survives a device that is smaller than calibration believed."""
 
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +12,7 @@ from tests.unit.behaviors import one_behavior
 from tests.unit.evaluation.pico_classifiers import FunctionClassifier, save_classifier
 from tests.unit.passes.pico_runner import PROMPT_SET, PROMPTS, make_runner
 
-from heretic.common.errors import ConfigurationError, OutOfMemoryError
+from heretic.common.errors import ConfigurationError, OutOfMemoryError, UserError
 from heretic.config import PromptSpecification, Settings, load_settings
 from heretic.directions.types import DirectionSet
 from heretic.engine.engine import Engine
@@ -143,6 +145,20 @@ def test_looking_for_a_prefix_backs_off_and_keeps_the_calibrated_size(monkeypatc
 
 
 # How directions are found.
+
+
+@pytest.mark.parametrize(("save_format", "refused"), [("adapter", True), ("merged", False)])
+def test_an_adapter_of_a_model_that_no_file_holds_is_refused_before_the_search(
+    monkeypatch: pytest.MonkeyPatch, save_format: str, refused: bool
+) -> None:
+    runner = make_runner("llama")
+    runner.loaded = replace(runner.loaded, remark="an adapter was merged into its weights")
+    monkeypatch.setattr(workbench, "load_runner", lambda *_: runner)
+    settings = Settings(
+        model="pico", auto_select=True, auto_select_path="out", save_format=save_format, normalization="none"
+    )
+    with pytest.raises(UserError, match="merged into its weights") if refused else nullcontext():
+        workbench.load(settings, SETS)
 
 
 def test_what_transforms_compare_is_kept_with_the_directions_and_tells_studies_apart(tmp_path: Path) -> None:

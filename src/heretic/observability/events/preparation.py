@@ -41,7 +41,7 @@ class DtypeRejected(Event):
 
 @dataclass(frozen=True, slots=True)
 class ModelLoaded(Event):
-    """The model generates finite logits with this dtype."""
+    """The model generates finite logits with this dtype. `remark` says what was done to its weights, if anything."""
 
     model: str
     architecture: str
@@ -49,6 +49,7 @@ class ModelLoaded(Event):
     dtype: str
     device: str
     seconds: float
+    remark: str = ""
 
 
 @dataclass(frozen=True, slots=True)
