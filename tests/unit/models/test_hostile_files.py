@@ -88,7 +88,7 @@ def test_an_adapter_of_a_repository_is_refused(folder: Path, monkeypatch: pytest
 
     monkeypatch.setattr("heretic.models.model_files.hub_file", cached)
     monkeypatch.setattr("heretic.models.checkpoint.hub_file", cached)
-    with pytest.raises(ModelError, match="merge it into its base model"):
+    with pytest.raises(ModelError, match="holds an adapter; download it and its base model"):
         load_model("owner/model", LoadSettings())
 
 

@@ -247,7 +247,7 @@ def test_an_index_leads_neither_to_pickled_weights_nor_outside(tmp_path, shard, 
 
 def test_an_adapter_beside_the_model_is_not_unpickled(tmp_path):
     save_pico(tmp_path)
-    (tmp_path / "adapter_config.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA"}', encoding="utf-8")
     (tmp_path / "adapter_model.bin").write_bytes(b"")
     message, _ = refused(tmp_path)
     assert "adapter_model.bin" in message
