@@ -7,8 +7,9 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from heretic.common.errors import ModelError, first_line
+from heretic.models.devices import is_out_of_memory
 from heretic.models.location import ADAPTER, Location
-from heretic.models.model_files import read_json
+from heretic.models.model_files import ADAPTER_WEIGHTS, read_json
 
 MERGEABLE = ("LORA", "ADALORA", "IA3", "LOHA", "LOKR", "OFT")
 """Kinds of adapters that PEFT merges, and that load nothing but their own folder."""
@@ -16,7 +17,7 @@ _NAMED = 3
 """Tensors that a message names."""
 REMARK = "an adapter was merged into its weights in memory"
 WITHOUT_ADAPTER = {"adapter_kwargs": {"subfolder": "no adapter is to be found here"}}
-"""Arguments of `from_pretrained` that keep transformers from loading an adapter which it could not save later."""
+"""Arguments of `from_pretrained` that keep transformers from adding what lies beside the weights."""
 
 
 def check_adapter(location: Location, quantization: str) -> None:
@@ -27,11 +28,15 @@ def check_adapter(location: Location, quantization: str) -> None:
         quantization: The setting.
 
     Raises:
-        ModelError: Its kind, or the model's quantisation, does not allow it.
+        ModelError: Its kind, or the model's quantisation, does not allow it, or its weights are missing.
     """
     if location.adapter is None:
         return
-    kind = read_json(Path(location.adapter) / ADAPTER).get("peft_type")
+    folder = Path(location.adapter)
+    kind = read_json(folder / ADAPTER).get("peft_type")
+    # PEFT would look for them in a repository of the folder's name.
+    if not any((folder / name).is_file() for name in ADAPTER_WEIGHTS):
+        raise ModelError(f"{folder} holds {ADAPTER}, but not {ADAPTER_WEIGHTS[0]}; get the adapter again.")
     if kind not in MERGEABLE:
         raise ModelError(
             f"{location.name} holds an adapter of the kind {kind!r}, which cannot be merged; move its {ADAPTER} away "
@@ -60,17 +65,19 @@ def merged(model: PreTrainedModel, location: Location) -> PreTrainedModel:
             warnings.simplefilter("ignore")
             adapted: Any = PeftModel(model, PeftConfig.from_pretrained(folder))
             result = adapted.load_adapter(folder, "default")
+        differing = [*result.missing_keys, *result.unexpected_keys]
+        if differing:
+            raise ModelError(_unfit(location, f"tensors without a counterpart: {', '.join(differing[:_NAMED])}"))
+        plain: PreTrainedModel = adapted.merge_and_unload()
     except (LookupError, RuntimeError, TypeError, ValueError) as error:
+        if is_out_of_memory(error):
+            raise
         raise ModelError(_unfit(location, first_line(error))) from error
-    differing = [*result.missing_keys, *result.unexpected_keys]
-    if differing:
-        raise ModelError(_unfit(location, f"tensors without a counterpart: {', '.join(differing[:_NAMED])}"))
-    plain: PreTrainedModel = adapted.merge_and_unload()
     return plain
 
 
 def _unfit(location: Location, detail: str) -> str:
-    return (
-        f"The adapter in {location.adapter} does not fit {location.source} ({detail}); name the model it was made for "
-        f"in its {ADAPTER} (base_model_name_or_path)."
-    )
+    advice = f"name the model it was made for in its {ADAPTER} (base_model_name_or_path)"
+    if location.adapter == location.source:
+        advice = f"move its {ADAPTER} away to edit the model without it"
+    return f"The adapter in {location.adapter} does not fit {location.source} ({detail}); {advice}."

@@ -152,7 +152,7 @@ def _load(checkpoint: Checkpoint, settings: ModelSection, dtype: str, device: to
         output_loading_info=True,
         **placement(settings, device),
         **_form_arguments(checkpoint, settings.quantization),
-        **({} if location.adapter is None else WITHOUT_ADAPTER),
+        **(WITHOUT_ADAPTER if location.adapter == location.source else {}),
         **({"config": checkpoint.configuration} if location.gguf_file else {}),
         **checkpoint.arguments_of(auto_class.__name__),
     )

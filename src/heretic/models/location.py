@@ -112,14 +112,14 @@ def _adapted(name: str, folder: Path, base: str | None) -> Location:
             f"The folder {name} holds an adapter whose base model {stated!r} is not here; put that beside the adapter, "
             f"or write its folder or hub id into {ADAPTER} (base_model_name_or_path)."
         )
-    found = locate(model)
-    if found.adapter is not None or found.gguf_file is not None:
+    if os.path.exists(expanded(model) / ADAPTER) or model.lower().endswith(".gguf"):
         raise ModelError(
             f"The adapter {name} was made for {model}, which is an adapter or a GGUF file itself; merge these and name "
             "the result."
         )
-    commit = revision if found.is_hub and isinstance(revision, str) else None
-    return replace(found, name=name, adapter=str(folder), revision=commit)
+    location = locate(model)
+    commit = revision if location.is_hub and isinstance(revision, str) else None
+    return replace(location, name=name, adapter=str(folder), revision=commit)
 
 
 def _base_of(folder: Path, stated: str) -> str | None:

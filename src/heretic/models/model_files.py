@@ -19,6 +19,8 @@ CONFIGURATION = "config.json"
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 _PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+"""Files that may hold the weights of an adapter, the pickled one last."""
 _TEXTS = (".json", ".jinja", ".txt", ".model", ".py", ".md")
 LARGEST_TEXT = 1024**3
 """Bytes of a file that is no weights: ten times a large tokenizer."""
@@ -160,7 +162,7 @@ def weight_files(location: Location, commit: str | None, allow_pickle: bool = Fa
         if location.is_hub:
             # Of a repository it would load the base that this names, of which nothing is checked.
             raise ModelError(f"{location.name} holds an adapter; download it and its base model, and name its folder.")
-        safe, pickled = ("adapter_model.safetensors", "adapter_model.bin")
+        safe, pickled = ADAPTER_WEIGHTS
         names |= {adapter for adapter in (safe, pickled) if find_file(location, adapter, commit) is not None}
         if safe in names:
             names.discard(pickled)

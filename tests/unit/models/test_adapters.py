@@ -121,6 +121,33 @@ def test_where_the_model_of_an_adapter_is(tmp_path: Path, base: Path, monkeypatc
     write_adapter(beside, base)
     with pytest.raises(ModelError, match="an adapter"):
         source("near")
+    with pytest.raises(ModelError, match="an adapter"):
+        source("lora")
+
+
+def test_an_adapter_without_weights_is_not_looked_for_on_the_hub(
+    tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_adapter(tmp_path / "lora", base)
+    (tmp_path / "lora" / "adapter_model.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"not adapter_model\.safetensors"):
+        load_model("lora", LoadSettings())
+
+
+@pytest.mark.parametrize(
+    ("error", "known"), [(torch.OutOfMemoryError("CUDA out of memory"), False), (NotImplementedError("no"), True)]
+)
+def test_memory_that_ran_out_while_merging_is_not_told_as_a_misfit(
+    tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch, error: RuntimeError, known: bool
+) -> None:
+    def failing(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("peft.PeftModel.merge_and_unload", failing, raising=False)
+    write_adapter(tmp_path / "lora", base)
+    with pytest.raises(ModelError, match="does not fit" if known else "out of memory"):
+        load_model(str(tmp_path / "lora"), LoadSettings())
 
 
 def test_a_pickled_adapter_is_refused(tmp_path: Path, base: Path) -> None:
