@@ -4,6 +4,7 @@ By itself the client waits half a minute for each file that it looks for, withou
 cache.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -14,7 +15,6 @@ from typing import Any
 
 from huggingface_hub import set_client_factory
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-from huggingface_hub.utils import parse_ratelimit_headers  # type: ignore[attr-defined]  # public, but not listed there
 from huggingface_hub.utils._http import hf_request_event_hook
 
 from heretic.common.errors import first_line
@@ -28,6 +28,9 @@ LONGEST_WAIT = 300.0
 """Seconds; a hub that asks for more is for another day."""
 LOST = 4
 """Failures in a row after which a hub that has answered before counts as out of reach."""
+
+_NOTHING_LEFT = re.compile(r";\s*r\s*=\s*0\s*;\s*t\s*=\s*(\d+)")
+"""In the hub's own header: no request is left for so many seconds."""
 
 
 @dataclass
@@ -145,9 +148,9 @@ def _wait(host: _Host, response: Any, number: int) -> None:
 
 def requested_wait(headers: Any) -> float | None:
     """Seconds that an answer asks to wait, by `Retry-After` (a number or a date) or the hub's own header, or None."""
-    limits = parse_ratelimit_headers(headers)
-    if limits is not None and limits.remaining == 0:
-        return float(limits.reset_in_seconds)
+    limit = _NOTHING_LEFT.search(headers.get("ratelimit", ""))
+    if limit is not None:
+        return float(limit[1])
     text = headers.get("Retry-After", "").strip()
     if text.isdecimal():
         return float(text)

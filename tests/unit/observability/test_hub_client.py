@@ -15,6 +15,8 @@ from heretic.common.hub_errors import HTTP, HubAddressError, HubFailure, HubProx
 from heretic.observability import hub_client
 from heretic.observability.events import Event, Warned, subscribed
 
+pytestmark = pytest.mark.versions
+
 
 class Handler(http.server.BaseHTTPRequestHandler):
     """Answers with the statuses of a list, one after the other; the last one for ever."""
@@ -160,5 +162,6 @@ def test_waits_that_are_asked_for() -> None:
     assert date is not None
     assert 90 < date <= 100
     assert hub_client.requested_wait({"ratelimit": '"api";r=0;t=55'}) == 55
+    assert hub_client.requested_wait({"ratelimit": '"api";r=3;t=55'}) is None
     assert hub_client.requested_wait({"Retry-After": "soon"}) is None
     assert hub_client.requested_wait({}) is None
