@@ -21,6 +21,7 @@ from heretic.engine.factory import reference_jobs
 from heretic.evaluation.degenerate import is_empty, is_looping, is_other_script
 from heretic.evaluation.evaluator import Evaluator, EvaluatorOptions
 from heretic.evaluation.refusal_patterns import RefusalDetector
+from heretic.evaluation.words_of_texts import count_words
 from heretic.observability.events import Warned, emit
 from heretic.passes.choose import choose, ordinary_wanted
 from heretic.passes.passes import Passes, Rows
@@ -230,7 +231,7 @@ def described(
     whole = [len(answer.tokens) < tokens or answer.tokens[-1] in runner.end_tokens for answer in answers]
     kinds = [_kind(runner, answer, other) for answer, other in zip(answers, originals, strict=True)]
     return Answers(
-        words=sum(len(answer.text.split()) for answer in answers) / len(answers),
+        words=sum(count_words(answer.text) for answer in answers) / len(answers),
         cut=whole.count(False),
         empty=kinds.count("empty"),
         looping=kinds.count("looping"),

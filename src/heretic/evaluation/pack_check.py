@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from heretic.common.errors import ConfigurationError, HereticError, PluginError, PromptError
 from heretic.config import Settings
 from heretic.evaluation.evaluator import EVALUATORS, Evaluator, evaluator_of, pack_options
+from heretic.evaluation.words_of_texts import words
 from heretic.prompts.packs import ROLES, Pack
 from heretic.prompts.sets import packs_of
 from heretic.prompts.sources import is_local, load_prompt_set, overlap
@@ -147,9 +148,13 @@ def _are_pairs(target: PromptSet | None, baseline: PromptSet | None) -> bool:
     """Whether most lines of two sets share most of the shorter one's words, as one question asked in two ways does."""
     if target is None or baseline is None or len(target) != len(baseline):
         return False
-    words = [[set(_WORD.findall(prompt.user.casefold())) for prompt in side.prompts] for side in (target, baseline)]
-    alike = sum(2 * len(first & second) > min(len(first), len(second)) for first, second in zip(*words, strict=True))
+    sides = [[_distinct_words(prompt.user) for prompt in side.prompts] for side in (target, baseline)]
+    alike = sum(2 * len(first & second) > min(len(first), len(second)) for first, second in zip(*sides, strict=True))
     return 2 * alike > len(target)
+
+
+def _distinct_words(text: str) -> set[str]:
+    return set(_WORD.findall(" ".join(words(text.casefold()))))
 
 
 def _overlaps(parts: Sequence[PromptSet | None]) -> list[str]:

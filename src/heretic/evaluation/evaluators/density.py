@@ -8,6 +8,7 @@ from pydantic import Field, field_validator
 
 from heretic.evaluation.evaluator import EVALUATORS, Evaluator, EvaluatorOptions
 from heretic.evaluation.marks import Marks
+from heretic.evaluation.words_of_texts import count_words, warn_of_joined_words
 from heretic.prompts.packs import Line, PackOptions
 from heretic.prompts.types import PromptSet
 
@@ -48,7 +49,9 @@ class DensityEvaluator(Evaluator):
     def __init__(self, prompts: PromptSet, answers: Sequence[str], options: EvaluatorOptions) -> None:
         self._marks = Marks(self.Options.model_validate(options.pack.model_dump()).patterns)
         super().__init__(prompts, answers, options)
+        if options.tokens is None:
+            warn_of_joined_words(options.behavior, answers)
 
     def amount(self, text: str) -> float:
         """See Evaluator."""
-        return 100.0 * self._marks.count(text) / max(len(text.split()), LEAST_WORDS)
+        return 100.0 * self._marks.count(text) / max(count_words(text), LEAST_WORDS)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from heretic.evaluation.evaluator import EVALUATORS, Evaluator, EvaluatorOptions
+from heretic.evaluation.words_of_texts import count_words, warn_of_joined_words
 from heretic.prompts.types import PromptSet
 
 WORDS_PER_TOKEN = 0.75
@@ -19,7 +20,9 @@ class LengthEvaluator(Evaluator):
     def __init__(self, prompts: PromptSet, answers: Sequence[str], options: EvaluatorOptions) -> None:
         self.most = WORDS_PER_TOKEN * (options.scale_tokens or options.response_tokens)
         super().__init__(prompts, answers, options)
+        if options.tokens is None:
+            warn_of_joined_words(options.behavior, answers)
 
     def amount(self, text: str) -> float:
-        """See Evaluator: words are what spaces separate."""
-        return float(len(text.split()))
+        """See Evaluator, and `words` for what a word is."""
+        return float(count_words(text))
