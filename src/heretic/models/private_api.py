@@ -1,4 +1,4 @@
-"""What is read of torch, transformers, PEFT and Optuna beside their documented interfaces: all of it stands here.
+"""What is read of torch, transformers and PEFT beside their documented interfaces; of Optuna see `search.private_api`.
 
 A release may rename or drop any of it without a word, as transformers 5.24 renamed the cache argument of every forward.
 Each has a test in tests/unit/models/test_private_api.py that fails then and says what rests on it.
@@ -6,8 +6,8 @@ Each has a test in tests/unit/models/test_private_api.py that fails then and say
 
 import importlib
 import inspect
-from collections.abc import Callable, Collection, Container, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,10 +23,6 @@ from transformers.pytorch_utils import Conv1D as Conv1D
 from transformers.utils.hub import cached_file
 from transformers.utils.hub import extract_commit_hash as extract_commit_hash
 from transformers.utils.import_utils import is_vision_available as is_vision_available
-
-if TYPE_CHECKING:
-    from optuna.study import Study
-    from optuna.trial import FrozenTrial, Trial, TrialState
 
 CACHE_ARGUMENTS = ("cache", "past_key_values")
 """What a forward calls its cache: since transformers 5.24, and before (models' own code still does)."""
@@ -326,33 +322,3 @@ def unadapted_weight(module: Any) -> Tensor:
     """The weight of a module beneath its adapter."""
     weight: Tensor = module.base_layer.weight
     return weight
-
-
-# Optuna.
-
-
-def unfinished_trial(study: "Study", trial: "FrozenTrial") -> "Trial":
-    """A stored trial that is still running, to be reported on and told as if this process had asked for it."""
-    from optuna.trial import Trial
-
-    return Trial(study, trial._trial_id)
-
-
-def enqueued_parameters(trial: "FrozenTrial") -> dict[str, Any] | None:
-    """The parameters that a trial was enqueued with, or None where the sampler chose them."""
-    parameters: dict[str, Any] | None = trial.system_attrs.get("fixed_params")
-    return parameters
-
-
-def study_showing(study: "Study", trials: "Callable[[], list[FrozenTrial]]") -> "Study":
-    """The same study, except that whoever asks it for its trials is shown others, as a sampler is that sees few."""
-
-    def shown(
-        deepcopy: bool = True, states: "Container[TrialState] | None" = None, use_cache: bool = False
-    ) -> "list[FrozenTrial]":
-        return [trial for trial in trials() if states is None or trial.state in states]
-
-    # Neither by the constructor, which reads the storage, nor by copy, which leaves out what belongs to the thread.
-    showing: Study = object.__new__(type(study))
-    showing.__dict__.update(study.__dict__, _get_trials=shown)
-    return showing

@@ -27,6 +27,7 @@ from heretic.results.held_out import Example, HeldOut
 from heretic.results.plan import EditPlan
 from heretic.results.score import Scores
 from heretic.results.trial import TrialRecord
+from heretic.search.private_api import study_attributes
 from heretic.search.status import read_pulse
 from heretic.search.storage import DIRECTIONS_ATTRIBUTE, unreadable_text
 
@@ -73,7 +74,7 @@ def report_data(
         raise UserError(
             f"The manifest is damaged or too new ({type(error).__name__}: {error}); save the model again."
         ) from error
-    notes = [] if study is None else [read_pulse(study.user_attrs)[1], unreadable_text(records)]
+    notes = [] if study is None else [read_pulse(study_attributes(study))[1], unreadable_text(records)]
     if quality is None and study is not None:
         quality, problem = _stored_quality(study)
         notes.append(problem)
@@ -216,7 +217,7 @@ def _last_part(text: str) -> str:
 
 
 def _of_study(records: Sequence[TrialRecord], study: optuna.Study | None) -> dict[str, Any]:
-    pulse = None if study is None else read_pulse(study.user_attrs)[0]
+    pulse = None if study is None else read_pulse(study_attributes(study))[0]
     record = _automatic(records, study)
     chosen = None if record is None else Chosen(record.number, record.plan, record.scores, automatic=True)
     measured = next((record for record in records if record.scores is not None), None)
@@ -249,7 +250,7 @@ def _automatic(records: Sequence[TrialRecord], study: optuna.Study | None) -> Tr
 
 def _stored_quality(study: optuna.Study) -> tuple[tuple[float, ...] | None, str]:
     """The quality of the directions that a study keeps, or None; and why, where they cannot be read."""
-    attributes = study.user_attrs
+    attributes = study_attributes(study)
     if DIRECTIONS_ATTRIBUTE not in attributes:
         return None, ""
     # Imports torch.

@@ -1,4 +1,4 @@
-"""The running search's side of `heretic status`: a pulse in the study's user attributes, renewed every few seconds."""
+"""The running search's side of `heretic status`: a pulse in the study's attributes, renewed every few seconds."""
 
 import os
 import socket
@@ -15,6 +15,7 @@ import heretic
 from heretic.common.errors import first_line
 from heretic.models.memory import USAGE, memory_use
 from heretic.observability.events import BatchMeasured, Warned, emit
+from heretic.search.private_api import set_study_attribute
 from heretic.search.pulse import PULSE_ATTRIBUTE, Pulse, process_mark
 
 INTERVAL_SECONDS = 5.0
@@ -87,7 +88,7 @@ class Heartbeat:
     def _write(self) -> None:
         self._pulse = replace(self._pulse, updated=self._now(), out_of_memory=USAGE.out_of_memory, memory=memory_use())
         try:
-            self._study.set_user_attr(PULSE_ATTRIBUTE, self._pulse.to_json())
+            set_study_attribute(self._study, PULSE_ATTRIBUTE, self._pulse.to_json())
         except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
             if not self._failed:
                 emit(Warned(f"The study could not be told how the run is ({first_line(error)}); it goes on."))

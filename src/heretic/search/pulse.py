@@ -28,7 +28,7 @@ LATEST = 1e11
 MOST_COUNTED = 2**31 - 1
 """Numbers of processes, trials and prompts are no larger."""
 PULSE_ATTRIBUTE = "pulse"
-"""The study's user attribute that holds it."""
+"""The study's attribute that holds it."""
 
 
 @dataclass(frozen=True, slots=True)

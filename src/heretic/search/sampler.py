@@ -15,7 +15,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
-from heretic.models.private_api import study_showing
+from heretic.search.private_api import study_showing
 
 SEEN_TRIALS = 1000
 """Measured trials that TPE looks at, at most. A study of fewer is searched as by Optuna's own sampler."""

@@ -19,6 +19,7 @@ from optuna.trial import TrialState as OptunaState
 from heretic.common.errors import StudyError, VersionSkewError, causes
 from heretic.results.front import least, pareto_front
 from heretic.results.trial import TrialRecord
+from heretic.search.private_api import merged_attributes, study_attributes
 from heretic.search.pulse import PULSE_ATTRIBUTE, RUNNING, Pulse, run_state
 from heretic.search.storage import (
     IDENTITY_ATTRIBUTE,
@@ -217,7 +218,7 @@ class StudyReader:
             StudyError: It cannot be read, or was not made by Heretic.
         """
         with self._errors():
-            attributes = self._study.user_attrs
+            attributes = study_attributes(self._study)
             trials = self._study.get_trials(deepcopy=False)
             studies = studies_of(self._storage)
         if trials and IDENTITY_ATTRIBUTE not in attributes:
@@ -278,7 +279,10 @@ def status_of(
 
 def studies_of(storage: optuna.storages.RDBStorage) -> dict[str, str]:
     """The studies of a storage by name, each with the state of its run, see StudyStatus."""
-    return {study.study_name: run_state(read_pulse(study.user_attrs)[0]) for study in storage.get_all_studies()}
+    return {
+        study.study_name: run_state(read_pulse(merged_attributes(study.user_attrs, study.system_attrs))[0])
+        for study in storage.get_all_studies()
+    }
 
 
 def read_pulse(attributes: Mapping[str, Any]) -> tuple[Pulse | None, str]:

@@ -23,12 +23,18 @@ from heretic.results import reading
 from heretic.results.objective import BOTH_NUMBERS, Objective
 from heretic.results.trial import TrialRecord, TrialState
 from heretic.results.words import plural
+from heretic.search.private_api import (
+    enqueued_parameters,
+    set_study_attribute,
+    study_attributes,
+    unfinished_trial,
+)
 from heretic.search.pulse import PULSE_ATTRIBUTE, Pulse, still_works
 
 RECORD_ATTRIBUTE = "record"
 IDENTITY_ATTRIBUTE = "identity"
 DIRECTIONS_ATTRIBUTE = "directions"
-"""User attribute of a study that keeps directions, see search.stored_directions."""
+"""Attribute of a study that keeps directions, see search.stored_directions."""
 RETRIED_ATTRIBUTE = "retried"
 """User attribute of a trial that repeats one whose run died: that one's number."""
 
@@ -221,13 +227,14 @@ def open_study(url: str, name: str, identity: Identity, objective: Objective = B
             directions=["minimize"] * objective.count,
             load_if_exists=True,
         )
-        stored = study.user_attrs.get(IDENTITY_ATTRIBUTE)
+        attributes = study_attributes(study)
+        stored = attributes.get(IDENTITY_ATTRIBUTE)
         if stored is None:
             if study.trials or study.directions != [StudyDirection.MINIMIZE] * objective.count:
                 raise StudyConflict(
                     f"The study {name} in {shown_url(url)} was not made by Heretic; name another --study-name."
                 )
-            study.set_user_attr(IDENTITY_ATTRIBUTE, identity.aspects)
+            set_study_attribute(study, IDENTITY_ATTRIBUTE, identity.aspects)
             _name_values(study, objective)
         elif different := identity.differences(stored):
             raise StudyConflict(
@@ -236,17 +243,27 @@ def open_study(url: str, name: str, identity: Identity, objective: Objective = B
             )
         elif stored != identity.aspects:
             # Of an earlier version: from here on it is compared in all aspects.
-            study.set_user_attr(IDENTITY_ATTRIBUTE, identity.aspects)
+            set_study_attribute(study, IDENTITY_ATTRIBUTE, identity.aspects)
         # A study in a file is claimed by a lock before, see search.claim.
-        pulse = None if sqlite_file(url) is not None else Pulse.from_json(study.user_attrs.get(PULSE_ATTRIBUTE))
+        pulse = None if sqlite_file(url) is not None else Pulse.from_json(attributes.get(PULSE_ATTRIBUTE))
         if pulse is not None and still_works(pulse, time.time()):
             raise StudyError(
                 f"Another run (process {pulse.pid} on {pulse.host}) works on the study {name} in {shown_url(url)}; "
                 "watch it with 'heretic status', wait until it is over, or name another --study-name."
             )
+        _move_attributes(study)
         for trial in study.get_trials(deepcopy=False, states=(OptunaState.RUNNING,)):
             _end_left_over(study, trial, objective)
         return study
+
+
+def _move_attributes(study: optuna.Study) -> None:
+    """Store what version 0.1 did as today, and leave it nothing to read: it would go by a pulse that nobody renews."""
+    stored = study_attributes(study)
+    for name, value in study.user_attrs.items():
+        if value and name.partition(".")[0] in (IDENTITY_ATTRIBUTE, PULSE_ATTRIBUTE, DIRECTIONS_ATTRIBUTE):
+            set_study_attribute(study, name, stored[name])
+            study.set_user_attr(name, "")
 
 
 def _name_values(study: optuna.Study, objective: Objective) -> None:
@@ -259,9 +276,6 @@ def _name_values(study: optuna.Study, objective: Objective) -> None:
 
 def _end_left_over(study: optuna.Study, trial: optuna.trial.FrozenTrial, objective: Objective) -> None:
     """End a trial whose run died; one that was being measured is enqueued again, once: the run may have died of it."""
-    # Not above: it imports torch, which `heretic status` does without.
-    from heretic.models.private_api import enqueued_parameters, unfinished_trial
-
     record = _read(trial) if RECORD_ATTRIBUTE in trial.user_attrs else None
     if record is not None and record.is_read:
         # Killed between the two writes of `tell`.

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from heretic.common.errors import VersionSkewError
 from heretic.directions.types import DirectionSet
 from heretic.results import reading
+from heretic.search.private_api import set_study_attribute, study_attributes
 from heretic.search.storage import DIRECTIONS_ATTRIBUTE, Aspects, connected, sqlite_file, storage_errors
 
 PART = 32 * 1024
@@ -38,7 +39,7 @@ class StoredDirections:
 
 
 def stored_attributes(url: str, name: str) -> Mapping[str, object]:
-    """User attributes of a stored study, none where there is no such study; no study is created.
+    """Attributes of a stored study, none where there is no such study; no study is created.
 
     Raises:
         StudyError: The storage failed.
@@ -50,7 +51,7 @@ def stored_attributes(url: str, name: str) -> Mapping[str, object]:
         storage = connected(url)
         if name not in optuna.get_all_study_names(storage):
             return {}
-        return optuna.load_study(study_name=name, storage=storage).user_attrs
+        return study_attributes(optuna.load_study(study_name=name, storage=storage))
 
 
 def decoded(attributes: Mapping[str, object], owner: str) -> StoredDirections | None:
@@ -103,11 +104,10 @@ def keep_directions(study: optuna.Study, url: str, directions: StoredDirections)
         StudyError: The storage failed.
     """
     with storage_errors(url):
-        stored = study.user_attrs.get(DIRECTIONS_ATTRIBUTE)
-        if stored is not None:
+        if study_attributes(study).get(DIRECTIONS_ATTRIBUTE) is not None:
             return
         for name, value in encoded(directions).items():
-            study.set_user_attr(name, value)
+            set_study_attribute(study, name, value)
 
 
 def _part(index: int) -> str:

@@ -9,7 +9,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import optuna
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
@@ -385,52 +384,3 @@ def test_an_adapted_module_tells_its_change_and_its_own_weight() -> None:
     torch.testing.assert_close(private_api.unadapted_weight(module), before)
     inputs = torch.randn(5, 4)
     torch.testing.assert_close(module(inputs), inputs @ (before + change).T)
-
-
-# Optuna.
-
-
-def test_a_trial_that_another_process_began_can_be_told() -> None:
-    """What a killed run had measured is told when its study is resumed."""
-    study = optuna.create_study()
-    study.ask()
-    (stored,) = study.get_trials(states=(optuna.trial.TrialState.RUNNING,))
-    trial = private_api.unfinished_trial(study, stored)
-    trial.set_user_attr("seen", 1)
-    trial.report(0.5, step=3)
-    study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-    (told,) = study.get_trials()
-    assert (told.number, told.state, told.user_attrs) == (0, optuna.trial.TrialState.PRUNED, {"seen": 1})
-    assert told.intermediate_values == {3: 0.5}
-
-
-def test_enqueued_parameters_are_told_before_the_trial_begins() -> None:
-    """An interrupted plan is tried again with the same parameters, and seeds are enqueued once."""
-    study = optuna.create_study()
-    study.enqueue_trial({"x": 0.25})
-    study.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.WAITING))
-    first, second = study.get_trials()
-    assert private_api.enqueued_parameters(first) == {"x": 0.25}
-    assert private_api.enqueued_parameters(second) is None
-
-
-def test_tpe_draws_from_the_trials_that_a_study_is_made_to_show() -> None:
-    """A plan of a long study costs no more than one of a short study because TPE sees few of its trials."""
-    distribution = optuna.distributions.FloatDistribution(0, 100)
-
-    def trial(value: float) -> optuna.trial.FrozenTrial:
-        return optuna.trial.create_trial(params={"x": value}, distributions={"x": distribution}, value=abs(value - 80))
-
-    def drawn(study: optuna.Study) -> Any:
-        return optuna.samplers.TPESampler(n_startup_trials=1, seed=0).sample_independent(
-            study, study.get_trials()[0], "x", distribution
-        )
-
-    original, expected = optuna.create_study(), optuna.create_study()
-    original.add_trials([trial(2.0), trial(3.0)])
-    expected.add_trials([trial(float(value)) for value in range(0, 100, 7)])
-    showing = private_api.study_showing(original, expected.get_trials)
-    assert showing.get_trials(deepcopy=False, states=(optuna.trial.TrialState.PRUNED,)) == []
-    assert drawn(showing) == drawn(expected), "samplers ask for trials in another way; search.sampler rests on it"
-    assert drawn(showing) != drawn(original)
-    assert [own.params["x"] for own in original.get_trials()] == [2.0, 3.0]

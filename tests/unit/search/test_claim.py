@@ -17,6 +17,7 @@ from tests.unit.search.studies import IDENTITY, url_of
 from heretic.common.errors import StudyError
 from heretic.search import storage
 from heretic.search.claim import DamagedStudyError, check_study_file, claimed
+from heretic.search.private_api import set_study_attribute
 from heretic.search.pulse import PULSE_ATTRIBUTE, Pulse, still_works
 from heretic.search.storage import open_study
 
@@ -172,11 +173,11 @@ def test_a_study_that_another_machine_works_on_is_refused(tmp_path: Path, monkey
     url = url_of(tmp_path / "study.db")
     study = open_study(url, "heretic", IDENTITY)
     running = study.ask()
-    study.set_user_attr(PULSE_ATTRIBUTE, pulse(updated=time.time()).to_json())
+    set_study_attribute(study, PULSE_ATTRIBUTE, pulse(updated=time.time()).to_json())
     with pytest.raises(StudyError, match=r"Another run .process 1 on elsewhere. works on the study heretic"):
         open_study(url, "heretic", IDENTITY)
     assert study.trials[running.number].state is optuna.trial.TrialState.RUNNING
-    study.set_user_attr(PULSE_ATTRIBUTE, pulse(updated=time.time() - 3600).to_json())
+    set_study_attribute(study, PULSE_ATTRIBUTE, pulse(updated=time.time() - 3600).to_json())
     open_study(url, "heretic", IDENTITY)
     assert study.trials[running.number].state is optuna.trial.TrialState.FAIL
 

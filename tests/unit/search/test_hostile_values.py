@@ -23,6 +23,7 @@ from heretic.results.front import Front, pareto_front
 from heretic.results.gate import Gate
 from heretic.results.score import AnswerDetails
 from heretic.results.trial import TrialRecord, TrialState
+from heretic.search.private_api import set_study_attribute
 from heretic.search.pulse import PULSE_ATTRIBUTE, Pulse
 from heretic.search.status import StudyReader, status_of
 from heretic.search.storage import DIRECTIONS_ATTRIBUTE, IDENTITY_ATTRIBUTE, RECORD_ATTRIBUTE, open_study, records_of
@@ -191,12 +192,20 @@ def test_one_trial_of_other_scores_does_not_spoil_the_front() -> None:
     assert len(pareto_front(mixed)) == 1
 
 
-def test_values_that_are_no_json_are_one_sentence(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE study_user_attributes SET value_json = '{' WHERE key = 'pulse'",
+        "UPDATE study_system_attributes SET value_json = '{' WHERE key = 'heretic:pulse'",
+    ],
+)
+def test_values_that_are_no_json_are_one_sentence(tmp_path: Path, change: str) -> None:
     url = url_of(tmp_path / "study.db")
     study = open_study(url, "heretic", IDENTITY)
-    study.set_user_attr(PULSE_ATTRIBUTE, PULSE)
+    study.set_user_attr("pulse", PULSE)
+    set_study_attribute(study, PULSE_ATTRIBUTE, PULSE)
     with closing(sqlite3.connect(tmp_path / "study.db")) as connection, connection:
-        connection.execute("UPDATE study_user_attributes SET value_json = '{' WHERE key = ?", (PULSE_ATTRIBUTE,))
+        assert connection.execute(change).rowcount == 1
     with pytest.raises(StudyError, match="holds values that cannot be read"):
         open_study(url, "heretic", IDENTITY)
     with pytest.raises(StudyError, match="holds values that cannot be read"), StudyReader(url, "heretic") as reader:

@@ -17,7 +17,9 @@ from heretic.common.errors import StudyError, VersionSkewError
 from heretic.observability.events import BatchMeasured, Event, Warned, subscribed
 from heretic.results.objective import Objective
 from heretic.results.trial import TrialRecord
+from heretic.search import heartbeat as heartbeat_module
 from heretic.search.heartbeat import INTERVAL_SECONDS, Heartbeat
+from heretic.search.private_api import study_attributes
 from heretic.search.pulse import PULSE_ATTRIBUTE, Pulse, process_mark, run_state, still_works
 from heretic.search.status import StudyReader, StudyStatus
 from heretic.search.storage import open_study, tell
@@ -203,7 +205,7 @@ def test_the_pulse_is_written_once_in_some_seconds(study: optuna.Study, monkeypa
     clock, written = Clock(), []
     heartbeat = Heartbeat(study, "demo", 16, 10, now=clock)
     heartbeat.search_started(0, 10)
-    monkeypatch.setattr(study, "set_user_attr", lambda name, value: written.append(value))
+    monkeypatch.setattr(heartbeat_module, "set_study_attribute", lambda _study, _name, value: written.append(value))
     for finished in range(1, 101):
         clock.now += 0.1
         heartbeat.batch_measured(finished, 1, BATCH)
@@ -211,10 +213,10 @@ def test_the_pulse_is_written_once_in_some_seconds(study: optuna.Study, monkeypa
 
 
 def test_a_storage_that_refuses_the_pulse_is_said_once(study: optuna.Study, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_name: str, _value: object) -> None:
+    def refuse(_study: object, _name: str, _value: object) -> None:
         raise optuna.exceptions.StorageInternalError("the disk is full")
 
-    monkeypatch.setattr(study, "set_user_attr", refuse)
+    monkeypatch.setattr(heartbeat_module, "set_study_attribute", refuse)
     seen: list[Event] = []
     with subscribed(seen.append):
         heartbeat = Heartbeat(study, "demo", 16, 10)
@@ -226,7 +228,7 @@ def test_a_storage_that_refuses_the_pulse_is_said_once(study: optuna.Study, monk
 
 def test_a_process_that_died_is_gone_and_one_elsewhere_is_believed(study: optuna.Study) -> None:
     Heartbeat(study, "demo", 16, 10).search_started(0, 10)
-    pulse = Pulse.from_json(study.user_attrs[PULSE_ATTRIBUTE])
+    pulse = Pulse.from_json(study_attributes(study)[PULSE_ATTRIBUTE])
     assert pulse is not None
     assert run_state(pulse) == "searching"
     # Its number belongs to another process now.
@@ -242,7 +244,7 @@ def test_a_process_that_died_is_gone_and_one_elsewhere_is_believed(study: optuna
 
 def test_what_the_version_before_told_is_read_and_what_nobody_told_is_not(study: optuna.Study) -> None:
     Heartbeat(study, "demo", 16, 10, ["its window is narrow (about twice as long)"]).search_started(0, 10)
-    told = study.user_attrs[PULSE_ATTRIBUTE]
+    told = study_attributes(study)[PULSE_ATTRIBUTE]
     pulse = Pulse.from_json(told)
     assert pulse is not None
     assert list(pulse.slower) == ["its window is narrow (about twice as long)"]
@@ -259,7 +261,7 @@ def test_what_the_version_before_told_is_read_and_what_nobody_told_is_not(study:
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the time at which a process began stays as it was")
 def test_a_clock_that_is_set_ends_no_run(study: optuna.Study, monkeypatch: pytest.MonkeyPatch) -> None:
     Heartbeat(study, "demo", 16, 10).search_started(0, 10)
-    pulse = Pulse.from_json(study.user_attrs[PULSE_ATTRIBUTE])
+    pulse = Pulse.from_json(study_attributes(study)[PULSE_ATTRIBUTE])
     assert pulse is not None
     monkeypatch.setattr(psutil.Process, "create_time", lambda _process: pulse.process_started + 3600)
     assert run_state(pulse) == "searching"

@@ -15,14 +15,18 @@ import pytest
 from optuna.trial import TrialState as OptunaState
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import IntegrityError, OperationalError
+from tests.unit.directions.direction_sets import random_set
 from tests.unit.search.studies import IDENTITY, PLAN, SPACE, dominated, failed, record, several, url_of
 
 from heretic.common.errors import StudyError
 from heretic.results.objective import Objective
 from heretic.results.trial import TrialRecord, TrialState
+from heretic.search.private_api import study_attributes
+from heretic.search.pulse import PULSE_ATTRIBUTE
 from heretic.search.seeding import SOURCE_ATTRIBUTE, enqueue_plan
 from heretic.search.status import StudyReader
 from heretic.search.storage import (
+    IDENTITY_ATTRIBUTE,
     LOCK_WAIT_SECONDS,
     RECORD_ATTRIBUTE,
     RETRIED_ATTRIBUTE,
@@ -34,6 +38,7 @@ from heretic.search.storage import (
     tell,
     unreadable_text,
 )
+from heretic.search.stored_directions import StoredDirections, decoded, encoded, stored_attributes
 
 
 def add(study: optuna.Study, entry: TrialRecord) -> None:
@@ -115,6 +120,26 @@ def test_what_an_earlier_version_did_not_store_is_compared_from_the_first_contin
     open_study(url, "heretic", today("first"))
     with pytest.raises(StudyConflict, match="another chat template;"):
         open_study(url, "heretic", today("second"))
+
+
+def test_what_version_0_1_stored_is_moved_once_the_study_goes_on(tmp_path: Path) -> None:
+    """That version then refuses it, as one of a newer Heretic, instead of reading a pulse that nobody renews."""
+    url = url_of(tmp_path / "study.db")
+    directions = encoded(StoredDirections(IDENTITY.aspects, random_set(0)))
+    told = {"state": "finished", "host": "elsewhere"}
+    stored = {IDENTITY_ATTRIBUTE: IDENTITY.aspects, PULSE_ATTRIBUTE: told, **directions}
+    study = optuna.create_study(storage=url, study_name="heretic", directions=["minimize"] * 2)
+    for name, value in stored.items():
+        study.set_user_attr(name, value)
+    study.set_user_attr("note", "of its user")
+    with pytest.raises(StudyConflict):
+        open_study(url, "heretic", Identity({"model": {"parameters": "x"}}))
+    assert study.user_attrs == {**stored, "note": "of its user"}
+    for _ in range(2):
+        again = open_study(url, "heretic", IDENTITY)
+        assert again.user_attrs == {**dict.fromkeys(stored, ""), "note": "of its user"}
+        assert study_attributes(again) == {**stored, "note": "of its user"}
+    assert decoded(stored_attributes(url, "heretic"), "The study") is not None
 
 
 def test_two_names_are_two_studies(tmp_path: Path) -> None:

@@ -1,0 +1,54 @@
+"""What is read of Optuna beside its documented interface; of other libraries see `models.private_api`.
+
+Each has a test in tests/unit/search/test_private_api.py that fails when a release takes it away. Imports no torch.
+"""
+
+from collections.abc import Callable, Container, Mapping
+from typing import Any
+
+from optuna.study import Study
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+_PREFIX = "heretic:"
+"""Of a study's system attributes, which Optuna and its samplers write to as well."""
+
+
+def study_attributes(study: Study) -> dict[str, Any]:
+    """What was stored with a study, by name: by `set_study_attribute`, or by earlier versions as user attributes."""
+    storage, number = study._storage, study._study_id
+    return merged_attributes(study.user_attrs, storage.get_study_system_attrs(number))
+
+
+def merged_attributes(user: Mapping[str, Any], system: Mapping[str, Any]) -> dict[str, Any]:
+    """The same of a study whose attributes of both kinds have been read."""
+    return {**user, **{name[len(_PREFIX) :]: value for name, value in system.items() if name.startswith(_PREFIX)}}
+
+
+def set_study_attribute(study: Study, name: str, value: Any) -> None:
+    """Store plain JSON with a study where ``optuna studies`` does not print it, which it does of user attributes."""
+    study._storage.set_study_system_attr(study._study_id, f"{_PREFIX}{name}", value)
+
+
+def unfinished_trial(study: Study, trial: FrozenTrial) -> Trial:
+    """A stored trial that is still running, to be reported on and told as if this process had asked for it."""
+    return Trial(study, trial._trial_id)
+
+
+def enqueued_parameters(trial: FrozenTrial) -> dict[str, Any] | None:
+    """The parameters that a trial was enqueued with, or None where the sampler chose them."""
+    parameters: dict[str, Any] | None = trial.system_attrs.get("fixed_params")
+    return parameters
+
+
+def study_showing(study: Study, trials: Callable[[], list[FrozenTrial]]) -> Study:
+    """The same study, except that whoever asks it for its trials is shown others, as a sampler is that sees few."""
+
+    def shown(
+        deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
+    ) -> list[FrozenTrial]:
+        return [trial for trial in trials() if states is None or trial.state in states]
+
+    # Neither by the constructor, which reads the storage, nor by copy, which leaves out what belongs to the thread.
+    showing: Study = object.__new__(type(study))
+    showing.__dict__.update(study.__dict__, _get_trials=shown)
+    return showing

@@ -1,0 +1,98 @@
+"""What is read of Optuna beside its documented interface is there, and does what it did."""
+
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import optuna
+from tests.unit.directions.direction_sets import random_set
+from tests.unit.search.studies import IDENTITY, url_of
+
+from heretic.search import private_api
+from heretic.search.heartbeat import Heartbeat
+from heretic.search.storage import open_study
+from heretic.search.stored_directions import StoredDirections, keep_directions
+
+
+def test_attributes_are_told_apart_from_those_of_optuna_and_its_samplers(tmp_path: Path) -> None:
+    """Identity, pulse and directions of a study stand in them."""
+    url = url_of(tmp_path / "study.db")
+    study = optuna.create_study(storage=url, study_name="heretic", directions=["minimize"] * 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names(["first", "second"])
+    study.set_user_attr("pulse", {"of": "version 0.1"})
+    private_api.set_study_attribute(study, "identity", {"model": {}})
+    again = optuna.load_study(storage=url, study_name="heretic")
+    assert private_api.study_attributes(again) == {"pulse": {"of": "version 0.1"}, "identity": {"model": {}}}
+    private_api.set_study_attribute(again, "pulse", {"of": "today"})
+    assert private_api.study_attributes(study)["pulse"] == {"of": "today"}
+    assert study.metric_names == ["first", "second"]
+    (stored,) = again._storage.get_all_studies()
+    merged = private_api.merged_attributes(stored.user_attrs, stored.system_attrs)
+    assert merged == private_api.study_attributes(study)
+
+
+def test_the_command_line_of_optuna_prints_a_table_that_can_be_read(tmp_path: Path) -> None:
+    """It prints user attributes in full: kilobytes of identity, pulse and directions made a line of each study."""
+    url = url_of(tmp_path / "study.db")
+    study = open_study(url, "heretic", IDENTITY)
+    Heartbeat(study, "demo", 16, 10)
+    keep_directions(study, url, StoredDirections(IDENTITY.aspects, random_set(0)))
+    printed = subprocess.run(
+        [sys.executable, "-c", "import optuna.cli; optuna.cli.main()", "studies", "--storage", url],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert "heretic" in printed
+    assert "user_attrs" not in printed
+    assert max(map(len, printed.splitlines())) < 100
+
+
+def test_a_trial_that_another_process_began_can_be_told() -> None:
+    """What a killed run had measured is told when its study is resumed."""
+    study = optuna.create_study()
+    study.ask()
+    (stored,) = study.get_trials(states=(optuna.trial.TrialState.RUNNING,))
+    trial = private_api.unfinished_trial(study, stored)
+    trial.set_user_attr("seen", 1)
+    trial.report(0.5, step=3)
+    study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+    (told,) = study.get_trials()
+    assert (told.number, told.state, told.user_attrs) == (0, optuna.trial.TrialState.PRUNED, {"seen": 1})
+    assert told.intermediate_values == {3: 0.5}
+
+
+def test_enqueued_parameters_are_told_before_the_trial_begins() -> None:
+    """An interrupted plan is tried again with the same parameters, and seeds are enqueued once."""
+    study = optuna.create_study()
+    study.enqueue_trial({"x": 0.25})
+    study.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.WAITING))
+    first, second = study.get_trials()
+    assert private_api.enqueued_parameters(first) == {"x": 0.25}
+    assert private_api.enqueued_parameters(second) is None
+
+
+def test_tpe_draws_from_the_trials_that_a_study_is_made_to_show() -> None:
+    """A plan of a long study costs no more than one of a short study because TPE sees few of its trials."""
+    distribution = optuna.distributions.FloatDistribution(0, 100)
+
+    def trial(value: float) -> optuna.trial.FrozenTrial:
+        return optuna.trial.create_trial(params={"x": value}, distributions={"x": distribution}, value=abs(value - 80))
+
+    def drawn(study: optuna.Study) -> Any:
+        return optuna.samplers.TPESampler(n_startup_trials=1, seed=0).sample_independent(
+            study, study.get_trials()[0], "x", distribution
+        )
+
+    original, expected = optuna.create_study(), optuna.create_study()
+    original.add_trials([trial(2.0), trial(3.0)])
+    expected.add_trials([trial(float(value)) for value in range(0, 100, 7)])
+    showing = private_api.study_showing(original, expected.get_trials)
+    assert showing.get_trials(deepcopy=False, states=(optuna.trial.TrialState.PRUNED,)) == []
+    assert drawn(showing) == drawn(expected), "samplers ask for trials in another way; search.sampler rests on it"
+    assert drawn(showing) != drawn(original)
+    assert [own.params["x"] for own in original.get_trials()] == [2.0, 3.0]
