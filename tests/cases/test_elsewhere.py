@@ -22,6 +22,14 @@ ELSEWHERE = {
         "models/test_devices.py",
         "test_a_placement_on_devices_that_are_not_there",
     ),
+    "sampling defaults that saving loses": (
+        "export/test_base.py",
+        "test_every_key_of_the_base_stays",
+    ),
+    "a machine's paths in files meant for uploading": (
+        "export/test_base.py",
+        "test_names_of_other_machines_go",
+    ),
 }
 """Report -> file and test."""
 

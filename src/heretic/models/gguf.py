@@ -31,6 +31,7 @@ _HARMLESS = ("general.", "GGUF.", "split.", "quantize.", "tokenizer.chat_templat
 _FACTOR_TOLERANCE = 1e-3
 """Largest relative difference of a file's rotary factors and those of the parameters that are made of them."""
 _USUAL_CONTEXT = 8192
+_USUAL_HIGH = 4.0
 _NAMED = 12
 
 
@@ -126,7 +127,7 @@ def llama3_scaling(factors: Tensor, theta: float, head_size: int, context: int) 
         factors: [head_size / 2], from the highest frequency to the lowest.
         theta: Base of the frequencies.
         head_size: Rotated numbers of a head.
-        context: Original context, where too few factors lie in between to tell it.
+        context: Original context that is tried where too few factors lie in between to tell it.
 
     Returns:
         Without rope_theta; empty where all factors are 1, None where they are no Llama 3's.
@@ -137,24 +138,30 @@ def llama3_scaling(factors: Tensor, theta: float, head_size: int, context: int) 
         return None
     if largest <= 1 + _FACTOR_TOLERANCE:
         return {}
-    candidates = [(4.0, float(context))]
     waves = _wavelengths(theta, head_size)
-    between = (factors > 1 + _FACTOR_TOLERANCE) & (factors < largest * (1 - _FACTOR_TOLERANCE))
-    if int(between.sum()) >= 2:
-        smooth = (1 / factors[between] - 1 / largest) / (1 - 1 / largest)
+    is_one, is_largest = factors <= 1 + _FACTOR_TOLERANCE, factors >= largest * (1 - _FACTOR_TOLERANCE)
+    between = ~is_one & ~is_largest
+    smooth = (1 / factors[between] - 1 / largest) / (1 - 1 / largest)
+    candidates = [(_USUAL_HIGH, float(context))]
+    if len(smooth) >= 2:
         design = torch.stack((1 / waves[between], torch.ones_like(smooth)), dim=1)
         slope, offset = torch.linalg.lstsq(design, smooth[:, None]).solution[:, 0].tolist()
         if offset < 0 < slope:
             candidates.insert(0, (round(1 - 1 / offset, 3), float(round(-slope / offset))))
+    elif len(smooth) == 1:
+        candidates.append((_USUAL_HIGH, float(waves[between] * (1 + (_USUAL_HIGH - 1) * smooth))))
+    elif bool(is_one.any()):
+        # Whatever lies between the last frequency that stays and the first that is divided by all gives these factors.
+        candidates.append((_USUAL_HIGH, float((_USUAL_HIGH * waves[is_one].max() * waves[is_largest].min()).sqrt())))
     for high, original in candidates:
-        expected = _llama3_factors(waves, largest, high, original)
+        expected = _llama3_factors(waves, largest, high, round(original))
         if bool(((expected / factors - 1).abs() <= _FACTOR_TOLERANCE).all()):
             return {
                 "rope_type": "llama3",
                 "factor": round(largest, 4),
                 "low_freq_factor": 1.0,
                 "high_freq_factor": high,
-                "original_max_position_embeddings": int(original),
+                "original_max_position_embeddings": round(original),
             }
     return None
 
@@ -163,7 +170,7 @@ def _wavelengths(theta: float, head_size: int) -> Tensor:
     return 2 * math.pi * theta ** (torch.arange(0, head_size, 2, dtype=torch.float64) / head_size)
 
 
-def _llama3_factors(waves: Tensor, factor: float, high: float, original: float) -> Tensor:
+def _llama3_factors(waves: Tensor, factor: float, high: float, original: int) -> Tensor:
     """What each frequency is divided by, with low_freq_factor 1."""
     smooth = ((original / waves - 1) / (high - 1)).clamp(0, 1)
     return 1 / ((1 - smooth) / factor + smooth)

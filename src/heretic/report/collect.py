@@ -8,12 +8,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple
 from datetime import datetime, timezone
-from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 import optuna
 
 from heretic.common.errors import UserError, VersionSkewError
+from heretic.common.file_names import public_name
 from heretic.common.redaction import without_secrets
 from heretic.config import Settings
 from heretic.config.catalogue import ALIASES, SETTINGS
@@ -212,7 +212,7 @@ def _setting_text(name: str, value: Any) -> str:
 def _last_part(text: str) -> str:
     """A path's last part; anything else, such as a repository of the hub, as it is."""
     if _PATH.match(text) or (text.count("/") > 1 and ":" not in text):
-        return PureWindowsPath(text).name if "\\" in text else PurePosixPath(text).name
+        return public_name(text)
     return text
 
 

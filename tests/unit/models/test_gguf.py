@@ -145,6 +145,18 @@ def test_parameters_of_llama_3_are_those_that_the_factors_were_made_of(theta, he
     assert llama3_scaling(factors, theta, head, 1) == expected
 
 
+@pytest.mark.parametrize("head", [8, 12])
+def test_few_factors_give_parameters_that_make_the_same_factors(head):
+    def factors(rope):
+        config = LlamaConfig(head_dim=head, rope_parameters={"rope_theta": 500000.0, **rope})
+        plain = 1 / 500000.0 ** (torch.arange(0, head, 2, dtype=torch.float64) / head)
+        return plain / ROPE_INIT_FUNCTIONS["llama3"](config, torch.device("cpu"))[0].double()
+
+    expected = factors({"rope_type": "llama3", **LLAMA3})
+    scaling = llama3_scaling(expected, 500000.0, head, 8192)
+    torch.testing.assert_close(factors(scaling), expected, rtol=1e-3, atol=0)
+
+
 def test_factors_that_change_nothing_and_factors_of_others():
     assert llama3_scaling(torch.ones(8), 10000.0, 16, 64) == {}
     assert llama3_scaling(torch.linspace(1, 9, 8), 10000.0, 16, 64) is None
