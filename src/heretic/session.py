@@ -29,6 +29,7 @@ from heretic.observability.events import (
 )
 from heretic.passes.streaming import stream_answer
 from heretic.report.collect import report_data
+from heretic.report.words import sampled_sentence
 from heretic.report.write import report_folder, write_report
 from heretic.results.capability import Capability
 from heretic.results.front import chosen_automatically, pareto_front
@@ -216,7 +217,7 @@ class Session:
         except (ExportError, StudyError, UserError) as error:
             emit(Warned(f"The model is saved, but its report is not: {error}"))
             return None
-        emit(ReportWritten(str(page)))
+        emit(ReportWritten(str(page), sampled_sentence(data)))
         return page
 
     def publish(self, repository: str, private: bool, export_format: ExportFormat) -> str:

@@ -48,6 +48,7 @@ def run(arguments: ReportArguments, printer: "Printer") -> int:
     from heretic.directions.files import read_direction_file
     from heretic.report.extras import EXTRAS_NAME, Extras, read_extras
     from heretic.report.source import StudySource, manifest_of, read_report_data, study_of
+    from heretic.report.words import sampled_sentence
     from heretic.report.write import CHART_FOLDER, check_report_folder, report_folder, write_report
 
     manifest: dict[str, Any] | None = None
@@ -70,7 +71,7 @@ def run(arguments: ReportArguments, printer: "Printer") -> int:
         extras = replace(extras, quality=tuple(file.directions.quality.tolist()))
     data = read_report_data(manifest, study, extras)
     printer.row("Report", str(write_report(target, data)))
-    for sentence in (data.no_records, data.no_importances):
+    for sentence in (data.no_records, sampled_sentence(data), data.no_importances):
         if sentence:
             printer.row("", sentence)
     return 0

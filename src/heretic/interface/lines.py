@@ -280,7 +280,7 @@ def _(event: events.ModelSaved) -> list[Row]:
 
 @rows.register
 def _(event: events.ReportWritten) -> list[Row]:
-    return [Row("Report", clean_line(event.path))]
+    return [Row("Report", clean_line(event.path)), *([Row("", clean_line(event.sampled))] if event.sampled else [])]
 
 
 @rows.register

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from heretic.report.data import Importance, ReportData
 from heretic.report.style import COLORS, HATCHES, MARKERS, STYLES, Theme, finish, new_figure, plain
-from heretic.report.words import is_finite
+from heretic.report.words import is_finite, looked_at
 from heretic.results.trial import TrialRecord
 from heretic.results.words import measured
 
@@ -198,12 +198,6 @@ def importance_figure(data: ReportData, theme: Theme) -> "Figure":
     finish(figure, theme)
     panel.grid(visible=False, axis="y")
     return figure
-
-
-def looked_at(importance: Importance) -> str:
-    """``60 trials``, ``300 of 9812 trials``."""
-    of = "" if importance.trials == importance.measured else f" of {importance.measured}"
-    return f"{importance.trials}{of} trials"
 
 
 def ranked_parameters(importances: Sequence[Importance]) -> list[str]:

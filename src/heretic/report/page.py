@@ -15,7 +15,7 @@ import heretic
 from heretic.report.charts import MOST_PARAMETERS, components, parameter_name, ranked_parameters, strengths
 from heretic.report.data import Importance, ReportData
 from heretic.report.style import DARK, LIGHT
-from heretic.report.words import chosen_sentences, date, harmless, stopped_sentence
+from heretic.report.words import chosen_sentences, date, harmless, sampled_sentence, stopped_sentence
 from heretic.results import tables, words
 from heretic.results.tables import Row, Table
 from heretic.results.trial import TrialRecord, shown
@@ -87,9 +87,7 @@ def page(data: ReportData, drawings: Mapping[str, Drawing]) -> str:
             stopped=stopped_sentence(data),
             several=len(data.records) > 0 and any(len(record.behaviors) > 1 for record in data.records),
             front=_front_table(front, data.chosen_number),
-            sampled=next(
-                (importance.trials for importance in data.importances if importance.trials < importance.measured), 0
-            ),
+            sampled=sampled_sentence(data),
             left_out=max(len(ranked_parameters(data.importances)) - MOST_PARAMETERS, 0),
             plan=_plan_sentences(data),
             held_out=_held_out_table(data),

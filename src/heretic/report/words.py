@@ -4,9 +4,9 @@ import math
 import re
 from datetime import datetime, timezone
 
-from heretic.report.data import Chosen, ReportData
+from heretic.report.data import Chosen, Importance, ReportData
 from heretic.results.trial import TrialRecord, shown
-from heretic.results.words import confirmation, numbers_beside_the_original
+from heretic.results.words import confirmation, joined, numbers_beside_the_original
 
 # Control characters, and marks that reverse the direction of the text around them.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -62,6 +62,18 @@ def stopped_sentence(data: ReportData) -> str:
         ),
     ]
     return f"{'; '.join(parts).capitalize()}." if parts else ""
+
+
+def looked_at(importance: Importance) -> str:
+    """``60 trials``, ``300 of 9812 trials``."""
+    of = "" if importance.trials == importance.measured else f" of {importance.measured}"
+    return f"{importance.trials}{of} trials"
+
+
+def sampled_sentence(data: ReportData) -> str:
+    """Which trials the parameters' importance was computed from; empty where these are all that count."""
+    parts = [f"{looked_at(part)} ({part.label})" for part in data.importances if part.trials < part.measured]
+    return f"Importance was computed from {joined(parts)}, evenly spread over the search." if parts else ""
 
 
 def is_finite(record: TrialRecord) -> bool:

@@ -19,6 +19,7 @@ from heretic.commands.report import COMMAND
 from heretic.common.errors import ConfigurationError, StudyError, UserError
 from heretic.directions.files import write_direction_file
 from heretic.interface.printer import Printer
+from heretic.report import importance
 from heretic.report.extras import Extras, read_extras
 from heretic.report.write import write_report
 from heretic.results.held_out import Example
@@ -108,6 +109,42 @@ def test_the_study_is_also_found_beside_the_folder(place: Path, monkeypatch: pyt
     (place / "elsewhere").mkdir()
     monkeypatch.chdir(place / "elsewhere")
     assert FRONT in written("../out")[1]
+
+
+def test_of_several_files_of_the_studys_name_the_one_is_read_that_holds_the_trial(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an absolute path a manifest has the name only, and `heretic_study.db` is what every run calls its file."""
+    here = place / "elsewhere"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    open_study(url_of(here / "study.db"), "heretic", IDENTITY)
+    assert FRONT in written("../out")[1]
+    assert FRONT in written("../out", "--study-name", "heretic")[1]
+
+
+def test_a_study_somewhere_else_is_found_where_the_folders_configuration_names_it(place: Path) -> None:
+    (place / "far").mkdir()
+    (place / "study.db").rename(place / "far" / "study.db")
+    assert FRONT not in written("out")[1]
+    settings = place / "config.toml"
+    settings.write_text(f'storage = "{url_of(place / "far" / "study.db")}"\nn_trials = "not looked at"\n')
+    assert FRONT in written("out")[1]
+    settings.write_text("storage = \n")
+    output, page = written("out")
+    assert FRONT not in page
+    assert "config.toml" in output
+
+
+def test_which_trials_importance_was_computed_from_is_said(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "computed from" not in written("out")[0]
+    monkeypatch.setattr(importance, "FEWEST_TRIALS", 2)
+    monkeypatch.setattr(importance, "MOST_TRIALS", 3)
+    monkeypatch.setattr(importance, "_shares", lambda points: (("scope", 1.0),) if len(points) == 3 else ())
+    output, page = written("out")
+    (line,) = [line for line in output.splitlines() if "computed from" in line]
+    assert "3 of 4 trials (refusals) and 3 of 6 trials (KL divergence)" in line
+    assert "3 of 4 trials (refusals) and 3 of 6 trials (KL divergence)" in page
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ ALL_EVENTS: list[events.Event] = [
         "Qwen/Qwen3-4B-Instruct-2507",
         Scores((counted(3),), divergence(0.0123, 80, p95=0.2, top1_agreement=0.985)),
     ),
-    events.ReportWritten("out/edited_report/heretic_report.html"),
+    events.ReportWritten("out/edited_report/heretic_report.html", "Computed from 300 of 9812 trials (refusals)."),
     events.UploadStarted("me/edited", 9, 1_976_000_000),
     events.ModelUploaded("me/edited", "https://huggingface.co/me/edited", True),
     events.CapabilityStarted("original", "cais/mmlu", 240, ("arc_easy",)),

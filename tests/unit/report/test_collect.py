@@ -43,6 +43,8 @@ def test_no_path_host_or_secret_is_repeated() -> None:
     text = repr(report_data(MANIFEST, (), None))
     for private in ("/home", "somebody", "/var", "10.1.2.3", "hf_abc", "study.db"):
         assert private not in text
+    cached = changed_settings({"behavior": "/cache/hub/models--a--b/snapshots/0123abc"})
+    assert [setting.value for setting in cached] == ["a/b"]
     settings = {own.name: own.value for own in report_data(MANIFEST, (), None).settings}
     assert settings == {
         "behavior": "mine.toml",

@@ -86,7 +86,7 @@ def test_everything_has_its_place() -> None:
     assert "refusals 17/80 (95 %: 15.5 to 19.5; original model: 44/80)" in head
     assert "at a KL divergence of 0.3100 (first token) and 0.2700 (over answers) nats" in head
     assert "7 trials: 4 complete, 3 of them on the front; 2 stopped early; 1 failed." in found.texts["trials"]
-    assert "computed from 30 of the trials, evenly spread over the search" in found.texts["importance"]
+    assert "computed from 30 of 31 trials (KL divergence), evenly spread over the search" in found.texts["importance"]
     assert "Water that falls." in found.texts["examples"]
     shown = [[list(own.header), *(list(row.cells) for row in own.rows)] for own in tables.capability(DATA.capability)]
     assert found.cells("capability") == [row for own in shown for row in own]

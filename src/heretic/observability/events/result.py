@@ -90,9 +90,10 @@ class ModelSaved(Event):
 
 @dataclass(frozen=True, slots=True)
 class ReportWritten(Event):
-    """A report was written beside a saved model."""
+    """A report was written beside a saved model; `sampled` says of which trials, where not of all."""
 
     path: str
+    sampled: str = ""
 
 
 @dataclass(frozen=True, slots=True)
