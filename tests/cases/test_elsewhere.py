@@ -6,6 +6,10 @@ import pytest
 
 UNIT = Path(__file__).parents[1] / "unit"
 ELSEWHERE = {
+    "prompts below a folder with brackets in its name": (
+        "prompts/test_tables.py",
+        "test_a_path_that_exists_is_that_path",
+    ),
     "a study continued under a changed chat template": (
         "run/test_identity.py",
         "test_a_study_is_not_continued_with_what_the_model_reads_or_ends_by_changed",

@@ -12,14 +12,19 @@ from pathlib import Path
 
 
 def serve() -> None:
-    import bitsandbytes  # noqa: F401 - imported for every command that follows
+    import alembic.command  # noqa: F401 - imported for every command that follows
+    import bitsandbytes  # noqa: F401
     import gguf  # noqa: F401
     import peft  # noqa: F401
+    import sqlalchemy.dialects.sqlite  # noqa: F401
     import transformers.models.llama.modeling_llama
     import transformers.models.qwen2.modeling_qwen2  # noqa: F401
 
     import heretic.interface.terminal  # noqa: F401
+    from heretic.evaluation.refusal_patterns import RefusalDetector
 
+    # Compiles the patterns of every language.
+    RefusalDetector().is_refusal("An answer.")
     # Collections of the commands need not look at what was imported.
     gc.collect()
     gc.freeze()
