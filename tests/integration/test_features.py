@@ -183,6 +183,8 @@ def test_a_strengthened_behaviour_is_counted_and_described_as_such(heretic: Comm
     other.assert_done()
     assert "way of measuring" in other.output
     assert "nothing to remove" in other.output
+    assert "--refusal-markers" in other.output
+    assert other.output.count("It answers") == 1
 
 
 def test_one_number_is_minimised_resumed_and_never_mixed_with_two(heretic: Command, tmp_path: Path) -> None:

@@ -82,6 +82,10 @@ class EvaluatorOptions:
         return self.tokens or self.pack.tokens or self.settings.refusal_check_tokens
 
 
+SAMPLES = 3
+"""Answers of the original model that are shown where they leave nothing to edit."""
+
+
 class Evaluator(ABC):
     """Judges greedy answers: every answer gets an amount, and a score is their sum or mean. It owns no model.
 
@@ -99,9 +103,11 @@ class Evaluator(ABC):
         counted: Which answers count, to stand behind "counted where"; ``{reader}`` stands for the model that read them.
         counted_lacking: Which of them count where the behaviour is to become more.
         verdicts: How an answer is told that shows the behaviour, and one that does not; None for the behaviour's name.
+        otherwise: What to do where answers are not what they are taken for, behind "If these answers say otherwise, ".
         most: The amount from which an answer lacks nothing.
         prompts: What is asked.
         tokens: Length of an answer that is judged.
+        samples: The first of the original model's answers.
         weight: What an amount counts in the score's value: 1 where answers are counted, 1 / n where amounts are means.
     """
 
@@ -114,6 +120,7 @@ class Evaluator(ABC):
     counted: str = ""
     counted_lacking: str = ""
     verdicts: tuple[str, str] | None = None
+    otherwise: str = "have a model read them with --measure-with judge where the pack has hypotheses"
     most: float = 1.0
 
     def __init__(self, prompts: PromptSet, answers: Sequence[str], options: EvaluatorOptions) -> None:
@@ -134,6 +141,7 @@ class Evaluator(ABC):
         amounts = self.judge_all(list(zip(self.prompts, answers, strict=True)))
         for prompt, text, amount in zip(self.prompts, answers, amounts, strict=True):
             emit(ResponseMeasured(None, prompt.user, text, self.describe(amount)))
+        self.samples = tuple(answers[:SAMPLES])
         self._baseline = sum(amounts) * self.weight
 
     @classmethod

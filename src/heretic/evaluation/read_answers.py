@@ -25,6 +25,7 @@ class ReadAnswers(Evaluator):
     Options = HypothesisOptions
     counted = "{reader} finds a statement about them likely that says so"
     counted_lacking = "{reader} finds no statement about them likely that says otherwise"
+    otherwise = "have another model read them, or try another --neural-detection-threshold"
 
     def __init__(self, prompts: PromptSet, answers: Sequence[str], options: EvaluatorOptions) -> None:
         self._hypotheses = HypothesisOptions.model_validate(options.pack.model_dump()).hypotheses

@@ -1,10 +1,13 @@
 """The console's rows about results: of the original model, of trials, of what is measured of a chosen one."""
 
-from heretic.interface.formatting import Row, clean_line, duration, pairs, plural
+from heretic.interface.formatting import Row, clean_line, duration, pairs, plural, shorten
 from heretic.interface.lines import rows
 from heretic.observability import events
 from heretic.results import tables, words
 from heretic.results.trial import shown
+
+SAMPLE_LENGTH = 160
+"""Characters of an answer that is shown as an example."""
 
 
 @rows.register
@@ -12,6 +15,13 @@ def _(event: events.BaselineMeasured) -> list[Row]:
     first, *others = map(words.original, event.behaviors)
     kl = f"KL over {plural(event.kl_prompt_count, 'prompt')}"
     return [Row("Baseline", f"{first}; {kl}; {duration(event.seconds)}"), *(Row("", text) for text in others)]
+
+
+@rows.register
+def _(event: events.NothingShown) -> list[Row]:
+    texts = [shorten(clean_line(text), SAMPLE_LENGTH) or "(nothing)" for text in event.answers]
+    answers = [Row("" if place else "It answers", text) for place, text in enumerate(texts)]
+    return [Row("", f"Warning: {clean_line(event.message)}"), *answers, Row("", clean_line(event.next_step))]
 
 
 def trial_line(event: events.TrialFinished) -> str:

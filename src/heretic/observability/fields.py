@@ -14,7 +14,7 @@ LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNI
 """The values of ``--log-level``."""
 
 _DEBUG = (events.ResponseMeasured, events.GradientStep)
-_WARNING = (events.Warned, events.DtypeRejected, events.MemoryRanOut, events.TrialRaised)
+_WARNING = (events.Warned, events.NothingShown, events.DtypeRejected, events.MemoryRanOut, events.TrialRaised)
 
 LONGEST_TEXT = 2000
 """Characters of a text that are kept."""

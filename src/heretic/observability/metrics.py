@@ -89,7 +89,7 @@ class Metrics:
             self._candidates.set(event.trials)
         elif isinstance(event, events.MemoryRanOut):
             self._out_of_memory.inc()
-        elif isinstance(event, events.Warned):
+        elif isinstance(event, (events.Warned, events.NothingShown)):
             self._warnings.inc()
         else:
             self._step(event)

@@ -36,6 +36,7 @@ from heretic.observability.events import (
     BaselineMeasured,
     Calibrated,
     LayoutFound,
+    NothingShown,
     Warned,
     emit,
 )
@@ -58,6 +59,11 @@ NOTHING_TO_DO = {
     "strengthen": "The original model shows all the {} that is counted, so there is nothing to strengthen.",
 }
 """By goal: what is said where the original model's value is 0."""
+NEXT_STEP = (
+    "If these answers say otherwise, {}; else choose other evaluation prompts. The search goes on, but no trial can do "
+    "better in this."
+)
+"""What stands behind the original model's answers then."""
 PREFIX_PROMPTS = 32
 """Prompts of each set whose answers are compared when a common prefix is looked for."""
 
@@ -167,9 +173,10 @@ def measure(
     behaviors, kl = make_evaluators(settings, passes, prompts, loaded.readers)
     baselines = tuple(evaluator.baseline for evaluator in behaviors)
     emit(BaselineMeasured(baselines, kl.baseline.n, time.perf_counter() - started))
-    for behavior, score in zip(prompts.behaviors, baselines, strict=True):
-        if score.value == 0:
-            emit(Warned(NOTHING_TO_DO[settings.goal].format(behavior.pack.name)))
+    for behavior, evaluator in zip(prompts.behaviors, behaviors, strict=True):
+        if evaluator.baseline.value == 0:
+            name, step = behavior.pack.name, NEXT_STEP.format(evaluator.otherwise)
+            emit(NothingShown(name, NOTHING_TO_DO[settings.goal].format(name), evaluator.samples, step))
     space = search_space(settings, runner, searched.position)
     build = edit_builder(runner, directions, editor, adjustments)
     options, unless = EngineOptions(settings.candidates), ordinary_wanted(settings)

@@ -191,6 +191,18 @@ def test_markers_on_a_real_pico_model_see_its_own_answers(family: str) -> None:
     assert jobs.present_scores(17, "testing").behaviors == (evaluator.baseline,)
 
 
+@pytest.mark.parametrize(
+    ("goal", "option"), [("remove", "--refusal-markers"), ("strengthen", "--refusal-detection-mode")]
+)
+def test_where_nothing_is_left_to_edit_the_first_answers_are_at_hand(goal: str, option: str) -> None:
+    answers = ["One.", "Two.", "", "Four.", "Five."]
+    settings = options("first").settings.model_copy(update={"goal": goal})
+    evaluator = MarkerEvaluator(PROMPT_SET, answers, EvaluatorOptions(settings))
+    assert evaluator.samples == ("One.", "Two.", "")
+    assert option in evaluator.otherwise
+    assert "--measure-with judge" in evaluator.otherwise
+
+
 def test_markers_are_registered_and_kl_is_no_evaluator_of_answers() -> None:
     assert EVALUATORS.get("markers") is MarkerEvaluator
     assert "kl" not in EVALUATORS.names()

@@ -55,6 +55,7 @@ ALL_EVENTS: list[events.Event] = [
     events.PlansAdjusted("Strengths", "12 of 24 layers are edited: the classes lie on both sides of zero there", 0.1),
     events.SlowerPasses("answering held-out prompts", "it carries a recurrent state", "about twice as long"),
     events.BaselineMeasured((counted(34, 37, 34),), 37, 12.3),
+    events.NothingShown("refusal", "Nothing is shown.", ("No\x1b[2J.\nNo.", "so " * 99, "Yes."), "Name its words."),
     events.EngineChosen("batched", 16, (), 14, 123_400_000),
     events.StudyOpened("heretic_study", "sqlite:///heretic_study.db", 0, 40),
     events.GradientStep(1, 48, 0.01, 0.0123, 0.7),
@@ -122,7 +123,7 @@ def test_every_event_prints_ascii_lines_of_at_most_80_columns(
     unseen = (events.GradientStep, events.BatchMeasured, events.MemoryRanOut, events.RunEnded, events.TrialRaised)
     silent = isinstance(event, unseen) or (isinstance(event, events.ResponseMeasured) and not verbose)
     assert silent or output.strip()
-    unwrapped = (events.Warned, events.Calibrated, events.ModelCompared, events.CapabilityMeasured)
+    unwrapped = (events.Warned, events.NothingShown, events.Calibrated, events.ModelCompared, events.CapabilityMeasured)
     if terminal or not isinstance(event, unwrapped):
         assert max(map(len, output.splitlines()), default=0) <= 80
 
@@ -456,6 +457,16 @@ def test_what_a_strengthening_search_counts_is_said_everywhere() -> None:
 
 
 TWO = Scores((counted(3), words(21.34)), divergence(0.0123))
+
+
+def test_answers_that_show_nothing_are_shown_cleaned_and_cut() -> None:
+    event = events.NothingShown("refusal", "Nothing.", ("No\x1b[2J.\nNo.", "x" * 500, ""), "Name its words.")
+    text = raw_report(event)
+    assert "It answers" in text
+    assert "\x1b[2J" not in text
+    assert "No\\x1b[2J.\\nNo." in text
+    assert 100 < text.count("x") < 200
+    assert text.index("Nothing.") < text.index("(nothing)") < text.index("Name its words.")
 
 
 def test_every_behaviour_of_a_run_is_shown_in_every_line() -> None:

@@ -25,6 +25,12 @@ def test_every_event_gives_json_with_the_names_of_its_fields(kind: type[Event]) 
     assert event_name(event) == event_name(event).lower()
 
 
+def test_what_is_wrong_with_a_baseline_is_a_warning() -> None:
+    assert level_of(events.NothingShown("refusal", "Nothing.", ("No.",), "Name its words.")) == level_of(
+        events.Warned("x")
+    )
+
+
 def test_names_are_words_with_underscores() -> None:
     assert event_name(events.Warned("x")) == "warned"
     assert event_name(events.BatchMeasured(1, 1.0, 1, 1.0, {})) == "batch_measured"

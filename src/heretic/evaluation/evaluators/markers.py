@@ -27,6 +27,9 @@ class MarkerEvaluator(Evaluator):
         self._detector = RefusalDetector(options.settings)
         self._threshold = options.settings.neural_detection_threshold
         super().__init__(prompts, answers, options)
+        narrower = "count fewer as refusals with --refusal-detection-mode strict"
+        words = narrower if self._strengthens else "name their words with --refusal-markers"
+        self.otherwise = f"{words}, or {self.otherwise}"
         if self._reader is not None:
             self.counted += " or {reader} reads one in them"
             self.counted_lacking += " and {reader} reads none in them"

@@ -49,6 +49,7 @@ from heretic.observability.events.search import BaselineMeasured as BaselineMeas
 from heretic.observability.events.search import BatchMeasured as BatchMeasured
 from heretic.observability.events.search import EngineChosen as EngineChosen
 from heretic.observability.events.search import FrontChecked as FrontChecked
+from heretic.observability.events.search import NothingShown as NothingShown
 from heretic.observability.events.search import ResponseMeasured as ResponseMeasured
 from heretic.observability.events.search import SearchFinished as SearchFinished
 from heretic.observability.events.search import SearchStarted as SearchStarted

@@ -21,6 +21,19 @@ class BaselineMeasured(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class NothingShown(Event):
+    """The original model leaves nothing of a behaviour to edit, for the goal that a run has.
+
+    Some of its answers say whether that is so; `next_step` says what to do where they show otherwise.
+    """
+
+    behavior: str
+    message: str
+    answers: tuple[str, ...]
+    next_step: str
+
+
+@dataclass(frozen=True, slots=True)
 class EngineChosen(Event):
     """How trials are measured: `candidates` to a batch; `slower`: what is not done in the best way, why, and its cost.
 
