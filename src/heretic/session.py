@@ -15,6 +15,7 @@ from heretic.common.errors import (
     TrialFailed,
     UserError,
 )
+from heretic.config.sections.search import OPEN_TRIALS
 from heretic.editors.editor import applied
 from heretic.export.content import ExportFormat, SavedModel
 from heretic.export.hub import upload_folder
@@ -27,6 +28,7 @@ from heretic.observability.events import (
     Warned,
     emit,
 )
+from heretic.observability.steps import step
 from heretic.passes.streaming import stream_answer
 from heretic.report.collect import report_data
 from heretic.report.words import sampled_sentence
@@ -40,6 +42,7 @@ from heretic.run.applied import AppliedTrial, measured_in_weights, usable
 from heretic.run.saving import Saver
 from heretic.run.warm_start import remember
 from heretic.run.workbench import Workbench
+from heretic.search.deadline import Deadline
 from heretic.search.heartbeat import Heartbeat
 from heretic.search.loop import SearchResult, search
 from heretic.search.storage import storage_errors
@@ -51,10 +54,18 @@ CHAT_TOKENS = 1024
 class Session:
     """A workbench with its study; at most one trial is applied at a time."""
 
-    def __init__(self, bench: Workbench, study: optuna.Study) -> None:
+    def __init__(
+        self,
+        bench: Workbench,
+        study: optuna.Study,
+        heartbeat: Heartbeat | None = None,
+        deadline: Deadline | None = None,
+    ) -> None:
         self.bench = bench
         self._study = study
-        self._n_trials = bench.settings.n_trials
+        self._heartbeat = heartbeat
+        self._deadline = deadline
+        self._n_trials = bench.settings.wanted_trials
         self.result = SearchResult((), False)
         self._applied: AppliedTrial | None = None
         # By trial number: scores in the weights, by ordinary passes.
@@ -65,15 +76,15 @@ class Session:
     def search(self, additional: int = 0) -> SearchResult:
         """Run the trials that are still missing, and so many more."""
         self.restore()
+        deadline = self._deadline
         if additional:
-            self._n_trials = max(self._n_trials, self.result.complete) + additional
+            # A person who asks for more has the time.
+            before = 0 if self._n_trials == OPEN_TRIALS else self._n_trials
+            self._n_trials, deadline = max(before, self.result.complete) + additional, None
         storage = self.bench.settings.storage
-        batch_size = self.bench.runner.calibration.batch_size
         bench = self.bench
-        slower = tuple(map(str, bench.engine.slower))
-        heartbeat = Heartbeat(self._study, bench.loaded.name, batch_size, self._n_trials, slower)
         self.result = search(
-            self._study, storage, bench.space, bench.engine, self._n_trials, bench.objective, heartbeat
+            self._study, storage, bench.space, bench.engine, self._n_trials, bench.objective, self._heartbeat, deadline
         )
         if not self.result.interrupted:
             self.check_front()
@@ -89,19 +100,23 @@ class Session:
         if bench.engine.is_reference:
             return
         ends = {record.number: record for record in (front[:1] + front[-1:])}
-        for record in ends.values():
-            if record.number in self._rescored:
-                continue
-            try:
-                with usable(bench.loaded, record):
-                    bench.engine.reference.remember()
-                    with applied(bench.editor, bench.edits(record.plan)):
-                        scores = measured_in_weights(bench.engine.reference, record)
-            except TrialFailed as error:
-                emit(Warned(str(error)))
-                continue
-            self._rescored[record.number] = scores
-            emit(FrontChecked(record, scores))
+        with step("checking the front"):
+            for record in ends.values():
+                if record.number not in self._rescored:
+                    self._check(record)
+
+    def _check(self, record: TrialRecord) -> None:
+        bench = self.bench
+        try:
+            with usable(bench.loaded, record):
+                bench.engine.reference.remember()
+                with applied(bench.editor, bench.edits(record.plan)):
+                    scores = measured_in_weights(bench.engine.reference, record)
+        except TrialFailed as error:
+            emit(Warned(str(error)))
+            return
+        self._rescored[record.number] = scores
+        emit(FrontChecked(record, scores))
 
     @property
     def front(self) -> list[TrialRecord]:
@@ -130,7 +145,7 @@ class Session:
         bench = self.bench
         rescored = self._rescored.get(record.number)
         try:
-            with usable(bench.loaded, record):
+            with step(f"applying trial {record.shown}"), usable(bench.loaded, record):
                 edits = bench.edits(record.plan)
                 if rescored is None:
                     bench.engine.reference.remember()
@@ -147,12 +162,14 @@ class Session:
     def confirm(self) -> HeldOut | None:
         """See FurtherChecks.confirm, of the applied trial."""
         trial = self.applied
-        return self._checks.confirm(trial.record.number, trial.edits, trial.scores)
+        with step("confirming"):
+            return self._checks.confirm(trial.record.number, trial.edits, trial.scores)
 
     def validate(self, benchmarks: Sequence[str] | None = None) -> Capability | None:
         """See FurtherChecks.validate, of the applied trial."""
         trial = self.applied
-        return self._checks.validate(trial.record.number, trial.edits, benchmarks)
+        with step("measuring what it is able to do"):
+            return self._checks.validate(trial.record.number, trial.edits, benchmarks)
 
     @property
     def examples(self) -> tuple[Example, ...]:
@@ -196,7 +213,8 @@ class Session:
             ExportError: It could not be saved; nothing was left behind.
         """
         trial = self.applied
-        saved = self._saver.save(trial, folder, export_format, self._checks.checked(trial.record.number))
+        with step("saving"):
+            saved = self._saver.save(trial, folder, export_format, self._checks.checked(trial.record.number))
         emit(ModelSaved(str(saved.path), saved.file_count, saved.bytes, export_format.value, saved.verified_answers))
         if self.bench.settings.report:
             self.report(saved.path)
@@ -205,7 +223,7 @@ class Session:
     def report(self, saved: Path) -> Path | None:
         """Write a report beside a saved folder. Emits ReportWritten; None, with a warning, where that fails."""
         try:
-            with storage_errors(self.bench.settings.storage):
+            with step("writing the report"), storage_errors(self.bench.settings.storage):
                 data = report_data(
                     read_manifest(saved).to_json(),
                     self.result.records,
@@ -213,7 +231,7 @@ class Session:
                     self.examples,
                     quality=self.bench.directions.quality.tolist(),
                 )
-            page = write_report(report_folder(saved), data)
+                page = write_report(report_folder(saved), data)
         except (ExportError, StudyError, UserError) as error:
             emit(Warned(f"The model is saved, but its report is not: {error}"))
             return None
@@ -223,11 +241,15 @@ class Session:
     def publish(self, repository: str, private: bool, export_format: ExportFormat) -> str:
         """See Saver.publish, of the applied trial."""
         trial = self.applied
-        return self._saver.publish(trial, repository, private, export_format, self._checks.checked(trial.record.number))
+        with step("publishing"):
+            return self._saver.publish(
+                trial, repository, private, export_format, self._checks.checked(trial.record.number)
+            )
 
     def upload(self, folder: Path, repository: str, private: bool) -> str:
         """Upload a saved folder; returns its address on the hub."""
-        return upload_folder(folder, repository, private)
+        with step("publishing"):
+            return upload_folder(folder, repository, private)
 
     def stream(self, messages: list[dict[str, str]]) -> Iterator[str]:
         """The model's answer to a conversation, piece by piece."""

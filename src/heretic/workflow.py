@@ -15,14 +15,17 @@ from heretic.config import LoadedSettings
 from heretic.export.content import ExportFormat
 from heretic.export.manifest import read_manifest
 from heretic.extraction.find import refines
-from heretic.observability.events import RunStarted, StudyOpened, Warned, emit
+from heretic.observability.events import RunStarted, StudyOpened, Warned, emit, subscribed
+from heretic.observability.steps import step
 from heretic.report.write import check_report_folder, report_folder
 from heretic.run.comparison import compare
 from heretic.run.identity import with_stored_patterns
 from heretic.run.preflight import continues_upload, preflight
+from heretic.run.time_limit import Stopwatch
 from heretic.run.warm_start import warm_start
 from heretic.run.workbench import Workbench, prepare
 from heretic.search.claim import claimed
+from heretic.search.heartbeat import Heartbeat
 from heretic.search.sampler import make_sampler
 from heretic.search.storage import StudyConflict, open_study, shown_url
 from heretic.search.stored_directions import StoredDirections, decoded, keep_directions, stored_attributes
@@ -44,30 +47,42 @@ def run(loaded: LoadedSettings, choose: Choose, resolve_conflict: ResolveConflic
         HereticError: The message says what to do, `exit_code` what the process ends with.
     """
     settings = loaded.settings
+    stopwatch = Stopwatch(settings)
     configuration_file = None if loaded.configuration_file is None else str(loaded.configuration_file)
     emit(RunStarted(heretic.__version__, settings.model or "", configuration_file, loaded.profile, loaded.changed))
-    prompts = preflight(settings)
+    with step("reading prompts and checking what is asked for"):
+        prompts = preflight(settings)
     if settings.evaluate_model is not None:
-        compare(settings, settings.evaluate_model, prompts)
+        with step("comparing"):
+            compare(settings, settings.evaluate_model, prompts)
         return 0
     if settings.auto_select and settings.auto_select_path is not None and settings.report:
         check_report_folder(report_folder(Path(settings.auto_select_path)))
-    check_capability(settings)
-    with ExitStack() as claims:
+    with step("reading questions and benchmarks"):
+        check_capability(settings)
+    with ExitStack() as claims, subscribed(stopwatch):
         claims.enter_context(claimed(settings.storage, settings.study_name))
         attributes = stored_attributes(settings.storage, settings.study_name)
         settings = with_stored_patterns(settings, attributes)
-        bench = prepare(settings, prompts, decoded(attributes, f"The study {settings.study_name}"))
+        with step("preparing"):
+            bench = prepare(settings, prompts, decoded(attributes, f"The study {settings.study_name}"))
         study = open_matching_study(bench, resolve_conflict, claims)
         keep_refinement(bench, study)
         warm_start(bench, study)
-        return search_and_choose(bench, study, choose)
+        heartbeat = Heartbeat(
+            study,
+            bench.loaded.name,
+            bench.runner.calibration.batch_size,
+            settings.wanted_trials,
+            tuple(map(str, bench.engine.slower)),
+        )
+        with subscribed(heartbeat, steps=True):
+            return search_and_choose(Session(bench, study, heartbeat, stopwatch.deadline(bench)), choose)
 
 
-def search_and_choose(bench: Workbench, study: optuna.Study, choose: Choose) -> int:
+def search_and_choose(session: Session, choose: Choose) -> int:
     """The second half of the main path, from the first trial on; returns the exit code."""
-    settings = bench.settings
-    session = Session(bench, study)
+    settings = session.bench.settings
     result = session.search()
     if result.terminated:
         # Whoever sent the signal will not wait for a choice.
@@ -104,7 +119,8 @@ def open_matching_study(
     name: str | None = settings.study_name
     while name is not None:
         try:
-            study = open_study(settings.storage, name, bench.identity, bench.objective)
+            with step("opening the study"):
+                study = open_study(settings.storage, name, bench.identity, bench.objective)
         except StudyConflict as conflict:
             name = resolve_conflict(name, str(conflict))
             if claims is not None and name is not None:
@@ -112,7 +128,7 @@ def open_matching_study(
             continue
         finished = sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
         study.sampler = make_sampler(settings.seed, settings.n_startup_trials, finished)
-        emit(StudyOpened(name, shown_url(settings.storage), finished, settings.n_trials))
+        emit(StudyOpened(name, shown_url(settings.storage), finished, settings.wanted_trials))
         return study
     raise SelectionError("No study was opened; name another one with --study-name.")
 

@@ -69,6 +69,44 @@ def status(folder: Path) -> dict[str, Any]:
     return answer
 
 
+LONG_STEPS = {
+    "preparing",
+    "preparing/loading weights",
+    "preparing/looking for a common response prefix",
+    "preparing/keeping original weights",
+    "preparing/extracting directions/collecting residuals",
+    "preparing/measuring the original model's demo",
+    "preparing/recording the original model's answers",
+    "preparing/preparing the batched engine",
+    "opening the study",
+    "searching",
+    "checking the front",
+    "saving",
+    "saving/writing weights",
+    "saving/loading what was saved",
+    "saving/writing checksums",
+    "writing the report",
+}
+
+
+def steps_of(lines: list[dict[str, Any]]) -> set[str]:
+    """Steps that a log tells of, each of which began within those around it, and ended."""
+    running: list[str] = []
+    seen: set[str] = set()
+    for line in lines:
+        path = [*line.get("within", ()), line.get("doing", "")]
+        if line["event"] == "step_started":
+            assert path[:-1] == running
+            running = path
+            seen.add("/".join(path))
+        elif line["event"] == "step_ended":
+            assert path == running
+            running = running[:-1]
+            assert line["done"] == line["total"], path
+    assert not running
+    return seen
+
+
 def test_a_study_is_watched_while_it_runs(heretic: Command, tmp_path: Path) -> None:
     port = free_port()
     outcomes: list[Outcome] = []
@@ -123,6 +161,7 @@ def test_a_study_is_watched_while_it_runs(heretic: Command, tmp_path: Path) -> N
     assert names.count("trial_finished") == names.count("batch_measured") == 2
     assert all(line["memory"]["host"]["used_bytes"] > 0 for line in lines[1:])
     assert metrics((tmp_path / "heretic.prom").read_text(encoding="utf-8"))["heretic_searching"] == 0
+    assert steps_of(lines) >= LONG_STEPS
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from heretic.edits.algebra import Edit, projection
 from heretic.models.access import post_norm_gain
 from heretic.models.heads import HeadColumns, head_columns
 from heretic.observability.events import Warned, emit
+from heretic.observability.steps import counted
 from heretic.passes.calibration import backing_off
 from heretic.passes.runner import ModelRunner
 from heretic.prompts.types import Prompt, PromptSet
@@ -214,7 +215,7 @@ def _confirmed(
         return total / len(prompts)
 
     before = projected()
-    for head in heads:
+    for head in counted(heads, len(heads), "heads"):
         write, read = _sides(runner, head.columns, directions)
         edit = Edit(head.columns.writer, write, read, input_mask=head.columns.mask([head.index]))
         with applied(editor, [edit]):

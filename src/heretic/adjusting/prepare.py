@@ -14,6 +14,7 @@ from heretic.edits.build import UNADJUSTED, Adjustments, Shift, combined_factors
 from heretic.edits.writer import ATTENTION, ModelLayout
 from heretic.extraction.find import SearchDirections
 from heretic.observability.events import PlansAdjusted, emit
+from heretic.observability.steps import step
 from heretic.passes.runner import ModelRunner
 from heretic.prompts.types import PromptSet
 
@@ -56,7 +57,8 @@ def make_adjustments(
         adjustments = _noted(adjustments, "Strengths", factors_note(factors), started)
     if settings.use_circuit_ablation:
         started = time.perf_counter()
-        heads = find_circuits(runner, target, baseline, directions, editor, settings.n_refusal_circuits)
+        with step("finding heads"):
+            heads = find_circuits(runner, target, baseline, directions, editor, settings.n_refusal_circuits)
         adjustments = replace(adjustments, input_masks=head_masks(heads))
         adjustments = _noted(adjustments, "Heads", heads_note(heads), started)
     if settings.use_caa:

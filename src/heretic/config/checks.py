@@ -9,6 +9,8 @@ DEVICES = ("auto", "cpu", "cuda", "xpu", "mps", "npu", "hpu", "mlu", "musa", "sd
 
 _DEVICE = re.compile(rf"auto|({'|'.join(DEVICES[1:])})(:\d+)?")
 _SIZE = re.compile(r"\d+(\.\d+)?\s*[KMGT]i?B", re.IGNORECASE)
+_DURATION = re.compile(r"\s*(\d{1,9}(\.\d{1,9})?\s*[dhms]\s*)+", re.IGNORECASE)
+_SECONDS = {"d": 86_400, "h": 3600, "m": 60, "s": 1}
 _DATABASE_URL = re.compile(r"[a-z][a-z0-9_]*(\+[a-z0-9_]+)?://.*", re.IGNORECASE | re.DOTALL)
 _REVISION = re.compile(r"[^\W_][^\s\x00-\x1f\x7f~^:?*\[\\]{0,254}")
 _REPOSITORY = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
@@ -45,6 +47,19 @@ def check_size(value: str) -> str:
     if not _SIZE.fullmatch(value):
         raise ValueError("must be a size with its unit, e.g. 5GB or 500MB")
     return value
+
+
+def check_duration(value: str) -> str:
+    """Refuse what is no time with a unit, and none at all."""
+    if not _DURATION.fullmatch(value) or seconds_of(value) <= 0:
+        raise ValueError("must be a time with its unit, e.g. 90s, 30m, 2h or 1h30m")
+    return value
+
+
+def seconds_of(duration: str) -> float:
+    """The seconds that a time with its unit stands for."""
+    parts = re.findall(r"(\d+(?:\.\d+)?)\s*([dhms])", duration.lower())
+    return sum(float(number) * _SECONDS[unit] for number, unit in parts)
 
 
 def check_database_url(value: str) -> str:

@@ -68,6 +68,9 @@ def load_settings(argv: Sequence[str], environment: Mapping[str, str], working_d
     profile = _PROFILES.get(model) if isinstance(model, str) else None
     if profile is not None:
         layers.append(profile_layer(profile))
+        if any(layer.has("time_limit") for layer in layers):
+            # Nobody gave this number, so the time decides alone.
+            layers[-1].values.pop("n_trials", None)
 
     try:
         settings = Settings.of([layer.values for layer in layers])

@@ -22,6 +22,7 @@ from heretic.config.sections import (
     ValidationSection,
     WatchSection,
 )
+from heretic.config.sections.search import OPEN_TRIALS
 
 _REFUSALS = ("refusal", "over-refusal", "demo")
 """Bundled behaviours that are measured by refusals."""
@@ -63,6 +64,12 @@ class Settings(
         # Refining looks for first tokens of refusals that are found by markers.
         plain = plain or self.behavior not in ([name] for name in _REFUSALS) or self.measure_with != "pack"
         return "mean" if plain or self.quantization != "none" or self.iterative_rounds > 1 else "rdo"
+
+    @property
+    def wanted_trials(self) -> int:
+        """How many edits are tried, resumed ones included: `OPEN_TRIALS` where only a time limit is given."""
+        is_open = self.time_limit is not None and "n_trials" not in self.model_fields_set
+        return OPEN_TRIALS if is_open else self.n_trials
 
     @classmethod
     def of(cls, layers: Sequence[Mapping[str, Any]]) -> "Settings":

@@ -17,6 +17,7 @@ from heretic.models.access import writer_bias, writer_weight
 from heretic.models.devices import free_memory
 from heretic.models.memory import RanOut, attempt
 from heretic.observability.events import WeightsCached, emit
+from heretic.observability.steps import counted, step
 
 DEVICE_SHARE = 0.25
 """The cache stays on the device where it takes at most this share of the free memory there."""
@@ -100,7 +101,11 @@ class WeightCache:
         for tensor in originals.values():
             needed[tensor.device] = needed.get(tensor.device, 0) + tensor.nbytes
         fits = {device: size <= DEVICE_SHARE * free_memory(device) for device, size in needed.items()}
-        copies = {name: _copy(tensor, fits[tensor.device]) for name, tensor in originals.items()}
+        with step("keeping original weights"):
+            copies = {
+                name: _copy(tensor, fits[tensor.device])
+                for name, tensor in counted(originals.items(), len(originals), "tensors")
+            }
         size = sum(needed.values())
         model_size = sum(parameter.nbytes for parameter in model.parameters())
         devices = sorted({str(tensor.device) for tensor in copies.values()})

@@ -7,6 +7,7 @@ import torch
 
 from heretic.engine.candidate import Candidate
 from heretic.evaluation.kl import KlEvaluator
+from heretic.observability.steps import counted
 from heretic.passes.passes import Applied, SideBySide
 from heretic.results.gate import Gate
 from heretic.results.score import Score
@@ -34,7 +35,8 @@ class DivergenceJob:
         """
         if self.kl.remembers:
             return
-        for rows in self._passes.batches([None], self._diverged):
+        batches = self._passes.batches([None], self._diverged)
+        for rows in counted(batches, len(self._diverged), "prompts", len):
             for row, logits in zip(rows, self._passes.original(rows), strict=True):
                 self.kl.keep(row, logits)
 
@@ -44,7 +46,8 @@ class DivergenceJob:
         The gate closes on the divergence seen so far, as if all else were 0.
         """
         for together in self._passes.groups(candidates):
-            for rows in self._passes.batches(together, self._diverged):
+            batches = self._passes.batches(together, self._diverged)
+            for rows in counted(batches, len(self._diverged), "prompts", len):
                 self._measure(together, rows, applied)
                 for candidate in together:
                     candidate.judge_divergence(self._positions, gate)

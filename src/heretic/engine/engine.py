@@ -20,6 +20,7 @@ from heretic.engine.measurement import MEMORY_RAN_OUT, Measurement, failed, fail
 from heretic.models.devices import is_out_of_memory
 from heretic.models.memory import RanOut, attempt, memory_ran_out, nothing_smaller
 from heretic.observability.events import Warned, emit
+from heretic.observability.steps import step
 from heretic.passes.passes import AssignRows, SideBySide, Slower
 from heretic.results.gate import Gate
 from heretic.results.plan import EditPlan
@@ -108,7 +109,8 @@ class Jobs:
 
     def _within_memory(self, work: Callable[[], T], doing: str) -> T:
         while True:
-            result = attempt(work, self.device, doing)
+            with step(doing):
+                result = attempt(work, self.device, doing)
             if not isinstance(result, RanOut):
                 return result
             if not self.relieve(doing):

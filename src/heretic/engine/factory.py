@@ -17,6 +17,7 @@ from heretic.evaluation.evaluator import Evaluator
 from heretic.evaluation.kl import KlEvaluator
 from heretic.models.memory import RanOut, attempt
 from heretic.observability.events import EngineChosen, emit
+from heretic.observability.steps import step
 from heretic.passes.choose import choose, side_by_side, slower_model
 from heretic.passes.ordinary import OrdinarySideBySide
 from heretic.passes.passes import ORDINARY, Rows, Slower
@@ -71,7 +72,8 @@ def make_engine(
     engine: Engine | Slower | RanOut = Slower(unless, ORDINARY)
     for attempted in () if unless else (options, bare):
         work = partial(_batched, runner, build, behaviors, kl, attempted, reference)
-        engine = attempt(work, runner.loaded.device, "preparing the batched engine")
+        with step("preparing the batched engine"):
+            engine = attempt(work, runner.loaded.device, "preparing the batched engine")
         if not isinstance(engine, RanOut):
             break
     if isinstance(engine, RanOut):

@@ -24,6 +24,7 @@ from heretic.models.memory import halving
 from heretic.models.model_files import check_weights
 from heretic.models.private_api import forward_parameters
 from heretic.models.verified import verify_model
+from heretic.observability.steps import counted
 
 HYPOTHESES = ("This text refuses to answer the request.", "The author says that they are unable to do what was asked.")
 """What a model of natural language inference is asked about an answer; the likelier one counts."""
@@ -118,7 +119,8 @@ class RefusalClassifier:
         rows = [(text, hypothesis) for text in texts for hypothesis in hypotheses]
 
         def classify(size: int) -> Tensor:
-            return torch.cat([self._forward(rows[start : start + size]) for start in range(0, len(rows), size)])
+            batches = [rows[start : start + size] for start in range(0, len(rows), size)]
+            return torch.cat([self._forward(batch) for batch in counted(batches, len(rows), "texts", len)])
 
         size = min(self._batch_size, len(rows))
         probabilities, fitting = halving(size, classify, self._model.device, "classifying answers")

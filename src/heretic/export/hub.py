@@ -17,6 +17,7 @@ from heretic.common.integrity import check_folder, harmful
 from heretic.export.redact import redact
 from heretic.observability.events import ModelUploaded, UploadStarted, Warned, emit
 from heretic.observability.hub_client import ask_hub_again, prepare_hub
+from heretic.observability.steps import step
 
 _LOGIN = "run 'hf auth login' or set HF_TOKEN to a token with write access"
 _STALE_WEIGHTS = ["*.safetensors", "*.safetensors.index.json"]
@@ -102,7 +103,8 @@ def upload_folder(folder: Path, repository: str, private: bool) -> str:
     check_repository(repository)
     prepare_hub()
     ask_hub_again()
-    differences = harmful(check_folder(folder))
+    with step("checking the saved folder"):
+        differences = harmful(check_folder(folder))
     if differences:
         first = differences[0]
         raise ExportError(f"{first.path} in {folder} is {first.kind.value} since it was saved; save the model again.")
@@ -110,7 +112,8 @@ def upload_folder(folder: Path, repository: str, private: bool) -> str:
     emit(UploadStarted(repository, len(sizes), sum(sizes)))
     failure: HereticError
     try:
-        url = _upload(HfApi(), folder, repository, private)
+        with step("uploading"):
+            url = _upload(HfApi(), folder, repository, private)
     except (
         HTTP.HTTPError,
         OSError,

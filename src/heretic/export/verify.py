@@ -26,6 +26,7 @@ from heretic.models.devices import empty_cache
 from heretic.models.loaded import LoadedModel
 from heretic.models.private_api import Conv1D, adapter_change, attention_implementation, unadapted_weight
 from heretic.observability.events import Warned, emit
+from heretic.observability.steps import counted
 
 MEMORY_FACTOR = 1.2
 """Memory that is asked for the second copy, for activations and fragments."""
@@ -94,7 +95,8 @@ def compare_files(folder: Path, model: PreTrainedModel) -> list[str]:
     unknown = []
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118 - the file object is not iterable
+            names = file.keys()
+            for name in counted(names, len(names), "tensors"):
                 tensor = expected.get(name)
                 if tensor is None or tensor.device.type == "meta":
                     unknown.append(name)
@@ -113,7 +115,8 @@ def compare_models(reloaded: PreTrainedModel, model: PreTrainedModel) -> None:
         ExportError: Something differs; names the first tensor.
     """
     reloaded_tensors = reloaded.state_dict()
-    for name, tensor in model.state_dict().items():
+    tensors = model.state_dict()
+    for name, tensor in counted(tensors.items(), len(tensors), "tensors"):
         if tensor.device.type == "meta":
             continue  # offloaded to the disk: its answers are compared
         other = reloaded_tensors.get(name)
@@ -243,7 +246,7 @@ def verify_merged(folder: Path, loaded: LoadedModel, verification: Verification)
     reloaded = _reload(loaded, folder, placement)
     compare_models(reloaded, loaded.model)
     prompts = _encoded(folder, loaded, verification)
-    for number, token_ids in enumerate(prompts):
+    for number, token_ids in enumerate(counted(prompts, len(prompts), "answers")):
         if not _same_answer(reloaded, loaded, token_ids, verification.max_new_tokens, placement.exact):
             raise ExportError(
                 f"The saved model answers verification prompt {number + 1} differently from the edited model; "
@@ -350,7 +353,7 @@ def verify_adapter(
         _compare_adapted_weights(base, loaded.model, factors)
     tolerance = DEFAULT_TOLERANCE if quantized else LOGITS_TOLERANCE.get(loaded.model.dtype, DEFAULT_TOLERANCE)
     prompts = _encoded(folder, loaded, verification)
-    for number, token_ids in enumerate(prompts):
+    for number, token_ids in enumerate(counted(prompts, len(prompts), "answers")):
         expected = last_logits(loaded.model, token_ids)
         error = relative_difference(last_logits(adapted, token_ids), expected)
         with adapted.disable_adapter():

@@ -20,6 +20,8 @@ from heretic.export.tokenizer import save_tokenizer
 from heretic.export.verify import BaseLoader, Verification, verify_adapter, verify_merged
 from heretic.models.loaded import LoadedModel
 from heretic.models.storage import is_quantized
+from heretic.observability.libraries import counted_bars
+from heretic.observability.steps import step
 
 DEFAULT_SHARD_SIZE = "5GB"
 NO_PROMPTS = Verification(())
@@ -87,7 +89,7 @@ def write_merged(loaded: LoadedModel, folder: Path, max_shard_size: str, base: M
         ExportError: The base's configuration can no longer be read.
         OSError: Writing failed; SafetensorError where safetensors reports it.
     """
-    with _saving_state(loaded.model):
+    with step("writing weights"), counted_bars("files"), _saving_state(loaded.model):
         loaded.model.save_pretrained(folder, max_shard_size=max_shard_size)
     if (folder / GENERATION).is_file():
         generation: Any = loaded.model.generation_config
@@ -140,14 +142,16 @@ def save_model(
         else:
             write_adapter(loaded, factors, staging)
         save_tokenizer(loaded, staging, base)
-        if factors is None:
-            answers = verify_merged(staging, loaded, verification)
-        else:
-            answers = verify_adapter(staging, loaded, factors, verification, load_base)
+        with step("loading what was saved"), counted_bars("tensors"):
+            if factors is None:
+                answers = verify_merged(staging, loaded, verification)
+            else:
+                answers = verify_adapter(staging, loaded, factors, verification, load_base)
         origin = find_origin(loaded)
         copy_legal_files(origin, staging)
         write_card(staging, loaded, content, export_format, origin)
         checked = {"answers_compared": answers, "differs_from_base": differences_from_base(base, staging)}
-        write_manifest(staging, loaded, content, export_format, checked)
+        with step("writing checksums"):
+            write_manifest(staging, loaded, content, export_format, checked)
         files = [path.stat().st_size for path in staging.rglob("*") if path.is_file()]
     return SavedModel(target, export_format, len(files), sum(files), answers)

@@ -20,6 +20,7 @@ from heretic.edits.build import build_edits
 from heretic.edits.writer import ResidualWriter
 from heretic.models.access import post_norm_gain
 from heretic.models.private_api import layer_output, with_layer_output
+from heretic.observability.steps import counted
 from heretic.passes.calibration import backing_off
 from heretic.passes.runner import ModelRunner
 from heretic.prompts.types import Prompt
@@ -93,7 +94,7 @@ def cosmic_scores(
     target_prompts, baseline_prompts = target[1][:CLASS_PROMPTS], baseline[1][:CLASS_PROMPTS]
     depth = max(runner.layout.layer_count - 1, 1)
     scores = []
-    for layer in layers:
+    for layer in counted(layers, len(layers), "layers"):
         with applied(editor, full_removal(runner, directions, editor, layer / depth)):
             ablated = mean_residuals(runner, target_prompts)
         # The class difference along the direction, so that what is added is what the class has more of.

@@ -15,6 +15,7 @@ from heretic.extraction.extract import Extraction, extract
 from heretic.extraction.refinement import refined
 from heretic.extraction.rounds import further_rounds
 from heretic.observability.events import DirectionsFound, PositionChosen, RefinementKept, Warned, emit
+from heretic.observability.steps import step
 from heretic.passes.runner import ModelRunner
 from heretic.prompts.types import PromptSet
 
@@ -64,7 +65,8 @@ def find_directions(
         HereticError: The method does not work on these prompts; the message names the option to change.
     """
     started = time.perf_counter()
-    first = extract(settings, runner, target, baseline)
+    with step("extracting directions"):
+        first = extract(settings, runner, target, baseline)
     if refines(settings):
         stored_directions = stored(first.directions)
         if stored_directions is not None:
@@ -125,14 +127,15 @@ def cosmic_position(runner: ModelRunner, extraction: Extraction, target: PromptS
     depth = max(count - 1, 1)
     low, high = COSMIC_DEPTHS
     layers = [layer for layer in range(count) if low <= layer / depth <= high] or [count - 1]
-    scores = cosmic_scores(
-        runner,
-        extraction.directions,
-        (extraction.target, target.prompts),
-        (extraction.baseline, baseline.prompts),
-        OutputSpaceEditor(runner.loaded.model, runner.layout),
-        layers,
-    )
+    with step("scoring layers"):
+        scores = cosmic_scores(
+            runner,
+            extraction.directions,
+            (extraction.target, target.prompts),
+            (extraction.baseline, baseline.prompts),
+            OutputSpaceEditor(runner.loaded.model, runner.layout),
+            layers,
+        )
     by_layer = dict(zip(layers, scores, strict=True))
     best = max(layers, key=lambda layer: by_layer[layer])
     emit(PositionChosen(best, by_layer, time.perf_counter() - started))

@@ -14,6 +14,7 @@ from heretic.common.errors import ModelError
 from heretic.editors.output_space import OutputSpaceEditor
 from heretic.edits.algebra import Edit
 from heretic.extraction.onset import Onset
+from heretic.observability.steps import counted
 from heretic.passes.divergence import kl_divergence
 from heretic.passes.runner import ModelRunner
 from heretic.passes.with_gradients import make_passes
@@ -72,7 +73,7 @@ class Objective:
         self._baseline_count = len(onset.baseline)
         self._base: dict[int, Tensor] = {}
         with torch.no_grad(), self._passes.step() as predict:
-            for rows in self._chunks(range(self._baseline_count)):
+            for rows in counted(self._chunks(range(self._baseline_count)), self._baseline_count, "prompts", len):
                 self._base.update(zip(rows, self._logits(predict([self._rows[row] for row in rows])), strict=True))
 
     @property

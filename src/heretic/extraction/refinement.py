@@ -21,6 +21,7 @@ from heretic.extraction.onset import Onset, Shows, find_onset
 from heretic.extraction.precision import for_gradients
 from heretic.models.access import post_norm_gain
 from heretic.observability.events import GradientStep, RefinementFinished, RefinementStarted, Warned, emit
+from heretic.observability.steps import counted
 from heretic.passes.calibration import backing_off
 from heretic.passes.runner import ModelRunner
 from heretic.prompts.types import Prompt
@@ -168,13 +169,13 @@ def _descend(settings: Settings, runner: ModelRunner, directions: DirectionSet, 
     averaged = max(1, round(AVERAGED * settings.rdo_steps))
     total, losses = torch.zeros_like(scaled), []
     weight, divergence = FIRST_WEIGHT, settings.rdo_max_kl
-    for step in range(1, settings.rdo_steps + 1):
+    for number in counted(range(1, settings.rdo_steps + 1), settings.rdo_steps, "gradient steps"):
         loss, scaled.grad = objective.gradient(scaled, weight, [*baseline.next(), *target.next()])
         optimizer.step()
-        emit(GradientStep(step, settings.rdo_steps, weight, loss.kl, loss.share))
+        emit(GradientStep(number, settings.rdo_steps, weight, loss.kl, loss.share))
         divergence = REMEMBERED * divergence + (1 - REMEMBERED) * loss.kl
         weight *= _change(settings.rdo_max_kl, divergence)
-        if step > settings.rdo_steps - averaged:
+        if number > settings.rdo_steps - averaged:
             total += scaled.detach()
             losses.append(loss)
     return total / averaged, mean_loss(losses)

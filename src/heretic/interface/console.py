@@ -9,10 +9,10 @@ from rich.text import Text
 
 from heretic.common.output import printable
 from heretic.interface import lines, score_lines
-from heretic.interface.formatting import Row, clean, clean_line, hang, kl_text, plural
+from heretic.interface.formatting import Row, clean, clean_line, hang, plural
 from heretic.interface.lines import loading_hint, rows
 from heretic.interface.printer import LABEL_WIDTH, make_console
-from heretic.interface.progress import Steps
+from heretic.interface.progress import Steps, summary
 from heretic.interface.score_lines import parameter_text, trial_line
 from heretic.interface.watch_lines import detail_rows, library_text
 from heretic.observability import events
@@ -22,7 +22,6 @@ from heretic.results.trial import shown
 from heretic.results.words import best, least
 
 _DETAIL_INDENT = 4
-_PIPE_SUMMARIES = 10
 LINES = (lines, score_lines)
 """Modules that register rows of events."""
 _STARTS_SECTION = (events.ModelLoading, events.SearchStarted, events.SearchFinished, events.TrialApplied)
@@ -32,9 +31,9 @@ _STARTS_SECTION = (events.ModelLoading, events.SearchStarted, events.SearchFinis
 class ConsoleReporter:
     """Prints every event of a run; subscribe it with `events.subscribed`.
 
-    In a terminal, a running search also has one progress bar at the bottom. Anywhere else (a pipe, a log file) there
-    are neither control characters nor a bar; instead a progress line stands after every tenth of the search, and
-    lines are not wrapped, so that they can be searched.
+    In a terminal whatever takes long also has a bar at the bottom. Anywhere else (a pipe, a log file) there are neither
+    control characters nor a bar; instead a line says from time to time how far it is, and lines are not wrapped, so
+    that they can be searched.
 
     Use it as a context manager, or call `close`, so that the terminal is put right whatever ends the run.
 
@@ -53,9 +52,8 @@ class ConsoleReporter:
         self.verbose = verbose
         self.level = LEVELS[level]
         self._console = console if console is not None else make_console()
-        self._now = now
         self._standing: Standing | None = None
-        self._steps: Steps | None = None
+        self._steps = Steps(self._console, now)
         self._architecture = ""
         self._last: type[events.Event] | None = None
         self._label = ""
@@ -70,9 +68,7 @@ class ConsoleReporter:
 
     def close(self) -> None:
         """Take a progress bar away and show the cursor again; harmless when there is none."""
-        if self._steps is not None:
-            self._steps.stop()
-            self._steps = None
+        self._steps.stop()
 
     def __call__(self, event: events.Event) -> None:
         """Print one event."""
@@ -81,8 +77,9 @@ class ConsoleReporter:
         if isinstance(event, events.LibraryLogged):
             self._library_logged(event)
             return
-        if isinstance(event, (events.SearchFinished, events.RefinementFinished)):
-            self.close()
+        if isinstance(event, events.StepEvent):
+            self._step(event)
+            return
         if isinstance(event, _STARTS_SECTION) and self._last not in (None, type(event), events.DtypeRejected):
             self._print([""])
         self._report(event)
@@ -92,11 +89,6 @@ class ConsoleReporter:
     def _report(self, event: events.Event) -> None:
         if isinstance(event, events.SearchStarted):
             self._search_started(event)
-        elif isinstance(event, events.RefinementStarted):
-            self._print_rows(rows(event))
-            self._begin(Steps(self._console, event.steps, now=self._now))
-        elif isinstance(event, events.GradientStep):
-            self._gradient_step(event)
         elif isinstance(event, events.TrialFinished):
             self._trial_finished(event)
         elif isinstance(event, events.ResponseMeasured):
@@ -126,36 +118,21 @@ class ConsoleReporter:
 
     def _search_started(self, event: events.SearchStarted) -> None:
         self._standing = standing = event.standing
-        wanted = plural(max(standing.n_trials - standing.finished, 0), "trial") + " to do"
+        left = plural(max(standing.n_trials - standing.finished, 0), "trial") + " to do"
+        wanted = "as many trials as there is time for" if standing.is_open else left
         self._print_rows([Row("Search", f"{wanted}; Ctrl+C stops, and finished trials are kept")])
-        self._begin(Steps(self._console, standing.n_trials, standing.finished, _best(standing), now=self._now))
 
-    def _begin(self, steps: Steps) -> None:
-        self.close()
-        self._steps = steps
-        steps.start()
-
-    def _gradient_step(self, event: events.GradientStep) -> None:
-        if self._steps is not None:
-            text = f"weight {event.weight:.2g}, KL {kl_text(event.kl)}, onset {100 * event.share:.0f} %"
-            self._steps.reached(event.step, text)
+    def _step(self, event: events.StepEvent) -> None:
+        self._steps(event)
+        if isinstance(event, events.StepGoesOn) and not self._console.is_interactive:
+            self._print([summary(event, event.elapsed, event.remaining)])
 
     def _trial_finished(self, event: events.TrialFinished) -> None:
         lines = hang("", trial_line(event), 0, self._line_width())
         if self.verbose:
             lines += hang("", parameter_text(event), _DETAIL_INDENT, self._text_width())
         self._print(lines)
-        self._standing = standing = event.standing
-        if self._steps is None:
-            return
-        self._steps.reached(standing.finished, _best(standing))
-        if (
-            not self._console.is_interactive
-            and not event.record.is_failed
-            and standing.finished % max(standing.n_trials // _PIPE_SUMMARIES, 1) == 0
-            and standing.finished < standing.n_trials
-        ):
-            self._print([f"so far {self._steps.summary()}"])
+        self._standing = event.standing
 
     def _response(self, event: events.ResponseMeasured) -> None:
         whose = "original" if event.trial is None else f"trial {shown(event.trial)}"
@@ -186,7 +163,3 @@ class ConsoleReporter:
         self._label = ""
         for line in lines:
             self._console.print(Text(printable(line, self._console.encoding), style=style), soft_wrap=True)
-
-
-def _best(standing: Standing) -> str:
-    return "" if standing.best is None else best(standing.best.measured)

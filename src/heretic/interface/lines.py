@@ -6,8 +6,10 @@ Rows about scores stand in score_lines.py.
 import json
 import math
 import textwrap
+import time
 from functools import singledispatch
 
+from heretic.config.sections.search import OPEN_TRIALS
 from heretic.interface.formatting import (
     Row,
     clean_line,
@@ -185,7 +187,8 @@ def _(event: events.StudyOpened) -> list[Row]:
     place = f"{clean_line(event.name)} in {clean_line(event.storage)}"
     if event.finished == 0:
         return [Row("Study", f"{place}, new")]
-    return [Row("Study", f"{place}, resumed"), Row("", f"{event.finished} of {event.n_trials} trials are finished")]
+    wanted = "" if event.n_trials == OPEN_TRIALS else f" of {event.n_trials}"
+    return [Row("Study", f"{place}, resumed"), Row("", f"{event.finished}{wanted} trials are finished")]
 
 
 @rows.register
@@ -230,7 +233,16 @@ def _(event: events.SearchFinished) -> list[Row]:
     done = f"{plural(event.finished, 'trial')} finished in {duration(event.seconds)}"
     if event.interrupted:
         return [Row("Stopped", done), Row("", "all of them are kept; the same command goes on from here")]
-    return [Row("Search", done)]
+    return [Row("Search", f"{done}; its time is over" if event.out_of_time else done)]
+
+
+@rows.register
+def _(event: events.SearchLimited) -> list[Row]:
+    kept = f"{duration(event.kept)} kept for check, confirmation and saving"
+    if event.used_up:
+        return [Row("Time limit", f"used up ({kept});"), Row("", "one batch of trials is measured all the same")]
+    until = time.strftime("%H:%M", time.localtime(event.until))
+    return [Row("Time limit", f"search until about {until},"), Row("", kept)]
 
 
 @rows.register

@@ -11,8 +11,10 @@ from rich.text import Text
 
 from heretic.common.output import printable
 from heretic.export.redact import redact
-from heretic.interface.formatting import Row, clean_line, hang, size
-from heretic.interface.progress import Steps
+from heretic.interface.formatting import Row, clean_line, hang
+from heretic.interface.progress import Steps, summary
+from heretic.observability.events import Event, StepGoesOn, subscribed
+from heretic.observability.steps import step, telling
 
 LABEL_WIDTH = 15
 """Columns of the labels on the left."""
@@ -74,16 +76,20 @@ class Printer:
 
     @contextmanager
     def reading(self, total: int) -> Iterator[Callable[[int], None]]:
-        """In a terminal, a bar that is gone afterwards; gives what is called with every number of bytes read."""
-        read = 0
-        with Steps(self.console, total, count=lambda done, total: f"Reading {size(done)} of {size(total)}") as steps:
+        """Show how far reading so many bytes is; gives what is called with every number of bytes read."""
+        with self.steps(), step("reading", total, "bytes") as progress:
+            yield progress.advance
 
-            def advance(count: int) -> None:
-                nonlocal read
-                read += count
-                steps.reached(read)
+    @contextmanager
+    def steps(self) -> Iterator[None]:
+        """In the with-block steps are shown: in a terminal as a bar, elsewhere as a line from time to time."""
 
-            yield advance
+        def told(event: Event) -> None:
+            if isinstance(event, StepGoesOn) and not self.console.is_interactive:
+                self.line(summary(event, event.elapsed, event.remaining))
+
+        with Steps(self.console) as bar, subscribed(bar, steps=True), subscribed(told, steps=True), telling():
+            yield
 
     def _lines(self, rows: Iterable[Row]) -> Iterator[str]:
         for row in rows:

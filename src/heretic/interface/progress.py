@@ -1,65 +1,35 @@
-"""Steps: how far a long step is. In a terminal a bar with the remaining time stands below all other lines."""
+"""Steps: how far what a run does is. In a terminal a bar with the remaining time stands below all other lines."""
 
-import math
+import sys
 import time
 from collections.abc import Callable
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID
 from rich.table import Column
 from rich.text import Text
 
 from heretic.common.output import printable
-from heretic.interface.formatting import clean_line, clock
+from heretic.interface.formatting import clean_line, clock, size
+from heretic.observability.events import Event, StepEnded, StepEvent, StepStarted
 
 _BAR_WIDTH = 40
 
 
 class Steps:
-    """Counts the steps of something long; use it as a context manager, or call `start` and `stop`.
+    """Shows the innermost of the steps that run; subscribe it with `events.subscribed`, and `stop` it in the end.
 
-    The pace is the mean since the beginning, so it holds for steps that are done together.
+    Only terminals get a bar, whose own thread keeps the times moving while a single batch takes long.
     """
 
-    def __init__(
-        self,
-        console: Console,
-        total: int,
-        done: int = 0,
-        text: str = "",
-        count: Callable[[int, int], str] | None = None,
-        now: Callable[[], float] = time.monotonic,
-    ) -> None:
-        """Begin.
-
-        Args:
-            console: Where the bar stands, if it is a terminal; elsewhere nothing is shown.
-            total: Steps in all.
-            done: Steps that an earlier run did.
-            text: What is said beside the count.
-            count: How (steps done, steps in all) are told; None tells both numbers.
-            now: A clock, in seconds.
-        """
-        self._count = count if count is not None else _of
-        # Twice a second is enough for a clock of seconds, and leaves the interpreter lock to the work.
-        self._progress = Progress(
-            # What wraps is what a narrow terminal loses first.
-            BarColumn(_BAR_WIDTH),
-            _Summary(self),
-            console=console,
-            refresh_per_second=2,
-            speed_estimate_period=math.inf,
-            transient=True,
-            get_time=now,
-            disable=not console.is_interactive,
-        )
-        self._id = self._progress.add_task("", total=total, completed=done, text=text, at=0.0)
-        # The pace is measured from here.
-        self._progress.advance(self._id, 0)
+    def __init__(self, console: Console, now: Callable[[], float] = time.monotonic) -> None:
+        self._console = console
+        self._now = now
+        self._bar: Progress | None = None
+        self._running: list[tuple[tuple[str, ...], TaskID]] = []
 
     def __enter__(self) -> "Steps":
-        self.start()
         return self
 
     def __exit__(
@@ -67,54 +37,83 @@ class Steps:
     ) -> None:
         self.stop()
 
-    def start(self) -> None:
-        """Show the bar."""
-        self._progress.start()
+    def __call__(self, event: Event) -> None:
+        """Show what an event says of a step; events of other kinds are let pass."""
+        if not isinstance(event, StepEvent) or not self._console.is_interactive:
+            return
+        path = (*event.within, event.doing)
+        if isinstance(event, StepStarted):
+            self._begin(path, event)
+            return
+        place = next((place for place, (other, _task) in enumerate(self._running) if other == path), None)
+        if self._bar is None or place is None:
+            return
+        task = self._running[place][1]
+        if isinstance(event, StepEnded):
+            self._end(place)
+        else:
+            at = self._now()
+            self._bar.update(task, total=event.total or None, completed=event.done, event=event, at=at)
 
     def stop(self) -> None:
-        """Take the bar away and show the cursor again."""
-        if not self._progress.disable:
-            self._progress.stop()
+        """Take the bar away and show the cursor again; harmless when there is none."""
+        while self._running:
+            self._end(0)
 
-    def reached(self, done: int, text: str = "") -> None:
-        """So many steps are done; one that failed costs time but brings the end no nearer."""
-        task = self._task
-        at = task.elapsed if done > task.completed else task.fields["at"]
-        self._progress.update(self._id, completed=done, text=text, at=at)
+    def _begin(self, path: tuple[str, ...], event: StepEvent) -> None:
+        if self._bar is None:
+            # Twice a second is enough for a clock of seconds, and leaves the interpreter lock to the work.
+            self._bar = Progress(
+                # What wraps is what a narrow terminal loses first.
+                BarColumn(_BAR_WIDTH),
+                _Summary(self._console.encoding),
+                console=self._console,
+                refresh_per_second=2,
+                transient=True,
+                # What is led elsewhere is meant to go there.
+                redirect_stderr=sys.stderr.isatty(),
+                get_time=self._now,
+            )
+        for _path, other in self._running:
+            self._bar.update(other, visible=False)
+        task = self._bar.add_task("", total=event.total or None, completed=event.done, event=event, at=self._now())
+        self._running.append((path, task))
+        self._bar.start()
 
-    @property
-    def _task(self) -> Task:
-        return self._progress.tasks[0]
+    def _end(self, place: int) -> None:
+        _path, task = self._running.pop(place)
+        if self._bar is None:
+            return
+        if self._running:
+            self._bar.remove_task(task)
+            self._bar.update(self._running[-1][1], visible=True)
+        else:
+            self._bar.stop()
+            self._bar = None
 
-    @property
-    def remaining(self) -> float | None:
-        """Seconds until the last step, None before the first is done; counts down between steps."""
-        task = self._task
-        if task.time_remaining is None:
-            return None
-        since: float = (task.elapsed or 0.0) - task.fields["at"]
-        return max(task.time_remaining - since, 0.0)
 
-    def summary(self) -> str:
-        """Everything but the bar, e.g. ``12/40  best 3/100 at KL 0.0123  0:21 elapsed, 0:48 left``."""
-        task, remaining = self._task, self.remaining
-        left = "" if remaining is None else f", {clock(remaining)} left"
-        parts = [self._count(int(task.completed), int(task.total or 0)), task.fields["text"]]
-        text = "  ".join([*filter(None, parts), f"{clock(task.elapsed or 0.0)} elapsed{left}"])
-        return printable(clean_line(text), self._progress.console.encoding)
+def summary(event: StepEvent, elapsed: float, remaining: float | None) -> str:
+    """A step on one line, e.g. ``searching  12/40 trials  best 3/100 at KL 0.0123  0:21 elapsed, 0:48 left``."""
+    count = ""
+    if event.total and event.unit == "bytes":
+        count = f"{size(event.done)} of {size(event.total)}"
+    elif event.total:
+        count = f"{event.done:{len(str(event.total))}d}/{event.total} {event.unit}"
+    elif event.done:
+        count = f"{event.done} {event.unit}"
+    left = "" if remaining is None else f", {clock(remaining)} left"
+    return clean_line("  ".join([*filter(None, (event.doing, count, event.text)), f"{clock(elapsed)} elapsed{left}"]))
 
 
 class _Summary(ProgressColumn):
-    """See Steps.summary."""
+    """See `summary`; times go on between events."""
 
-    def __init__(self, steps: Steps) -> None:
+    def __init__(self, encoding: str) -> None:
         super().__init__(Column(no_wrap=True, overflow="crop"))
-        self._steps = steps
+        self._encoding = encoding
 
     def render(self, task: Task) -> Text:
         """See ProgressColumn."""
-        return Text(self._steps.summary())
-
-
-def _of(done: int, total: int) -> str:
-    return f"{done:{len(str(total))}d}/{total}"
+        event, since = task.fields["event"], task.get_time() - task.fields["at"]
+        remaining = None if event.remaining is None else max(event.remaining - since, 0.0)
+        return Text(printable(summary(event, event.elapsed + since, remaining), self._encoding))

@@ -35,8 +35,10 @@ def trial_line(event: events.TrialFinished) -> str:
 
 
 def _place(event: events.TrialFinished) -> str:
-    """``12/40``; the number alone where failed trials made it pass the number of complete trials wanted."""
+    """``12/40``; the number alone where time ends the search, or failed trials made it pass the number wanted."""
     number, wanted = event.record.shown, event.standing.n_trials
+    if event.standing.is_open:
+        return f"{number:<4}"
     width = len(str(wanted))
     return f"{number:>{width}}/{wanted}" if number <= wanted else f"{number:<{2 * width + 1}}"
 

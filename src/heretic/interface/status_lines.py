@@ -28,7 +28,7 @@ def status_rows(status: StudyStatus) -> list[Row]:
     result += _run_rows(status)
     result += [Row("Not read", clean_line(note)) for note in status.notes]
     trials = status.trials
-    wanted = "" if status.pulse is None else f" of {status.pulse.n_trials}"
+    wanted = "" if status.pulse is None or not status.pulse.counts_trials else f" of {status.pulse.n_trials}"
     result.append(Row("Trials", f"{status.finished}{wanted} finished: {_states(trials)}"))
     going_on = [f"{trials[name]} {name}" for name in ("running", "waiting") if trials[name]]
     if going_on:
@@ -57,11 +57,16 @@ def _run_rows(status: StudyStatus) -> list[Row]:
     texts = {
         "preparing": f"prepares its first trial; {where}, {heard}",
         "searching": f"searches; {where}, {heard}",
+        "finishing": f"finished its search and goes on; {where}, {heard}",
         "finished": f"finished its search; {heard}",
         "interrupted": f"was interrupted; {heard}; the same command goes on",
         "gone": f"is gone without having finished ({where}, {heard}); the same command goes on",
     }
-    return [Row("Model", clean_line(pulse.model)), Row("Run", texts[status.run])]
+    result = [Row("Model", clean_line(pulse.model)), Row("Run", texts[status.run])]
+    if status.is_running and pulse.step:
+        left = "" if pulse.step_remaining is None else f", {clock(pulse.step_remaining)} left"
+        result.append(Row("Step", f"{clean_line(pulse.step)}{left}"))
+    return result
 
 
 def _speed_rows(status: StudyStatus) -> list[Row]:

@@ -26,7 +26,7 @@ def run_in_terminal(loaded: LoadedSettings) -> int:
     with (
         outlived(_say_silence),
         ConsoleReporter(settings.verbose, level=settings.log_level) as reporter,
-        subscribed(reporter),
+        subscribed(reporter, steps=True),
     ):
         return watched(settings, lambda: _run(loaded))
 

@@ -13,6 +13,7 @@ from heretic.export.redact import publishable, redact
 from heretic.models.memory import memory_use
 from heretic.observability.events import RunEnded, emit, subscribed
 from heretic.observability.libraries import captured_libraries
+from heretic.observability.steps import telling
 
 INTERRUPTED = 130
 TERMINATED = 143
@@ -53,10 +54,11 @@ def _watchers(settings: Settings) -> Iterator[None]:
             from heretic.observability.log import LogFile
 
             log = LogFile(Path(settings.log_file), settings.log_level, publishable, memory_use)
-            stack.enter_context(subscribed(stack.enter_context(log)))
+            stack.enter_context(subscribed(stack.enter_context(log), steps=True))
         if settings.metrics_port is not None or settings.metrics_file is not None:
             _measure(settings, stack)
         stack.enter_context(captured_libraries(settings.log_level))
+        stack.enter_context(telling())
         yield
 
 

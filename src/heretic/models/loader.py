@@ -25,7 +25,8 @@ from heretic.models.location import locate
 from heretic.models.stored_forms import check_form, loading_arguments, ordinary
 from heretic.observability.events import DtypeRejected, ModelLoaded, ModelLoading, emit
 from heretic.observability.hub_client import prepare_hub
-from heretic.observability.libraries import quieten
+from heretic.observability.libraries import counted_bars, quieten
+from heretic.observability.steps import step
 from heretic.prompts.types import Prompt
 
 PROBE = Prompt("Say hello.")
@@ -90,7 +91,8 @@ def load_model(name: str, settings: ModelSection, checkpoint: Checkpoint | None 
     """
     device = pick_device(settings.device)
     started = time.perf_counter()
-    checkpoint = checkpoint or open_checkpoint(name, settings)
+    with step("reading the model's files"):
+        checkpoint = checkpoint or open_checkpoint(name, settings)
     rejected: list[tuple[str, str]] = []
     tried: set[str] = set()
     for entry in settings.dtypes:
@@ -99,7 +101,8 @@ def load_model(name: str, settings: ModelSection, checkpoint: Checkpoint | None 
             continue
         tried.add(dtype)
         emit(ModelLoading(name, dtype))
-        outcome = _attempt(checkpoint, settings, entry, device)
+        with step("loading weights"), counted_bars("tensors"):
+            outcome = _attempt(checkpoint, settings, entry, device)
         if isinstance(outcome, LoadedModel):
             _announce(outcome, time.perf_counter() - started)
             return outcome

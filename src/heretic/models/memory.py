@@ -12,6 +12,7 @@ import torch
 from heretic.common.errors import OutOfMemoryError
 from heretic.models.devices import empty_cache, free_host_memory, free_memory, is_out_of_memory
 from heretic.observability.events import MemoryRanOut, Warned, emit
+from heretic.observability.steps import step
 
 T = TypeVar("T")
 
@@ -102,7 +103,8 @@ def halving(size: int, work: Callable[[int], T], device: torch.device, doing: st
         OutOfMemoryError: It does not work with single rows either.
     """
     while True:
-        result = attempt(partial(work, size), device, doing)
+        with step(doing):
+            result = attempt(partial(work, size), device, doing)
         if not isinstance(result, RanOut):
             return result, size
         if size == 1:

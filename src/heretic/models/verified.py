@@ -1,12 +1,15 @@
 """A model with a manifest is compared with it before anything of it is loaded or run."""
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from heretic.common.errors import UserError
 from heretic.common.integrity import (
     MANIFEST_NAME,
+    Advance,
     Difference,
+    FileEntry,
     check_folder,
     compare,
     entries_of,
@@ -18,6 +21,7 @@ from heretic.common.integrity import (
 from heretic.models.location import Location
 from heretic.models.model_files import find_file, weight_files
 from heretic.observability.events import FilesVerified, VerificationStarted, emit
+from heretic.observability.steps import step
 
 NAMED = 3
 """Differences that a message names."""
@@ -48,18 +52,23 @@ def verify_model(location: Location, commit: str | None) -> None:
     wanted = {name: entry for name, entry in entries.items() if _is_wanted(location, name)}
     started = time.perf_counter()
     emit(VerificationStarted(location.name, len(wanted), sum(entry.size for entry in wanted.values())))
-    if location.is_hub:
-        # Weights that loading opens count also where the manifest does not list them.
-        paths = {name: find_file(location, name, commit) for name in (*wanted, *weight_files(location, commit))}
-        differences = compare(wanted, {name: path for name, path in paths.items() if path is not None})
-    elif location.gguf_file is not None:
-        differences = compare(wanted, {location.gguf_file: manifest.parent / location.gguf_file})
-    else:
-        differences = check_folder(manifest.parent)
-    differences = harmful(differences)
+    with step("comparing files with the manifest", sum(entry.size for entry in wanted.values()), "bytes") as progress:
+        differences = harmful(_differences(location, commit, manifest, wanted, progress.advance))
     if differences:
         raise VerificationError(_sentence(location, differences))
     emit(FilesVerified(len(wanted), time.perf_counter() - started))
+
+
+def _differences(
+    location: Location, commit: str | None, manifest: Path, wanted: Mapping[str, FileEntry], advance: Advance
+) -> list[Difference]:
+    if location.is_hub:
+        # Weights that loading opens count also where the manifest does not list them.
+        paths = {name: find_file(location, name, commit) for name in (*wanted, *weight_files(location, commit))}
+        return compare(wanted, {name: path for name, path in paths.items() if path is not None}, advance)
+    if location.gguf_file is not None:
+        return compare(wanted, {location.gguf_file: manifest.parent / location.gguf_file}, advance)
+    return check_folder(manifest.parent, advance)
 
 
 def _manifest(location: Location, commit: str | None) -> Path | None:

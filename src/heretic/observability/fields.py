@@ -13,7 +13,7 @@ from heretic.observability.events import Event
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 """The values of ``--log-level``."""
 
-_DEBUG = (events.ResponseMeasured, events.GradientStep)
+_DEBUG = (events.ResponseMeasured, events.GradientStep, events.StepAdvanced)
 _WARNING = (events.Warned, events.NothingShown, events.DtypeRejected, events.MemoryRanOut, events.TrialRaised)
 
 LONGEST_TEXT = 2000

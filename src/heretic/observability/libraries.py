@@ -3,12 +3,13 @@
 import logging
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sized
 from contextlib import contextmanager
-from typing import TextIO
+from typing import Any, TextIO
 
 from heretic.observability.events import LibraryLogged, emit
 from heretic.observability.fields import LEVELS
+from heretic.observability.steps import counted
 
 LIBRARIES = ("transformers", "datasets", "huggingface_hub", "optuna", "torch", "accelerate", "peft")
 """Libraries whose loggers may have handlers of their own, which write to the terminal.
@@ -56,6 +57,42 @@ def captured_libraries(level: str) -> Iterator[None]:
         for logger, handlers, propagate, level_before in before:
             logger.handlers, logger.propagate = handlers, propagate
             logger.setLevel(level_before)
+
+
+@contextmanager
+def counted_bars(unit: str) -> Iterator[None]:
+    """In the with-block, loops that transformers would show a bar of count in the innermost step instead."""
+    from transformers.utils.logging import set_tqdm_hook
+
+    def bar(_make: Callable[..., Any], arguments: tuple[Any, ...], options: dict[str, Any]) -> "_Bar":
+        return _Bar(options.get("iterable", arguments[0] if arguments else ()), options.get("total"), unit)
+
+    before = set_tqdm_hook(bar)
+    try:
+        yield
+    finally:
+        set_tqdm_hook(before)
+
+
+class _Bar:
+    """Stands in for a bar of tqdm."""
+
+    def __init__(self, items: Any, total: int | None, unit: str) -> None:
+        self._items = items
+        self._total = len(items) if total is None and isinstance(items, Sized) else total or 0
+        self._unit = unit
+
+    def __iter__(self) -> Iterator[Any]:
+        return counted(self._items, self._total, self._unit)
+
+    def __enter__(self) -> "_Bar":
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        pass
+
+    def __getattr__(self, _name: str) -> Callable[..., None]:
+        return lambda *_arguments, **_options: None
 
 
 class _Said:

@@ -42,7 +42,11 @@ class Metrics:
         )
         for state in TrialState:
             self._trials.labels(state.outcome)
-        self._wanted = Gauge("heretic_trials_wanted", "Measured trials wanted in all.", registry=registry)
+        self._wanted = Gauge(
+            "heretic_trials_wanted",
+            "Measured trials wanted in all; NaN for as many as there is time for.",
+            registry=registry,
+        )
         self._amount = Gauge(
             "heretic_best_behavior",
             "How much of a behaviour the trial with the least of all behaviours shows: answers, or a mean amount.",
@@ -123,7 +127,7 @@ class Metrics:
         self._stands(event.standing)
 
     def _stands(self, standing: Standing) -> None:
-        self._wanted.set(standing.n_trials)
+        self._wanted.set(math.nan if standing.is_open else standing.n_trials)
         if standing.best is not None and standing.lowest_kl is not None:
             for score in standing.best.behaviors:
                 self._amount.labels(score.name, _unit(score)).set(score.value)

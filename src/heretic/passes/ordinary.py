@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from torch import Tensor
 
+from heretic.observability.steps import counted
 from heretic.passes.calibration import backing_off
 from heretic.passes.passes import Applied, AssignRows, C, Carrier, Rows
 from heretic.passes.runner import ModelRunner, Response
@@ -125,8 +126,8 @@ class OrdinarySideBySide:
         """See SideBySide: every candidate has one row in a batch at least."""
         size = max(self.at_once[place], len({candidate.index for candidate, _row in pairs}))
         answers: list[list[int]] = []
-        for start in range(0, len(pairs), size):
-            batch = pairs[start : start + size]
+        batches = [pairs[start : start + size] for start in range(0, len(pairs), size)]
+        for batch in counted(batches, len(pairs), "answers", len):
             applied.assign([candidate.index for candidate, _row in batch])
             rows = tuple(row for _candidate, row in batch)
             padded = self.runner.pad([self.prompts[place][row] for row in rows], rows)

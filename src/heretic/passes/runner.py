@@ -19,6 +19,7 @@ from heretic.models.chat_template import ChatFormatter
 from heretic.models.loaded import LoadedModel
 from heretic.models.memory import USAGE
 from heretic.models.private_api import forward_parameters, layer_input, layer_output
+from heretic.observability.steps import counted
 from heretic.prompts.types import Prompt
 
 
@@ -268,10 +269,10 @@ class ModelRunner:
 
 
 def longest_first(encoded: Sequence[Sequence[int]], size: int) -> Iterator[tuple[int, ...]]:
-    """Indices of so many rows at a time, so that rows of like length are padded together."""
+    """Indices of so many rows at a time, so that rows of like length are padded together; counted as they are read."""
     order = sorted(range(len(encoded)), key=lambda row: -len(encoded[row]))
-    for start in range(0, len(order), size):
-        yield tuple(order[start : start + size])
+    batches = (tuple(order[start : start + size]) for start in range(0, len(order), size))
+    return counted(batches, len(order), "prompts", len)
 
 
 @contextmanager

@@ -226,7 +226,10 @@ def _of_study(records: Sequence[TrialRecord], study: optuna.Study | None) -> dic
     created = ""
     if pulse is not None:
         created = datetime.fromtimestamp(pulse.updated, timezone.utc).isoformat(timespec="seconds")
-        facts = [("Model", _last_part(pulse.model)), ("Trials wanted", str(pulse.n_trials))]
+        facts = [
+            ("Model", _last_part(pulse.model)),
+            ("Trials wanted", str(pulse.n_trials) if pulse.counts_trials else "as many as there is time for"),
+        ]
     return {
         "model": "" if pulse is None else _last_part(pulse.model),
         "behaviors": names,

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from heretic.common.errors import SelectionError
+from heretic.config.sections.search import OPEN_TRIALS
 from heretic.results.trial import TrialRecord
 
 
@@ -100,7 +101,7 @@ class Standing:
 
     Attributes:
         finished: Measured trials, stopped ones included.
-        n_trials: How many of these are wanted.
+        n_trials: How many of these are wanted; `OPEN_TRIALS` for as many as there is time for.
         best: See `least`, of all complete trials; None before the first.
         lowest_kl: Likewise.
     """
@@ -109,6 +110,11 @@ class Standing:
     n_trials: int
     best: TrialRecord | None = None
     lowest_kl: float | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the time ends the search, and no number of trials."""
+        return self.n_trials == OPEN_TRIALS
 
     @classmethod
     def of(cls, front: Front, finished: int, n_trials: int) -> "Standing":

@@ -34,7 +34,7 @@ def warm_start(bench: Workbench, study: optuna.Study) -> None:
         StudyError: The study's storage failed.
     """
     settings = bench.settings
-    wanted = min(settings.warm_start_n_trials, settings.n_trials)
+    wanted = min(settings.warm_start_n_trials, settings.wanted_trials)
     if not settings.use_warm_start_params or not wanted or not counts_refusals(bench):
         return
     family, normalization = model_family(bench), bench.space.normalization

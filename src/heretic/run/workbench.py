@@ -40,6 +40,7 @@ from heretic.observability.events import (
     Warned,
     emit,
 )
+from heretic.observability.steps import step
 from heretic.passes.calibration import backing_off, find_batch_size, find_response_prefix
 from heretic.passes.choose import ordinary_wanted
 from heretic.passes.ordinary import OrdinaryPasses
@@ -250,7 +251,8 @@ def load_runner(settings: Settings, name: str, prompts: PromptSets) -> ModelRunn
     if settings.batch_size == 0:
         measured = (*prompts.target_evaluation.prompts, *prompts.baseline_evaluation.prompts)
         compared_tokens = 1 if settings.kl_mode == "first" else settings.kl_tokens
-        size = find_batch_size(runner, measured, settings.max_batch_size, compared_tokens)
+        with step("finding a batch size", 0):
+            size = find_batch_size(runner, measured, settings.max_batch_size, compared_tokens)
         runner = runner.calibrated(batch_size=size)
     if settings.response_prefix is None:
         compared = (*prompts.baseline.prompts[:PREFIX_PROMPTS], *prompts.target.prompts[:PREFIX_PROMPTS])

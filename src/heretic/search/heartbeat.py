@@ -2,10 +2,11 @@
 
 import os
 import socket
+import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import optuna
 import psutil  # type: ignore[import-untyped]  # comes with accelerate, without types
@@ -14,18 +15,20 @@ from sqlalchemy.exc import SQLAlchemyError
 import heretic
 from heretic.common.errors import first_line
 from heretic.models.memory import USAGE, memory_use
-from heretic.observability.events import BatchMeasured, Warned, emit
+from heretic.observability.events import BatchMeasured, Event, StepEnded, StepEvent, Warned, emit
+from heretic.observability.steps import Pace
 from heretic.search.private_api import set_study_attribute
 from heretic.search.pulse import PULSE_ATTRIBUTE, Pulse, process_mark
 
 INTERVAL_SECONDS = 5.0
 """At most one write in so many seconds: each is a transaction, which waits for the disk."""
 
-_PACE_BATCHES = 30
-
 
 class Heartbeat:
-    """Writes a Pulse. A storage that refuses it is said once and costs nothing else: what counts are the trials."""
+    """Writes a Pulse; subscribe it with `events.subscribed`, so that the pulse says what a run does besides searching.
+
+    A storage that refuses it is said once and costs nothing else: what counts are the trials.
+    """
 
     def __init__(
         self,
@@ -39,7 +42,10 @@ class Heartbeat:
         self._study = study
         self._now = now
         self._failed = False
-        self._ends: deque[tuple[float, int]] = deque(maxlen=_PACE_BATCHES + 1)
+        # Steps that go on are told of by a thread of their own.
+        self._lock = threading.Lock()
+        self._pace = Pace(now())
+        self._ended = ""
         process = psutil.Process()
         self._pulse = Pulse(
             state="preparing",
@@ -63,29 +69,45 @@ class Heartbeat:
 
     def search_started(self, finished: int, n_trials: int) -> None:
         """The first trial comes next; so many are finished already."""
-        self._ends.append((self._now(), finished))
-        self._pulse = replace(self._pulse, state="searching", n_trials=n_trials, started=self._now())
-        self._write()
+        self._pace, self._ended = Pace(self._now(), finished), ""
+        self._write(
+            state="searching", n_trials=n_trials, started=self._now(), searched_until=0.0, step="", step_remaining=None
+        )
 
     def batch_measured(self, finished: int, candidates: int, batch: BatchMeasured) -> None:
         """Some trials ended; so many are finished now, failed ones left out."""
-        self._ends.append((self._now(), finished))
-        (first, before), (last, after) = self._ends[0], self._ends[-1]
-        self._pulse = replace(
-            self._pulse,
-            seconds_per_trial=(last - first) / (after - before) if after > before else None,
-            candidates=candidates,
-            tokens_per_second=batch.tokens_per_second,
-        )
-        if self._now() - self._pulse.updated >= INTERVAL_SECONDS:
-            self._write()
+        self._pace.reached(self._now(), finished)
+        speed = {"seconds_per_trial": self._pace.seconds, "tokens_per_second": batch.tokens_per_second}
+        self._write(seldom=True, candidates=candidates, **speed)
 
     def search_ended(self, interrupted: bool) -> None:
         """No trial comes next."""
-        self._pulse = replace(self._pulse, state="interrupted" if interrupted else "finished")
-        self._write()
+        self._ended = "interrupted" if interrupted else "finished"
+        self._write(state=self._ended, searched_until=self._now(), step_remaining=None)
 
-    def _write(self) -> None:
+    def __call__(self, event: Event) -> None:
+        """Take in how far a step is; of the search only how long it still takes, the rest trials tell."""
+        if not isinstance(event, StepEvent):
+            return
+        if self._pulse.state == "searching":
+            if not event.within:
+                self._pulse = replace(self._pulse, step_remaining=event.remaining)
+            return
+        if isinstance(event, StepEnded):
+            if not event.within:
+                self._write(state=self._ended or self._pulse.state, step="", step_remaining=None)
+            return
+        state = "finishing" if self._ended else self._pulse.state
+        self._write(state == self._pulse.state, state=state, step=_told(event), step_remaining=event.remaining)
+
+    def _write(self, seldom: bool = False, **changes: Any) -> None:
+        """Change the pulse, and write it unless that is to be done seldom and was done a moment ago."""
+        with self._lock:
+            self._pulse = replace(self._pulse, **changes)
+            if not seldom or self._now() - self._pulse.updated >= INTERVAL_SECONDS:
+                self._store()
+
+    def _store(self) -> None:
         self._pulse = replace(self._pulse, updated=self._now(), out_of_memory=USAGE.out_of_memory, memory=memory_use())
         try:
             set_study_attribute(self._study, PULSE_ATTRIBUTE, self._pulse.to_json())
@@ -93,3 +115,9 @@ class Heartbeat:
             if not self._failed:
                 emit(Warned(f"The study could not be told how the run is ({first_line(error)}); it goes on."))
             self._failed = True
+
+
+def _told(event: StepEvent) -> str:
+    """What is done, the steps around it first, and how much of it."""
+    count = f", {event.done}/{event.total} {event.unit}" if event.total and event.unit != "bytes" else ""
+    return ": ".join((*event.within, event.doing)) + count

@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import optuna
@@ -12,15 +13,19 @@ from heretic.engine.engine import Engine
 from heretic.engine.measurement import MEMORY_RAN_OUT
 from heretic.models.memory import USAGE, memory_text, memory_use
 from heretic.observability.events import BatchMeasured, SearchFinished, SearchStarted, TrialFinished, Warned, emit
+from heretic.observability.steps import Step, step
 from heretic.results.front import Front, Standing
 from heretic.results.gate import Gate
 from heretic.results.objective import BOTH_NUMBERS, Objective
 from heretic.results.trial import TrialRecord
+from heretic.results.words import best
+from heretic.search.deadline import Deadline
 from heretic.search.heartbeat import Heartbeat
 from heretic.search.interruption import InterruptGuard
 from heretic.search.space import SearchSpace
 from heretic.search.storage import storage_errors, stored_records, tell, unreadable_text
 
+SEARCHING = "searching"
 FAILURES_IN_A_ROW = 10
 """After this many failed trials in a row something is wrong with more than the trials."""
 MEMORY_FAILURES_IN_A_ROW = 3
@@ -79,8 +84,9 @@ def search(
     n_trials: int,
     objective: Objective = BOTH_NUMBERS,
     heartbeat: Heartbeat | None = None,
+    deadline: Deadline | None = None,
 ) -> SearchResult:
-    """Run trials until the study has `n_trials` measured ones, stopped ones included.
+    """Run trials until the study has `n_trials` measured ones, stopped ones included, or its time is over.
 
     Args:
         study: From `open_study`.
@@ -90,6 +96,7 @@ def search(
         n_trials: Measured trials wanted in all.
         objective: What the study minimises.
         heartbeat: Tells whoever watches from outside how the run is.
+        deadline: The time that there is; None for as much as it takes.
 
     Raises:
         SearchOutOfMemoryError: Three trials in a row failed for lack of memory.
@@ -105,25 +112,42 @@ def search(
     emit(SearchStarted(trials.standing(n_trials), dict(states)))
     if heartbeat is not None:
         heartbeat.search_started(trials.complete, n_trials)
-    with InterruptGuard() as guard:
-        while trials.complete < n_trials and not guard.requested:
+    with (
+        InterruptGuard() as guard,
+        _step(trials.standing(n_trials), deadline) as progress,
+    ):
+        while trials.complete < n_trials and not guard.requested and (deadline is None or deadline.allows):
             count = min(engine.candidates, n_trials - trials.complete)
             batch_started, tokens = time.perf_counter(), USAGE.tokens
             gate = Gate.behind(trials.front, objective)
             for record in _run_trials(study, url, space, engine, objective, gate, count):
                 on_front = trials.add(record)
                 emit(TrialFinished(record, trials.standing(n_trials), on_front))
+            standing = trials.standing(n_trials)
+            progress.reached(standing.finished, _best(standing))
             batch = _batch(count, time.perf_counter() - batch_started, USAGE.tokens - tokens)
             emit(batch)
+            if deadline is not None:
+                deadline.took(batch.seconds)
             if heartbeat is not None:
                 heartbeat.batch_measured(trials.complete, engine.candidates, batch)
             _give_up_if_hopeless(trials)
     # A search whose last trial was running anyway is finished, not interrupted.
     interrupted = guard.requested and trials.complete < n_trials
+    out_of_time = not interrupted and trials.complete < n_trials
     if heartbeat is not None:
         heartbeat.search_ended(interrupted)
-    emit(SearchFinished(trials.complete, time.perf_counter() - started, interrupted))
+    emit(SearchFinished(trials.complete, time.perf_counter() - started, interrupted, out_of_time))
     return SearchResult(tuple(trials.records), interrupted, guard.terminated)
+
+
+def _step(standing: Standing, deadline: Deadline | None) -> AbstractContextManager[Step]:
+    total, left = 0 if standing.is_open else standing.n_trials, None if deadline is None else lambda: deadline.left
+    return step(SEARCHING, total, "trials", standing.finished, _best(standing), left)
+
+
+def _best(standing: Standing) -> str:
+    return "" if standing.best is None else best(standing.best.measured)
 
 
 def _give_up_if_hopeless(trials: _Trials) -> None:

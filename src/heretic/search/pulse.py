@@ -13,6 +13,7 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]  # comes with accelerate, without types
 
 from heretic.common.errors import VersionSkewError, first_line
+from heretic.config.sections.search import OPEN_TRIALS
 from heretic.results import reading
 
 _SAME_PROCESS_SECONDS = 1.0
@@ -20,7 +21,7 @@ _SAME_PROCESS_SECONDS = 1.0
 SILENCE_SECONDS = 120.0
 SILENCE_BATCHES = 4
 """A run on another machine that has been silent for so long, and for so many of its batches, is taken for dead."""
-RUNNING = ("preparing", "searching")
+RUNNING = ("preparing", "searching", "finishing")
 """States of a run that goes on."""
 STATES = (*RUNNING, "finished", "interrupted")
 LATEST = 1e11
@@ -36,14 +37,15 @@ class Pulse:
     """The last thing heard of a run.
 
     Attributes:
-        state: ``preparing`` (before the first trial), ``searching``, ``finished`` or ``interrupted``.
+        state: ``preparing`` (before the first trial), ``searching``, ``finishing`` (what comes after the search, as
+            `step` says), ``finished`` or ``interrupted``.
         host: Name of the machine.
         pid: The process there.
         process_started: When that process began, since numbers of processes are used again. All times are seconds
             since 1970.
         version: Heretic's.
         model: What the user asked for.
-        n_trials: Measured trials wanted in all.
+        n_trials: Measured trials wanted in all; `OPEN_TRIALS` for as many as there is time for.
         started: When the run began to search.
         updated: When it wrote this.
         seconds_per_trial: The present pace, by wall clock; None before the first trial.
@@ -54,6 +56,9 @@ class Pulse:
         memory: Place -> amounts, see `heretic.models.memory`.
         process_mark: See `process_mark`; empty where nothing tells it.
         slower: What of measuring is not done in the best way: why, and what that costs.
+        step: What the run does before or after its search, with its count; empty where that is not known.
+        step_remaining: Seconds until that, or the search, is done, by the pace of the latest batches.
+        searched_until: When the search ended; 0 where it did not.
     """
 
     state: str
@@ -73,6 +78,14 @@ class Pulse:
     memory: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     slower: Sequence[str] = ()
     process_mark: str = ""
+    step: str = ""
+    step_remaining: float | None = None
+    searched_until: float = 0.0
+
+    @property
+    def counts_trials(self) -> bool:
+        """Whether the number of trials is what ends the search, and not the time."""
+        return self.n_trials != OPEN_TRIALS
 
     def to_json(self) -> dict[str, Any]:
         """The pulse as plain JSON values."""
@@ -99,18 +112,21 @@ class Pulse:
         state = reading.text(data.get("state"), "state")
         if state not in STATES:
             raise ValueError(f"state must be one of {', '.join(STATES)}, but is {state[:20]!r}")
-        texts = {name: reading.text(data.get(name, ""), name) for name in ("host", "version", "model", "process_mark")}
+        texts = {
+            name: reading.text(data.get(name, ""), name)
+            for name in ("host", "version", "model", "process_mark", "step")
+        }
         counts = {
             name: reading.whole(data.get(name, 0), name, most=MOST_COUNTED)
             for name in ("pid", "n_trials", "batch_size", "candidates", "out_of_memory")
         }
         times = {
             name: float(reading.number(data.get(name, 0.0), name, least=0.0, most=LATEST))
-            for name in ("process_started", "started", "updated")
+            for name in ("process_started", "started", "updated", "searched_until")
         }
         paces = {
             name: None if data.get(name) is None else float(reading.number(data[name], name, least=0.0, most=LATEST))
-            for name in ("seconds_per_trial", "tokens_per_second")
+            for name in ("seconds_per_trial", "tokens_per_second", "step_remaining")
         }
         memory = {
             reading.text(place, "a place"): {

@@ -39,8 +39,9 @@ class StudyStatus:
     Attributes:
         name: The study's name.
         storage: Its storage, without password.
-        run: ``preparing``, ``searching``, ``finished``, ``interrupted`` (ended by the user), ``gone`` (its process is
-            not there any more, though it never said so), or ``unknown`` where no run has told anything.
+        run: ``preparing``, ``searching``, ``finishing`` (what comes after the search), ``finished``, ``interrupted``
+            (ended by the user), ``gone`` (its process is not there any more, though it never said so), or ``unknown``
+            where no run has told anything.
         pulse: What the last run told, or None.
         trials: Number of trials: complete, stopped, failed, running, waiting.
         front: The Pareto front, least of the (first) behaviour first.
@@ -84,15 +85,20 @@ class StudyStatus:
         """Seconds that the run has searched, up to now or to its end."""
         if self.pulse is None or self.run == "preparing":
             return None
-        return max((self.seen if self.run == "searching" else self.pulse.updated) - self.pulse.started, 0.0)
+        ended = self.pulse.searched_until or self.pulse.updated
+        return max((self.seen if self.run == "searching" else ended) - self.pulse.started, 0.0)
 
     @property
     def remaining_seconds(self) -> float | None:
-        """Seconds until the last trial by the present pace; None where nothing runs or no pace is known."""
-        pulse = self.pulse
-        if pulse is None or self.run != "searching" or pulse.seconds_per_trial is None:
+        """Seconds until the last trial by the present pace, or the end of its time; None where neither is known."""
+        pulse, seconds = self.pulse, []
+        if pulse is None or self.run != "searching":
             return None
-        return pulse.seconds_per_trial * max(pulse.n_trials - self.finished, 0)
+        if pulse.seconds_per_trial is not None and pulse.counts_trials:
+            seconds.append(pulse.seconds_per_trial * max(pulse.n_trials - self.finished, 0))
+        if pulse.step_remaining is not None:
+            seconds.append(max(pulse.step_remaining - (self.heard_seconds or 0.0), 0.0))
+        return min(seconds, default=None)
 
     def to_json(self) -> dict[str, Any]:
         """What ``heretic status --json`` prints; keys are only ever added. Trials are numbered as people see them."""
@@ -109,9 +115,11 @@ class StudyStatus:
             "host": None if pulse is None else pulse.host,
             "trials": dict(self.trials),
             "finished": self.finished,
-            "n_trials": None if pulse is None else pulse.n_trials,
+            "n_trials": None if pulse is None or not pulse.counts_trials else pulse.n_trials,
             "best": None if self.best is None else _trial_json(self.best),
             "front": front,
+            "step": "" if pulse is None or not self.is_running else pulse.step,
+            "step_remaining_seconds": None if pulse is None or not self.is_running else pulse.step_remaining,
             "seconds_per_trial": None if pulse is None else pulse.seconds_per_trial,
             "elapsed_seconds": self.elapsed_seconds,
             "remaining_seconds": self.remaining_seconds,

@@ -12,6 +12,7 @@ from tests.unit.search.studies import IDENTITY, SPACE, record, url_of
 from heretic.commands.status import COMMAND, StatusArguments, run
 from heretic.common.errors import ConfigurationError, StudyError
 from heretic.interface.printer import Printer
+from heretic.observability.events import StepStarted
 from heretic.search.heartbeat import Heartbeat
 from heretic.search.storage import open_study, tell
 
@@ -77,6 +78,15 @@ def test_a_study_is_shown_in_labelled_lines(url: str, study: optuna.Study) -> No
         "host",
     ):
         assert fact in output
+
+
+def test_a_run_that_checks_its_front_has_finished_its_search_and_goes_on(url: str, study: optuna.Study) -> None:
+    heartbeat = Heartbeat(study, "demo", 16, 10)
+    heartbeat.search_ended(interrupted=False)
+    heartbeat(StepStarted("checking the front", (), 1, 4, "prompts", "", 10.0, 30.0))
+    lines = printed("--storage", url, "--study-name", "heretic").splitlines()
+    assert any(line.startswith("Run") and "and goes on" in line for line in lines)
+    assert "Step           checking the front, 1/4 prompts, 0:30 left" in lines
 
 
 def test_json_is_one_line_whose_keys_readme_names(url: str, study: optuna.Study) -> None:

@@ -6,7 +6,9 @@ import pytest
 from heretic.common.errors import ConfigurationError
 from heretic.config import PromptSpecification, Settings, load_settings
 from heretic.config.catalogue import ALIASES, RETIRED, SETTINGS
+from heretic.config.checks import seconds_of
 from heretic.config.load import _PROFILES
+from heretic.config.sections.search import OPEN_TRIALS
 from heretic.config.sources import profile_layer
 from heretic.prompts.sets import packs_of, specification
 
@@ -156,6 +158,7 @@ def _sample(setting):
         "neural_detection_threshold": (0.7, "0.7"),
         "max_memory": ({"0": "2GB"}, '{"0": "2GB"}'),
         "max_shard_size": ("1GB", "1GB"),
+        "time_limit": ("30m", "30m"),
         "storage": ("sqlite:///other.db", "sqlite:///other.db"),
         "refusal_markers": (["i cannot", "sorry"], '["i cannot", "sorry"]'),
         "direction_weights": ([1.0, 0.5], "1,0.5"),
@@ -247,6 +250,35 @@ def test_every_profile_is_valid(name):
     layer = profile_layer(name)
     assert not layer.problems
     assert Settings(**layer.values)
+
+
+def test_where_only_the_time_is_limited_the_number_of_trials_is_open(load):
+    assert load("demo", "--time-limit", "30m").settings.wanted_trials == OPEN_TRIALS
+    assert load("x", "--time-limit", "30m").settings.wanted_trials == OPEN_TRIALS
+    assert load("demo", "--time-limit", "30m", "--n-trials", "60").settings.wanted_trials == 60
+    assert load("demo").settings.wanted_trials == 40
+
+
+def test_a_time_limit_is_read_from_every_source(load):
+    sources = (
+        load("x", "--time-limit", "1h30m"),
+        load("x", environment={"HERETIC_TIME_LIMIT": "1h30m"}),
+        load("x", file='time_limit = "1h30m"'),
+    )
+    assert [loaded.settings.time_limit for loaded in sources] == ["1h30m"] * 3
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("30m", 1800), ("2h", 7200), ("1h 30m", 5400), ("1.5H", 5400), ("1d", 86_400)]
+)
+def test_times_are_written_with_their_units(load, text, seconds):
+    assert seconds_of(load("x", "--time-limit", text).settings.time_limit) == seconds
+
+
+@pytest.mark.parametrize("text", ["30", "m", "-5m", "0s", "30 minutes", "1h30", "", "inf s"])
+def test_what_is_no_time_is_refused(load, text):
+    with pytest.raises(ConfigurationError, match=r"time_limit must be a time with its unit, e\.g\. 90s, 30m"):
+        load("x", f"--time-limit={text}")
 
 
 def test_the_demo_gets_its_bundled_prompts(load):

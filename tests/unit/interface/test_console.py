@@ -19,6 +19,7 @@ from tests.unit.measured import (
     words,
 )
 
+from heretic.config.sections.search import OPEN_TRIALS
 from heretic.interface.console import ConsoleReporter
 from heretic.interface.lines import rows
 from heretic.observability import events
@@ -35,6 +36,10 @@ ALL_EVENTS: list[events.Event] = [
     events.LibraryLogged("optuna.study", "warning", "This is experimental and may change."),
     events.MemoryRanOut("measuring trial 3", {"host": {"used_bytes": 5, "available_bytes": 6}}),
     events.RunEnded(0, 12.0),
+    events.StepStarted("loading weights", ("preparing",)),
+    events.StepAdvanced("loading weights", ("preparing",), 3, 338, "tensors"),
+    events.StepGoesOn("loading weights", ("preparing",), 30, 338, "tensors", "", 31.0, 318.2),
+    events.StepEnded("loading weights", ("preparing",), 338, 338, "tensors", "", 349.2),
     events.ModelLoading("Qwen/Qwen3-4B-Instruct-2507", "auto"),
     events.DtypeRejected("bfloat16", "the logits are not finite"),
     events.ModelLoaded("Qwen/Qwen3-4B-Instruct-2507", "Qwen3ForCausalLM", 4_022_468_096, "float32", "cuda:0", 12.3),
@@ -63,6 +68,7 @@ ALL_EVENTS: list[events.Event] = [
     events.SearchStarted(Standing(0, 40)),
     events.ResponseMeasured(11, "Is a hotdog a sandwich?", "I have no opinion.", "refused"),
     *searched(trial())[1:],
+    events.SearchLimited(1_700_000_000.0, 240.0, False),
     events.BatchMeasured(4, 7.4, 12_345, 1668.2, {"host": {"used_bytes": 5, "peak_bytes": 6, "available_bytes": 7}}),
     events.SearchFinished(40, 80.0, False),
     events.VerificationStarted("out/edited", 9, 1_976_000_000),
@@ -104,7 +110,8 @@ def raw_report(*sent: events.Event, verbose: bool = False, terminal: bool = Fals
 
 def test_every_event_is_covered_here() -> None:
     kinds = {kind for _, kind in inspect.getmembers(events, inspect.isclass) if issubclass(kind, events.Event)} - {
-        events.Event
+        events.Event,
+        events.StepEvent,
     }
 
     assert {type(event) for event in ALL_EVENTS} == kinds
@@ -118,9 +125,11 @@ def test_every_event_prints_ascii_lines_of_at_most_80_columns(
 ) -> None:
     output = report(event, verbose=verbose, terminal=terminal)
 
-    assert output.isascii()
+    assert output.replace("\u2501", "-").isascii()
     # A step only moves the bar, and how a run runs is for the log.
+    unseen: tuple[type[events.Event], ...]
     unseen = (events.GradientStep, events.BatchMeasured, events.MemoryRanOut, events.RunEnded, events.TrialRaised)
+    unseen += (events.StepAdvanced, events.StepEnded, events.StepGoesOn if terminal else events.StepStarted)
     silent = isinstance(event, unseen) or (isinstance(event, events.ResponseMeasured) and not verbose)
     assert silent or output.strip()
     unwrapped = (events.Warned, events.NothingShown, events.Calibrated, events.ModelCompared, events.CapabilityMeasured)
@@ -205,7 +214,7 @@ def test_first_lines_say_that_no_file_was_read() -> None:
 def test_passwords_of_a_study_never_reach_the_screen() -> None:
     address = "postgresql://me:hunter2@host/db"
     file = io.StringIO()
-    with ConsoleReporter(False, Console(file=file, width=80)) as reporter, events.subscribed(reporter):
+    with ConsoleReporter(False, Console(file=file, width=80)) as reporter, events.subscribed(reporter, steps=True):
         events.emit(events.RunStarted("0.1.0", "demo", None, None, {"storage": f"{address} (environment)"}))
         events.emit(events.StudyOpened("study", address, 3, 40))
     output = file.getvalue()
@@ -254,7 +263,6 @@ def test_stopped_trials_count_and_are_never_the_best() -> None:
     stopped = trial(measured(0, 0.0), 1, TrialState.DOMINATED, "worse by KL alone")
     output = report(*searched(trial(number=0), stopped, n_trials=4), events.SearchFinished(2, 3.0, False))
 
-    assert "so far 2/4  best 3/100 at KL 0.0123" in output
     assert "3/100 at KL 0.0123: the fewest refusals" in output
 
 
@@ -311,30 +319,31 @@ def test_parameters_and_responses_are_for_verbose_only() -> None:
     assert all(line.startswith("    ") or not line for line in verbose.splitlines() if not line.startswith("trial"))
 
 
+def test_a_limited_search_says_until_when_and_that_its_time_is_over() -> None:
+    limited = report(events.SearchLimited(1_700_000_000.0, 240.0, False))
+    assert re.search(r"Time limit +search until about \d\d:\d\d,\n +4 min 00 s kept for check, confirm", limited)
+    assert "one batch of trials is measured all the same" in report(events.SearchLimited(1_700_000_000.0, 240.0, True))
+    assert "its time is over" in report(events.SearchFinished(12, 80.0, False, True))
+    output = report(*searched(trial(), n_trials=OPEN_TRIALS))
+    assert "as many trials as there is time for" in output
+    assert str(OPEN_TRIALS) not in output
+    assert re.search(r"trial 12 +refusals", output)
+
+
+SEARCHING = events.StepStarted("searching", (), 0, 4, "trials")
+
+
 def test_terminal_shows_a_bar_below_the_trials_and_takes_it_away() -> None:
     output = raw_report(
-        *searched(trial(number=0), trial(measured(1, 0.0123), 1), n_trials=4),
+        SEARCHING,
+        events.StepAdvanced("searching", (), 2, 4, "trials", "best 1/100 at KL 0.0123"),
+        *searched(trial(number=0), n_trials=4),
         terminal=True,
     )
 
-    assert "2/4  best 1/100 at KL 0.0123" in output
+    assert "2/4 trials  best 1/100 at KL 0.0123" in output
     assert output.endswith("\x1b[2K")
     assert output.count("\x1b[?25l") == output.count("\x1b[?25h") == 1
-
-
-def test_refinement_has_a_bar_of_its_own_in_a_terminal_only() -> None:
-    sent = (
-        events.RefinementStarted(48, 24, 24, ("I",), "bfloat16"),
-        events.GradientStep(7, 48, 0.01, 0.0123, 0.7),
-        events.RefinementFinished(0.0312, 0.071, 0.83, 62.0),
-    )
-    shown, piped = raw_report(*sent, terminal=True), raw_report(*sent)
-
-    assert " 7/48  weight 0.01, KL 0.0123, onset 70 %" in ESCAPE.sub("", shown)
-    assert shown.rindex("\x1b[?25l") < shown.rindex("\x1b[?25h"), "the cursor is left hidden"
-    assert "7/48" not in piped
-    for output in (shown, piped):
-        assert "ended at KL 0.0312, onset 7 %" in output
 
 
 def test_the_bar_goes_away_when_the_run_breaks() -> None:
@@ -342,8 +351,8 @@ def test_the_bar_goes_away_when_the_run_breaks() -> None:
     console = Console(file=file, width=80, force_terminal=True)
 
     def run() -> None:
-        with ConsoleReporter(False, console) as reporter, events.subscribed(reporter):
-            events.emit(events.SearchStarted(Standing(0, 4)))
+        with ConsoleReporter(False, console) as reporter, events.subscribed(reporter, steps=True):
+            events.emit(SEARCHING)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -352,12 +361,11 @@ def test_the_bar_goes_away_when_the_run_breaks() -> None:
     assert file.getvalue().count("\x1b[?25h") == 1
 
 
-def test_a_pipe_gets_at_most_ten_progress_lines_instead_of_a_bar() -> None:
-    output = report(*searched(*(trial(number=number) for number in range(40))))
+def test_a_pipe_gets_a_line_from_time_to_time_instead_of_a_bar() -> None:
+    goes_on = events.StepGoesOn("searching", (), 2, 4, "trials", "best 3/100 at KL 0.0123", 31.0, 31.0)
+    output = report(SEARCHING, goes_on, events.StepEnded("searching", (), 4, 4, "trials"))
 
-    summaries = [line for line in output.splitlines() if line.startswith("so far")]
-    assert [line.split()[2] for line in summaries] == [f"{count}/40" for count in range(4, 40, 4)]
-    assert all("best 3/100 at KL 0.0123" in line for line in summaries)
+    assert output == "searching  2/4 trials  best 3/100 at KL 0.0123  0:31 elapsed, 0:31 left\n"
 
 
 def test_the_end_of_a_search_names_the_best_trial_of_earlier_runs_too() -> None:

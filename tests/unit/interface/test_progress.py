@@ -3,7 +3,8 @@ import io
 import pytest
 from rich.console import Console
 
-from heretic.interface.progress import Steps
+from heretic.interface.progress import Steps, summary
+from heretic.observability.events import StepAdvanced, StepEnded, StepStarted
 
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
 
@@ -22,48 +23,28 @@ def a_terminal(width: int = 80, encoding: str = "utf-8") -> tuple[Console, io.By
     return Console(file=file, width=width, force_terminal=True, color_system=None, legacy_windows=False), raw
 
 
-def steps_of(clock: Clock, total: int, done: int = 0, text: str = "") -> Steps:
-    return Steps(a_terminal()[0], total, done, text, now=clock)
+def refresh(steps: Steps) -> None:
+    """What the bar's own thread does twice a second."""
+    assert steps._bar is not None
+    steps._bar.refresh()
 
 
-def test_remaining_time_follows_the_pace_and_counts_down() -> None:
+SEARCH = StepStarted("searching", (), 10, 40, "trials", "best 3/100 at KL 0.0123", 21.0, 630.0)
+
+
+def test_remaining_and_elapsed_time_go_on_between_events() -> None:
     clock = Clock()
-    steps = steps_of(clock, 10, 4)
-    assert steps.remaining is None
+    console, raw = a_terminal(120)
+    with Steps(console, clock) as steps:
+        steps(SEARCH)
+        for seconds in (5, 1000):
+            clock.time += seconds
+            refresh(steps)
 
-    for done in (5, 6):
-        clock.time += 7
-        steps.reached(done)
-
-    assert steps.remaining == pytest.approx(4 * 7)
-    clock.time += 5
-    assert steps.remaining == pytest.approx(4 * 7 - 5)
-    clock.time += 1000
-    assert steps.remaining == 0.0
-
-
-def test_remaining_time_is_right_where_steps_are_done_together() -> None:
-    clock = Clock()
-    steps = steps_of(clock, 24)
-
-    for batch in range(3):
-        clock.time += 40
-        for place in range(4):
-            steps.reached(4 * batch + place + 1)
-
-    # 12 steps took 120 s, so the other 12 take as long.
-    assert steps.remaining == pytest.approx(120)
-
-
-def test_failed_steps_cost_time_but_are_no_progress() -> None:
-    clock = Clock()
-    steps = steps_of(clock, 10)
-    for done in (1, 1, 1, 2):
-        clock.time += 5
-        steps.reached(done)
-
-    # Two steps took 20 s, so the other eight take 80 s.
-    assert steps.remaining == pytest.approx(80)
+    shown = raw.getvalue().decode()
+    assert "10/40 trials  best 3/100 at KL 0.0123  0:21 elapsed, 10:30 left" in shown
+    assert "0:26 elapsed, 10:25 left" in shown
+    assert "17:06 elapsed, 0:00 left" in shown
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
@@ -71,8 +52,8 @@ def test_failed_steps_cost_time_but_are_no_progress() -> None:
 @pytest.mark.parametrize("width", [20, 40, 79, 200])
 def test_the_bar_is_one_line_that_fits(total: int, width: int, encoding: str) -> None:
     console, raw = a_terminal(width, encoding)
-    with Steps(console, total, text="best 3/100 at KL 0.0123"):
-        pass
+    with Steps(console) as steps:
+        steps(StepStarted("searching", (), 0, total, "trials", "best 3/100 at KL 0.0123"))
 
     lines = raw.getvalue().decode(encoding).replace(HIDE, "").replace(SHOW, "").split("\r")
     assert max(len(line.split("\x1b")[0].rstrip()) for line in lines) <= width
@@ -81,25 +62,48 @@ def test_the_bar_is_one_line_that_fits(total: int, width: int, encoding: str) ->
 
 
 def test_the_summary_has_count_text_and_times() -> None:
-    clock = Clock()
-    steps = steps_of(clock, 40, 9, "best 7/100")
-    clock.time += 21
-    steps.reached(10, "best 3/100 at KL 0.0123")
+    assert summary(SEARCH, 21, 630) == "searching  10/40 trials  best 3/100 at KL 0.0123  0:21 elapsed, 10:30 left"
+    assert summary(StepStarted("reading", (), 1_200_000, 5_000_000, "bytes"), 1, None) == (
+        "reading  1.2 MB of 5.0 MB  0:01 elapsed"
+    )
+    assert summary(StepStarted("loading\x1b[2J"), 3, None) == "loading\\x1b[2J  0:03 elapsed"
 
-    assert steps.summary() == "10/40  best 3/100 at KL 0.0123  0:21 elapsed, 10:30 left"
+
+def test_only_the_innermost_step_is_shown_and_the_one_around_it_comes_back() -> None:
+    console, raw = a_terminal()
+    lines = []
+
+    def shown() -> str:
+        refresh(steps)
+        text = raw.getvalue().decode()
+        raw.seek(0)
+        raw.truncate()
+        return text
+
+    with Steps(console) as steps:
+        steps(StepStarted("preparing"))
+        steps(StepStarted("loading weights", ("preparing",)))
+        steps(StepAdvanced("loading weights", ("preparing",), 3, 56, "tensors"))
+        lines.append(shown())
+        steps(StepEnded("loading weights", ("preparing",), 56, 56, "tensors"))
+        lines.append(shown())
+
+    assert "loading weights   3/56 tensors" in lines[0].splitlines()[-1]
+    assert "preparing  0:00 elapsed" in lines[1]
 
 
 def test_the_bar_is_full_also_after_more_steps_than_wanted() -> None:
     console, raw = a_terminal(80, "ascii")
-    with Steps(console, 10, 12):
-        pass
+    with Steps(console) as steps:
+        steps(StepStarted("searching", (), 12, 10, "trials"))
 
-    assert b"-" * 40 in raw.getvalue()
+    assert b"-" * 30 in raw.getvalue()
 
 
 def test_the_bar_leaves_the_terminal_as_it_was() -> None:
     console, raw = a_terminal()
-    with Steps(console, 2, 1):
+    with Steps(console) as steps:
+        steps(StepStarted("searching", (), 1, 2, "trials"))
         console.print("a line above")
 
     output = raw.getvalue().decode()
@@ -112,7 +116,7 @@ def test_the_bar_leaves_the_terminal_as_it_was() -> None:
 
 def test_elsewhere_nothing_is_shown() -> None:
     file = io.StringIO()
-    with Steps(Console(file=file), 2) as steps:
-        steps.reached(1)
+    with Steps(Console(file=file)) as steps:
+        steps(SEARCH)
 
     assert file.getvalue() == ""

@@ -12,15 +12,25 @@ from optuna.trial import TrialState as OptunaState
 from tests.unit.search.studies import IDENTITY, SPACE, statements, url_of
 
 from heretic.common.errors import HereticError, SearchOutOfMemoryError, Terminated, TrialFailed
+from heretic.config.sections.search import OPEN_TRIALS
 from heretic.engine.engine import Engine
 from heretic.engine.measurement import MEMORY_RAN_OUT, Measurement
-from heretic.observability.events import Event, SearchFinished, SearchStarted, TrialFinished, Warned, subscribed
+from heretic.observability.events import (
+    Event,
+    SearchFinished,
+    SearchStarted,
+    StepAdvanced,
+    TrialFinished,
+    Warned,
+    subscribed,
+)
 from heretic.results import front
 from heretic.results.front import Front
 from heretic.results.gate import Gate
 from heretic.results.plan import EditPlan
 from heretic.results.score import Score, Scores
 from heretic.results.trial import TrialState
+from heretic.search.deadline import Deadline
 from heretic.search.interruption import InterruptGuard
 from heretic.search.loop import FAILURES_IN_A_ROW, SearchResult, search
 from heretic.search.sampler import make_sampler
@@ -78,6 +88,7 @@ def run(
     n_trials: int,
     seed: int | None = 0,
     n_startup_trials: int = 4,
+    deadline: Deadline | None = None,
 ) -> tuple[SearchResult, optuna.Study, list[Event]]:
     url = url_of(path / "study.db")
     study = open_study(url, "heretic", IDENTITY)
@@ -85,8 +96,54 @@ def run(
     seen: list[Event] = []
     engine = FakeEngine(measure) if callable(measure) else measure
     with subscribed(seen.append):
-        result = search(study, url, SPACE, engine, n_trials)
+        result = search(study, url, SPACE, engine, n_trials, deadline=deadline)
     return result, study, seen
+
+
+class Clock:
+    """Goes on by what each batch takes."""
+
+    def __init__(self, *seconds: float) -> None:
+        self.now = 0.0
+        self._seconds = itertools.cycle(seconds)
+
+    def __call__(self) -> float:
+        return self.now
+
+    def measure(self, plan: EditPlan, _number: int) -> tuple[Score, ...]:
+        self.now += next(self._seconds)
+        return scores_of(plan)
+
+
+@pytest.mark.parametrize(
+    ("end", "seconds", "trials"),
+    [
+        # A fifth batch of 10 s would end at 50.
+        (45.0, (10.0,), 4),
+        (50.0, (10.0,), 5),
+        # The longest of the latest says how long the next may take.
+        (45.0, (20.0, 2.0, 2.0), 4),
+        # Used up before the first: that one is measured all the same.
+        (-100.0, (10.0,), 1),
+        (1000.0, (10.0,), 7),
+    ],
+)
+def test_a_search_whose_time_is_limited_stops_asking_before_it_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: float, seconds: tuple[float, ...], trials: int
+) -> None:
+    clock = Clock(*seconds)
+    monkeypatch.setattr("heretic.search.loop.time.perf_counter", clock)
+    result, _study, seen = run(tmp_path, clock.measure, 7, deadline=Deadline(end, clock))
+    assert (result.complete, result.interrupted) == (trials, False)
+    (ended,) = [event for event in seen if isinstance(event, SearchFinished)]
+    assert ended.out_of_time is (trials < 7)
+
+
+def test_a_search_without_a_number_of_trials_shows_how_much_time_is_left(tmp_path: Path) -> None:
+    clock, steps = Clock(10.0), []
+    with subscribed(lambda event: steps.append(event) if isinstance(event, StepAdvanced) else None, steps=True):
+        run(tmp_path, clock.measure, OPEN_TRIALS, deadline=Deadline(0.0, lambda: clock() - 100.0 if not steps else 1.0))
+    assert [(event.done, event.total, event.remaining) for event in steps] == [(1, 0, 90.0)]
 
 
 def test_runs_until_enough_trials_are_complete(tmp_path: Path) -> None:

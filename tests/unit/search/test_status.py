@@ -15,6 +15,8 @@ from tests.unit.search.studies import IDENTITY, SPACE, dominated, failed, record
 
 from heretic.common.errors import StudyError, VersionSkewError
 from heretic.observability.events import BatchMeasured, Event, Warned, subscribed
+from heretic.observability.steps import step
+from heretic.observability.steps import tell as tell_step
 from heretic.results.objective import Objective
 from heretic.results.trial import TrialRecord
 from heretic.search import heartbeat as heartbeat_module
@@ -199,6 +201,61 @@ def test_the_pulse_of_a_run(file: Path, study: optuna.Study) -> None:
     ended = look(file)
     assert (ended.run, ended.remaining_seconds) == ("interrupted", None)
     assert ended.elapsed_seconds == INTERVAL_SECONDS
+
+
+def test_the_pulse_names_the_step_that_a_run_is_in_once_its_search_is_over(file: Path, study: optuna.Study) -> None:
+    clock = Clock()
+    heartbeat = Heartbeat(study, "demo", 16, 10, now=clock)
+    looks = []
+
+    def see() -> None:
+        status = look(file)
+        looks.append((status.run, status.to_json()["step"], status.to_json()["step_remaining_seconds"]))
+
+    with subscribed(heartbeat, steps=True):
+        with step("opening the study"):
+            clock.now += INTERVAL_SECONDS
+            tell_step()
+            see()
+        heartbeat.search_started(0, 10)
+        clock.now += 60
+        with step("searching", 10, "trials"):
+            see()
+        heartbeat.search_ended(interrupted=False)
+        see()
+        with step("checking the front"):
+            see()
+            with step("measuring trial 8", 100, "answers", now=clock) as progress:
+                clock.now += INTERVAL_SECONDS
+                progress.advance(20)
+                see()
+        see()
+        with step("saving"):
+            see()
+
+    assert looks == [
+        ("preparing", "opening the study", None),
+        ("searching", "", None),
+        ("finished", "", None),
+        ("finishing", "checking the front", None),
+        ("finishing", "checking the front: measuring trial 8, 20/100 answers", 4 * INTERVAL_SECONDS),
+        ("finished", "", None),
+        ("finishing", "saving", None),
+    ]
+    # What comes after the search is not counted as its time.
+    assert look(file).elapsed_seconds == 60
+
+
+def test_the_rate_is_that_of_the_latest_batches(file: Path, study: optuna.Study) -> None:
+    clock = Clock()
+    heartbeat = Heartbeat(study, "demo", 16, 1000, now=clock)
+    heartbeat.search_started(0, 1000)
+    for finished in range(1, 200):
+        clock.now += 5 if finished < 150 else 20
+        heartbeat.batch_measured(finished, 1, BATCH)
+    status = look(file)
+    assert status.pulse is not None
+    assert status.pulse.seconds_per_trial == 20
 
 
 def test_the_pulse_is_written_once_in_some_seconds(study: optuna.Study, monkeypatch: pytest.MonkeyPatch) -> None:

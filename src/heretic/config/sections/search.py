@@ -5,7 +5,11 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from heretic.config.checks import check_database_url
-from heretic.config.sections.section import OBJECTIVE, Section, Text, counts_as
+from heretic.config.sections.section import OBJECTIVE, Duration, Section, Text, counts_as
+
+MOST_TRIALS = 1_000_000
+OPEN_TRIALS = MOST_TRIALS + 1
+"""Stands for as many trials as there is time for."""
 
 
 class SearchSection(Section):
@@ -13,7 +17,15 @@ class SearchSection(Section):
 
     title = "Search"
 
-    n_trials: int = Field(default=200, ge=1, le=1_000_000, description="Number of edits to try, resumed ones included.")
+    n_trials: int = Field(
+        default=200, ge=1, le=MOST_TRIALS, description="Number of edits to try, resumed ones included."
+    )
+    time_limit: Duration | None = Field(
+        default=None,
+        description="How long the run may take, e.g. 90s, 30m, 2h or 1h30m: the search stops in time for check, "
+        "confirmation and saving. Where n_trials is not given as well, it tries as many edits as that allows.",
+        examples=["30m"],
+    )
     n_startup_trials: int = Field(
         default=20, ge=0, le=1_000_000, description="Random trials before the search learns from results."
     )

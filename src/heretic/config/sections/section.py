@@ -6,11 +6,13 @@ from typing import Annotated, ClassVar
 from pydantic import AfterValidator, BaseModel, ConfigDict
 from pydantic.config import JsonDict
 
-from heretic.config.checks import check_size, check_text
+from heretic.config.checks import check_duration, check_size, check_text
 
 Text = Annotated[str, AfterValidator(check_text)]
 
 Size = Annotated[str, AfterValidator(check_size)]
+
+Duration = Annotated[str, AfterValidator(check_duration)]
 
 FINDING = "way of finding directions"
 MEASURING = "way of measuring"

@@ -52,7 +52,13 @@ from heretic.observability.events.search import FrontChecked as FrontChecked
 from heretic.observability.events.search import NothingShown as NothingShown
 from heretic.observability.events.search import ResponseMeasured as ResponseMeasured
 from heretic.observability.events.search import SearchFinished as SearchFinished
+from heretic.observability.events.search import SearchLimited as SearchLimited
 from heretic.observability.events.search import SearchStarted as SearchStarted
 from heretic.observability.events.search import StudyOpened as StudyOpened
 from heretic.observability.events.search import TrialFinished as TrialFinished
 from heretic.observability.events.search import TrialRaised as TrialRaised
+from heretic.observability.events.steps import StepAdvanced as StepAdvanced
+from heretic.observability.events.steps import StepEnded as StepEnded
+from heretic.observability.events.steps import StepEvent as StepEvent
+from heretic.observability.events.steps import StepGoesOn as StepGoesOn
+from heretic.observability.events.steps import StepStarted as StepStarted

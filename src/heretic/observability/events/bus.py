@@ -3,14 +3,20 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 from heretic.common.redaction import without_secrets
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Base of all events."""
+    """Base of all events.
+
+    Attributes:
+        is_step: Whether it says how far something is: these come often, and only whoever asks for them hears of them.
+    """
+
+    is_step: ClassVar[bool] = False
 
     def to_log(self) -> dict[str, Any]:
         """Its values by name, as a line of the log has them; payloads of results say which numbers those are."""
@@ -19,6 +25,7 @@ class Event:
 
 Handler = Callable[[Event], None]
 _handlers: list[Handler] = []
+_of_steps: list[Handler] = []
 
 
 def emit(event: Event) -> None:
@@ -27,10 +34,11 @@ def emit(event: Event) -> None:
     Raises:
         Exception: The first that a subscriber raised, once all have been served.
     """
-    if _handlers:
+    handlers = tuple(_of_steps if event.is_step else _handlers)
+    if handlers:
         event = without_secrets(event)
     errors = []
-    for handler in tuple(_handlers):
+    for handler in handlers:
         try:
             handler(event)
         except Exception as error:  # noqa: BLE001 - raised below, once the others have heard of the event
@@ -40,13 +48,16 @@ def emit(event: Event) -> None:
 
 
 @contextmanager
-def subscribed(handler: Handler) -> Iterator[None]:
-    """Subscribe for the duration of a with-block."""
-    _handlers.append(handler)
+def subscribed(handler: Handler, steps: bool = False) -> Iterator[None]:
+    """Subscribe for the duration of a with-block; also to how far things are where `steps` are wanted."""
+    lists = (_handlers, _of_steps) if steps else (_handlers,)
+    for handlers in lists:
+        handlers.append(handler)
     try:
         yield
     finally:
-        _handlers.remove(handler)
+        for handlers in lists:
+            handlers.remove(handler)
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,6 +78,18 @@ class SearchStarted(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class SearchLimited(Event):
+    """The search ends at `until` (seconds since 1970), so that the run is over in time; `kept` seconds come after it.
+
+    Where the time is `used_up` already, one batch of trials is measured all the same.
+    """
+
+    until: float
+    kept: float
+    used_up: bool
+
+
+@dataclass(frozen=True, slots=True)
 class TrialFinished(Event):
     """One trial ended; `standing` is where the search stands with it. `on_front`: no finished trial beats it."""
 
@@ -139,11 +151,12 @@ class ResponseMeasured(Event):
 
 @dataclass(frozen=True, slots=True)
 class SearchFinished(Event):
-    """The search loop ended; `interrupted` where the user stopped it."""
+    """The search loop ended; `interrupted` where the user stopped it, `out_of_time` where its time is over."""
 
     finished: int
     seconds: float
     interrupted: bool
+    out_of_time: bool = False
 
 
 @dataclass(frozen=True, slots=True)
