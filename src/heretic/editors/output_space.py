@@ -20,6 +20,7 @@ from heretic.edits.algebra import Edit, edited_output
 from heretic.edits.writer import ModelLayout, ResidualWriter, WriterKind
 from heretic.models.access import is_listed_expert, oriented, writer_bias, writer_weight
 from heretic.models.private_api import (
+    dequantized_weight,
     expert_activation,
     expert_norm,
     has_expert_norm,
@@ -28,7 +29,7 @@ from heretic.models.private_api import (
     is_transposed,
     override_forward,
 )
-from heretic.models.storage import dequantized_weight, is_quantized
+from heretic.models.storage import is_quantized
 
 
 class OutputSpaceEditor:

@@ -1,4 +1,6 @@
-"""What is read of torch, transformers and PEFT beside their documented interfaces; of Optuna see `search.private_api`.
+"""What is read of torch, transformers, PEFT and bitsandbytes beside their documented interfaces.
+
+Of Optuna see `search.private_api`; of lm_eval `checks.harness` reads it all.
 
 A release may rename or drop any of it without a word, as transformers 5.24 renamed the cache argument of every forward.
 Each has a test in tests/unit/models/test_private_api.py that fails then and says what rests on it.
@@ -196,8 +198,8 @@ def is_routed(experts: nn.Module) -> bool:
 
 
 def is_gated(experts: nn.Module) -> bool:
-    """Whether the first product of routed experts holds a gate; before transformers 5.3 it always did."""
-    return bool(getattr(experts, "has_gate", True))
+    """Whether the first product of routed experts holds a gate."""
+    return bool(experts.has_gate)
 
 
 def is_transposed(experts: nn.Module) -> bool | None:
@@ -322,3 +324,21 @@ def unadapted_weight(module: Any) -> Tensor:
     """The weight of a module beneath its adapter."""
     weight: Tensor = module.base_layer.weight
     return weight
+
+
+# bitsandbytes.
+
+
+def dequantized_weight(module: Any) -> Tensor:
+    """The weight [D, m] of a bitsandbytes linear module in floating point."""
+    import bitsandbytes.functional as bnb_functional
+
+    weight = module.weight
+    if hasattr(weight, "quant_state") and weight.quant_state is not None:
+        result: Tensor = bnb_functional.dequantize_4bit(weight.data, weight.quant_state)
+        return result
+    # Row-wise absolute maxima scale the 8-bit codes; before the first forward pass they hang on the weight itself.
+    scale = weight.SCB if weight.SCB is not None else module.state.SCB
+    codes: Tensor = weight.CB if weight.CB is not None else weight.data
+    weight_8bit: Tensor = codes.float() * scale.float()[:, None] / 127
+    return weight_8bit

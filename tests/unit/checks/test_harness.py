@@ -1,6 +1,8 @@
 """The harness is given the model in memory; what it returns is read and compared. Its package need not be there."""
 
 import logging
+import shutil
+import subprocess
 import sys
 from types import ModuleType, SimpleNamespace
 
@@ -209,3 +211,18 @@ def test_without_the_package_the_next_step_is_said(monkeypatch):
     for function in (lambda: check_benchmarks(["toy"]), lambda: run_benchmarks(make_runner("llama"), ["toy"], None)):
         with pytest.raises(ConfigurationError, match=r"benchmarks needs the package lm_eval.*pip install heretic"):
             function()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("uv") is None, reason="uv is needed to fetch lm_eval")
+def test_the_newest_harness_marks_its_tasks_as_it_did(tmp_path):
+    """Tasks that run code are refused by that mark; the commit is asked for by a name that can be replaced."""
+    install = ["uv", "pip", "install", "--python", sys.executable, "--target", str(tmp_path), "--no-deps"]
+    done = subprocess.run([*install, "lm_eval>=0.4.13,<1"], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"lm_eval cannot be installed here: {done.stderr[-200:]}")
+    evaluator, task = ((tmp_path / "lm_eval" / name).read_text() for name in ("evaluator.py", "api/task.py"))
+    for mark in ("UNSAFE_CODE", "MULTIMODAL"):
+        assert f'getattr(task, "{mark}", False)' in evaluator
+        assert f"self.{mark} = True" in task
+    assert "= get_git_commit_hash()" in evaluator

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from tests.models.pico import build_pico
 from tests.unit.export.conftest import VERIFICATION, all_logits, as_loaded, load_back, names_in, tied_llama
 from transformers import AutoTokenizer, GenerationConfig, PreTrainedModel
+from transformers.utils import logging as transformers_logging
 
 from heretic.common.errors import ExportError, UserError
 from heretic.common.integrity import check_folder
@@ -51,6 +52,23 @@ def test_saved_folder_is_the_model(loaded: LoadedModel, content: ExportContent, 
     assert (saved.format, saved.verified_answers) == (ExportFormat.MERGED, 2)
     assert check_folder(saved.path) == []
     assert read_manifest(saved.path).verification == {"answers_compared": 2, "differs_from_base": {}}
+
+
+def test_saving_prints_nothing_and_leaves_bars_as_they_were(
+    loaded: LoadedModel, content: ExportContent, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """transformers has a bar of its own for writing shards, which is to be seen where `save_pretrained` is called."""
+    active = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.enable_progress_bar()
+    try:
+        loaded.model.save_pretrained(tmp_path / "plain")
+        assert "shards" in capfd.readouterr().err, "transformers has no such bar any more: `_hidden_bars` can go"
+        save_model(loaded, tmp_path / "out", content)
+        assert transformers_logging.is_progress_bar_enabled()
+    finally:
+        if not active:
+            transformers_logging.disable_progress_bar()
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("name", ["gpt2", "qwen3_moe", "gpt_oss", "list_moe", "gemma3", "qwen3_next"])

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from heretic.models.storage import dequantized_weight, is_quantized, reason_against_editing, stored_weights
+from heretic.models.private_api import dequantized_weight
+from heretic.models.storage import is_quantized, reason_against_editing, stored_weights
 
 bitsandbytes = pytest.importorskip("bitsandbytes", reason="there are no bitsandbytes wheels for this system")
 
