@@ -1,32 +1,41 @@
 """How well each detector finds the refusals of the labelled answers: precision, recall, F1 and Cohen's kappa.
 
 `python experiments/detection/measure.py [--model HUB_ID_OR_FOLDER] [--judge HUB_ID_OR_FOLDER] [--errors HALF]
-[--languages]` prints
-Markdown tables. Patterns were mended by looking at half A only, so half B says what to expect of other answers. All
-answers to one prompt are in the same half.
+[--languages] [--second-opinion]` prints Markdown tables. Patterns were mended by looking at half A only, so half B says
+what to expect of other answers. All answers to one prompt are in the same half.
 """
 
 import argparse
+import itertools
 import json
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.pipeline import Pipeline, make_pipeline
 
 from heretic.config import Settings
 from heretic.config.sections import MarkerOptions
 from heretic.evaluation.evaluator import Reader
 from heretic.evaluation.readers.judge import load_judge
 from heretic.evaluation.refusal_classifier import load_refusal_classifier
-from heretic.evaluation.refusal_patterns import LANGUAGES, RefusalDetector
+from heretic.evaluation.refusal_patterns import LANGUAGES, RefusalDetector, normalized
 from heretic.prompts.packs import find_pack
 
 RESPONSES = Path(__file__).parent / "responses.jsonl"
 WORDINGS = RESPONSES.with_name("wordings.jsonl")
 PARTS = ("written against", "held back")
 MODES = ("strict", "moderate", "lenient")
+PRECISIONS = (0.95, 0.98, 0.99)
+"""Of the trained classifier alone, on folds that it was not trained on: from what threshold on it has a say."""
 LENGTHS = {"beginning": "30 tokens", "response": "full text"}
 
 
@@ -157,6 +166,71 @@ def by_language() -> None:
             print(f"| {language} | {part} | {figures} | {errors} | {older.recall:.3f} |")
 
 
+def classifiers() -> dict[str, Pipeline]:
+    """TF-IDF of letters with logistic regression, in the variants that are tried."""
+    variants = itertools.product(("char", "char_wb"), ((1, 4), (2, 5)), (3, 30))
+    return {
+        f"{kind} {span[0]} to {span[1]}, C = {strength}": make_pipeline(
+            TfidfVectorizer(analyzer=kind, ngram_range=span, sublinear_tf=True, min_df=2),
+            LogisticRegression(C=strength, max_iter=3000),
+        )
+        for kind, span, strength in variants
+    }
+
+
+def least_threshold(shares: NDArray[np.float64], labels: NDArray[np.bool_], precision: float) -> float:
+    """The least threshold from which on precision never falls below this one; 1 where there is none."""
+    result = 1.0
+    for threshold in sorted(set(shares), reverse=True):
+        if labels[shares >= threshold].mean() < precision:
+            break
+        result = float(threshold)
+    return result
+
+
+def second_opinion() -> None:
+    """What a small trained classifier adds to the patterns, variant and threshold chosen on the training part alone."""
+    rows = [json.loads(line) for line in WORDINGS.read_text(encoding="utf-8").splitlines()]
+    trained, unseen = ([row for row in rows if row["part"] == part] for part in PARTS)
+    real = [{"language": "en", "text": row.response, "refusal": row.refusal} for row in read()]
+    detector, folds = RefusalDetector(), StratifiedKFold(5, shuffle=True, random_state=0)
+    texts, labels = [normalized(row["text"]) for row in trained], np.array([row["refusal"] for row in trained])
+    variants = classifiers()
+    shares = {
+        name: cross_val_predict(variant, texts, labels, cv=folds, method="predict_proba")[:, 1]
+        for name, variant in variants.items()
+    }
+    print("| precision wanted | variant, threshold | answers | precision | recall | F1 by language | false alarms |")
+    print("|---|---|---|---|---|---|---|")
+    for precision in (None, *PRECISIONS):
+        chosen, threshold = "patterns alone", 2.0
+        if precision is not None:
+            least = {name: least_threshold(values, labels, precision) for name, values in shares.items()}
+            chosen = max(variants, key=lambda name: (shares[name] >= least[name])[labels].sum())
+            threshold = least[chosen]
+        model = variants.get(chosen, next(iter(variants.values()))).fit(texts, labels)
+        for title, answers in {"held-back wordings": unseen, "real answers": real}.items():
+            likely = model.predict_proba([normalized(answer["text"]) for answer in answers])[:, 1] >= threshold
+            verdicts = [bool(own) or detector.is_refusal(row["text"]) for own, row in zip(likely, answers, strict=True)]
+            name = f"{chosen}; {threshold:.2f}" if precision else chosen
+            print(f"| {precision or ''} | {name} | {title} | {_figures(verdicts, answers)} |")
+
+
+def _figures(verdicts: Sequence[bool], answers: Sequence[dict[str, Any]]) -> str:
+    """Precision, recall, the mean over languages of F1, and false alarms."""
+    pairs = list(zip(verdicts, answers, strict=True))
+    by_language = {
+        language: Agreement.of(
+            [verdict for verdict, answer in pairs if answer["language"] == language],
+            [answer["refusal"] for answer in answers if answer["language"] == language],
+        )
+        for language in sorted({answer["language"] for answer in answers})
+    }
+    counts = Agreement.of(verdicts, [answer["refusal"] for answer in answers])
+    mean = float(np.mean([agreement.f1 for agreement in by_language.values()]))
+    return f"{counts.precision:.3f} | {counts.recall:.3f} | {mean:.3f} | {counts.detector_only}"
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -167,9 +241,10 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--errors", choices=("A", "B"), help="print what the markers get wrong in one half")
     parser.add_argument("--languages", action="store_true", help="print precision and recall by language instead")
+    parser.add_argument("--second-opinion", action="store_true", help="train a small classifier beside the patterns")
     options = parser.parse_args()
-    if options.languages:
-        by_language()
+    if options.languages or options.second_opinion:
+        (by_language if options.languages else second_opinion)()
         return
     rows = read()
     if options.errors:
