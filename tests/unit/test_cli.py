@@ -274,3 +274,23 @@ def test_a_working_folder_whose_name_is_no_text_is_refused_before_anything_is_do
     assert cli.main(["x"]) == 2
     assert "no UTF-8 text" in capsys.readouterr().err
     assert workflow.calls == []
+
+
+@pytest.mark.parametrize(
+    "decided", [{}, {"GOMP_SPINCOUNT": "10"}, {"OMP_WAIT_POLICY": "ACTIVE"}, {"KMP_BLOCKTIME": ""}]
+)
+def test_waiting_threads_sleep_unless_the_environment_decides(decided):
+    environment = dict(decided)
+    cli.wait_asleep(environment)
+    assert environment == (decided if any(decided.values()) else {**decided, "OMP_WAIT_POLICY": "PASSIVE"})
+
+
+def test_how_threads_wait_is_decided_before_torch_is_imported():
+    program = """
+import sys, os
+from heretic import cli
+cli.wait_asleep = lambda environment: print("torch" in sys.modules)
+cli.main(["--version"])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[0] == "False"

@@ -36,6 +36,12 @@ def _backend(device_type: str) -> Any | None:
     return getattr(torch, device_type, None)
 
 
+def compute_with(threads: int) -> None:
+    """So many threads for the CPU's work; 0 leaves their number as it is."""
+    if threads:
+        torch.set_num_threads(threads)
+
+
 def is_available(device_type: str) -> bool:
     """Whether this machine has a working device of that type."""
     if device_type == "cpu":

@@ -1,27 +1,28 @@
-"""Finding a batch size by measured throughput and backing off from it, and the prefix that all answers share."""
+"""Finding a batch size and backing off from it, and the prefix that all answers share."""
 
 import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from heretic.common.errors import OutOfMemoryError
-from heretic.models.devices import synchronize
+from heretic.models.devices import free_host_memory, synchronize
 from heretic.models.memory import RanOut, attempt, halving, memory_text, memory_use
 from heretic.observability.events import BatchSizeMeasured, emit
+from heretic.passes.passes import Rows
 from heretic.passes.runner import ModelRunner
 from heretic.prompts.types import Prompt
 
 T = TypeVar("T")
 
-MEASURED_TOKENS = 8
-"""Tokens generated per row while measuring: enough to weigh decoding against reading the prompt."""
-WORTHWHILE_GAIN = 1.05
-"""A doubled batch size has to be this much faster, else it counts as no gain: memory is better spent elsewhere."""
-PATIENCE = 2
-"""Doublings without gain after which the search ends; one alone may be another program's load."""
+CLEAR_LOSS = 1.25
+"""A batch is halved where a row of it takes so many times as long as one of its half, twice: once may be the load of
+other programs. Writing gains from every further row, so reading decides."""
+FREE_SHARE = 4
+"""Predictions of a batch take at most this part of the free memory of a CPU, where the system would end the process."""
 
-PREFIX_TOKENS = 48
-"""Answers are compared over this many tokens when a common prefix is looked for."""
+PREFIX_LOOKS = ((8, 1), (0, 4), (0, 48))
+"""How many answers (0: all) and tokens of each are compared when a common prefix is looked for; further ones only where
+these are the same, which for most models they are not."""
 
 THINKING_BLOCKS = (
     ("<think>", "<think>\n\n</think>\n\n"),
@@ -40,10 +41,10 @@ THINKING_BLOCKS = (
 
 
 def find_batch_size(runner: ModelRunner, prompts: Sequence[Prompt], maximum: int, compared_tokens: int) -> int:
-    """The power of two with the highest measured tokens per second.
+    """The most rows that fit into memory, unless fewer are clearly faster.
 
-    Doubles while that pays and memory lasts; never more rows than there are prompts, nor than `maximum`. Every size is
-    measured with the longest prompts, and fits only if their predictions over a whole response fit as well.
+    Measured by one pass over the longest prompts with their predictions over a whole response: no more rows than there
+    are prompts, nor than `maximum`. Emits BatchSizeMeasured for each size.
 
     Args:
         runner: The model.
@@ -55,42 +56,40 @@ def find_batch_size(runner: ModelRunner, prompts: Sequence[Prompt], maximum: int
     Raises:
         OutOfMemoryError: Not even one row fits.
     """
-    longest_first = sorted(prompts, key=lambda prompt: -len(runner.encode(prompt)))
+    rows = sorted((runner.encode(prompt) for prompt in prompts), key=len, reverse=True)
 
-    def rate_of(size: int) -> float | None:
-        sized, rows = runner.calibrated(batch_size=size), longest_first[:size]
-        rate = attempt(
-            lambda: _rate_if_it_fits(sized, rows, compared_tokens),
-            runner.loaded.device,
-            f"measuring a batch size of {size}",
-        )
-        return None if isinstance(rate, RanOut) else rate
+    def seconds_a_row(size: int) -> float | None:
+        def read() -> float:
+            return _seconds(runner, rows[:size], compared_tokens)
 
-    best_size, best_rate = 0, 0.0
-    size = 1
-    limit = min(maximum, len(prompts))
-    # The first pass ever pays for lazy set-up, so it does not count; where it fails, so will the next.
-    rate_of(1)
-    without_gain = 0
-    while True:
-        size = min(size, limit)
-        rate = rate_of(size)
-        emit(BatchSizeMeasured(size, rate))
-        if rate is None:
-            break
-        if rate > best_rate * WORTHWHILE_GAIN:
-            best_size, best_rate, without_gain = size, rate, 0
-        else:
-            without_gain += 1
-        if without_gain == PATIENCE or size == limit:
-            break
-        size *= 2
-    if best_size == 0:
+        seconds = attempt(read, runner.loaded.device, f"measuring a batch size of {size}")
+        if isinstance(seconds, RanOut):
+            emit(BatchSizeMeasured(size, None))
+            return None
+        emit(BatchSizeMeasured(size, size * (len(rows[0]) + compared_tokens) / seconds))
+        return seconds / size
+
+    size = _most_rows(runner, min(maximum, len(rows)), compared_tokens)
+    # The first pass ever pays for lazy set-up, so it does not count.
+    attempt(lambda: _seconds(runner, rows[:1], 1), runner.loaded.device, "measuring a batch size of 1")
+    whole = seconds_a_row(size)
+    while whole is None and size > 1:
+        size //= 2
+        whole = seconds_a_row(size)
+    if whole is None:
         raise OutOfMemoryError(
             "Not even one prompt fits into memory; use --quantization bnb_4bit, shorter prompts, a smaller "
             f"--kl-tokens, or a larger device ({memory_text(memory_use())})."
         )
-    return best_size
+    while size > 1:
+        half = seconds_a_row(size // 2)
+        if half is None or whole < CLEAR_LOSS * half:
+            break
+        again, half_again = seconds_a_row(size), seconds_a_row(size // 2)
+        if again is None or half_again is None or min(whole, again) < CLEAR_LOSS * min(half, half_again):
+            break
+        size, whole = size // 2, min(half, half_again)
+    return size
 
 
 def backing_off(runner: ModelRunner, work: Callable[[ModelRunner], T], doing: str) -> tuple[T, ModelRunner]:
@@ -104,22 +103,25 @@ def backing_off(runner: ModelRunner, work: Callable[[ModelRunner], T], doing: st
     return result, fitting(size)
 
 
-def _rate_if_it_fits(runner: ModelRunner, prompts: Sequence[Prompt], compared_tokens: int) -> float:
-    """Tokens per second of generating; what comparing predictions takes in addition counts for memory only."""
-    rate = _tokens_per_second(runner, prompts)
-    # Which tokens are read does not matter.
-    encoded = [runner.encode(prompt) for prompt in prompts]
-    for _predictions in runner.teacher_forced(encoded, [(0,) * compared_tokens] * len(prompts)):
-        pass
-    return rate
+def _most_rows(runner: ModelRunner, most: int, compared_tokens: int) -> int:
+    """So many rows, on a CPU halved until their predictions leave room: there nobody says that memory ran out."""
+    device = runner.loaded.device
+    if device.type != "cpu":
+        return most
+    # Predictions are compared in float32, both models' side by side.
+    bytes_a_row = 8 * compared_tokens * len(runner.loaded.tokenizer)
+    while most > 1 and most * bytes_a_row * FREE_SHARE > free_host_memory():
+        most //= 2
+    return most
 
 
-def _tokens_per_second(runner: ModelRunner, prompts: Sequence[Prompt]) -> float:
+def _seconds(runner: ModelRunner, rows: Rows, compared_tokens: int) -> float:
+    """How long one pass over these rows takes; which tokens are predicted does not matter."""
     synchronize(runner.loaded.device)
     start = time.perf_counter()
-    runner.generate(prompts, MEASURED_TOKENS)
+    runner.teacher_forced_batch(rows, [(0,) * compared_tokens] * len(rows))
     synchronize(runner.loaded.device)
-    return len(prompts) * MEASURED_TOKENS / (time.perf_counter() - start)
+    return time.perf_counter() - start
 
 
 def find_response_prefix(runner: ModelRunner, prompts: Sequence[Prompt]) -> str:
@@ -147,7 +149,12 @@ def thinking_prefix(runner: ModelRunner, prompt: Prompt) -> str:
 
 
 def _shared_text(runner: ModelRunner, prompts: Sequence[Prompt]) -> str:
-    shared = _common_prefix([response.tokens for response in runner.generate(prompts, PREFIX_TOKENS)])
+    shared: tuple[int, ...] = ()
+    for count, tokens in PREFIX_LOOKS:
+        some = prompts[:: max(1, len(prompts) // count)] if count else prompts
+        shared = _common_prefix([response.tokens for response in runner.generate(some, tokens)])
+        if not shared or (not count and len(shared) < tokens):
+            break
     end = next((index for index, token in enumerate(shared) if token in runner.end_tokens), len(shared))
     text = str(runner.loaded.tokenizer.decode(list(shared[:end]), skip_special_tokens=False))
     # The last token may hold half a character; a trailing space belongs to the next word's token.

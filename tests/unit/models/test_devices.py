@@ -7,6 +7,7 @@ from heretic.common.errors import ModelError
 from heretic.models import devices
 from heretic.models.devices import (
     check_placement,
+    compute_with,
     control_group_room,
     device_count,
     empty_cache,
@@ -132,3 +133,12 @@ def test_a_product_is_timed_against_one_in_float32(monkeypatch):
     monkeypatch.setattr(torch.nn.functional, "linear", linear)
     monkeypatch.setattr(devices.time, "perf_counter", lambda: clock[0])
     assert product_time(torch.bfloat16) == 2.0
+
+
+@pytest.mark.parametrize(("asked_for", "expected"), [(0, 1), (3, 3)])
+def test_threads_of_the_cpu(asked_for, expected):
+    compute_with(asked_for)
+    try:
+        assert torch.get_num_threads() == expected
+    finally:
+        torch.set_num_threads(1)
