@@ -38,7 +38,7 @@ from heretic.results.front import chosen_automatically, pareto_front
 from heretic.results.held_out import Example, HeldOut
 from heretic.results.score import Scores
 from heretic.results.trial import TrialRecord
-from heretic.run.applied import AppliedTrial, measured_in_weights, usable
+from heretic.run.applied import AppliedTrial, check_reading, measured_in_weights, usable
 from heretic.run.saving import Saver
 from heretic.run.warm_start import remember
 from heretic.run.workbench import Workbench
@@ -68,7 +68,7 @@ class Session:
         self._n_trials = bench.settings.wanted_trials
         self.result = SearchResult((), False)
         self._applied: AppliedTrial | None = None
-        # By trial number: scores in the weights, by ordinary passes.
+        # By trial number: scores in the weights, measured to the end.
         self._rescored: dict[int, Scores] = {}
         self._checks = FurtherChecks(bench)
         self._saver = Saver(bench)
@@ -92,9 +92,10 @@ class Session:
         return self.result
 
     def check_front(self) -> None:
-        """Measure the ends of the front again in the weights, by ordinary passes. Emits FrontChecked for each.
+        """Measure the ends of the front again in the weights, to the end. Emits FrontChecked for each.
 
-        The engine that searched is fast because it does neither; this is what shows should it ever be wrong.
+        The engine that searched is fast because it does neither; this is what shows should it ever be wrong. Whether
+        the way of reading still agrees with ordinary passes is looked at on a sample.
         """
         bench, front = self.bench, self.front
         if bench.engine.is_reference:
@@ -112,6 +113,7 @@ class Session:
                 bench.engine.reference.remember()
                 with applied(bench.editor, bench.edits(record.plan)):
                     scores = measured_in_weights(bench.engine.reference, record)
+                    check_reading(bench, record)
         except TrialFailed as error:
             emit(Warned(str(error)))
             return

@@ -80,7 +80,11 @@ class AnswerJob:
                 if candidate.running
                 for prompt in range(len(lengths))
             ]
-            self._write(sorted(rows, key=lambda row: -lengths[row.prompt]), applied, gate)
+            ordered = sorted(rows, key=lambda row: -lengths[row.prompt])
+            # What comes whole is split by whoever writes it.
+            size = len(rows) if self._passes.whole else max(1, self._passes.at_once[self._place])
+            for start in range(0, len(rows), size):
+                self._write(ordered[start : start + size], applied, gate)
             self._judge_open(rows, gate)
             for candidate in {row.candidate for row in rows}:
                 # As the baseline is added up: with weights inside, the sum may differ in its last digit.

@@ -18,11 +18,12 @@ from heretic.evaluation.kl import KlEvaluator
 from heretic.models.memory import RanOut, attempt
 from heretic.observability.events import EngineChosen, emit
 from heretic.observability.steps import step
-from heretic.passes.choose import choose, side_by_side, slower_model
+from heretic.passes.choose import Choice, choose, side_by_side, slower_model
 from heretic.passes.ordinary import OrdinarySideBySide
-from heretic.passes.passes import ORDINARY, Rows, Slower
+from heretic.passes.passes import ORDINARY, Rows, SideBySide, Slower
+from heretic.passes.ragged import RaggedForward
 from heretic.passes.runner import ModelRunner
-from heretic.passes.side_by_side import Savings
+from heretic.passes.side_by_side import RaggedSideBySide, Savings
 
 UNPACKED = "about a third longer"
 UNKEPT = "about a fifth longer"
@@ -51,6 +52,7 @@ def make_engine(
     kl: KlEvaluator,
     options: EngineOptions,
     unless: str = "",
+    choice: Choice | None = None,
 ) -> Engine:
     """The batched engine where a model can be read so, else the one in place. The model has to be unedited.
 
@@ -62,16 +64,18 @@ def make_engine(
         kl: Compares predictions.
         options: What is saved.
         unless: Why the engine in place is wanted; empty where it is not.
+        choice: How these prompts are read, where that was chosen before.
 
     Returns:
         The engine. Emits EngineChosen.
     """
-    reference = reference_jobs(runner, behaviors, kl)
+    reference = reference_jobs(runner, behaviors, kl, choice is not None and choice.forward is not None)
     # The second attempt does without what only saves time and takes memory for the whole run.
     bare = replace(options, kept_layers=False, packed_weights=False)
     engine: Engine | Slower | RanOut = Slower(unless, ORDINARY)
     for attempted in () if unless else (options, bare):
-        work = partial(_batched, runner, build, behaviors, kl, attempted, reference)
+        chosen = choice if attempted is options else None
+        work = partial(_batched, runner, build, behaviors, kl, attempted, reference, chosen)
         with step("preparing the batched engine"):
             engine = attempt(work, runner.loaded.device, "preparing the batched engine")
         if not isinstance(engine, RanOut):
@@ -79,6 +83,7 @@ def make_engine(
     if isinstance(engine, RanOut):
         engine = Slower("memory ran out while the batched engine was prepared", ORDINARY)
     if isinstance(engine, Slower):
+        reference = reference_jobs(runner, behaviors, kl.anew())
         reference.remember()
         engine = Engine("in place", build, editor, reference, reference, 1, [engine])
     elif attempted is bare:
@@ -89,11 +94,28 @@ def make_engine(
     return engine
 
 
-def reference_jobs(runner: ModelRunner, behaviors: Sequence[Evaluator], kl: KlEvaluator) -> Jobs:
-    """What is measured of the model as it is, to the end and by ordinary passes; `remember` reads the original one."""
+def reference_jobs(runner: ModelRunner, behaviors: Sequence[Evaluator], kl: KlEvaluator, ragged: bool = False) -> Jobs:
+    """What is measured of the model as its weights are, to the end; `remember` reads the original one.
+
+    Args:
+        runner: The model.
+        behaviors: Judge answers.
+        kl: Compares predictions.
+        ragged: Whether it is read by ragged passes, with nothing kept, else by ordinary ones.
+    """
     forced, *answered = _encoded(runner, behaviors, kl)
-    passes = OrdinarySideBySide(runner, forced, kl.continuations, answered)
-    answers = [AnswerJob(place, behavior, passes, gated=False) for place, behavior in enumerate(behaviors)]
+    passes: SideBySide
+    if ragged:
+        forward = RaggedForward(runner.loaded, runner.layout, None)
+        kept = Savings(kept_layers=False, packed_weights=False)
+        passes = RaggedSideBySide(runner, forward, forced, kl.continuations, answered, kept)
+        passes.prepare(1)
+    else:
+        passes = OrdinarySideBySide(runner, forced, kl.continuations, answered)
+    answers = [
+        AnswerJob(place, behavior, passes, early_verdicts=False, gated=False)
+        for place, behavior in enumerate(behaviors)
+    ]
     return Jobs(passes, DivergenceJob(kl, passes), answers)
 
 
@@ -109,13 +131,14 @@ def _batched(
     kl: KlEvaluator,
     options: EngineOptions,
     reference: Jobs,
+    choice: Choice | None,
 ) -> Engine | Slower:
     """The batched engine, or why there is none: a model that reads its padding must not read candidates together."""
     forced, *answered = _encoded(runner, behaviors, kl)
     # Tokens that end early leave gaps, which a sliding window would count; what is only read once has none.
     longest = max(max(map(len, rows)) + behavior.tokens for rows, behavior in zip(answered, behaviors, strict=True))
     every = list(chain(forced, *answered))
-    choice = choose(runner, every, longest, packed=options.packed_weights)
+    choice = choice or choose(runner, every, longest, packed=options.packed_weights)
     slower = [] if choice.slower is None else [choice.slower]
     if choice.alone:
         return slower[0]

@@ -46,6 +46,11 @@ class Choice:
     forward: RaggedForward | None = None
     alone: bool = False
 
+    @property
+    def of_the_original(self) -> Passes:
+        """The way, by `forward`: while the weights stay as they are."""
+        return self.passes if self.forward is None else RaggedPasses(self.passes.runner, self.forward)
+
 
 def choose(
     runner: ModelRunner, rows: Rows, longest: int = 0, unless: str = "", doing: str = "", packed: bool = True
@@ -98,6 +103,11 @@ def side_by_side(
     return RaggedSideBySide(runner, choice.forward, forced, continuations, prompts, savings)
 
 
+def still_agrees(runner: ModelRunner, rows: Rows) -> bool:
+    """Whether ragged passes read these rows as ordinary ones do by the weights as they are now, which may be edited."""
+    return predicts_alike(runner, RaggedForward(runner.loaded, runner.layout, None), rows)
+
+
 def ordinary_wanted(settings: Settings) -> str:
     """Why the settings keep to ordinary passes, and to edits in the weights; empty where they do not.
 
@@ -134,7 +144,8 @@ def _agreeing(runner: ModelRunner, rows: Rows, longest: int, packed: bool) -> Ra
     if reason:
         return reason
     forward = RaggedForward(runner.loaded, runner.layout, PackedLinears(runner.loaded.model) if packed else None)
-    alike = attempt(partial(predicts_alike, runner, forward, rows), runner.loaded.device, _COMPARING)
+    compared = [min(rows, key=len), max(rows, key=len)]
+    alike = attempt(partial(predicts_alike, runner, forward, compared), runner.loaded.device, _COMPARING)
     if isinstance(alike, RanOut):
         return "memory ran out when its passes were compared"
     return forward if alike else "its cached passes do not agree with its ordinary ones"
@@ -142,7 +153,7 @@ def _agreeing(runner: ModelRunner, rows: Rows, longest: int, packed: bool) -> Ra
 
 @torch.inference_mode()
 def predicts_alike(runner: ModelRunner, forward: RaggedForward, rows: Rows) -> bool:
-    """Whether the shortest and the longest row, read in two steps side by side, predict what each does in one alone.
+    """Whether rows that are read in two steps side by side predict what each does in one alone.
 
     Rows of a single token, and rows beyond an attention window, cannot be read in two steps and are left out.
     """
@@ -150,7 +161,7 @@ def predicts_alike(runner: ModelRunner, forward: RaggedForward, rows: Rows) -> b
     splittable = [row for row in rows if len(row) > 1 and (limit is None or len(row) <= limit)]
     if not splittable:
         return False
-    split = [_split(row) for row in (min(splittable, key=len), max(splittable, key=len))]
+    split = [_split(row) for row in splittable]
     state = forward.start((), [0] * len(split))
     state.feed([start for start, _rest in split], [()] * len(split))
     ragged = state.feed([rest for _start, rest in split], [range(len(rest)) for _start, rest in split])

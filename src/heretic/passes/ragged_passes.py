@@ -31,21 +31,32 @@ DEVICE_INTERVAL = 8
 class RaggedPasses(OrdinaryPasses):
     """See Passes. Predictions are made in the ordinary way: every token is read once either way."""
 
-    def __init__(self, runner: ModelRunner) -> None:
+    def __init__(self, runner: ModelRunner, forward: RaggedForward | None = None) -> None:
+        """Read by a model's weights.
+
+        Args:
+            runner: The model.
+            forward: Passes that its weights were ordered for, where these stay as they are; else made when needed.
+        """
         super().__init__(runner)
+        self._forward = forward
         self._said = False
 
     def answers(self, rows: Rows, most: int, doing: str) -> list[Response]:
         """See Passes."""
         if not rows or self._beyond_window(rows, most, doing):
             return super().answers(rows, most, doing)
-        return self._fitting(lambda runner: _answers(runner, rows, most), doing)
+        return self._fitting(lambda runner: _answers(runner, self._forward or _forward(runner), rows, most), doing)
 
     def next_tokens(self, rows: Rows, look: Callable[[Tensor], Sequence[T]], doing: str) -> list[T]:
         """See Passes."""
         if not rows or self._beyond_window(rows, 0, doing):
             return super().next_tokens(rows, look, doing)
-        return self._seen(_next_token_logits, rows, look, doing)
+
+        def logits(runner: ModelRunner, rows: Rows) -> Iterator[tuple[Sequence[int], Tensor]]:
+            return _next_token_logits(runner, self._forward or _forward(runner), rows)
+
+        return self._seen(logits, rows, look, doing)
 
     def _beyond_window(self, rows: Rows, further: int, doing: str) -> bool:
         """Whether these rows are longer than those that ragged passes were chosen for, which is said once."""
@@ -62,8 +73,8 @@ def _forward(runner: ModelRunner) -> RaggedForward:
 
 
 @torch.inference_mode()
-def _answers(runner: ModelRunner, rows: Rows, most: int) -> list[Response]:
-    forward, greedy = _forward(runner), Greedy(runner.suppressed_tokens)
+def _answers(runner: ModelRunner, forward: RaggedForward, rows: Rows, most: int) -> list[Response]:
+    greedy = Greedy(runner.suppressed_tokens)
     by_row: dict[int, list[int]] = {}
     for places in longest_first(rows, runner.calibration.batch_size):
         answers = _written(forward, [rows[place] for place in places], most, greedy, runner.end_tokens)
@@ -95,9 +106,10 @@ def _written(
 
 
 @torch.inference_mode()
-def _next_token_logits(runner: ModelRunner, rows: Rows) -> Iterator[tuple[Sequence[int], Tensor]]:
+def _next_token_logits(
+    runner: ModelRunner, forward: RaggedForward, rows: Rows
+) -> Iterator[tuple[Sequence[int], Tensor]]:
     """What follows each row; what rows begin with together is read once."""
-    forward = _forward(runner)
     for group in alike(rows):
         both = split_shared_prefix([rows[row] for row in group], rows[group[0]])
         prefix = forward.prefix(both.tokens, 1)

@@ -14,8 +14,9 @@ from heretic.evaluation.evaluator import (
     evaluator_of,
 )
 from heretic.evaluation.kl import KlEvaluator
+from heretic.passes.choose import Choice, choose, ordinary_wanted
 from heretic.passes.passes import Passes
-from heretic.passes.runner import Response
+from heretic.passes.runner import ModelRunner, Response
 from heretic.prompts.packs import Pack
 from heretic.prompts.sets import PromptSets
 from heretic.prompts.types import PromptSet
@@ -51,6 +52,15 @@ def search_objective(settings: Settings) -> Objective:
 def behavior_options(settings: Settings, pack: Pack, readers: Readers = MappingProxyType({})) -> EvaluatorOptions:
     """What the evaluator of one behaviour is told."""
     return EvaluatorOptions(settings, pack.options, pack.name, readers)
+
+
+def choose_passes(settings: Settings, runner: ModelRunner, prompts: PromptSets) -> Choice:
+    """How a run's evaluation prompts are read, with answers behind them; asked of the original model."""
+    every = (*prompts.baseline_evaluation.prompts, *prompts.target_evaluation.prompts)
+    rows = [runner.encode(prompt) for prompt in every]
+    written = [behavior_options(settings, behavior.pack).response_tokens for behavior in prompts.behaviors]
+    longest = max(map(len, rows)) + max(*written, settings.kl_tokens if settings.kl_mode == "sequence" else 0)
+    return choose(runner, rows, longest, ordinary_wanted(settings))
 
 
 def make_evaluators(

@@ -22,12 +22,11 @@ from heretic.models.chat_template import ChatFormatter
 from heretic.models.layout import find_layout
 from heretic.models.loader import load_model
 from heretic.observability.events import FullPrecisionMeasured, FullPrecisionNeeded, emit
-from heretic.passes.ordinary import OrdinaryPasses
 from heretic.passes.runner import ModelRunner
 from heretic.results.held_out import UNCHECKED, Checked
 from heretic.results.score import Scores
 from heretic.run.applied import AppliedTrial, measured_in_weights, usable
-from heretic.run.measuring import make_evaluators
+from heretic.run.measuring import choose_passes, make_evaluators
 from heretic.run.workbench import Workbench
 
 VERIFIED_PROMPTS = 8
@@ -157,9 +156,10 @@ class Saver:
             bench.editor.apply(edits)
             return AppliedTrial(record, edits, rescored)
         # While the weights are unedited.
-        passes = OrdinaryPasses(bench.runner)
+        choice = choose_passes(bench.settings, bench.runner, bench.prompts)
+        passes = choice.of_the_original
         behaviors, kl = make_evaluators(bench.settings, passes, bench.prompts, bench.readers)
-        reference = reference_jobs(passes.runner, behaviors, kl)
+        reference = reference_jobs(passes.runner, behaviors, kl, choice.forward is not None)
         reference.remember()
         bench.editor.apply(edits)
         try:

@@ -43,14 +43,13 @@ from heretic.observability.events import (
 from heretic.observability.steps import step
 from heretic.passes.calibration import backing_off, find_batch_size, find_response_prefix
 from heretic.passes.choose import ordinary_wanted
-from heretic.passes.ordinary import OrdinaryPasses
 from heretic.passes.runner import Calibration, ModelRunner
 from heretic.prompts.sets import PromptSets
 from heretic.results.objective import Objective
 from heretic.results.plan import EditPlan, Normalization
 from heretic.run.direction_sources import obtain_all_directions
 from heretic.run.identity import stored_refinement, study_identity
-from heretic.run.measuring import load_readers, make_evaluators, search_objective
+from heretic.run.measuring import choose_passes, load_readers, make_evaluators, search_objective
 from heretic.search.space import PEAK_WEIGHTS, SearchSpace
 from heretic.search.storage import Identity
 from heretic.search.stored_directions import StoredDirections
@@ -170,7 +169,8 @@ def measure(
     # Not before: hooks on every layer, as extraction has them, would break the compiled graph apart.
     settings = with_compiled(settings, runner, prompts)
     started = time.perf_counter()
-    passes = OrdinaryPasses(runner)
+    choice = choose_passes(settings, runner, prompts)
+    passes = choice.of_the_original
     behaviors, kl = make_evaluators(settings, passes, prompts, loaded.readers)
     baselines = tuple(evaluator.baseline for evaluator in behaviors)
     emit(BaselineMeasured(baselines, kl.baseline.n, time.perf_counter() - started))
@@ -189,7 +189,7 @@ def measure(
         adjustments,
         editor,
         behaviors,
-        make_engine(passes.runner, build, editor, behaviors, kl, options, unless),
+        make_engine(passes.runner, build, editor, behaviors, kl, options, unless, choice),
         space,
         study_identity(settings, runner, prompts, directions, space, loaded.readers),
         loaded.readers,
