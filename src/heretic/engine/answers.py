@@ -82,7 +82,7 @@ class AnswerJob:
             ]
             ordered = sorted(rows, key=lambda row: -lengths[row.prompt])
             # What comes whole is split by whoever writes it.
-            size = len(rows) if self._passes.whole else max(1, self._passes.at_once[self._place])
+            size = max(1, len(rows) if self._passes.whole else self._passes.at_once[self._place])
             for start in range(0, len(rows), size):
                 self._write(ordered[start : start + size], applied, gate)
             self._judge_open(rows, gate)
