@@ -14,11 +14,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from scipy.stats import ttest_rel
 
 from heretic.common.errors import ConfigurationError, HereticError, causes, first_line
 from heretic.passes.runner import ModelRunner
-from heretic.prompts.tables import READING_ERRORS
 from heretic.results.capability import Benchmark
 from heretic.results.intervals import CONFIDENCE, paired_interval
 
@@ -31,7 +29,6 @@ LARGEST_BATCH_ELSEWHERE = 32
 
 _HARNESS_LOGGER = "lm_eval.models.huggingface"
 _NO_MEASURES = ("name", "alias", "sample_len", "sample_count")
-_LOADING_ERRORS = (*READING_ERRORS, ImportError, LookupError)
 
 MeasureKey = tuple[str, str, str]
 """Task, metric, and the harness's filter of answers."""
@@ -74,7 +71,7 @@ def check_benchmarks(names: Sequence[str]) -> None:
             raise ConfigurationError(f"benchmarks names {name}, which is no task of lm_eval; {hint}")
     try:
         tasks = manager.load(list(names))["tasks"]
-    except _LOADING_ERRORS as error:
+    except _loading_errors() as error:
         raise ConfigurationError(
             f"The tasks {', '.join(names)} cannot be loaded ({first_line(causes(error)[-1])}); check the network, or "
             "leave them out of --benchmarks."
@@ -137,7 +134,7 @@ def run_benchmarks(runner: ModelRunner, names: Sequence[str], limit: int | None)
                 log_samples=True,
                 task_manager=manager,
             )
-    except _LOADING_ERRORS as error:
+    except _loading_errors() as error:
         raise HereticError(
             f"The Language Model Evaluation Harness failed ({type(error).__name__}: {first_line(error)}); leave "
             f"{', '.join(names)} out of --benchmarks."
@@ -245,5 +242,14 @@ def _interval(before: Measure, after: Measure) -> tuple[float, float] | None:
         # Student's interval has no width without variance.
         return None
     second, first = [pair[1] for pair in pairs], [pair[0] for pair in pairs]
+    from scipy.stats import ttest_rel
+
     interval = ttest_rel(second, first).confidence_interval(CONFIDENCE)
     return float(interval.low), float(interval.high)
+
+
+def _loading_errors() -> tuple[type[Exception], ...]:
+    # The datasets library takes more than a second to import.
+    from heretic.prompts.tables import READING_ERRORS
+
+    return (*READING_ERRORS, ImportError, LookupError)

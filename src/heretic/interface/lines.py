@@ -118,6 +118,11 @@ def _(event: events.PromptsLoaded) -> list[Row]:
 
 
 @rows.register
+def _(event: events.LibrariesLoading) -> list[Row]:
+    return [Row("Starting", f"loading {' and '.join(event.names)}")]
+
+
+@rows.register
 def _(event: events.BatchSizeMeasured) -> list[Row]:
     rate = "out of memory" if event.tokens_per_second is None else f"{event.tokens_per_second:8.0f} tokens/s"
     return [Row("Calibration", f"batch size {event.batch_size:4d}  {rate}")]

@@ -1,19 +1,11 @@
 """One run with a person (or nobody) in front of it: the console shows events, the menus ask."""
 
-import torch
-
 from heretic.common.errors import SearchOutOfMemoryError
 from heretic.common.output import outlived
 from heretic.config import LoadedSettings
 from heretic.interface.asking import has_terminal
 from heretic.interface.console import ConsoleReporter
-from heretic.interface.menu import choose
-from heretic.interface.picker import pick_study_conflict, set_aside
-from heretic.interface.watching import watched
-from heretic.models.memory import RanOut, attempt
-from heretic.observability.events import Warned, emit, subscribed
-from heretic.search.claim import DamagedStudyError
-from heretic.workflow import run, without_asking
+from heretic.observability.events import LibrariesLoading, Warned, emit, subscribed
 
 
 def run_in_terminal(loaded: LoadedSettings) -> int:
@@ -28,6 +20,10 @@ def run_in_terminal(loaded: LoadedSettings) -> int:
         ConsoleReporter(settings.verbose, level=settings.log_level) as reporter,
         subscribed(reporter, steps=True),
     ):
+        # They take seconds, during which a terminal must not be silent: hence what needs them is imported below.
+        emit(LibrariesLoading(("torch", "transformers")))
+        from heretic.interface.watching import watched
+
         return watched(settings, lambda: _run(loaded))
 
 
@@ -36,6 +32,9 @@ def _say_silence(error: BaseException | None) -> None:
 
 
 def _run(loaded: LoadedSettings) -> int:
+    from heretic.interface.picker import set_aside
+    from heretic.search.claim import DamagedStudyError
+
     settings = loaded.settings
     if not (settings.auto_select or settings.evaluate_model or has_terminal()):
         emit(
@@ -59,6 +58,12 @@ def _run_within_memory(loaded: LoadedSettings) -> int:
         SearchOutOfMemoryError: Memory ran out.
         HereticError: See `heretic.workflow.run`.
     """
+    import torch
+
+    from heretic.interface.menu import choose
+    from heretic.models.memory import RanOut, attempt
+    from heretic.workflow import run
+
     result = attempt(lambda: run(loaded, choose, resolve_conflict), torch.device("cpu"), "running")
     if not isinstance(result, RanOut):
         return result
@@ -70,4 +75,7 @@ def _run_within_memory(loaded: LoadedSettings) -> int:
 
 def resolve_conflict(name: str, reason: str) -> str | None:
     """Ask what to do about a study that cannot be continued; a new time-stamped one where nobody can answer."""
+    from heretic.interface.picker import pick_study_conflict
+    from heretic.workflow import without_asking
+
     return pick_study_conflict(name, reason) if has_terminal() else without_asking(name, reason)
