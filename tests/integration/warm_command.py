@@ -20,7 +20,11 @@ def serve() -> None:
     import transformers.models.llama.modeling_llama
     import transformers.models.qwen2.modeling_qwen2  # noqa: F401
 
-    import heretic.interface.terminal  # noqa: F401
+    import heretic.interface.menu
+    import heretic.interface.terminal
+    import heretic.interface.watching
+    import heretic.prompts.tables
+    import heretic.workflow  # noqa: F401
     from heretic.evaluation.refusal_patterns import RefusalDetector
 
     # Compiles the patterns of every language.

@@ -294,3 +294,11 @@ cli.main(["--version"])
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[0] == "False"
+
+
+def test_something_is_said_before_torch_is_imported():
+    program = (
+        "import sys, heretic.interface.terminal; print(sorted({'torch', 'transformers', 'optuna'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -40,11 +40,13 @@ from heretic.observability.events import (
     Warned,
     subscribed,
 )
+from heretic.passes.choose import still_agrees
 from heretic.prompts.sets import load_prompts, packs_of
 from heretic.results.gate import Gate
 from heretic.results.plan import EditPlan, Normalization, Schedule, Scope
 from heretic.results.score import Score, Scores
 from heretic.results.trial import TrialRecord, TrialState
+from heretic.run import applied as run_applied
 from heretic.run.comparison import compare
 from heretic.run.preflight import check_files
 from heretic.run.workbench import Workbench, prepare
@@ -448,6 +450,27 @@ def test_memory_that_runs_out_in_the_middle_of_an_edit_leaves_the_weights_unedit
     assert next(calls) == 4
     assert weights_hash(bench) == before
     assert any(isinstance(event, Warned) and event.message.startswith("Memory ran out") for event in events)
+
+
+@pytest.mark.parametrize("agrees", [True, False])
+def test_the_checked_front_is_read_by_ordinary_passes_on_a_sample(
+    original: Session, bench: Workbench, monkeypatch: pytest.MonkeyPatch, events: list[Event], agrees: bool
+) -> None:
+    before, read = weights_hash(bench), []
+
+    def look(runner: Any, rows: list[list[int]]) -> bool:
+        read.append((weights_hash(bench) != before, len(rows)))
+        return still_agrees(runner, rows) and agrees
+
+    original.result = SearchResult((RECORD,), False)
+    monkeypatch.setattr(run_applied, "still_agrees", look)
+    original.check_front()
+    kinds = (bench.prompts.baseline_evaluation, bench.prompts.target_evaluation)
+    assert read == [(True, sum(min(run_applied.SAMPLE, len(kind.prompts)) for kind in kinds))]
+    warned = [event.message for event in events if isinstance(event, Warned)]
+    assert [message.startswith("Trial 12: ordinary passes over a sample") for message in warned] == [True] * (
+        not agrees
+    )
 
 
 @pytest.mark.parametrize("where", ["save_pretrained", "state_dict"])

@@ -14,7 +14,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-
 from heretic.common.errors import ConfigurationError, HereticError, causes, first_line
 from heretic.passes.runner import ModelRunner
 from heretic.results.capability import Benchmark

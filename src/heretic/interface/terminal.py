@@ -15,8 +15,14 @@ def run_in_terminal(loaded: LoadedSettings) -> int:
         HereticError: See `heretic.workflow.run`.
     """
     settings = loaded.settings
+    lost: list[BaseException | None] = []
+
+    def silenced(error: BaseException | None) -> None:
+        lost.append(error)
+        _say_silence(error)
+
     with (
-        outlived(_say_silence),
+        outlived(silenced),
         ConsoleReporter(settings.verbose, level=settings.log_level) as reporter,
         subscribed(reporter, steps=True),
     ):
@@ -24,7 +30,15 @@ def run_in_terminal(loaded: LoadedSettings) -> int:
         emit(LibrariesLoading(("torch", "transformers")))
         from heretic.interface.watching import watched
 
-        return watched(settings, lambda: _run(loaded))
+        # A log hears of an output that ended before it was opened, too.
+        unheard = tuple(lost)
+
+        def run_it() -> int:
+            for error in unheard:
+                _say_silence(error)
+            return _run(loaded)
+
+        return watched(settings, run_it)
 
 
 def _say_silence(error: BaseException | None) -> None:

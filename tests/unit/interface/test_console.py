@@ -31,6 +31,7 @@ ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 ALL_EVENTS: list[events.Event] = [
+    events.LibrariesLoading(("torch", "transformers")),
     events.RunStarted("0.1.0", "Qwen/Qwen3-4B-Instruct-2507", "config.toml", "demo", {"n_trials": "60 (command line)"}),
     events.Warned("3 evaluation prompts also stand in the training set, so their numbers say less than they seem to."),
     events.LibraryLogged("optuna.study", "warning", "This is experimental and may change."),
@@ -147,8 +148,7 @@ def test_a_pipe_gets_no_control_characters_and_the_same_facts() -> None:
 
 
 def test_long_sentences_wrap_in_a_terminal_and_stay_whole_in_a_pipe() -> None:
-    warning = ALL_EVENTS[1]
-    assert isinstance(warning, events.Warned)
+    warning = next(event for event in ALL_EVENTS if isinstance(event, events.Warned))
 
     assert f"Warning: {warning.message}\n" == report(warning)
     wrapped = report(warning, terminal=True)
