@@ -109,10 +109,8 @@ def read_checkpoint(
     check_text_sizes(location, configuration)
     check_sizes(location, commit, configuration.to_dict())
     is_vision_language = location.gguf_file is None and is_vision_language_model(configuration)
-    # Whoever trains an adapter may give it a tokenizer.
-    having = [part.source for part in location.parts if find_file(part, "tokenizer_config.json", commit) is not None]
-    source = having[-1] if having else location.source
-    tokenizer = prepared_tokenizer(AutoTokenizer.from_pretrained(source, **further("AutoTokenizer")))
+    tokenizer = prepared_tokenizer(AutoTokenizer.from_pretrained(location.source, **further("AutoTokenizer")))
+    _check_adapter_tokenizer(location, tokenizer)
     processor: Any = None
     if is_vision_language:
         if not is_vision_available():
@@ -128,6 +126,33 @@ def read_checkpoint(
     return Checkpoint(
         location, arguments, commit, configuration, tokenizer, processor, is_vision_language, code, weights
     )
+
+
+def _check_adapter_tokenizer(location: Location, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse an adapter that was trained with another tokenizer than its model's: what is saved has the model's.
+
+    Raises:
+        ModelError: Says in what they differ.
+    """
+    if len(location.parts) == 1 or find_file(location.parts[1], "tokenizer_config.json", None) is None:
+        return
+    folder = location.parts[1].source
+    other = prepared_tokenizer(AutoTokenizer.from_pretrained(folder, trust_remote_code=False))
+    ours, theirs = (
+        {
+            "chat template": one.chat_template,
+            "vocabulary": one.get_vocab(),
+            "special tokens": (set(one.all_special_ids), one.bos_token, one.eos_token, one.pad_token),
+        }
+        for one in (tokenizer, other)
+    )
+    differing = [name for name, fact in ours.items() if theirs[name] != fact]
+    if differing:
+        raise ModelError(
+            f"The adapter in {folder} has another tokenizer than {location.source} (in its {', '.join(differing)}), "
+            "which a merged model would need; merge it, save the result with that tokenizer and name that, or move "
+            "tokenizer_config.json away to go on with the model's own."
+        )
 
 
 def _check_configurations(location: Location, commit: str | None, trust_remote_code: bool) -> None:

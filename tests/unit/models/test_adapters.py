@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests.models.pico import pico_token_ids
+from tests.models.pico import pico_token_ids, pico_tokenizer
 from tests.unit.models.model_folder import LoadSettings, save_pico
 
 from heretic.common.errors import ModelError
@@ -123,6 +123,23 @@ def test_where_the_model_of_an_adapter_is(tmp_path: Path, base: Path, monkeypatc
         source("near")
     with pytest.raises(ModelError, match="an adapter"):
         source("lora")
+
+
+def test_an_adapter_with_another_tokenizer_is_refused_and_one_with_the_same_is_not(tmp_path: Path, base: Path) -> None:
+    folder = tmp_path / "lora"
+    write_adapter(folder, base)
+    tokenizer = pico_tokenizer()
+    tokenizer.save_pretrained(folder)
+    load_model(str(folder), LoadSettings())
+    changes = {"chat_template": "{{ messages[0]['content'] }}", "eos_token": tokenizer.convert_ids_to_tokens(5)}
+    for name, value in changes.items():
+        other = pico_tokenizer()
+        setattr(other, name, value)
+        other.save_pretrained(folder)
+        with pytest.raises(ModelError, match=r"another tokenizer.*(chat template|special tokens)"):
+            load_model(str(folder), LoadSettings())
+    (folder / "tokenizer_config.json").unlink()
+    load_model(str(folder), LoadSettings())
 
 
 def test_an_adapter_without_weights_is_not_looked_for_on_the_hub(
