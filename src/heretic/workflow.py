@@ -26,9 +26,9 @@ from heretic.run.time_limit import Stopwatch
 from heretic.run.warm_start import warm_start
 from heretic.run.workbench import Workbench, prepare
 from heretic.search.claim import claimed
-from heretic.search.heartbeat import Heartbeat
+from heretic.search.heartbeat import Heartbeat, preparation_told
 from heretic.search.sampler import make_sampler
-from heretic.search.storage import StudyConflict, open_study, shown_url
+from heretic.search.storage import StudyConflict, claim_file, open_study, shown_url
 from heretic.search.stored_directions import StoredDirections, decoded, keep_directions, stored_attributes
 from heretic.session import Session
 
@@ -66,7 +66,10 @@ def run(loaded: LoadedSettings, choose: Choose, resolve_conflict: ResolveConflic
         claims.enter_context(claimed(settings.storage, settings.study_name))
         attributes = stored_attributes(settings.storage, settings.study_name)
         settings = with_stored_patterns(settings, attributes)
-        with step("preparing"):
+        told = preparation_told(
+            claim_file(settings.storage, settings.study_name), settings.model or "", settings.wanted_trials
+        )
+        with told, step("preparing"):
             bench = prepare(settings, prompts, decoded(attributes, f"The study {settings.study_name}"))
         study = open_matching_study(bench, resolve_conflict, claims)
         keep_refinement(bench, study)

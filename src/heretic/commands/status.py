@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -15,7 +16,7 @@ from heretic.config.study import study_of_a_run
 
 if TYPE_CHECKING:
     from heretic.interface.printer import Printer
-    from heretic.search.status import StudyReader, StudyStatus
+    from heretic.search.status import StudyStatus
 
 _SHORTEST, _LONGEST = 0.2, 86_400.0
 _USUAL_SECONDS = 5.0
@@ -64,10 +65,9 @@ def run(arguments: StatusArguments, printer: "Printer", sleep: Callable[[float],
         StudyError: There is no such study, or it cannot be read.
     """
     from heretic.interface.status_lines import status_rows
-    from heretic.search.status import StudyReader
 
-    with StudyReader(*_study(arguments), or_running=arguments.study_name is None) as reader:
-        looks = _looks(reader, arguments, sleep)
+    with ExitStack() as readers:
+        looks = _looks(readers, arguments, sleep)
         if arguments.json:
             for status in looks:
                 printer.json(status.to_json())
@@ -94,14 +94,24 @@ def _study(arguments: StatusArguments) -> tuple[str, str]:
     return storage if file is None else sqlite_url(path / file if path.is_dir() else file), name
 
 
-def _looks(
-    reader: "StudyReader", arguments: StatusArguments, sleep: Callable[[float], None]
-) -> Iterator["StudyStatus"]:
-    """One look after the other, the last when the run has ended."""
+def _looks(readers: ExitStack, arguments: StatusArguments, sleep: Callable[[float], None]) -> Iterator["StudyStatus"]:
+    """One look after the other, the last when the run has ended; one that prepares need not have made its study yet."""
+    from heretic.search.status import StudyReader, preparing_status
+
+    url, name = _study(arguments)
+    reader: StudyReader | None = None
     while True:
-        status = reader.read()
-        yield status
-        if not arguments.watch or not status.is_running:
+        status = preparing_status(url, name)
+        try:
+            reader = reader or readers.enter_context(StudyReader(url, name, or_running=arguments.study_name is None))
+        except StudyError:
+            if status is None:
+                raise
+        if reader is not None:
+            status = reader.read().or_newer(status)
+        if status is not None:
+            yield status
+        if not arguments.watch or status is None or not status.is_running:
             return
         sleep(_USUAL_SECONDS if arguments.interval is None else arguments.interval)
 

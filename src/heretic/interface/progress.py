@@ -11,7 +11,7 @@ from rich.table import Column
 from rich.text import Text
 
 from heretic.common.output import printable
-from heretic.interface.formatting import clean_line, clock, size
+from heretic.interface.formatting import clean_line, clock, plural, size
 from heretic.observability.events import Event, StepEnded, StepEvent, StepStarted
 
 _BAR_WIDTH = 40
@@ -100,7 +100,7 @@ def summary(event: StepEvent, elapsed: float, remaining: float | None) -> str:
     elif event.total:
         count = f"{event.done:{len(str(event.total))}d}/{event.total} {event.unit}"
     elif event.done:
-        count = f"{event.done} {event.unit}"
+        count = plural(event.done, event.unit.removesuffix("s"))
     left = "" if remaining is None else f", {clock(remaining)} left"
     return clean_line("  ".join([*filter(None, (event.doing, count, event.text)), f"{clock(elapsed)} elapsed{left}"]))
 

@@ -4,7 +4,6 @@ A study in a SQLite file is claimed by a lock of the operating system beside it,
 that ends. On a database server the run that works on a study says so in the study itself (`search.pulse`).
 """
 
-import hashlib
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from heretic.common.errors import StudyError
 from heretic.common.file_systems import missing_locks
-from heretic.search.storage import shown_url, sqlite_file
+from heretic.search.storage import claim_file, shown_url, sqlite_file
 
 
 class DamagedStudyError(StudyError):
@@ -37,12 +36,10 @@ def claimed(url: str, name: str) -> Iterator[None]:
     Raises:
         StudyError: Another run has it, or nothing can be written or locked beside its file.
     """
-    file = sqlite_file(url)
-    if file is None:
+    path = claim_file(url, name)
+    if path is None:
         yield
         return
-    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
-    path = file.with_name(f".{file.name}.{digest}.lock")
     try:
         reason = missing_locks(path.parent)
         if reason is None:

@@ -1,11 +1,14 @@
 """The running search's side of `heretic status`: a pulse in the study's attributes, renewed every few seconds."""
 
+import json
 import os
 import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -15,7 +18,16 @@ from sqlalchemy.exc import SQLAlchemyError
 import heretic
 from heretic.common.errors import first_line
 from heretic.models.memory import USAGE, memory_use
-from heretic.observability.events import BatchMeasured, Event, StepEnded, StepEvent, Warned, emit
+from heretic.observability.events import (
+    BatchMeasured,
+    Event,
+    StepEnded,
+    StepEvent,
+    StepStarted,
+    Warned,
+    emit,
+    subscribed,
+)
 from heretic.observability.steps import Pace
 from heretic.search.private_api import set_study_attribute
 from heretic.search.pulse import PULSE_ATTRIBUTE, Pulse, process_mark
@@ -27,12 +39,13 @@ INTERVAL_SECONDS = 5.0
 class Heartbeat:
     """Writes a Pulse; subscribe it with `events.subscribed`, so that the pulse says what a run does besides searching.
 
-    A storage that refuses it is said once and costs nothing else: what counts are the trials.
+    Before there is a study it stands in the file of its claim. A storage that refuses it is said once and costs nothing
+    else: what counts are the trials.
     """
 
     def __init__(
         self,
-        study: optuna.Study,
+        study: optuna.Study | Path,
         model: str,
         batch_size: int,
         n_trials: int,
@@ -98,7 +111,9 @@ class Heartbeat:
                 self._write(state=self._ended or self._pulse.state, step="", step_remaining=None)
             return
         state = "finishing" if self._ended else self._pulse.state
-        self._write(state == self._pulse.state, state=state, step=_told(event), step_remaining=event.remaining)
+        # A file is written in a moment.
+        at_once = state != self._pulse.state or (isinstance(self._study, Path) and isinstance(event, StepStarted))
+        self._write(not at_once, state=state, step=_told(event), step_remaining=event.remaining)
 
     def _write(self, seldom: bool = False, **changes: Any) -> None:
         """Change the pulse, and write it unless that is to be done seldom and was done a moment ago."""
@@ -110,11 +125,19 @@ class Heartbeat:
     def _store(self) -> None:
         self._pulse = replace(self._pulse, updated=self._now(), out_of_memory=USAGE.out_of_memory, memory=memory_use())
         try:
-            set_study_attribute(self._study, PULSE_ATTRIBUTE, self._pulse.to_json())
-        except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+            if isinstance(self._study, Path):
+                self._study.write_text(json.dumps(self._pulse.to_json()), encoding="ascii")
+            else:
+                set_study_attribute(self._study, PULSE_ATTRIBUTE, self._pulse.to_json())
+        except (SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError) as error:
             if not self._failed:
                 emit(Warned(f"The study could not be told how the run is ({first_line(error)}); it goes on."))
             self._failed = True
+
+
+def preparation_told(file: Path | None, model: str, n_trials: int) -> AbstractContextManager[None]:
+    """In the with-block steps are told of in the file of a study's claim; nowhere where it has none."""
+    return nullcontext() if file is None else subscribed(Heartbeat(file, model, 0, n_trials), steps=True)
 
 
 def _told(event: StepEvent) -> str:

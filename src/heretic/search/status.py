@@ -3,12 +3,13 @@
 Only ever reads: of a SQLite file each look holds the shared lock for as long as the trials take to read.
 """
 
+import json
 import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
 from heretic.common.errors import StudyError, VersionSkewError, causes
+from heretic.common.integrity import read_foreign
 from heretic.results.front import least, pareto_front
 from heretic.results.trial import TrialRecord
 from heretic.search.private_api import merged_attributes, study_attributes
@@ -24,12 +26,15 @@ from heretic.search.pulse import PULSE_ATTRIBUTE, RUNNING, Pulse, run_state
 from heretic.search.storage import (
     IDENTITY_ATTRIBUTE,
     LOCK_WAIT_SECONDS,
+    claim_file,
     records_of,
     shown_url,
     sqlite_file,
     storage_errors,
     unreadable_text,
 )
+
+READINGS, READING_SECONDS = 3, 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,14 @@ class StudyStatus:
     seen: float
     notes: tuple[str, ...] = ()
     studies: Mapping[str, str] = field(default_factory=dict)
+
+    def or_newer(self, preparing: "StudyStatus | None") -> "StudyStatus":
+        """The same, but for its run what one tells that prepares this study, where that is newer."""
+        told = 0.0 if self.pulse is None else self.pulse.updated
+        if preparing is None or preparing.pulse is None or preparing.name != self.name:
+            return self
+        newer = preparing.pulse.updated > told
+        return replace(self, run=preparing.run, pulse=preparing.pulse) if newer else self
 
     @property
     def best(self) -> TrialRecord | None:
@@ -283,6 +296,22 @@ def status_of(
         tuple(filter(None, (problem, unreadable_text(records)))),
         studies,
     )
+
+
+def preparing_status(url: str, name: str) -> StudyStatus | None:
+    """How a run is that prepares a study in a SQLite file, which need not be there yet; None where none does."""
+    file = claim_file(url, name)
+    for _attempt in range(READINGS):
+        try:
+            pulse = None if file is None else Pulse.from_json(json.loads(read_foreign(file)))
+        except (OSError, ValueError, VersionSkewError):
+            # It may be about to be written.
+            time.sleep(READING_SECONDS)
+            continue
+        if run_state(pulse) == "preparing":
+            return StudyStatus(name, shown_url(url), "preparing", pulse, _counts((), ()), (), time.time())
+        break
+    return None
 
 
 def studies_of(storage: optuna.storages.RDBStorage) -> dict[str, str]:

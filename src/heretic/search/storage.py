@@ -1,5 +1,6 @@
 """The stored study: opened, checked against what this run would measure, never continued silently with other inputs."""
 
+import hashlib
 import json
 import time
 import warnings
@@ -107,6 +108,14 @@ def sqlite_file(url: str) -> Path | None:
     if parsed.get_backend_name() != "sqlite" or not database or database == ":memory:" or database.startswith("file:"):
         return None
     return expanded(database)
+
+
+def claim_file(url: str, name: str) -> Path | None:
+    """Beside a SQLite file what a run locks that works on the study, and tells of itself in before that is opened."""
+    file = sqlite_file(url)
+    return (
+        None if file is None else file.with_name(f".{file.name}.{hashlib.sha256(name.encode()).hexdigest()[:8]}.lock")
+    )
 
 
 def _connectable(url: str) -> str:

@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import optuna
@@ -13,8 +15,10 @@ from heretic.commands.status import COMMAND, StatusArguments, run
 from heretic.common.errors import ConfigurationError, StudyError
 from heretic.interface.printer import Printer
 from heretic.observability.events import StepStarted
-from heretic.search.heartbeat import Heartbeat
-from heretic.search.storage import open_study, tell
+from heretic.observability.steps import step
+from heretic.search.claim import claimed
+from heretic.search.heartbeat import Heartbeat, preparation_told
+from heretic.search.storage import claim_file, open_study, tell
 
 
 def test_how_often_to_look() -> None:
@@ -87,6 +91,43 @@ def test_a_run_that_checks_its_front_has_finished_its_search_and_goes_on(url: st
     lines = printed("--storage", url, "--study-name", "heretic").splitlines()
     assert any(line.startswith("Run") and "and goes on" in line for line in lines)
     assert "Step           checking the front, 1/4 prompts, 0:30 left" in lines
+
+
+def test_a_run_that_prepares_is_shown_before_it_has_made_its_study(tmp_path: Path) -> None:
+    url = url_of(tmp_path / "study.db")
+    asked = ("--storage", url, "--study-name", "heretic")
+    file = claim_file(url, "heretic")
+    with claimed(url, "heretic"):
+        with preparation_told(file, "demo", 10), step("preparing"), step("loading weights", 56, "tensors"):
+            lines = printed(*asked).splitlines()
+            told = json.loads(printed(*asked, "--json"))
+            with pytest.raises(StudyError, match="There is no study file"):
+                printed("--storage", url, "--study-name", "another")
+        study = open_study(url, "heretic", IDENTITY)
+        heartbeat = Heartbeat(study, "demo", 16, 10)
+        heartbeat.search_started(0, 10)
+        assert json.loads(printed(*asked, "--json"))["run"] == "searching"
+        # A resumed run prepares again.
+        heartbeat.search_ended(interrupted=False)
+        with preparation_told(file, "demo", 10), step("preparing"):
+            assert json.loads(printed(*asked, "--json"))["run"] == "preparing"
+    assert (told["run"], told["finished"], told["step"]) == ("preparing", 0, "preparing: loading weights, 0/56 tensors")
+    assert any(line.startswith("Run") and "prepares its first trial" in line for line in lines)
+    assert "Step           preparing: loading weights, 0/56 tensors" in lines
+
+
+def test_a_claim_that_a_dead_run_left_behind_tells_nothing(tmp_path: Path) -> None:
+    url = url_of(tmp_path / "study.db")
+    file = claim_file(url, "heretic")
+    assert file is not None
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        ended.wait()
+    Heartbeat(file, "demo", 0, 10)
+    told = json.loads(file.read_text(encoding="ascii"))
+    for left in ("", "{", json.dumps({**told, "pid": ended.pid})):
+        file.write_text(left, encoding="ascii")
+        with pytest.raises(StudyError, match="There is no study file"):
+            printed("--storage", url, "--study-name", "heretic")
 
 
 def test_json_is_one_line_whose_keys_readme_names(url: str, study: optuna.Study) -> None:
