@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import pytest
 from tests.unit.directions.direction_sets import random_set
 from tests.unit.search.studies import IDENTITY, url_of
 
@@ -14,6 +15,8 @@ from heretic.search import private_api
 from heretic.search.heartbeat import Heartbeat
 from heretic.search.storage import open_study
 from heretic.search.stored_directions import StoredDirections, keep_directions
+
+pytestmark = pytest.mark.versions
 
 
 def test_attributes_are_told_apart_from_those_of_optuna_and_its_samplers(tmp_path: Path) -> None:
