@@ -6,6 +6,7 @@ from heretic.config import LoadedSettings
 from heretic.interface.asking import has_terminal
 from heretic.interface.console import ConsoleReporter
 from heretic.observability.events import LibrariesLoading, Warned, emit, subscribed
+from heretic.observability.steps import step
 
 
 def run_in_terminal(loaded: LoadedSettings) -> int:
@@ -27,8 +28,12 @@ def run_in_terminal(loaded: LoadedSettings) -> int:
         subscribed(reporter, steps=True),
     ):
         # They take seconds, during which a terminal must not be silent: hence what needs them is imported below.
-        emit(LibrariesLoading(("torch", "transformers")))
-        from heretic.interface.watching import watched
+        libraries = ("torch", "transformers")
+        emit(LibrariesLoading(libraries))
+        with step(f"loading {' and '.join(libraries)}"):
+            import heretic.interface.menu
+            import heretic.workflow  # noqa: F401 - for `_run`
+            from heretic.interface.watching import watched
 
         # A log hears of an output that ended before it was opened, too.
         unheard = tuple(lost)
