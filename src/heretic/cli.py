@@ -27,8 +27,8 @@ from heretic.config.help import help_text
 INTERRUPTED = 130
 TERMINATED = 143
 HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)
-WAITING_THREADS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
-"""Variables that say how threads of a numeric library wait for each other."""
+WAITING_THREADS = {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "1"}
+"""How long threads of GNU's OpenMP (turns) and of Intel's and LLVM's (milliseconds) wait awake for each other."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -80,13 +80,13 @@ def _told(error: HereticError, arguments: Sequence[str]) -> int:
 
 
 def wait_asleep(environment: MutableMapping[str, str]) -> None:
-    """Let waiting threads sleep, unless the environment says how they wait; comes before torch is imported.
+    """Let waiting threads soon sleep, unless the environment says how they wait; comes before torch is imported.
 
-    By default they spin, and beside other programs take the cores from the very threads that they wait for: passes of
-    the demo model took 5.3 s instead of 0.2 s (benchmarks/README.md).
+    By default they spin for long, and beside other programs take the cores from the very threads that they wait for:
+    passes of the demo model took 2 to 22 s instead of 0.2 s (benchmarks/README.md).
     """
-    if not any(environment.get(name) for name in WAITING_THREADS):
-        environment[WAITING_THREADS[0]] = "PASSIVE"
+    if not any(environment.get(name) for name in (*WAITING_THREADS, "OMP_WAIT_POLICY")):
+        environment.update(WAITING_THREADS)
 
 
 def _end_cleanly_on_signals() -> None:

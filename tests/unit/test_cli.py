@@ -282,7 +282,7 @@ def test_a_working_folder_whose_name_is_no_text_is_refused_before_anything_is_do
 def test_waiting_threads_sleep_unless_the_environment_decides(decided):
     environment = dict(decided)
     cli.wait_asleep(environment)
-    assert environment == (decided if any(decided.values()) else {**decided, "OMP_WAIT_POLICY": "PASSIVE"})
+    assert environment == (decided if any(decided.values()) else {**decided, **cli.WAITING_THREADS})
 
 
 def test_how_threads_wait_is_decided_before_torch_is_imported():

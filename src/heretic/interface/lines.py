@@ -132,7 +132,8 @@ def _(event: events.BatchSizeMeasured) -> list[Row]:
 def _(event: events.Calibrated) -> list[Row]:
     # JSON quoting shows line breaks and the spaces at both ends, which matter here.
     prefix = f"answers begin with {json.dumps(event.response_prefix)}" if event.response_prefix else "none"
-    return [Row("Calibrated", f"batch size {event.batch_size}; common response prefix: {prefix}")]
+    threads = f"; {plural(event.threads, 'thread')}" if event.threads else ""
+    return [Row("Calibrated", f"batch size {event.batch_size}{threads}; common response prefix: {prefix}")]
 
 
 @rows.register

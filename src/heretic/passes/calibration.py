@@ -4,8 +4,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+import torch
+
 from heretic.common.errors import OutOfMemoryError
-from heretic.models.devices import free_host_memory, synchronize
+from heretic.models.devices import compute_with, free_host_memory, synchronize
 from heretic.models.memory import RanOut, attempt, halving, memory_text, memory_use
 from heretic.observability.events import BatchSizeMeasured, emit
 from heretic.passes.passes import Rows
@@ -17,6 +19,10 @@ T = TypeVar("T")
 CLEAR_LOSS = 1.25
 """A batch is halved where a row of it takes so many times as long as one of its half, twice: once may be the load of
 other programs. Writing gains from every further row, so reading decides."""
+THREAD_LOOKS = 3
+WORTHWHILE_GAIN = 1.15
+"""All threads have to be so many times as fast as one, and are taken at the first look where they are CLEAR_GAIN."""
+CLEAR_GAIN = 1.4
 FREE_SHARE = 4
 """Predictions of a batch take at most this part of the free memory of a CPU, where the system would end the process."""
 
@@ -90,6 +96,27 @@ def find_batch_size(runner: ModelRunner, prompts: Sequence[Prompt], maximum: int
             break
         size, whole = size // 2, min(half, half_again)
     return size
+
+
+def choose_threads(runner: ModelRunner, prompts: Sequence[Prompt]) -> int:
+    """So many threads as compute fastest, one where more hardly gain: small models, and cores that others use.
+
+    Two prompts are read a few times with one thread and with all.
+    """
+    most = torch.get_num_threads()
+    if most == 1:
+        return most
+    rows = [runner.encode(prompt) for prompt in prompts[:2]]
+    best = dict.fromkeys((most, 1), float("inf"))
+    for _ in range(THREAD_LOOKS):
+        for threads in best:
+            compute_with(threads)
+            best[threads] = min(best[threads], _seconds(runner, rows, 1))
+        if best[1] > CLEAR_GAIN * best[most]:
+            break
+    chosen = most if best[1] > WORTHWHILE_GAIN * best[most] else 1
+    compute_with(chosen)
+    return chosen
 
 
 def backing_off(runner: ModelRunner, work: Callable[[ModelRunner], T], doing: str) -> tuple[T, ModelRunner]:

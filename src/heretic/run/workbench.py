@@ -41,7 +41,7 @@ from heretic.observability.events import (
     emit,
 )
 from heretic.observability.steps import step
-from heretic.passes.calibration import backing_off, find_batch_size, find_response_prefix
+from heretic.passes.calibration import backing_off, choose_threads, find_batch_size, find_response_prefix
 from heretic.passes.choose import ordinary_wanted
 from heretic.passes.runner import Calibration, ModelRunner
 from heretic.prompts.sets import PromptSets
@@ -248,8 +248,11 @@ def load_runner(settings: Settings, name: str, prompts: PromptSets) -> ModelRunn
     )
     calibration = Calibration(settings.batch_size or 1, settings.response_prefix or "", loaded.dtype)
     runner = ModelRunner(loaded, layout, ChatFormatter(loaded.tokenizer), calibration)
+    measured = (*prompts.target_evaluation.prompts, *prompts.baseline_evaluation.prompts)
+    threads = settings.threads
+    if not threads and runner.loaded.device.type == "cpu":
+        threads = choose_threads(runner, measured)
     if settings.batch_size == 0:
-        measured = (*prompts.target_evaluation.prompts, *prompts.baseline_evaluation.prompts)
         compared_tokens = 1 if settings.kl_mode == "first" else settings.kl_tokens
         with step("finding a batch size", 0):
             size = find_batch_size(runner, measured, settings.max_batch_size, compared_tokens)
@@ -260,7 +263,7 @@ def load_runner(settings: Settings, name: str, prompts: PromptSets) -> ModelRunn
             runner, lambda fitting: find_response_prefix(fitting, compared), "looking for a common response prefix"
         )
         runner = runner.calibrated(response_prefix=prefix)
-    emit(Calibrated(runner.calibration.batch_size, runner.calibration.response_prefix))
+    emit(Calibrated(runner.calibration.batch_size, runner.calibration.response_prefix, threads))
     return runner
 
 

@@ -12,7 +12,13 @@ from heretic.common.errors import OutOfMemoryError
 from heretic.models.chat_template import ChatFormatter
 from heretic.observability.events import BatchSizeMeasured, Event, Warned, subscribed
 from heretic.passes import calibration
-from heretic.passes.calibration import backing_off, closed_thinking, find_batch_size, find_response_prefix
+from heretic.passes.calibration import (
+    backing_off,
+    choose_threads,
+    closed_thinking,
+    find_batch_size,
+    find_response_prefix,
+)
 from heretic.passes.runner import ModelRunner, Response
 from heretic.prompts.types import Prompt
 
@@ -302,3 +308,25 @@ def test_real_answers_of_a_pico_model_really_start_with_the_prefix() -> None:
     head.bias.data[40] = 1e4
     prefix = find_response_prefix(runner, MANY[:3])
     assert prefix == runner.loaded.tokenizer.decode([40]) * calibration.PREFIX_LOOKS[-1][1]
+
+
+@pytest.mark.parametrize(
+    ("alone", "together", "expected", "passes"),
+    [(1.0, 0.6, 4, 2), (1.2, 1.0, 4, 6), (1.1, 1.0, 1, 6), (1.0, 5.0, 1, 6)],
+)
+def test_all_threads_where_they_gain(
+    monkeypatch: pytest.MonkeyPatch, alone: float, together: float, expected: int, passes: int
+) -> None:
+    seen: list[int] = []
+
+    def seconds(_runner: ModelRunner, _rows: object, _compared_tokens: int) -> float:
+        seen.append(torch.get_num_threads())
+        return alone if seen[-1] == 1 else together
+
+    monkeypatch.setattr(calibration, "_seconds", seconds)
+    torch.set_num_threads(4)
+    try:
+        assert choose_threads(make_runner("llama"), MANY) == expected
+        assert (torch.get_num_threads(), len(seen)) == (expected, passes)
+    finally:
+        torch.set_num_threads(1)

@@ -39,7 +39,10 @@ class ModelSection(Section):
         description="Device to compute on: cpu, cuda, cuda:1, xpu, mps, npu, ...; auto takes the best one there is.",
     )
     threads: int = Field(
-        default=0, ge=0, le=4096, description="Threads that a CPU computes with; 0 leaves that to torch: one a core."
+        default=0,
+        ge=0,
+        le=4096,
+        description="Threads that a CPU computes with; 0 measures whether all are faster than one.",
     )
     device_map: Text | dict[str, str | int] = Field(
         default="auto", description="How accelerate spreads the layers over devices: a strategy or a table."

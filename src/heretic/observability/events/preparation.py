@@ -93,6 +93,7 @@ class Calibrated(Event):
 
     batch_size: int
     response_prefix: str
+    threads: int = 0
 
 
 @dataclass(frozen=True, slots=True)
