@@ -18,8 +18,6 @@ PASSES_OF_A_FILE = 3
 """Saving writes the weights, reads them as files, and loads them, each of which takes about as long as loading did."""
 HOST_ROWS = 8
 """Rows from which on a step of a CPU takes longer with every row; elsewhere a single row takes as long as a batch."""
-FASTER = 1.8
-"""Answers by ragged passes, see `passes.passes.ORDINARY`."""
 VERIFIED_TOKENS = 320
 """Tokens that both models write one by one when a saved folder is compared with the model."""
 QUESTION_TOKENS = 30
@@ -55,13 +53,12 @@ class Planned:
     """What comes after a search.
 
     Attributes:
-        checked: Trials that are measured again by ordinary passes.
+        checked: Trials that are measured again.
         confirmed_tokens: Tokens that held-out prompts' answers have at most, of one model.
         compared_tokens: Tokens of held-out prompts' answers that predictions are compared on.
         questions: That are asked of each model.
         saves: Whether the model is written, and read again.
         reports: Whether a report is written.
-        faster: By which factor held-out prompts and questions are answered faster than the baseline was.
     """
 
     checked: int = 0
@@ -70,20 +67,19 @@ class Planned:
     questions: int = 0
     saves: bool = False
     reports: bool = False
-    faster: float = 1.0
 
 
 def seconds_after_search(measured: Measured, planned: Planned) -> float:
     """How long what comes after a search takes, `RESERVE` included.
 
-    A token costs what it did in the baseline, whose answers were written in batches by ordinary passes. Each confirmed
+    A token costs what it did in the baseline, whose answers were written in batches by the same passes. Each confirmed
     answer is written by both models, and read by the original; each comparison has the original model's answer written
     once, and both models read it.
     """
     token = measured.baseline_seconds / max(measured.baseline_tokens, 1)
     seconds = planned.checked * measured.baseline_seconds
     written = 2 * (planned.confirmed_tokens + planned.compared_tokens + planned.questions * QUESTION_TOKENS)
-    seconds += token * written / planned.faster
+    seconds += token * written
     if planned.saves:
         seconds += PASSES_OF_A_FILE * measured.load_seconds + VERIFIED_TOKENS * measured.alone * token
     if planned.reports:
@@ -153,7 +149,6 @@ def planned(settings: Settings, behaviors: tuple[Behavior, ...], in_place: bool)
         categories * settings.mmlu_samples_per_category if settings.enable_validation else 0,
         settings.auto_select_path is not None or settings.hf_upload is not None,
         settings.auto_select_path is not None and settings.report,
-        1.0 if in_place else FASTER,
     )
 
 

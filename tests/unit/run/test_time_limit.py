@@ -10,7 +10,6 @@ from heretic.config import PromptSpecification, Settings
 from heretic.prompts.types import PromptSet
 from heretic.run.time_limit import (
     CHECKED,
-    FASTER,
     PASSES_OF_A_FILE,
     QUESTION_TOKENS,
     REPORT_SECONDS,
@@ -33,7 +32,6 @@ MEASURED = Measured(load_seconds=4.0, baseline_seconds=30.0, baseline_tokens=300
         (Planned(), 0.0),
         (Planned(checked=2), 2 * 30.0),
         (Planned(confirmed_tokens=20_000), 2 * 200.0),
-        (Planned(confirmed_tokens=20_000, faster=2.0), 200.0),
         (Planned(compared_tokens=3000), 2 * 30.0),
         (Planned(questions=10), 2 * 10 * QUESTION_TOKENS * 0.01),
         (Planned(saves=True), PASSES_OF_A_FILE * 4.0 + VERIFIED_TOKENS * 5 * 0.01),
@@ -45,7 +43,7 @@ def test_every_part_costs_what_was_measured_of_its_like(plan: Planned, seconds: 
 
 
 def test_parts_add_up_and_a_slower_machine_takes_in_proportion() -> None:
-    everything = Planned(2, 20_000, 3000, 10, True, True, 1.8)
+    everything = Planned(2, 20_000, 3000, 10, True, True)
     slower = replace(MEASURED, load_seconds=8.0, baseline_seconds=60.0)
     fixed = RESERVE * REPORT_SECONDS
     assert seconds_after_search(slower, everything) - fixed == pytest.approx(
@@ -74,9 +72,9 @@ def test_an_automatic_run_is_confirmed_saved_and_reported() -> None:
     settings = wanted(auto_select=True, auto_select_path="out", **held_out)
     plan = planned(settings, (BEHAVIOR,), in_place=False)
     # Of the second split nobody knows the rows, so there are as many as in the search.
-    assert plan == Planned(CHECKED, 3 * 200, 40 * 30, 0, True, True, FASTER)
-    assert planned(settings, (BEHAVIOR,), in_place=True).faster == 1.0
+    assert plan == Planned(CHECKED, 3 * 200, 40 * 30, 0, True, True)
+    assert planned(settings, (BEHAVIOR,), in_place=True) == replace(plan, checked=1)
     lean = wanted(auto_select=True, confirm=False, enable_validation=False)
-    assert planned(lean, (BEHAVIOR,), in_place=False) == Planned(CHECKED, faster=FASTER)
+    assert planned(lean, (BEHAVIOR,), in_place=False) == Planned(CHECKED)
     asked = wanted(auto_select=True, confirm=False, enable_validation=True, mmlu_samples_per_category=7)
     assert planned(asked, (BEHAVIOR,), in_place=False).questions == 12 * 7
