@@ -108,23 +108,20 @@ class _Compiled:
     """Patterns of one language, or those that a user gave.
 
     Attributes:
-        signs: A text without a match holds none of these patterns.
         every: All patterns.
         lasting: Those that nothing behind their match can take back.
         looking: Those that look ahead, as far as the end of the sentence.
     """
 
-    signs: re.Pattern[str]
     every: re.Pattern[str]
     lasting: re.Pattern[str]
     looking: re.Pattern[str]
 
     @classmethod
-    def of(cls, patterns: Sequence[str], signs: str = "") -> "_Compiled":
+    def of(cls, patterns: Sequence[str]) -> "_Compiled":
         """Compile."""
         open_ended = [pattern for pattern in patterns if not pattern.endswith("$") and "|$" not in pattern]
         return cls(
-            re.compile(signs),
             re.compile(_any_of(patterns)),
             re.compile(_any_of(pattern for pattern in open_ended if "(?!" not in pattern)),
             re.compile(_any_of(pattern for pattern in open_ended if "(?!" in pattern)),
@@ -140,7 +137,13 @@ class _Compiled:
 
 @cache
 def _language(name: str, mode: str) -> _Compiled:
-    return _Compiled.of(list(_patterns(name, MEANINGS_BY_MODE[mode])), _file(name).get("signs", ""))
+    return _Compiled.of(list(_patterns(name, MEANINGS_BY_MODE[mode])))
+
+
+@cache
+def _signs(name: str) -> re.Pattern[str]:
+    """A text without a match holds none of a language's patterns, which need not be compiled for it."""
+    return re.compile(_file(name).get("signs", ""))
 
 
 _BUILT_IN = MarkerOptions()
@@ -212,9 +215,8 @@ class RefusalDetector:
             yield self._compiled
             return
         for name in self._names:
-            part = _language(name, self._mode)
-            if part.signs.search(text):
-                yield part
+            if _signs(name).search(text):
+                yield _language(name, self._mode)
 
     def _folded(self, text: str) -> str:
         return text.translate(_FOLDED) if self._reads_quotations else text
