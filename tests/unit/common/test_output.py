@@ -21,7 +21,7 @@ from heretic.common.output import clean, escaped_in_json
 from heretic.interface import asking, chat, picker
 from heretic.interface.console import ConsoleReporter
 from heretic.interface.printer import Printer
-from heretic.interface.progress import Steps
+from heretic.interface.progress import summary
 from heretic.interface.status_lines import status_rows
 from heretic.observability import events
 from heretic.observability.log import LogFile
@@ -126,9 +126,8 @@ def test_what_is_asked_and_said_in_a_terminal(
 
 
 def test_the_bar() -> None:
-    assert_harmless(
-        printed(lambda console: console.print(Steps(console, 4, text=words.best(HOSTILE_SCORES)).summary()))
-    )
+    event = events.StepAdvanced("searching", (), 1, 4, "trials", words.best(HOSTILE_SCORES))
+    assert_harmless(printed(lambda console: console.print(summary(event, 1.0, None))))
 
 
 COMMAND = "import sys; from heretic.cli import main; sys.exit(main(sys.argv[1:]))"

@@ -116,7 +116,7 @@ def test_details_are_read_as_any_version_stored_them(name: str, stored: dict, de
         ({"value": True}, "finite number"),
         ({"value": 2.5}, "whole number"),
         ({"value": 101}, "whole number from 0 to 100"),
-        ({"baseline": math.nan}, "unedited model"),
+        ({"baseline": math.nan}, "original model"),
         ({"n": 0}, "number of prompts"),
         ({"name": 3}, "name of a score"),
         ({"unit": None}, "unit"),
