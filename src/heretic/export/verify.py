@@ -30,11 +30,9 @@ from heretic.observability.steps import counted
 
 MEMORY_FACTOR = 1.2
 """Memory that is asked for the second copy, for activations and fragments."""
-
 LOGITS_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 5e-2}
 """Largest relative difference of last-token logits (root mean square) where bits cannot agree: another device computes
 them, or an adapter adds in another order than the merged weight was rounded in."""
-
 CHANGE_TOLERANCE = 1e-3
 """Largest difference of what an adapter adds to a weight, as a share of its largest entry."""
 
