@@ -15,7 +15,7 @@ from heretic.common.errors import (
     TrialFailed,
     UserError,
 )
-from heretic.config.sections.search import OPEN_TRIALS
+from heretic.config.sections.search import is_open
 from heretic.editors.editor import applied
 from heretic.export.content import ExportFormat, SavedModel
 from heretic.export.hub import upload_folder
@@ -79,7 +79,7 @@ class Session:
         deadline = self._deadline
         if additional:
             # A person who asks for more has the time.
-            before = 0 if self._n_trials == OPEN_TRIALS else self._n_trials
+            before = 0 if is_open(self._n_trials) else self._n_trials
             self._n_trials, deadline = max(before, self.result.complete) + additional, None
         storage = self.bench.settings.storage
         bench = self.bench

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import optuna
 
-import heretic
 from heretic.checks.capability import check_capability, wants_validation
 from heretic.common.errors import SelectionError, UserError
 from heretic.common.file_names import time_stamped
@@ -15,8 +14,7 @@ from heretic.config import LoadedSettings
 from heretic.export.content import ExportFormat
 from heretic.export.manifest import read_manifest
 from heretic.extraction.find import refines
-from heretic.models.devices import compute_with
-from heretic.observability.events import RunStarted, StudyOpened, Warned, emit, subscribed
+from heretic.observability.events import StudyOpened, Warned, emit, subscribed
 from heretic.observability.steps import step
 from heretic.report.write import check_report_folder, report_folder
 from heretic.run.comparison import compare
@@ -49,9 +47,6 @@ def run(loaded: LoadedSettings, choose: Choose, resolve_conflict: ResolveConflic
     """
     settings = loaded.settings
     stopwatch = Stopwatch(settings)
-    configuration_file = None if loaded.configuration_file is None else str(loaded.configuration_file)
-    emit(RunStarted(heretic.__version__, settings.model or "", configuration_file, loaded.profile, loaded.changed))
-    compute_with(settings.threads)
     with step("reading prompts and checking what is asked for"):
         prompts = preflight(settings)
     if settings.evaluate_model is not None:

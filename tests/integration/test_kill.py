@@ -125,7 +125,7 @@ def test_memory_that_never_suffices_ends_with_the_command_that_goes_on(heretic: 
     heretic(tmp_path, *QUICK_DEMO, *saving_to("my out"), "--batch-size", "1", "--candidates", "1").assert_done()
 
 
-@pytest.mark.parametrize("step", ["run.workbench.make_evaluators", "workflow.warm_start", "run.saving.save_model"])
+@pytest.mark.parametrize("step", ["run.workbench.measure_original", "workflow.warm_start", "run.saving.save_model"])
 def test_memory_that_runs_out_at_any_step_is_no_mistake_of_ours(heretic: Command, tmp_path: Path, step: str) -> None:
     module, _, name = step.rpartition(".")
     no_room = f"import heretic.{module} as module\ndef full(*_a, **_k):\n    raise MemoryError\nmodule.{name} = full\n"

@@ -74,7 +74,7 @@ def make_engine(
     bare = replace(options, kept_layers=False, packed_weights=False)
     engine: Engine | Slower | RanOut = Slower(unless, ORDINARY)
     for attempted in () if unless else (options, bare):
-        chosen = choice if attempted is options else None
+        chosen = choice.without_copies() if choice is not None and attempted is bare else choice
         work = partial(_batched, runner, build, behaviors, kl, attempted, reference, chosen)
         with step("preparing the batched engine"):
             engine = attempt(work, runner.loaded.device, "preparing the batched engine")

@@ -12,7 +12,7 @@ from heretic.interface import lines, score_lines
 from heretic.interface.formatting import Row, clean, clean_line, hang, plural
 from heretic.interface.lines import loading_hint, rows
 from heretic.interface.printer import LABEL_WIDTH, make_console
-from heretic.interface.progress import Steps, summary
+from heretic.interface.progress import Steps
 from heretic.interface.score_lines import parameter_text, trial_line
 from heretic.interface.watch_lines import detail_rows, library_text
 from heretic.observability import events
@@ -53,7 +53,7 @@ class ConsoleReporter:
         self.level = LEVELS[level]
         self._console = console if console is not None else make_console()
         self._standing: Standing | None = None
-        self._steps = Steps(self._console, now)
+        self._steps = Steps(self._console, lambda text: self._print([text]), now)
         self._architecture = ""
         self._last: type[events.Event] | None = None
         self._label = ""
@@ -78,7 +78,7 @@ class ConsoleReporter:
             self._library_logged(event)
             return
         if isinstance(event, events.StepEvent):
-            self._step(event)
+            self._steps(event)
             return
         if isinstance(event, _STARTS_SECTION) and self._last not in (None, type(event), events.DtypeRejected):
             self._print([""])
@@ -121,11 +121,6 @@ class ConsoleReporter:
         left = plural(max(standing.n_trials - standing.finished, 0), "trial") + " to do"
         wanted = "as many trials as there is time for" if standing.is_open else left
         self._print_rows([Row("Search", f"{wanted}; Ctrl+C stops, and finished trials are kept")])
-
-    def _step(self, event: events.StepEvent) -> None:
-        self._steps(event)
-        if isinstance(event, events.StepGoesOn) and not self._console.is_interactive:
-            self._print([summary(event, event.elapsed, event.remaining)])
 
     def _trial_finished(self, event: events.TrialFinished) -> None:
         lines = hang("", trial_line(event), 0, self._line_width())

@@ -9,7 +9,7 @@ import textwrap
 import time
 from functools import singledispatch
 
-from heretic.config.sections.search import OPEN_TRIALS
+from heretic.config.sections.search import is_open
 from heretic.interface.formatting import (
     Row,
     clean_line,
@@ -118,11 +118,6 @@ def _(event: events.PromptsLoaded) -> list[Row]:
 
 
 @rows.register
-def _(event: events.LibrariesLoading) -> list[Row]:
-    return [Row("Starting", f"loading {' and '.join(event.names)}")]
-
-
-@rows.register
 def _(event: events.BatchSizeMeasured) -> list[Row]:
     rate = "out of memory" if event.tokens_per_second is None else f"{event.tokens_per_second:8.0f} tokens/s"
     return [Row("Calibration", f"batch size {event.batch_size:4d}  {rate}")]
@@ -193,7 +188,7 @@ def _(event: events.StudyOpened) -> list[Row]:
     place = f"{clean_line(event.name)} in {clean_line(event.storage)}"
     if event.finished == 0:
         return [Row("Study", f"{place}, new")]
-    wanted = "" if event.n_trials == OPEN_TRIALS else f" of {event.n_trials}"
+    wanted = "" if is_open(event.n_trials) else f" of {event.n_trials}"
     return [Row("Study", f"{place}, resumed"), Row("", f"{event.finished}{wanted} trials are finished")]
 
 

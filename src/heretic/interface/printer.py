@@ -12,8 +12,8 @@ from rich.text import Text
 from heretic.common.output import printable
 from heretic.export.redact import redact
 from heretic.interface.formatting import Row, clean_line, hang
-from heretic.interface.progress import Steps, summary
-from heretic.observability.events import Event, StepGoesOn, subscribed
+from heretic.interface.progress import Steps
+from heretic.observability.events import subscribed
 from heretic.observability.steps import step, telling
 
 LABEL_WIDTH = 15
@@ -83,12 +83,7 @@ class Printer:
     @contextmanager
     def steps(self) -> Iterator[None]:
         """In the with-block steps are shown: in a terminal as a bar, elsewhere as a line from time to time."""
-
-        def told(event: Event) -> None:
-            if isinstance(event, StepGoesOn) and not self.console.is_interactive:
-                self.line(summary(event, event.elapsed, event.remaining))
-
-        with Steps(self.console) as bar, subscribed(bar, steps=True), subscribed(told, steps=True), telling():
+        with Steps(self.console, self.line) as bar, subscribed(bar, steps=True), telling():
             yield
 
     def _lines(self, rows: Iterable[Row]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from heretic.common.output import printable
 from heretic.interface.formatting import clean_line, clock, plural, size
-from heretic.observability.events import Event, StepEnded, StepEvent, StepStarted
+from heretic.observability.events import Event, StepEnded, StepEvent, StepGoesOn, StepStarted
 
 _BAR_WIDTH = 40
 
@@ -20,11 +20,20 @@ _BAR_WIDTH = 40
 class Steps:
     """Shows the innermost of the steps that run; subscribe it with `events.subscribed`, and `stop` it in the end.
 
-    Only terminals get a bar, whose own thread keeps the times moving while a single batch takes long.
+    Only terminals get a bar, whose own thread keeps the times moving while a single batch takes long; elsewhere a line
+    says from time to time how far it is.
+
+    Args:
+        console: Where the bar stands.
+        line: Prints a line where there is no bar.
+        now: The clock.
     """
 
-    def __init__(self, console: Console, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, console: Console, line: Callable[[str], None], now: Callable[[], float] = time.monotonic
+    ) -> None:
         self._console = console
+        self._line = line
         self._now = now
         self._bar: Progress | None = None
         self._running: list[tuple[tuple[str, ...], TaskID]] = []
@@ -39,7 +48,11 @@ class Steps:
 
     def __call__(self, event: Event) -> None:
         """Show what an event says of a step; events of other kinds are let pass."""
-        if not isinstance(event, StepEvent) or not self._console.is_interactive:
+        if not isinstance(event, StepEvent):
+            return
+        if not self._console.is_interactive:
+            if isinstance(event, StepGoesOn):
+                self._line(summary(event, event.elapsed, event.remaining))
             return
         path = (*event.within, event.doing)
         if isinstance(event, StepStarted):

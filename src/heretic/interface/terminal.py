@@ -1,11 +1,14 @@
 """One run with a person (or nobody) in front of it: the console shows events, the menus ask."""
 
+from heretic import __version__
 from heretic.common.errors import SearchOutOfMemoryError
 from heretic.common.output import outlived
 from heretic.config import LoadedSettings
 from heretic.interface.asking import has_terminal
 from heretic.interface.console import ConsoleReporter
-from heretic.observability.events import LibrariesLoading, Warned, emit, subscribed
+from heretic.interface.watching import watched
+from heretic.observability.events import RunStarted, Warned, emit, subscribed
+from heretic.observability.libraries import captured_libraries
 from heretic.observability.steps import step
 
 
@@ -16,34 +19,12 @@ def run_in_terminal(loaded: LoadedSettings) -> int:
         HereticError: See `heretic.workflow.run`.
     """
     settings = loaded.settings
-    lost: list[BaseException | None] = []
-
-    def silenced(error: BaseException | None) -> None:
-        lost.append(error)
-        _say_silence(error)
-
     with (
-        outlived(silenced),
+        outlived(_say_silence),
         ConsoleReporter(settings.verbose, level=settings.log_level) as reporter,
         subscribed(reporter, steps=True),
     ):
-        # They take seconds, during which a terminal must not be silent: hence what needs them is imported below.
-        libraries = ("torch", "transformers")
-        emit(LibrariesLoading(libraries))
-        with step(f"loading {' and '.join(libraries)}"):
-            import heretic.interface.menu
-            import heretic.workflow  # noqa: F401 - for `_run`
-            from heretic.interface.watching import watched
-
-        # A log hears of an output that ended before it was opened, too.
-        unheard = tuple(lost)
-
-        def run_it() -> int:
-            for error in unheard:
-                _say_silence(error)
-            return _run(loaded)
-
-        return watched(settings, run_it)
+        return watched(settings, lambda: _run(loaded))
 
 
 def _say_silence(error: BaseException | None) -> None:
@@ -51,10 +32,16 @@ def _say_silence(error: BaseException | None) -> None:
 
 
 def _run(loaded: LoadedSettings) -> int:
-    from heretic.interface.picker import set_aside
-    from heretic.search.claim import DamagedStudyError
-
     settings = loaded.settings
+    configuration_file = None if loaded.configuration_file is None else str(loaded.configuration_file)
+    emit(RunStarted(__version__, settings.model or "", configuration_file, loaded.profile, loaded.changed))
+    # They take seconds, during which nobody must wait before a silent screen: hence what needs them is imported here.
+    with step("loading torch and transformers"):
+        import heretic.interface.menu
+        import heretic.workflow  # noqa: F401 - for `_run_within_memory`
+        from heretic.interface.picker import set_aside
+        from heretic.search.claim import DamagedStudyError
+
     if not (settings.auto_select or settings.evaluate_model or has_terminal()):
         emit(
             Warned(
@@ -62,12 +49,14 @@ def _run(loaded: LoadedSettings) -> int:
                 "terminal, or with --auto-select true --auto-select-path DIR, chooses from it."
             )
         )
-    try:
+    # Not earlier: what libraries set up for their messages when they are imported would stay as it is.
+    with captured_libraries(settings.log_level):
+        try:
+            return _run_within_memory(loaded)
+        except DamagedStudyError as damage:
+            if not (has_terminal() and set_aside(damage)):
+                raise
         return _run_within_memory(loaded)
-    except DamagedStudyError as damage:
-        if not (has_terminal() and set_aside(damage)):
-            raise
-    return _run_within_memory(loaded)
 
 
 def _run_within_memory(loaded: LoadedSettings) -> int:

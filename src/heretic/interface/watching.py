@@ -1,5 +1,6 @@
 """What watches a run besides the console: log file and metrics, as the settings ask for them."""
 
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -10,9 +11,7 @@ from typing import Any
 from heretic.common.errors import HereticError, Terminated
 from heretic.config import Settings
 from heretic.export.redact import publishable, redact
-from heretic.models.memory import memory_use
 from heretic.observability.events import RunEnded, emit, subscribed
-from heretic.observability.libraries import captured_libraries
 from heretic.observability.steps import telling
 
 INTERRUPTED = 130
@@ -46,6 +45,15 @@ def watched(settings: Settings, run: Callable[[], int]) -> int:
         return code
 
 
+def _memory() -> dict[str, dict[str, int]]:
+    """See `models.memory.memory_use`; nothing before torch, which knows the devices, has been imported."""
+    if "torch" not in sys.modules:
+        return {}
+    from heretic.models.memory import memory_use
+
+    return memory_use()
+
+
 @contextmanager
 def _watchers(settings: Settings) -> Iterator[None]:
     # Whoever watches nothing pays for nothing, so that packages are imported where they are used.
@@ -53,11 +61,10 @@ def _watchers(settings: Settings) -> Iterator[None]:
         if settings.log_file is not None:
             from heretic.observability.log import LogFile
 
-            log = LogFile(Path(settings.log_file), settings.log_level, publishable, memory_use)
+            log = LogFile(Path(settings.log_file), settings.log_level, publishable, _memory)
             stack.enter_context(subscribed(stack.enter_context(log), steps=True))
         if settings.metrics_port is not None or settings.metrics_file is not None:
             _measure(settings, stack)
-        stack.enter_context(captured_libraries(settings.log_level))
         stack.enter_context(telling())
         yield
 
@@ -70,7 +77,7 @@ def _measure(settings: Settings, stack: ExitStack) -> None:
     # Series that say when a counter began; `process_start_time_seconds` tells the same.
     untyped: Any = disable_created_metrics
     untyped()
-    metrics = Metrics(redact, memory_use)
+    metrics = Metrics(redact, _memory)
     # The port first: a file that another run writes is not touched where this one cannot start.
     if settings.metrics_port is not None:
         stack.enter_context(served(settings.metrics_address, settings.metrics_port, metrics.registry))

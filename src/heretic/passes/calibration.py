@@ -98,11 +98,20 @@ def find_batch_size(runner: ModelRunner, prompts: Sequence[Prompt], maximum: int
     return size
 
 
-def choose_threads(runner: ModelRunner, prompts: Sequence[Prompt]) -> int:
-    """So many threads as compute fastest, one where more hardly gain: small models, and cores that others use.
+def choose_threads(runner: ModelRunner, prompts: Sequence[Prompt], wanted: int = 0) -> int:
+    """Compute with the threads that are wanted, else with so many as are fastest; returns their number.
 
-    Two prompts are read a few times with one thread and with all.
+    One is chosen where more hardly gain: small models, and cores that others use. Two prompts are read a few times with
+    one thread and with all.
+
+    Args:
+        runner: The model.
+        prompts: What will be read.
+        wanted: How many; 0 to choose, which is left to torch (and answered by 0) where no CPU computes.
     """
+    if wanted or runner.loaded.device.type != "cpu":
+        compute_with(wanted)
+        return wanted
     most = torch.get_num_threads()
     if most == 1:
         return most

@@ -51,6 +51,12 @@ class Choice:
         """The way, by `forward`: while the weights stay as they are."""
         return self.passes if self.forward is None else RaggedPasses(self.passes.runner, self.forward)
 
+    def without_copies(self) -> "Choice":
+        """The same way, whose ordered copies of the weights are given back."""
+        if self.forward is not None and self.forward.packed is not None:
+            self.forward.packed.drop()
+        return self
+
 
 def choose(
     runner: ModelRunner, rows: Rows, longest: int = 0, unless: str = "", doing: str = "", packed: bool = True

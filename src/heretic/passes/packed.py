@@ -45,6 +45,12 @@ class PackedLinears:
             bias = None if module.bias is None else module.bias.data
             self._forwards.append((module, partial(ordered_product, packed[id(module.weight)], bias)))
 
+    def drop(self) -> None:
+        """Give the copies back, where memory ran out; from now on the ordinary products are used."""
+        if self._forwards:
+            self._forwards.clear()
+            self.obstacle = "ordered copies of the weights were given back, because memory ran out"
+
     @contextmanager
     def active(self) -> Iterator[None]:
         """Multiply by the copies for the duration of a with-block."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from heretic.common.errors import SelectionError
-from heretic.config.sections.search import OPEN_TRIALS
+from heretic.config.sections.search import is_open
 from heretic.results.trial import TrialRecord
 
 
@@ -114,7 +114,7 @@ class Standing:
     @property
     def is_open(self) -> bool:
         """Whether the time ends the search, and no number of trials."""
-        return self.n_trials == OPEN_TRIALS
+        return is_open(self.n_trials)
 
     @classmethod
     def of(cls, front: Front, finished: int, n_trials: int) -> "Standing":

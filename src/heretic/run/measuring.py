@@ -1,10 +1,14 @@
 """What a run measures, from its settings: the evaluators and what the search minimises of their scores."""
 
+import time
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
 from heretic.common.errors import PluginError, first_line
 from heretic.config import Settings
+from heretic.engine.engine import Jobs
+from heretic.engine.factory import reference_jobs
 from heretic.evaluation.evaluator import (
     EVALUATORS,
     READERS,
@@ -14,6 +18,7 @@ from heretic.evaluation.evaluator import (
     evaluator_of,
 )
 from heretic.evaluation.kl import KlEvaluator
+from heretic.observability.events import BaselineMeasured
 from heretic.passes.choose import Choice, choose, ordinary_wanted
 from heretic.passes.passes import Passes
 from heretic.passes.runner import ModelRunner, Response
@@ -61,6 +66,49 @@ def choose_passes(settings: Settings, runner: ModelRunner, prompts: PromptSets) 
     written = [behavior_options(settings, behavior.pack).response_tokens for behavior in prompts.behaviors]
     longest = max(map(len, rows)) + max(*written, settings.kl_tokens if settings.kl_mode == "sequence" else 0)
     return choose(runner, rows, longest, ordinary_wanted(settings))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Original:
+    """What was measured of a model before anything was done to it.
+
+    Attributes:
+        behaviors: The evaluators of the behaviours, each with its baseline.
+        kl: Compares predictions, over the model's own answers.
+        runner: The model, with the batch size that fitted.
+        ragged: Whether it was read by ragged passes.
+        seconds: How long it took.
+    """
+
+    behaviors: tuple[Evaluator, ...]
+    kl: KlEvaluator
+    runner: ModelRunner
+    ragged: bool
+    seconds: float
+
+    @property
+    def measured(self) -> BaselineMeasured:
+        """The event that says what the search starts from."""
+        return BaselineMeasured(tuple(each.baseline for each in self.behaviors), self.kl.baseline.n, self.seconds)
+
+    def jobs(self, runner: ModelRunner) -> Jobs:
+        """The same measurements of a model as its weights are; `remember` reads the original one."""
+        return reference_jobs(runner, self.behaviors, self.kl, self.ragged)
+
+
+def measure_original(
+    settings: Settings, choice: Choice, prompts: PromptSets, readers: Readers = MappingProxyType({})
+) -> Original:
+    """Measure a model while its weights are unedited, the way that was chosen for it.
+
+    Raises:
+        OutOfMemoryError: Not even one prompt at a time can be answered.
+        PluginError: An evaluator does not work.
+    """
+    started = time.perf_counter()
+    passes = choice.of_the_original
+    behaviors, kl = make_evaluators(settings, passes, prompts, readers)
+    return Original(behaviors, kl, passes.runner, choice.forward is not None, time.perf_counter() - started)
 
 
 def make_evaluators(

@@ -11,7 +11,6 @@ from heretic.common.errors import ExportError, HereticError, TrialFailed, UserEr
 from heretic.editors.adapter import adapter_factors, adapter_obstacle
 from heretic.editors.cache import WeightCache
 from heretic.editors.inplace import InplaceEditor
-from heretic.engine.factory import reference_jobs
 from heretic.export.atomic import check_free_space, check_target
 from heretic.export.content import ExportContent, ExportFormat, SavedModel
 from heretic.export.hub import check_repository, upload_folder
@@ -26,7 +25,7 @@ from heretic.passes.runner import ModelRunner
 from heretic.results.held_out import UNCHECKED, Checked
 from heretic.results.score import Scores
 from heretic.run.applied import AppliedTrial, measured_in_weights, usable
-from heretic.run.measuring import choose_passes, make_evaluators
+from heretic.run.measuring import choose_passes, measure_original
 from heretic.run.workbench import Workbench
 
 VERIFIED_PROMPTS = 8
@@ -157,9 +156,8 @@ class Saver:
             return AppliedTrial(record, edits, rescored)
         # While the weights are unedited.
         choice = choose_passes(bench.settings, bench.runner, bench.prompts)
-        passes = choice.of_the_original
-        behaviors, kl = make_evaluators(bench.settings, passes, bench.prompts, bench.readers)
-        reference = reference_jobs(passes.runner, behaviors, kl, choice.forward is not None)
+        original = measure_original(bench.settings, choice, bench.prompts, bench.readers)
+        reference = original.jobs(original.runner)
         reference.remember()
         bench.editor.apply(edits)
         try:

@@ -4,7 +4,6 @@
 what the second half (search, choice, saving, chat) asks for.
 """
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -33,7 +32,6 @@ from heretic.models.loaded import LoadedModel
 from heretic.models.loader import load_model
 from heretic.models.private_api import compile_obstacle
 from heretic.observability.events import (
-    BaselineMeasured,
     Calibrated,
     LayoutFound,
     NothingShown,
@@ -49,7 +47,7 @@ from heretic.results.objective import Objective
 from heretic.results.plan import EditPlan, Normalization
 from heretic.run.direction_sources import obtain_all_directions
 from heretic.run.identity import stored_refinement, study_identity
-from heretic.run.measuring import choose_passes, load_readers, make_evaluators, search_objective
+from heretic.run.measuring import choose_passes, load_readers, measure_original, search_objective
 from heretic.search.space import PEAK_WEIGHTS, SearchSpace
 from heretic.search.storage import Identity
 from heretic.search.stored_directions import StoredDirections
@@ -168,16 +166,13 @@ def measure(
     runner, editor, directions = loaded.runner, loaded.editor, searched.directions
     # Not before: hooks on every layer, as extraction has them, would break the compiled graph apart.
     settings = with_compiled(settings, runner, prompts)
-    started = time.perf_counter()
     choice = choose_passes(settings, runner, prompts)
-    passes = choice.of_the_original
-    behaviors, kl = make_evaluators(settings, passes, prompts, loaded.readers)
-    baselines = tuple(evaluator.baseline for evaluator in behaviors)
-    emit(BaselineMeasured(baselines, kl.baseline.n, time.perf_counter() - started))
-    for behavior, evaluator in zip(prompts.behaviors, behaviors, strict=True):
+    original = measure_original(settings, choice, prompts, loaded.readers)
+    emit(original.measured)
+    for behavior, evaluator in zip(prompts.behaviors, original.behaviors, strict=True):
         if evaluator.baseline.value == 0:
-            name, step = behavior.pack.name, NEXT_STEP.format(evaluator.otherwise)
-            emit(NothingShown(name, NOTHING_TO_DO[settings.goal].format(name), evaluator.samples, step))
+            name, following = behavior.pack.name, NEXT_STEP.format(evaluator.otherwise)
+            emit(NothingShown(name, NOTHING_TO_DO[settings.goal].format(name), evaluator.samples, following))
     space = search_space(settings, runner, searched.position)
     build = edit_builder(runner, directions, editor, adjustments)
     options, unless = EngineOptions(settings.candidates), ordinary_wanted(settings)
@@ -188,8 +183,8 @@ def measure(
         directions,
         adjustments,
         editor,
-        behaviors,
-        make_engine(passes.runner, build, editor, behaviors, kl, options, unless, choice),
+        original.behaviors,
+        make_engine(original.runner, build, editor, original.behaviors, original.kl, options, unless, choice),
         space,
         study_identity(settings, runner, prompts, directions, space, loaded.readers),
         loaded.readers,
@@ -249,9 +244,7 @@ def load_runner(settings: Settings, name: str, prompts: PromptSets) -> ModelRunn
     calibration = Calibration(settings.batch_size or 1, settings.response_prefix or "", loaded.dtype)
     runner = ModelRunner(loaded, layout, ChatFormatter(loaded.tokenizer), calibration)
     measured = (*prompts.target_evaluation.prompts, *prompts.baseline_evaluation.prompts)
-    threads = settings.threads
-    if not threads and runner.loaded.device.type == "cpu":
-        threads = choose_threads(runner, measured)
+    threads = choose_threads(runner, measured, settings.threads)
     if settings.batch_size == 0:
         compared_tokens = 1 if settings.kl_mode == "first" else settings.kl_tokens
         with step("finding a batch size", 0):

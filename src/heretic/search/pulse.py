@@ -13,7 +13,7 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]  # comes with accelerate, without types
 
 from heretic.common.errors import VersionSkewError, first_line
-from heretic.config.sections.search import OPEN_TRIALS
+from heretic.config.sections.search import is_open
 from heretic.results import reading
 
 _SAME_PROCESS_SECONDS = 1.0
@@ -85,7 +85,7 @@ class Pulse:
     @property
     def counts_trials(self) -> bool:
         """Whether the number of trials is what ends the search, and not the time."""
-        return self.n_trials != OPEN_TRIALS
+        return not is_open(self.n_trials)
 
     def to_json(self) -> dict[str, Any]:
         """The pulse as plain JSON values."""

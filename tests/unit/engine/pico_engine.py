@@ -21,6 +21,7 @@ from heretic.evaluation.evaluators.markers import MarkerEvaluator
 from heretic.evaluation.kl import KlEvaluator
 from heretic.evaluation.refusal_patterns import normalized
 from heretic.models.access import post_norm_gain
+from heretic.passes.choose import Choice
 from heretic.passes.runner import ModelRunner
 from heretic.prompts.types import Prompt, PromptSet
 from heretic.results.plan import EditPlan, Normalization, Schedule, Scope
@@ -80,9 +81,10 @@ class PicoBench:
         assert engine.name == "batched", engine.slower
         return engine
 
-    def engine(self, options: EngineOptions | None = None, unless: str = "") -> Engine:
+    def engine(self, options: EngineOptions | None = None, unless: str = "", choice: Choice | None = None) -> Engine:
         """Whatever engine a run would have."""
-        return make_engine(self.runner, self.build, self.editor, self.behaviors, self.kl, options or ALL, unless)
+        kl = self.kl
+        return make_engine(self.runner, self.build, self.editor, self.behaviors, kl, options or ALL, unless, choice)
 
     def answers(self, prompts: PromptSet, tokens: int) -> list[str]:
         """What the model says now."""

@@ -1,5 +1,6 @@
 """The batched engine measures what the in-place engine measures, on every pico family that it serves."""
 
+import weakref
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from tests.models.pico import LIST_EXPERTS, pico_names
-from tests.unit.engine.pico_engine import ALL, BAD, PicoBench, make_bench, plans_for, with_frequent_end, without
+from tests.unit.engine.pico_engine import ALL, BAD, GOOD, PicoBench, make_bench, plans_for, with_frequent_end, without
 from tests.unit.passes.pico_runner import make_runner
 
 from heretic.engine.engine import Engine
@@ -463,6 +464,30 @@ def test_without_room_for_kept_layers_the_engine_does_without(monkeypatch: pytes
     engine = bench.batched(EngineOptions())
     assert engine.kept_bytes == 0
     assert [own.reason for own in engine.slower] == ["no lower layers are kept, because memory ran out"]
+    assert_same(measured(engine, plans), expected)
+
+
+def test_where_memory_is_short_the_ordered_copies_of_the_weights_are_really_given_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = make_bench("llama")
+    plans = plans_for(Normalization.NONE)
+    expected = measured(bench.batched(), plans)
+    rows = [bench.runner.encode(prompt) for prompt in (*GOOD.prompts, *BAD.prompts)]
+    choice = choosing.choose(bench.runner, rows)
+    assert choice.forward is not None
+    assert choice.forward.packed is not None
+    copies = [weakref.ref(forward) for _module, forward in choice.forward.packed._forwards]
+    assert copies
+
+    def full(*_arguments: object, **_keywords: object) -> None:
+        assert any(copy() is not None for copy in copies)
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(side_by_side, "_keep", full)
+    engine = bench.engine(EngineOptions(), choice=choice)
+    assert not any(copy() is not None for copy in copies)
+    assert len(engine.slower) == 2
     assert_same(measured(engine, plans), expected)
 
 

@@ -31,7 +31,6 @@ ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 ALL_EVENTS: list[events.Event] = [
-    events.LibrariesLoading(("torch", "transformers")),
     events.RunStarted("0.1.0", "Qwen/Qwen3-4B-Instruct-2507", "config.toml", "demo", {"n_trials": "60 (command line)"}),
     events.Warned("3 evaluation prompts also stand in the training set, so their numbers say less than they seem to."),
     events.LibraryLogged("optuna.study", "warning", "This is experimental and may change."),

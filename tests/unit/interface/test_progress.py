@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from heretic.interface.progress import Steps, summary
-from heretic.observability.events import StepAdvanced, StepEnded, StepStarted
+from heretic.observability.events import StepAdvanced, StepEnded, StepGoesOn, StepStarted
 
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
 
@@ -35,7 +35,7 @@ SEARCH = StepStarted("searching", (), 10, 40, "trials", "best 3/100 at KL 0.0123
 def test_remaining_and_elapsed_time_go_on_between_events() -> None:
     clock = Clock()
     console, raw = a_terminal(120)
-    with Steps(console, clock) as steps:
+    with Steps(console, pytest.fail, clock) as steps:
         steps(SEARCH)
         for seconds in (5, 1000):
             clock.time += seconds
@@ -52,7 +52,7 @@ def test_remaining_and_elapsed_time_go_on_between_events() -> None:
 @pytest.mark.parametrize("width", [20, 40, 79, 200])
 def test_the_bar_is_one_line_that_fits(total: int, width: int, encoding: str) -> None:
     console, raw = a_terminal(width, encoding)
-    with Steps(console) as steps:
+    with Steps(console, pytest.fail) as steps:
         steps(StepStarted("searching", (), 0, total, "trials", "best 3/100 at KL 0.0123"))
 
     lines = raw.getvalue().decode(encoding).replace(HIDE, "").replace(SHOW, "").split("\r")
@@ -80,7 +80,7 @@ def test_only_the_innermost_step_is_shown_and_the_one_around_it_comes_back() -> 
         raw.truncate()
         return text
 
-    with Steps(console) as steps:
+    with Steps(console, pytest.fail) as steps:
         steps(StepStarted("preparing"))
         steps(StepStarted("loading weights", ("preparing",)))
         steps(StepAdvanced("loading weights", ("preparing",), 3, 56, "tensors"))
@@ -94,7 +94,7 @@ def test_only_the_innermost_step_is_shown_and_the_one_around_it_comes_back() -> 
 
 def test_the_bar_is_full_also_after_more_steps_than_wanted() -> None:
     console, raw = a_terminal(80, "ascii")
-    with Steps(console) as steps:
+    with Steps(console, pytest.fail) as steps:
         steps(StepStarted("searching", (), 12, 10, "trials"))
 
     assert b"-" * 30 in raw.getvalue()
@@ -102,7 +102,7 @@ def test_the_bar_is_full_also_after_more_steps_than_wanted() -> None:
 
 def test_the_bar_leaves_the_terminal_as_it_was() -> None:
     console, raw = a_terminal()
-    with Steps(console) as steps:
+    with Steps(console, pytest.fail) as steps:
         steps(StepStarted("searching", (), 1, 2, "trials"))
         console.print("a line above")
 
@@ -114,9 +114,11 @@ def test_the_bar_leaves_the_terminal_as_it_was() -> None:
     assert output.rstrip().endswith("\x1b[2K")
 
 
-def test_elsewhere_nothing_is_shown() -> None:
-    file = io.StringIO()
-    with Steps(Console(file=file)) as steps:
+def test_elsewhere_a_line_says_how_far_it_is_and_nothing_else() -> None:
+    file, lines = io.StringIO(), list[str]()
+    with Steps(Console(file=file), lines.append) as steps:
         steps(SEARCH)
+        steps(StepGoesOn("searching", (), 2, 4, "trials", "", 31.0, 33.0))
 
     assert file.getvalue() == ""
+    assert lines == ["searching  2/4 trials  0:31 elapsed, 0:33 left"]

@@ -328,5 +328,7 @@ def test_all_threads_where_they_gain(
     try:
         assert choose_threads(make_runner("llama"), MANY) == expected
         assert (torch.get_num_threads(), len(seen)) == (expected, passes)
+        assert choose_threads(make_runner("llama"), MANY, wanted=3) == 3
+        assert (torch.get_num_threads(), len(seen)) == (3, passes)
     finally:
         torch.set_num_threads(1)

@@ -70,7 +70,7 @@ def test_a_missing_hub_model_is_found_before_the_base_is_loaded(
 
 
 def test_another_vocabulary_is_found_before_the_base_is_measured(edited: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(comparison, "make_evaluators", lambda *_: pytest.fail("minutes were spent"))
+    monkeypatch.setattr(comparison, "measure_original", lambda *_: pytest.fail("minutes were spent"))
     tokenizer = json.loads((edited / "tokenizer.json").read_text(encoding="utf-8"))
     token = next(iter(tokenizer["model"]["vocab"]))
     tokenizer["model"]["vocab"][f"{token}-"] = tokenizer["model"]["vocab"].pop(token)

@@ -12,6 +12,11 @@ OPEN_TRIALS = MOST_TRIALS + 1
 """Stands for as many trials as there is time for."""
 
 
+def is_open(n_trials: int) -> bool:
+    """Whether the time ends a search, and no number of trials."""
+    return n_trials == OPEN_TRIALS
+
+
 class SearchSection(Section):
     """The search for the best edit: what is tried first and how often, what is minimised, how edits are measured."""
 

@@ -26,7 +26,6 @@ from heretic.observability.events.preparation import Calibrated as Calibrated
 from heretic.observability.events.preparation import DtypeRejected as DtypeRejected
 from heretic.observability.events.preparation import FilesVerified as FilesVerified
 from heretic.observability.events.preparation import LayoutFound as LayoutFound
-from heretic.observability.events.preparation import LibrariesLoading as LibrariesLoading
 from heretic.observability.events.preparation import ModelLoaded as ModelLoaded
 from heretic.observability.events.preparation import ModelLoading as ModelLoading
 from heretic.observability.events.preparation import ProfilesKept as ProfilesKept

@@ -73,13 +73,6 @@ class PromptsLoaded(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class LibrariesLoading(Event):
-    """Libraries are being imported; the first event of all, of which a log hears nothing yet."""
-
-    names: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class BatchSizeMeasured(Event):
     """One step of calibration; `tokens_per_second` is None where memory ran out."""
 
