@@ -10,18 +10,7 @@ from typing import Any
 
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from heretic.config.sections import (
-    DirectionSection,
-    EditSection,
-    EvaluationSection,
-    GenerationSection,
-    ModelSection,
-    OutputSection,
-    PromptSection,
-    SearchSection,
-    ValidationSection,
-    WatchSection,
-)
+from heretic.config.sections import AllSections
 from heretic.config.sections.search import OPEN_TRIALS
 
 _REFUSALS = ("refusal", "over-refusal", "demo")
@@ -31,20 +20,7 @@ _LAYERS = "_layers"
 """Argument of `Settings` that holds further sources; no setting's name begins like that."""
 
 
-# Pydantic collects the fields of the last base first, so the sections stand in reverse.
-class Settings(
-    WatchSection,
-    OutputSection,
-    SearchSection,
-    ValidationSection,
-    EvaluationSection,
-    EditSection,
-    DirectionSection,
-    GenerationSection,
-    PromptSection,
-    ModelSection,
-    BaseSettings,
-):
+class Settings(AllSections, BaseSettings):
     """What a run is asked to do; what it discovers on the way is kept elsewhere.
 
     Raises:
