@@ -35,10 +35,10 @@ class Surrogate:
 
     def __init__(self, records: Sequence[TrialRecord]) -> None:
         features = np.array([features_of(record.plan) for record in records])
-        self.prompts = int(records[0].score("refusals").n)
-        self.baseline = records[0].score("refusals").baseline
-        refusals = np.array([record.score("refusals").value for record in records])
-        divergence = np.log(np.array([max(record.score("kl").value, 1e-6) for record in records]))
+        self.prompts = int(records[0].behaviors[0].n)
+        self.baseline = records[0].behaviors[0].baseline
+        refusals = np.array([record.behaviors[0].value for record in records])
+        divergence = np.log(np.array([max(record.kl.value, 1e-6) for record in records]))
         self._refusals, self._divergence = forest(), forest()
         for name, model, values in (("refusals", self._refusals, refusals), ("log KL", self._divergence, divergence)):
             held_out = cross_val_predict(model, features, values, cv=5)

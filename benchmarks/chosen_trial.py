@@ -16,8 +16,9 @@ from heretic.checks.questions import load_questions
 from heretic.config import load_settings
 from heretic.passes.ordinary import OrdinaryPasses
 from heretic.passes.ragged_passes import RaggedPasses
-from heretic.prompts.sets import held_out_specification, load_prompts
+from heretic.prompts.sets import held_out_specification
 from heretic.prompts.sources import load_prompt_set
+from heretic.run.preflight import preflight
 from heretic.run.workbench import load_runner
 
 
@@ -28,7 +29,7 @@ def main() -> None:
     parser.add_argument("arguments", nargs="*")
     options = parser.parse_args()
     settings = load_settings(options.arguments, os.environ, Path.cwd()).settings
-    sets = load_prompts(settings)
+    sets = preflight(settings)
     ordinary = load_runner(settings, settings.model or "", sets)
     role = "bad_held_out_prompts"
     where = held_out_specification(settings, sets.behaviors[0].pack, role)
@@ -44,7 +45,7 @@ def main() -> None:
         answers.append(make(ordinary).answers(rows, tokens, "answering"))
         report(f"{len(prompts)} answers of at most {tokens} tokens, {kind}", started)
         started = time.perf_counter()
-        chosen.append(answer_questions(make(sized(ordinary, questions)), questions).chosen)
+        chosen.append(answer_questions(make(sized(ordinary, questions)), questions))
         report(f"{count} questions, {kind}", started)
     print(f"the same: {same(*answers)} of {len(prompts)} answers, {same(*chosen)} of {count} choices")
     started = time.perf_counter()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
 from heretic.config import Settings
 from heretic.directions.types import DirectionSet
@@ -70,7 +70,7 @@ def prepare(shape: Shape, device: str, dtype: torch.dtype, batch_size: int = 64)
     )
     torch.manual_seed(0)
     with torch.device(device):
-        model = LlamaForCausalLM._from_config(configuration).eval()
+        model = AutoModelForCausalLM.from_config(configuration, dtype=dtype).eval()  # type: ignore[no-untyped-call]  # transformers has no type for it
     tokenizer = AutoTokenizer.from_pretrained(DEMO_MODEL_FOLDER)
     loaded = LoadedModel("random", "random", None, model, tokenizer, None, str(dtype), "none")
     runner = ModelRunner(loaded, find_layout(model), ChatFormatter(tokenizer), Calibration(batch_size, "", str(dtype)))

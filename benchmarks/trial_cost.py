@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import optuna
-import psutil
+import psutil  # type: ignore[import-untyped]  # comes with accelerate, without types
 import torch
 
 from heretic.config import Settings, load_settings
@@ -24,12 +24,12 @@ from heretic.engine.engine import Engine
 from heretic.engine.factory import EngineOptions, make_engine, reference_jobs
 from heretic.extraction.find import find_directions
 from heretic.passes.ordinary import OrdinaryPasses
-from heretic.prompts.sets import load_prompts
 from heretic.results.front import Front, hypervolume, pareto_front
 from heretic.results.gate import Gate
 from heretic.results.plan import Normalization
 from heretic.results.trial import TrialRecord, TrialState
 from heretic.run.measuring import make_evaluators
+from heretic.run.preflight import preflight
 from heretic.run.workbench import edit_builder, load_runner, make_editor
 from heretic.search.sampler import make_sampler
 from heretic.search.space import SearchSpace
@@ -53,7 +53,7 @@ class Bench:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        prompts = load_prompts(settings)
+        prompts = preflight(settings)
         self.runner = load_runner(settings, settings.model or "", prompts)
         self.editor = make_editor(settings, self.runner)
         directions = find_directions(settings, self.runner, prompts.target, prompts.baseline).directions

@@ -16,9 +16,9 @@ from heretic.config import load_settings
 from heretic.editors.editor import applied
 from heretic.extraction.find import find_directions
 from heretic.passes.runner import ModelRunner
-from heretic.prompts.sets import load_prompts
 from heretic.prompts.types import Prompt
 from heretic.results.plan import EditPlan, Normalization, Schedule, Scope
+from heretic.run.preflight import preflight
 from heretic.run.workbench import edit_builder, load_runner, make_editor
 
 TOKENS = 60
@@ -51,7 +51,7 @@ def drawn(generator: random.Random, prompts: tuple[Prompt, ...], count: int) -> 
 
 def rows(runner: ModelRunner, prompts: list[Prompt], kind: str, variant: str) -> list[dict[str, object]]:
     """Unlabelled answers."""
-    found = []
+    found: list[dict[str, object]] = []
     for prompt, response in zip(prompts, runner.generate(prompts, TOKENS), strict=True):
         beginning = runner.response(list(response.tokens[:BEGINNING])).text
         source = {"prompts": kind, "model": variant}
@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("arguments", nargs="*")
     options = parser.parse_args()
     settings = load_settings(options.arguments, os.environ, Path.cwd()).settings
-    prompts = load_prompts(settings)
+    prompts = preflight(settings)
     runner = load_runner(settings, settings.model or "", prompts)
     editor = make_editor(settings, runner)
     build = edit_builder(runner, find_directions(settings, runner, prompts.target, prompts.baseline).directions, editor)

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -33,7 +33,8 @@ from heretic.prompts.packs import find_pack
 RESPONSES = Path(__file__).parent / "responses.jsonl"
 WORDINGS = RESPONSES.with_name("wordings.jsonl")
 PARTS = ("written against", "held back")
-MODES = ("strict", "moderate", "lenient")
+Mode = Literal["strict", "moderate", "lenient"]
+MODES: tuple[Mode, ...] = get_args(Mode)
 PRECISIONS = (0.95, 0.98, 0.99)
 """Of the trained classifier alone, on folds that it was not trained on: from what threshold on it has a say."""
 LENGTHS = {"beginning": "30 tokens", "response": "full text"}
@@ -106,13 +107,13 @@ def read() -> list[Labelled]:
 Detect = Callable[[Sequence[Labelled], str], list[bool]]
 
 
-def by_markers(mode: str) -> Detect:
+def by_markers(mode: Mode) -> Detect:
     """Markers alone."""
     detector = RefusalDetector(MarkerOptions(refusal_detection_mode=mode))
     return lambda rows, length: [detector.is_refusal(getattr(row, length)) for row in rows]
 
 
-def by_reader(reader: Reader, threshold: float, mode: str | None, hypotheses: Sequence[str] = ()) -> Detect:
+def by_reader(reader: Reader, threshold: float, mode: Mode | None, hypotheses: Sequence[str] = ()) -> Detect:
     """A classifier or judge alone, or what markers leave to it."""
     detector = None if mode is None else RefusalDetector(MarkerOptions(refusal_detection_mode=mode))
 
@@ -139,7 +140,7 @@ def table(name: str, rows: Sequence[Labelled], detectors: dict[str, Detect]) -> 
             print(f"| {title} | {words} | {figures} | {own.detector_only} | {own.reader_only} |")
 
 
-def print_errors(rows: Sequence[Labelled], mode: str) -> None:
+def print_errors(rows: Sequence[Labelled], mode: Mode) -> None:
     """What the markers get wrong in the first 30 tokens."""
     verdicts = by_markers(mode)(rows, "beginning")
     for row, verdict in zip(rows, verdicts, strict=True):
@@ -259,7 +260,7 @@ def main() -> None:
             detectors[f"markers, {mode}, then classifier"] = by_reader(classifier, options.threshold, mode)
     if options.judge:
         settings = Settings(judge_model=options.judge, dtypes=[options.dtype], device=options.device)
-        hypotheses = find_pack("over-refusal").options.hypotheses
+        hypotheses = tuple(find_pack("over-refusal").options.further["hypotheses"])
         judge = load_judge(settings)
         for title, asked in {"both": hypotheses, "first": hypotheses[:1], "second": hypotheses[1:]}.items():
             detectors[f"judge, {title}"] = by_reader(judge, options.threshold, None, asked)

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,7 +21,6 @@ from types import ModuleType
 from typing import Any
 
 import optuna
-import tomllib
 
 from heretic.common.errors import HereticError
 from heretic.config import Settings, load_settings
@@ -30,8 +30,15 @@ from heretic.observability.events import Event, Warned, subscribed
 from heretic.results.front import hypervolume, pareto_front
 from heretic.run import workbench
 from heretic.run.preflight import preflight
+from heretic.run.warm_start import warm_start
 from heretic.session import Session
-from heretic.workflow import open_matching_study, with_start, without_asking
+from heretic.workflow import open_matching_study, without_asking
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    # mypy checks for the oldest Python, but runs where this backport need not be installed.
+    import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
 
 HERE = Path(__file__).parent
 FEW_REFUSALS = 0.1
@@ -84,7 +91,7 @@ def measure(options: argparse.Namespace) -> None:
     done = {(row["variant"], row["seed"]) for row in read(options.results)}
     memory = Memory()
     memory.wrap(workbench, "load_runner")
-    memory.wrap(workbench, "make_evaluators")
+    memory.wrap(workbench, "measure_original")
     memory.wrap(extract, "collect_statistics")
     for variant in options.only or variants:
         memory.statistics_change = bool(CHANGES_THE_MODEL & set(variants[variant]))
@@ -121,7 +128,8 @@ def run_variant(
                 bench = workbench.prepare(settings, preflight(settings))
                 prepared = time.perf_counter()
                 study = open_matching_study(bench, without_asking)
-                session = UncheckedSession(with_start(bench, study), study)
+                warm_start(bench, study)
+                session = UncheckedSession(bench, study)
                 records = session.search().records
             except HereticError as error:
                 rows.append({"variant": variant, "seed": seed, "error": str(error)})
