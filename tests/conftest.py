@@ -1,22 +1,23 @@
 """What all tests share."""
 
 import gc
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import mkdtemp
 
-# Pico models are too small to gain from threads, and threads of several processes that wait for each other by spinning
-# made the suite several times slower. Before torch is imported, and for the processes that tests start.
-for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[variable] = "1"
+from tests.quick import folder_of_this_process, with_bytecode, with_one_thread, without_waiting_for_the_disk
 
-import pytest  # noqa: E402 - see above
+with_one_thread()
+with_bytecode()
+
+import pytest  # noqa: E402 - the lines above hold for what is imported here
 import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
 from tests.integration.command import Command, warm_command  # noqa: E402
 
 torch.set_num_threads(1)
+without_waiting_for_the_disk()
 
 # What decides whether a change lands is the same every time; `--hypothesis-profile explores` looks further.
 settings.register_profile("decides", derandomize=True)
@@ -24,13 +25,17 @@ settings.register_profile("explores", derandomize=False)
 settings.load_profile("decides")
 
 # No test may write to the home folder, also not while fixtures of a module or of the session are made.
-os.environ["XDG_CONFIG_HOME"] = mkdtemp(prefix="heretic-tests-")
+_configurations = Path(folder_of_this_process("tests"))
+_numbers = itertools.count()
+os.environ["XDG_CONFIG_HOME"] = str(_configurations)
 
 
 @pytest.fixture(autouse=True)
-def configuration_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+def configuration_folder(monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder for the user's configuration, so that no test finds another one's profiles."""
-    folder = tmp_path_factory.mktemp("configuration")
+    # Not of `tmp_path_factory`, which looks through all that it has made for every further one.
+    folder = _configurations / str(next(_numbers))
+    folder.mkdir()
     monkeypatch.setenv("XDG_CONFIG_HOME", str(folder))
     return folder
 

@@ -10,6 +10,10 @@ import os
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.quick import without_waiting_for_the_disk
+
 
 def serve() -> None:
     import alembic.command  # noqa: F401 - imported for every command that follows
@@ -27,6 +31,7 @@ def serve() -> None:
     import heretic.workflow  # noqa: F401
     from heretic.evaluation.refusal_patterns import RefusalDetector
 
+    without_waiting_for_the_disk()
     # Compiles the patterns of every language.
     RefusalDetector().is_refusal("An answer.")
     # Collections of the commands need not look at what was imported.
@@ -62,5 +67,4 @@ def run(folder: str, arguments: list[str], before: str, outputs: list[str]) -> N
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parents[2]))
     serve()

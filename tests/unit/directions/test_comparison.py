@@ -64,7 +64,7 @@ def test_a_line_within_a_larger_space_overlaps_wholly() -> None:
     space = random_set(0, k=3)
     line = replace(space, vectors=space.vectors[:, 1:2], weights=space.weights[:, 1:2])
     assert overlap(space, line).tolist() == pytest.approx([1] * (LAYERS + 1), abs=1e-5)
-    assert overlap(line, space).tolist() == overlap(space, line).tolist()
+    assert overlap(line, space).tolist() == pytest.approx(overlap(space, line).tolist(), abs=1e-12)
 
 
 def test_other_shapes_are_named() -> None:
