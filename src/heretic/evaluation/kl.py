@@ -9,7 +9,7 @@ from torch import Tensor
 from heretic.common.errors import ModelError, TrialFailed
 from heretic.config.sections import KlOptions
 from heretic.models.devices import free_memory
-from heretic.passes.divergence import kl_divergence, top1_agreement
+from heretic.passes.divergence import kl_divergence, most_likely
 from heretic.prompts.types import PromptSet
 from heretic.results.score import DivergenceDetails, Score
 
@@ -45,6 +45,7 @@ class KlEvaluator:
 
     def _forget(self) -> None:
         self._base: dict[int, Tensor] = {}
+        self._likeliest: dict[int, Tensor] = {}
         self._on_device: bool | None = None
 
     def anew(self) -> "KlEvaluator":
@@ -74,6 +75,7 @@ class KlEvaluator:
         if self._on_device is None:
             total = logits.nbytes * sum(map(len, self.continuations)) / len(logits)
             self._on_device = total <= DEVICE_SHARE * free_memory(logits.device)
+        self._likeliest[row] = most_likely(logits)
         # A copy: a view would keep the logits of its whole batch.
         self._base[row] = logits.clone() if self._on_device else logits.to("cpu", copy=True)
 
@@ -87,7 +89,7 @@ class KlEvaluator:
     def compare(self, row: int, edited: Tensor) -> Compared:
         """What an edited model's logits [T, V] of one row are beside the original one's."""
         base = self._base[row].to(edited.device)
-        return kl_divergence(base, edited), top1_agreement(base, edited)
+        return kl_divergence(base, edited), most_likely(edited) == self._likeliest[row].to(edited.device)
 
     def score_of(self, compared: Sequence[Compared]) -> Score:
         """The score of rows that were compared.

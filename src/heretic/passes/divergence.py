@@ -3,6 +3,9 @@
 import torch
 from torch import Tensor
 
+POSITIONS_AT_ONCE = 4
+"""On a CPU: what is computed of so many positions on the way fits its caches (benchmarks/README.md)."""
+
 
 def kl_divergence(base: Tensor, edited: Tensor) -> Tensor:
     """KL(base || edited) per position, over the full vocabulary, in fp32 (fp64 for fp64 input).
@@ -15,6 +18,9 @@ def kl_divergence(base: Tensor, edited: Tensor) -> Tensor:
     Returns:
         [...] in nats, not negative.
     """
+    if base.ndim == 2 and base.device.type == "cpu" and len(base) > POSITIONS_AT_ONCE:
+        parts = zip(*(torch.split(logits, POSITIONS_AT_ONCE) for logits in (base, edited)), strict=True)
+        return torch.cat([kl_divergence(*part) for part in parts])
     dtype = torch.float64 if base.dtype == torch.float64 else torch.float32
     base, edited = base.to(dtype), edited.to(dtype)
     normalizer = base.logsumexp(-1, keepdim=True)
@@ -25,11 +31,6 @@ def kl_divergence(base: Tensor, edited: Tensor) -> Tensor:
     expected: Tensor = torch.linalg.vecdot(probabilities, difference)
     # Rounding can leave a sum of nothing slightly below zero.
     return (expected + edited.logsumexp(-1) - normalizer.squeeze(-1)).clamp_min(0)
-
-
-def top1_agreement(base: Tensor, edited: Tensor) -> Tensor:
-    """Whether both distributions have the same most likely token: [...] bool."""
-    return most_likely(base) == most_likely(edited)
 
 
 def most_likely(logits: Tensor) -> Tensor:
