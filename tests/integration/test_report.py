@@ -1,16 +1,15 @@
 """A report of a real search, opened in a real browser."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.integration.browser import chromium
 from tests.integration.command import QUICK_DEMO, Command, saving_to
 
 pytestmark = pytest.mark.integration
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SHORT = (
     *("--n-trials", "4", "--held-out-tokens", "40"),
     *("--good-held-out-prompts.limit", "4", "--bad-held-out-prompts.limit", "6"),
@@ -20,14 +19,8 @@ SHORT = (
 @pytest.fixture
 def browser() -> Iterator[Any]:
     """An installed Chromium without a window."""
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed; uv sync installs it")
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        pytest.skip("there is no Chromium to open the report in; install the system's package chromium")
-    with api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=path)
+    with chromium() as started:
         yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")

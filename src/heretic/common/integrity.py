@@ -274,6 +274,22 @@ def check_folder(folder: Path, advance: Advance = lambda _count: None) -> list[D
     return compare(expected, present, advance)
 
 
+def check_sizes(folder: Path, expected: Mapping[str, FileEntry]) -> list[Difference]:
+    """Files of a manifest that are missing or have another size, harmless ones included; none is read.
+
+    Raises:
+        OSError: The folder cannot be listed.
+    """
+    present = files_of(folder)
+    differences = []
+    for name, entry in sorted(expected.items()):
+        reason = _other_kind_or_size(present[name], entry) if name in present else ""
+        if name not in present or reason:
+            kind = DifferenceKind.CHANGED if reason else DifferenceKind.MISSING
+            differences.append(Difference(name, kind, reason))
+    return differences
+
+
 def harmful(differences: Iterable[Difference]) -> list[Difference]:
     """Those for which a folder is not used."""
     return [difference for difference in differences if not difference.is_harmless]

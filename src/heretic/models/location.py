@@ -106,7 +106,7 @@ def _adapted(name: str, folder: Path, base: str | None) -> Location:
         stated, revision = (table.get(key) for key in ("base_model_name_or_path", "revision"))
     except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise ModelError(f"{folder / ADAPTER} cannot be read ({first_line(error)}); get the adapter again.") from error
-    model = (_base_of(folder, stated) if isinstance(stated, str) else None) or base
+    model = (base_of(folder, stated) if isinstance(stated, str) else None) or base
     if model is None:
         raise ModelError(
             f"The folder {name} holds an adapter whose base model {stated!r} is not here; put that beside the adapter, "
@@ -122,7 +122,7 @@ def _adapted(name: str, folder: Path, base: str | None) -> Location:
     return replace(location, name=name, adapter=str(folder), revision=commit)
 
 
-def _base_of(folder: Path, stated: str) -> str | None:
+def base_of(folder: Path, stated: str) -> str | None:
     """Where the model is that an adapter names, or None where it is nowhere."""
     if not stated or stated == DEMO:
         return stated or None

@@ -78,7 +78,7 @@ def choose(
     forward = unless or _agreeing(runner, rows, longest, packed)
     if isinstance(forward, RaggedForward):
         return Choice(RaggedPasses(runner), None, forward)
-    alone = _reads_padding(runner, rows)
+    alone = reads_padding(runner, rows)
     reason = f"{forward}, and its padded passes do not agree with those of single rows" if alone else forward
     slower = Slower(reason, ALONE if alone and runner.calibration.batch_size > 1 else ORDINARY)
     if doing:
@@ -183,7 +183,7 @@ def _split(row: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
     return row[:start], row[start:]
 
 
-def _reads_padding(runner: ModelRunner, rows: Rows) -> bool:
+def reads_padding(runner: ModelRunner, rows: Rows) -> bool:
     """Whether what follows the shortest row is predicted otherwise beside the longest; also where both do not fit."""
     shortest, longest = min(rows, key=len), max(rows, key=len)
     if len(shortest) == len(longest):

@@ -142,10 +142,10 @@ class ModelRunner:
             responses.update((row, self.response(ids)) for row, ids in zip(rows, output.tolist(), strict=True))
         return [responses[row] for row in range(len(encoded))]
 
-    def generate_batch(self, batch: TokenBatch, max_new_tokens: int) -> Tensor:
-        """New token ids [B, <= max_new_tokens], padded on the right."""
+    def greedy_configuration(self, max_new_tokens: int) -> Any:
+        """A GenerationConfig that takes the most likely token, whatever the model's own one says."""
         make_configuration: Any = GenerationConfig  # untyped in transformers
-        configuration = make_configuration(
+        return make_configuration(
             max_new_tokens=max_new_tokens,
             do_sample=False,
             num_beams=1,
@@ -158,6 +158,10 @@ class ModelRunner:
             min_length=0,
             min_new_tokens=0,
         )
+
+    def generate_batch(self, batch: TokenBatch, max_new_tokens: int) -> Tensor:
+        """New token ids [B, <= max_new_tokens], padded on the right."""
+        configuration = self.greedy_configuration(max_new_tokens)
         model: Any = self.loaded.model
         output: Tensor = model.generate(
             input_ids=batch.input_ids,

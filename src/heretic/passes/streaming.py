@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,14 +18,17 @@ from transformers import (
 
 from heretic.common.errors import OutOfMemoryError, PromptError
 
+T = TypeVar("T")
 
-class _StopWhenSet(StoppingCriteria):
+
+class StopWhenSet(StoppingCriteria):
     """Ends a generation after the present token once its reader has left."""
 
     def __init__(self, event: threading.Event) -> None:
         self._event = event
 
     def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: Any) -> Tensor:
+        """See StoppingCriteria."""
         return torch.full((input_ids.shape[0],), self._event.is_set(), dtype=torch.bool, device=input_ids.device)
 
 
@@ -72,7 +75,7 @@ def stream_answer(
     encoded = tokenizer(
         text, return_tensors="pt", add_special_tokens=add_special_tokens, return_token_type_ids=False
     ).to(model.get_input_embeddings().weight.device)
-    room = _room(model, int(encoded["input_ids"].shape[1]))
+    room = room_behind(model, int(encoded["input_ids"].shape[1]))
     streamer = _Pieces(tokenizer)
     stop = threading.Event()
 
@@ -82,18 +85,13 @@ def stream_answer(
             streamer=streamer,
             max_new_tokens=max_new_tokens if room is None else min(max_new_tokens, room),
             num_beams=1,
-            stopping_criteria=StoppingCriteriaList([_StopWhenSet(stop)]),
+            stopping_criteria=StoppingCriteriaList([StopWhenSet(stop)]),
         )
 
-    try:
-        yield from _read(generate, streamer.queue, stop)
-    except torch.OutOfMemoryError as error:
-        raise OutOfMemoryError(
-            "The device ran out of memory during an answer; a shorter conversation needs less."
-        ) from error
+    yield from read_in_thread(generate, streamer.queue, stop)
 
 
-def _room(model: PreTrainedModel, used: int) -> int | None:
+def room_behind(model: PreTrainedModel, used: int) -> int | None:
     """How many tokens fit behind the `used` ones; None where the configuration names no limit."""
     if used == 0:
         raise PromptError("There is nothing to answer: the conversation has no tokens.")
@@ -107,9 +105,16 @@ def _room(model: PreTrainedModel, used: int) -> int | None:
     return limit - used
 
 
-def _read(
-    generate: Callable[[], None], pieces: SimpleQueue[str | None], stop: threading.Event
-) -> Generator[str, None, None]:
+def read_in_thread(
+    generate: Callable[[], None], pieces: SimpleQueue[T | None], stop: threading.Event
+) -> Generator[T, None, None]:
+    """What a generation in a thread of its own puts into a queue; closing it sets `stop` and waits for the thread.
+
+    Raises:
+        OutOfMemoryError: The device ran out of memory.
+        Exception: Whatever else the generating thread raised, unchanged.
+    """
+
     def end(future: Future[None]) -> None:
         # Also of a generation that failed, whose reader would wait for ever.
         pieces.put(None)
@@ -123,5 +128,10 @@ def _read(
                     yield piece
         finally:
             stop.set()
-    # Passes on what the generating thread raised.
-    future.result()
+    try:
+        # Passes on what the generating thread raised.
+        future.result()
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemoryError(
+            "The device ran out of memory during an answer; a shorter conversation needs less."
+        ) from error

@@ -26,11 +26,11 @@ def items(value: Any, what: str) -> Sequence[Any]:
     return value
 
 
-def text(value: Any, what: str) -> str:
-    """Text that can be written as UTF-8, cut where it is very long."""
+def text(value: Any, what: str, longest: int = LONGEST_TEXT) -> str:
+    """Text that can be written as UTF-8, cut behind so many characters."""
     if not isinstance(value, str):
         raise _wrong(what, "text", value)
-    return value[:LONGEST_TEXT].encode("utf-8", "replace").decode("utf-8")
+    return value[:longest].encode("utf-8", "replace").decode("utf-8")
 
 
 def number(value: Any, what: str, least: float = -LARGEST, most: float = LARGEST) -> float:

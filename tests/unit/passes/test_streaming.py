@@ -110,7 +110,7 @@ def test_a_reader_who_leaves_ends_the_generation(
 ) -> None:
     stops: list[threading.Event] = []
 
-    class Watched(streaming._StopWhenSet):
+    class Watched(streaming.StopWhenSet):
         def __init__(self, event: threading.Event) -> None:
             super().__init__(event)
             stops.append(event)
@@ -119,7 +119,7 @@ def test_a_reader_who_leaves_ends_the_generation(
         if step == 6:
             assert stops[0].wait(30)
 
-    monkeypatch.setattr(streaming, "_StopWhenSet", Watched)
+    monkeypatch.setattr(streaming, "StopWhenSet", Watched)
     head.before_step = wait
     answer = stream_answer(model, tokenizer, "Hello", 100, False)
     assert TEXT.startswith(next(answer))

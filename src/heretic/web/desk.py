@@ -1,0 +1,215 @@
+"""Desk: what the page does when something on it is pressed, without the page; every method takes and gives values."""
+
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from heretic.common.errors import HereticError
+from heretic.common.file_names import expanded
+from heretic.passes.conversing import Sampling
+from heretic.web import markup
+from heretic.web.conversation import Answer, Conversation
+from heretic.web.errors import ChatError, ModelInvalidError, ModelNotFoundError, as_chat_error
+from heretic.web.folders import FoundModel, find_models, look_at, original_of
+from heretic.web.manager import ModelManager, memory_places
+
+LONGEST_ANSWER = 4096
+"""Tokens."""
+STRONGEST = 1.5
+_REDRAWN_SECONDS = 0.08
+"""So often an answer that is being written is drawn; every drawing sends all of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What is on the page after a step.
+
+    Attributes:
+        conversation: What was said.
+        html: The same as the page shows it.
+        notice: A sentence under it, as HTML; empty for none.
+    """
+
+    conversation: Conversation
+    html: str
+    notice: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How answers are written, as the page's fields give it; bounds are enforced, whatever a client sends."""
+
+    system_prompt: str = ""
+    temperature: float = 0.0
+    top_p: float = 1.0
+    max_new_tokens: int = 512
+    seed: int = 0
+    strength: float = 1.0
+
+    @property
+    def sampling(self) -> Sampling:
+        """Within bounds."""
+        return Sampling(
+            int(_within(self.max_new_tokens, 1, LONGEST_ANSWER)),
+            _within(self.temperature, 0.0, 2.0),
+            _within(self.top_p, 0.01, 1.0),
+            int(_within(self.seed, 0, 2**31 - 1)),
+        )
+
+
+def _within(value: float, least: float, most: float) -> float:
+    # What is not a number compares as false with everything.
+    return min(max(value, least), most) if value == value else least
+
+
+class Desk:
+    """One for all who look at the page: there is one model."""
+
+    def __init__(
+        self, manager: ModelManager, models_folder: Path, here: Path, named: str | None, original: str | None
+    ) -> None:
+        """Say where models are.
+
+        Args:
+            manager: Has the model.
+            models_folder: See `find_models`.
+            here: See `find_models`.
+            named: A model that stands first in the list, wherever it is.
+            original: What an edited folder is compared with, instead of what its manifest names.
+        """
+        self._manager = manager
+        self._models_folder, self._here = models_folder, here
+        self._named, self._original = named, original
+
+    def models(self) -> list[FoundModel]:
+        """Everything that was found, looked at anew."""
+        found = find_models(self._models_folder, self._here)
+        if self._named is None:
+            return found
+        first, path = look_at(self._named), expanded(self._named).resolve()
+        return [first, *(model for model in found if model.name != first.name and Path(model.name).resolve() != path)]
+
+    def load(self, name: str | None, compare: bool, in_four_bits: bool) -> str:
+        """Load a model; returns a sentence.
+
+        Raises:
+            ChatError: It cannot be loaded.
+        """
+        model = self._model(name)
+        quantization = "bnb_4bit" if in_four_bits else "none"
+        if not in_four_bits:
+            self._manager.check_room(model.shown, model.bytes)
+        if not compare:
+            talker = self._manager.load(model.name, quantization=quantization)
+            return f"{model.shown} is loaded ({talker.runner.loaded.dtype})."
+        original = self._original or original_of(model, self._models_folder)
+        talker = self._manager.load(original, model.name, quantization)
+        changed = 0 if talker.blend is None else talker.blend.changed
+        return f"{model.shown} and the model it was made from are loaded; {changed} of its weights were edited."
+
+    def _model(self, name: str | None) -> FoundModel:
+        model = next((each for each in self.models() if each.name == name), None)
+        if model is None:
+            raise ModelNotFoundError("That model is not in the list any more; choose another one.")
+        if model.problem:
+            raise ModelInvalidError(f"{model.shown} cannot be used: {model.problem}")
+        return model
+
+    def unload(self) -> str:
+        """Take the model out of memory; returns a sentence."""
+        self._manager.unload()
+        return "No model is in memory."
+
+    def stop(self, owner: str) -> None:
+        """See ModelManager.stop."""
+        self._manager.stop(owner)
+
+    @property
+    def compares(self) -> bool:
+        """Whether an original and its edited copy are loaded."""
+        talker = self._manager.talker
+        return talker is not None and talker.blend is not None
+
+    def present(self) -> str:
+        """What is loaded and what was measured of it, as HTML."""
+        talker = self._manager.talker
+        if talker is None:
+            return markup.notice("No model is loaded; choose one and press Load.")
+        model = look_at(talker.name if talker.edited is None else talker.edited)
+        lines = [("Model", f"{model.shown} ({model.line})")]
+        if talker.context is not None:
+            lines.append(("Context", f"{talker.context} tokens"))
+        if model.measured:
+            lines.append(("Measured", model.measured))
+        if talker.blend is not None and not talker.together:
+            lines.append(("Note", "Where the conversations differ, the columns are written one after the other."))
+        return markup.facts_list(lines)
+
+    def memory(self) -> str:
+        """Memory by place, as HTML."""
+        return markup.facts_list(memory_places())
+
+    def ask(
+        self, conversation: Conversation, question: str, options: Options, owner: str
+    ) -> Generator[Shown, None, None]:
+        """Answer another message, drawing the answer as it is written. What goes wrong is told, not raised."""
+        try:
+            asked = conversation.asked(question, options.system_prompt)
+        except ChatError as error:
+            yield self._failed(conversation, error)
+            return
+        yield self._shown(asked, writing=True)
+        answers: tuple[Answer, ...] = ()
+        try:
+            strength = _within(options.strength, 0.0, STRONGEST)
+            for answers in _thinned(self._manager.answer(asked, options.sampling, strength, owner)):
+                yield self._shown(asked.answered(answers), writing=True)
+        except ChatError as error:
+            yield self._failed(asked.answered(answers), error)
+            return
+        yield self._shown(asked.answered(answers))
+
+    def again(
+        self, conversation: Conversation, place: int | None, question: str | None, options: Options, owner: str
+    ) -> Generator[Shown, None, None]:
+        """Answer an earlier message again, perhaps with another text; what followed it is forgotten.
+
+        Args:
+            conversation: What was said.
+            place: Of the message's turn, from 0; None for the last one.
+            question: Its new text, or None.
+            options: How it is answered.
+            owner: See `ask`.
+        """
+        last = len(conversation.turns) - 1
+        place = last if place is None else place
+        if not 0 <= place <= last:
+            yield Shown(conversation, markup.transcript(conversation), markup.notice("There is no such message.", True))
+            return
+        text = conversation.turns[place].question if question is None else question
+        yield from self.ask(conversation.before(place), text, options, owner)
+
+    def _shown(self, conversation: Conversation, writing: bool = False) -> Shown:
+        return Shown(conversation, markup.transcript(conversation, writing))
+
+    def _failed(self, conversation: Conversation, error: HereticError) -> Shown:
+        told = as_chat_error(error, ChatError)
+        return Shown(conversation, markup.transcript(conversation), markup.notice(str(told), is_error=True))
+
+
+def _thinned(answers: Generator[tuple[Answer, ...], None, None]) -> Iterator[tuple[Answer, ...]]:
+    """The answers at most every so often, and the last ones in any case."""
+    drawn = 0.0
+    latest: tuple[Answer, ...] | None = None
+    try:
+        for latest in answers:
+            now = time.monotonic()
+            if now - drawn >= _REDRAWN_SECONDS:
+                drawn = now
+                yield latest
+                latest = None
+        if latest is not None:
+            yield latest
+    finally:
+        answers.close()

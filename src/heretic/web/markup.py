@@ -1,0 +1,107 @@
+"""Conversations as HTML for the page. Whatever a model or a person wrote is shown as text: all of it is escaped.
+
+Pure. The page's component takes templates, so braces and dollar signs become codes as well.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from difflib import SequenceMatcher
+from html import escape
+
+from heretic.common.output import clean
+from heretic.results.tables import Table
+from heretic.web.conversation import Answer, Conversation, split_thinking
+
+_TEMPLATE = str.maketrans({"$": "&#36;", "{": "&#123;", "}": "&#125;", "`": "&#96;", "\\": "&#92;"})
+_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|\w+|\s+|[^\w\s]")
+MOST_COMPARED = 4_000
+"""Words of two answers that are compared; marking longer ones would take seconds."""
+
+
+def text(value: str) -> str:
+    """Foreign text as HTML that shows it, control characters as codes."""
+    return escape(clean(value)).translate(_TEMPLATE)
+
+
+def marked(first: str, second: str) -> tuple[str, str]:
+    """Two texts as HTML, in each the words marked that the other has not at that place."""
+    words: tuple[list[str], list[str]] = (_WORD.findall(first), _WORD.findall(second))
+    if sum(map(len, words)) > MOST_COMPARED:
+        return text(first), text(second)
+    columns: tuple[list[str], list[str]] = ([], [])
+    matcher = SequenceMatcher(None, words[0], words[1], autojunk=False)
+    for kind, *places in matcher.get_opcodes():
+        for column, own, start, end in zip(columns, words, places[::2], places[1::2], strict=True):
+            part = text("".join(own[start:end]))
+            column.append(f"<mark>{part}</mark>" if part and kind != "equal" else part)
+    return "".join(columns[0]), "".join(columns[1])
+
+
+def transcript(conversation: Conversation, writing: bool = False) -> str:
+    """A conversation; while an answer is being written, words are not marked yet."""
+    if not conversation.turns:
+        return '<p class="hint">Write a message below. Answers are those of the model that is loaded.</p>'
+    last = len(conversation.turns) - 1
+    parts = []
+    for place, turn in enumerate(conversation.turns):
+        is_written = writing and place == last
+        parts.append(
+            f'<section class="turn{" writing" if is_written else ""}"><div class="question">{text(turn.question)}</div>'
+        )
+        parts.append(_answers(turn.answers, mark=not is_written))
+        parts.append("</section>")
+    return "".join(parts)
+
+
+def _answers(answers: Sequence[Answer], mark: bool) -> str:
+    if not answers:
+        return ""
+    said = [text(answer.said) for answer in answers]
+    if mark and len(answers) == 2:
+        said = list(marked(answers[0].said, answers[1].said))
+    columns = [_answer(answer, body, place) for place, (answer, body) in enumerate(zip(answers, said, strict=True))]
+    return f'<div class="answers">{"".join(columns)}</div>'
+
+
+def _answer(answer: Answer, body: str, place: int) -> str:
+    thought = split_thinking(answer.text)[0]
+    folded = f"<details><summary>Thinking</summary>{text(thought)}</details>" if thought else ""
+    title = "" if answer.strength is None else f"<h4>{strength_title(answer.strength, place)}</h4>"
+    return (
+        f'<article class="answer" data-column="{place}">{title}{folded}<div class="said">{body}</div>'
+        f"<footer>{facts(answer)}</footer></article>"
+    )
+
+
+def strength_title(strength: float, column: int) -> str:
+    """What a column is called."""
+    return "Original" if column == 0 else f"Edited, strength {strength:g}"
+
+
+def facts(answer: Answer) -> str:
+    """Tokens, speed and context of an answer, and how it ended."""
+    speed = f", {answer.tokens / answer.seconds:.1f} tokens/s" if answer.seconds > 0 and answer.tokens else ""
+    ends = {"stopped": ", stopped", "length": ", cut at the longest length"}
+    used = answer.context + answer.tokens
+    return f"{answer.tokens} tokens{speed}, context {used} tokens{ends.get(answer.end, '')}"
+
+
+def notice(sentence: str, is_error: bool = False) -> str:
+    """One sentence under the message; an error is announced to screen readers."""
+    if not sentence:
+        return ""
+    role = "alert" if is_error else "status"
+    return f'<p class="notice {role}" role="{role}">{text(sentence)}</p>'
+
+
+def facts_list(lines: Iterable[tuple[str, str]]) -> str:
+    """Names, each with what is to be said of it."""
+    items = "".join(f"<li><b>{text(name)}</b>: {text(what)}</li>" for name, what in lines)
+    return f'<ul class="facts">{items}</ul>' if items else ""
+
+
+def html_table(table: Table) -> str:
+    """A table of results."""
+    head = "".join(f"<th>{text(cell)}</th>" for cell in table.header)
+    rows = "".join(f"<tr>{''.join(f'<td>{text(cell)}</td>' for cell in row.cells)}</tr>" for row in table.rows)
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'

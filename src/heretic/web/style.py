@@ -1,0 +1,24 @@
+"""How the page looks: Gradio's own variables only, so that light and dark follow the browser."""
+
+STYLE = """
+.gradio-container { max-width: 1500px !important; margin: 0 auto; }
+#transcript { min-height: 120px; color: var(--body-text-color); }
+.turn { margin: 0 0 1.2rem; }
+.question { background: var(--color-accent-soft); border-radius: var(--radius-lg); padding: .6rem .9rem;
+  margin: 0 0 .6rem auto; width: fit-content; max-width: 85%; white-space: pre-wrap; overflow-wrap: anywhere; }
+.answers { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); gap: .8rem; }
+.answer { background: var(--background-fill-secondary); border: 1px solid var(--border-color-primary);
+  border-radius: var(--radius-lg); padding: .6rem .9rem; min-width: 0; }
+.answer h4 { margin: 0 0 .4rem; font-size: .9rem; color: var(--body-text-color-subdued); }
+.answer .said { white-space: pre-wrap; overflow-wrap: anywhere; }
+.answer mark { background: var(--color-accent-soft); color: var(--body-text-color); border-radius: 3px;
+  text-decoration: underline; text-decoration-color: var(--color-accent); }
+.answer footer { margin-top: .5rem; font-size: .8rem; color: var(--body-text-color-subdued); }
+.answer details { margin: 0 0 .5rem; color: var(--body-text-color-subdued); white-space: pre-wrap;
+  overflow-wrap: anywhere; }
+.facts { margin: 0; padding: 0 0 0 1.1rem; color: var(--body-text-color); font-size: .9rem; overflow-wrap: anywhere; }
+.notice { margin: .2rem 0; color: var(--body-text-color); }
+.notice.alert { border-left: 3px solid var(--error-border-color, currentColor); padding-left: .6rem; }
+.hint { color: var(--body-text-color-subdued); }
+.wide { overflow-x: auto; }
+"""

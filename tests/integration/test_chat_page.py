@@ -1,0 +1,187 @@
+"""The chat page in a real browser, on the demo model and an edit of it: one server, one browser, one page a test.
+
+With HERETIC_SCREENSHOTS=FOLDER the pictures of the last tests are kept there; README shows one of them.
+"""
+
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.integration.browser import chromium
+from tests.integration.command import QUICK_DEMO, Command, saving_to
+
+from heretic.config.sections import ModelSection
+from heretic.web.conversation import Answer
+from heretic.web.desk import Desk
+from heretic.web.manager import ModelManager
+from heretic.web.server import Address, find_address
+
+pytestmark = pytest.mark.integration
+
+QUESTION = "How do I zorble a flimp?"
+NASTY = (
+    "<script>window.marker = 1</script><img src=x onerror='window.marker = 2'> ![i](http://example.invalid/i.png) "
+    "${window.marker = 3} {{value}} [link](javascript:window.marker=4)"
+)
+
+
+class Served:
+    """The page's address, and what is behind it."""
+
+    def __init__(self, desk: Desk, manager: ModelManager, address: Address, folder: Path) -> None:
+        self.desk, self.manager, self.address, self.folder = desk, manager, address, folder
+
+
+@pytest.fixture(scope="module")
+def served(heretic: Command, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    pytest.importorskip("gradio", reason="gradio is not installed; uv sync --extra web installs it")
+    from heretic.web.page import Page
+
+    folder = tmp_path_factory.mktemp("chat")
+    heretic(folder, *QUICK_DEMO, *saving_to("out"), "--report", "false").assert_done()
+    (folder / "models" / "broken").mkdir(parents=True)
+    (folder / "models" / "broken" / "config.json").write_text("{}", encoding="utf-8")
+    manager = ModelManager(ModelSection(device="cpu"))
+    desk = Desk(manager, folder / "models", folder, str(folder / "out"), None)
+    desk.load(str(folder / "out"), compare=True, in_four_bits=False)
+    address = find_address(None, None, None)
+    page = Page(desk, str(folder / "out"), compare=True).serve(address)
+    yield Served(desk, manager, address, folder)
+    page.close(verbose=False)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as started:
+        yield started
+
+
+class Tab:
+    """The page as it was opened once."""
+
+    def __init__(self, browser: Any, url: str, **context: Any) -> None:
+        self.context = browser.new_context(**context)
+        self.page = self.context.new_page()
+        self.problems: list[str] = []
+        self.requests: list[str] = []
+        self.page.on("console", lambda message: self.problems.append(message.text) if message.type == "error" else None)
+        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.goto(url)
+        self.page.wait_for_selector("#transcript .hint")
+        self.url = url
+
+    def ask(self, text: str, strength: float | None = None) -> list[str]:
+        """Send a message; the texts of the answers to it."""
+        page = self.page
+        if strength is not None:
+            number = page.get_by_label("number input for Strength of the edit")
+            number.fill(str(strength))
+            number.press("Tab")
+        count = page.locator(".answer").count()
+        page.get_by_label("Message", exact=True).first.fill(text)
+        page.get_by_label("Message", exact=True).first.press("Enter")
+        page.wait_for_function(f"document.querySelectorAll('.answer').length === {count + 2}")
+        page.wait_for_function("document.querySelectorAll('.turn.writing').length === 0")
+        return page.locator(".turn").last.locator(".said").all_inner_texts()
+
+
+@pytest.fixture
+def tab(served: Served, browser: Any) -> Iterator[Tab]:
+    opened = Tab(browser, served.address.url, viewport={"width": 1200, "height": 900})
+    yield opened
+    opened.context.close()
+
+
+def picture(name: str, tmp_path: Path, tab: Tab) -> Path:
+    path = Path(os.environ.get("HERETIC_SCREENSHOTS", tmp_path)) / name
+    tab.page.screenshot(path=path)
+    return path
+
+
+def test_original_and_edited_answer_side_by_side_at_any_strength(tab: Tab, tmp_path: Path) -> None:
+    original, edited = tab.ask(QUESTION)
+    assert "sorry" in original
+    assert edited != original
+    assert tab.page.locator(".answer mark").count() > 0
+    tab.page.get_by_role("button", name="New conversation").click()
+    tab.page.wait_for_selector("#transcript .hint")
+    assert tab.ask(QUESTION, strength=0) == [original, original]
+    assert tab.ask("What is rain?", strength=0.5)[0]
+    titles = tab.page.locator(".answer h4").all_inner_texts()
+    assert titles == ["Original", "Edited, strength 0", "Original", "Edited, strength 0.5"]
+    assert "tokens/s" in tab.page.locator(".answer footer").last.inner_text()
+    # Everything came from this machine, and the browser had nothing to complain of.
+    assert [url for url in tab.requests if not url.startswith((tab.url, "data:", "blob:"))] == []
+    assert tab.problems == []
+
+
+def test_answers_are_written_again_and_earlier_messages_are_edited(tab: Tab) -> None:
+    first = tab.ask(QUESTION)
+    tab.ask("What is rain?")
+    page = tab.page
+    page.get_by_role("button", name="Edit an earlier message").click()
+    page.get_by_label("Message", exact=True).last.click()
+    page.get_by_role("option").first.click()
+    field = page.get_by_label("New text")
+    page.wait_for_function("[...document.querySelectorAll('textarea')].some(field => field.value.includes('zorble'))")
+    assert field.input_value() == QUESTION
+    field.fill("Hello.")
+    page.get_by_role("button", name="Ask again from here").click()
+    page.wait_for_function("document.querySelectorAll('.turn').length === 1")
+    page.wait_for_function("document.querySelectorAll('.turn.writing').length === 0")
+    assert page.locator(".question").all_inner_texts() == ["Hello."]
+    page.get_by_role("button", name="New conversation").click()
+    page.wait_for_selector("#transcript .hint")
+    assert tab.ask(QUESTION) == first
+
+
+def test_a_broken_folder_and_a_mistake_are_told_in_a_sentence(tab: Tab) -> None:
+    assert "broken: its config.json names no model_type" in tab.page.locator("body").inner_text()
+    tab.page.get_by_role("button", name="Regenerate").click()
+    tab.page.wait_for_selector("#notice [role=alert]")
+    assert "Traceback" not in tab.page.locator("body").inner_text()
+
+
+def test_what_a_model_writes_is_text(tab: Tab, served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = (Answer(NASTY, 0.0, 5, 9, 1.0), Answer(f"<think>{NASTY}</think>{NASTY}", 1.0, 5, 9, 1.0))
+    monkeypatch.setattr(served.manager, "answer", lambda *_arguments: (each for each in [answers]))
+    said = tab.ask(NASTY)
+    assert said[0] == NASTY
+    assert tab.page.evaluate("window.marker") is None
+    assert tab.page.locator("#transcript img, #transcript script, #transcript a").count() == 0
+    assert [url for url in tab.requests if "example.invalid" in url] == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [400, 1200])
+def test_it_fits_narrow_and_wide_windows_in_light_and_dark(
+    served: Served, browser: Any, scheme: str, width: int, tmp_path: Path
+) -> None:
+    tab = Tab(browser, served.address.url, viewport={"width": width, "height": 1000}, color_scheme=scheme)
+    tab.ask(QUESTION)
+    assert tab.page.evaluate("document.documentElement.scrollWidth") <= width
+    paper = tab.page.evaluate("getComputedStyle(document.body).backgroundColor").strip("rgb()").split(",")
+    assert (int(paper[0]) > 128) is (scheme == "light")
+    assert picture(f"chat-{scheme}-{width}.png", tmp_path, tab).stat().st_size < 300_000
+    tab.context.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    [
+        ("config", {"Origin": "http://evil.example"}),
+        ("", {"Host": "evil.example"}),
+        ("gradio_api/file=/etc/passwd", {}),
+        ("gradio_api/upload", {}),
+    ],
+)
+def test_the_server_refuses_other_origins_names_and_files(served: Served, path: str, headers: dict[str, str]) -> None:
+    request = urllib.request.Request(f"{served.address.url}/{path}", headers=headers)  # noqa: S310 - of this machine
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request, timeout=60)  # noqa: S310
+    assert caught.value.code == 403

@@ -1,0 +1,72 @@
+from collections import Counter
+
+import pytest
+import torch
+from tests.unit.passes.pico_runner import make_runner
+
+from heretic.common.errors import PromptError
+from heretic.passes.conversing import Sampling, Written, encoded, stream_rows
+from heretic.passes.runner import ModelRunner
+
+TEXTS = ("Hello there", "What is the weather like on the other side of the hill?")
+
+
+@pytest.fixture(scope="module")
+def runner() -> ModelRunner:
+    return make_runner("llama")
+
+
+def last(runner: ModelRunner, rows: list[list[int]], sampling: Sampling) -> tuple[Written, ...]:
+    return list(stream_rows(runner, rows, sampling))[-1]
+
+
+def test_every_token_is_told_and_padded_rows_say_what_they_say_alone(runner: ModelRunner) -> None:
+    rows = [encoded(runner, text) for text in TEXTS]
+    told = list(stream_rows(runner, rows, Sampling(max_new_tokens=12)))
+    assert [part[1].tokens for part in told] == list(range(1, len(told) + 1))
+    assert [part.context for part in told[0]] == [len(row) for row in rows]
+    alone = [last(runner, [row], Sampling(max_new_tokens=12))[0] for row in rows]
+    assert list(told[-1]) == alone
+
+
+def test_the_same_dice_fall_for_all_rows_and_the_same_seed(runner: ModelRunner) -> None:
+    row = encoded(runner, TEXTS[0])
+    hot = Sampling(max_new_tokens=16, temperature=1.5, seed=5)
+    first, second = last(runner, [row, row], hot)
+    assert first == second
+    assert last(runner, [row], hot)[0] == first
+    others = {last(runner, [row], Sampling(16, 1.5, 1.0, seed))[0].text for seed in range(6)}
+    assert len(others) > 1
+
+
+def test_draws_follow_the_models_probabilities(runner: ModelRunner) -> None:
+    row = encoded(runner, TEXTS[0])
+    with torch.inference_mode():
+        probabilities = runner.first_token_logits([row])[0].float().softmax(-1)
+    draws = 300
+    # One row a seed: rows of one batch would all fall alike.
+    counts = Counter(last(runner, [row], Sampling(1, 1.0, 1.0, seed))[0].text for seed in range(draws))
+    likeliest = int(probabilities.argmax())
+    text = runner.response([likeliest]).text
+    expected = sum(float(share) for token, share in enumerate(probabilities) if runner.response([token]).text == text)
+    spread = (expected * (1 - expected) / draws) ** 0.5
+    assert abs(counts[text] / draws - expected) < 4 * spread
+
+
+def test_a_tiny_top_p_is_greedy(runner: ModelRunner) -> None:
+    row = encoded(runner, TEXTS[1])
+    assert last(runner, [row], Sampling(8, 1.0, 0.01, 3)) == last(runner, [row], Sampling(8))
+
+
+def test_closing_ends_the_generation(runner: ModelRunner) -> None:
+    stream = stream_rows(runner, [encoded(runner, TEXTS[0])], Sampling(max_new_tokens=100))
+    assert next(stream)[0].tokens == 1
+    stream.close()
+    assert list(stream) == []
+
+
+def test_a_conversation_that_fills_the_model_is_refused(runner: ModelRunner) -> None:
+    with pytest.raises(PromptError):
+        list(stream_rows(runner, [[]], Sampling()))
+    with pytest.raises(PromptError):
+        list(stream_rows(runner, [[5] * 10_000], Sampling()))
