@@ -115,6 +115,7 @@ HUB_CONFIGURATIONS: Mapping[str, dict[str, Any]] = {
         "attention_dropout": 0.0,
         "embd_pdrop": 0.0,
         "hidden_act": "gelu_new",
+        "intermediate_size": 4 * 32,
         "layer_norm_eps": 1e-05,
         "num_key_value_heads": None,
         "partial_rotary_factor": 0.5,
@@ -200,6 +201,7 @@ HUB_CONFIGURATIONS: Mapping[str, dict[str, Any]] = {
             "patch_size": 8,
             "vision_use_head": False,
         },
+        "vocab_size": VOCABULARY,
         **_WRITTEN,
     },
     "mixtral": {

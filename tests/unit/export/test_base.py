@@ -1,10 +1,6 @@
-"""A saved folder is its base as every reader sees it: keys, files, names, and what other programs compute from it."""
+"""A saved folder is its base as every reader sees it: keys, files and names."""
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,45 +9,23 @@ import torch
 from tests.models.hub_style import HUB_CONFIGURATIONS, OTHER_FILES, auto_class, write_hub_folder
 from tests.models.pico import build_pico
 from tests.unit.export.conftest import all_logits, as_loaded
-from transformers import AutoTokenizer
+from tests.unit.export.other_programs import load_base
 
 from heretic.export import base
 from heretic.export.base import base_files, changed, older_rope
 from heretic.export.content import ExportContent
 from heretic.export.manifest import read_manifest
 from heretic.export.weights import save_model
-from heretic.models.checkpoint import prepared_tokenizer
 from heretic.models.loaded import LoadedModel
 from heretic.observability.events import Event, Warned
 
 BOTH_NAMES = {"dtype", "torch_dtype", "rope_parameters"}
-READER = """
-import json, sys
-from pathlib import Path
-import torch, transformers
-transformers.logging.set_verbosity_error()
-ids = torch.randint(0, 256, (2, 200), generator=torch.Generator().manual_seed(3))
-result = {"version": transformers.__version__}
-for folder in sorted(path for path in Path(sys.argv[1]).iterdir() if path.is_dir()):
-    logits = []
-    for which in ("base", "saved"):
-        nested = "vision_config" in json.loads((folder / which / "config.json").read_text())
-        name = "AutoModelForImageTextToText" if nested else "AutoModelForCausalLM"
-        model = getattr(transformers, name).from_pretrained(folder / which, torch_dtype="auto").float().eval()
-        assert transformers.AutoTokenizer.from_pretrained(folder / which)("hello").input_ids
-        with torch.inference_mode():
-            logits.append(model(input_ids=ids).logits)
-    result[folder.name] = float((logits[0] - logits[1]).abs().max())
-print(json.dumps(result))
-"""
 
 
 def loaded_from(kind: str, folder: Path) -> LoadedModel:
-    """What the loader gives of a folder in the form of a repository."""
+    """A folder in the form of a repository, as the loader gives it."""
     write_hub_folder(kind, folder)
-    model = auto_class(kind).from_pretrained(folder, dtype="auto").eval().requires_grad_(False)
-    tokenizer = prepared_tokenizer(AutoTokenizer.from_pretrained(folder))
-    return as_loaded(model, tokenizer, name=str(folder), source=str(folder))
+    return load_base(kind, folder)
 
 
 def table(folder: Path, name: str = "config.json") -> dict[str, Any]:
@@ -166,23 +140,3 @@ def test_files_of_a_repository(
     else:
         assert set(OTHER_FILES) | {"config.json", "generation_config.json"} <= set(files)
         assert any(isinstance(event, Warned) for event in events)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("uv") is None, reason="uv is needed to install another transformers")
-def test_an_older_transformers_computes_the_same(content: ExportContent, tmp_path: Path) -> None:
-    libraries, models = tmp_path / "libraries", tmp_path / "models"
-    packages = ["transformers==4.57.6", "huggingface-hub<1", "tokenizers>=0.22,<0.23"]
-    install = ["uv", "pip", "install", "--python", sys.executable, "--target", str(libraries), "--no-deps", *packages]
-    done = subprocess.run(install, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        pytest.skip(f"transformers 4.57.6 cannot be installed here: {done.stderr[-200:]}")
-    for kind in HUB_CONFIGURATIONS:
-        save_model(loaded_from(kind, models / kind / "base"), models / kind / "saved", content)
-    environment = {**os.environ, "PYTHONPATH": str(libraries), "HF_HUB_OFFLINE": "1"}
-    arguments = [sys.executable, "-c", READER, str(models)]
-    done = subprocess.run(arguments, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    result = json.loads(done.stdout.splitlines()[-1])
-    assert result.pop("version") == "4.57.6"
-    assert result == dict.fromkeys(HUB_CONFIGURATIONS, 0.0)
