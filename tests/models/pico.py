@@ -4,11 +4,12 @@ All sizes differ from each other wherever the architecture allows it, so that a 
 and every parameter is random (biases, norm gains), so that a forgotten term changes numbers.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from itertools import cycle
+from typing import Any, TypeVar
 
 import torch
 from tests.models.list_moe import PicoExpert, PicoListMoeConfig, PicoListMoeForCausalLM
@@ -60,6 +61,7 @@ __all__ = [
     "IMAGE",
     "INNER",
     "KEY_VALUE_HEADS",
+    "KINDS",
     "LAYERS",
     "LINEAR_ATTENTION",
     "LIST_EXPERTS",
@@ -81,11 +83,14 @@ __all__ = [
     "base_options",
     "build_family",
     "build_pico",
+    "families_with",
     "moe_options",
     "pico_names",
     "pico_token_ids",
     "pico_tokenizer",
 ]
+
+T = TypeVar("T")
 
 CONV1D = "conv1d"
 FUSED_OUT_IN = "fused_out_in"
@@ -503,6 +508,31 @@ PICO_MODELS: Mapping[str, Callable[[], PreTrainedModel]] = {
 def pico_names(*traits: str) -> list[str]:
     """Names of the families that have all the traits; all names where none is given."""
     return [name for name, family in PICO_FAMILIES.items() if family.traits.issuperset(traits)]
+
+
+KINDS = (
+    "llama",
+    "gpt2",
+    "gemma3_text",
+    "gemma4_moe",
+    "list_moe",
+    "qwen2_moe",
+    "deepseek_v3",
+    "gpt_oss",
+    "gpt_oss_square",
+    "qwen3_next",
+    "lfm2",
+    "falcon_h1",
+    "jamba",
+    "llava",
+)
+"""One family for each kind of residual writer, cache and layer."""
+
+
+def families_with(values: Sequence[T], families: Iterable[str] = PICO_FAMILIES) -> list[tuple[str, T]]:
+    """Instead of all families with all values: one family of each kind with all, and each other with one, in turn."""
+    turn = cycle(values)
+    return [(name, value) for name in families for value in (values if name in KINDS else [next(turn)])]
 
 
 def build_pico(name: str, seed: int = 0, dtype: torch.dtype = torch.float32) -> PreTrainedModel:

@@ -3,12 +3,15 @@
 import copy
 import io
 import json
+import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from rich.console import Console
 from tests.unit.directions.direction_sets import random_set
 from tests.unit.report.reports import DATA, MANIFEST, RECORDS
@@ -19,11 +22,12 @@ from heretic.commands.report import COMMAND
 from heretic.common.errors import ConfigurationError, StudyError, UserError
 from heretic.directions.files import write_direction_file
 from heretic.interface.printer import Printer
-from heretic.report import importance
+from heretic.report import importance, write
 from heretic.report.extras import Extras, read_extras
 from heretic.report.write import write_report
 from heretic.results.held_out import Example
 from heretic.results.plan import EditPlan
+from heretic.results.trial import TrialRecord
 from heretic.search.storage import open_study, tell
 
 FRONT = "7 trials: 4 complete, 3 of them on the front"
@@ -45,14 +49,33 @@ def test_what_cannot_be_used_is_one_sentence(argv: list[str], message: str) -> N
     assert "\n" not in str(raised.value)
 
 
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with a study, and a model that was saved from it."""
-    study = open_study(url_of(tmp_path / "study.db"), "heretic", IDENTITY)
-    for entry in RECORDS:
+@pytest.fixture(autouse=True)
+def _charts_are_not_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests of charts look at what is drawn; here it is told which there are."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (40, 30)).save(buffer, format="png")
+    monkeypatch.setattr(write, "_png", lambda *_arguments: buffer.getvalue())
+
+
+def write_study(path: Path, records: Sequence[TrialRecord]) -> None:
+    study = open_study(url_of(path), "heretic", IDENTITY)
+    for entry in records:
         trial = study.ask()
         SPACE.suggest(trial)
         tell(study, trial, entry)
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("stored") / "study.db"
+    write_study(path, RECORDS)
+    return path
+
+
+@pytest.fixture
+def place(stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with a study, and a model that was saved from it."""
+    shutil.copy(stored, tmp_path)
     save(tmp_path / "out")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -175,11 +198,8 @@ def test_where_the_study_is_not_at_hand_the_report_says_why(place: Path, storage
 def test_a_folder_and_a_study_of_an_earlier_version_belong_together(tmp_path: Path, strengths: dict[str, Any]) -> None:
     """It also wrote which strengths a plan has by layer, and had plans with nothing but these."""
     chosen = RECORDS[2].plan.to_json() | {"strengths": strengths} | ({"schedules": {}} if strengths else {})
-    study = open_study(url_of(tmp_path / "study.db"), "heretic", IDENTITY)
-    for entry in RECORDS:
-        trial = study.ask()
-        SPACE.suggest(trial)
-        tell(study, trial, replace(entry, plan=EditPlan.from_json(chosen)) if entry is RECORDS[2] else entry)
+    earlier = replace(RECORDS[2], plan=EditPlan.from_json(chosen))
+    write_study(tmp_path / "study.db", [*RECORDS[:2], earlier, *RECORDS[3:]])
     save(tmp_path / "out", plan=chosen)
     _output, page = written(str(tmp_path / "out"), "--storage", url_of(tmp_path / "study.db"))
     assert FRONT in page

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from tests.models.pico import LIST_EXPERTS, pico_names, pico_token_ids
+from tests.models.pico import LIST_EXPERTS, families_with, pico_names, pico_token_ids
 from tests.unit.editors.adjusted_models import adjustments_for, some_heads
 from tests.unit.editors.test_realisations import build, plan_for, random_directions, residuals_and_logits
 from torch import Tensor
@@ -42,8 +42,7 @@ def edits_for(
     )
 
 
-@pytest.mark.parametrize("normalization", list(Normalization))
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("family", "normalization"), families_with(list(Normalization)))
 def test_inplace_and_output_space_agree(family: str, normalization: Normalization) -> None:
     model, layout = build(family)
     ids = pico_token_ids()

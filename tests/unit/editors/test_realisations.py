@@ -4,7 +4,15 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from tests.models.pico import FUSED_OUT_IN, LIST_EXPERTS, build_pico, pico_names, pico_token_ids
+from tests.models.pico import (
+    FUSED_IN_OUT,
+    FUSED_OUT_IN,
+    LIST_EXPERTS,
+    build_pico,
+    families_with,
+    pico_names,
+    pico_token_ids,
+)
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -70,8 +78,7 @@ def residuals_and_logits(model: PreTrainedModel, layout: ModelLayout, ids: Tenso
     return kept[0], logits
 
 
-@pytest.mark.parametrize("normalization", list(Normalization))
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("family", "normalization"), families_with(list(Normalization)))
 def test_inplace_and_output_space_agree(family: str, normalization: Normalization) -> None:
     model, layout = build(family)
     ids = pico_token_ids()
@@ -125,15 +132,16 @@ ROWS = ([2, 0, 3, 0, 1, 2], [3, 3, 0], [1, 1, 2, 2], [0], [3, 2, 1, 0], [0, 1, 2
 """Which candidate every row carries: mixed, unequal counts, equal blocks in another order, some of them only."""
 
 
+ALL_PLAIN = (Normalization.NONE, Normalization.NONE, Normalization.NONE)
+NORMS_KEPT = (Normalization.NONE, Normalization.ROW, Normalization.COLUMN)
+FUSED = pico_names(FUSED_OUT_IN) + pico_names(FUSED_IN_OUT)
+
+
 @pytest.mark.parametrize(
-    "normalizations",
-    [
-        (Normalization.NONE, Normalization.NONE, Normalization.NONE),
-        (Normalization.NONE, Normalization.ROW, Normalization.COLUMN),
-    ],
-    ids=["plain", "norms_kept"],
+    ("family", "normalizations"),
+    [(name, NORMS_KEPT) for name in FAMILIES if name not in pico_names(LIST_EXPERTS)]
+    + [(name, ALL_PLAIN) for name in ("llama", "gemma3_text", *FUSED)],
 )
-@pytest.mark.parametrize("family", sorted(set(FAMILIES) - set(pico_names(LIST_EXPERTS))))
 def test_rows_in_any_order_equal_candidates_alone(family: str, normalizations: tuple[Normalization, ...]) -> None:
     """All plain: the sum over fused experts is edited where no bias forbids it. Norms kept: expert by expert."""
     model, layout = build(family)

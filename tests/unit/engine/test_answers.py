@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.models.pico import pico_names
+from tests.models.pico import families_with
 from tests.unit.engine.pico_engine import texts_of, with_frequent_end
 from tests.unit.passes.pico_runner import make_runner
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -102,22 +102,17 @@ def ending_runner() -> ModelRunner:
     return runner
 
 
-@pytest.fixture(params=pico_names())
-def served(request: pytest.FixtureRequest) -> ModelRunner:
-    runner = make_runner(request.param, batch_size=20)
+@pytest.mark.parametrize(("family", "interval"), families_with([3, 1]))
+def test_answers_equal_ordinary_generation(family: str, monkeypatch: pytest.MonkeyPatch, interval: int) -> None:
+    runner = make_runner(family, batch_size=20)
     obstacle = ragged_obstacle(runner.loaded)
     if obstacle is not None:
         pytest.skip(obstacle)
     if column_limit(runner.loaded.model) is not None:
         pytest.skip("its window is narrower than these answers, so the engine refuses it")
-    return runner
-
-
-@pytest.mark.parametrize("interval", [1, 3])
-def test_answers_equal_ordinary_generation(served: ModelRunner, monkeypatch: pytest.MonkeyPatch, interval: int) -> None:
-    subject = answering(served, monkeypatch, interval=interval)
+    subject = answering(runner, monkeypatch, interval=interval)
     subject.run(Gate())
-    assert subject.found == reference(served)
+    assert subject.found == reference(runner)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 4, 20])
