@@ -137,8 +137,7 @@ def _lines_read(path: Path, _changed: int, _size: int) -> tuple[str, ...]:
 def _of_environment() -> Iterator[str]:
     """Secrets in variables, and in files that such variables name, as containers mount them."""
     for name, value in os.environ.items():
-        plain = _NAMES_A_FILE.sub("", name.upper())
-        if not _SECRET_VARIABLE.search(plain):
+        if not _names_a_secret(name):
             continue
         if value.lstrip().startswith(("/", "~", ".")) and _exists(value.strip()):
             lines = _lines_of(Path(value.strip()))
@@ -146,6 +145,12 @@ def _of_environment() -> Iterator[str]:
             yield from lines if len(lines) == 1 else ()
         else:
             yield value
+
+
+@lru_cache(maxsize=1024)
+def _names_a_secret(variable: str) -> bool:
+    """Whether a variable of this name holds a secret, or names a file that does."""
+    return _SECRET_VARIABLE.search(_NAMES_A_FILE.sub("", variable.upper())) is not None
 
 
 def _exists(name: str) -> bool:
@@ -178,8 +183,13 @@ def _forms(secret: str) -> tuple[str, ...]:
 
 def secret_values() -> list[str]:
     """Tokens, keys and passwords of this process and this machine's login, in all their forms, the longest first."""
-    candidates = {*_of_environment(), *_stored_tokens(), *_remembered}
-    return sorted({form for secret in candidates for form in _forms(secret)}, key=len, reverse=True)
+    return list(_all_forms(frozenset((*_of_environment(), *_stored_tokens(), *_remembered))))
+
+
+@lru_cache(maxsize=8)
+def _all_forms(secrets: frozenset[str]) -> tuple[str, ...]:
+    """All forms of these secrets, the longest first; asked for with every event, while secrets hardly ever change."""
+    return tuple(sorted({form for secret in secrets for form in _forms(secret)}, key=len, reverse=True))
 
 
 def mask_secrets(text: str) -> str:

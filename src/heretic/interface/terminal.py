@@ -1,5 +1,7 @@
 """One run with a person (or nobody) in front of it: the console shows events, the menus ask."""
 
+from typing import TYPE_CHECKING
+
 from heretic import __version__
 from heretic.common.errors import SearchOutOfMemoryError
 from heretic.common.output import outlived
@@ -10,6 +12,9 @@ from heretic.interface.watching import watched
 from heretic.observability.events import RunStarted, Warned, emit, subscribed
 from heretic.observability.libraries import captured_libraries
 from heretic.observability.steps import step
+
+if TYPE_CHECKING:
+    from heretic.session import Session
 
 
 def run_in_terminal(loaded: LoadedSettings) -> int:
@@ -37,10 +42,11 @@ def _run(loaded: LoadedSettings) -> int:
     emit(RunStarted(__version__, settings.model or "", configuration_file, loaded.profile, loaded.changed))
     # They take seconds, during which nobody must wait before a silent screen: hence what needs them is imported here.
     with step("loading torch and transformers"):
-        import heretic.interface.menu
-        import heretic.workflow  # noqa: F401 - for `_run_within_memory`
-        from heretic.interface.picker import set_aside
+        import heretic.workflow
         from heretic.search.claim import DamagedStudyError
+
+        if not settings.auto_select:
+            import heretic.interface.menu  # noqa: F401 - for `choose`
 
     if not (settings.auto_select or settings.evaluate_model or has_terminal()):
         emit(
@@ -54,6 +60,8 @@ def _run(loaded: LoadedSettings) -> int:
         try:
             return _run_within_memory(loaded)
         except DamagedStudyError as damage:
+            from heretic.interface.picker import set_aside
+
             if not (has_terminal() and set_aside(damage)):
                 raise
         return _run_within_memory(loaded)
@@ -68,7 +76,6 @@ def _run_within_memory(loaded: LoadedSettings) -> int:
     """
     import torch
 
-    from heretic.interface.menu import choose
     from heretic.models.memory import RanOut, attempt
     from heretic.workflow import run
 
@@ -79,6 +86,13 @@ def _run_within_memory(loaded: LoadedSettings) -> int:
         f"Memory ran out ({result.used}); end other programs that use it, use --quantization bnb_4bit, or a larger "
         "device."
     )
+
+
+def choose(session: "Session") -> None:
+    """Let a person choose; whoever leaves that to the program waits for no menu to be imported."""
+    from heretic.interface import menu
+
+    menu.choose(session)
 
 
 def resolve_conflict(name: str, reason: str) -> str | None:

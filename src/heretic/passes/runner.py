@@ -188,8 +188,9 @@ class ModelRunner:
 
     def response(self, ids: list[int]) -> Response:
         """The answer that these tokens are, cut behind its end token."""
+        end_tokens = self.end_tokens
         for position, token in enumerate(ids):
-            if token in self.end_tokens:
+            if token in end_tokens:
                 ids = ids[: position + 1]
                 break
         text = self.loaded.tokenizer.decode(ids, skip_special_tokens=True)
