@@ -4,6 +4,8 @@ A message is one sentence (or two) that says what is wrong and what to do next; 
 traceback and exits with the class's code (0 done, 1 failed, 2 user error, 130 interrupted, 143 terminated).
 """
 
+from pydantic_core import ErrorDetails, ValidationError
+
 
 class HereticError(Exception):
     """Something failed while running: exit code 1."""
@@ -84,10 +86,21 @@ LONGEST_DETAIL = 200
 def first_line(error: BaseException) -> str:
     """The first line of an exception's message, to be quoted in a sentence: no full stop, not too long.
 
-    The name of its class where it has no message.
+    The name of its class where it has no message; what is wrong first of what pydantic found, and where.
     """
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = _found(first_detail(error)) if isinstance(error, ValidationError) else str(error)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[0][:LONGEST_DETAIL].rstrip(".") if lines else type(error).__name__
+
+
+def first_detail(error: ValidationError) -> ErrorDetails:
+    """What says most: a misspelled key is two errors, of which the unknown key tells more than the missing one."""
+    return min(error.errors(include_url=False), key=lambda detail: detail["type"] != "extra_forbidden")
+
+
+def _found(detail: ErrorDetails) -> str:
+    where, what = ".".join(map(str, detail["loc"])), " ".join(detail["msg"].removeprefix("Value error, ").split())
+    return f"{where}: {what}" if where else what
 
 
 def causes(error: BaseException) -> list[BaseException]:

@@ -7,7 +7,7 @@ from typing import ClassVar, Protocol
 
 from pydantic import ValidationError
 
-from heretic.common.errors import ConfigurationError, PluginError
+from heretic.common.errors import ConfigurationError, PluginError, first_detail, first_line
 from heretic.common.registry import Registry
 from heretic.config import Settings
 from heretic.observability.events import ResponseMeasured, emit
@@ -258,11 +258,10 @@ def pack_options(pack: Pack) -> PackOptions:
     try:
         return evaluator_of(pack).Options.model_validate(pack.options.model_dump())
     except ValidationError as error:
-        detail = error.errors(include_url=False)[0]
-        name = ".".join(str(part) for part in detail["loc"])
+        detail = first_detail(error)
         if detail["type"] in ("missing", "too_short"):
             raise ConfigurationError(
-                f"The evaluator {pack.evaluator} of {pack.name} needs {name}; add some to the pack's options."
+                f"The evaluator {pack.evaluator} of {pack.name} needs {detail['loc'][0]}; add some to the pack's "
+                "options."
             ) from error
-        problem = " ".join(detail["msg"].removeprefix("Value error, ").split())
-        raise ConfigurationError(f"{pack.name}: options.{name}: {problem}; mend it in the pack.") from error
+        raise ConfigurationError(f"{pack.name}: options.{first_line(error)}; mend it in the pack.") from error

@@ -3,21 +3,20 @@
 import json
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
 import heretic
-from heretic.common.errors import UserError
+from heretic.common.errors import UserError, first_line
 from heretic.common.integrity import (
-    CHECKSUMS_ONLY,
     FORMAT_VERSION,
     MANIFEST_NAME,
     FileEntry,
     checksums,
-    entries_of,
     files_of,
     read_manifest_file,
 )
@@ -31,8 +30,7 @@ from heretic.results.tables import score_interval
 _PACKAGES = ("torch", "transformers", "optuna", "peft", "safetensors")
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
+class Manifest(BaseModel):
     """What ``heretic_metadata.json`` holds.
 
     Attributes:
@@ -54,78 +52,31 @@ class Manifest:
         files: Path relative to the folder, with forward slashes -> entry; every file but the manifest.
     """
 
-    source: Mapping[str, Any]
-    format: str
+    model_config = ConfigDict(frozen=True)
+
+    manifest_version: int = FORMAT_VERSION
+    source: dict[str, Any]
+    format: ExportFormat
     behavior: str
     trial: int | None
     optuna_trial_number: int | None
-    plan: Mapping[str, Any]
-    scores: tuple[Mapping[str, Any], ...]
-    search: Mapping[str, Any]
-    directions: Mapping[str, Any]
-    settings: Mapping[str, Any]
-    verification: Mapping[str, Any]
-    versions: Mapping[str, str]
-    created: str
-    files: Mapping[str, FileEntry]
+    plan: dict[str, Any]
+    scores: tuple[dict[str, Any], ...]
+    search: dict[str, Any]
+    directions: dict[str, Any]
+    # Folders of earlier versions say nothing about these.
     adjustments: tuple[str, ...] = ()
-    held_out: Mapping[str, Any] | None = None
-    capability: Mapping[str, Any] | None = None
+    held_out: dict[str, Any] | None = None
+    capability: dict[str, Any] | None = None
+    settings: dict[str, Any]
+    verification: dict[str, Any]
+    versions: dict[str, str]
+    created: str
+    files: dict[str, FileEntry]
 
     def to_json(self) -> dict[str, Any]:
         """The manifest as plain JSON values."""
-        return {
-            "manifest_version": FORMAT_VERSION,
-            "source": dict(self.source),
-            "format": self.format,
-            "behavior": self.behavior,
-            "trial": self.trial,
-            "optuna_trial_number": self.optuna_trial_number,
-            "plan": dict(self.plan),
-            "scores": [dict(score) for score in self.scores],
-            "search": dict(self.search),
-            "directions": dict(self.directions),
-            "adjustments": list(self.adjustments),
-            "held_out": None if self.held_out is None else dict(self.held_out),
-            "capability": None if self.capability is None else dict(self.capability),
-            "settings": dict(self.settings),
-            "verification": dict(self.verification),
-            "versions": dict(self.versions),
-            "created": self.created,
-            "files": {name: {"sha256": entry.sha256, "size": entry.size} for name, entry in sorted(self.files.items())},
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "Manifest":
-        """The inverse of `to_json`.
-
-        Raises:
-            KeyError: A field is missing.
-            TypeError: A field has the wrong type.
-            ValueError: It holds checksums only.
-        """
-        if data["format"] == CHECKSUMS_ONLY:
-            raise ValueError("it holds checksums only")
-        return cls(
-            source=data["source"],
-            format=data["format"],
-            behavior=data["behavior"],
-            trial=data["trial"],
-            optuna_trial_number=data["optuna_trial_number"],
-            plan=data["plan"],
-            scores=tuple(data["scores"]),
-            search=data["search"],
-            directions=data["directions"],
-            settings=data["settings"],
-            verification=data["verification"],
-            versions=data["versions"],
-            created=data["created"],
-            files=entries_of(data),
-            # Folders of earlier versions say nothing about it.
-            adjustments=tuple(data.get("adjustments", ())),
-            held_out=data.get("held_out"),
-            capability=data.get("capability"),
-        )
+        return self.model_dump(mode="json")
 
 
 def _score_json(score: Score) -> dict[str, Any]:
@@ -167,7 +118,7 @@ def write_manifest(
                 else {"repository": loaded.code.repository, "commit": loaded.code.commit},
             }
         ),
-        format=export_format.value,
+        format=export_format,
         behavior=",".join(content.behaviors),
         trial=content.shown_trial,
         optuna_trial_number=content.trial,
@@ -209,6 +160,6 @@ def read_manifest(folder: Path) -> Manifest:
         raise UserError(f"{folder} has no readable {MANIFEST_NAME}; give a folder that Heretic saved.")
     data = read_manifest_file(path)
     try:
-        return Manifest.from_json(data)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} is damaged or too new ({error}); save the model again.") from error
+        return Manifest.model_validate(data)
+    except ValidationError as error:
+        raise UserError(f"{path} is damaged or too new ({first_line(error)}); save the model again.") from error

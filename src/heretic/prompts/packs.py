@@ -150,11 +150,7 @@ def read_pack(path: Path) -> Pack:
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read ({error.strerror}); check it.") from error
     except ValidationError as error:
-        # A misspelled key is two errors, of which the unknown key says more than the one that is missing.
-        detail = min(error.errors(include_url=False), key=lambda detail: detail["type"] != "extra_forbidden")
-        where = ".".join(str(part) for part in detail["loc"]) or "the file"
-        problem = f"{where}: {detail['msg'].removeprefix('Value error, ')}"
-        raise ConfigurationError(f"{path}: {' '.join(problem.split())}; mend it.") from error
+        raise ConfigurationError(f"{path}: {first_line(error)}; mend it.") from error
     except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, a number of thousands of digits
         raise ConfigurationError(f"{path} is no TOML ({first_line(error)}); mend it.") from error
     folder = path.parent

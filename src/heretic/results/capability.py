@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from heretic.results.intervals import paired_interval, wilson_interval
 
 OVERALL = "overall"
@@ -164,19 +166,7 @@ class Benchmark:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Benchmark":
         """The inverse of `to_json`."""
-        better, interval = data["higher_is_better"], data["interval"]
-        return cls(
-            str(data["task"]),
-            str(data["metric"]),
-            str(data["filter"]),
-            int(data["n"]),
-            None if better is None else bool(better),
-            float(data["base"]),
-            None if data["base_error"] is None else float(data["base_error"]),
-            float(data["edited"]),
-            None if data["edited_error"] is None else float(data["edited_error"]),
-            None if interval is None else (float(interval[0]), float(interval[1])),
-        )
+        return TypeAdapter(cls).validate_python(data)
 
 
 @dataclass(frozen=True, slots=True)

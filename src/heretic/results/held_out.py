@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from heretic.results.capability import Capability
 from heretic.results.score import Score
 
@@ -122,21 +124,7 @@ class HeldOut:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "HeldOut":
         """The inverse of `to_json`."""
-        behaviors = tuple(
-            HeldOutBehavior(
-                behavior["behavior"],
-                behavior["name"],
-                behavior["unit"],
-                behavior["n"],
-                tuple(
-                    AtLength(at["tokens"], Estimate(**at["base"]), Estimate(**at["edited"])) for at in behavior["at"]
-                ),
-                Answers(**behavior["base"]),
-                Answers(**behavior["edited"]),
-                None if behavior.get("change") is None else Estimate(**behavior["change"]),
-            )
-            for behavior in data["behaviors"]
-        )
+        behaviors = TypeAdapter(tuple[HeldOutBehavior, ...]).validate_python(data["behaviors"])
         kl = tuple(Score.from_json(score) for score in data["kl"])
         return cls(data["tokens"], behaviors, kl, data.get("used_before", 0))
 

@@ -185,9 +185,7 @@ def parse_profiles(text: str) -> tuple[Profile, ...]:
         try:
             profiles.append(Profile.model_validate(table))
         except ValidationError as error:
-            detail = error.errors(include_url=False)[0]
-            where = ".".join(map(str, detail["loc"]))
-            raise ProfileError(f"profile {number}{f', {where}' if where else ''}: {detail['msg']}") from error
+            raise ProfileError(f"profile {number}, {first_line(error)}") from error
     return tuple(profiles)
 
 

@@ -8,9 +8,10 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
 
 import psutil  # type: ignore[import-untyped]  # comes with accelerate, without types
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
 
 from heretic.common.errors import VersionSkewError, first_line
 from heretic.config.sections.search import is_open
@@ -24,12 +25,25 @@ SILENCE_BATCHES = 4
 RUNNING = ("preparing", "searching", "finishing")
 """States of a run that goes on."""
 STATES = (*RUNNING, "finished", "interrupted")
+PULSE_ATTRIBUTE = "pulse"
+"""The study's attribute that holds it."""
 LATEST = 1e11
 """Seconds since 1970 that calendars know."""
 MOST_COUNTED = 2**31 - 1
 """Numbers of processes, trials and prompts are no larger."""
-PULSE_ATTRIBUTE = "pulse"
-"""The study's attribute that holds it."""
+_Text = Annotated[str, Field(max_length=reading.LONGEST_TEXT)]
+_Moment = Annotated[float, Field(ge=0, le=LATEST)]
+_Count = Annotated[int, Field(ge=0, le=MOST_COUNTED)]
+_Bytes = Annotated[int, Field(ge=0, le=int(reading.LARGEST))]
+
+
+_Memory = Mapping[str, Mapping[str, _Bytes]]
+
+
+def _complete(memory: _Memory) -> _Memory:
+    if not all({"used_bytes", "available_bytes"} <= amounts.keys() for amounts in memory.values()):
+        raise ValueError("memory must say what is used and what is available")
+    return memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,26 +75,28 @@ class Pulse:
         searched_until: When the search ended; 0 where it did not.
     """
 
-    state: str
-    host: str
-    pid: int
-    process_started: float
-    version: str
-    model: str
-    n_trials: int
-    started: float
-    updated: float
-    seconds_per_trial: float | None
-    batch_size: int
-    candidates: int
-    tokens_per_second: float | None
-    out_of_memory: int
-    memory: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    slower: Sequence[str] = ()
-    process_mark: str = ""
-    step: str = ""
-    step_remaining: float | None = None
-    searched_until: float = 0.0
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, allow_inf_nan=False)
+
+    state: Literal["preparing", "searching", "finishing", "finished", "interrupted"]
+    host: _Text = ""
+    pid: _Count = 0
+    process_started: _Moment = 0.0
+    version: _Text = ""
+    model: _Text = ""
+    n_trials: _Count = 0
+    started: _Moment = 0.0
+    updated: _Moment = 0.0
+    seconds_per_trial: _Moment | None = None
+    batch_size: _Count = 0
+    candidates: _Count = 0
+    tokens_per_second: _Moment | None = None
+    out_of_memory: _Count = 0
+    memory: Annotated[_Memory, AfterValidator(_complete)] = field(default_factory=dict)
+    slower: Sequence[_Text] = ()
+    process_mark: _Text = ""
+    step: _Text = ""
+    step_remaining: _Moment | None = None
+    searched_until: _Moment = 0.0
 
     @property
     def counts_trials(self) -> bool:
@@ -101,44 +117,14 @@ class Pulse:
         if data is None:
             return None
         try:
-            return cls._read(reading.table(data, "the pulse"))
+            return _PULSE.validate_python(data)
         except ValueError as error:
             raise VersionSkewError(
                 f"What the run told of itself is of a newer or older Heretic ({first_line(error)})."
             ) from error
 
-    @classmethod
-    def _read(cls, data: Mapping[str, Any]) -> "Pulse":
-        state = reading.text(data.get("state"), "state")
-        if state not in STATES:
-            raise ValueError(f"state must be one of {', '.join(STATES)}, but is {state[:20]!r}")
-        texts = {
-            name: reading.text(data.get(name, ""), name)
-            for name in ("host", "version", "model", "process_mark", "step")
-        }
-        counts = {
-            name: reading.whole(data.get(name, 0), name, most=MOST_COUNTED)
-            for name in ("pid", "n_trials", "batch_size", "candidates", "out_of_memory")
-        }
-        times = {
-            name: float(reading.number(data.get(name, 0.0), name, least=0.0, most=LATEST))
-            for name in ("process_started", "started", "updated", "searched_until")
-        }
-        paces = {
-            name: None if data.get(name) is None else float(reading.number(data[name], name, least=0.0, most=LATEST))
-            for name in ("seconds_per_trial", "tokens_per_second", "step_remaining")
-        }
-        memory = {
-            reading.text(place, "a place"): {
-                amount: reading.whole(value, amount) for amount, value in reading.table(amounts, "memory").items()
-            }
-            for place, amounts in reading.table(data.get("memory", {}), "memory").items()
-        }
-        if not all({"used_bytes", "available_bytes"} <= amounts.keys() for amounts in memory.values()):
-            raise ValueError("memory must say what is used and what is available")
-        slower = tuple(reading.text(text, "slower") for text in reading.items(data.get("slower", ()), "slower"))
-        entries: dict[str, Any] = {**texts, **counts, **times, **paces}
-        return cls(state, **entries, memory=memory, slower=slower)
+
+_PULSE = TypeAdapter(Pulse)
 
 
 def process_mark(pid: int) -> str:
