@@ -7,8 +7,11 @@ such an answer for a fault loses what it was about to keep.
 import errno
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
+from uuid import uuid4
 
 _FAULTS = {errno.EIO, errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 """Of the disk, on whatever file system; with any other number a file system says that it cannot do it."""
@@ -33,6 +36,47 @@ def missing_locks(folder: Path) -> str | None:
         except OSError as error:
             return error.strerror or str(error)
     return None
+
+
+@contextmanager
+def exclusive(path: Path, taken: Exception) -> Iterator[None]:
+    """Have a lock file to oneself in the with-block; it is there before and gone afterwards.
+
+    Raises:
+        Exception: `taken`, where another process has it.
+    """
+    # Commands that lock nothing answer at once.
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise taken from None
+    try:
+        yield
+    finally:
+        # Windows cannot remove an open file, and after the release it may be another process's.
+        if os.name != "nt":
+            path.unlink(missing_ok=True)
+        lock.release()
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file to write, which takes the place of `path` when the with-block ends without an exception.
+
+    After a crash, also one of the system, `path` is the old file or the new one.
+    """
+    unfinished = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
+    try:
+        yield unfinished
+        # A power cut after the renaming must leave one of the two files, not an empty one.
+        flush(unfinished)
+        unfinished.replace(path)
+        flush(path.parent)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def flush(path: Path) -> None:

@@ -16,10 +16,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from threading import Event as Flag
 from typing import Any
-from uuid import uuid4
 
 from heretic.common.errors import UserError
-from heretic.common.file_systems import flush
+from heretic.common.file_systems import replacing
 
 MANIFEST_NAME = "heretic_metadata.json"
 """A folder's manifest."""
@@ -194,16 +193,9 @@ def write_manifest_file(path: Path, manifest: Mapping[str, Any]) -> None:
         UserError: It cannot be written; it is as it was before.
     """
     text = json.dumps(manifest, indent=2, ensure_ascii=True) + "\n"
-    unfinished = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
     try:
-        try:
+        with replacing(path) as unfinished:
             unfinished.write_text(text, encoding="ascii")
-            # A power cut after the renaming must leave one of the two files, not an empty one.
-            flush(unfinished)
-            unfinished.replace(path)
-            flush(path.parent)
-        finally:
-            unfinished.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(
             f"{path} cannot be written ({error.strerror}); check the folder and its permissions."

@@ -22,6 +22,8 @@ else:
     # mypy checks for the oldest Python, but runs where this backport need not be installed.
     import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
 
+parse_toml, TomlError = tomllib.loads, tomllib.TOMLDecodeError
+
 DEFAULT_FILE = "config.toml"
 TABLE = "heretic"
 _MAY_BE_EMPTY = ("system_prompt", "response_prefix", "prefix", "suffix")

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -13,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from heretic.common.errors import UserError
+from heretic.common.file_systems import replacing
 from heretic.common.redaction import without_secrets
 
 
@@ -85,17 +85,11 @@ class DirectionSet:
         """
         metadata = {"method": self.method, "provenance": json.dumps(without_secrets(dict(self.provenance)))}
         tensors = {**self.tensors(), **(further or {})}
-        unfinished = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
+        # Clones: safetensors refuses tensors that share memory, as read vectors and vectors may.
+        clones = {name: tensor.cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
         try:
-            try:
-                # Clones: safetensors refuses tensors that share memory, as read vectors and vectors may.
-                clones = {
-                    name: tensor.cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
-                }
+            with replacing(path) as unfinished:
                 save_file(clones, unfinished, metadata=metadata)
-                unfinished.replace(path)
-            finally:
-                unfinished.unlink(missing_ok=True)
         except (OSError, SafetensorError) as error:
             raise UserError(f"{path} cannot be written; check the folder and its permissions.") from error
 

@@ -5,16 +5,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 
-from torch import nn
-
 from heretic.editors.editor import Editor
 from heretic.editors.output_space import OutputSpaceEditor
-from heretic.edits.writer import ModelLayout
 from heretic.engine.answers import AnswerJob
 from heretic.engine.divergences import DivergenceJob
 from heretic.engine.engine import BuildEdits, Engine, Jobs
 from heretic.evaluation.evaluator import Evaluator
 from heretic.evaluation.kl import KlEvaluator
+from heretic.models.access import is_listed_expert
 from heretic.models.memory import RanOut, attempt
 from heretic.observability.events import EngineChosen, emit
 from heretic.observability.steps import step
@@ -146,7 +144,7 @@ def _batched(
     # Its own predictions: by other passes than the reference's these differ by rounding.
     divergences = DivergenceJob(kl.anew(), passes)
     divergences.remember()
-    if has_listed_experts(runner.loaded.model, runner.layout):
+    if any(is_listed_expert(runner.loaded.model, writer) for writer in runner.layout.writers):
         slower.append(Slower("its experts are a list of modules, so one candidate is measured at a time", SINGLE))
         count = 1
     else:
@@ -164,11 +162,3 @@ def _batched(
 
 def _editor(runner: ModelRunner) -> OutputSpaceEditor:
     return OutputSpaceEditor(runner.loaded.model, runner.layout)
-
-
-def has_listed_experts(model: nn.Module, layout: ModelLayout) -> bool:
-    """Whether experts are a list of modules, inside which the rows of several candidates cannot be told apart."""
-    parents = {writer.path.rpartition(".")[0].rpartition(".")[0] for writer in layout.writers}
-    return any(
-        parent.endswith("experts") and isinstance(model.get_submodule(parent), nn.ModuleList) for parent in parents
-    )

@@ -8,7 +8,6 @@ are in the text: letters, or words of the language and what stands behind them.
 
 import hashlib
 import re
-import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,11 +17,7 @@ from typing import Any
 
 from heretic.common.errors import ConfigurationError
 from heretic.config.sections import MarkerOptions
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
+from heretic.config.sources import parse_toml
 
 LANGUAGES = ("en", "zh", "es", "fr", "de", "pt", "ru", "ja", "ko", "ar")
 VERSION_0_1 = "version_0_1"
@@ -81,7 +76,7 @@ def _any_of(patterns: Iterable[str]) -> str:
 @cache
 def _file(name: str) -> Mapping[str, Any]:
     text = (Path(__file__).parent / "wordings" / f"{name}.toml").read_text(encoding="utf-8")
-    content: Mapping[str, Any] = tomllib.loads(text)
+    content: Mapping[str, Any] = parse_toml(text)
     return content
 
 

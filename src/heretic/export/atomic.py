@@ -14,12 +14,11 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from uuid import uuid4
 
-from filelock import FileLock, Timeout
 from rich.filesize import decimal
 from safetensors import SafetensorError
 
 from heretic.common.errors import ExportError, HereticError, UserError
-from heretic.common.file_systems import flush, missing_locks, set_mode
+from heretic.common.file_systems import exclusive, flush, missing_locks, set_mode
 from heretic.common.integrity import MANIFEST_NAME, has_only_checksums
 from heretic.directions.types import DirectionSet
 from heretic.models.devices import is_out_of_memory
@@ -285,17 +284,8 @@ def _locked(target: Path) -> Iterator[None]:
         yield
         return
     path.touch()  # says why where nothing can be created, which the lock would take for a competitor
-    lock = FileLock(path, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise UserError(f"Another process is saving to {target} right now; choose another path.") from None
-    try:
+    with exclusive(path, UserError(f"Another process is saving to {target} right now; choose another path.")):
         yield
-    finally:
-        if os.name != "nt":  # Windows cannot remove an open file, and after the release it may be another process's.
-            path.unlink(missing_ok=True)
-        lock.release()
 
 
 def _grant_usual_permissions(folder: Path) -> None:

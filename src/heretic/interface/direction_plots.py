@@ -7,12 +7,12 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import torch
 from torch import Tensor
 
 from heretic.common.errors import UserError
+from heretic.common.file_systems import replacing
 from heretic.directions.comparison import cosines_between, cosines_to_layer_below
 from heretic.directions.projections import Projections, separation, standardized
 from heretic.interface.direction_report import LabelledFile, best_positions
@@ -70,12 +70,8 @@ def write_plots(entries: Sequence[LabelledFile], folder: Path) -> list[Path]:
         folder.mkdir(exist_ok=True)
         for name, figure in figures.items():
             target = folder / name
-            unfinished = folder / f".{name}.{uuid4().hex[:8]}"
-            try:
+            with replacing(target) as unfinished:
                 figure.savefig(unfinished, format="png", dpi=DOTS_PER_INCH)
-                unfinished.replace(target)
-            finally:
-                unfinished.unlink(missing_ok=True)
             written.append(target)
     except OSError as error:
         raise UserError(

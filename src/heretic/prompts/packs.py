@@ -6,7 +6,6 @@ unless its table ``[prompts]`` names others. Bundled packs are folders with a ``
 
 import os
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from heretic.common.errors import ConfigurationError, first_line
 from heretic.common.file_names import expanded
 from heretic.config import PromptSpecification
+from heretic.config.sources import parse_toml
 from heretic.prompts.text_files import BUNDLED_FOLDER, BUNDLED_PREFIX, bundled_packs
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    # mypy checks for the oldest Python, but runs where this backport need not be installed.
-    import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
 
 PACK_FILE = "pack.toml"
 _PLACES = {
@@ -145,7 +139,7 @@ def read_pack(path: Path) -> Pack:
         ConfigurationError: It cannot be read, or something in it does not fit; one sentence.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        content = parse_toml(path.read_text(encoding="utf-8-sig"))
         table = PackTable.model_validate(content)
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read ({error.strerror}); check it.") from error

@@ -1,7 +1,7 @@
 """EditPlan: what one trial changes, as plain numbers; pure, frozen, JSON-ready."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from enum import Enum
 from typing import Any
 
@@ -91,15 +91,7 @@ class EditPlan:
         return {
             "scope": self.scope.value,
             "direction_position": self.direction_position,
-            "schedules": {
-                name: {
-                    "peak_weight": schedule.peak_weight,
-                    "peak_position": schedule.peak_position,
-                    "floor": schedule.floor,
-                    "width": schedule.width,
-                }
-                for name, schedule in self.schedules
-            },
+            "schedules": {name: asdict(schedule) for name, schedule in self.schedules},
             "normalization": self.normalization.value,
             **({"shares": list(self.shares)} if self.shares else {}),
             **({"strengths": dict(self.strengths)} if self.strengths else {}),

@@ -1,7 +1,7 @@
 """Every table of results, once, as cells of text: console, card, report, status and picker lay them out. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 
 from heretic.results.capability import OVERALL, Benchmark, Capability, PairedAnswers, Questions
 from heretic.results.held_out import AtLength, Estimate, HeldOut, HeldOutBehavior
@@ -288,6 +288,5 @@ def strengths(plan: EditPlan, layer_count: int) -> Table:
     for component, schedule in plan.schedules:
         edited = [layer for layer in range(layer_count) if schedule.strength(layer, layer_count) != 0]
         span = f"{edited[0]} to {edited[-1]} of {layer_count}" if edited else "none"
-        parts = (schedule.peak_weight, schedule.peak_position, schedule.floor, schedule.width)
-        rows.append(Row((component, *(f"{part:.3f}" for part in parts), span)))
+        rows.append(Row((component, *(f"{part:.3f}" for part in astuple(schedule)), span)))
     return Table(header, tuple(rows))

@@ -4,16 +4,13 @@ A study in a SQLite file is claimed by a lock of the operating system beside it,
 that ends. On a database server the run that works on a study says so in the study itself (`search.pulse`).
 """
 
-import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from heretic.common.errors import StudyError
-from heretic.common.file_systems import missing_locks
+from heretic.common.file_systems import exclusive, missing_locks
 from heretic.search.storage import claim_file, shown_url, sqlite_file
 
 
@@ -54,21 +51,12 @@ def claimed(url: str, name: str) -> Iterator[None]:
             f"The study storage {shown_url(url)} is on a file system without locks ({reason}), on which two runs could "
             "damage it; name a file on another disk with --storage, e.g. sqlite:////tmp/heretic_study.db."
         )
-    lock = FileLock(path, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise StudyError(
-            f"Another run works on the study {name} in {shown_url(url)}; watch it with 'heretic status', wait until it "
-            "is over, or name another --study-name."
-        ) from None
-    try:
+    taken = StudyError(
+        f"Another run works on the study {name} in {shown_url(url)}; watch it with 'heretic status', wait until it "
+        "is over, or name another --study-name."
+    )
+    with exclusive(path, taken):
         yield
-    finally:
-        # Windows cannot remove an open file, and after the release it may be another run's.
-        if os.name != "nt":
-            path.unlink(missing_ok=True)
-        lock.release()
 
 
 def check_study_file(url: str) -> None:

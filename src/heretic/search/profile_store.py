@@ -4,7 +4,6 @@ It may be edited by hand, so it is only ever added to at its end: notes, order a
 cannot be read is left alone.
 """
 
-import os
 import stat
 import sys
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from heretic.common.file_systems import set_mode
+from heretic.common.file_systems import replacing, set_mode
 from heretic.search.profiles import Profile, ProfileError, fitting, parse_profiles, toml_table
 
 PLANS_PER_MODEL = 3
@@ -83,7 +82,10 @@ def _add(target: Path, profiles: Sequence[Profile]) -> int:
     # E.g. `profile = []`, which nothing can be added to.
     if parse_profiles(_text(content)) != (*present, *new):
         raise ProfileError("profiles cannot be added to its end; write each as a [[profile]] table")
-    _replace(target, content)
+    with replacing(target) as unfinished:
+        unfinished.write_bytes(content)
+        if target.exists():
+            set_mode(unfinished, stat.S_IMODE(target.stat().st_mode))
     return len(new)
 
 
@@ -111,18 +113,3 @@ def _text(content: bytes) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ProfileError("it is not UTF-8 text") from error
-
-
-def _replace(target: Path, content: bytes) -> None:
-    # One name, since the lock lets in one run only: what a crash leaves behind is overwritten by the next.
-    scratch = target.with_name(f".{target.name}.partial")
-    try:
-        with scratch.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        if target.exists():
-            set_mode(scratch, stat.S_IMODE(target.stat().st_mode))
-        scratch.replace(target)
-    finally:
-        scratch.unlink(missing_ok=True)

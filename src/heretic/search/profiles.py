@@ -5,8 +5,8 @@ Depths of a plan are relative, so a plan carries over to a model with another nu
 """
 
 import math
-import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from importlib.resources import files
 from typing import Literal
 
@@ -14,13 +14,8 @@ import tomlkit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from heretic.common.errors import HereticError, first_line
+from heretic.config.sources import TomlError, parse_toml
 from heretic.results.plan import EditPlan, Normalization, Schedule, Scope
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    # mypy checks for the oldest Python, but runs where this backport need not be installed.
-    import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
 
 OTHERS = "others"
 """Family of whatever belongs to no other one."""
@@ -132,12 +127,7 @@ def plan_table(plan: EditPlan) -> PlanTable:
         scope=plan.scope,
         direction_position=None if position is None else round(position, _DIGITS),
         schedules={
-            name: ScheduleTable(
-                peak_weight=round(schedule.peak_weight, _DIGITS),
-                peak_position=round(schedule.peak_position, _DIGITS),
-                floor=round(schedule.floor, _DIGITS),
-                width=round(schedule.width, _DIGITS),
-            )
+            name: ScheduleTable(**{part: round(value, _DIGITS) for part, value in asdict(schedule).items()})
             for name, schedule in plan.schedules
         },
     )
@@ -172,8 +162,8 @@ def parse_profiles(text: str) -> tuple[Profile, ...]:
         ProfileError: It is no TOML, or a table is not as `Profile` wants it.
     """
     try:
-        content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        content = parse_toml(text)
+    except TomlError as error:
         raise ProfileError(f"it is not valid TOML: {first_line(error)}") from error
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, hundreds of nested lists
         raise ProfileError(f"it cannot be read: {first_line(error)}") from error

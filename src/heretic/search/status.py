@@ -35,6 +35,16 @@ from heretic.search.storage import (
 )
 
 READINGS, READING_SECONDS = 3, 0.02
+_TOLD = (
+    "model",
+    "pid",
+    "host",
+    "seconds_per_trial",
+    "tokens_per_second",
+    "batch_size",
+    "candidates",
+    "out_of_memory",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +133,7 @@ class StudyStatus:
             "studies": [{"study": name, "run": run} for name, run in self.studies.items()],
             "run": self.run,
             "notes": list(self.notes),
-            "model": None if pulse is None else pulse.model,
-            "pid": None if pulse is None else pulse.pid,
-            "host": None if pulse is None else pulse.host,
+            **{name: getattr(pulse, name, None) for name in _TOLD},
             "trials": dict(self.trials),
             "finished": self.finished,
             "n_trials": None if pulse is None or not pulse.counts_trials else pulse.n_trials,
@@ -133,15 +141,10 @@ class StudyStatus:
             "front": front,
             "step": "" if pulse is None or not self.is_running else pulse.step,
             "step_remaining_seconds": None if pulse is None or not self.is_running else pulse.step_remaining,
-            "seconds_per_trial": None if pulse is None else pulse.seconds_per_trial,
             "elapsed_seconds": self.elapsed_seconds,
             "remaining_seconds": self.remaining_seconds,
             "heard_seconds": self.heard_seconds,
-            "tokens_per_second": None if pulse is None else pulse.tokens_per_second,
-            "batch_size": None if pulse is None else pulse.batch_size,
-            "candidates": None if pulse is None else pulse.candidates,
             "slower": [] if pulse is None else list(pulse.slower),
-            "out_of_memory": None if pulse is None else pulse.out_of_memory,
             "memory": {} if pulse is None else {place: dict(amounts) for place, amounts in pulse.memory.items()},
         }
 

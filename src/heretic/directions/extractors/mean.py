@@ -3,6 +3,7 @@
 import torch
 
 from heretic.directions.extractor import ExtractorOptions, extractor
+from heretic.directions.samples import provenance
 from heretic.directions.types import DirectionSet, ResidualStatistics
 
 
@@ -21,10 +22,5 @@ def mean(target: ResidualStatistics, baseline: ResidualStatistics, options: Extr
         weights=torch.ones_like(norm)[:, None],
         quality=(norm / scale.clamp_min(torch.finfo(norm.dtype).tiny)).cpu(),
         method="mean",
-        provenance={
-            "target_prompts": target.count,
-            "target_fingerprint": target.fingerprint,
-            "baseline_prompts": baseline.count,
-            "baseline_fingerprint": baseline.fingerprint,
-        },
+        provenance=provenance(target, baseline),
     )

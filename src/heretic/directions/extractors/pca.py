@@ -5,6 +5,7 @@ from torch import Tensor
 
 from heretic.common.errors import ConfigurationError
 from heretic.directions.extractor import ExtractorOptions, extractor
+from heretic.directions.samples import provenance
 from heretic.directions.statistics import required_covariance
 from heretic.directions.types import DirectionSet, ResidualStatistics
 
@@ -82,13 +83,7 @@ def pca(target: ResidualStatistics, baseline: ResidualStatistics, options: Extra
         weights=weights,
         quality=(eigenvalues[:, 0] / variance.clamp_min(torch.finfo(variance.dtype).tiny)).cpu(),
         method="pca",
-        provenance={
-            "target_prompts": target.count,
-            "target_fingerprint": target.fingerprint,
-            "baseline_prompts": baseline.count,
-            "baseline_fingerprint": baseline.fingerprint,
-            "alpha": options.pca_alpha,
-        },
+        provenance=provenance(target, baseline, alpha=options.pca_alpha),
     )
 
 
