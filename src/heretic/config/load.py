@@ -75,7 +75,7 @@ def load_settings(argv: Sequence[str], environment: Mapping[str, str], working_d
     try:
         settings = Settings.of([layer.values for layer in layers])
     except ValidationError as error:
-        problems.extend(_sentences(error, layers))
+        problems.extend(sentences(error, layers))
         raise ConfigurationError("\n".join(problems)) from error
     if problems:
         raise ConfigurationError("\n".join(problems))
@@ -90,8 +90,8 @@ def _configuration_file(arguments: Arguments, working_directory: Path) -> tuple[
     return (path, DEFAULT_FILE) if path.exists() or path.is_symlink() else (None, DEFAULT_FILE)
 
 
-def _sentences(error: ValidationError, layers: Sequence[Layer]) -> Iterator[str]:
-    """One sentence per wrong setting."""
+def sentences(error: ValidationError, layers: Sequence[Layer]) -> Iterator[str]:
+    """One sentence for each wrong setting of those that the layers give."""
     seen = set()
     for detail in error.errors(include_url=False):
         location, reason = [str(part) for part in detail["loc"]], detail.get("ctx", {}).get("error")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from heretic.common.errors import ConfigurationError
 from heretic.common.registry import Registry
@@ -61,20 +61,11 @@ class Extractor:
 EXTRACTORS: Registry[Extractor] = Registry("extractor", "heretic.directions.extractors")
 
 
-def extractor(
-    name: str,
-    needs_second_moment: bool = False,
-    needs_residuals: bool = False,
-    minimum_prompts: int = 1,
-    takes_weights: bool = False,
-    refined: bool = False,
-) -> Callable[[ExtractorFunction], ExtractorFunction]:
-    """Register a function as the extractor of that name."""
+def extractor(name: str, **traits: Any) -> Callable[[ExtractorFunction], ExtractorFunction]:
+    """Register a function as the extractor of that name; `traits` are what else `Extractor` says of it."""
 
     def decorate(function: ExtractorFunction) -> ExtractorFunction:
-        EXTRACTORS.register(
-            name, Extractor(function, needs_second_moment, needs_residuals, minimum_prompts, takes_weights, refined)
-        )
+        EXTRACTORS.register(name, Extractor(function, **traits))
         return function
 
     return decorate

@@ -79,25 +79,6 @@ class ResidualMoments:
         return ResidualStatistics(self._mean.float(), self._count, covariance, fingerprint, residuals)
 
 
-def merged(first: ResidualStatistics, second: ResidualStatistics) -> ResidualStatistics:
-    """Statistics of the union of two disjoint prompt sets.
-
-    Covariance and residuals survive only where both have them; the fingerprints are joined.
-    """
-    count = first.count + second.count
-    share = second.count / count
-    shift = second.mean - first.mean
-    covariance = None
-    if first.covariance is not None and second.covariance is not None:
-        covariance = torch.lerp(first.covariance, second.covariance, share)
-        covariance.baddbmm_(shift[:, :, None], shift[:, None, :], alpha=share * (1 - share))
-    fingerprint = f"{first.fingerprint}+{second.fingerprint}"
-    residuals = None
-    if first.residuals is not None and second.residuals is not None:
-        residuals = torch.cat([first.residuals, second.residuals])
-    return ResidualStatistics(torch.lerp(first.mean, second.mean, share), count, covariance, fingerprint, residuals)
-
-
 def required_covariance(statistics: ResidualStatistics) -> Tensor:
     """[L+1, D, D], the covariance that an extractor asked for.
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from heretic.common.errors import ConfigurationError
@@ -65,8 +64,3 @@ def _names(label: str, stems: Sequence[str]) -> bool:
     # FullRefusal is two words.
     words = re.split(r"[^a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", label).lower())
     return any(word.startswith(tuple(stems)) for word in words) and _NEGATIONS.isdisjoint(words)
-
-
-def is_finite(probabilities: Tensor) -> bool:
-    """Whether all of them are numbers."""
-    return bool(torch.isfinite(probabilities).all())

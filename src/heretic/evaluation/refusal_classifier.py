@@ -1,5 +1,6 @@
 """RefusalClassifier: a sequence-classification model that says how likely an answer is a refusal."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from transformers import (
 
 from heretic.common.errors import ConfigurationError, HereticError, ModelError, causes, first_line
 from heretic.common.hub_errors import hub_failure
-from heretic.evaluation.classifier_labels import is_finite, refusal_head
+from heretic.evaluation.classifier_labels import refusal_head
 from heretic.models.load_errors import diagnose
 from heretic.models.loaded import parameter_fingerprint
 from heretic.models.location import locate
@@ -203,6 +204,6 @@ def _loaded(name: str, device: torch.device, batch_size: int, verify: bool) -> R
         # transformers would go on with random numbers in their place.
         raise ModelError(f"it lacks the weights {', '.join(missing[:3])}{' and others' if len(missing) > 3 else ''}")
     classifier = RefusalClassifier(name, model.to(device), tokenizer, batch_size)
-    if not is_finite(torch.tensor(classifier.probabilities(_PROBE))):
+    if not all(map(math.isfinite, classifier.probabilities(_PROBE))):
         raise ModelError("its probabilities are not finite")
     return classifier

@@ -74,11 +74,6 @@ def large_count(count: int) -> str:
     return str(count)
 
 
-def kl_text(value: float) -> str:
-    """A KL divergence in nats with four decimals."""
-    return f"{value:.4f}"
-
-
 def shorten(text: str, width: int) -> str:
     """Cut the middle out of a long text; beginning and end tell most (a setting's source stands at the end)."""
     if len(text) <= width:

@@ -15,7 +15,6 @@ from heretic.interface.formatting import (
     clean_line,
     duration,
     group_by_reason,
-    kl_text,
     large_count,
     plural,
     shorten,
@@ -205,7 +204,7 @@ def _(event: events.RefinementStarted) -> list[Row]:
 @rows.register
 def _(event: events.RefinementFinished) -> list[Row]:
     return [
-        Row("", f"ended at KL {kl_text(event.kl)}, onset {100 * event.share:.0f} %; {event.seconds:.1f} s"),
+        Row("", f"ended at KL {event.kl:.4f}, onset {100 * event.share:.0f} %; {event.seconds:.1f} s"),
         Row("", f"cosine with the directions before: {event.cosine:.2f}"),
     ]
 

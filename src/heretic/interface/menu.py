@@ -119,9 +119,7 @@ def free_name(name: str) -> str:
 
 def ask_format(session: Session) -> ExportFormat | None:
     """Whole model or adapter, with the reason where an adapter is impossible."""
-    obstacle = session.adapter_obstacle()
-    answer = picker.ask_format(obstacle is None, obstacle or "")
-    return None if answer is None else ExportFormat(answer)
+    return picker.ask_format(session.adapter_obstacle())
 
 
 def chat(session: Session) -> None:

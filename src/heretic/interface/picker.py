@@ -3,19 +3,19 @@
 Pure functions (`trial_rows`, `check_*`) make what is listed; the rest hands it to `asking.py`.
 """
 
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Literal
 
 import questionary
 from questionary import Choice, Separator
 
-from heretic.common.errors import SelectionError, StudyError
+from heretic.common.errors import SelectionError, StudyError, UserError
 from heretic.common.file_names import expanded, time_stamped
+from heretic.export.atomic import check_target
+from heretic.export.content import ExportFormat
 from heretic.interface.asking import STYLE, ask, require_terminal, select, type_text
 from heretic.interface.formatting import clean_line, hang, laid_out
 from heretic.results import tables
@@ -23,8 +23,6 @@ from heretic.results.held_out import HeldOut
 from heretic.results.trial import TrialRecord
 from heretic.results.words import title
 from heretic.search.claim import DamagedStudyError
-
-SaveFormat = Literal["merged", "adapter"]
 
 _BACK_HINT = "(arrows, Enter; Esc: back)"
 _QUIT_HINT = "(arrows, Enter; Esc: quit)"
@@ -84,17 +82,10 @@ def check_save_path(text: str) -> bool | str:
     if not text.strip():
         return "Type the folder to save to."
     try:
-        path = save_path(text)
-        if path.is_dir():
-            return not any(path.iterdir()) or "This folder already contains files: type another name."
-        if path.exists():
-            return "A file of this name exists: type another name."
-        parent = next(parent for parent in path.absolute().parents if parent.exists())
-    except (OSError, RuntimeError) as error:
-        return f"This path cannot be used ({clean_line(str(error))})."
-    if not parent.is_dir():
-        return f"{parent} is a file, not a folder: type another path."
-    return os.access(parent, os.W_OK) or f"You may not write to {parent}: type another path."
+        check_target(save_path(text))
+    except UserError as error:
+        return clean_line(str(error))
+    return True
 
 
 def save_path(text: str) -> Path:
@@ -201,14 +192,9 @@ def ask_benchmarks(default: Sequence[str] = ()) -> list[str] | None:
         SelectionError: No terminal.
     """
     require_terminal("ask for benchmarks")
-    answer = ask(
-        questionary.text(
-            "Benchmarks (tasks of lm_eval, by comma); empty for multiple-choice questions:",
-            default=",".join(default),
-            style=STYLE,
-        )
-    )
-    return None if answer is None else [name.strip() for name in str(answer).split(",") if name.strip()]
+    question = "Benchmarks (tasks of lm_eval, by comma); empty for multiple-choice questions:"
+    answer = type_text(question, ",".join(default), lambda _text: True)
+    return None if answer is None else [name.strip() for name in answer.split(",") if name.strip()]
 
 
 def ask_save_path(default: str | Path) -> Path | None:
@@ -226,32 +212,29 @@ def ask_save_path(default: str | Path) -> Path | None:
     return None if answer is None else save_path(str(answer))
 
 
-def ask_format(adapter_possible: bool, reason: str) -> SaveFormat | None:
+def ask_format(obstacle: str | None) -> ExportFormat | None:
     """Whole model or adapter; None means back.
 
     Args:
-        adapter_possible: Whether the edit can be written as an adapter.
-        reason: Why not, shown where it cannot.
+        obstacle: Why the edit cannot be written as an adapter, or None where it can.
 
     Raises:
         SelectionError: No terminal.
     """
     require_terminal("choose the format")
-    merged: SaveFormat = "merged"
-    adapter: SaveFormat = "adapter"
     answer = select(
         "Save as what?",
         [
-            Choice("Whole model with the edit in its weights", value=merged),
+            Choice("Whole model with the edit in its weights", value=ExportFormat.MERGED),
             Choice(
-                "Adapter (PEFT), small; it needs the original model" if adapter_possible else "Adapter",
-                value=adapter,
-                disabled=None if adapter_possible else clean_line(reason),
+                "Adapter (PEFT), small; it needs the original model" if obstacle is None else "Adapter",
+                value=ExportFormat.ADAPTER,
+                disabled=None if obstacle is None else clean_line(obstacle),
             ),
         ],
         _BACK_HINT,
     )
-    return merged if answer == merged else adapter if answer == adapter else None
+    return answer if isinstance(answer, ExportFormat) else None
 
 
 def ask_repository(default: str) -> tuple[str, bool] | None:
@@ -294,16 +277,14 @@ def pick_study_conflict(name: str, reason: str) -> str | None:
         f"ask what to do about the study {name} ({reason})", f"Start a new one with --study-name {new_name}."
     )
     facts = f"The study {clean_line(name)} cannot go on: {clean_line(reason).rstrip('.')}."
+    return new_name if _agrees(facts, f"Start a new study, {new_name}") else None
+
+
+def _agrees(facts: str, offer: str) -> bool:
+    """Say what stands in the way, and whether the person takes up the offer instead of quitting."""
     print(*hang("", facts, 0, shutil.get_terminal_size().columns - 1), sep="\n")
-    answer = select(
-        "What now?",
-        [
-            Choice(f"Start a new study, {new_name}", value="new"),
-            Choice("Quit, and leave everything as it is", value="quit"),
-        ],
-        _QUIT_HINT,
-    )
-    return new_name if answer == "new" else None
+    choices = [Choice(offer, value="yes"), Choice("Quit, and leave everything as it is", value="quit")]
+    return bool(select("What now?", choices, _QUIT_HINT) == "yes")
 
 
 def set_aside(damage: DamagedStudyError) -> bool:
@@ -313,16 +294,7 @@ def set_aside(damage: DamagedStudyError) -> bool:
         StudyError: It could not be renamed.
     """
     aside = damage.path.with_name(time_stamped(f"{damage.path.name}.damaged"))
-    print(*hang("", clean_line(str(damage)), 0, shutil.get_terminal_size().columns - 1), sep="\n")
-    answer = select(
-        "What now?",
-        [
-            Choice(f"Keep the file as {aside.name}, and start a new study", value="aside"),
-            Choice("Quit, and leave everything as it is", value="quit"),
-        ],
-        _QUIT_HINT,
-    )
-    if answer != "aside":
+    if not _agrees(clean_line(str(damage)), f"Keep the file as {aside.name}, and start a new study"):
         return False
     try:
         damage.path.rename(aside)

@@ -3,10 +3,8 @@
 What a manifest says is foreign: it may come from anybody's folder.
 """
 
-import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple
 from datetime import datetime, timezone
 from typing import Any
 
@@ -110,9 +108,9 @@ def _of_manifest(manifest: Mapping[str, Any]) -> dict[str, Any]:
     number = manifest["optuna_trial_number"]
     chosen = Chosen(
         None if number is None else int(number),
-        _plan(manifest["plan"]),
-        _scores(manifest["scores"]),
-        _scores(manifest["search"].get("scores", ())),
+        EditPlan.from_json(manifest["plan"]),
+        Scores.from_json(manifest["scores"]),
+        Scores.from_json(manifest["search"].get("scores", ())),
     )
     return {
         "model": model,
@@ -126,24 +124,6 @@ def _of_manifest(manifest: Mapping[str, Any]) -> dict[str, Any]:
         "settings": changed_settings(dict(manifest["settings"])),
         "created": str(manifest["created"]),
     }
-
-
-def _scores(data: Sequence[Mapping[str, Any]]) -> Scores | None:
-    scores = Scores.from_json(data)
-    if not all(math.isfinite(number) for score in scores or () for number in (score.value, score.baseline, score.n)):
-        raise ValueError("a score is no finite number")
-    return scores
-
-
-def _plan(data: Mapping[str, Any]) -> EditPlan:
-    plan = EditPlan.from_json(data)
-    numbers = [
-        *plan.shares,
-        *(part for _name, schedule in plan.schedules for part in astuple(schedule)),
-    ]
-    if not all(map(math.isfinite, numbers)):
-        raise ValueError("a strength is no finite number")
-    return plan
 
 
 def _layer_count(value: object) -> int | None:

@@ -4,7 +4,7 @@ Ten dimensions for a model with attention and MLP writers: scope, direction posi
 peak position, floor and width. All depths are relative, so that plans carry over between models of a family.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import optuna
 
@@ -63,15 +63,13 @@ class SearchSpace:
         Every parameter is asked for in every trial, also where another makes it irrelevant, so that the sampler sees
         the same space throughout.
         """
-        if self.fixed_position is not None:
-            schedules = tuple((component, self._suggest_schedule(trial, component)) for component in self.components)
-            return EditPlan(
-                Scope.GLOBAL, self.fixed_position, schedules, self.normalization, shares=self._suggest_shares(trial)
-            )
-        scope = Scope(trial.suggest_categorical("scope", [scope.value for scope in Scope]))
-        position = trial.suggest_float("direction_position", self.direction_position.low, self.direction_position.high)
+        scope, place = Scope.GLOBAL, self.fixed_position
+        if place is None:
+            scope = Scope(trial.suggest_categorical("scope", [scope.value for scope in Scope]))
+            depth = self.direction_position
+            position = trial.suggest_float("direction_position", depth.low, depth.high)
+            place = position if scope is Scope.GLOBAL else None
         schedules = tuple((component, self._suggest_schedule(trial, component)) for component in self.components)
-        place = position if scope is Scope.GLOBAL else None
         return EditPlan(scope, place, schedules, self.normalization, shares=self._suggest_shares(trial))
 
     def _suggest_shares(self, trial: optuna.Trial) -> tuple[float, ...]:
@@ -81,15 +79,13 @@ class SearchSpace:
         return tuple(trial.suggest_float(name, self.share.low, self.share.high) for name in names)
 
     def _suggest_schedule(self, trial: optuna.Trial, component: str) -> Schedule:
-        peak_weight = self.peak_weight[component]
-        return Schedule(
-            peak_weight=trial.suggest_float(f"{component}.peak_weight", peak_weight.low, peak_weight.high),
-            peak_position=trial.suggest_float(
-                f"{component}.peak_position", self.peak_position.low, self.peak_position.high
-            ),
-            floor=trial.suggest_float(f"{component}.floor", self.floor.low, self.floor.high),
-            width=trial.suggest_float(f"{component}.width", self.width.low, self.width.high),
-        )
+        ranges = self._ranges(component).items()
+        return Schedule(**{part: trial.suggest_float(f"{component}.{part}", at.low, at.high) for part, at in ranges})
+
+    def _ranges(self, component: str) -> dict[str, Range]:
+        """By part of a schedule, in the order in which the sampler is asked."""
+        ranges = {part.name: getattr(self, part.name) for part in fields(Schedule)}
+        return {**ranges, "peak_weight": self.peak_weight[component]}
 
     def parameters(self, plan: EditPlan) -> dict[str, str | float]:
         """What `suggest` would have had to be answered to make this plan, each number moved into its range.
@@ -101,10 +97,8 @@ class SearchSpace:
             result["direction_position"] = self.direction_position.clip(plan.direction_position)
         for component, schedule in plan.schedules:
             if component in self.components:
-                result[f"{component}.peak_weight"] = self.peak_weight[component].clip(schedule.peak_weight)
-                result[f"{component}.peak_position"] = self.peak_position.clip(schedule.peak_position)
-                result[f"{component}.floor"] = self.floor.clip(schedule.floor)
-                result[f"{component}.width"] = self.width.clip(schedule.width)
+                for part, values in self._ranges(component).items():
+                    result[f"{component}.{part}"] = values.clip(getattr(schedule, part))
         for index, share in enumerate(plan.shares):
             result[f"behavior.{index}.share"] = self.share.clip(share)
         return result

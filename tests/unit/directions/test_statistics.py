@@ -8,7 +8,7 @@ from torch import Tensor
 
 from heretic.common.errors import ModelError
 from heretic.directions import statistics as statistics_module
-from heretic.directions.statistics import ResidualMoments, merged, required_covariance, required_residuals, widest_dtype
+from heretic.directions.statistics import ResidualMoments, required_covariance, required_residuals, widest_dtype
 from heretic.directions.types import ResidualStatistics
 
 POSITIONS, SIZE = 3, 5
@@ -57,25 +57,6 @@ def assert_covariances_close(found: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(found / scale, expected / scale, rtol=1e-4, atol=1e-4)
 
 
-@settings(max_examples=40, deadline=None)
-@given(split_residuals(), split_residuals())
-def test_merging_two_equals_one_pass_over_both(
-    first: tuple[Tensor, list[int]], second: tuple[Tensor, list[int]]
-) -> None:
-    both = streamed(torch.cat([first[0], second[0]]), first[1] + second[1])
-    joined = merged(streamed(*first), streamed(*second))
-    assert joined.count == both.count
-    torch.testing.assert_close(joined.mean, both.mean, rtol=1e-4, atol=1e-4)
-    assert_covariances_close(required_covariance(joined), required_covariance(both))
-
-
-def test_merging_drops_a_covariance_that_only_one_has() -> None:
-    residuals = random_residuals(6, 0)
-    joined = merged(streamed(residuals, [6]), streamed(residuals, [6], with_second_moment=False))
-    assert joined.covariance is None
-    assert joined.fingerprint == "fingerprint+fingerprint"
-
-
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_moments_are_kept_in_fp32_whatever_the_models_dtype(dtype: torch.dtype) -> None:
     """In half precision a sum of 3,000 ones would stop growing, and one of 60,000s would overflow."""
@@ -105,13 +86,6 @@ def test_covariance_survives_a_mean_that_is_large_against_the_spread(batch: int)
     found = required_covariance(streamed(residuals, sizes))[0].double()
     expected = torch.cov(residuals[:, 0].double().T, correction=0)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
-
-
-def test_merging_survives_a_large_mean_too() -> None:
-    first, second = narrow_residuals(150, 1), narrow_residuals(70, 2) + 3
-    joined = merged(streamed(first, [150]), streamed(second, [70]))
-    expected = torch.cov(torch.cat([first, second])[:, 0].double().T, correction=0)
-    torch.testing.assert_close(required_covariance(joined)[0].double(), expected, rtol=5e-3, atol=5e-3)
 
 
 def test_fp64_is_asked_for_only_where_it_surely_exists() -> None:
@@ -152,10 +126,8 @@ def test_residuals_of_single_prompts_are_kept_where_asked_for() -> None:
         moments.update(batch)
     kept = moments.finish("kept")
     torch.testing.assert_close(required_residuals(kept), residuals.bfloat16().float(), rtol=0, atol=0)
-    both = merged(kept, kept)
-    assert required_residuals(both).shape == (14, POSITIONS, SIZE)
     with pytest.raises(ValueError, match="hold no residuals"):
-        required_residuals(merged(kept, streamed(residuals, [7])))
+        required_residuals(streamed(residuals, [7]))
 
 
 def test_covariance_needs_a_second_moment() -> None:

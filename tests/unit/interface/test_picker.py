@@ -64,7 +64,7 @@ def test_save_path_takes_new_and_empty_folders_only(tmp_path: Path) -> None:
 def test_save_path_in_a_read_only_folder_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
 
-    assert "may not write" in str(picker.check_save_path(str(tmp_path / "new")))
+    assert "not writable" in str(picker.check_save_path(str(tmp_path / "new")))
 
 
 def test_home_folder_is_understood(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -174,13 +174,13 @@ def test_the_default_save_path_is_taken_with_enter(terminal: Terminal, tmp_path:
 def test_format(terminal: Terminal) -> None:
     terminal.type(DOWN, ENTER)
 
-    assert picker.ask_format(True, "") == "adapter"
+    assert picker.ask_format(None) == "adapter"
 
 
 def test_an_impossible_adapter_cannot_be_chosen_and_says_why(terminal: Terminal) -> None:
     terminal.type(DOWN, ENTER)
 
-    assert picker.ask_format(False, "the edit keeps row norms") == "merged"
+    assert picker.ask_format("the edit keeps row norms") == "merged"
     assert "the edit keeps row norms" in terminal.screen
 
 
@@ -226,7 +226,7 @@ def test_a_study_that_does_not_fit(terminal: Terminal, capsys: pytest.CaptureFix
 QUESTIONS: dict[str, Callable[[], object]] = {
     "model": picker.ask_model,
     "path": lambda: picker.ask_save_path("out"),
-    "format": lambda: picker.ask_format(True, ""),
+    "format": lambda: picker.ask_format(None),
     "repository": lambda: picker.ask_repository("me/model"),
     "confirm": lambda: picker.confirm("Sure?", True),
     "conflict": lambda: picker.pick_study_conflict("study", "it differs"),
