@@ -9,6 +9,7 @@ import pytest
 from tests.unit.interface.test_picker import MIDDLE
 
 from heretic.common.errors import ExportError, TrialFailed, UserError
+from heretic.export.content import ExportFormat
 from heretic.interface import menu, picker
 from heretic.interface.picker import Action, MoreTrials, Quit
 from heretic.observability.events import Event, Warned, subscribed
@@ -76,7 +77,7 @@ def test_a_save_that_fails_or_is_stopped_goes_back_to_the_applied_trial(
     answers["pick_trial"] += [MIDDLE, Quit()]
     answers["pick_action"] += [Action.SAVE, Action.BACK]
     answers["ask_save_path"] += [Path("out")]
-    answers["ask_format"] += ["merged"]
+    answers["ask_format"] += [ExportFormat.MERGED]
     session.fails["save"] = error
     (warning,) = warnings_of(session)
     assert words in warning
@@ -98,7 +99,7 @@ def test_upload_asks_and_publishes(
     answers["pick_trial"] += [MIDDLE, Quit()]
     answers["pick_action"] += [Action.UPLOAD, Action.BACK]
     answers["ask_repository"] += [("a/b", True)]
-    answers["ask_format"] += ["merged"]
+    answers["ask_format"] += [ExportFormat.MERGED]
     monkeypatch.setattr(menu, "check_repository", lambda _: None)
     assert warnings_of(session) == []
     assert ("publish", "a/b", True, "merged") in session.calls
@@ -124,7 +125,7 @@ def test_a_confirmation_that_is_stopped_leaves_the_trial_applied(
     answers["pick_trial"] += [MIDDLE, Quit()]
     answers["pick_action"] += [Action.SAVE, Action.BACK]
     answers["ask_save_path"] += [Path("out")]
-    answers["ask_format"] += ["merged"]
+    answers["ask_format"] += [ExportFormat.MERGED]
     session.fails["confirm"] = KeyboardInterrupt()
     (warning,) = warnings_of(session)
     assert "not confirmed" in warning
