@@ -99,8 +99,8 @@ def first_detail(error: ValidationError) -> ErrorDetails:
 
 
 def _found(detail: ErrorDetails) -> str:
-    where, what = ".".join(map(str, detail["loc"])), " ".join(detail["msg"].removeprefix("Value error, ").split())
-    return f"{where}: {what}" if where else what
+    where, what = ".".join(map(str, detail["loc"])), detail["msg"].removeprefix("Value error, ")
+    return " ".join((f"{where}: {what}" if where else what).split())
 
 
 def causes(error: BaseException) -> list[BaseException]:

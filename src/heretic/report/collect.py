@@ -10,7 +10,7 @@ from typing import Any
 
 import optuna
 
-from heretic.common.errors import UserError, VersionSkewError
+from heretic.common.errors import UserError, VersionSkewError, first_line
 from heretic.common.file_names import public_name
 from heretic.common.redaction import without_secrets
 from heretic.config import Settings
@@ -70,7 +70,7 @@ def report_data(
         capability = None if stored is None else Capability.from_json(stored)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise UserError(
-            f"The manifest is damaged or too new ({type(error).__name__}: {error}); save the model again."
+            f"The manifest is damaged or too new ({type(error).__name__}: {first_line(error)}); save the model again."
         ) from error
     notes = [] if study is None else [read_pulse(study_attributes(study))[1], unreadable_text(records)]
     if quality is None and study is not None:

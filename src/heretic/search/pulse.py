@@ -31,10 +31,10 @@ LATEST = 1e11
 """Seconds since 1970 that calendars know."""
 MOST_COUNTED = 2**31 - 1
 """Numbers of processes, trials and prompts are no larger."""
-_Text = Annotated[str, Field(max_length=reading.LONGEST_TEXT)]
-_Moment = Annotated[float, Field(ge=0, le=LATEST)]
-_Count = Annotated[int, Field(ge=0, le=MOST_COUNTED)]
-_Bytes = Annotated[int, Field(ge=0, le=int(reading.LARGEST))]
+_Text = Annotated[str, Field(strict=True, max_length=reading.LONGEST_TEXT)]
+_Moment = Annotated[float, Field(strict=True, ge=0, le=LATEST)]
+_Count = Annotated[int, Field(strict=True, ge=0, le=MOST_COUNTED)]
+_Bytes = Annotated[int, Field(strict=True, ge=0, le=int(reading.LARGEST))]
 
 
 _Memory = Mapping[str, Mapping[str, _Bytes]]
@@ -75,7 +75,7 @@ class Pulse:
         searched_until: When the search ended; 0 where it did not.
     """
 
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, allow_inf_nan=False)
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(allow_inf_nan=False)
 
     state: Literal["preparing", "searching", "finishing", "finished", "interrupted"]
     host: _Text = ""
