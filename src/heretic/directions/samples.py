@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from heretic.directions.statistics import required_residuals
-from heretic.directions.types import DirectionSet, ResidualStatistics
+from heretic.directions.types import ResidualStatistics
 
 _NEGLIGIBLE = 1e-12
 """Squared singular values below this share of the largest are rounding."""
@@ -95,11 +95,6 @@ def provenance(target: ResidualStatistics, baseline: ResidualStatistics, **facts
         "baseline_fingerprint": baseline.fingerprint,
         **facts,
     }
-
-
-def on_device_of(statistics: ResidualStatistics, directions: DirectionSet) -> DirectionSet:
-    """Directions that were found on the CPU, where the other extractors leave theirs."""
-    return directions.to(statistics.mean.device)
 
 
 @contextmanager

@@ -157,8 +157,5 @@ def _batched(
             slower.append(Slower(choice.forward.packed.obstacle, UNPACKED))
         if options.kept_layers and not passes.kept_bytes:
             slower.append(Slower("no lower layers are kept, because memory is short", UNKEPT))
-    return Engine("batched", build, _editor(runner), jobs, reference, count, slower)
-
-
-def _editor(runner: ModelRunner) -> OutputSpaceEditor:
-    return OutputSpaceEditor(runner.loaded.model, runner.layout)
+    editor = OutputSpaceEditor(runner.loaded.model, runner.layout)
+    return Engine("batched", build, editor, jobs, reference, count, slower)

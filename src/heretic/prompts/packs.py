@@ -17,7 +17,7 @@ from heretic.common.errors import ConfigurationError, first_line
 from heretic.common.file_names import expanded
 from heretic.config import PromptSpecification
 from heretic.config.sources import parse_toml
-from heretic.prompts.text_files import BUNDLED_FOLDER, BUNDLED_PREFIX, bundled_packs
+from heretic.prompts.text_files import BUNDLED_FOLDER, BUNDLED_PREFIX, ENDINGS, bundled_packs
 
 PACK_FILE = "pack.toml"
 _PLACES = {
@@ -30,9 +30,6 @@ _PLACES = {
 }
 """By setting: folder and file of a pack's own prompts."""
 ROLES = tuple(_PLACES)
-_ENDINGS = (".txt", ".json", ".jsonl", ".csv", ".parquet")
-"""Of prompt files, which stand beside the pack unless their path is absolute."""
-
 Line = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 """Text of a pack that is not empty."""
 
@@ -180,6 +177,6 @@ def _specification(folder: Path, table: PackTable, role: str) -> PromptSpecifica
         return PromptSpecification(dataset=str(folder / side / f"{part}.txt"))
     beside_pack = folder / named.dataset
     beside = os.path.exists(beside_pack) or (
-        beside_pack.suffix.lower() in _ENDINGS and not named.dataset.startswith(BUNDLED_PREFIX)
+        beside_pack.suffix.lower() in ENDINGS and not named.dataset.startswith(BUNDLED_PREFIX)
     )
     return named.model_copy(update={"dataset": str(beside_pack)}) if beside else named

@@ -10,10 +10,8 @@ from heretic.common.file_names import expanded
 from heretic.config import PromptSpecification
 from heretic.observability.events import PromptsLoaded, emit
 from heretic.prompts.split import Split, parse_split
-from heretic.prompts.text_files import BUNDLED_PREFIX, read_bundled, read_lines
+from heretic.prompts.text_files import BUNDLED_PREFIX, ENDINGS, read_bundled, read_lines
 from heretic.prompts.types import Prompt, PromptSet
-
-_ENDINGS = (".txt", ".json", ".jsonl", ".csv", ".parquet")
 
 
 def load_prompt_set(role: str, specification: PromptSpecification, system_prompt: str | None) -> PromptSet:
@@ -87,7 +85,7 @@ def _texts(specification: PromptSpecification, split: Split) -> Iterable[str]:
 
 
 def _looks_like_a_path(name: str) -> bool:
-    return name.startswith((".", "/", "~")) or "\\" in name or name.lower().endswith(_ENDINGS) or name.count("/") > 1
+    return name.startswith((".", "/", "~")) or "\\" in name or name.lower().endswith(ENDINGS) or name.count("/") > 1
 
 
 def _sliced(lines: list[str], split: Split) -> list[str]:

@@ -6,6 +6,8 @@ from heretic.common.errors import PromptError
 
 BUNDLED_FOLDER = Path(__file__).parent / "behaviors"
 BUNDLED_PREFIX = "bundled:"
+ENDINGS = (".txt", ".json", ".jsonl", ".csv", ".parquet")
+"""Of files with prompts."""
 
 
 def read_lines(path: Path) -> list[str]:

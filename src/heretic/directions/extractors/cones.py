@@ -8,7 +8,6 @@ from heretic.directions.extractors.pca import eigenvalue_weights
 from heretic.directions.orthogonal import orthonormal_rows
 from heretic.directions.samples import (
     SEED,
-    on_device_of,
     provenance,
     rows_by_position,
     separation,
@@ -54,7 +53,7 @@ def cones(target: ResidualStatistics, baseline: ResidualStatistics, options: Ext
         method="cones",
         provenance=provenance(target, baseline, cone_sizes=labels.bincount().tolist()),
     )
-    return on_device_of(target, directions)
+    return directions.to(target.mean.device)
 
 
 def cluster(target: ResidualStatistics, baseline: ResidualStatistics, options: ExtractorOptions) -> Tensor:

@@ -9,7 +9,7 @@ from heretic.directions.extractor import ExtractorOptions, extractor
 from heretic.directions.extractors.pca import pca
 from heretic.directions.extractors.probe import MINIMUM_PROMPTS, probe
 from heretic.directions.orthogonal import scaled_reads
-from heretic.directions.samples import on_device_of, provenance
+from heretic.directions.samples import provenance
 from heretic.directions.types import DirectionSet, ResidualStatistics
 
 
@@ -38,7 +38,7 @@ def ensemble(target: ResidualStatistics, baseline: ResidualStatistics, options: 
         method="ensemble",
         provenance=provenance(target, baseline, ensemble_weights=list(options.ensemble_weights)),
     )
-    return on_device_of(target, directions)
+    return directions.to(target.mean.device)
 
 
 def _unit_towards(rows: Tensor, towards: Tensor) -> Tensor:

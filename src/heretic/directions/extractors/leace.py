@@ -8,7 +8,7 @@ from torch import Tensor
 from heretic.directions.extractor import ExtractorOptions, extractor
 from heretic.directions.extractors.mean import mean
 from heretic.directions.orthogonal import scaled_reads
-from heretic.directions.samples import SEED, on_device_of, provenance, rows_by_position, separation, span
+from heretic.directions.samples import SEED, provenance, rows_by_position, separation, span
 from heretic.directions.types import DirectionSet, ResidualStatistics
 
 MINIMUM_PROMPTS = 10
@@ -48,7 +48,7 @@ def leace(target: ResidualStatistics, baseline: ResidualStatistics, options: Ext
         provenance=provenance(target, baseline, regularization=chosen),
         reads=scaled_reads(torch.stack(reads)[:, None], differences.vectors),
     )
-    return on_device_of(target, directions)
+    return directions.to(target.mean.device)
 
 
 def read_sides(target: Tensor, baseline: Tensor, candidates: Tensor) -> Tensor:

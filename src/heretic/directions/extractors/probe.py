@@ -11,7 +11,6 @@ from heretic.directions.extractors.mean import mean
 from heretic.directions.orthogonal import scaled_reads
 from heretic.directions.samples import (
     SEED,
-    on_device_of,
     provenance,
     rows_by_position,
     span,
@@ -49,7 +48,7 @@ def probe(target: ResidualStatistics, baseline: ResidualStatistics, options: Ext
         provenance=provenance(target, baseline, min_probe_accuracy=options.min_probe_accuracy),
         reads=scaled_reads(read[:, None], differences.vectors),
     )
-    return on_device_of(target, directions)
+    return directions.to(target.mean.device)
 
 
 def fit_probes(
