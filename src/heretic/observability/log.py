@@ -7,7 +7,6 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import structlog
@@ -75,9 +74,7 @@ class LogFile:
     def __enter__(self) -> "LogFile":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_exception: object) -> None:
         os.close(self._descriptor)
 
     def __call__(self, event: Event) -> None:

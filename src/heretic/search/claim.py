@@ -6,7 +6,7 @@ that ends. On a database server the run that works on a study says so in the stu
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from heretic.common.errors import StudyError
@@ -71,11 +71,8 @@ def check_study_file(url: str) -> None:
         return
     try:
         # "rw" can finish what a killed run left half written, which "ro" cannot.
-        connection = sqlite3.connect(f"{file.absolute().as_uri()}?mode=rw", uri=True, timeout=1)
-        try:
+        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=rw", uri=True, timeout=1)) as connection:
             findings = [str(row[0]) for row in connection.execute("PRAGMA quick_check(1)")]
-        finally:
-            connection.close()
     except sqlite3.OperationalError:
         # Locked, or without permission to write: opening the study says so.
         return
