@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from heretic.common.errors import ModelError
@@ -96,11 +95,9 @@ class OutputSpaceEditor:
                 "evaluate one candidate at a time on this model."
             )
         bias = writer_bias(self._model, writer)
-        handles: list[RemovableHandle] = []
         if stacked.scales_input:
-            handles.append(module.register_forward_pre_hook(partial(_scale_input, stacked)))
-        handles.append(module.register_forward_hook(partial(_edit_output, stacked, bias)))
-        self._undo.extend(handle.remove for handle in handles)
+            self._undo.append(module.register_forward_pre_hook(partial(_scale_input, stacked)).remove)
+        self._undo.append(module.register_forward_hook(partial(_edit_output, stacked, bias)).remove)
 
     def restore(self) -> None:
         """See Editor."""

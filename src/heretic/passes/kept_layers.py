@@ -61,9 +61,8 @@ class KeptLayers:
         with ExitStack() as stack:
             for layer, module in enumerate(layers):
                 if layer and layer % self.stride == 0:
-                    handle = module.register_forward_pre_hook(partial(before, layer), with_kwargs=True)
-                    stack.callback(handle.remove)
-                stack.callback(module.register_forward_hook(partial(after, layer)).remove)
+                    stack.enter_context(module.register_forward_pre_hook(partial(before, layer), with_kwargs=True))
+                stack.enter_context(module.register_forward_hook(partial(after, layer)))
             yield
 
     def keep_key_values(self, cache: DynamicCache, rows: Sequence[int], lengths: Sequence[int], columns: int) -> None:

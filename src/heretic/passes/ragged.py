@@ -282,11 +282,8 @@ def _gathering(head: nn.Module, wanted: Tensor) -> Iterator[None]:
         places = wanted.to(hidden_states.device)
         return (hidden_states.reshape(-1, hidden_states.shape[-1])[places][None], *arguments[1:])
 
-    handle = head.register_forward_pre_hook(gather)
-    try:
+    with head.register_forward_pre_hook(gather):
         yield
-    finally:
-        handle.remove()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ order of the prompts.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -293,10 +293,8 @@ def _collecting(layers: Sequence[nn.Module], collected: list[Tensor]) -> Iterato
     def after(_module: nn.Module, _arguments: object, output: Tensor | tuple[Tensor, ...]) -> None:
         collected.append(layer_output(output)[:, -1].clone())
 
-    handles = [layers[0].register_forward_pre_hook(before, with_kwargs=True)]
-    handles += [layer.register_forward_hook(after) for layer in layers]
-    try:
+    with ExitStack() as stack:
+        stack.enter_context(layers[0].register_forward_pre_hook(before, with_kwargs=True))
+        for layer in layers:
+            stack.enter_context(layer.register_forward_hook(after))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
