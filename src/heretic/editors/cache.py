@@ -1,9 +1,9 @@
-"""Where original weights come back from: a layer-wise cache in memory, or the disk.
+"""Where original weights come back from, and the one place that is in memory: a layer-wise cache.
 
-Both hold only the tensors that can be edited; everything else of a model never changes.
+It holds only the tensors that can be edited; everything else of a model never changes.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -88,15 +88,23 @@ class WeightCache:
     copies: Mapping[str, Tensor]
 
     @classmethod
-    def capture(cls, model: PreTrainedModel, layout: ModelLayout) -> "WeightCache":
-        """Copy every editable tensor; in host memory where the device lacks room. Emits WeightsCached.
+    def capture(
+        cls, model: PreTrainedModel, layout: ModelLayout, names: Collection[str] | None = None
+    ) -> "WeightCache":
+        """Copy editable tensors; in host memory where the device lacks room. Emits WeightsCached.
+
+        Args:
+            model: Unedited.
+            layout: Where its editable tensors are.
+            names: Which of them; all where it is None.
 
         Raises:
             OutOfMemoryError: The host lacks room too.
         """
         originals: dict[str, Tensor] = {}
         for writer in layout.writers:
-            originals.update(editable_tensors(model, writer))
+            tensors = editable_tensors(model, writer).items()
+            originals.update((name, tensor) for name, tensor in tensors if names is None or name in names)
         needed: dict[torch.device, int] = {}
         for tensor in originals.values():
             needed[tensor.device] = needed.get(tensor.device, 0) + tensor.nbytes
@@ -138,32 +146,4 @@ class WeightCache:
             for name, tensor in editable_tensors(model, writer).items():
                 check_fit(writer, name, tensor, self.copies.get(name))
                 result[name] = self.copies[name]
-        return result
-
-
-@dataclass(frozen=True, slots=True)
-class DiskSource:
-    """Loads the model again whenever tensors are asked for (`--cache-weights false`).
-
-    Needs host memory for a second copy of the model while it restores.
-
-    Attributes:
-        load: Loads the original model into host memory.
-    """
-
-    load: Callable[[], PreTrainedModel]
-
-    def tensors(self, model: PreTrainedModel, writers: Iterable[ResidualWriter]) -> Mapping[str, Tensor]:
-        """See PristineSource.
-
-        Raises:
-            CacheMismatchError: A tensor that was loaded has another shape or dtype than the model's.
-        """
-        fresh = self.load()
-        result: dict[str, Tensor] = {}
-        for writer in writers:
-            loaded = editable_tensors(fresh, writer)
-            for name, tensor in editable_tensors(model, writer).items():
-                check_fit(writer, name, tensor, loaded.get(name))
-            result.update(loaded)
         return result

@@ -22,6 +22,7 @@ from transformers.utils import CONFIG_NAME
 from heretic.common.errors import ExportError
 from heretic.export.adapter import Factors
 from heretic.export.tokenizer import load_tokenizer
+from heretic.models.access import same_bits
 from heretic.models.devices import empty_cache
 from heretic.models.loaded import LoadedModel
 from heretic.models.private_api import Conv1D, adapter_change, attention_implementation, unadapted_weight
@@ -65,18 +66,6 @@ DEFAULT_TOLERANCE = 1e-1
 
 BaseLoader = Callable[[], PreTrainedModel]
 """Loads the original model again, in the same dtype; adapters are verified on it."""
-
-
-def _bits(tensor: Tensor) -> Tensor:
-    """A tensor's bytes: unlike values, NaN equals NaN and 0 does not equal -0."""
-    return tensor.detach().contiguous().reshape(-1).view(torch.uint8)
-
-
-def same_bits(first: Tensor, second: Tensor) -> bool:
-    """Whether two tensors have the same dtype, shape and bits, wherever they lie."""
-    if first.dtype != second.dtype or first.shape != second.shape:
-        return False
-    return torch.equal(_bits(first).cpu(), _bits(second).cpu())
 
 
 def compare_files(folder: Path, model: PreTrainedModel) -> list[str]:

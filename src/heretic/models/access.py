@@ -61,3 +61,15 @@ def post_norm_gain(model: PreTrainedModel, writer: ResidualWriter) -> Tensor | N
         )
         gain = norm_gain if gain is None else gain * norm_gain
     return gain
+
+
+def same_bits(first: Tensor, second: Tensor) -> bool:
+    """Whether two tensors have the same dtype, shape and bits, wherever they lie."""
+    if first.dtype != second.dtype or first.shape != second.shape:
+        return False
+    return torch.equal(_bits(first).cpu(), _bits(second).cpu())
+
+
+def _bits(tensor: Tensor) -> Tensor:
+    """A tensor's bytes: unlike values, NaN equals NaN and 0 does not equal -0."""
+    return tensor.detach().contiguous().reshape(-1).view(torch.uint8)

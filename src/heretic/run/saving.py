@@ -9,8 +9,8 @@ import torch
 
 from heretic.common.errors import ExportError, HereticError, TrialFailed, UserError
 from heretic.editors.adapter import adapter_factors, adapter_obstacle
-from heretic.editors.cache import WeightCache
 from heretic.editors.inplace import InplaceEditor
+from heretic.editors.originals import original_weights
 from heretic.export.atomic import check_free_space, check_target
 from heretic.export.content import ExportContent, ExportFormat, SavedModel
 from heretic.export.hub import check_repository, upload_folder
@@ -181,6 +181,6 @@ def full_precision(bench: Workbench) -> Workbench:
     layout = hold_biases(loaded.model, find_layout(loaded.model), paths)
     runner = ModelRunner(loaded, layout, ChatFormatter(loaded.tokenizer), bench.runner.calibration)
     gc.collect()
-    editor = InplaceEditor(loaded.model, layout, WeightCache.capture(loaded.model, layout))
+    editor = InplaceEditor(loaded.model, layout, original_weights(loaded, layout))
     directions = bench.directions.to(torch.device("cpu"))
     return replace(bench, settings=settings, runner=runner, editor=editor, directions=directions)

@@ -7,16 +7,15 @@ what the second half (search, choice, saving, chat) asks for.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from transformers import PreTrainedModel
-
 from heretic.adjusting.caa import shifting_writers
 from heretic.adjusting.prepare import edited_components, make_adjustments
 from heretic.common.errors import UserError
 from heretic.config import Settings
 from heretic.directions.types import DirectionSet
-from heretic.editors.cache import DiskSource, PristineSource, WeightCache
+from heretic.editors.cache import WeightCache
 from heretic.editors.editor import Editor
 from heretic.editors.inplace import InplaceEditor
+from heretic.editors.originals import original_weights
 from heretic.editors.output_space import OutputSpaceEditor
 from heretic.edits.algebra import Edit
 from heretic.edits.build import UNADJUSTED, Adjustments, Shift, build_edits
@@ -25,7 +24,6 @@ from heretic.engine.factory import EngineOptions, make_engine
 from heretic.evaluation.evaluator import Evaluator, Readers
 from heretic.extraction.find import SearchDirections
 from heretic.models.access import post_norm_gain
-from heretic.models.biases import match_biases
 from heretic.models.chat_template import ChatFormatter
 from heretic.models.layout import find_layout, layout_summary
 from heretic.models.loaded import LoadedModel
@@ -261,25 +259,11 @@ def load_runner(settings: Settings, name: str, prompts: PromptSets) -> ModelRunn
 
 
 def make_editor(settings: Settings, runner: ModelRunner) -> Editor:
-    """In-place editing with a restore cache; output space where weights are quantised and cannot be written to."""
+    """In-place editing, undone from memory or files; output space where weights are quantised and cannot be written."""
     model, layout = runner.loaded.model, runner.layout
     if runner.loaded.quantization != "none":
         return OutputSpaceEditor(model, layout)
-    if settings.cache_weights:
+    # Where trials edit the weights, they are restored after each.
+    if settings.cache_weights and ordinary_wanted(settings):
         return InplaceEditor(model, layout, WeightCache.capture(model, layout))
-    return InplaceEditor(model, layout, disk_source(settings, runner.loaded))
-
-
-def disk_source(settings: Settings, loaded: LoadedModel) -> PristineSource:
-    """Original weights from the place that the model came from, loaded into host memory with the accepted dtype."""
-    # Verified once: this runs for every edit that is undone.
-    again = settings.model_copy(
-        update={"device": "cpu", "device_map": "cpu", "dtypes": [loaded.dtype], "verify": False}
-    )
-
-    def load() -> PreTrainedModel:
-        fresh = load_model(loaded.name, again).model
-        match_biases(fresh, loaded.model)
-        return fresh
-
-    return DiskSource(load)
+    return InplaceEditor(model, layout, original_weights(runner.loaded, layout))

@@ -1,8 +1,8 @@
 """Edits in the weights can be taken back bit for bit, whatever happened in between."""
 
-import copy
 import hashlib
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -12,9 +12,10 @@ from transformers import PreTrainedModel
 
 from heretic.common.errors import CacheMismatchError, ModelError, OutOfMemoryError
 from heretic.directions.types import DirectionSet
-from heretic.editors.cache import DiskSource, PristineSource, WeightCache, _copy, editable_tensors
+from heretic.editors.cache import PristineSource, WeightCache, _copy, editable_tensors
 from heretic.editors.editor import applied
 from heretic.editors.inplace import InplaceEditor
+from heretic.editors.originals import FileSource, find_originals
 from heretic.edits.algebra import Edit
 from heretic.edits.build import build_edits
 from heretic.edits.writer import ModelLayout, ResidualWriter
@@ -55,11 +56,11 @@ def edits_for(editor: InplaceEditor, model: PreTrainedModel, layout: ModelLayout
     return build_edits(plan, directions, layout, editor.pristine_weight, lambda writer: post_norm_gain(model, writer))
 
 
-def source_of(kind: str, model: PreTrainedModel, layout: ModelLayout) -> PristineSource:
+def source_of(kind: str, model: PreTrainedModel, layout: ModelLayout, folder: Path) -> PristineSource:
     if kind == "cache":
         return WeightCache.capture(model, layout)
-    original = copy.deepcopy(model)
-    return DiskSource(lambda: original)
+    model.save_pretrained(folder)
+    return find_originals(model, layout, sorted(folder.glob("*.safetensors")))
 
 
 def cached(family: str) -> tuple[PreTrainedModel, ModelLayout, InplaceEditor, str]:
@@ -70,14 +71,14 @@ def cached(family: str) -> tuple[PreTrainedModel, ModelLayout, InplaceEditor, st
     return model, layout, InplaceEditor(model, layout, WeightCache.capture(model, layout)), before
 
 
-@pytest.mark.parametrize("source", ["cache", "disk"])
+@pytest.mark.parametrize("source", ["cache", "files"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_restore_is_bit_exact_after_many_edits(family: str, dtype: torch.dtype, source: str) -> None:
+def test_restore_is_bit_exact_after_many_edits(family: str, dtype: torch.dtype, source: str, tmp_path: Path) -> None:
     model = build_pico(family, dtype=dtype)
     layout = find_layout(model)
     before = weights_hash(model)
-    editor = InplaceEditor(model, layout, source_of(source, model, layout))
+    editor = InplaceEditor(model, layout, source_of(source, model, layout, tmp_path))
     edited = set()
     for seed in range(6):
         editor.apply(edits_for(editor, model, layout, seed))
@@ -119,12 +120,12 @@ def test_only_the_edited_writers_change(family: str) -> None:
     assert changed == {edit.writer.tensor_name for edit in edits}
 
 
-@pytest.mark.parametrize("source", ["cache", "disk"])
-def test_pristine_weight_is_the_original_one_whatever_is_applied(source: str) -> None:
+@pytest.mark.parametrize("source", ["cache", "files"])
+def test_pristine_weight_is_the_original_one_whatever_is_applied(source: str, tmp_path: Path) -> None:
     for family in ("gpt2", "gpt_oss_square"):
         model = build_pico(family)
         layout = find_layout(model)
-        editor = InplaceEditor(model, layout, source_of(source, model, layout))
+        editor = InplaceEditor(model, layout, source_of(source, model, layout, tmp_path / family))
         before = [editor.pristine_weight(writer).clone() for writer in layout.writers]
         editor.apply(edits_for(editor, model, layout, 0))
         for writer, weight in zip(layout.writers, before, strict=True):
@@ -235,35 +236,57 @@ def test_a_model_that_changed_under_the_editor_is_noticed_when_restoring() -> No
         editor.restore()
 
 
-def test_a_disk_copy_that_does_not_fit_is_noticed() -> None:
-    """A copy in another dtype must not be written into the model without a word."""
+def test_files_that_changed_under_the_editor_are_noticed_when_restoring(tmp_path: Path) -> None:
     model = build_pico("llama")
     layout = find_layout(model)
-    other = build_pico("llama", dtype=torch.bfloat16)
-    editor = InplaceEditor(model, layout, DiskSource(lambda: other))
+    editor = InplaceEditor(model, layout, source_of("files", model, layout, tmp_path))
     editor.apply(edits_for(editor, model, layout, 0))
-    with pytest.raises(CacheMismatchError, match=r"layer \d, component \w+, tensor model\..*torch\.bfloat16"):
+    build_pico("llama", dtype=torch.bfloat16).save_pretrained(tmp_path)
+    with pytest.raises(CacheMismatchError, match="it has changed"):
+        editor.restore()
+    for path in tmp_path.glob("*.safetensors"):
+        path.unlink()
+    with pytest.raises(CacheMismatchError, match="no longer holds"):
         editor.restore()
 
 
-def test_the_disk_is_read_once_for_a_restore_and_not_at_all_without_edits() -> None:
+def test_what_files_do_not_hold_bit_for_bit_is_copied_and_nothing_else(tmp_path: Path) -> None:
     model = build_pico("llama")
     layout = find_layout(model)
-    loads: list[int] = []
-    original = copy.deepcopy(model)
-
-    def load() -> PreTrainedModel:
-        loads.append(1)
-        return original
-
-    editor = InplaceEditor(model, layout, DiskSource(load))
-    edits = edits_for(editor, model, layout, 0)
-    editor.apply(edits)
-    assert loads == []
+    assert isinstance(source_of("files", model, layout, tmp_path), FileSource)
+    writer, *others = layout.writers
+    writer_weight(model, writer).data[0, 0] += 1
+    source = find_originals(model, layout, sorted(tmp_path.glob("*.safetensors")))
+    assert isinstance(source, FileSource)
+    assert source.otherwise is not None
+    assert set(source.otherwise.copies) == {writer.tensor_name}
+    assert source.places.keys() >= {other.tensor_name for other in others}
+    assert writer.tensor_name not in source.places
+    before = weights_hash(model)
+    editor = InplaceEditor(model, layout, source)
+    editor.apply(edits_for(editor, model, layout, 0))
+    assert weights_hash(model) != before
     editor.restore()
-    assert loads == [1]
+    assert weights_hash(model) == before
+
+
+def test_a_narrower_model_reads_its_files_as_it_was_loaded(tmp_path: Path) -> None:
+    build_pico("llama").save_pretrained(tmp_path)
+    model = build_pico("llama").to(torch.bfloat16)
+    layout = find_layout(model)
+    before = weights_hash(model)
+    source = find_originals(model, layout, sorted(tmp_path.glob("*.safetensors")))
+    assert isinstance(source, FileSource)
+    assert source.otherwise is None
+    editor = InplaceEditor(model, layout, source)
+    editor.apply(edits_for(editor, model, layout, 0))
     editor.restore()
-    assert loads == [1]
+    assert weights_hash(model) == before
+
+
+def test_without_files_all_is_copied() -> None:
+    model = build_pico("llama")
+    assert isinstance(find_originals(model, find_layout(model), []), WeightCache)
 
 
 def test_edits_of_a_weight_do_not_touch_the_edit_or_the_cache() -> None:

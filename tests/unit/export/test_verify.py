@@ -15,9 +15,9 @@ from heretic.export.verify import (
     compare_files,
     compare_models,
     find_placement,
-    same_bits,
     verify_merged,
 )
+from heretic.models.access import same_bits
 from heretic.models.loaded import LoadedModel
 from heretic.observability.events import Event, Warned
 

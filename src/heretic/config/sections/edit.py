@@ -27,7 +27,8 @@ class EditOptions(Options):
     )
     cache_weights: bool = Field(
         default=True,
-        description="Keep a copy of the editable weights in memory to undo edits; false reloads them from disk.",
+        description="Keep a copy of the editable weights in memory where every trial edits them (--engine inplace); "
+        "false, as with the batched engine, reads them from the model's files, and copies only what these do not hold.",
     )
 
 
