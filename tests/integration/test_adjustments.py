@@ -49,7 +49,7 @@ def test_calibrated_strengths_and_heads_together(heretic: Command, tmp_path: Pat
     assert "attention heads" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("options", [(), ("--cache-weights", "false")], ids=["cache", "disk"])
+@pytest.mark.parametrize("options", [("--engine", "inplace"), ()], ids=["cache", "files"])
 def test_a_compliance_direction_is_saved_as_biases_that_load_anywhere(
     heretic: Command, tmp_path: Path, options: tuple[str, ...]
 ) -> None:

@@ -70,8 +70,8 @@ def _copy(tensor: Tensor, stays: bool) -> Tensor:
     if not isinstance(copy, RanOut):
         return copy
     raise OutOfMemoryError(
-        f"Memory ran out while original weights were copied ({copy.used}); use --cache-weights false, which reads "
-        "them from the disk again instead."
+        f"Memory ran out while original weights were copied ({copy.used}); end other programs, or use "
+        "--cache-weights false, which copies only what the model's files do not hold."
     )
 
 
