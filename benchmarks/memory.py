@@ -15,14 +15,13 @@ it and its children had together.
 import argparse
 import re
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import psutil
+import psutil  # type: ignore[import-untyped]  # comes with accelerate, without types
 
 from heretic.observability.events import Event, ModelLoaded, subscribed
 from heretic.observability.events.steps import StepEvent
@@ -207,4 +206,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

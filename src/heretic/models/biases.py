@@ -93,6 +93,13 @@ def hold_biases(model: PreTrainedModel, layout: ModelLayout, paths: Sequence[str
     return find_layout(model)
 
 
+def match_biases(model: PreTrainedModel, other: PreTrainedModel) -> None:
+    """Give a model that was loaded again the (zero) biases that were switched on in the first one."""
+    present = dict(model.named_parameters(remove_duplicate=False))
+    new = {name: value.shape for name, value in other.named_parameters(remove_duplicate=False) if name not in present}
+    _attach(model, {name: shape for name, shape in new.items() if name.endswith(".bias")})
+
+
 def _is_plain(model: PreTrainedModel, writer: ResidualWriter) -> bool:
     return (
         writer.kind in (WriterKind.LINEAR, WriterKind.CONV1D)

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from heretic.common.errors import ModelError
 from heretic.models.access import writer_bias
-from heretic.models.biases import bias_holders, hold_biases
+from heretic.models.biases import bias_holders, hold_biases, match_biases
 from heretic.models.layout import find_layout
 
 HOLDERS = {
@@ -71,6 +71,10 @@ def test_biases_are_zero_until_they_are_used_and_survive_saving(family: str, tmp
             bias.data += torch.randn(bias.shape, generator=torch.Generator().manual_seed(2))
     shifted = logits(model)
     assert (shifted - before).abs().max() > 1e-3
+    again = build_pico(family)
+    match_biases(again, model)
+    assert {name for name, _ in again.named_parameters()} == {name for name, _ in model.named_parameters()}
+    torch.testing.assert_close(logits(again), before, rtol=1e-5, atol=1e-6)
     if family in pico_names(LIST_EXPERTS):
         return  # a class of the tests' own, which a folder cannot name
     model.save_pretrained(tmp_path / "saved")
