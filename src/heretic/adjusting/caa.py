@@ -5,18 +5,17 @@ Before anything is measured it is made sure that a saved model can hold the bias
 """
 
 from collections.abc import Sequence
-from functools import partial
 
 import torch
 from torch import Tensor
 
 from heretic.common.errors import ModelError, UserError
 from heretic.config import Settings
-from heretic.directions.statistics import ResidualMoments
 from heretic.directions.types import DirectionSet
 from heretic.edits.build import Shift
 from heretic.edits.writer import ModelLayout
 from heretic.evaluation.refusal_patterns import RefusalDetector
+from heretic.extraction.extract import collect_statistics
 from heretic.models.arrival import constant_shares
 from heretic.models.biases import BiasHolder, bias_holders, hold_biases
 from heretic.observability.events import Warned, emit
@@ -167,16 +166,9 @@ def _compliance(settings: Settings, runner: ModelRunner, target: PromptSet) -> T
         )
     means = []
     for prompts in (answered, refused):
-        mean, runner = backing_off(runner, partial(_mean, prompts=prompts), "collecting residuals")
-        means.append(mean)
+        statistics, runner = collect_statistics(runner, PromptSet(target.name, tuple(prompts)))
+        means.append(statistics.mean)
     return compliance_directions(*means)
-
-
-def _mean(runner: ModelRunner, prompts: Sequence[Prompt]) -> Tensor:
-    moments = ResidualMoments()
-    for residuals in runner.residuals(prompts):
-        moments.update(residuals)
-    return moments.finish("").mean
 
 
 def shifts_note(shifts: dict[int, Shift], strength: float) -> str:

@@ -6,7 +6,7 @@ write most are edited one by one, and those that lower the behaviour's projectio
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -190,15 +190,11 @@ def _last_inputs(model: nn.Module, columns: Sequence[HeadColumns]) -> Iterator[d
 
         return hook
 
-    handles = [
-        model.get_submodule(layer_columns.writer.path).register_forward_hook(keeping(layer_columns))
-        for layer_columns in columns
-    ]
-    try:
+    with ExitStack() as stack:
+        for layer_columns in columns:
+            writer = model.get_submodule(layer_columns.writer.path)
+            stack.enter_context(writer.register_forward_hook(keeping(layer_columns)))
         yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _confirmed(

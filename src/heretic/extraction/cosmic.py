@@ -115,8 +115,5 @@ def steered(runner: ModelRunner, layer: int, vector: Tensor) -> Iterator[None]:
         return with_layer_output(output, hidden_states + vector.to(hidden_states))
 
     module = runner.loaded.model.get_submodule(runner.layout.layer_paths[layer])
-    handle = module.register_forward_hook(add)
-    try:
+    with module.register_forward_hook(add):
         yield
-    finally:
-        handle.remove()

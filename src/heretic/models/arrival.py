@@ -60,8 +60,7 @@ def constant_shares(
     with ExitStack() as stack:
         stack.enter_context(_watched(model, layout, entering, leaving, lengths))
         for writer in layout.writers:
-            handle = model.get_submodule(writer.path).register_forward_hook(output_of(writer))
-            stack.callback(handle.remove)
+            stack.enter_context(model.get_submodule(writer.path).register_forward_hook(output_of(writer)))
         device: Any = model.get_input_embeddings()
         model(input_ids=torch.tensor([list(tokens)], device=device.weight.device), use_cache=False)
     shares = {
@@ -92,16 +91,12 @@ def _watched(
 
         return hook
 
-    handles = []
-    for index, path in enumerate(layout.layer_paths):
-        module = model.get_submodule(path)
-        handles.append(module.register_forward_pre_hook(before(index), with_kwargs=True))
-        handles.append(module.register_forward_hook(after(index)))
-    try:
+    with ExitStack() as stack:
+        for index, path in enumerate(layout.layer_paths):
+            module = model.get_submodule(path)
+            stack.enter_context(module.register_forward_pre_hook(before(index), with_kwargs=True))
+            stack.enter_context(module.register_forward_hook(after(index)))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _share(added: Tensor, constant: Tensor) -> float | None:
