@@ -18,7 +18,7 @@ from heretic.config.catalogue import ALIASES, SETTINGS
 from heretic.export.redact import publishable, redact
 from heretic.report.data import ChangedSetting, Chosen, ReportData
 from heretic.report.importance import importances
-from heretic.results import tables
+from heretic.results import reading, tables
 from heretic.results.capability import Capability
 from heretic.results.front import chosen_automatically
 from heretic.results.held_out import Example, HeldOut
@@ -40,6 +40,8 @@ _PLACES = re.compile(r"(behavior|evaluate_model|load_directions|neural_detection
 """Settings that may be paths."""
 _PATH = re.compile(r"~|/|\.{1,2}[/\\]|[A-Za-z]:[\\/]|\\")
 _MOST_LAYERS = 10_000
+_MOST_ADJUSTMENTS = 100
+"""There are as many as kinds of adjusting; whoever names more has not been here."""
 
 
 def report_data(
@@ -107,7 +109,7 @@ def _of_manifest(manifest: Mapping[str, Any]) -> dict[str, Any]:
         tables.held_out(held_out, None)  # whatever is no number is noticed here
     number = manifest["optuna_trial_number"]
     chosen = Chosen(
-        None if number is None else int(number),
+        None if number is None else reading.whole(number, "optuna_trial_number"),
         EditPlan.from_json(manifest["plan"]),
         Scores.from_json(manifest["scores"]),
         Scores.from_json(manifest["search"].get("scores", ())),
@@ -148,8 +150,12 @@ def _facts(manifest: Mapping[str, Any], model: str) -> list[tuple[str, str]]:
     counts = [provenance.get(f"{kind}_prompts") for kind in ("target", "baseline")]
     if all(isinstance(count, int) for count in counts):
         facts.append(("Training prompts", f"{counts[0]} with the behaviour, {counts[1]} without"))
-    facts += [("Adjusted", redact(str(sentence))) for sentence in manifest.get("adjustments") or ()]
+    facts += [("Adjusted", redact(str(sentence))) for sentence in _adjustments(manifest)]
     return facts
+
+
+def _adjustments(manifest: Mapping[str, Any]) -> Sequence[Any]:
+    return reading.items(manifest.get("adjustments") or (), "adjustments")[:_MOST_ADJUSTMENTS]
 
 
 def changed_settings(given: Mapping[str, Any]) -> tuple[ChangedSetting, ...]:

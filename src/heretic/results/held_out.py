@@ -1,11 +1,12 @@
 """What the confirmation on held-out prompts found: frozen values, for events, manifest, card and report."""
 
+import math
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pydantic import TypeAdapter
-
+from heretic.results import reading
 from heretic.results.capability import Capability
 from heretic.results.score import Score
 
@@ -123,10 +124,56 @@ class HeldOut:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "HeldOut":
-        """The inverse of `to_json`."""
-        behaviors = TypeAdapter(tuple[HeldOutBehavior, ...]).validate_python(data["behaviors"])
-        kl = tuple(Score.from_json(score) for score in data["kl"])
-        return cls(data["tokens"], behaviors, kl, data.get("used_before", 0))
+        """The inverse of `to_json`.
+
+        Raises:
+            KeyError: A field is missing.
+            ValueError: One is not what it must be.
+        """
+        behaviors = tuple(_behavior(behavior) for behavior in reading.items(data["behaviors"], "behaviours"))
+        kl = tuple(Score.from_json(score) for score in reading.items(data["kl"], "divergences"))
+        tokens = reading.whole(data["tokens"], "the most tokens of an answer")
+        used_before = reading.whole(data.get("used_before", 0), "the number of prompts used before")
+        return cls(tokens, behaviors, kl, used_before)
+
+
+def _behavior(data: Any) -> HeldOutBehavior:
+    data = reading.table(data, "a behaviour")
+    at = tuple(
+        AtLength(reading.whole(at["tokens"], "tokens"), _estimate(at["base"]), _estimate(at["edited"]))
+        for at in reading.items(data["at"], "lengths of answers")
+    )
+    if not at:
+        raise ValueError("a behaviour was measured at no length of answers")
+    return HeldOutBehavior(
+        *(reading.text(data[name], name) for name in ("behavior", "name", "unit")),
+        reading.whole(data["n"], "a number of prompts"),
+        at,
+        _answers(data["base"]),
+        _answers(data["edited"]),
+        None if data.get("change") is None else _estimate(data["change"]),
+    )
+
+
+def _estimate(data: Any) -> Estimate:
+    data = reading.table(data, "an estimate")
+    return Estimate(*(reading.number(data[name], name) for name in ("value", "low", "high")))
+
+
+def _perplexity(value: Any) -> float:
+    # That of answers which the original model takes for impossible is beyond all numbers.
+    return value if value == math.inf else reading.number(value, "perplexity", 0, sys.float_info.max)
+
+
+def _answers(data: Any) -> Answers:
+    data = reading.table(data, "answers")
+    refusing = data.get("refusing")
+    return Answers(
+        reading.number(data["words"], "words of an answer"),
+        *(reading.whole(data[name], f"{name} answers") for name in ("cut", "empty", "looping", "other_script")),
+        _perplexity(data["perplexity"]),
+        None if refusing is None else reading.whole(refusing, "refusing answers"),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -121,6 +122,15 @@ def test_capability_comes_with_the_manifest() -> None:
         (("settings",), None),
         (("capability",), [["a"]]),
         (("optuna_trial_number",), "first"),
+        (("optuna_trial_number",), -math.inf),
+        (("adjustments",), "x" * 1000),
+        (("held_out", "tokens"), 0.5),
+        (("held_out", "behaviors", 0, "n"), "3"),
+        (("held_out", "behaviors", 0, "at"), []),
+        (("held_out", "behaviors", 0, "at", 0, "base", "value"), 10**400),
+        (("held_out", "behaviors", 0, "at", 0, "edited", "low"), math.nan),
+        (("held_out", "behaviors", 0, "base", "words"), 10**400),
+        (("held_out", "behaviors", 0, "edited", "perplexity"), 10**400),
     ],
     ids=str,
 )
@@ -133,6 +143,11 @@ def test_a_damaged_manifest_is_one_sentence(path: tuple[str | int, ...], value: 
     with pytest.raises(UserError, match="damaged or too new") as raised:
         report_data(manifest, (), None)
     assert "\n" not in str(raised.value)
+
+
+def test_no_more_adjustments_are_shown_than_there_are_kinds() -> None:
+    facts = report_data({**MANIFEST, "adjustments": ["Strengths were calibrated."] * 100_000}, (), None).facts
+    assert 0 < sum(name == "Adjusted" for name, _sentence in facts) < 1000
 
 
 def test_quality_is_given_or_kept_by_the_study() -> None:

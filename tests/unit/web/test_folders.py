@@ -95,3 +95,14 @@ def test_looking_at_models_imports_no_torch() -> None:
     code = "import sys, heretic.web.folders, heretic.web.guard, heretic.web.server, heretic.web.markup; "
     code += "assert not {'torch', 'transformers', 'gradio'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    "held_out", [{"behaviors": [{}]}, {"tokens": 10**400, "behaviors": [], "kl": []}, [1], "x" * 1000]
+)
+def test_a_manifest_whose_measurements_cannot_be_read_hides_no_model(saved: Path, held_out: object) -> None:
+    manifest = json.loads((saved / MANIFEST_NAME).read_text(encoding="utf-8"))
+    (saved / MANIFEST_NAME).write_text(json.dumps(manifest | {"held_out": held_out}), encoding="utf-8")
+    found = look_at(str(saved))
+    assert (found.problem, found.base) == ("", "demo")
+    assert "cannot be read" in found.measured
