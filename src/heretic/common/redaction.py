@@ -9,6 +9,7 @@ import html
 import json
 import os
 import re
+from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from functools import lru_cache
@@ -17,6 +18,8 @@ from typing import Any, TypeVar
 from urllib.parse import quote, quote_plus, unquote
 
 MASK = "***"
+_QUOTE_IN_SHELL = "'\"'\"'"
+"""What `shlex.quote` writes for a quote."""
 
 SECRET_NAME = re.compile(
     r"(^token$|(^|[_-])(hf[_-]?token|hub[_-]?token|(access|auth|api|private|secret)[_-]?(token|key)|password|passwd|"
@@ -160,6 +163,14 @@ def _exists(name: str) -> bool:
         return False
 
 
+def _in_base64(data: bytes) -> Iterator[str]:
+    """What base64 makes of data wherever it begins in what is encoded, without letters that its neighbours share."""
+    for before in range(3):
+        encoded = b64encode(bytes(before) + data)
+        inner = encoded[-(-8 * before // 6) : 8 * (before + len(data)) // 6].decode()
+        yield from (inner, inner.translate({ord("+"): "-", ord("/"): "_"}))
+
+
 @lru_cache(maxsize=256)
 def _forms(secret: str) -> tuple[str, ...]:
     """A secret as it may be repeated: without what surrounds it in files and variables, and as encoders write it."""
@@ -177,7 +188,9 @@ def _forms(secret: str) -> tuple[str, ...]:
         quoted = {write(text, safe, errors="surrogateescape") for write in (quote, quote_plus) for safe in ("", "/")}
         forms |= quoted | {re.sub("%..", lambda escape: escape.group().lower(), form) for form in quoted}
         forms |= {json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1], repr(text)[1:-1]}
-        forms.add(html.escape(text))
+        forms |= {json.dumps(json.dumps(text)[1:-1])[1:-1], html.escape(text), text.replace("'", _QUOTE_IN_SHELL)}
+        data = text.encode(errors="surrogateescape")
+        forms |= {repr(data)[2:-1], *_in_base64(data)}
     return tuple(form for form in forms if len(form) >= _SHORTEST)
 
 

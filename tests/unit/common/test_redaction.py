@@ -1,8 +1,10 @@
 import html
 import json
 import re
+import shlex
 import sys
-from collections.abc import Iterator
+from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,6 +116,8 @@ ODD = 'pa/ss "wörd"&%7+1'
         json.dumps(ODD, ensure_ascii=False),
         repr(ODD),
         html.escape(ODD),
+        json.dumps(json.dumps(ODD)[1:-1]),
+        repr(ODD.encode())[1:],
     ],
 )
 @pytest.mark.parametrize("surrounded", ["{}\n", ' "{}" ', "'{}'\r\n", "{}"])
@@ -123,6 +127,24 @@ def test_a_secret_is_masked_as_encoders_write_it_whatever_surrounds_it_in_its_va
     monkeypatch.setenv("HF_TOKEN", surrounded.format(ODD))
     masked = mask_secrets(f"with <{shown}> in it")
     assert masked.replace('"', "").replace("'", "") == "with <***> in it"
+
+
+@pytest.mark.parametrize("encode", [b64encode, urlsafe_b64encode])
+@pytest.mark.parametrize("before", ["", "a", "user:", "someone:"])
+def test_a_secret_is_masked_in_base64_wherever_it_begins(
+    monkeypatch: pytest.MonkeyPatch, before: str, encode: Callable[[bytes], bytes]
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", ODD)
+    encoded = encode(f"{before}{ODD}:after".encode()).decode()
+    left = mask_secrets(f"with <{encoded}> in it").removeprefix("with <").removesuffix("> in it").split("***")
+    assert len(left) == 2
+    assert len("".join(left)) <= 4 * (len(f"{before}:after") // 3 + 2)
+
+
+def test_a_secret_is_masked_as_a_shell_quotes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = "it's a \\ secret"
+    monkeypatch.setenv("HF_TOKEN", odd)
+    assert mask_secrets(f"run {shlex.quote(odd)} now") == "run '***' now"
 
 
 @pytest.mark.parametrize(
