@@ -146,7 +146,9 @@ def _behavior(data: Any) -> HeldOutBehavior:
     if not at:
         raise ValueError("a behaviour was measured at no length of answers")
     return HeldOutBehavior(
-        *(reading.text(data[name], name) for name in ("behavior", "name", "unit")),
+        reading.text(data["behavior"], "behavior"),
+        reading.text(data["name"], "name"),
+        reading.text(data["unit"], "unit"),
         reading.whole(data["n"], "a number of prompts"),
         at,
         _answers(data["base"]),
@@ -170,7 +172,10 @@ def _answers(data: Any) -> Answers:
     refusing = data.get("refusing")
     return Answers(
         reading.number(data["words"], "words of an answer"),
-        *(reading.whole(data[name], f"{name} answers") for name in ("cut", "empty", "looping", "other_script")),
+        reading.whole(data["cut"], "cut answers"),
+        reading.whole(data["empty"], "empty answers"),
+        reading.whole(data["looping"], "looping answers"),
+        reading.whole(data["other_script"], "answers in another script"),
         _perplexity(data["perplexity"]),
         None if refusing is None else reading.whole(refusing, "refusing answers"),
     )
