@@ -19,6 +19,7 @@ from heretic.observability.steps import step
 from heretic.report.write import check_report_folder, report_folder
 from heretic.run.comparison import compare
 from heretic.run.identity import with_stored_patterns
+from heretic.run.kept_calibration import keep_calibration, kept_calibration
 from heretic.run.preflight import continues_upload, preflight
 from heretic.run.time_limit import Stopwatch
 from heretic.run.warm_start import warm_start
@@ -65,8 +66,10 @@ def run(loaded: LoadedSettings, choose: Choose, resolve_conflict: ResolveConflic
             claim_file(settings.storage, settings.study_name), settings.model or "", settings.wanted_trials
         )
         with told, step("preparing"):
-            bench = prepare(settings, prompts, decoded(attributes, f"The study {settings.study_name}"))
+            stored = decoded(attributes, f"The study {settings.study_name}")
+            bench = prepare(settings, prompts, stored, kept_calibration(attributes))
         study = open_matching_study(bench, resolve_conflict, claims)
+        keep_calibration(study, settings.storage, bench.calibrated)
         keep_refinement(bench, study)
         warm_start(bench, study)
         heartbeat = Heartbeat(

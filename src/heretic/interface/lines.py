@@ -127,7 +127,8 @@ def _(event: events.Calibrated) -> list[Row]:
     # JSON quoting shows line breaks and the spaces at both ends, which matter here.
     prefix = f"answers begin with {json.dumps(event.response_prefix)}" if event.response_prefix else "none"
     threads = f"; {plural(event.threads, 'thread')}" if event.threads else ""
-    return [Row("Calibrated", f"batch size {event.batch_size}{threads}; common response prefix: {prefix}")]
+    kept = "; as the study keeps it" if event.kept else ""
+    return [Row("Calibrated", f"batch size {event.batch_size}{threads}; common response prefix: {prefix}{kept}")]
 
 
 @rows.register

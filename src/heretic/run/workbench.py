@@ -7,6 +7,8 @@ what the second half (search, choice, saving, chat) asks for.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
+
 from heretic.adjusting.caa import shifting_writers
 from heretic.adjusting.prepare import edited_components, make_adjustments
 from heretic.common.errors import UserError
@@ -45,6 +47,7 @@ from heretic.results.objective import Objective
 from heretic.results.plan import EditPlan, Normalization
 from heretic.run.direction_sources import obtain_all_directions
 from heretic.run.identity import stored_refinement, study_identity
+from heretic.run.kept_calibration import KeptCalibration, conditions
 from heretic.run.measuring import choose_passes, load_readers, measure_original, search_objective
 from heretic.search.space import PEAK_WEIGHTS, SearchSpace
 from heretic.search.storage import Identity
@@ -79,6 +82,7 @@ class Workbench:
     space: SearchSpace
     identity: Identity
     readers: Readers
+    calibrated: KeptCalibration
 
     @property
     def objective(self) -> Objective:
@@ -104,42 +108,55 @@ class Loaded:
         runner: The model, calibrated.
         editor: Brings edits into its weights, and takes them out again.
         shifting: By layer, the writer whose bias can shift the stream; none without `use_caa`.
+        conditions: What calibration rests on, see `run.kept_calibration`.
+        kept: The study's calibration, where it holds.
     """
 
     readers: Readers
     runner: ModelRunner
     editor: Editor
     shifting: Mapping[int, Shift]
+    conditions: str
+    kept: KeptCalibration | None
 
 
-def prepare(settings: Settings, prompts: PromptSets, stored_directions: StoredDirections | None = None) -> Workbench:
+def prepare(
+    settings: Settings,
+    prompts: PromptSets,
+    stored_directions: StoredDirections | None = None,
+    kept: KeptCalibration | None = None,
+) -> Workbench:
     """Load and measure everything that does not depend on a trial.
 
     Args:
         settings: The run's.
         prompts: The run's, see `run.preflight`.
         stored_directions: Refined directions that the run's study keeps from an earlier run.
+        kept: What calibration found in it.
 
     Raises:
         HereticError: Something the user gave cannot be used; the message says what to do.
     """
-    loaded = load(settings, prompts)
+    loaded = load(settings, prompts, kept)
     searched = find(settings, prompts, loaded, stored_directions)
     adjustments = adjust(settings, prompts, loaded, searched)
     return measure(settings, prompts, loaded, searched, adjustments)
 
 
-def load(settings: Settings, prompts: PromptSets) -> Loaded:
+def load(settings: Settings, prompts: PromptSets, kept: KeptCalibration | None = None) -> Loaded:
     """The models, and an editor of the one that is edited."""
     # Before the model, so that one that cannot serve is said at once, and that calibration sees the memory they take.
     readers = load_readers(settings, prompts)
-    runner = load_runner(settings, settings.model or "", prompts)
+    runner = load_runner(settings, settings.model or "", prompts, kept)
+    # Before anything is added to the model.
+    deciding = conditions(settings, runner.loaded, prompts)
     obstacle = runner.loaded.adapter_obstacle
     if settings.auto_select and settings.save_format == "adapter" and obstacle is not None:
         raise UserError(f"An edit of this model cannot be saved as an adapter ({obstacle}); use --save-format merged.")
     # Before the editor, which has to know biases that are added; a model that cannot hold any is refused at once.
     runner, shifting = shifting_writers(runner, prompts.target.prompts[0]) if settings.use_caa else (runner, {})
-    return Loaded(readers, runner, make_editor(settings, runner), shifting)
+    holding = kept if kept is not None and kept.conditions == deciding else None
+    return Loaded(readers, runner, make_editor(settings, runner), shifting, deciding, holding)
 
 
 def find(
@@ -173,7 +190,10 @@ def measure(
             emit(NothingShown(name, NOTHING_TO_DO[settings.goal].format(name), evaluator.samples, following))
     space = search_space(settings, runner, searched.position)
     build = edit_builder(runner, directions, editor, adjustments)
-    options, unless = EngineOptions(settings.candidates), ordinary_wanted(settings)
+    # As many plans at once as before: how many there are decides what the sampler knows when it is asked.
+    options = EngineOptions(settings.candidates or (loaded.kept.candidates if loaded.kept else 0))
+    unless = ordinary_wanted(settings)
+    engine = make_engine(original.runner, build, editor, original.behaviors, original.kl, options, unless, choice)
     return Workbench(
         settings,
         prompts,
@@ -182,10 +202,17 @@ def measure(
         adjustments,
         editor,
         original.behaviors,
-        make_engine(original.runner, build, editor, original.behaviors, original.kl, options, unless, choice),
+        engine,
         space,
         study_identity(settings, runner, prompts, directions, space, loaded.readers),
         loaded.readers,
+        KeptCalibration(
+            loaded.conditions,
+            runner.calibration.batch_size,
+            runner.calibration.response_prefix,
+            torch.get_num_threads() if runner.loaded.device.type == "cpu" else 0,
+            engine.candidates,
+        ),
     )
 
 
@@ -226,8 +253,8 @@ def edit_builder(
     return build
 
 
-def load_runner(settings: Settings, name: str, prompts: PromptSets) -> ModelRunner:
-    """Load a model, find its layout, and calibrate batch size and response prefix."""
+def load_runner(settings: Settings, name: str, prompts: PromptSets, kept: KeptCalibration | None = None) -> ModelRunner:
+    """Load a model, find its layout, and calibrate batch size and response prefix, unless what was kept holds."""
     loaded = load_model(name, settings)
     layout = find_layout(loaded.model)
     emit(
@@ -241,6 +268,15 @@ def load_runner(settings: Settings, name: str, prompts: PromptSets) -> ModelRunn
     )
     calibration = Calibration(settings.batch_size or 1, settings.response_prefix or "", loaded.dtype)
     runner = ModelRunner(loaded, layout, ChatFormatter(loaded.tokenizer), calibration)
+    if kept is not None and kept.conditions == conditions(settings, loaded, prompts):
+        threads = choose_threads(runner, (), kept.threads)
+        emit(Calibrated(kept.batch_size, kept.response_prefix, threads, kept=True))
+        return runner.calibrated(kept.batch_size, kept.response_prefix)
+    return calibrated(settings, runner, prompts)
+
+
+def calibrated(settings: Settings, runner: ModelRunner, prompts: PromptSets) -> ModelRunner:
+    """The model with the number of threads, batch size and response prefix that are found. Emits Calibrated."""
     measured = (*prompts.target_evaluation.prompts, *prompts.baseline_evaluation.prompts)
     threads = choose_threads(runner, measured, settings.threads)
     if settings.batch_size == 0:

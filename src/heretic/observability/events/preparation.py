@@ -82,11 +82,12 @@ class BatchSizeMeasured(Event):
 
 @dataclass(frozen=True, slots=True)
 class Calibrated(Event):
-    """What was discovered about the model."""
+    """What was discovered about the model, in this run, or where it is `kept` in an earlier one of the study."""
 
     batch_size: int
     response_prefix: str
     threads: int = 0
+    kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)
