@@ -17,6 +17,7 @@ from tests.integration.command import QUICK_DEMO, Command, saving_to
 from heretic.config.sections import ModelSection
 from heretic.web.conversation import Answer
 from heretic.web.desk import Desk
+from heretic.web.history import History
 from heretic.web.manager import ModelManager
 from heretic.web.server import Address, find_address
 
@@ -46,7 +47,8 @@ def served(heretic: Command, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     (folder / "models" / "broken").mkdir(parents=True)
     (folder / "models" / "broken" / "config.json").write_text("{}", encoding="utf-8")
     manager = ModelManager(ModelSection(device="cpu"))
-    desk = Desk(manager, folder / "models", folder, str(folder / "out"), None)
+    history = History(folder / "chat_history")
+    desk = Desk(manager, folder / "models", folder, str(folder / "out"), None, history)
     desk.load(str(folder / "out"), compare=True, in_four_bits=False)
     address = find_address(None, None, None)
     page = Page(desk, str(folder / "out"), compare=True).serve(address)
@@ -138,6 +140,29 @@ def test_answers_are_written_again_and_earlier_messages_are_edited(tab: Tab) -> 
     page.get_by_role("button", name="New conversation").click()
     page.wait_for_selector("#transcript .hint")
     assert tab.ask(QUESTION) == first
+
+
+def test_conversations_survive_a_restart_and_damaged_ones_are_named(tab: Tab, served: Served) -> None:
+    said = tab.ask("Tell me of flimps.")
+    (served.folder / "chat_history" / "broken.json").write_text("{", encoding="utf-8")
+    # The page keeps nothing itself, so that a page opened anew is like one of another server.
+    page = tab.page
+    page.goto(tab.url)
+    page.wait_for_selector("#transcript .hint")
+    page.get_by_role("button", name="Kept conversations").click()
+    page.wait_for_selector("#history >> text=broken.json")
+    page.get_by_label("Search").fill("of FLIMPS")
+    page.wait_for_timeout(500)
+    page.get_by_label("Conversation", exact=True).click()
+    page.get_by_role("option", name="Tell me of flimps.").first.click()
+    page.get_by_role("button", name="Open", exact=True).click()
+    page.wait_for_selector(".turn")
+    assert page.locator(".said").all_inner_texts() == said
+    page.get_by_role("button", name="Show as Markdown").click()
+    page.wait_for_function("[...document.querySelectorAll('textarea')].some(field => field.value.startsWith('# Tell'))")
+    page.get_by_role("button", name="Delete").click()
+    page.wait_for_selector("#notice >> text=Deleted")
+    assert not [each for each in served.desk.history.all("flimps") if "Tell me" in each.title]
 
 
 def test_a_broken_folder_and_a_mistake_are_told_in_a_sentence(tab: Tab) -> None:

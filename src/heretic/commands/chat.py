@@ -33,6 +33,7 @@ class ChatArguments:
     )
     compare: bool = switch("Have FOLDER answer beside the model it was made from, which its manifest names.")
     models_dir: str = option("DIR", "Folder whose folders and GGUF files are offered.", default="models")
+    history: str = option("DIR", "Folder that conversations are kept in; they never leave it.", default="chat_history")
     device: str = option("DEVICE", "Device to compute on, as in a run. [the best one there is]", default="auto")
     port: int | None = option("N", "Port. [7860, or the next free one]", read=_port)
     listen: str | None = option("ADDRESS", "Address to listen on, for other machines; needs --auth. [127.0.0.1]")
@@ -61,13 +62,15 @@ def run(arguments: ChatArguments, printer: "Printer") -> int:
     import_gradio()
     from heretic.config.sections import ModelSection
     from heretic.web.desk import Desk
+    from heretic.web.history import History
     from heretic.web.manager import ModelManager
 
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
     manager = ModelManager(ModelSection(device=arguments.device))
     named = arguments.folder or arguments.model
     original = arguments.model if arguments.compare else None
-    desk = Desk(manager, expanded(arguments.models_dir), Path.cwd(), named, original)
+    history = History(expanded(arguments.history))
+    desk = Desk(manager, expanded(arguments.models_dir), Path.cwd(), named, original, history)
     if named is not None:
         with printer.steps():
             printer.row("Model", desk.load(named, arguments.compare, in_four_bits=False))

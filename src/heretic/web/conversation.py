@@ -58,11 +58,13 @@ class Conversation:
         model: Which model or models answer, as the page calls them.
         system_prompt: Empty for none.
         turns: In their order.
+        identifier: Under which it is kept; empty where it is not yet.
     """
 
     model: str = ""
     system_prompt: str = ""
     turns: tuple[Turn, ...] = field(default=())
+    identifier: str = ""
 
     def asked(self, question: str, system_prompt: str) -> "Conversation":
         """The conversation with another message of the person, to be answered.
@@ -109,7 +111,7 @@ class Conversation:
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
-        return asdict(self)
+        return {key: value for key, value in asdict(self).items() if key != "identifier"}
 
     @classmethod
     def from_json(cls, data: Any) -> "Conversation":

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from heretic.common.errors import HereticError
@@ -12,6 +12,7 @@ from heretic.web import markup
 from heretic.web.conversation import Answer, Conversation
 from heretic.web.errors import ChatError, ModelInvalidError, ModelNotFoundError, as_chat_error
 from heretic.web.folders import FoundModel, find_models, look_at, original_of
+from heretic.web.history import History
 from heretic.web.manager import ModelManager, memory_places
 
 LONGEST_ANSWER = 4096
@@ -67,7 +68,13 @@ class Desk:
     """One for all who look at the page: there is one model."""
 
     def __init__(
-        self, manager: ModelManager, models_folder: Path, here: Path, named: str | None, original: str | None
+        self,
+        manager: ModelManager,
+        models_folder: Path,
+        here: Path,
+        named: str | None,
+        original: str | None,
+        history: History,
     ) -> None:
         """Say where models are.
 
@@ -77,10 +84,12 @@ class Desk:
             here: See `find_models`.
             named: A model that stands first in the list, wherever it is.
             original: What an edited folder is compared with, instead of what its manifest names.
+            history: Keeps conversations.
         """
         self._manager = manager
         self._models_folder, self._here = models_folder, here
         self._named, self._original = named, original
+        self.history = history
 
     def models(self) -> list[FoundModel]:
         """Everything that was found, looked at anew."""
@@ -168,7 +177,26 @@ class Desk:
         except ChatError as error:
             yield self._failed(asked.answered(answers), error)
             return
-        yield self._shown(asked.answered(answers))
+        answered = replace(asked.answered(answers), model=self._called())
+        try:
+            yield self._shown(self.history.keep(answered))
+        except ChatError as error:
+            yield self._failed(answered, error)
+
+    def _called(self) -> str:
+        talker = self._manager.talker
+        if talker is None:
+            return ""
+        shown = look_at(talker.name).shown
+        return shown if talker.edited is None else f"{look_at(talker.edited).shown} beside {shown}"
+
+    def open(self, identifier: str | None) -> Shown:
+        """A kept conversation.
+
+        Raises:
+            HistoryError: See History.get.
+        """
+        return self._shown(self.history.get(identifier).conversation)
 
     def again(
         self, conversation: Conversation, place: int | None, question: str | None, options: Options, owner: str

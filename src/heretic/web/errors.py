@@ -33,6 +33,10 @@ class TokenizingError(ChatError):
     """A conversation cannot be brought into the form that the model reads."""
 
 
+class HistoryError(ChatError):
+    """A kept conversation cannot be read, written or removed."""
+
+
 class GenerationError(ChatError):
     """An answer could not be written."""
 

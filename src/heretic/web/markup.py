@@ -9,7 +9,6 @@ from difflib import SequenceMatcher
 from html import escape
 
 from heretic.common.output import clean
-from heretic.results.tables import Table
 from heretic.web.conversation import Answer, Conversation, split_thinking
 
 _TEMPLATE = str.maketrans({"$": "&#36;", "{": "&#123;", "}": "&#125;", "`": "&#96;", "\\": "&#92;"})
@@ -98,10 +97,3 @@ def facts_list(lines: Iterable[tuple[str, str]]) -> str:
     """Names, each with what is to be said of it."""
     items = "".join(f"<li><b>{text(name)}</b>: {text(what)}</li>" for name, what in lines)
     return f'<ul class="facts">{items}</ul>' if items else ""
-
-
-def html_table(table: Table) -> str:
-    """A table of results."""
-    head = "".join(f"<th>{text(cell)}</th>" for cell in table.header)
-    rows = "".join(f"<tr>{''.join(f'<td>{text(cell)}</td>' for cell in row.cells)}</tr>" for row in table.rows)
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'

@@ -1,7 +1,7 @@
 """The page itself: Gradio's components around a Desk. Only this module imports Gradio."""
 
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,7 @@ from heretic.web.desk import LONGEST_ANSWER, STRONGEST, Desk, Options, Shown
 from heretic.web.errors import ChatError
 from heretic.web.folders import FoundModel
 from heretic.web.guard import Guard
+from heretic.web.history import LONGEST_TITLE, as_markdown
 from heretic.web.server import Address
 from heretic.web.style import STYLE
 
@@ -57,6 +58,7 @@ class Page:
             self._talk()
             self._answering()
             self._earlier()
+            self._history()
             self._wire()
         self._blocks.queue(max_size=_MOST_WAITING, default_concurrency_limit=4, api_open=False)
 
@@ -96,15 +98,14 @@ class Page:
         usable = [model for model in found if not model.problem]
         names = [model.name for model in usable]
         with gr.Accordion("Model", open=True):
-            with gr.Row():
-                self._model = gr.Dropdown(
-                    [(_label(model), model.name) for model in usable],
-                    value=chosen if chosen in names else next(iter(names), None),
-                    label="Model",
-                    scale=3,
-                )
-                self._compare = gr.Checkbox(compare, label="Beside the model it was made from", scale=1)
-                self._four_bits = gr.Checkbox(False, label="Load in 4 bits (needs less memory)", scale=1)
+            self._model = gr.Dropdown(
+                [(_label(model), model.name) for model in usable],
+                value=chosen if chosen in names else next(iter(names), None),
+                label="Model",
+            )
+            # Not beside each other: in a narrow window their texts would be cut.
+            self._compare = gr.Checkbox(compare, label="Beside the model it was made from")
+            self._four_bits = gr.Checkbox(False, label="Load in 4 bits (needs less memory)")
             with gr.Row():
                 self._load = gr.Button("Load", variant="primary", size="sm")
                 self._unload = gr.Button("Unload", size="sm")
@@ -147,6 +148,33 @@ class Page:
             self._text = gr.Textbox(label="New text", lines=2, max_length=LONGEST_QUESTION)
             self._ask_again = gr.Button("Ask again from here", size="sm")
 
+    def _history(self) -> None:
+        gr = self._gr
+        with gr.Accordion("Kept conversations", open=False, elem_id="history"):
+            with gr.Row():
+                self._words = gr.Textbox(label="Search", max_length=200, scale=1)
+                self._kept = gr.Dropdown([], label="Conversation", interactive=True, scale=2)
+                self._title = gr.Textbox(label="New title", max_length=LONGEST_TITLE, scale=1)
+            with gr.Row():
+                self._open = gr.Button("Open", size="sm")
+                self._rename = gr.Button("Rename", size="sm")
+                self._delete = gr.Button("Delete", size="sm", variant="stop")
+                self._export = gr.Button("Show as Markdown", size="sm")
+            self._damaged = gr.HTML("")
+            self._markdown = gr.Textbox(
+                label="Markdown", lines=6, max_lines=20, interactive=False, visible=False, buttons=["copy"]
+            )
+
+    def _wire_history(self, shown: list[Any]) -> None:
+        listed = [self._kept, self._damaged]
+        self._words.change(self._lists, self._words, listed, **_QUIET)
+        self._open.click(self._opens, [self._conversation, self._kept], shown, **_QUIET).then(
+            self._places, self._conversation, self._place, **_QUIET
+        )
+        self._rename.click(self._renames, [self._kept, self._title, self._words], [self._notice, *listed], **_QUIET)
+        self._delete.click(self._deletes, [self._kept, self._words], [self._notice, *listed], **_QUIET)
+        self._export.click(self._exports, self._kept, [self._notice, self._markdown], **_QUIET)
+
     def _wire(self) -> None:
         gr = self._gr
         options = [self._system, self._temperature, self._top_p, self._length, self._seed, self._strength]
@@ -167,11 +195,15 @@ class Page:
             self._asks_again, [self._conversation, *options, self._place, self._text], shown, **_MODEL
         )
         for event in (asks, again, edited):
-            event.then(self._places, self._conversation, self._place, **_QUIET)
+            event.then(self._places, self._conversation, self._place, **_QUIET).then(
+                self._lists, self._words, [self._kept, self._damaged], **_QUIET
+            )
         self._place.input(self._text_of, [self._conversation, self._place], self._text, **_QUIET)
         self._stop.click(self._stops, None, None, queue=False, **_QUIET)
         self._new.click(self._begins_anew, None, [*shown, self._place], **_QUIET)
         self._blocks.load(self._opened, None, [*state, self._model, self._unusable], **_QUIET)
+        self._blocks.load(self._lists, self._words, [self._kept, self._damaged], **_QUIET)
+        self._wire_history(shown)
 
     # What components hand over ----------------------------------------------------------------------------------------
 
@@ -217,6 +249,41 @@ class Page:
     def _begins_anew(self) -> list[Any]:
         empty = Conversation()
         return [empty, markup.transcript(empty), "", self._places(empty)]
+
+    def _lists(self, words: str) -> list[Any]:
+        try:
+            kept = self._desk.history.all(str(words or ""))
+        except ChatError as error:
+            return [self._gr.update(choices=[]), markup.notice(str(error), is_error=True)]
+        whole = [(f"{each.title} ({each.identifier[:8]})", each.identifier) for each in kept if not each.problem]
+        damaged = [(f"{each.identifier}.json", each.problem) for each in kept if each.problem]
+        return [self._gr.update(choices=whole, value=None), markup.facts_list(damaged)]
+
+    def _opens(self, conversation: Conversation, identifier: str | None) -> list[Any]:
+        try:
+            return _values(self._desk.open(identifier))
+        except ChatError as error:
+            return [conversation, self._gr.skip(), markup.notice(str(error), is_error=True)]
+
+    def _renames(self, identifier: str | None, title: str, words: str) -> list[Any]:
+        return self._changes(lambda: self._desk.history.rename(identifier, str(title or "")), "Renamed.", words)
+
+    def _deletes(self, identifier: str | None, words: str) -> list[Any]:
+        return self._changes(lambda: self._desk.history.delete(identifier), "Deleted.", words)
+
+    def _changes(self, change: Callable[[], None], done: str, words: str) -> list[Any]:
+        try:
+            change()
+        except ChatError as error:
+            return [markup.notice(str(error), is_error=True), self._gr.skip(), self._gr.skip()]
+        return [markup.notice(done), *self._lists(words)]
+
+    def _exports(self, identifier: str | None) -> list[Any]:
+        try:
+            text = as_markdown(self._desk.history.get(identifier))
+        except ChatError as error:
+            return [markup.notice(str(error), is_error=True), self._gr.skip()]
+        return ["", self._gr.update(value=text, visible=True)]
 
     def _places(self, conversation: Conversation) -> Any:
         turns = enumerate(conversation.turns)

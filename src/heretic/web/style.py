@@ -9,7 +9,7 @@ STYLE = """
 .answers { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); gap: .8rem; }
 .answer { background: var(--background-fill-secondary); border: 1px solid var(--border-color-primary);
   border-radius: var(--radius-lg); padding: .6rem .9rem; min-width: 0; }
-.answer h4 { margin: 0 0 .4rem; font-size: .9rem; color: var(--body-text-color-subdued); }
+.answer h4 { margin: 0 0 .4rem; font-size: .9rem; color: var(--body-text-color); }
 .answer .said { white-space: pre-wrap; overflow-wrap: anywhere; }
 .answer mark { background: var(--color-accent-soft); color: var(--body-text-color); border-radius: 3px;
   text-decoration: underline; text-decoration-color: var(--color-accent); }

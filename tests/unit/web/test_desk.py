@@ -14,6 +14,7 @@ from heretic.web.errors import (
     ModelLoadingError,
     ModelNotFoundError,
 )
+from heretic.web.history import History
 from heretic.web.manager import ModelManager
 
 QUESTION = "How do I zorble a flimp?"
@@ -27,7 +28,7 @@ def manager() -> ModelManager:
 @pytest.fixture
 def desk(manager: ModelManager, edited: Path, tmp_path: Path) -> Desk:
     (edited.parent / "broken").mkdir(exist_ok=True)
-    return Desk(manager, edited.parent, tmp_path, None, None)
+    return Desk(manager, edited.parent, tmp_path, None, None, History(tmp_path / "history"))
 
 
 def asked(desk: Desk, conversation: Conversation, question: str = QUESTION, **options: float) -> Conversation:
@@ -73,6 +74,12 @@ def test_one_model_answers_and_its_earlier_turns_can_be_asked_again(desk: Desk, 
     assert texts(list(desk.again(conversation, None, None, Options(), "me"))[-1].conversation) == [answer.text]
     (refused,) = list(desk.again(conversation, 7, None, Options(), "me"))
     assert refused.conversation == conversation
+    # What was said is kept, each conversation once: the last one, and that of the other first answer.
+    kept = desk.history.all()
+    assert [each.conversation for each in kept if each.identifier == conversation.identifier] != []
+    assert len({each.identifier for each in kept}) == len(kept) == 1
+    assert kept[0].conversation.model == "demo"
+    assert desk.open(conversation.identifier).conversation == kept[0].conversation
     assert "alert" in refused.notice
 
 
