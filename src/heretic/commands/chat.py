@@ -92,7 +92,7 @@ COMMAND = Command(
     "chat",
     ChatArguments,
     run,
-    summary="Talk to models on a page in the browser, an edited one beside its original.",
+    summary="Talk to models in the browser, an edited one beside its original.",
     description="""\
 Open a page to talk to models: answers stream, can be stopped, written again,
 and asked for differently. Models are the folders and GGUF files in models/

@@ -1,7 +1,7 @@
 """From the sources to `Settings`: which source wins, what was changed, and sentences for what is wrong."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,12 @@ from heretic.common.errors import ConfigurationError
 from heretic.common.file_names import expanded
 from heretic.common.redaction import quoted_without_secrets, remember_password
 from heretic.config.arguments import Arguments, read_arguments
-from heretic.config.catalogue import SETTINGS, unknown_name
+from heretic.config.catalogue import SETTINGS
 from heretic.config.settings import Settings
-from heretic.config.sources import DEFAULT_FILE, TABLE, Layer, environment_layer, file_layer, profile_layer
+from heretic.config.sources import DEFAULT_FILE, Layer, environment_layer, file_layer, profile_layer, sentences
 
 _PROFILES = {"demo": "demo"}
 """Model -> profile with the defaults that suit it."""
-
-_LONGEST_QUOTE = 80
 
 
 @dataclass(frozen=True)
@@ -88,33 +86,6 @@ def _configuration_file(arguments: Arguments, working_directory: Path) -> tuple[
     path = working_directory / DEFAULT_FILE
     # A dangling link is no absent file: whoever made it expects it to be read.
     return (path, DEFAULT_FILE) if path.exists() or path.is_symlink() else (None, DEFAULT_FILE)
-
-
-def sentences(error: ValidationError, layers: Sequence[Layer]) -> Iterator[str]:
-    """One sentence for each wrong setting of those that the layers give."""
-    seen = set()
-    for detail in error.errors(include_url=False):
-        location, reason = [str(part) for part in detail["loc"]], detail.get("ctx", {}).get("error")
-        if detail["type"] == "extra_forbidden":
-            name = ".".join(location)
-            speaker = next(layer.speaker(name) for layer in layers if layer.has(name))
-            yield unknown_name(f"setting {name}", f" in {speaker}", name, [*SETTINGS, TABLE])
-            continue
-        name = ".".join(location[:2]) if ".".join(location[:2]) in SETTINGS else location[0]
-        if name in seen:
-            continue
-        seen.add(name)
-        requirement = str(reason) if isinstance(reason, ValueError) else f"must be {SETTINGS[name].expected}"
-        layer = next(layer for layer in layers if layer.has(name))
-        yield f"{name} {requirement}, but {layer.speaker(name)} says {_quoted(layer.get(name))}."
-
-
-def _quoted(value: Any) -> str:
-    try:
-        text = quoted_without_secrets(json.dumps(value, default=str))
-    except (ValueError, RecursionError):  # a number of thousands of digits, hundreds of nested lists
-        return "something too large to be shown"
-    return text if len(text) <= _LONGEST_QUOTE else text[: _LONGEST_QUOTE - 3] + "..."
 
 
 def _changed(settings: Settings, layers: Sequence[Layer]) -> dict[str, str]:

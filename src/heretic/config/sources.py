@@ -4,15 +4,19 @@ Each source is read into a `Layer` of values. What is wrong with it is collected
 all problems at once.
 """
 
+import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from heretic.common.errors import first_line
+from heretic.common.redaction import quoted_without_secrets
 from heretic.config.catalogue import NAMED, SETTINGS, VARIABLE_PREFIX, Setting, unknown_name, variable_of
 from heretic.config.checks import is_unicode
 
@@ -26,6 +30,7 @@ parse_toml, TomlError = tomllib.loads, tomllib.TOMLDecodeError
 
 DEFAULT_FILE = "config.toml"
 TABLE = "heretic"
+_LONGEST_QUOTE = 80
 _MAY_BE_EMPTY = ("system_prompt", "response_prefix", "prefix", "suffix")
 _SERVICE = re.compile(r"HERETIC_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)")
 _ADDRESS_OF_SERVICE = re.compile(r"HERETIC_(\w+_)?PORT=(tcp|udp|sctp)://.*")
@@ -179,3 +184,30 @@ def profile_layer(name: str) -> Layer:
     layer = Layer(f"profile {name}")
     _fill_from_table(layer, tomllib.loads(text))
     return layer
+
+
+def sentences(error: ValidationError, layers: Sequence[Layer]) -> Iterator[str]:
+    """One sentence for each wrong setting of those that the layers give."""
+    seen = set()
+    for detail in error.errors(include_url=False):
+        location, reason = [str(part) for part in detail["loc"]], detail.get("ctx", {}).get("error")
+        if detail["type"] == "extra_forbidden":
+            name = ".".join(location)
+            speaker = next(layer.speaker(name) for layer in layers if layer.has(name))
+            yield unknown_name(f"setting {name}", f" in {speaker}", name, [*SETTINGS, TABLE])
+            continue
+        name = ".".join(location[:2]) if ".".join(location[:2]) in SETTINGS else location[0]
+        if name in seen:
+            continue
+        seen.add(name)
+        requirement = str(reason) if isinstance(reason, ValueError) else f"must be {SETTINGS[name].expected}"
+        layer = next(layer for layer in layers if layer.has(name))
+        yield f"{name} {requirement}, but {layer.speaker(name)} says {_quoted(layer.get(name))}."
+
+
+def _quoted(value: Any) -> str:
+    try:
+        text = quoted_without_secrets(json.dumps(value, default=str))
+    except (ValueError, RecursionError):  # a number of thousands of digits, hundreds of nested lists
+        return "something too large to be shown"
+    return text if len(text) <= _LONGEST_QUOTE else text[: _LONGEST_QUOTE - 3] + "..."

@@ -8,9 +8,8 @@ from pydantic import ValidationError
 from heretic.common.errors import ConfigurationError
 from heretic.common.file_names import expanded
 from heretic.config.catalogue import variable_of
-from heretic.config.load import sentences
 from heretic.config.sections import SearchSection
-from heretic.config.sources import DEFAULT_FILE, Layer, environment_layer, file_layer
+from heretic.config.sources import DEFAULT_FILE, Layer, environment_layer, file_layer, sentences
 
 _NAMES = ("storage", "study_name")
 
