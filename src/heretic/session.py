@@ -110,7 +110,7 @@ class Session:
         bench = self.bench
         try:
             with usable(bench.loaded, record):
-                bench.engine.reference.remember()
+                bench.engine.remember_reference()
                 with applied(bench.editor, bench.edits(record.plan)):
                     scores = measured_in_weights(bench.engine.reference, record)
                     check_reading(bench, record)
@@ -150,7 +150,7 @@ class Session:
             with step(f"applying trial {record.shown}"), usable(bench.loaded, record):
                 edits = bench.edits(record.plan)
                 if rescored is None:
-                    bench.engine.reference.remember()
+                    bench.engine.remember_reference()
                 bench.editor.apply(edits)
                 scores = rescored or measured_in_weights(bench.engine.reference, record)
         except TrialFailed:

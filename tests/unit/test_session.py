@@ -515,6 +515,7 @@ class Claiming:
 
     def __init__(self, bench: Workbench, *values: tuple[float, float]) -> None:
         self.reference = bench.engine.reference
+        self.remember_reference = bench.engine.remember_reference
         self._values = list(values)
 
     def measure(self, plans: Sequence[EditPlan], numbers: Sequence[int], gate: Gate) -> list[Measurement]:

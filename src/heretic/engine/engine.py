@@ -18,6 +18,7 @@ from heretic.engine.candidate import Candidate
 from heretic.engine.divergences import DivergenceJob
 from heretic.engine.measurement import MEMORY_RAN_OUT, Measurement, failed, failed_by
 from heretic.models.devices import is_out_of_memory
+from heretic.models.host_memory import give_back_freed
 from heretic.models.memory import RanOut, attempt, memory_ran_out, nothing_smaller
 from heretic.observability.events import Warned, emit
 from heretic.observability.steps import step
@@ -160,6 +161,19 @@ class Engine:
         """Bytes of lower layers that are kept across trials."""
         return self._jobs.passes.kept_bytes
 
+    def remember_reference(self) -> None:
+        """Read the original model for the reference; what trials were compared with makes room for it.
+
+        Predictions over a whole vocabulary may take more memory than a small model's weights.
+
+        Raises:
+            ModelError, OutOfMemoryError: See `Jobs.remember`.
+        """
+        if not self.is_reference:
+            self._jobs.divergences.kl.forget()
+            give_back_freed()
+        self.reference.remember()
+
     def measure(self, plans: Sequence[EditPlan], numbers: Sequence[int], gate: Gate) -> list[Measurement]:
         """Measure plans, up to K at once.
 
@@ -208,11 +222,20 @@ class Engine:
             candidates = [
                 self._jobs.candidate(index, number, candidate_edits) for index, (number, candidate_edits) in numbered
             ]
+            self._remember()
             self._editor.apply_candidates(edits)
             self._jobs.run(candidates, self._editor.assign_rows, gate)
         finally:
             self._editor.restore()
         return [self._measurement(candidate) for candidate in candidates]
+
+    def _remember(self) -> None:
+        """The same the other way round, where a search goes on after its front was checked."""
+        divergences = self._jobs.divergences
+        if not divergences.kl.remembers:
+            if not self.is_reference:
+                self.reference.divergences.kl.forget()
+            divergences.remember()
 
     def _measurement(self, candidate: Candidate) -> Measurement:
         try:

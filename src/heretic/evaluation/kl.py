@@ -41,9 +41,10 @@ class KlEvaluator:
         # Which token is forced does not matter where only its prediction is looked at.
         first = [(0,)] * len(prompts)
         self.continuations: Sequence[Sequence[int]] = first if options.kl_mode == "first" else continuations
-        self._forget()
+        self.forget()
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Give back what is kept of the original model."""
         self._base: dict[int, Tensor] = {}
         self._likeliest: dict[int, Tensor] = {}
         self._on_device: bool | None = None
@@ -51,7 +52,7 @@ class KlEvaluator:
     def anew(self) -> "KlEvaluator":
         """The same without the original model's logits: by other passes these differ by rounding."""
         other = copy(self)
-        other._forget()
+        other.forget()
         return other
 
     @property

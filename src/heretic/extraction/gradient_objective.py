@@ -14,13 +14,14 @@ from heretic.common.errors import ModelError
 from heretic.editors.output_space import OutputSpaceEditor
 from heretic.edits.algebra import Edit
 from heretic.extraction.onset import Onset
+from heretic.models.footprint import ACTIVATIONS, ACTIVATIONS_SHARE, PASS_TOKENS, activation_bytes
 from heretic.observability.steps import counted
 from heretic.passes.divergence import kl_divergence
 from heretic.passes.runner import ModelRunner
 from heretic.passes.with_gradients import make_passes
 
-CHUNK_TOKENS = 1024
-"""Tokens of one backward pass: their activations are what takes memory."""
+FEWEST_TOKENS = 64
+"""Of one backward pass, whose activations are what takes memory; the most are `PASS_TOKENS`."""
 ENOUGH = 4.0
 """Log-odds beyond which a prompt counts no more (a probability of 2 %): else some would be paid for without end."""
 HALF_SCALE = 1024.0
@@ -71,6 +72,7 @@ class Objective:
         self._passes = make_passes(runner, self._rows)
         self._tokens = torch.tensor(onset.tokens)
         self._baseline_count = len(onset.baseline)
+        self._chunk_tokens = chunk_tokens(runner)
         self._base: dict[int, Tensor] = {}
         with torch.no_grad(), self._passes.step() as predict:
             for rows in counted(self._chunks(range(self._baseline_count)), self._baseline_count, "prompts", len):
@@ -154,9 +156,21 @@ class Objective:
         order = sorted(rows, key=lambda row: -len(self._rows[row]))
         while order:
             longest = len(self._rows[order[0]]) - self._passes.shared_tokens
-            size = min(max(1, CHUNK_TOKENS // longest), self._runner.calibration.batch_size)
+            size = min(max(1, self._chunk_tokens // longest), self._runner.calibration.batch_size)
             yield order[:size]
             order = order[size:]
+
+
+def chunk_tokens(runner: ModelRunner) -> int:
+    """Tokens of one backward pass. Fewer take less memory, and about as long; the gradient is their sum either way."""
+    if runner.loaded.device.type != "cpu":
+        return PASS_TOKENS
+    model = runner.loaded.model
+    hidden, layers = runner.layout.hidden_size, runner.layout.layer_count
+    inner = getattr(model.config.get_text_config(), "intermediate_size", None)
+    each = activation_bytes(hidden, inner if isinstance(inner, int) else 4 * hidden, layers, model.dtype.itemsize)
+    room = max(ACTIVATIONS_SHARE * sum(parameter.nbytes for parameter in model.parameters()), ACTIVATIONS)
+    return min(max(int(room / each), FEWEST_TOKENS), PASS_TOKENS)
 
 
 def onset_log_odds(logits: Tensor, tokens: Tensor) -> Tensor:

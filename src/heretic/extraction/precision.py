@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from heretic.models.access import oriented, writer_weight
-from heretic.models.devices import free_host_memory
+from heretic.models.host_memory import free_host_memory
 from heretic.passes.runner import ModelRunner
 
 ROWS = 256

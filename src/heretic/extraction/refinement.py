@@ -20,6 +20,7 @@ from heretic.extraction.gradient_objective import EditsOf, Loss, Objective, mean
 from heretic.extraction.onset import Onset, Shows, find_onset
 from heretic.extraction.precision import for_gradients
 from heretic.models.access import post_norm_gain
+from heretic.models.host_memory import give_back_freed
 from heretic.observability.events import GradientStep, RefinementFinished, RefinementStarted, Warned, emit
 from heretic.observability.steps import counted
 from heretic.passes.calibration import backing_off
@@ -98,6 +99,7 @@ def refined(
         emit(Warned(f"The directions are not refined, because {onset}."))
         return directions
     measured_onset: Onset = onset
+    give_back_freed()
     (scaled, loss), _runner = backing_off(
         for_gradients(runner),
         lambda fitting: _descend(settings, fitting, directions, measured_onset),

@@ -5,13 +5,12 @@ import gc
 import math
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import psutil  # type: ignore[import-untyped]  # comes with accelerate, without types
 import torch
 
 from heretic.common.errors import ModelError, OutOfMemoryError
+from heretic.models.host_memory import free_host_memory, give_back_freed
 
 ACCELERATORS = ("cuda", "xpu", "npu", "mps")
 """Device types in the order in which `auto` looks for them."""
@@ -121,6 +120,7 @@ def _is_place(name: str) -> bool:
 def empty_cache(device: torch.device) -> None:
     """Collect garbage and give the device's cached memory back."""
     gc.collect()
+    give_back_freed()
     backend = _backend(device.type)
     if device.type != "cpu" and backend is not None:
         backend.empty_cache()
@@ -143,32 +143,6 @@ def free_memory(device: torch.device) -> int:
     if device.type == "mps":
         return int(torch.mps.recommended_max_memory()) - int(torch.mps.driver_allocated_memory())
     return free_host_memory()
-
-
-def free_host_memory() -> int:
-    """Bytes of host memory that can be allocated without swapping."""
-    available = int(psutil.virtual_memory().available)
-    limit = control_group_room(Path("/sys/fs/cgroup"))
-    return available if limit is None else min(available, limit)
-
-
-def control_group_room(folder: Path) -> int | None:
-    """Bytes that a container's memory limit leaves (cgroup version 2), or None without a limit.
-
-    Cached file pages count as used there, but are given back when memory is needed; after reading a model they are
-    most of it.
-    """
-    try:
-        limit = (folder / "memory.max").read_text(encoding="ascii").strip()
-        used = int((folder / "memory.current").read_text(encoding="ascii"))
-        statistics = dict(line.split() for line in (folder / "memory.stat").read_text(encoding="ascii").splitlines())
-    except OSError:
-        # No control groups, or the root group, which has no limit.
-        return None
-    if limit == "max":
-        return None
-    cached = int(statistics["active_file"]) + int(statistics["inactive_file"])
-    return max(int(limit) - used + cached, 0)
 
 
 def product_time(dtype: torch.dtype) -> float:

@@ -83,10 +83,10 @@ def exhausted(name: str, rejected: Sequence[tuple[str, str]]) -> str:
     reasons = "; ".join(f"{dtype}: {reason}" for dtype, reason in rejected)
     reasons_given = {reason for _dtype, reason in rejected}
     advice = "give others with --dtypes, or check the model's files"
-    if OUT_OF_MEMORY in reasons_given:
+    if any(reason.startswith(OUT_OF_MEMORY) for reason in reasons_given):
         advice = (
-            "use --quantization bnb_4bit, name a smaller model, or spread it over several devices with --device-map "
-            "and --max-memory"
+            "run 'heretic plan' to see what would fit, use --quantization bnb_4bit, name a smaller model, or spread it "
+            "over several devices with --device-map and --max-memory"
         )
     elif reasons_given == {NOT_FINITE}:
         tried = {dtype for dtype, _reason in rejected}

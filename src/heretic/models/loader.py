@@ -18,7 +18,9 @@ from heretic.models.adapters import REMARK, WITHOUT_ADAPTER, check_adapter, merg
 from heretic.models.chat_template import ChatFormatter
 from heretic.models.checkpoint import Checkpoint, model_class, read_checkpoint
 from heretic.models.devices import device_count, empty_cache, pick_device
+from heretic.models.footprint import Footprint, Work, tensors_in
 from heretic.models.gguf import dequantized, name_unused, without_gguf_traces
+from heretic.models.host_memory import free_host_memory
 from heretic.models.load_errors import NOT_FINITE, OUT_OF_MEMORY, diagnose, exhausted, refused
 from heretic.models.loaded import LoadedModel
 from heretic.models.location import locate
@@ -130,6 +132,9 @@ def _attempt(checkpoint: Checkpoint, settings: ModelSection, dtype: str, device:
     Raises:
         ModelError: No dtype can mend the failure.
     """
+    shortage = _shortage(checkpoint, settings, dtype, device)
+    if shortage:
+        return shortage
     try:
         loaded = _load(checkpoint, settings, dtype, device)
         return _probe(loaded) or loaded
@@ -140,6 +145,27 @@ def _attempt(checkpoint: Checkpoint, settings: ModelSection, dtype: str, device:
         if diagnosis.is_final:
             raise ModelError(diagnosis.reason) from error
         return diagnosis.reason
+
+
+def _shortage(checkpoint: Checkpoint, settings: ModelSection, dtype: str, device: torch.device) -> str:
+    """Why ordinary weights in a folder need more host memory than is free: the system would end the run or swap.
+
+    Empty where they fit, and where nothing tells: what accelerate may leave on the disk, quantised and packed weights,
+    and those of a repository, which may not be here yet.
+    """
+    ordinary_ones = checkpoint.weights == "safetensors" and checkpoint.form is None and settings.quantization == "none"
+    spread = settings.device_map != "auto" or settings.max_memory is not None
+    if device.type != "cpu" or spread or checkpoint.location.is_hub or not ordinary_ones:
+        return ""
+    try:
+        tensors = tensors_in(Path(checkpoint.location.source), checkpoint.location.name)
+    except ModelError:
+        return ""  # Whoever loads them says what is wrong.
+    name = checkpoint.dtype_of(dtype)
+    needed, free = Footprint(tensors, {}, Work(name, 0, 0)).weights, free_host_memory()
+    if needed <= free:
+        return ""
+    return f"{OUT_OF_MEMORY}, since its weights take {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free"
 
 
 def _load(checkpoint: Checkpoint, settings: ModelSection, dtype: str, device: torch.device) -> LoadedModel:

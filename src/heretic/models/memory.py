@@ -10,7 +10,8 @@ import psutil  # type: ignore[import-untyped]  # comes with accelerate, without 
 import torch
 
 from heretic.common.errors import OutOfMemoryError
-from heretic.models.devices import empty_cache, free_host_memory, free_memory, is_out_of_memory
+from heretic.models.devices import empty_cache, free_memory, is_out_of_memory
+from heretic.models.host_memory import free_host_memory
 from heretic.observability.events import MemoryRanOut, Warned, emit
 from heretic.observability.steps import step
 

@@ -1,18 +1,15 @@
 """Sizes that a configuration names, compared with the headers of the weights before anything is built by them."""
 
-import json
 import re
 from collections.abc import Mapping
-from math import prod
 from pathlib import Path
 from typing import Any
 
 from heretic.common.errors import ModelError
+from heretic.models.footprint import header, tensors_of
 from heretic.models.location import Location
 from heretic.models.model_files import entries, find_file, read_json, weight_files
 
-_LONGEST_HEADER = 100 * 1024**2
-"""Bytes; safetensors reads no longer one."""
 _LAYERS = re.compile(r"layers?$|depths?$|blocks$")
 _EXPERTS = re.compile(r"experts$")
 _SIZES = re.compile(r"_size$|_dim$|heads$|^n_embd$|^d_model$|^n_inner$|^d_ff$")
@@ -87,14 +84,11 @@ def _held(location: Location, commit: str | None) -> tuple[int, int]:
 
 def _header(path: Path) -> tuple[int, int]:
     try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            table = json.loads(file.read(length)) if length <= _LONGEST_HEADER else {}
-        shapes = [tensor["shape"] for name, tensor in table.items() if name != "__metadata__"]
-        return len(shapes), max(map(prod, shapes), default=0)
+        tensors = list(tensors_of(header(path)))
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         # Whoever loads it says that it is damaged.
         return _bound(path)
+    return len(tensors), max((tensor.numbers for tensor in tensors), default=0)
 
 
 def _bound(path: Path) -> tuple[int, int]:

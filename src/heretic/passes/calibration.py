@@ -7,7 +7,8 @@ from typing import TypeVar
 import torch
 
 from heretic.common.errors import OutOfMemoryError
-from heretic.models.devices import compute_with, free_host_memory, synchronize
+from heretic.models.devices import compute_with, synchronize
+from heretic.models.host_memory import free_host_memory
 from heretic.models.memory import RanOut, attempt, halving, memory_text, memory_use
 from heretic.observability.events import BatchSizeMeasured, emit
 from heretic.passes.passes import Rows

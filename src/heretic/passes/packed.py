@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from heretic.models.devices import free_host_memory
+from heretic.models.host_memory import free_host_memory
 from heretic.models.private_api import ordered_product, ordered_weight, ordered_weights_obstacle, override_forward
 
 MEMORY_SHARE = 0.4

@@ -27,6 +27,7 @@ from heretic.evaluation.evaluator import Evaluator, Readers
 from heretic.extraction.find import SearchDirections
 from heretic.models.access import post_norm_gain
 from heretic.models.chat_template import ChatFormatter
+from heretic.models.host_memory import give_back_freed
 from heretic.models.layout import find_layout, layout_summary
 from heretic.models.loaded import LoadedModel
 from heretic.models.loader import load_model
@@ -140,7 +141,10 @@ def prepare(
     loaded = load(settings, prompts, kept)
     searched = find(settings, prompts, loaded, stored_directions)
     adjustments = adjust(settings, prompts, loaded, searched)
-    return measure(settings, prompts, loaded, searched, adjustments)
+    give_back_freed()
+    bench = measure(settings, prompts, loaded, searched, adjustments)
+    give_back_freed()
+    return bench
 
 
 def load(settings: Settings, prompts: PromptSets, kept: KeptCalibration | None = None) -> Loaded:

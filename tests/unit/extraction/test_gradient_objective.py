@@ -109,8 +109,8 @@ def test_chunks_and_shared_beginnings_change_nothing(monkeypatch: pytest.MonkeyP
     own = objective_for(runner)
     assert own.shared_tokens > 0
     expected = gradient(own, vectors)
-    monkeypatch.setattr(objective, "CHUNK_TOKENS", 1)
-    torch.testing.assert_close(gradient(own, vectors), expected)
+    monkeypatch.setattr(objective, "chunk_tokens", lambda _runner: 1)
+    torch.testing.assert_close(gradient(objective_for(runner), vectors), expected)
     monkeypatch.setattr(choose, "ragged_obstacle", lambda _loaded: "not here")
     ordinary = objective_for(runner)
     assert ordinary.shared_tokens == 0

@@ -8,7 +8,6 @@ from heretic.models import devices
 from heretic.models.devices import (
     check_placement,
     compute_with,
-    control_group_room,
     device_count,
     empty_cache,
     free_memory,
@@ -81,22 +80,6 @@ def test_this_machine():
     empty_cache(CPU)
     synchronize(CPU)
     assert 0 < free_memory(CPU) < 2**50
-
-
-def write_control_group(folder, limit, used, cached):
-    (folder / "memory.max").write_text(f"{limit}\n", encoding="ascii")
-    (folder / "memory.current").write_text(f"{used}\n", encoding="ascii")
-    (folder / "memory.stat").write_text(f"anon 5\nactive_file {cached}\ninactive_file 10\n", encoding="ascii")
-
-
-def test_a_container_limits_the_free_memory(tmp_path, monkeypatch):
-    write_control_group(tmp_path, 1000, 700, 200)
-    assert control_group_room(tmp_path) == 1000 - 700 + 200 + 10
-    write_control_group(tmp_path, "max", 700, 200)
-    assert control_group_room(tmp_path) is None
-    assert control_group_room(tmp_path / "absent") is None
-    monkeypatch.setattr(devices, "control_group_room", lambda _folder: 12345)
-    assert free_memory(CPU) == 12345
 
 
 @pytest.mark.parametrize(

@@ -159,6 +159,22 @@ def test_running_out_of_memory_leads_to_the_next_dtype(tmp_path, monkeypatch):
     assert all(setting in message for setting in ("--quantization", "--device-map", "--max-memory"))
 
 
+def test_what_does_not_fit_into_host_memory_is_not_even_begun(tmp_path, monkeypatch):
+    save_pico(tmp_path)
+    size = sum(tensor.nbytes for tensor in load_file(tmp_path / "model.safetensors").values())
+    monkeypatch.setattr(loader, "free_host_memory", lambda: size // 2)
+    loaded, events = load_with_events(tmp_path, dtypes=["float32", "bfloat16"])
+    assert loaded.dtype == "bfloat16"
+    (rejected,) = [event for event in events if isinstance(event, DtypeRejected)]
+    assert rejected.dtype == "float32"
+    assert rejected.reason.startswith("out of memory")
+    monkeypatch.setattr(loader, "free_host_memory", lambda: size // 2 - 1)
+    monkeypatch.setattr(loader, "_load", lambda *_: pytest.fail("it was loaded all the same"))
+    message, _events = refused(tmp_path, dtypes=["float32", "bfloat16"])
+    assert "heretic plan" in message
+    assert "--quantization bnb_4bit" in message
+
+
 def test_weights_left_on_no_device_count_as_out_of_memory(tmp_path):
     save_pico(tmp_path)
     device_map = {"model.embed_tokens": "cpu", "model.norm": "cpu", "model.rotary_emb": "cpu", "lm_head": "cpu"}

@@ -1,0 +1,268 @@
+"""How much memory a run takes, from the headers of a model's weights alone: no weight is read, and no torch is needed.
+
+The figures beside the weights were measured (benchmarks/README.md, memory); they are estimates, and say so.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from heretic.common.errors import ModelError
+from heretic.models.location import Location
+
+WIDTHS = {
+    "F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "BF16": 2, "F16": 2, "I16": 2, "U16": 2,
+}  # fmt: skip
+"""Bytes of a number by the names that safetensors files have for formats; all others take one."""
+DTYPES = {"float64": 8, "float32": 4}
+"""Bytes of a number in memory; others take two."""
+PROGRAM = 600_000_000
+"""Bytes of the process once torch and transformers are imported."""
+PASS_TOKENS = 1024
+"""Tokens of a pass of predictions, and at most of a backward one."""
+ANSWERING_ROWS, ROW_TOKENS = 160, 160
+"""Rows that are decoded at once on a CPU, and the tokens of each with its answer."""
+ORDERED_SHARE = 0.4
+"""Of the memory that is free then, for weights in the order that a CPU multiplies by; without, trials take longer."""
+KEPT_SHARE = 0.1
+"""Likewise for kept lower layers."""
+ACTIVATIONS_SHARE, ACTIVATIONS = 0.3, 500_000_000
+"""On a CPU, activations of a backward pass take at most this share of the weights, or so many bytes if that is more."""
+FOUR_BITS = 0.56
+"""Bytes of a weight that bitsandbytes packs into 4 bits, with its scales."""
+LONGEST_HEADER = 100 * 1024**2
+"""Bytes; safetensors reads no longer one."""
+
+Table = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One tensor of a weight file: its name, its format as safetensors calls it, and its shape."""
+
+    name: str
+    format: str
+    shape: tuple[int, ...]
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers it holds."""
+        return prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in its file."""
+        return self.numbers * WIDTHS.get(self.format, 1)
+
+
+def header(path: Path) -> dict[str, Any]:
+    """The table of a safetensors file's tensors.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is no such file.
+    """
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        table = json.loads(file.read(length)) if length <= LONGEST_HEADER else None
+    if not isinstance(table, dict):
+        raise ValueError("its header is none of safetensors")
+    return {name: entry for name, entry in table.items() if name != "__metadata__"}
+
+
+def tensors_of(table: Table) -> Iterator[Tensor]:
+    """The tensors that a header names.
+
+    Raises:
+        LookupError, TypeError: It names them otherwise than safetensors does.
+    """
+    for name, entry in table.items():
+        yield Tensor(name, str(entry["dtype"]), tuple(int(size) for size in entry["shape"]))
+
+
+def tensors_in(folder: Path, name: str) -> tuple[Tensor, ...]:
+    """Every tensor of a model's folder.
+
+    Args:
+        folder: The model's.
+        name: What the user typed, for messages.
+
+    Raises:
+        ModelError: There are no safetensors, or they cannot be read.
+    """
+    paths = sorted(path for path in folder.glob("*.safetensors") if not path.name.startswith("adapter_"))
+    if not paths:
+        raise ModelError(f"{name} has no .safetensors files, whose headers say how large it is; convert it to them.")
+    result: list[Tensor] = []
+    for path in paths:
+        try:
+            result += tensors_of(header(path))
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            raise ModelError(f"{path} cannot be read ({error}); get the model again.") from error
+    return tuple(result)
+
+
+def configuration_in(location: Location) -> dict[str, Any]:
+    """config.json of a model's folder, that of its text part where it has several; empty where there is none."""
+    path = Path(location.source) / "config.json"
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return text_part(table) if isinstance(table, dict) else {}
+
+
+def text_part(table: dict[str, Any]) -> dict[str, Any]:
+    """A configuration with what its text part says."""
+    text = table.get("text_config")
+    return {**table, **text} if isinstance(text, dict) else table
+
+
+def activation_bytes(hidden: int, inner: int, layers: int, width: int) -> int:
+    """About what a backward pass needs of a forward one for each token.
+
+    Args:
+        hidden: D.
+        inner: Size of the MLPs.
+        layers: How many.
+        width: Bytes of a number.
+    """
+    return layers * (8 * hidden + 4 * inner) * width
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a run is going to do.
+
+    Attributes:
+        dtype: Number format of the loaded weights.
+        prompts: Baseline prompts whose predictions are compared.
+        positions: Positions of each.
+        quantization: As in the settings.
+        cached: Whether copies of the editable weights are kept.
+    """
+
+    dtype: str
+    prompts: int
+    positions: int
+    quantization: str = "none"
+    cached: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Bytes of a model and of what a run keeps beside it."""
+
+    tensors: tuple[Tensor, ...]
+    configuration: Table
+    work: Work
+
+    def _number(self, name: str, default: int = 0) -> int:
+        value = self.configuration.get(name)
+        return value if isinstance(value, int) and not isinstance(value, bool) else default
+
+    @property
+    def width(self) -> int:
+        """Bytes of a number in memory."""
+        return DTYPES.get(self.work.dtype, 2)
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the weights are."""
+        return sum(tensor.numbers for tensor in self.tensors)
+
+    @property
+    def stored(self) -> int:
+        """Bytes of the weights' files."""
+        return sum(tensor.nbytes for tensor in self.tensors)
+
+    @property
+    def weights(self) -> int:
+        """Bytes of the loaded weights."""
+        if self.work.quantization == "none":
+            return self.parameters * self.width
+        packed = sum(tensor.numbers for tensor in self._linear())
+        each = FOUR_BITS if self.work.quantization == "bnb_4bit" else 1.0
+        return int(packed * each) + (self.parameters - packed) * 2
+
+    def _linear(self) -> Iterable[Tensor]:
+        """What linear layers multiply by, output embeddings aside."""
+        vocabulary = self._number("vocab_size")
+        return (tensor for tensor in self.tensors if len(tensor.shape) > 1 and vocabulary not in tensor.shape)
+
+    @property
+    def ordered(self) -> int:
+        """Bytes of all linear weights in a CPU's own order, which is a copy; quantised ones have none."""
+        if self.work.quantization != "none" or self.work.dtype not in ("float32", "bfloat16"):
+            return 0
+        vocabulary, hidden = self._number("vocab_size"), self._number("hidden_size")
+        return (sum(tensor.numbers for tensor in self._linear()) + vocabulary * hidden) * self.width
+
+    @property
+    def cache(self) -> int:
+        """Bytes of copies of the editable weights: those that put out the residual stream."""
+        hidden, inner = self._number("hidden_size"), self._number("intermediate_size")
+        if not self.work.cached:
+            return 0
+        shapes = ((hidden, inner), (inner, hidden)) if inner else ()
+        down = sum(tensor.numbers for tensor in self.tensors if tensor.shape in shapes) // 3
+        return (down + self._number("num_hidden_layers") * hidden * hidden) * self.width
+
+    @property
+    def predictions(self) -> int:
+        """Bytes of the original model's predictions, which trials are compared with."""
+        return self.work.prompts * self.work.positions * self._number("vocab_size") * self.width
+
+    @property
+    def keys_and_values(self) -> int:
+        """Bytes of the cache of the rows that are answered at once."""
+        heads = self._number("num_attention_heads", 1)
+        size = self._number("head_dim") or self._number("hidden_size") // max(heads, 1)
+        columns = 2 * self._number("num_key_value_heads", heads) * size * self._number("num_hidden_layers")
+        return ANSWERING_ROWS * ROW_TOKENS * columns * self.width
+
+    @property
+    def kept_layers(self) -> int:
+        """Bytes of what each layer reads of the prompts, as far as there is room."""
+        rows = self._number("num_hidden_layers") * self._number("hidden_size") * self.width
+        return self.work.prompts * 2 * (ROW_TOKENS // 4) * rows
+
+    @property
+    def activations(self) -> int:
+        """Bytes of what a backward pass needs of a forward one."""
+        inner = self._number("intermediate_size", 4 * self._number("hidden_size"))
+        each = activation_bytes(self._number("hidden_size"), inner, self._number("num_hidden_layers"), self.width)
+        return min(PASS_TOKENS * each, int(max(ACTIVATIONS_SHARE * self.weights, ACTIVATIONS)))
+
+    @property
+    def least(self) -> int:
+        """Bytes without which nothing goes: the program, the weights, and one short row."""
+        return PROGRAM + self.weights + self.cache + self._number("vocab_size") * self.width * 64
+
+
+@dataclass(frozen=True, slots=True)
+class StepNeed:
+    """What one step takes at its peak, in bytes, and what is done without because memory is short."""
+
+    step: str
+    bytes: int
+    without: str = ""
+
+
+def needs(footprint: Footprint, available: int) -> list[StepNeed]:
+    """The steps of a run, each with its peak; what only saves time is left out where there is no room for it."""
+    held = PROGRAM + footprint.weights + footprint.cache
+    free = max(available - held, 0)
+    ordered = footprint.ordered if footprint.ordered <= ORDERED_SHARE * free else 0
+    kept = min(footprint.kept_layers, int(KEPT_SHARE * max(free - ordered, 0)))
+    without = "" if ordered or not footprint.ordered else "weights in the CPU's order: trials take about a third longer"
+    search = held + footprint.predictions + ordered + kept + footprint.keys_and_values
+    return [
+        StepNeed("loading", held),
+        StepNeed("refinement", held + footprint.activations),
+        StepNeed("search", search, without),
+        StepNeed("saving", held + footprint.predictions),
+    ]

@@ -1,0 +1,117 @@
+"""`heretic plan`: what it reads of a model, and when it says that a model does not fit."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+from safetensors.torch import save_file
+from tests.models.pico import build_pico
+
+from heretic.commands import plan
+from heretic.common.errors import ConfigurationError, ModelError
+from heretic.interface.printer import Printer
+from heretic.models import host_memory
+from heretic.models.footprint import PROGRAM, Footprint, Work, needs, tensors_in
+
+
+def planned(*argv: str) -> tuple[int, str]:
+    file = io.StringIO()
+    return plan.COMMAND(list(argv), Printer(Console(file=file, width=200))), file.getvalue()
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Weights of 400 MB in float32 by their header; half of it in the middle of no vocabulary."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "model"
+    folder.mkdir()
+    configuration = {
+        "hidden_size": 1000,
+        "intermediate_size": 4000,
+        "vocab_size": 500,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 10,
+        "dtype": "float32",
+    }
+    (folder / "config.json").write_text(json.dumps(configuration))
+    table = {
+        "embed.weight": {"dtype": "F32", "shape": [500, 1000], "data_offsets": [0, 0]},
+        "mlp.down_proj.weight": {"dtype": "F32", "shape": [1000, 4000], "data_offsets": [0, 0]},
+        "many.weight": {"dtype": "F32", "shape": [95_500, 1000], "data_offsets": [0, 0]},
+    }
+    header = json.dumps(table).encode()
+    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    return folder
+
+
+def free(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    monkeypatch.setattr(host_memory, "free_host_memory", lambda: count)
+
+
+def test_what_fits_is_said_with_its_steps(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free(monkeypatch, 10**10)
+    code, text = planned(str(model))
+    assert code == 0
+    assert "100 M parameters, 400.0 MB" in text
+    assert all(step in text for step in ("Loading", "Refinement", "Search", "Saving"))
+
+
+@pytest.mark.parametrize(
+    ("room", "advice"),
+    [(250_000_000, "bfloat16"), (150_000_000, "bnb_8bit"), (80_000_000, "bnb_4bit"), (1_000_000, "smaller model")],
+)
+def test_what_does_not_fit_names_what_would(
+    model: Path, monkeypatch: pytest.MonkeyPatch, room: int, advice: str
+) -> None:
+    free(monkeypatch, room)
+    code, text = planned("--model", str(model))
+    assert code == 1
+    assert advice in text
+
+
+def test_the_run_s_options_count(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free(monkeypatch, 250_000_000)
+    assert planned(str(model), "--dtypes", '["bfloat16"]')[0] == 0
+    assert planned(str(model), "--quantization", "bnb_4bit")[0] == 0
+    with pytest.raises(ConfigurationError):
+        planned(str(model), "--quantization", "bnb_5bit")
+    with pytest.raises(ConfigurationError):
+        planned(str(model), "--model", str(model))
+    with pytest.raises(ConfigurationError):
+        planned()
+
+
+def test_a_model_whose_size_nothing_tells_is_refused(model: Path) -> None:
+    (model / "model.safetensors").write_bytes(b"no header at all")
+    with pytest.raises(ModelError, match="cannot be read"):
+        planned(str(model))
+    (model / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="safetensors"):
+        planned(str(model))
+
+
+def test_sizes_are_those_of_the_model(tmp_path: Path) -> None:
+    model = build_pico("llama")
+    save_file({name: tensor.contiguous() for name, tensor in model.named_parameters()}, tmp_path / "model.safetensors")
+    tensors = tensors_in(tmp_path, "pico")
+    footprint = Footprint(tensors, model.config.to_dict(), Work("float32", 10, 1))
+    expected = sum(parameter.numel() for parameter in model.parameters())
+    assert footprint.parameters == expected
+    assert footprint.stored == footprint.weights == 4 * expected
+    assert footprint.predictions == 10 * model.config.vocab_size * 4
+    linear = [module.weight for module in model.modules() if isinstance(module, torch.nn.Linear)]
+    assert footprint.ordered == sum(weight.nbytes for weight in linear)
+
+
+def test_what_only_saves_time_is_left_out_where_memory_is_short(model: Path) -> None:
+    footprint = Footprint(
+        tensors_in(model, "x"), json.loads((model / "config.json").read_text()), Work("float32", 1, 1)
+    )
+    rich, poor = (next(need for need in needs(footprint, room) if need.step == "search") for room in (10**10, 10**9))
+    assert not rich.without
+    assert poor.without
+    assert rich.bytes - poor.bytes >= footprint.ordered > 0
+    assert poor.bytes > PROGRAM + footprint.weights
