@@ -115,6 +115,7 @@ def test_help_and_version_need_nothing_else(tmp_path):
         (["behaviors", "hedging", "--copy", "mine"], ("rich.console",)),
         (["checksum", "model"], ("rich.console",)),
         (["verify", "saved"], ("rich.console",)),
+        (["plan", "demo"], ("rich.console", "pydantic_settings")),
         (["status", "--storage", "sqlite:///study.db"], ("rich.console", "optuna", "numpy", "sqlalchemy")),
     ],
     ids=str,

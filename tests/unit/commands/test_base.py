@@ -38,7 +38,7 @@ def refused(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
 
 
 def test_every_file_is_the_command_that_it_is_named_after() -> None:
-    assert {"behaviors", "checksum", "directions", "report", "status", "verify"} <= set(NAMES)
+    assert {"behaviors", "checksum", "directions", "plan", "report", "status", "verify"} <= set(NAMES)
     assert [find_command(name).name for name in NAMES] == list(NAMES)
 
 
