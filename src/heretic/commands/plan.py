@@ -130,7 +130,8 @@ def _footprint(location: "Location", settings: "Settings") -> "Footprint":
     Raises:
         ModelError: Nothing says how large it is.
     """
-    from heretic.models.footprint import Footprint, configuration_in, tensors_in
+    from heretic.models.footprint import Footprint, configuration_in
+    from heretic.models.weight_headers import tensors_of_model
 
     if location.gguf_file is not None:
         raise ModelError(
@@ -142,7 +143,7 @@ def _footprint(location: "Location", settings: "Settings") -> "Footprint":
 
         tensors, configuration = hub_tensors(location, settings.model_revision)
     else:
-        tensors, configuration = tensors_in(Path(location.source), location.name), configuration_in(location)
+        tensors, configuration = tensors_of_model(Path(location.source), location.name), configuration_in(location)
     return Footprint(tensors, configuration, _work(settings, configuration))
 
 

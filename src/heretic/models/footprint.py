@@ -4,19 +4,14 @@ The figures beside the weights were measured (benchmarks/README.md, memory); the
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import Any
 
-from heretic.common.errors import ModelError
 from heretic.models.location import Location
+from heretic.models.weight_headers import Table, Tensor
 
-WIDTHS = {
-    "F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "BF16": 2, "F16": 2, "I16": 2, "U16": 2,
-}  # fmt: skip
-"""Bytes of a number by the names that safetensors files have for formats; all others take one."""
 DTYPES = {"float64": 8, "float32": 4}
 """Bytes of a number in memory; others take two."""
 PROGRAM = 600_000_000
@@ -33,76 +28,6 @@ ACTIVATIONS_SHARE, ACTIVATIONS = 0.3, 500_000_000
 """On a CPU, activations of a backward pass take at most this share of the weights, or so many bytes if that is more."""
 FOUR_BITS = 0.56
 """Bytes of a weight that bitsandbytes packs into 4 bits, with its scales."""
-LONGEST_HEADER = 100 * 1024**2
-"""Bytes; safetensors reads no longer one."""
-
-Table = Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Tensor:
-    """One tensor of a weight file: its name, its format as safetensors calls it, and its shape."""
-
-    name: str
-    format: str
-    shape: tuple[int, ...]
-
-    @property
-    def numbers(self) -> int:
-        """How many numbers it holds."""
-        return prod(self.shape)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes in its file."""
-        return self.numbers * WIDTHS.get(self.format, 1)
-
-
-def header(path: Path) -> dict[str, Any]:
-    """The table of a safetensors file's tensors.
-
-    Raises:
-        OSError: It cannot be read.
-        ValueError: It is no such file.
-    """
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        table = json.loads(file.read(length)) if length <= LONGEST_HEADER else None
-    if not isinstance(table, dict):
-        raise ValueError("its header is none of safetensors")
-    return {name: entry for name, entry in table.items() if name != "__metadata__"}
-
-
-def tensors_of(table: Table) -> Iterator[Tensor]:
-    """The tensors that a header names.
-
-    Raises:
-        LookupError, TypeError: It names them otherwise than safetensors does.
-    """
-    for name, entry in table.items():
-        yield Tensor(name, str(entry["dtype"]), tuple(int(size) for size in entry["shape"]))
-
-
-def tensors_in(folder: Path, name: str) -> tuple[Tensor, ...]:
-    """Every tensor of a model's folder.
-
-    Args:
-        folder: The model's.
-        name: What the user typed, for messages.
-
-    Raises:
-        ModelError: There are no safetensors, or they cannot be read.
-    """
-    paths = sorted(path for path in folder.glob("*.safetensors") if not path.name.startswith("adapter_"))
-    if not paths:
-        raise ModelError(f"{name} has no .safetensors files, whose headers say how large it is; convert it to them.")
-    result: list[Tensor] = []
-    for path in paths:
-        try:
-            result += tensors_of(header(path))
-        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            raise ModelError(f"{path} cannot be read ({error}); get the model again.") from error
-    return tuple(result)
 
 
 def configuration_in(location: Location) -> dict[str, Any]:

@@ -9,8 +9,9 @@ from huggingface_hub.errors import HfHubHTTPError, NotASafetensorsRepoError
 
 from heretic.common.errors import ModelError, first_line
 from heretic.common.hub_errors import HTTP
-from heretic.models.footprint import Tensor, text_part
+from heretic.models.footprint import text_part
 from heretic.models.location import Location
+from heretic.models.weight_headers import Tensor
 from heretic.observability.hub_client import prepare_hub
 
 

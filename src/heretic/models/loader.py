@@ -18,13 +18,14 @@ from heretic.models.adapters import REMARK, WITHOUT_ADAPTER, check_adapter, merg
 from heretic.models.chat_template import ChatFormatter
 from heretic.models.checkpoint import Checkpoint, model_class, read_checkpoint
 from heretic.models.devices import device_count, empty_cache, pick_device
-from heretic.models.footprint import Footprint, Work, tensors_in
+from heretic.models.footprint import Footprint, Work
 from heretic.models.gguf import dequantized, name_unused, without_gguf_traces
 from heretic.models.host_memory import free_host_memory
 from heretic.models.load_errors import NOT_FINITE, OUT_OF_MEMORY, diagnose, exhausted, refused
 from heretic.models.loaded import LoadedModel
 from heretic.models.location import locate
 from heretic.models.stored_forms import check_form, loading_arguments, ordinary
+from heretic.models.weight_headers import tensors_of_model
 from heretic.observability.events import DtypeRejected, ModelLoaded, ModelLoading, emit
 from heretic.observability.hub_client import prepare_hub
 from heretic.observability.libraries import counted_bars, quieten
@@ -158,7 +159,7 @@ def _shortage(checkpoint: Checkpoint, settings: ModelSection, dtype: str, device
     if device.type != "cpu" or spread or checkpoint.location.is_hub or not ordinary_ones:
         return ""
     try:
-        tensors = tensors_in(Path(checkpoint.location.source), checkpoint.location.name)
+        tensors = tensors_of_model(Path(checkpoint.location.source), checkpoint.location.name)
     except ModelError:
         return ""  # Whoever loads them says what is wrong.
     name = checkpoint.dtype_of(dtype)

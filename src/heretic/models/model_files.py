@@ -11,13 +11,12 @@ from heretic.common.file_names import leads_outside
 from heretic.common.integrity import read_foreign
 from heretic.models.location import Location
 from heretic.models.private_api import hub_file
+from heretic.models.weight_headers import INDEX, WEIGHTS
 
 PICKLE_ENDINGS = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _OTHER_PICKLES = ("training_args", "optimizer", "scheduler", "rng_state")
 """Beginnings of the names of pickled files that hold no weights."""
 CONFIGURATION = "config.json"
-_WEIGHTS = "model.safetensors"
-_INDEX = "model.safetensors.index.json"
 _PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 """Files that may hold the weights of an adapter, the pickled one last."""
@@ -136,7 +135,7 @@ def check_kernels(location: Location, commit: str | None) -> None:
 
 def has_safetensors(location: Location, commit: str | None) -> bool:
     """Whether transformers finds safetensors, which it prefers to pickled weights."""
-    return any(find_file(location, name, commit) is not None for name in (_WEIGHTS, _INDEX))
+    return any(find_file(location, name, commit) is not None for name in (WEIGHTS, INDEX))
 
 
 def weight_files(location: Location, commit: str | None, allow_pickle: bool = False) -> list[str]:
@@ -146,8 +145,8 @@ def weight_files(location: Location, commit: str | None, allow_pickle: bool = Fa
         ModelError: A file that names others is no ordinary one, or lies outside of the model's folder.
     """
     # Of a repository only what is small is looked up here: that downloads it.
-    indices = (_INDEX, *_PICKLED[1:]) if allow_pickle else (_INDEX,)
-    names = {_WEIGHTS, *(_PICKLED[:1] if allow_pickle else ())}
+    indices = (INDEX, *_PICKLED[1:]) if allow_pickle else (INDEX,)
+    names = {WEIGHTS, *(_PICKLED[:1] if allow_pickle else ())}
     names |= {name for name in indices if find_file(location, name, commit) is not None}
     explicit = (table.get("transformers_weights") for table in configurations(location, commit))
     names |= {name for name in explicit if isinstance(name, str)}

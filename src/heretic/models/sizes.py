@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from heretic.common.errors import ModelError
-from heretic.models.footprint import header, tensors_of
 from heretic.models.location import Location
 from heretic.models.model_files import entries, find_file, read_json, weight_files
+from heretic.models.weight_headers import header, tensors_of
 
 _LAYERS = re.compile(r"layers?$|depths?$|blocks$")
 _EXPERTS = re.compile(r"experts$")

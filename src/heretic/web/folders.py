@@ -5,7 +5,6 @@ Imports no torch. Nothing of a model is run or loaded here; checksums are compar
 
 import json
 import os
-import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,14 +23,13 @@ from heretic.common.integrity import (
     read_manifest_file,
 )
 from heretic.models.location import ADAPTER, DEMO, Location, base_of, locate
+from heretic.models.weight_headers import INDEX, WEIGHTS, stated_size, weight_names
 from heretic.results.held_out import HeldOut
 from heretic.results.score import Scores
 from heretic.results.words import confirmation, numbers_beside_the_original
 from heretic.web.errors import ModelInvalidError, ModelNotFoundError
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
-_LONGEST_HEADER = 100 * 1024**2
-"""Bytes; safetensors itself takes no longer one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,44 +145,31 @@ def _json(folder: Path, name: str) -> dict[str, Any]:
 
 
 def _weight_files(folder: Path) -> list[str]:
-    single, index = "model.safetensors", "model.safetensors.index.json"
-    if (folder / index).is_file():
-        named = _json(folder, index).get("weight_map")
-        shards = sorted({str(file) for file in named.values()}) if isinstance(named, dict) else []
-        if not shards:
-            raise ModelInvalidError(f"its {index} names no weights; get the model again.")
-        outside = [shard for shard in shards if leads_outside(shard)]
-        if outside:
-            raise ModelInvalidError(f"its {index} names files outside of its folder; get the model elsewhere.")
-        missing = [shard for shard in shards if not (folder / shard).is_file()]
-        if missing:
-            raise ModelInvalidError(
-                f"{len(missing)} of its {len(shards)} weight files are missing, such as {missing[0]}; download the "
-                "rest."
-            )
-        return shards
-    if (folder / single).is_file():
-        return [single]
-    raise ModelInvalidError(f"it has neither {single} nor {index}; get the model as safetensors.")
+    try:
+        names = weight_names(folder)
+    except (ValueError, RecursionError) as error:
+        raise ModelInvalidError(f"its {INDEX} names no weights; get the model again.") from error
+    if not names:
+        raise ModelInvalidError(f"it has neither {WEIGHTS} nor {INDEX}; get the model as safetensors.")
+    if any(map(leads_outside, names)):
+        raise ModelInvalidError(f"its {INDEX} names files outside of its folder; get the model elsewhere.")
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise ModelInvalidError(
+            f"{len(missing)} of its {len(names)} weight files are missing, such as {missing[0]}; download the rest."
+        )
+    return names
 
 
 def _weights_size(folder: Path, name: str) -> int:
     """Bytes of a safetensors file, which has to be as long as its header says."""
-    path = folder / name
-    size = path.stat().st_size
-    damaged = ModelInvalidError(f"its {name} is cut off or damaged; get that file again.")
-    with path.open("rb") as file:
-        start = file.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
-        if length > min(size - 8, _LONGEST_HEADER):
-            raise damaged
-        try:
-            header = json.loads(file.read(length))
-            ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
-        except (ValueError, AttributeError, LookupError, TypeError, RecursionError) as error:
-            raise damaged from error
-    if 8 + length + max(ends, default=0) != size:
-        raise damaged
+    size = (folder / name).stat().st_size
+    try:
+        whole = stated_size(folder / name) == size
+    except (ValueError, AttributeError, RecursionError):
+        whole = False
+    if not whole:
+        raise ModelInvalidError(f"its {name} is cut off or damaged; get that file again.")
     return size
 
 

@@ -14,7 +14,8 @@ from heretic.commands import plan
 from heretic.common.errors import ConfigurationError, ModelError
 from heretic.interface.printer import Printer
 from heretic.models import host_memory
-from heretic.models.footprint import PROGRAM, Footprint, Work, needs, tensors_in
+from heretic.models.footprint import PROGRAM, Footprint, Work, needs
+from heretic.models.weight_headers import tensors_of_model
 
 
 def planned(*argv: str) -> tuple[int, str]:
@@ -96,7 +97,7 @@ def test_a_model_whose_size_nothing_tells_is_refused(model: Path) -> None:
 def test_sizes_are_those_of_the_model(tmp_path: Path) -> None:
     model = build_pico("llama")
     save_file({name: tensor.contiguous() for name, tensor in model.named_parameters()}, tmp_path / "model.safetensors")
-    tensors = tensors_in(tmp_path, "pico")
+    tensors = tensors_of_model(tmp_path, "pico")
     footprint = Footprint(tensors, model.config.to_dict(), Work("float32", 10, 1))
     expected = sum(parameter.numel() for parameter in model.parameters())
     assert footprint.parameters == expected
@@ -108,10 +109,19 @@ def test_sizes_are_those_of_the_model(tmp_path: Path) -> None:
 
 def test_what_only_saves_time_is_left_out_where_memory_is_short(model: Path) -> None:
     footprint = Footprint(
-        tensors_in(model, "x"), json.loads((model / "config.json").read_text()), Work("float32", 1, 1)
+        tensors_of_model(model, "x"), json.loads((model / "config.json").read_text()), Work("float32", 1, 1)
     )
     rich, poor = (next(need for need in needs(footprint, room) if need.step == "search") for room in (10**10, 10**9))
     assert not rich.without
     assert poor.without
     assert rich.bytes - poor.bytes >= footprint.ordered > 0
     assert poor.bytes > PROGRAM + footprint.weights
+
+
+def test_weights_in_the_form_of_another_program_are_not_counted(tmp_path: Path) -> None:
+    """As repositories of Mistral have them: the same weights once more as consolidated.safetensors."""
+    save_file({"model.weight": torch.zeros(3, 4)}, tmp_path / "model-00001-of-00001.safetensors")
+    save_file({"weight": torch.zeros(300, 4)}, tmp_path / "consolidated.safetensors")
+    index = {"weight_map": {"model.weight": "model-00001-of-00001.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert [tensor.numbers for tensor in tensors_of_model(tmp_path, "x")] == [12]

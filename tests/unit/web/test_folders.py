@@ -55,7 +55,11 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "no header": (lambda folder: (folder / "model.safetensors").write_bytes(b"\xff" * 100), "cut off"),
     "a missing shard": (shards, "model-2.safetensors"),
     "an index that leads outside": (
-        lambda folder: (folder / INDEX).write_text('{"weight_map": {"a": "../x.safetensors"}}'),
+        lambda folder: (
+            (folder / "model.safetensors")
+            .rename(folder / INDEX)
+            .write_text('{"weight_map": {"a": "../x.safetensors"}}')
+        ),
         "outside",
     ),
 }
