@@ -73,7 +73,7 @@ LONG_STEPS = {
     "preparing",
     "preparing/loading weights",
     "preparing/looking for a common response prefix",
-    "preparing/keeping original weights",
+    "preparing/comparing weights with their files",
     "preparing/extracting directions/collecting residuals",
     "preparing/measuring the original model's demo",
     "preparing/recording the original model's answers",
