@@ -70,7 +70,8 @@ def run(arguments: PlanArguments, printer: "Printer") -> int:
     }
     printer.row("Beside them", "; ".join(f"{what} {size(count)}" for what, count in parts.items() if count))
     for need in needs(footprint, available):
-        remark = "" if need.bytes <= available else "; more than there is, so batches will be halved"
+        smaller = "" if need.step == "loading" else ", so batches will be halved"
+        remark = "" if need.bytes <= available else f"; more than there is{smaller}"
         left_out = f"; without {need.without}" if need.without else ""
         printer.row(
             need.step.capitalize(), f"about {size(need.bytes)}, {_times(need.bytes, footprint)}{remark}{left_out}"

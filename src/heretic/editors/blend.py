@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from heretic.common.errors import ModelError
+from heretic.models.access import is_listed_expert
 from heretic.models.biases import match_biases
-from heretic.models.private_api import override_forward
+from heretic.models.private_api import is_routed, override_forward
 
 ORIGINAL, EDITED = 0.0, 1.0
 _NAMED = 3
@@ -94,16 +95,8 @@ def differing_weights(model: PreTrainedModel, edited: PreTrainedModel) -> dict[s
 
 
 def _sees_other_rows(model: nn.Module, path: str) -> bool:
-    """Whether a module is an expert that is handed only some tokens, or all tokens once an expert.
-
-    What holds a list, and fused experts without routing (Llama 4), whose rows are blocks of all tokens.
-    """
-    parents = path.split(".")
-    for length in range(1, len(parents)):
-        parent = ".".join(parents[:length])
-        if parent.endswith("experts") and isinstance(model.get_submodule(parent), nn.ModuleList):
-            return True
-    return path.endswith("experts") and not hasattr(model.get_submodule(path), "is_transposed")
+    """Whether a module is an expert that is handed only some tokens, or all tokens once an expert (Llama 4)."""
+    return is_listed_expert(model, path) or (path.endswith("experts") and not is_routed(model.get_submodule(path)))
 
 
 class _Module:

@@ -89,7 +89,7 @@ class OutputSpaceEditor:
             forward = _edited_experts_forward if is_routed(module) else _edited_dense_experts_forward
             self._undo.append(override_forward(module, partial(forward, module, writer, stacked)))
             return
-        if stacked.count > 1 and is_listed_expert(self._model, writer):
+        if stacked.count > 1 and is_listed_expert(self._model, writer.path):
             raise ModelError(
                 f"{writer.path} is one expert of a list, where the rows of several candidates cannot be told apart; "
                 "evaluate one candidate at a time on this model."

@@ -72,8 +72,9 @@ def make_engine(
     bare = replace(options, kept_layers=False, packed_weights=False)
     engine: Engine | Slower | RanOut = Slower(unless, ORDINARY)
     for attempted in () if unless else (options, bare):
-        chosen = choice.without_copies() if choice is not None and attempted is bare else choice
-        work = partial(_batched, runner, build, behaviors, kl, attempted, reference, chosen)
+        if choice is not None and attempted is bare:
+            choice.drop_copies()
+        work = partial(_batched, runner, build, behaviors, kl, attempted, reference, choice)
         with step("preparing the batched engine"):
             engine = attempt(work, runner.loaded.device, "preparing the batched engine")
         if not isinstance(engine, RanOut):
@@ -144,7 +145,7 @@ def _batched(
     # Its own predictions: by other passes than the reference's these differ by rounding.
     divergences = DivergenceJob(kl.anew(), passes)
     divergences.remember()
-    if any(is_listed_expert(runner.loaded.model, writer) for writer in runner.layout.writers):
+    if any(is_listed_expert(runner.loaded.model, writer.path) for writer in runner.layout.writers):
         slower.append(Slower("its experts are a list of modules, so one candidate is measured at a time", SINGLE))
         count = 1
     else:

@@ -1,5 +1,7 @@
 """From a writer's description to the tensors of a loaded model."""
 
+from itertools import accumulate
+
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -21,10 +23,11 @@ def writer_weight(model: PreTrainedModel, writer: ResidualWriter) -> nn.Paramete
     return weight
 
 
-def is_listed_expert(model: nn.Module, writer: ResidualWriter) -> bool:
-    """Whether a writer belongs to one expert of a list of modules."""
-    parent = writer.path.rpartition(".")[0].rpartition(".")[0]
-    return parent.endswith("experts") and isinstance(model.get_submodule(parent), nn.ModuleList)
+def is_listed_expert(model: nn.Module, path: str) -> bool:
+    """Whether a module belongs to one expert of a list of modules."""
+    parents = accumulate(path.split(".")[:-1], "{}.{}".format)
+    lists = (model.get_submodule(parent) for parent in parents if parent.endswith("experts"))
+    return any(isinstance(module, nn.ModuleList) for module in lists)
 
 
 def oriented(writer: ResidualWriter, stored: Tensor) -> Tensor:

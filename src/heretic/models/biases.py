@@ -104,7 +104,7 @@ def _is_plain(model: PreTrainedModel, writer: ResidualWriter) -> bool:
     return (
         writer.kind in (WriterKind.LINEAR, WriterKind.CONV1D)
         and writer.post_norm is None
-        and not is_listed_expert(model, writer)
+        and not is_listed_expert(model, writer.path)
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from heretic.common.integrity import read_foreign
 from heretic.models.location import Location
 from heretic.models.weight_headers import Table, Tensor
 
@@ -17,13 +18,13 @@ DTYPES = {"float64": 8, "float32": 4}
 PROGRAM = 600_000_000
 """Bytes of the process once torch and transformers are imported."""
 PASS_TOKENS = 1024
-"""Tokens of a pass of predictions, and at most of a backward one."""
+"""Tokens of a pass of predictions, and at most of a backward one: they keep a device busy."""
 ANSWERING_ROWS, ROW_TOKENS = 160, 160
-"""Rows that are decoded at once on a CPU, and the tokens of each with its answer."""
+"""Rows decoded at once on a CPU (beyond, only the gate becomes coarser), and about the tokens of each."""
 ORDERED_SHARE = 0.4
-"""Of the memory that is free then, for weights in the order that a CPU multiplies by; without, trials take longer."""
+"""Copies of weights in the order that a CPU multiplies by take at most this share of the free host memory."""
 KEPT_SHARE = 0.1
-"""Likewise for kept lower layers."""
+"""Kept lower layers take at most this share of the device's free memory."""
 ACTIVATIONS_SHARE, ACTIVATIONS = 0.3, 500_000_000
 """On a CPU, activations of a backward pass take at most this share of the weights, or so many bytes if that is more."""
 FOUR_BITS = 0.56
@@ -34,7 +35,7 @@ def configuration_in(location: Location) -> dict[str, Any]:
     """config.json of a model's folder, that of its text part where it has several; empty where there is none."""
     path = Path(location.source) / "config.json"
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
+        table = json.loads(read_foreign(path))
     except (OSError, ValueError, RecursionError):
         return {}
     return text_part(table) if isinstance(table, dict) else {}

@@ -7,8 +7,8 @@ from typing import Any
 from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, NotASafetensorsRepoError
 
-from heretic.common.errors import ModelError, first_line
-from heretic.common.hub_errors import HTTP
+from heretic.common.errors import ModelError, causes, first_line
+from heretic.common.hub_errors import HTTP, connection_problem, hub_failure
 from heretic.models.footprint import text_part
 from heretic.models.location import Location
 from heretic.models.weight_headers import Tensor
@@ -29,9 +29,11 @@ def hub_tensors(location: Location, revision: str | None) -> tuple[tuple[Tensor,
     except NotASafetensorsRepoError as error:
         raise ModelError(f"{location.name} has no .safetensors files, whose headers say how large it is.") from error
     except (HfHubHTTPError, HTTP.HTTPError, OSError, ValueError) as error:
+        failed = hub_failure(causes(error))
+        problem = None if failed is None else connection_problem(*failed, location.name)
         raise ModelError(
-            f"The hub cannot be asked how large {location.name} is ({first_line(error)}); check the name and the "
-            "connection, or name a folder that holds the model."
+            f"The hub does not say how large {location.name} is: {problem or first_line(error)}; a folder that holds "
+            "the model can be named instead."
         ) from error
     tensors = tuple(
         Tensor(name, str(info.dtype), tuple(info.shape))

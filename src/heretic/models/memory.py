@@ -49,7 +49,7 @@ def memory_use() -> dict[str, dict[str, int]]:
 
 def memory_text(use: MemoryUse) -> str:
     """One line, e.g. ``host 0.8 GB used, at most 0.9 GB, 3.2 GB free; cuda:0 ...``."""
-    return "; ".join(f"{place} {_amounts(amounts)}" for place, amounts in use.items())
+    return "; ".join(f"{place} {amounts_text(amounts)}" for place, amounts in use.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +122,11 @@ def nothing_smaller(doing: str, ran_out: RanOut) -> OutOfMemoryError:
     )
 
 
-def _amounts(amounts: Mapping[str, int]) -> str:
+def amounts_text(amounts: Mapping[str, int]) -> str:
+    """The amounts of one place, e.g. ``0.8 GB used, at most 0.9 GB, 3.2 GB free``."""
     parts = [f"{_gigabytes(amounts['used_bytes'])} used"]
+    if "reserved_bytes" in amounts:
+        parts.append(f"{_gigabytes(amounts['reserved_bytes'])} reserved")
     if "peak_bytes" in amounts:
         parts.append(f"at most {_gigabytes(amounts['peak_bytes'])}")
     return ", ".join([*parts, f"{_gigabytes(amounts['available_bytes'])} free"])

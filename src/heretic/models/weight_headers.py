@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from heretic.common.errors import ModelError
+from heretic.common.file_names import leads_outside
+from heretic.common.integrity import read_foreign
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -65,6 +67,9 @@ def stated_size(path: Path) -> int:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], int]:
+    if not path.is_file():
+        # A pipe or a device would be waited for.
+        raise ValueError("it is no ordinary file")
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         table = json.loads(file.read(length)) if length <= _LONGEST_HEADER else None
@@ -90,16 +95,18 @@ def weight_names(folder: Path) -> list[str]:
 
     Raises:
         OSError: The index cannot be read.
-        ValueError: It names no files.
+        ValueError: It names no files, or some outside of the folder.
     """
     if (folder / WEIGHTS).is_file():
         return [WEIGHTS]
     if not (folder / INDEX).is_file():
         return []
-    index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    index = json.loads(read_foreign(folder / INDEX))
     named = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(named, dict) or not named or not all(isinstance(name, str) for name in named.values()):
         raise ValueError("it names no weight files")
+    if any(map(leads_outside, named.values())):
+        raise ValueError("it names files outside of its folder")
     return sorted(set(named.values()))
 
 

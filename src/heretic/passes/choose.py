@@ -51,11 +51,10 @@ class Choice:
         """The way, by `forward`: while the weights stay as they are."""
         return self.passes if self.forward is None else RaggedPasses(self.passes.runner, self.forward)
 
-    def without_copies(self) -> "Choice":
-        """The same way, whose ordered copies of the weights are given back."""
+    def drop_copies(self) -> None:
+        """Give the ordered copies of the weights back; the way stays the same."""
         if self.forward is not None and self.forward.packed is not None:
             self.forward.packed.drop()
-        return self
 
 
 def choose(

@@ -60,14 +60,6 @@ class Written:
     is_over: bool
 
 
-def encoded(runner: ModelRunner, text: str) -> list[int]:
-    """Token ids of a rendered conversation."""
-    ids: list[int] = runner.loaded.tokenizer(
-        text, add_special_tokens=runner.formatter.add_special_tokens, return_attention_mask=False
-    )["input_ids"]
-    return ids
-
-
 def stream_rows(
     runner: ModelRunner, rows: Sequence[Sequence[int]], sampling: Sampling
 ) -> Generator[tuple[Written, ...], None, None]:

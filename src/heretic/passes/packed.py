@@ -13,11 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from heretic.models.footprint import ORDERED_SHARE
 from heretic.models.host_memory import free_host_memory
 from heretic.models.private_api import ordered_product, ordered_weight, ordered_weights_obstacle, override_forward
 
-MEMORY_SHARE = 0.4
-"""The ordered copies take at most this share of the free host memory."""
 ROWS = 128
 """Rows that the layout is chosen for; others work, too."""
 
@@ -69,6 +68,6 @@ def _obstacle(weights: Collection[Tensor]) -> str:
     size = sum(weight.nbytes for weight in weights)
     if not size:
         return ""
-    if size > MEMORY_SHARE * free_host_memory():
-        return f"copies of {size / 1e9:.1f} GB would take more than {MEMORY_SHARE:.0%} of the free memory"
+    if size > ORDERED_SHARE * free_host_memory():
+        return f"copies of {size / 1e9:.1f} GB would take more than {ORDERED_SHARE:.0%} of the free memory"
     return ordered_weights_obstacle({weight.dtype for weight in weights}) or ""

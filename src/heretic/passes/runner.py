@@ -80,8 +80,12 @@ class ModelRunner:
 
     def encode(self, prompt: Prompt) -> list[int]:
         """Token ids of a rendered prompt."""
+        return self.encode_rendered(self.render(prompt))
+
+    def encode_rendered(self, text: str) -> list[int]:
+        """Token ids of what the chat template made of a conversation."""
         ids: list[int] = self.loaded.tokenizer(
-            self.render(prompt), add_special_tokens=self.formatter.add_special_tokens, return_attention_mask=False
+            text, add_special_tokens=self.formatter.add_special_tokens, return_attention_mask=False
         )["input_ids"]
         return ids
 

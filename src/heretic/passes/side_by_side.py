@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from heretic.models.devices import free_memory, synchronize
+from heretic.models.footprint import ANSWERING_ROWS, KEPT_SHARE, PASS_TOKENS
 from heretic.models.memory import RanOut, attempt
 from heretic.passes.kept_layers import KeptLayers
 from heretic.passes.ordinary import MOST_CANDIDATES, halved
@@ -22,14 +23,8 @@ from heretic.passes.ragged import KeyValues, RaggedForward, RaggedState, split_s
 from heretic.passes.ragged_passes import Greedy, GreedyRows, last_of, look_interval
 from heretic.passes.runner import ModelRunner
 
-CHUNK_TOKENS = 1024
-"""Tokens of one pass of predictions: enough to keep a device busy, few enough to stop a bad candidate early."""
 BUSY_TOKENS = 384
 """Tokens of one pass that keep a device busy: more gain hardly anything by going through it together."""
-LOWER_LAYERS_SHARE = 0.1
-"""Kept layers take at most this share of the device's free memory."""
-HOST_ROWS = 160
-"""Rows decoded at once on a CPU: beyond, its arithmetic is busy and only the gate becomes coarser."""
 DEVICE_ROWS = 4096
 WORTHWHILE = 0.93
 """Doubling the candidates has to bring the seconds of one below this share."""
@@ -82,7 +77,7 @@ class RaggedSideBySide:
         self._tokens = both.tokens
         self._forward = forward
         self._prefix = forward.prefix(both.tokens, 1)
-        self._chunk_tokens = CHUNK_TOKENS
+        self._chunk_tokens = PASS_TOKENS
         self._keeps = savings.kept_layers
         self._forced_layers = self._store(sum(map(len, rests)) + sum(map(len, continuations)), with_key_values=False)
         self._prompt_layers: list[KeptLayers | None] = []
@@ -129,7 +124,7 @@ class RaggedSideBySide:
             tokens *= 3
         layout, loaded = self.runner.layout, self._forward.loaded
         width = layout.hidden_size * next(loaded.model.parameters()).element_size()
-        budget = LOWER_LAYERS_SHARE * free_memory(loaded.device)
+        budget = KEPT_SHARE * free_memory(loaded.device)
         stride = max(1, -(-tokens * width * layout.layer_count // max(int(budget), 1)))
         return KeptLayers(stride, with_key_values) if stride < layout.layer_count else None
 
@@ -267,7 +262,7 @@ def read_together(candidates: Sequence[C], tokens: int) -> Iterator[list[C]]:
 
 def most_rows(device: torch.device) -> int:
     """Rows that are decoded at once at most."""
-    return HOST_ROWS if device.type == "cpu" else DEVICE_ROWS
+    return ANSWERING_ROWS if device.type == "cpu" else DEVICE_ROWS
 
 
 @torch.inference_mode()

@@ -151,15 +151,16 @@ def load(settings: Settings, prompts: PromptSets, kept: KeptCalibration | None =
     """The models, and an editor of the one that is edited."""
     # Before the model, so that one that cannot serve is said at once, and that calibration sees the memory they take.
     readers = load_readers(settings, prompts)
-    runner = load_runner(settings, settings.model or "", prompts, kept)
-    # Before anything is added to the model.
-    deciding = conditions(settings, runner.loaded, prompts)
+    runner = open_runner(settings, settings.model or "")
     obstacle = runner.loaded.adapter_obstacle
     if settings.auto_select and settings.save_format == "adapter" and obstacle is not None:
         raise UserError(f"An edit of this model cannot be saved as an adapter ({obstacle}); use --save-format merged.")
+    # Before anything is added to the model.
+    deciding = conditions(settings, runner.loaded, prompts)
+    holding = kept if kept is not None and kept.conditions == deciding else None
+    runner = calibrated(settings, runner, prompts) if holding is None else calibrated_as(runner, holding)
     # Before the editor, which has to know biases that are added; a model that cannot hold any is refused at once.
     runner, shifting = shifting_writers(runner, prompts.target.prompts[0]) if settings.use_caa else (runner, {})
-    holding = kept if kept is not None and kept.conditions == deciding else None
     return Loaded(readers, runner, make_editor(settings, runner), shifting, deciding, holding)
 
 
@@ -257,8 +258,13 @@ def edit_builder(
     return build
 
 
-def load_runner(settings: Settings, name: str, prompts: PromptSets, kept: KeptCalibration | None = None) -> ModelRunner:
-    """Load a model, find its layout, and calibrate batch size and response prefix, unless what was kept holds."""
+def load_runner(settings: Settings, name: str, prompts: PromptSets) -> ModelRunner:
+    """Load a model, find its layout, and calibrate it."""
+    return calibrated(settings, open_runner(settings, name), prompts)
+
+
+def open_runner(settings: Settings, name: str) -> ModelRunner:
+    """Load a model and find its layout; nothing is calibrated but what the settings say. Emits LayoutFound."""
     loaded = load_model(name, settings)
     layout = find_layout(loaded.model)
     emit(
@@ -271,12 +277,14 @@ def load_runner(settings: Settings, name: str, prompts: PromptSets, kept: KeptCa
         )
     )
     calibration = Calibration(settings.batch_size or 1, settings.response_prefix or "", loaded.dtype)
-    runner = ModelRunner(loaded, layout, ChatFormatter(loaded.tokenizer), calibration)
-    if kept is not None and kept.conditions == conditions(settings, loaded, prompts):
-        threads = choose_threads(runner, (), kept.threads)
-        emit(Calibrated(kept.batch_size, kept.response_prefix, threads, kept=True))
-        return runner.calibrated(kept.batch_size, kept.response_prefix)
-    return calibrated(settings, runner, prompts)
+    return ModelRunner(loaded, layout, ChatFormatter(loaded.tokenizer), calibration)
+
+
+def calibrated_as(runner: ModelRunner, kept: KeptCalibration) -> ModelRunner:
+    """The model with what an earlier run of the study found. Emits Calibrated."""
+    threads = choose_threads(runner, (), kept.threads)
+    emit(Calibrated(kept.batch_size, kept.response_prefix, threads, kept=True))
+    return runner.calibrated(kept.batch_size, kept.response_prefix)
 
 
 def calibrated(settings: Settings, runner: ModelRunner, prompts: PromptSets) -> ModelRunner:

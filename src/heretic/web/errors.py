@@ -53,7 +53,7 @@ def as_chat_error(error: Exception, kind: type[ChatError]) -> ChatError:
     """
     if isinstance(error, ChatError):
         told: ChatError = error
-    elif isinstance(error, OutOfMemoryError | MemoryError) or "out of memory" in first_line(error).lower():
+    elif kind is ChatMemoryError or isinstance(error, OutOfMemoryError | MemoryError):
         told = ChatMemoryError(
             f"Memory ran out ({first_line(error)}); begin a new conversation, load a smaller model, or load it in 4 "
             "bits."

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from heretic.common.errors import HereticError, UserError
-from heretic.common.file_names import expanded, leads_outside, public_name
+from heretic.common.errors import HereticError, UserError, first_line
+from heretic.common.file_names import expanded, public_name
 from heretic.common.integrity import (
     MANIFEST_NAME,
     check_sizes,
@@ -148,11 +148,9 @@ def _weight_files(folder: Path) -> list[str]:
     try:
         names = weight_names(folder)
     except (ValueError, RecursionError) as error:
-        raise ModelInvalidError(f"its {INDEX} names no weights; get the model again.") from error
+        raise ModelInvalidError(f"its {INDEX} cannot be used ({first_line(error)}); get the model again.") from error
     if not names:
         raise ModelInvalidError(f"it has neither {WEIGHTS} nor {INDEX}; get the model as safetensors.")
-    if any(map(leads_outside, names)):
-        raise ModelInvalidError(f"its {INDEX} names files outside of its folder; get the model elsewhere.")
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise ModelInvalidError(

@@ -15,9 +15,9 @@ from heretic.models.devices import empty_cache, free_memory, is_out_of_memory, p
 from heretic.models.layout import find_layout
 from heretic.models.loaded import LoadedModel
 from heretic.models.loader import load_model
-from heretic.models.memory import memory_ran_out, memory_use
+from heretic.models.memory import amounts_text, memory_ran_out, memory_use
 from heretic.passes.choose import reads_padding
-from heretic.passes.conversing import Sampling, Written, encoded, stream_rows
+from heretic.passes.conversing import Sampling, Written, stream_rows
 from heretic.passes.runner import Calibration, ModelRunner
 from heretic.prompts.types import Prompt
 from heretic.web.conversation import Answer, Conversation
@@ -101,7 +101,8 @@ class ModelManager:
                 self._talker = _talker(name, edited, settings)
             except (HereticError, RuntimeError, MemoryError, OSError, ValueError, LookupError, TypeError) as error:
                 self._forget()
-                raise as_chat_error(error, ModelLoadingError) from error
+                kind = ChatMemoryError if is_out_of_memory(error) else ModelLoadingError
+                raise as_chat_error(error, kind) from error
             return self._talker
 
     def check_room(self, shown: str, needed: int) -> None:
@@ -216,13 +217,8 @@ class ModelManager:
 
 
 def memory_places() -> list[tuple[str, str]]:
-    """Every place with memory, and what is in use, reserved and free there, in words."""
-    return [(place, ", ".join(_amounts(amounts))) for place, amounts in memory_use().items()]
-
-
-def _amounts(amounts: dict[str, int]) -> list[str]:
-    names = {"used_bytes": "in use", "reserved_bytes": "reserved", "available_bytes": "free"}
-    return [f"{amounts[key] / 1e9:.1f} GB {name}" for key, name in names.items() if key in amounts]
+    """Every place with memory, and what is used and free there, in words."""
+    return [(place, amounts_text(amounts)) for place, amounts in memory_use().items()]
 
 
 def _talker(name: str, edited: str | None, settings: ModelSection) -> Talker:
@@ -251,7 +247,7 @@ def _read(runner: ModelRunner, messages: list[dict[str, str]]) -> list[int]:
         TokenizingError: The model's chat template does not take it.
     """
     try:
-        return encoded(runner, runner.formatter.render_messages(messages))
+        return runner.encode_rendered(runner.formatter.render_messages(messages))
     except TemplateRefusal as error:
         raise as_chat_error(error, TokenizingError) from error
     except ModelError as error:

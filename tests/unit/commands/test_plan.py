@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -125,3 +126,15 @@ def test_weights_in_the_form_of_another_program_are_not_counted(tmp_path: Path) 
     index = {"weight_map": {"model.weight": "model-00001-of-00001.safetensors"}}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
     assert [tensor.numbers for tensor in tensors_of_model(tmp_path, "x")] == [12]
+
+
+@pytest.mark.parametrize("shard", ["../outside.safetensors", "pipe.safetensors"])
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_an_index_leads_neither_outside_nor_to_what_is_no_file(tmp_path: Path, shard: str) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    save_file({"a": torch.zeros(2)}, tmp_path / "outside.safetensors")
+    os.mkfifo(folder / "pipe.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": shard}}))
+    with pytest.raises(ModelError, match=r"outside of its folder|no ordinary file"):
+        tensors_of_model(folder, "x")

@@ -132,7 +132,7 @@ def test_rows_that_diverge_most_come_first_and_do_not_speak_for_the_others(
     bench: PicoBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is seen bounds the mean over all positions, not over those seen."""
-    monkeypatch.setattr(side_by_side, "CHUNK_TOKENS", 1)
+    monkeypatch.setattr(side_by_side, "PASS_TOKENS", 1)
     engine = bench.batched(EngineOptions(1))
     plan = SPACE.suggest(optuna.trial.FixedTrial(_parameters(3.0)))
     (whole,) = engine.measure([plan], [0], Gate())

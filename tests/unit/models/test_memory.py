@@ -26,7 +26,7 @@ def test_host_memory_is_that_of_this_process() -> None:
 def test_a_place_is_a_part_of_one_line() -> None:
     device = {"used_bytes": 78_200_000_000, "reserved_bytes": 1, "peak_bytes": 79_000_000_000, "available_bytes": 4e8}
     assert memory_text({"host": {"used_bytes": 1_500_000_000, "available_bytes": 0}, "cuda:0": device}) == (
-        "host 1.5 GB used, 0.0 GB free; cuda:0 78.2 GB used, at most 79.0 GB, 0.4 GB free"
+        "host 1.5 GB used, 0.0 GB free; cuda:0 78.2 GB used, 0.0 GB reserved, at most 79.0 GB, 0.4 GB free"
     )
 
 

@@ -5,7 +5,7 @@ import torch
 from tests.unit.passes.pico_runner import make_runner
 
 from heretic.common.errors import PromptError
-from heretic.passes.conversing import Sampling, Written, encoded, stream_rows
+from heretic.passes.conversing import Sampling, Written, stream_rows
 from heretic.passes.runner import ModelRunner
 
 TEXTS = ("Hello there", "What is the weather like on the other side of the hill?")
@@ -21,7 +21,7 @@ def last(runner: ModelRunner, rows: list[list[int]], sampling: Sampling) -> tupl
 
 
 def test_every_token_is_told_and_padded_rows_say_what_they_say_alone(runner: ModelRunner) -> None:
-    rows = [encoded(runner, text) for text in TEXTS]
+    rows = [runner.encode_rendered(text) for text in TEXTS]
     told = list(stream_rows(runner, rows, Sampling(max_new_tokens=12)))
     assert [part[1].tokens for part in told] == list(range(1, len(told) + 1))
     assert [part.context for part in told[0]] == [len(row) for row in rows]
@@ -30,7 +30,7 @@ def test_every_token_is_told_and_padded_rows_say_what_they_say_alone(runner: Mod
 
 
 def test_the_same_dice_fall_for_all_rows_and_the_same_seed(runner: ModelRunner) -> None:
-    row = encoded(runner, TEXTS[0])
+    row = runner.encode_rendered(TEXTS[0])
     hot = Sampling(max_new_tokens=16, temperature=1.5, seed=5)
     first, second = last(runner, [row, row], hot)
     assert first == second
@@ -40,7 +40,7 @@ def test_the_same_dice_fall_for_all_rows_and_the_same_seed(runner: ModelRunner) 
 
 
 def test_draws_follow_the_models_probabilities(runner: ModelRunner) -> None:
-    row = encoded(runner, TEXTS[0])
+    row = runner.encode_rendered(TEXTS[0])
     with torch.inference_mode():
         probabilities = runner.first_token_logits([row])[0].float().softmax(-1)
     draws = 300
@@ -54,12 +54,12 @@ def test_draws_follow_the_models_probabilities(runner: ModelRunner) -> None:
 
 
 def test_a_tiny_top_p_is_greedy(runner: ModelRunner) -> None:
-    row = encoded(runner, TEXTS[1])
+    row = runner.encode_rendered(TEXTS[1])
     assert last(runner, [row], Sampling(8, 1.0, 0.01, 3)) == last(runner, [row], Sampling(8))
 
 
 def test_closing_ends_the_generation(runner: ModelRunner) -> None:
-    stream = stream_rows(runner, [encoded(runner, TEXTS[0])], Sampling(max_new_tokens=100))
+    stream = stream_rows(runner, [runner.encode_rendered(TEXTS[0])], Sampling(max_new_tokens=100))
     assert next(stream)[0].tokens == 1
     stream.close()
     assert list(stream) == []

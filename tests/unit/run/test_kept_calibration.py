@@ -18,7 +18,7 @@ from heretic.run.kept_calibration import (
     keep_calibration,
     kept_calibration,
 )
-from heretic.run.workbench import load_runner
+from heretic.run.workbench import load
 from heretic.search.stored_directions import stored_attributes
 
 OPEN = SETTINGS.model_copy(update={"batch_size": 0, "response_prefix": None})
@@ -44,7 +44,7 @@ def test_it_is_measured_again_where_what_decides_it_changed(
     kept = KeptCalibration(conditions(OPEN, runner.loaded, SETS), 2, "kept", 1, 4)
     events: list[Event] = []
     with subscribed(events.append):
-        found = load_runner(OPEN.model_copy(update=changed), "pico", SETS, kept).calibration
+        found = load(OPEN.model_copy(update=changed), SETS, kept).runner.calibration
     (said,) = (event for event in events if isinstance(event, Calibrated))
     assert (len(asked), said.kept) == (measured, not measured)
     assert (found.batch_size, found.response_prefix) == ((3, "found") if measured else (2, "kept"))

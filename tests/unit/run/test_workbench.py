@@ -153,7 +153,8 @@ def test_an_adapter_of_a_model_that_no_file_holds_is_refused_before_the_search(
 ) -> None:
     runner = make_runner("llama")
     runner.loaded = replace(runner.loaded, remark="an adapter was merged into its weights")
-    monkeypatch.setattr(workbench, "load_runner", lambda *_: runner)
+    monkeypatch.setattr(workbench, "open_runner", lambda *_: runner)
+    monkeypatch.setattr(workbench, "calibrated", lambda *_: runner)
     settings = Settings(
         model="pico", auto_select=True, auto_select_path="out", save_format=save_format, normalization="none"
     )
@@ -362,7 +363,7 @@ def test_a_classifier_that_cannot_serve_stops_the_run_before_the_model_is_loaded
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     save_classifier(tmp_path, ("happy", "sad"))
-    monkeypatch.setattr(workbench, "load_runner", None)
+    monkeypatch.setattr(workbench, "open_runner", None)
     settings = SETTINGS.model_copy(
         update={"use_neural_refusal_detection": True, "neural_detection_model": str(tmp_path), "device": "cpu"}
     )

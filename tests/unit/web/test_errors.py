@@ -19,7 +19,7 @@ from heretic.web.errors import (
     [
         (ModelNotFoundError("gone"), ModelNotFoundError),
         (OutOfMemoryError("full"), ChatMemoryError),
-        (RuntimeError("CUDA out of memory. Tried"), ChatMemoryError),
+        (MemoryError(), ChatMemoryError),
         (PromptError("too long"), TokenizingError),
         (ModelError("no"), ModelLoadingError),
         (KeyError("oops"), ModelLoadingError),
