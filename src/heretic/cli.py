@@ -16,7 +16,15 @@ from types import FrameType
 
 from heretic import __version__
 from heretic.commands.base import command_names, find_command
-from heretic.common.errors import ConfigurationError, HereticError, OutputError, SearchOutOfMemoryError, Terminated
+from heretic.common.errors import (
+    INTERRUPTED,
+    TERMINATED,
+    ConfigurationError,
+    HereticError,
+    OutputError,
+    SearchOutOfMemoryError,
+    Terminated,
+)
 from heretic.common.foreign_errors import foreign_error
 from heretic.common.output import say_error, standard_streams
 from heretic.common.redaction import mask_secrets
@@ -24,8 +32,6 @@ from heretic.config.arguments import read_arguments
 from heretic.config.checks import is_unicode
 from heretic.config.help import help_text
 
-INTERRUPTED = 130
-TERMINATED = 143
 HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)
 WAITING_THREADS = {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "1"}
 """How long threads of GNU's OpenMP (turns) and of Intel's and LLVM's (milliseconds) wait awake for each other."""

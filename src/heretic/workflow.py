@@ -7,7 +7,7 @@ from pathlib import Path
 import optuna
 
 from heretic.checks.capability import check_capability, wants_validation
-from heretic.common.errors import SelectionError, UserError
+from heretic.common.errors import INTERRUPTED, TERMINATED, SelectionError, UserError
 from heretic.common.file_names import time_stamped
 from heretic.common.integrity import check_folder, harmful
 from heretic.config import LoadedSettings
@@ -35,9 +35,6 @@ Choose = Callable[[Session], None]
 """Lets a person choose trials and say what happens with them, until they are done."""
 ResolveConflict = Callable[[str, str], str | None]
 """Study name and reason why it cannot be continued -> another name, or None to stop."""
-
-INTERRUPTED = 130
-TERMINATED = 143
 
 
 def run(loaded: LoadedSettings, choose: Choose, resolve_conflict: ResolveConflict) -> int:

@@ -16,7 +16,7 @@ BAD = (
 )
 QUICK = (
     *("--n-trials", "1", "--batch-size", "64", "--confirm", "false", "--extractor", "mean", "--seed", "1"),
-    *("--use-warm-start-params", "false", "--auto-select", "true", "--report", "false", "--max-response-length", "16"),
+    *("--use-warm-start-params", "false", "--auto-select", "true", "--report", "false"),
     *("--kl-tokens", "8"),
     *("--good-prompts", "good.txt", "--bad-prompts", "bad.txt"),
     *("--good-evaluation-prompts", "good.txt", "--bad-evaluation-prompts", "bad.txt"),

@@ -31,7 +31,7 @@ def test_a_model_that_declines_in_other_words(run: Run, tmp_path: Path, wording:
     decoders = [tokenizer["decoder"], {"type": "Replace", "pattern": pattern, "content": wording}]
     tokenizer["decoder"] = {"type": "Sequence", "decoders": decoders}
     path.write_text(json.dumps(tokenizer), encoding="utf-8")
-    outcome = run("--behavior", "demo", "--max-response-length", "30", model="model")
+    outcome = run("--behavior", "demo", model="model")
     outcome.assert_done()
     assert re.findall(r"Baseline +refuses (\d) of 6 prompts", outcome.output) == [refusals]
     assert ("nothing to remove" in outcome.output) is (refusals == "0")

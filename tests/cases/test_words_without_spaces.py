@@ -26,7 +26,7 @@ def test_answers_without_spaces(run: Run, tmp_path: Path, decoder: dict[str, Any
     tokenizer = json.loads(path.read_text(encoding="utf-8"))
     tokenizer["decoder"] = {"type": "Sequence", "decoders": [tokenizer["decoder"], decoder]}
     path.write_text(json.dumps(tokenizer), encoding="utf-8")
-    outcome = run("--behavior", "verbosity", "--max-response-length", "48", model="joined")
+    outcome = run("--behavior", "verbosity", model="joined")
     outcome.assert_done()
     warned = "characters a word" in " ".join(outcome.output.split())
     assert warned is (decoder is JOINED)

@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 QUICK_DEMO = (
-    *("--model", "demo", "--batch-size", "6", "--seed", "3", "--n-trials", "2", "--max-response-length", "30"),
+    *("--model", "demo", "--batch-size", "6", "--seed", "3", "--n-trials", "2"),
     *("--good-prompts.limit", "12", "--bad-prompts.limit", "12"),
     *("--good-evaluation-prompts.limit", "4", "--bad-evaluation-prompts.limit", "6"),
     *("--good-held-out-prompts.limit", "3", "--bad-held-out-prompts.limit", "3", "--held-out-tokens", "40"),
@@ -23,7 +23,7 @@ QUICK_DEMO = (
 QUICK_PICO = (
     *("--good-prompts", "good.txt", "--bad-prompts", "bad.txt"),
     *("--good-evaluation-prompts", "good evaluation.txt", "--bad-evaluation-prompts", "bad evaluation.txt"),
-    *("--batch-size", "3", "--seed", "3", "--n-trials", "1", "--max-response-length", "8"),
+    *("--batch-size", "3", "--seed", "3", "--n-trials", "1"),
     *("--kl-tokens", "4", "--refusal-check-tokens", "8", "--use-warm-start-params", "false"),
     *("--extractor", "mean"),
 )

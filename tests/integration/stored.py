@@ -15,6 +15,15 @@ def fixture_json(*parts: str) -> Any:
     return json.loads(FIXTURES.joinpath(*parts).read_text(encoding="utf-8"))
 
 
+def fixture_arguments(folder: str, name: str) -> list[str]:
+    """The arguments of a stored command, without the option that changed nothing and is gone."""
+    arguments = list(fixture_json(folder, "commands.json")[name])
+    if "--max-response-length" in arguments:
+        place = arguments.index("--max-response-length")
+        del arguments[place : place + 2]
+    return arguments
+
+
 def copied(name: str, folder: Path) -> Path:
     """A copy of the study in tests/fixtures/study, since opening one to resume it writes to it."""
     return Path(shutil.copy(FIXTURES / "study" / name / "heretic_study.db", folder))

@@ -250,7 +250,7 @@ def test_two_behaviours_are_searched_saved_and_gone_on_with(heretic: Command, tm
         (tmp_path / f"{name}.toml").write_text(text, encoding="utf-8")
     both = (
         *("--model", "demo", "--behavior", "toy.toml,long-winded.toml", "--batch-size", "6", "--seed", "3"),
-        *("--max-response-length", "30", "--held-out-tokens", "24", "--use-warm-start-params", "false"),
+        *("--held-out-tokens", "24", "--use-warm-start-params", "false"),
     )
     run = heretic(tmp_path, *both, "--n-trials", "2", *saving_to("out"))
     run.assert_done()

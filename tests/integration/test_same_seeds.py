@@ -6,7 +6,7 @@ from typing import Any
 import optuna
 import pytest
 from tests.integration.command import Command
-from tests.integration.stored import FIXTURES, fixture_json, plan_of, stored_trials, with_options
+from tests.integration.stored import FIXTURES, fixture_arguments, fixture_json, plan_of, stored_trials, with_options
 
 pytestmark = [
     pytest.mark.integration,
@@ -28,7 +28,7 @@ NATS = {"rel": 5e-3, "abs": 2e-6}
 def test_the_same_seed_gives_the_same_trials(heretic: Command, tmp_path: Path, name: str, n_trials: int) -> None:
     for needed in ("models", "prompts"):
         (tmp_path / needed).symlink_to(FIXTURES / "same_seeds" / needed)
-    arguments = fixture_json("same_seeds", "commands.json")[name]
+    arguments = fixture_arguments("same_seeds", name)
     heretic(tmp_path, *with_options(arguments, n_trials=str(n_trials))).assert_done()
     found = stored_trials(tmp_path / "heretic_study.db")
     expected = fixture_json("same_seeds", f"{name}.json")["trials"]

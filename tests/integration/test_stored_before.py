@@ -9,7 +9,15 @@ from typing import Any
 import optuna
 import pytest
 from tests.integration.command import Command
-from tests.integration.stored import FIXTURES, copied, fixture_json, plan_of, stored_trials, with_options
+from tests.integration.stored import (
+    FIXTURES,
+    copied,
+    fixture_arguments,
+    fixture_json,
+    plan_of,
+    stored_trials,
+    with_options,
+)
 
 from heretic.directions.files import read_direction_file
 from heretic.report.collect import report_data
@@ -18,7 +26,6 @@ from heretic.search.storage import stored_records
 
 pytestmark = pytest.mark.integration
 
-COMMANDS: dict[str, list[str]] = fixture_json("study", "commands.json")
 STUDY_NAMES = {
     "default": "heretic_study",
     "killed": "heretic_study",
@@ -34,7 +41,7 @@ def resumed(heretic: Command, folder: Path, name: str, n_trials: int) -> tuple[l
     """Run a study's own command for more trials: what is new in it, after checking that the rest is as it was."""
     file = copied(name, folder)
     before = stored_trials(file, STUDY_NAMES[name])
-    result = heretic(folder, *with_options(COMMANDS[name], n_trials=str(n_trials), report="false"))
+    result = heretic(folder, *with_options(fixture_arguments("study", name), n_trials=str(n_trials), report="false"))
     result.assert_done()
     after = stored_trials(file, STUDY_NAMES[name])
     finished = [trial for trial in before if trial["state"] is not None]
@@ -91,7 +98,7 @@ def assert_left_as_it_is(heretic: Command, folder: Path, arguments: list[str], n
 
 def test_a_stored_study_that_left_layers_out_is_explained(heretic: Command, tmp_path: Path) -> None:
     copied("strengthened", tmp_path)
-    arguments = list(COMMANDS["strengthened"])
+    arguments = fixture_arguments("study", "strengthened")
     heretic(tmp_path, *arguments).assert_one_sentence("layers", "all layers are edited")
     position = arguments.index("--layers")
     del arguments[position : position + 2]
@@ -100,7 +107,7 @@ def test_a_stored_study_that_left_layers_out_is_explained(heretic: Command, tmp_
 
 def test_a_stored_study_does_not_go_on_with_other_settings(heretic: Command, tmp_path: Path) -> None:
     copied("single", tmp_path)
-    arguments = with_options(COMMANDS["single"], kl_tokens="20", n_directions="1", kl_weight="0.7")
+    arguments = with_options(fixture_arguments("study", "single"), kl_tokens="20", n_directions="1", kl_weight="0.7")
     aspects = "way of finding directions, way of measuring, objective"
     assert_left_as_it_is(heretic, tmp_path, arguments, "single", aspects)
 
@@ -206,7 +213,7 @@ def cells(text: str) -> list[list[str]]:
 def test_directions_of_before_are_searched_with(heretic: Command, tmp_path: Path) -> None:
     for name in ("leace", "pca"):
         shutil.copy(FIXTURES / "directions" / f"{name}.safetensors", tmp_path)
-    arguments = [*fixture_json("directions", "commands.json")["leace"][:-4], "--load-directions", "leace.safetensors"]
+    arguments = [*fixture_arguments("directions", "leace")[:-4], "--load-directions", "leace.safetensors"]
     heretic(tmp_path, *arguments).assert_done()
     (trial,) = stored_trials(tmp_path / "heretic_study.db")
     assert trial["state"] == "complete"

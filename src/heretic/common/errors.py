@@ -6,6 +6,11 @@ traceback and exits with the class's code (0 done, 1 failed, 2 user error, 130 i
 
 from pydantic_core import ErrorDetails, ValidationError
 
+INTERRUPTED = 130
+"""Exit code after Ctrl+C."""
+TERMINATED = 143
+"""Exit code after SIGTERM or SIGHUP."""
+
 
 class HereticError(Exception):
     """Something failed while running: exit code 1."""

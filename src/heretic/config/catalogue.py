@@ -186,6 +186,10 @@ RETIRED = {
         "hardly any of the behaviour was removed (experiments/methods); leave it out, or weigh ranges of layers with "
         "--layer-profile"
     ),
+    "max_response_length": (
+        "it changed nothing, because every answer has a length of its own: judged ones --refusal-check-tokens or what "
+        "their pack says, compared ones --kl-tokens, confirmed ones --held-out-tokens; leave it out"
+    ),
 }
 """Setting of an earlier version -> why it went and what to use, to stand between a colon and a full stop."""
 

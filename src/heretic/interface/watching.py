@@ -8,14 +8,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from heretic.common.errors import HereticError, Terminated
+from heretic.common.errors import INTERRUPTED, TERMINATED, HereticError, Terminated
 from heretic.config import Settings
 from heretic.export.redact import publishable, redact
 from heretic.observability.events import RunEnded, emit, subscribed
 from heretic.observability.steps import telling
-
-INTERRUPTED = 130
-TERMINATED = 143
 
 
 def watched(settings: Settings, run: Callable[[], int]) -> int:

@@ -23,7 +23,6 @@ PROMISED = {
     "system_prompt": "You are a helpful assistant.",
     "batch_size": 0,
     "max_batch_size": 128,
-    "max_response_length": 100,
     "response_prefix": None,
     "extractor": None,
     "transforms": ["projected"],
