@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+import optuna
 import pytest
 from sqlalchemy.engine import URL, make_url
 from tests.integration.command import QUICK_DEMO, Command, saving_to
@@ -91,6 +92,24 @@ def test_a_study_on_a_server(heretic: Command, tmp_path: Path, name: str, status
     for path in tmp_path.rglob("*"):
         if path.is_file():
             assert_no_password(path.read_bytes().decode(errors="replace"))
+
+
+def test_a_study_moves_to_a_server_and_back(heretic: Command, tmp_path: Path, name: str) -> None:
+    there, back = f"sqlite:///{tmp_path}/there.db", f"sqlite:///{tmp_path}/back.db"
+    heretic(tmp_path, *QUICK_DEMO, "--storage", there, "--study-name", name, *saving_to("out")).assert_done()
+    for source, target in ((there, ADDRESS), (ADDRESS, back)):
+        moved = heretic(tmp_path, "migrate", source, target, "--study-name", name)
+        moved.assert_done()
+        assert_no_password(moved.output, moved.errors)
+    again = heretic(tmp_path, "migrate", there, ADDRESS, "--study-name", name)
+    again.assert_one_sentence(f"There is a study {name} in postgresql", "already")
+    assert_no_password(again.output, again.errors)
+    one, other = (optuna.load_study(study_name=name, storage=url).get_trials(deepcopy=False) for url in (there, back))
+    assert [(trial.values, trial.params, trial.user_attrs) for trial in one] == [
+        (trial.values, trial.params, trial.user_attrs) for trial in other
+    ]
+    resumed = heretic(tmp_path, *QUICK_DEMO, "--n-trials", "3", "--storage", back, "--study-name", name)
+    assert "resumed" in resumed.output
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,8 @@ class _Declared:
     """How a field of a command's arguments stands on the command line.
 
     Attributes:
-        usage: What stands for its value, e.g. ``FILE``; what stands without a flag says how many: ``[PACK ...]``.
+        usage: What stands for its value, e.g. ``FILE``; what stands without a flag says how many: ``[PACK ...]``, or
+            ``A B`` where the arguments' class counts them.
         text: What the help says.
         takes: What its flag takes; None where it has no flag.
         read: Makes the value of a text; a ValueError says what it must be.
@@ -54,11 +55,11 @@ class _Declared:
     @property
     def may_be_many(self) -> bool:
         """Whether several may be named, so that the value is a tuple."""
-        return "..." in self.usage
+        return " " in self.usage
 
 
 def positional(usage: str) -> Any:
-    """Declare what stands without a flag, once a command: ``FOLDER``, ``[FOLDER]``, ``FILE [FILE ...]``."""
+    """Declare what stands without a flag, once a command: ``FOLDER``, ``[FOLDER]``, ``FILE [FILE ...]``, ``A B``."""
     declared = _Declared(usage)
     return field(default=() if declared.may_be_many else None, metadata={_KEY: declared})
 

@@ -27,7 +27,13 @@ def status_rows(status: StudyStatus) -> list[Row]:
             result.append(Row("", f"and {len(runs) - LONGEST_LIST} more"))
     result += _run_rows(status)
     result += [Row("Not read", clean_line(note)) for note in status.notes]
-    trials = status.trials
+    result += trials_rows(status)
+    return _without_secrets([*result, *_speed_rows(status)])
+
+
+def trials_rows(status: StudyStatus) -> list[Row]:
+    """Trials by state, the best and the front."""
+    trials, result = status.trials, []
     wanted = "" if status.pulse is None or not status.pulse.counts_trials else f" of {status.pulse.n_trials}"
     result.append(Row("Trials", f"{status.finished}{wanted} finished: {_states(trials)}"))
     going_on = [f"{trials[name]} {name}" for name in ("running", "waiting") if trials[name]]
@@ -41,7 +47,11 @@ def status_rows(status: StudyStatus) -> list[Row]:
             result.append(Row("", f"and {len(status.front) - LONGEST_FRONT} more"))
     else:
         result.append(Row("Best", "no trial is complete yet"))
-    return [without_secrets(replace(row, text=redact(row.text))) for row in (*result, *_speed_rows(status))]
+    return _without_secrets(result)
+
+
+def _without_secrets(rows: list[Row]) -> list[Row]:
+    return [without_secrets(replace(row, text=redact(row.text))) for row in rows]
 
 
 def _states(trials: Mapping[str, int]) -> str:

@@ -6,8 +6,13 @@ Each has a test in tests/unit/search/test_private_api.py that fails when a relea
 from collections.abc import Callable, Container, Mapping
 from typing import Any
 
+from optuna.exceptions import DuplicatedStudyError
+from optuna.storages import RDBStorage
+from optuna.storages._rdb.models import StudyModel
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy import update
+from sqlalchemy.exc import IntegrityError
 
 _PREFIX = "heretic:"
 """Of a study's system attributes, which Optuna and its samplers write to as well."""
@@ -27,6 +32,20 @@ def merged_attributes(user: Mapping[str, Any], system: Mapping[str, Any]) -> dic
 def set_study_attribute(study: Study, name: str, value: Any) -> None:
     """Store plain JSON with a study where ``optuna studies`` does not print it, which it does of user attributes."""
     study._storage.set_study_system_attr(study._study_id, f"{_PREFIX}{name}", value)
+
+
+def rename_study(storage: RDBStorage, name: str, new_name: str) -> None:
+    """Give a stored study another name.
+
+    Raises:
+        DuplicatedStudyError: There is one of that name.
+    """
+    statement = update(StudyModel).where(StudyModel.study_name == name).values(study_name=new_name)
+    try:
+        with storage.engine.begin() as connection:
+            connection.execute(statement)
+    except IntegrityError as error:
+        raise DuplicatedStudyError(f"There is a study {new_name}.") from error
 
 
 def unfinished_trial(study: Study, trial: FrozenTrial) -> Trial:

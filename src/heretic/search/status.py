@@ -230,6 +230,16 @@ class StudyReader:
         """The study, to be read from while the reader is open."""
         return self._study
 
+    @property
+    def storage(self) -> optuna.storages.RDBStorage:
+        """Where the study is, to be read from likewise."""
+        return self._storage
+
+    def attributes(self) -> dict[str, Any]:
+        """What is stored with the study; raises as `read`."""
+        with self._errors():
+            return study_attributes(self._study)
+
     def close(self) -> None:
         """Let the storage go."""
         self._storage.remove_session()

@@ -253,17 +253,25 @@ def open_study(url: str, name: str, identity: Identity, objective: Objective = B
         elif stored != identity.aspects:
             # Of an earlier version: from here on it is compared in all aspects.
             set_study_attribute(study, IDENTITY_ATTRIBUTE, identity.aspects)
-        # A study in a file is claimed by a lock before, see search.claim.
-        pulse = None if sqlite_file(url) is not None else Pulse.from_json(attributes.get(PULSE_ATTRIBUTE))
-        if pulse is not None and still_works(pulse, time.time()):
-            raise StudyError(
-                f"Another run (process {pulse.pid} on {pulse.host}) works on the study {name} in {shown_url(url)}; "
-                "watch it with 'heretic status', wait until it is over, or name another --study-name."
-            )
+        check_idle(attributes, url, name)
         _move_attributes(study)
         for trial in study.get_trials(deepcopy=False, states=(OptunaState.RUNNING,)):
             _end_left_over(study, trial, objective)
         return study
+
+
+def check_idle(attributes: Mapping[str, Any], url: str, name: str) -> None:
+    """Refuse a study on a server that another run works on; one in a file is claimed by a lock, see search.claim.
+
+    Raises:
+        StudyError: Says which run.
+    """
+    pulse = None if sqlite_file(url) is not None else Pulse.from_json(attributes.get(PULSE_ATTRIBUTE))
+    if pulse is not None and still_works(pulse, time.time()):
+        raise StudyError(
+            f"Another run (process {pulse.pid} on {pulse.host}) works on the study {name} in {shown_url(url)}; "
+            "watch it with 'heretic status', wait until it is over, or name another --study-name."
+        )
 
 
 def _move_attributes(study: optuna.Study) -> None:
@@ -284,12 +292,17 @@ def _name_values(study: optuna.Study, objective: Objective) -> None:
 
 
 def _end_left_over(study: optuna.Study, trial: optuna.trial.FrozenTrial, objective: Objective) -> None:
-    """End a trial whose run died; one that was being measured is enqueued again, once: the run may have died of it."""
+    """End a trial whose run died."""
     record = _read(trial) if RECORD_ATTRIBUTE in trial.user_attrs else None
     if record is not None and record.is_read:
         # Killed between the two writes of `tell`.
         tell(study, unfinished_trial(study, trial), record, objective)
         return
+    try_again(study, trial)
+
+
+def try_again(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+    """Fail a trial whose run died while it was measured, and enqueue it again, once: the run may have died of it."""
     study.tell(trial.number, state=OptunaState.FAIL)
     parameters = {**(enqueued_parameters(trial) or {}), **trial.params}
     if parameters and RETRIED_ATTRIBUTE not in trial.user_attrs:

@@ -99,3 +99,13 @@ def test_tpe_draws_from_the_trials_that_a_study_is_made_to_show() -> None:
     assert drawn(showing) == drawn(expected), "samplers ask for trials in another way; search.sampler rests on it"
     assert drawn(showing) != drawn(original)
     assert [own.params["x"] for own in original.get_trials()] == [2.0, 3.0]
+
+
+def test_a_study_gets_another_name_unless_one_has_it(tmp_path: Path) -> None:
+    storage = optuna.storages.RDBStorage(url_of(tmp_path / "study.db"))
+    for name in ("one", "other"):
+        optuna.create_study(storage=storage, study_name=name)
+    with pytest.raises(optuna.exceptions.DuplicatedStudyError):
+        private_api.rename_study(storage, "one", "other")
+    private_api.rename_study(storage, "one", "third")
+    assert sorted(optuna.get_all_study_names(storage)) == ["other", "third"]
