@@ -164,12 +164,14 @@ class Session:
     def confirm(self) -> HeldOut | None:
         """See FurtherChecks.confirm, of the applied trial."""
         trial = self.applied
+        self.bench.engine.rest()
         with step("confirming"):
             return self._checks.confirm(trial.record.number, trial.edits, trial.scores)
 
     def validate(self, benchmarks: Sequence[str] | None = None) -> Capability | None:
         """See FurtherChecks.validate, of the applied trial."""
         trial = self.applied
+        self.bench.engine.rest()
         with step("measuring what it is able to do"):
             return self._checks.validate(trial.record.number, trial.edits, benchmarks)
 
@@ -215,6 +217,7 @@ class Session:
             ExportError: It could not be saved; nothing was left behind.
         """
         trial = self.applied
+        self.bench.engine.rest()
         with step("saving"):
             saved = self._saver.save(trial, folder, export_format, self._checks.checked(trial.record.number))
         emit(ModelSaved(str(saved.path), saved.file_count, saved.bytes, export_format.value, saved.verified_answers))
@@ -243,6 +246,7 @@ class Session:
     def publish(self, repository: str, private: bool, export_format: ExportFormat) -> str:
         """See Saver.publish, of the applied trial."""
         trial = self.applied
+        self.bench.engine.rest()
         with step("publishing"):
             return self._saver.publish(
                 trial, repository, private, export_format, self._checks.checked(trial.record.number)

@@ -29,6 +29,7 @@ from heretic.evaluation.kl import KlEvaluator
 from heretic.export import hub, weights
 from heretic.export.content import ExportFormat
 from heretic.interface.console import ConsoleReporter
+from heretic.models.access import put_back
 from heretic.observability.events import (
     Event,
     FrontChecked,
@@ -380,6 +381,7 @@ def test_trial_that_cannot_be_measured_is_named_as_people_know_it(
 
 
 def weights_hash(bench: Workbench) -> str:
+    put_back(bench.loaded.model.parameters())
     digest = hashlib.sha256()
     for parameter in bench.loaded.model.parameters():
         digest.update(parameter.detach().contiguous().view(torch.uint8).numpy().tobytes())

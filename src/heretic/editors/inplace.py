@@ -10,7 +10,7 @@ from heretic.common.errors import ModelError
 from heretic.editors.cache import PristineSource, WeightCache, editable_tensors
 from heretic.edits.algebra import Edit, edited_weight
 from heretic.edits.writer import ModelLayout, ResidualWriter
-from heretic.models.access import oriented, writer_bias, writer_weight
+from heretic.models.access import oriented, writer_bias, writer_values, writer_weight
 
 
 class InplaceEditor:
@@ -25,10 +25,10 @@ class InplaceEditor:
 
     def pristine_weight(self, writer: ResidualWriter) -> Tensor:
         """See Editor."""
-        stored = writer_weight(self._model, writer).data
-        if writer.tensor_name in self._edited:
-            stored = self._source.tensors(self._model, [writer])[writer.tensor_name].to(stored.device)
-        return oriented(writer, stored)
+        if writer.tensor_name not in self._edited:
+            return oriented(writer, writer_values(self._model, writer))
+        edited = writer_weight(self._model, writer)
+        return oriented(writer, self._source.tensors(self._model, [writer])[writer.tensor_name].to(edited.device))
 
     @torch.no_grad()
     def apply(self, edits: Sequence[Edit]) -> None:

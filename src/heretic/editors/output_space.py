@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from heretic.common.errors import ModelError
 from heretic.edits.algebra import Edit, edited_output
 from heretic.edits.writer import ModelLayout, ResidualWriter, WriterKind
-from heretic.models.access import is_listed_expert, oriented, writer_bias, writer_weight
+from heretic.models.access import is_listed_expert, oriented, writer_bias, writer_values
 from heretic.models.private_api import (
     dequantized_weight,
     expert_activation,
@@ -45,7 +45,7 @@ class OutputSpaceEditor:
         module = self._model.get_submodule(writer.path)
         if is_quantized(module):
             return dequantized_weight(module)
-        return oriented(writer, writer_weight(self._model, writer).data)
+        return oriented(writer, writer_values(self._model, writer))
 
     def apply(self, edits: Sequence[Edit]) -> None:
         """See Editor."""

@@ -81,6 +81,12 @@ class Jobs:
         """
         self._within_memory(self.divergences.remember, "reading the original model's predictions")
 
+    def rest(self) -> None:
+        """Give back what is kept of the original model and for further candidates; `remember` makes it again."""
+        self.divergences.kl.forget()
+        self.passes.rest()
+        give_back_freed()
+
     def present_scores(self, number: int | None, doing: str) -> Scores:
         """The scores of the model as it is, measured to the end; `remember` comes first.
 
@@ -162,7 +168,7 @@ class Engine:
         return self._jobs.passes.kept_bytes
 
     def remember_reference(self) -> None:
-        """Read the original model for the reference; what trials were compared with makes room for it.
+        """Read the original model for the reference; what trials need makes room for it.
 
         Predictions over a whole vocabulary may take more memory than a small model's weights.
 
@@ -170,9 +176,13 @@ class Engine:
             ModelError, OutOfMemoryError: See `Jobs.remember`.
         """
         if not self.is_reference:
-            self._jobs.divergences.kl.forget()
-            give_back_freed()
+            self._jobs.rest()
         self.reference.remember()
+
+    def rest(self) -> None:
+        """Give back what is kept for trials and for the reference, until either is measured again."""
+        for jobs in {self._jobs, self.reference}:
+            jobs.rest()
 
     def measure(self, plans: Sequence[EditPlan], numbers: Sequence[int], gate: Gate) -> list[Measurement]:
         """Measure plans, up to K at once.
@@ -234,7 +244,8 @@ class Engine:
         divergences = self._jobs.divergences
         if not divergences.kl.remembers:
             if not self.is_reference:
-                self.reference.divergences.kl.forget()
+                self.reference.rest()
+                self._jobs.passes.resume()
             divergences.remember()
 
     def _measurement(self, candidate: Candidate) -> Measurement:

@@ -73,7 +73,7 @@ def make_engine(
     engine: Engine | Slower | RanOut = Slower(unless, ORDINARY)
     for attempted in () if unless else (options, bare):
         if choice is not None and attempted is bare:
-            choice.drop_copies()
+            choice.drop_order()
         work = partial(_batched, runner, build, behaviors, kl, attempted, reference, choice)
         with step("preparing the batched engine"):
             engine = attempt(work, runner.loaded.device, "preparing the batched engine")

@@ -18,6 +18,7 @@ from heretic.export.manifest import write_manifest
 from heretic.export.origin import copy_legal_files, find_origin
 from heretic.export.tokenizer import save_tokenizer
 from heretic.export.verify import BaseLoader, Verification, verify_adapter, verify_merged
+from heretic.models.access import put_back
 from heretic.models.loaded import LoadedModel
 from heretic.models.storage import is_quantized
 from heretic.observability.libraries import counted_bars
@@ -40,7 +41,7 @@ def model_bytes(model: PreTrainedModel) -> int:
 
 
 def check_mergeable(loaded: LoadedModel) -> None:
-    """Check that the weights in memory are the model's own, not a packed approximation.
+    """See that the weights in memory are the model's own, not a packed approximation, nor in another order.
 
     Raises:
         ExportError: They are quantised.
@@ -50,6 +51,7 @@ def check_mergeable(loaded: LoadedModel) -> None:
             "The model was loaded quantised, and merging would save the quantisation's losses for good; load it again "
             "with --quantization none and apply the edit there, or save an adapter."
         )
+    put_back(loaded.model.parameters())
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """From a writer's description to the tensors of a loaded model."""
 
+from collections.abc import Iterable
 from itertools import accumulate
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -10,13 +12,67 @@ from heretic.common.errors import LayoutError
 from heretic.edits.writer import Orientation, ResidualWriter
 from heretic.models.storage import direct_parameters
 
+_ELSEWHERE = "heretic_values"
+
+
+class Elsewhere(Protocol):
+    """Holds the values of a parameter in another form, while the parameter itself holds none."""
+
+    def values(self) -> Tensor:
+        """The parameter's values, bit for bit; a copy."""
+
+    def put_back(self) -> None:
+        """Give the values back to the parameter, and to all others of its model."""
+
+
+def stow(parameter: nn.Parameter, elsewhere: Elsewhere) -> None:
+    """Let a parameter keep its shape and give up its values: whoever reads it unasked sees NaN, and cannot write."""
+    parameter.data = parameter.data.new_full((), torch.nan).expand(parameter.shape)
+    setattr(parameter, _ELSEWHERE, elsewhere)
+
+
+def unstow(parameter: nn.Parameter) -> None:
+    """Let a parameter hold its values again."""
+    elsewhere: Elsewhere = getattr(parameter, _ELSEWHERE)
+    parameter.data = elsewhere.values()
+    delattr(parameter, _ELSEWHERE)
+
+
+def values_of(parameter: nn.Parameter) -> Tensor:
+    """A parameter's values, wherever they are."""
+    elsewhere: Elsewhere | None = getattr(parameter, _ELSEWHERE, None)
+    return parameter.data if elsewhere is None else elsewhere.values()
+
+
+def put_back(parameters: Iterable[nn.Parameter]) -> None:
+    """See that parameters hold their values themselves."""
+    for parameter in parameters:
+        elsewhere: Elsewhere | None = getattr(parameter, _ELSEWHERE, None)
+        if elsewhere is not None:
+            elsewhere.put_back()
+
 
 def writer_weight(model: PreTrainedModel, writer: ResidualWriter) -> nn.Parameter:
-    """Return the writer's weight as the model holds it (packed where bitsandbytes packs it).
+    """Return the writer's weight as the model holds it (packed where bitsandbytes packs it), ready to be written to.
 
     Raises:
         LayoutError: The model has no such weight, so the layout belongs to another model.
     """
+    weight = _weight(model, writer)
+    put_back([weight])
+    return weight
+
+
+def writer_values(model: PreTrainedModel, writer: ResidualWriter) -> Tensor:
+    """Return the values of the writer's weight, only to be read; where its model's weights are ordered they stay so.
+
+    Raises:
+        LayoutError: As `writer_weight`.
+    """
+    return values_of(_weight(model, writer))
+
+
+def _weight(model: PreTrainedModel, writer: ResidualWriter) -> nn.Parameter:
     weight = direct_parameters(model.get_submodule(writer.path)).get(writer.parameter)
     if weight is None:
         raise LayoutError(f"This model has no weight {writer.tensor_name}; its layout was found on another model.")

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from heretic.models.access import values_of
 from heretic.models.remote_code import RemoteCode
 
 
@@ -60,6 +61,7 @@ def parameter_fingerprint(model: nn.Module) -> str:
     """SHA-256 over names, shapes and the first values of every parameter: cheap, and another for other weights."""
     digest = hashlib.sha256()
     for name, parameter in model.named_parameters():
-        values = parameter.detach().flatten()[:16].float().cpu().tolist() if parameter.device.type != "meta" else []
+        first = values_of(parameter).flatten()[:16] if parameter.device.type != "meta" else torch.empty(0)
+        values = first.float().cpu().tolist()
         digest.update(f"{name} {tuple(parameter.shape)} {values}".encode())
     return digest.hexdigest()

@@ -51,8 +51,8 @@ class Choice:
         """The way, by `forward`: while the weights stay as they are."""
         return self.passes if self.forward is None else RaggedPasses(self.passes.runner, self.forward)
 
-    def drop_copies(self) -> None:
-        """Give the ordered copies of the weights back; the way stays the same."""
+    def drop_order(self) -> None:
+        """Order no weights from now on; the way stays the same."""
         if self.forward is not None and self.forward.packed is not None:
             self.forward.packed.drop()
 
@@ -69,7 +69,7 @@ def choose(
             longest row where it is 0.
         unless: Why ragged passes are not wanted; empty where they are.
         doing: What is read for, in words, for SlowerPasses; empty where whoever asks says it.
-        packed: Whether a CPU multiplies by ordered copies of the weights.
+        packed: Whether a CPU orders the weights.
 
     Returns:
         The choice. Emits SlowerPasses where it is not the best.
@@ -148,9 +148,12 @@ def _agreeing(runner: ModelRunner, rows: Rows, longest: int, packed: bool) -> Ra
     reason = ragged_reason(runner, rows, longest)
     if reason:
         return reason
-    forward = RaggedForward(runner.loaded, runner.layout, PackedLinears(runner.loaded.model) if packed else None)
+    ordered = PackedLinears(runner.loaded.model) if packed else None
+    forward = RaggedForward(runner.loaded, runner.layout, ordered)
     compared = [min(rows, key=len), max(rows, key=len)]
     alike = attempt(partial(predicts_alike, runner, forward, compared), runner.loaded.device, _COMPARING)
+    if ordered is not None:
+        ordered.give_back()
     if isinstance(alike, RanOut):
         return "memory ran out when its passes were compared"
     return forward if alike else "its cached passes do not agree with its ordinary ones"

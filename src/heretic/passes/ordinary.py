@@ -141,6 +141,12 @@ class OrdinarySideBySide:
         self.at_once = halved(self.at_once, self.prompts)
         return relieved
 
+    def rest(self) -> None:
+        """See SideBySide."""
+
+    def resume(self) -> None:
+        """See SideBySide."""
+
 
 def halved(at_once: Sequence[int], prompts: Sequence[Rows]) -> list[int]:
     """Half as many rows at once, counted from those that there are; at least one."""

@@ -1,73 +1,155 @@
 """Linear layers' weights in the layout that a CPU's matrix products want, made once instead of in every product.
 
 oneDNN and MKL reorder a weight whenever they multiply by it, which for few rows takes longer than the product itself
-(measured in benchmarks/README.md). Where torch cannot multiply by weights that were ordered once, or memory is short,
-the ordinary products are used, and `obstacle` says why.
+(measured in benchmarks/README.md). The ordered weights stand in the place of the plain ones, which come back from them
+bit for bit. Where torch cannot multiply by weights that were ordered once, or memory is short, the ordinary products
+are used, and `obstacle` says why.
 """
 
-from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from heretic.models.access import put_back, same_bits, stow, unstow
 from heretic.models.footprint import ORDERED_SHARE
-from heretic.models.host_memory import free_host_memory
+from heretic.models.host_memory import free_host_memory, give_back_freed
 from heretic.models.private_api import ordered_product, ordered_weight, ordered_weights_obstacle, override_forward
+from heretic.models.storage import direct_parameters
 
 ROWS = 128
 """Rows that the layout is chosen for; others work, too."""
 
 
 class PackedLinears:
-    """Ordered copies of one model's linear weights.
+    """Orders one model's linear weights while it multiplies by them, and until somebody needs the plain ones.
 
-    They are copies: whoever changes a weight in place has to leave them inactive.
+    A linear layer that is called outside of `active` puts all plain weights back first, and so does whoever asks
+    `models.access` for a weight to write to. Weights that other layers read as well (tied embeddings), and such that
+    would not come back bit for bit, are kept in both forms.
 
     Attributes:
-        obstacle: Why a CPU has to do without them; empty where it has them, and elsewhere.
+        obstacle: Why a CPU has to do without; empty where it does not, and elsewhere.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self._forwards: list[tuple[nn.Module, Callable[..., Any]]] = []
-        self.obstacle = ""
-        modules = [module for module in model.modules() if type(module) is nn.Linear and _can_be_packed(module.weight)]
-        # A weight that two modules share is ordered once.
-        weights = {id(module.weight): module.weight for module in modules}
-        self.obstacle = _obstacle(weights.values())
+        self._modules = [module for module in model.modules() if type(module) is nn.Linear and _can_be_ordered(module)]
+        linear = {id(module) for module in self._modules}
+        others = (module for module in model.modules() if id(module) not in linear)
+        self._read_plainly = {id(weight) for module in others for weight in direct_parameters(module).values()}
+        self._stowed: dict[int, nn.Parameter] = {}
+        self._undo: list[Callable[[], None]] = []
+        self._active = False
+        self.obstacle = self._obstacle()
         if self.obstacle:
-            return
-        packed = {key: ordered_weight(weight.data, ROWS) for key, weight in weights.items()}
-        for module in modules:
-            bias = None if module.bias is None else module.bias.data
-            self._forwards.append((module, partial(ordered_product, packed[id(module.weight)], bias)))
+            self._modules = []
 
-    def drop(self) -> None:
-        """Give the copies back, where memory ran out; from now on the ordinary products are used."""
-        if self._forwards:
-            self._forwards.clear()
-            self.obstacle = "ordered copies of the weights were given back, because memory ran out"
+    def _weights(self) -> dict[int, nn.Parameter]:
+        """Those of the modules, each once."""
+        weights = (direct_parameters(module)["weight"] for module in self._modules)
+        return {id(weight): weight for weight in weights}
+
+    def _obstacle(self) -> str:
+        weights = self._weights()
+        if not weights:
+            return ""
+        twice = sum(weight.nbytes for key, weight in weights.items() if key in self._read_plainly)
+        size = twice + max(weight.nbytes for weight in weights.values())
+        if size > ORDERED_SHARE * free_host_memory():
+            return f"ordering weights takes {size / 1e9:.1f} GB, more than {ORDERED_SHARE:.0%} of the free memory"
+        return ordered_weights_obstacle({weight.dtype for weight in weights.values()}) or ""
+
+    @property
+    def holds(self) -> int:
+        """How many weights have their values here."""
+        return len(self._stowed)
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Multiply by the copies for the duration of a with-block."""
-        with ExitStack() as stack:
-            for module, forward in self._forwards:
-                stack.callback(override_forward(module, forward))
+        """Multiply by ordered weights for the duration of a with-block; they stay ordered behind it."""
+        if not self._undo:
+            self._order()
+        self._active = True
+        try:
             yield
+        finally:
+            self._active = False
+
+    # Otherwise the weights could not be written to behind it.
+    @torch.inference_mode(False)
+    def _order(self) -> None:
+        weights = self._weights()
+        put_back(weights.values())
+        ordered: dict[int, Tensor] = {}
+        try:
+            for key, weight in weights.items():
+                ordered[key] = ordered_weight(weight.data, ROWS)
+                if key not in self._read_plainly and _comes_back(ordered[key], weight):
+                    stow(weight, _Ordered(self, ordered[key]))
+                    self._stowed[key] = weight
+            for module in self._modules:
+                forward = partial(self._multiply, module, ordered[id(module.weight)])
+                self._undo.append(override_forward(module, forward))
+        except BaseException:
+            self.give_back()
+            raise
+        give_back_freed()
+
+    def _multiply(self, module: nn.Linear, ordered: Tensor, inputs: Tensor) -> Tensor:
+        if self._active:
+            return ordered_product(ordered, None if module.bias is None else module.bias.data, inputs)
+        self.give_back()
+        product: Tensor = module.forward(inputs)
+        return product
+
+    @torch.inference_mode(False)
+    def give_back(self) -> None:
+        """Put the plain weights back; the next `active` orders them again."""
+        if not self._undo and not self._stowed:
+            return
+        # Should memory run out, the layers whose weights are not back yet multiply by the ordered ones still.
+        for key, weight in list(self._stowed.items()):
+            unstow(weight)
+            del self._stowed[key]
+        while self._undo:
+            self._undo.pop()()
+        give_back_freed()
+
+    def drop(self) -> None:
+        """Do without from now on, where memory ran out."""
+        self.give_back()
+        if self._modules:
+            self._modules = []
+            self.obstacle = "weights are no longer ordered, because memory ran out"
 
 
-def _can_be_packed(weight: Tensor) -> bool:
-    return weight.device.type == "cpu" and weight.dtype in (torch.bfloat16, torch.float32)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Ordered:
+    """See Elsewhere."""
+
+    owner: PackedLinears
+    weight: Tensor
+
+    def values(self) -> Tensor:
+        return self.weight.to_dense()
+
+    def put_back(self) -> None:
+        self.owner.give_back()
 
 
-def _obstacle(weights: Collection[Tensor]) -> str:
-    """Why weights on a CPU are not ordered, or nothing."""
-    size = sum(weight.nbytes for weight in weights)
-    if not size:
-        return ""
-    if size > ORDERED_SHARE * free_host_memory():
-        return f"copies of {size / 1e9:.1f} GB would take more than {ORDERED_SHARE:.0%} of the free memory"
-    return ordered_weights_obstacle({weight.dtype for weight in weights}) or ""
+def _can_be_ordered(module: nn.Linear) -> bool:
+    return module.weight.device.type == "cpu" and module.weight.dtype in (torch.bfloat16, torch.float32)
+
+
+_COMES_BACK: dict[tuple[torch.dtype, torch.Size], bool] = {}
+
+
+def _comes_back(ordered: Tensor, weight: Tensor) -> bool:
+    """Whether a weight comes back bit for bit, looked at once for its shape: ordering only moves numbers."""
+    kind = weight.dtype, weight.shape
+    if kind not in _COMES_BACK:
+        _COMES_BACK[kind] = same_bits(ordered.to_dense(), weight)
+    return _COMES_BACK[kind]

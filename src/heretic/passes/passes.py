@@ -164,3 +164,9 @@ class SideBySide(Protocol):
 
     def relieve(self) -> bool:
         """Need less memory from now on; False where nothing is left to give."""
+
+    def rest(self) -> None:
+        """Give back what is kept for further candidates."""
+
+    def resume(self) -> None:
+        """Make it again, as far as memory never ran out; the original model is read behind it."""

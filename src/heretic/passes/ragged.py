@@ -75,7 +75,7 @@ def window_obstacle(model: PreTrainedModel, needed: int) -> str | None:
 class RaggedForward:
     """Cached passes of one model.
 
-    On a CPU they multiply by ordered copies of the weights, so these have to be unedited whenever they run.
+    On a CPU they may order the weights for it, see `passes.packed`.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class RaggedForward:
         Args:
             loaded: The model.
             layout: Where its layers are.
-            packed: Ordered copies of its weights, or None to do without.
+            packed: Orders its weights, or None to do without.
             gradients: Whether gradients may flow through its passes.
         """
         self.packed = packed

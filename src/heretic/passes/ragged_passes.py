@@ -5,6 +5,7 @@ rounding. What trials read again and again stands in side_by_side.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -36,7 +37,7 @@ class RaggedPasses(OrdinaryPasses):
 
         Args:
             runner: The model.
-            forward: Passes that its weights were ordered for, where these stay as they are; else made when needed.
+            forward: Passes that the weights stay ordered for, because nobody writes to them; else made when needed.
         """
         super().__init__(runner)
         self._forward = forward
@@ -46,7 +47,12 @@ class RaggedPasses(OrdinaryPasses):
         """See Passes."""
         if not rows or self._beyond_window(rows, most, doing):
             return super().answers(rows, most, doing)
-        return self._fitting(lambda runner: _answers(runner, self._forward or _forward(runner), rows, most), doing)
+
+        def read(runner: ModelRunner) -> list[Response]:
+            with self._passes(runner) as forward:
+                return _answers(runner, forward, rows, most)
+
+        return self._fitting(read, doing)
 
     def next_tokens(self, rows: Rows, look: Callable[[Tensor], Sequence[T]], doing: str) -> list[T]:
         """See Passes."""
@@ -54,9 +60,22 @@ class RaggedPasses(OrdinaryPasses):
             return super().next_tokens(rows, look, doing)
 
         def logits(runner: ModelRunner, rows: Rows) -> Iterator[tuple[Sequence[int], Tensor]]:
-            return _next_token_logits(runner, self._forward or _forward(runner), rows)
+            with self._passes(runner) as forward:
+                yield from _next_token_logits(runner, forward, rows)
 
         return self._seen(logits, rows, look, doing)
+
+    @contextmanager
+    def _passes(self, runner: ModelRunner) -> Iterator[RaggedForward]:
+        """By the weights as they are now, which are in their plain order again behind it unless they stay so."""
+        if self._forward is not None:
+            yield self._forward
+            return
+        ordered = PackedLinears(runner.loaded.model)
+        try:
+            yield RaggedForward(runner.loaded, runner.layout, ordered)
+        finally:
+            ordered.give_back()
 
     def _beyond_window(self, rows: Rows, further: int, doing: str) -> bool:
         """Whether these rows are longer than those that ragged passes were chosen for, which is said once."""
@@ -65,11 +84,6 @@ class RaggedPasses(OrdinaryPasses):
             self._said = True
             emit(SlowerPasses(doing, reason, ORDINARY))
         return reason is not None
-
-
-def _forward(runner: ModelRunner) -> RaggedForward:
-    """Passes by the weights as they are now."""
-    return RaggedForward(runner.loaded, runner.layout, PackedLinears(runner.loaded.model))
 
 
 @torch.inference_mode()

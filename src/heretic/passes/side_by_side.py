@@ -40,7 +40,7 @@ class Savings:
     Attributes:
         shared_prefix: What all prompts begin with is read once a candidate.
         kept_layers: Layers below the first edited one are kept across trials.
-        packed_weights: A CPU multiplies by ordered copies of the weights.
+        packed_weights: A CPU orders the weights.
     """
 
     shared_prefix: bool = True
@@ -79,8 +79,9 @@ class RaggedSideBySide:
         self._prefix = forward.prefix(both.tokens, 1)
         self._chunk_tokens = PASS_TOKENS
         self._keeps = savings.kept_layers
-        self._forced_layers = self._store(sum(map(len, rests)) + sum(map(len, continuations)), with_key_values=False)
-        self._prompt_layers: list[KeptLayers | None] = []
+        self._forced_tokens = sum(map(len, rests)) + sum(map(len, continuations))
+        self._forced_layers = self._store(self._forced_tokens, with_key_values=False)
+        self._prompt_layers: list[KeptLayers | None] = [None] * len(prompts)
 
     @property
     def kept_bytes(self) -> int:
@@ -107,14 +108,15 @@ class RaggedSideBySide:
 
     def prepare(self, candidates: int) -> None:
         """See SideBySide: lower layers of the prompts to answer are kept."""
-        size = self.runner.calibration.batch_size
-        most = most_rows(self._forward.loaded.device)
+        size, most = self.runner.calibration.batch_size, most_rows(self._forward.loaded.device)
         self.at_once = [max(size, min(candidates * len(rows), most)) for rows in self.prompts]
-        for rows in self.prompts:
-            store = self._store(sum(map(len, rows)), with_key_values=True)
+        self._keep_prompts()
+
+    def _keep_prompts(self) -> None:
+        self._prompt_layers = [self._store(sum(map(len, rows)), with_key_values=True) for rows in self.prompts]
+        for rows, store in zip(self.prompts, self._prompt_layers, strict=True):
             if store is not None:
-                _keep(self._forward, rows, self._prefix, store, size)
-            self._prompt_layers.append(store)
+                _keep(self._forward, rows, self._prefix, store, self.runner.calibration.batch_size)
 
     def _store(self, tokens: int, with_key_values: bool) -> KeptLayers | None:
         if not self._keeps:
@@ -212,11 +214,22 @@ class RaggedSideBySide:
         """See SideBySide: lower layers are no longer kept, passes get half as long, half as many rows are decoded."""
         halves = self._chunk_tokens // 2 >= min(map(len, self._forced))
         relieved = bool(self.kept_bytes) or halves or max(self.at_once, default=1) > 1
-        self._forced_layers, self._prompt_layers = None, [None] * len(self.prompts)
+        self._keeps, self._forced_layers, self._prompt_layers = False, None, [None] * len(self.prompts)
         if halves:
             self._chunk_tokens //= 2
         self.at_once = halved(self.at_once, self.prompts)
         return relieved
+
+    def rest(self) -> None:
+        """See SideBySide: lower layers, and the order of the weights."""
+        self._forced_layers, self._prompt_layers = None, [None] * len(self.prompts)
+        if self._forward.packed is not None:
+            self._forward.packed.give_back()
+
+    def resume(self) -> None:
+        """See SideBySide."""
+        self._forced_layers = self._store(self._forced_tokens, with_key_values=False)
+        self._keep_prompts()
 
 
 class RaggedWritten(GreedyRows):

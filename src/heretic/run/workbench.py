@@ -186,6 +186,9 @@ def measure(
     runner, editor, directions = loaded.runner, loaded.editor, searched.directions
     # Not before: hooks on every layer, as extraction has them, would break the compiled graph apart.
     settings = with_compiled(settings, runner, prompts)
+    space = search_space(settings, runner, searched.position)
+    # Before weights are ordered, which then would come back one by one to be looked at.
+    identity = study_identity(settings, runner, prompts, directions, space, loaded.readers)
     choice = choose_passes(settings, runner, prompts)
     original = measure_original(settings, choice, prompts, loaded.readers)
     emit(original.measured)
@@ -193,7 +196,6 @@ def measure(
         if evaluator.baseline.value == 0:
             name, following = behavior.pack.name, NEXT_STEP.format(evaluator.otherwise)
             emit(NothingShown(name, NOTHING_TO_DO[settings.goal].format(name), evaluator.samples, following))
-    space = search_space(settings, runner, searched.position)
     build = edit_builder(runner, directions, editor, adjustments)
     # As many plans at once as before: how many there are decides what the sampler knows when it is asked.
     options = EngineOptions(settings.candidates or (loaded.kept.candidates if loaded.kept else 0))
@@ -209,7 +211,7 @@ def measure(
         original.behaviors,
         engine,
         space,
-        study_identity(settings, runner, prompts, directions, space, loaded.readers),
+        identity,
         loaded.readers,
         KeptCalibration(
             loaded.conditions,

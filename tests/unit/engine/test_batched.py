@@ -1,6 +1,5 @@
 """The batched engine measures what the in-place engine measures, on every pico family that it serves."""
 
-import weakref
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,6 +13,7 @@ from tests.unit.passes.pico_runner import make_runner
 from heretic.engine.engine import Engine
 from heretic.engine.factory import EngineOptions
 from heretic.engine.measurement import MEMORY_RAN_OUT, Measurement
+from heretic.models.access import same_bits
 from heretic.observability.events import Event, ResponseMeasured, subscribed
 from heretic.passes import choose as choosing
 from heretic.passes import side_by_side
@@ -467,7 +467,7 @@ def test_without_room_for_kept_layers_the_engine_does_without(monkeypatch: pytes
     assert_same(measured(engine, plans), expected)
 
 
-def test_where_memory_is_short_the_ordered_copies_of_the_weights_are_really_given_back(
+def test_where_memory_is_short_the_weights_are_really_given_back_in_their_plain_order(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     bench = make_bench("llama")
@@ -477,18 +477,41 @@ def test_where_memory_is_short_the_ordered_copies_of_the_weights_are_really_give
     choice = choosing.choose(bench.runner, rows)
     assert choice.forward is not None
     assert choice.forward.packed is not None
-    copies = [weakref.ref(forward) for _module, forward in choice.forward.packed._forwards]
-    assert copies
+    model, ordered = bench.runner.loaded.model, choice.forward.packed
+    before = {name: parameter.data.clone() for name, parameter in model.named_parameters()}
 
     def full(*_arguments: object, **_keywords: object) -> None:
-        assert any(copy() is not None for copy in copies)
+        assert ordered.holds or ordered.obstacle
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
     monkeypatch.setattr(side_by_side, "_keep", full)
     engine = bench.engine(EngineOptions(), choice=choice)
-    assert not any(copy() is not None for copy in copies)
+    assert all(same_bits(parameter.data, before[name]) for name, parameter in model.named_parameters())
     assert len(engine.slower) == 2
     assert_same(measured(engine, plans), expected)
+
+
+def test_an_engine_that_rested_measures_the_same_again() -> None:
+    bench = make_bench("llama")
+    plans = plans_for(Normalization.ROW)
+    rows = [bench.runner.encode(prompt) for prompt in (*GOOD.prompts, *BAD.prompts)]
+    choice = choosing.choose(bench.runner, rows)
+    assert choice.forward is not None
+    ordered = choice.forward.packed
+    assert ordered is not None
+    model = bench.runner.loaded.model
+    before = {name: parameter.data.clone() for name, parameter in model.named_parameters()}
+    engine = bench.engine(EngineOptions(), choice=choice)
+    expected, kept = measured(engine, plans), engine.kept_bytes
+    assert kept > 0
+    assert ordered.holds or ordered.obstacle
+    engine.rest()
+    assert engine.kept_bytes == 0
+    assert not ordered.holds
+    assert all(same_bits(parameter.data, before[name]) for name, parameter in model.named_parameters())
+    again = measured(engine, plans)
+    assert [own.scores for own in again] == [own.scores for own in expected]
+    assert engine.kept_bytes == kept
 
 
 def test_a_plan_that_does_not_fit_alone_fails_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:

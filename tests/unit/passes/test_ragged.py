@@ -8,6 +8,7 @@ from tests.models.pico import pico_names
 from tests.unit.passes.pico_runner import greedy_alone, log_probabilities_alone, make_runner
 from torch import Tensor
 
+from heretic.models.access import put_back
 from heretic.models.private_api import column_limit
 from heretic.passes.kept_layers import KeptLayers
 from heretic.passes.packed import PackedLinears
@@ -93,10 +94,12 @@ def test_a_pass_may_begin_at_any_layer_whose_input_was_kept(family: str) -> None
     for first in range(1, len(forward.layers)):
         # What ran below would show: its weights are nonsense now.
         broken = forward.layers[first - 1]
+        put_back(broken.parameters())
         saved = {name: parameter.data.clone() for name, parameter in broken.named_parameters()}
         for parameter in broken.parameters():
             parameter.data.fill_(float("nan"))
         found = teacher_forced(runner, split.rests, prefix, (store, first))
+        put_back(broken.parameters())
         for name, parameter in broken.named_parameters():
             parameter.data.copy_(saved[name])
         for own, reference in zip(found, expected, strict=True):
