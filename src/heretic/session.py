@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import optuna
+from torch import Tensor
 
 from heretic.checks.further_checks import FurtherChecks
 from heretic.common.errors import (
@@ -16,6 +17,7 @@ from heretic.common.errors import (
     UserError,
 )
 from heretic.config.sections.search import is_open
+from heretic.editors.blend import edited_weights
 from heretic.editors.editor import applied
 from heretic.export.content import ExportFormat, SavedModel
 from heretic.export.hub import upload_folder
@@ -188,6 +190,14 @@ class Session:
     def confirmed(self) -> dict[int, HeldOut]:
         """What held-out prompts showed, by the number of the trial."""
         return self._checks.confirmed()
+
+    def weights(self, record: TrialRecord) -> dict[str, Tensor]:
+        """See `editors.blend.edited_weights`, of a trial; none is applied afterwards."""
+        self.restore()
+        bench = self.bench
+        # The weights themselves are to be there, whatever form trials were measured in.
+        bench.engine.rest()
+        return edited_weights(bench.loaded.model, bench.editor, bench.edits(record.plan))
 
     def restore(self) -> None:
         """Make the model unedited again."""

@@ -3,10 +3,17 @@
 With HERETIC_SCREENSHOTS=FOLDER the pictures of the last tests are kept there; README shows one of them.
 """
 
+import json
 import os
+import signal
+import subprocess
+import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +22,9 @@ from tests.integration.browser import chromium
 from tests.integration.command import QUICK_DEMO, Command, saving_to
 
 from heretic.config.sections import ModelSection
-from heretic.web.conversation import Answer
+from heretic.web.conversation import Answer, Source
 from heretic.web.desk import Desk
+from heretic.web.errors import SearchError
 from heretic.web.history import History
 from heretic.web.manager import ModelManager
 from heretic.web.server import Address, find_address
@@ -99,6 +107,14 @@ def tab(served: Served, browser: Any) -> Iterator[Tab]:
     opened.context.close()
 
 
+@contextmanager
+def closing_tab(opened: Tab) -> Iterator[Tab]:
+    try:
+        yield opened
+    finally:
+        opened.context.close()
+
+
 def picture(name: str, tmp_path: Path, tab: Tab) -> Path:
     path = Path(os.environ.get("HERETIC_SCREENSHOTS", tmp_path)) / name
     tab.page.screenshot(path=path)
@@ -151,7 +167,7 @@ def test_conversations_survive_a_restart_and_damaged_ones_are_named(tab: Tab, se
     page.wait_for_selector("#transcript .hint")
     page.get_by_role("button", name="Kept conversations").click()
     page.wait_for_selector("#history >> text=broken.json")
-    page.get_by_label("Search").fill("of FLIMPS")
+    page.get_by_label("Search", exact=True).fill("of FLIMPS")
     page.wait_for_timeout(500)
     page.get_by_label("Conversation", exact=True).click()
     page.get_by_role("option", name="Tell me of flimps.").first.click()
@@ -163,6 +179,175 @@ def test_conversations_survive_a_restart_and_damaged_ones_are_named(tab: Tab, se
     page.get_by_role("button", name="Delete").click()
     page.wait_for_selector("#notice >> text=Deleted")
     assert not [each for each in served.desk.history.all("flimps") if "Tell me" in each.title]
+
+
+def test_conversations_are_there_on_another_server(served: Served, browser: Any) -> None:
+    from heretic.web.page import Page
+
+    with closing_tab(Tab(browser, served.address.url)) as tab:
+        said = tab.ask("What is a glonk?")
+    desk = Desk(
+        served.manager, served.folder / "models", served.folder, None, None, History(served.desk.history.folder)
+    )
+    address = find_address(None, None, None)
+    page = Page(desk, None, compare=False).serve(address)
+    try:
+        with closing_tab(Tab(browser, address.url)) as tab:
+            tab.page.get_by_role("button", name="Kept conversations").click()
+            tab.page.get_by_label("Conversation", exact=True).click()
+            tab.page.get_by_role("option", name="What is a glonk?").first.click()
+            tab.page.get_by_role("button", name="Open", exact=True).click()
+            tab.page.wait_for_selector(".turn")
+            assert tab.page.locator(".said").all_inner_texts() == said
+    finally:
+        page.close(verbose=False)
+
+
+def test_everything_is_reached_by_the_keyboard(tab: Tab) -> None:
+    page = tab.page
+    page.get_by_label("Message", exact=True).first.focus()
+    reached = []
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.innerText || document.activeElement.ariaLabel || ''"))
+    assert [name for name in reached if name in ("Send", "Stop", "Regenerate", "New conversation")] == [
+        "Send",
+        "Stop",
+        "Regenerate",
+        "New conversation",
+    ]
+
+
+def test_one_page_does_not_stop_the_answer_of_another(tab: Tab, served: Served, browser: Any) -> None:
+    asked: list[str] = []
+    stopped: list[str] = []
+    answer, stop = served.manager.answer, served.manager.stop
+
+    def answering(*arguments: Any) -> Iterator[tuple[Answer, ...]]:
+        asked.append(arguments[3])
+        yield from answer(*arguments)
+
+    def stopping(owner: str) -> None:
+        stopped.append(owner)
+        stop(owner)
+
+    with pytest.MonkeyPatch.context() as patch, closing_tab(Tab(browser, tab.url)) as other:
+        patch.setattr(served.manager, "answer", answering)
+        patch.setattr(served.manager, "stop", stopping)
+        tab.ask(QUESTION)
+        for page in (other.page, tab.page):
+            page.get_by_role("button", name="Stop").click()
+            page.wait_for_timeout(500)
+    assert len(set(stopped)) == 2
+    assert asked == [stopped[1]] != [""]
+
+
+def test_a_password_is_asked_for(served: Served, browser: Any) -> None:
+    from heretic.web.page import Page
+
+    address = replace(find_address(None, None, None), user=("me", "correct horse"))
+    page = Page(served.desk, None, compare=False).serve(address)
+    try:
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            urllib.request.urlopen(f"{address.url}/config", timeout=60)  # noqa: S310 - of this machine
+        opened = browser.new_context().new_page()
+        opened.goto(address.url)
+        for password in ("wrong", "correct horse"):
+            opened.get_by_label("username").fill("me")
+            opened.get_by_label("password").fill(password)
+            opened.get_by_role("button", name="Login").click()
+            opened.wait_for_selector("#transcript .hint" if password.startswith("correct") else "text=Incorrect")
+        opened.context.close()
+    finally:
+        page.close(verbose=False)
+
+
+def test_votes_are_blind_and_kept(tab: Tab, served: Served) -> None:
+    page = tab.page
+    page.get_by_role("button", name="Blind vote").click()
+    page.get_by_label("Message to both").fill(QUESTION)
+    page.get_by_role("button", name="Two answers").click()
+    page.wait_for_selector("#pair .answer")
+    assert page.locator("#pair h4").all_inner_texts() == ["Left", "Right"]
+    sides = page.locator("#pair .said").all_inner_texts()
+    page.wait_for_function("!document.querySelector('#votes button[disabled]')")
+    page.get_by_role("button", name="Left is better").click()
+    page.wait_for_selector("#told >> text=Kept")
+    vote = json.loads((served.desk.history.folder / "votes.jsonl").read_text(encoding="ascii").splitlines()[-1])
+    assert [vote["answers"][vote["left"]], vote["answers"][vote["vote"]]] == [sides[0], sides[0]]
+    assert "Which answer is better?" in page.locator("#tally").inner_text()
+
+
+def test_the_web_is_searched_where_that_is_switched_on(tab: Tab, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def found(question: str) -> tuple[Source, ...]:
+        asked.append(question)
+        if len(asked) > 1:
+            raise SearchError("The web search brought nothing; the model answers without it.")
+        return (Source("<b>Rain</b>", "https://example.org/rain", "Water that falls."),)
+
+    monkeypatch.setattr("heretic.web.desk.search", found)
+    tab.ask("What is rain?")
+    assert asked == []
+    tab.page.get_by_label("Search the web").check()
+    tab.ask("What is rain?")
+    link = tab.page.locator(".sources a")
+    assert (link.inner_text(), link.get_attribute("href")) == ("<b>Rain</b>", "https://example.org/rain")
+    tab.ask("What is snow?")
+    assert "brought nothing" in tab.page.locator("#notice [role=alert]").inner_text()
+    assert asked == ["What is rain?", "What is snow?"]
+    assert [url for url in tab.requests if "example.org" in url] == []
+
+
+def test_a_trial_of_a_study_answers_and_is_saved(served: Served, browser: Any) -> None:
+    """As a person starts it; the study is that of the saved folder."""
+    (served.folder / "config.toml").write_text(configuration(QUICK_DEMO), encoding="utf-8")
+    command = [sys.executable, "-m", "heretic", "chat", "--model", "demo", "--study-name", "heretic_study"]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        command, cwd=served.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            lines = list(takewhile(lambda line: "Ctrl+C ends it" not in line, process.stdout))
+            (url,) = [line.split()[1] for line in lines if line.startswith("Page")]
+            with closing_tab(Tab(browser, url, viewport={"width": 1200, "height": 1000})) as tab:
+                choose_ask_and_save(tab)
+            process.send_signal(signal.SIGINT)
+            rest, _ = process.communicate(timeout=60)
+            assert process.returncode == 0, rest
+        finally:
+            process.kill()
+    manifest = json.loads((served.folder / "chosen" / "heretic_metadata.json").read_text(encoding="utf-8"))
+    assert manifest["held_out"] is not None
+
+
+def choose_ask_and_save(tab: Tab) -> None:
+    page = tab.page
+    page.wait_for_selector("svg.front [data-trial]")
+    buttons = page.locator("svg.front [data-trial]")
+    assert page.locator('svg.front [aria-pressed="true"]').count() == 1
+    buttons.first.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#notice >> text=the right column answers")
+    number = int(buttons.first.get_attribute("data-trial")) + 1
+    tab.ask(QUESTION)
+    assert page.locator(".answer h4").all_inner_texts() == ["Original", f"Trial {number}, strength 1"]
+    page.get_by_label("Folder for the trial").fill("../elsewhere")
+    page.get_by_role("button", name="Save this trial").click()
+    page.wait_for_selector("#notice >> text=Write the name of a new folder")
+    page.get_by_label("Folder for the trial").fill("chosen")
+    page.get_by_role("button", name="Save this trial").click()
+    page.wait_for_selector("#notice >> text=transformers serve chosen", timeout=120_000)
+    assert tab.problems == []
+
+
+def configuration(arguments: Sequence[str]) -> str:
+    """Options of a command line as a configuration file has them."""
+    pairs = zip(arguments[::2], arguments[1::2], strict=True)
+    kept = ((flag[2:].replace("-", "_"), value) for flag, value in pairs if flag not in ("--model", "--n-trials"))
+    return "".join(f"{name} = {value}\n" for name, value in kept)
 
 
 def test_a_broken_folder_and_a_mistake_are_told_in_a_sentence(tab: Tab) -> None:
@@ -183,7 +368,7 @@ def test_what_a_model_writes_is_text(tab: Tab, served: Served, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [400, 1200])
+@pytest.mark.parametrize("width", [400, 1200, 1600])
 def test_it_fits_narrow_and_wide_windows_in_light_and_dark(
     served: Served, browser: Any, scheme: str, width: int, tmp_path: Path
 ) -> None:

@@ -1,9 +1,9 @@
 """``heretic chat``: a page in the browser to talk to models, an edited one beside its original."""
 
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
 from typing import TYPE_CHECKING
 
 from heretic.commands.base import Command, option, positional, switch
@@ -12,6 +12,7 @@ from heretic.common.file_names import expanded
 
 if TYPE_CHECKING:
     from heretic.interface.printer import Printer
+    from heretic.web.server import Address
 
 _HIGHEST_PORT = 65535
 
@@ -28,16 +29,17 @@ class ChatArguments:
     """What is asked for."""
 
     folder: str | None = positional("[FOLDER]")
-    model: str | None = option(
-        "MODEL", "Model to talk to (hub id, folder, GGUF file, demo); with --compare what FOLDER was made from."
-    )
-    compare: bool = switch("Have FOLDER answer beside the model it was made from, which its manifest names.")
+    model: str | None = option("MODEL", "Model to talk to; with --compare what FOLDER was made from.")
+    compare: bool = switch("Have FOLDER answer beside the model that its manifest names.")
     models_dir: str = option("DIR", "Folder whose folders and GGUF files are offered.", default="models")
     history: str = option("DIR", "Folder that conversations are kept in; they never leave it.", default="chat_history")
     device: str = option("DEVICE", "Device to compute on, as in a run. [the best one there is]", default="auto")
     port: int | None = option("N", "Port. [7860, or the next free one]", read=_port)
     listen: str | None = option("ADDRESS", "Address to listen on, for other machines; needs --auth. [127.0.0.1]")
     auth: str | None = option("NAME:FILE", "Name to log in with, and a file whose first line is the password.")
+    study_name: str | None = option("NAME", "Study whose trials answer, before any is saved; with --model.")
+    storage: str | None = option("URL", "Database of that study, as in a run.")
+    config: str | None = option("PATH", "File with the options of that study. [config.toml]")
 
     def __post_init__(self) -> None:
         if self.compare and self.folder is None:
@@ -46,24 +48,36 @@ class ChatArguments:
             raise ConfigurationError(
                 f"{self.folder} and --model {self.model} are two models; leave one out, or add --compare."
             )
+        is_study = self.study_name is not None or self.storage is not None
+        if is_study and (self.folder is not None or self.compare or self.model is None):
+            raise ConfigurationError(
+                "A study's trials answer beside its model: heretic chat --model MODEL --study-name NAME, without a "
+                "folder and --compare."
+            )
+        if self.config is not None and not is_study:
+            raise ConfigurationError("--config is for the options of a study; name it with --study-name.")
 
 
 def run(arguments: ChatArguments, printer: "Printer") -> int:
     """Serve the page until Ctrl+C; returns the exit code.
 
     Raises:
-        UserError: Gradio, the address or the named model cannot be used.
+        UserError: Gradio, the address, the named model or the study cannot be used.
     """
-    from heretic.web.server import LOOPBACK, find_address
+    from heretic.web.server import find_address
 
     address = find_address(arguments.listen, arguments.port, arguments.auth)
-    from heretic.web.page import Page, import_gradio
+    from heretic.web.panels.gradio import import_gradio
 
     import_gradio()
+    if arguments.study_name is not None or arguments.storage is not None:
+        return _of_a_study(arguments, address, printer)
     from heretic.config.sections import ModelSection
+    from heretic.interface.chat_page import serve
     from heretic.web.desk import Desk
     from heretic.web.history import History
     from heretic.web.manager import ModelManager
+    from heretic.web.page import Page
 
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
     manager = ModelManager(ModelSection(device=arguments.device))
@@ -74,18 +88,40 @@ def run(arguments: ChatArguments, printer: "Printer") -> int:
     if named is not None:
         with printer.steps():
             printer.row("Model", desk.load(named, arguments.compare, in_four_bits=False))
-    served = Page(desk, named, arguments.compare).serve(address)
-    printer.row("Page", address.url)
-    if address.host != LOOPBACK:
-        printer.row("", f"Other machines can use it at {address.host}, with the name and password of --auth.")
-    printer.line("Ctrl+C ends it.")
-    try:
-        Event().wait()
-    except KeyboardInterrupt:
-        printer.line("Ended.")
-    finally:
-        served.close(verbose=False)
+    serve(Page(desk, named, arguments.compare), address, printer)
     return 0
+
+
+def _of_a_study(arguments: ChatArguments, address: "Address", printer: "Printer") -> int:
+    """The page of a study's trials: a run that tries nothing further, with the page in the menu's place."""
+    from heretic.common.errors import StudyError
+    from heretic.config.load import load_settings
+    from heretic.config.study import study_of_a_run
+    from heretic.interface.chat_page import talk_to_trials
+    from heretic.interface.terminal import run_in_terminal
+    from heretic.run.rules import check_options
+    from heretic.search.status import StudyReader
+
+    storage, name = study_of_a_run(arguments.storage, arguments.study_name, arguments.config, os.environ, Path.cwd())
+    with StudyReader(storage, name) as reader:
+        trials = reader.read().trials
+    finished = sum(count for state, count in trials.items() if state not in ("running", "waiting"))
+    if not finished:
+        raise StudyError(f"The study {name} has no finished trial yet; run heretic with --study-name {name} first.")
+    given = {"--model": arguments.model, "--config": arguments.config, "--storage": storage, "--study-name": name}
+    given |= {"--n-trials": str(finished), "--auto-select": "false", "--device": arguments.device}
+    argv = [text for flag, value in given.items() if value is not None for text in (flag, value)]
+    loaded = load_settings(argv, os.environ, Path.cwd())
+    check_options(loaded.settings)
+
+    def refuse(conflicting: str, reason: str) -> None:
+        raise StudyError(
+            f"{reason.rstrip('.')}: this page needs the options that {conflicting} was made with, in config.toml or "
+            "a file that --config names; the menu of the run itself opens the page too."
+        )
+
+    history = expanded(arguments.history)
+    return run_in_terminal(loaded, lambda session: talk_to_trials(session, printer, address, history), refuse)
 
 
 COMMAND = Command(
@@ -94,21 +130,18 @@ COMMAND = Command(
     run,
     summary="Talk to models in the browser, an edited one beside its original.",
     description="""\
-Open a page to talk to models: answers stream, can be stopped, written again,
-and asked for differently. Models are the folders and GGUF files in models/
-(--models-dir), the folders in this one that Heretic saved, and the demo model.
-
-With --compare an edited folder and the model it was made from answer side by
-side, from one model in memory; a slider sets the strength of the edit for the
-next answer, from 0 (the original) over 1 (as saved) to 1.5.
-
-The page is for this machine alone, and nothing that is typed leaves it. It
-needs Gradio: pip install 'heretic[web]'.
+A page to talk to the folders and GGUF files in models/, to the folders in this
+one that Heretic saved, and to the demo model. --compare puts an edited folder
+beside the model it was made from, with a slider for the strength of the edit;
+--study-name the trials of a study, before any is saved (so does the menu after
+a search). Votes are kept in votes.jsonl beside the conversations. Nothing that
+is typed leaves this machine unless the page's web search is switched on
+(DuckDuckGo; DDGS_REGION). It needs Gradio: pip install 'heretic[web]'.
 """,
     examples={
         "": "The models that are found here.",
         "out --compare": "The edited model in the folder out beside its original.",
-        "--model demo": "The demo model.",
+        "--model demo --study-name heretic_study": "The trials of a study.",
     },
     exit_codes="0 ended with Ctrl+C, 1 failed, 2 something given cannot be used.",
 )

@@ -1,5 +1,6 @@
 """Names of files as people write them, and from data (model ids, manifests), which never lead out of their folder."""
 
+import itertools
 import os
 import re
 import unicodedata
@@ -73,6 +74,12 @@ def safe_name(text: str, fallback: str = "model") -> str:
 def time_stamped(name: str) -> str:
     """A name that is not taken: with the time (UTC) to the second behind it."""
     return f"{name}-{datetime.now(timezone.utc):%Y%m%d-%H%M%S}"
+
+
+def free_name(name: str) -> str:
+    """The name, with a number where a folder or file of that name is in use here."""
+    candidates = (name if number == 1 else f"{name}-{number}" for number in itertools.count(1))
+    return next(candidate for candidate in candidates if not os.path.lexists(candidate))
 
 
 def leads_outside(name: str) -> bool:

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from heretic.common.errors import ModelError
+from heretic.editors.editor import Editor, applied
+from heretic.edits.algebra import Edit
 from heretic.models.access import is_listed_expert
 from heretic.models.biases import match_biases
 from heretic.models.private_api import is_routed, override_forward
@@ -62,6 +64,27 @@ class WeightBlend:
     def restore(self) -> None:
         """Let all rows be those of the model itself."""
         self.use([ORIGINAL])
+
+
+def edited_weights(model: PreTrainedModel, editor: Editor, edits: Sequence[Edit]) -> dict[str, Tensor]:
+    """The weights that edits change, as they are with them: what a saved copy would hold.
+
+    Args:
+        model: Unedited, before and afterwards.
+        editor: Of this model; it writes weights.
+        edits: Of its writers.
+
+    Returns:
+        Name of a parameter -> its edited value, of those that differ.
+    """
+    modules = dict.fromkeys(edit.writer.path for edit in edits)
+    with applied(editor, edits):
+        values = {
+            f"{path}.{name}": parameter.detach().clone()
+            for path in modules
+            for name, parameter in model.get_submodule(path).named_parameters(recurse=False)
+        }
+    return {name: value for name, value in values.items() if not torch.equal(value, model.get_parameter(name))}
 
 
 def differing_weights(model: PreTrainedModel, edited: PreTrainedModel) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """ExportContent and SavedModel: the frozen values that go into an export and come out of it."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -20,6 +21,11 @@ class ExportFormat(str, Enum):
     """A complete model with the edit in its weights."""
     ADAPTER = "adapter"
     """A PEFT LoRA adapter that is loaded together with the original model."""
+
+
+def serving_command(folder: str) -> str:
+    """The command that serves a saved model to other programs, by OpenAI's protocol."""
+    return shlex.join(["transformers", "serve", folder])
 
 
 @dataclass(frozen=True, slots=True)

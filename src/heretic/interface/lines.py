@@ -10,6 +10,7 @@ import time
 from functools import singledispatch
 
 from heretic.config.sections.search import is_open
+from heretic.export.content import serving_command
 from heretic.interface.formatting import (
     Row,
     clean_line,
@@ -287,6 +288,7 @@ def _(event: events.ModelSaved) -> list[Row]:
     return [
         Row("Saved", clean_line(event.path)),
         Row("", f"{clean_line(event.format)}, {plural(event.file_count, 'file')}, {size(event.bytes)}; {verified}"),
+        *([Row("", f"to serve it: {serving_command(event.path)}")] if event.format == "merged" else []),
         Row("", "to load it in Python:"),
     ]
 

@@ -1,19 +1,16 @@
 """The menus after a search: pick a trial, then save, upload or chat, and back to the list."""
 
-import itertools
-import os
-from pathlib import PurePosixPath
-
 from heretic.checks.capability import wants_validation
 from heretic.common.errors import HereticError, SelectionError, TrialFailed
-from heretic.common.file_names import safe_name
+from heretic.common.file_names import free_name
 from heretic.export.content import ExportFormat
 from heretic.export.hub import check_repository
 from heretic.interface import picker
 from heretic.interface.asking import forget_typed_ahead
 from heretic.interface.chat import chat_loop
-from heretic.interface.picker import Action, MoreTrials, Quit
-from heretic.models.location import shown_model
+from heretic.interface.picker import Action, Browse, MoreTrials, Quit
+from heretic.interface.printer import Printer
+from heretic.models.location import edited_name
 from heretic.observability.events import Warned, emit
 from heretic.results.trial import TrialRecord
 from heretic.session import Session
@@ -35,8 +32,23 @@ def choose(session: Session) -> None:
             session.search(answer.count)
             forget_typed_ahead()
             continue
+        if isinstance(answer, Browse):
+            browse(session)
+            continue
         if not use_trial(session, answer):
             return
+
+
+def browse(session: Session) -> None:
+    """Talk to the trials in the browser; Ctrl+C comes back to the list."""
+    session.restore()
+    # Gradio takes seconds, and may not be there.
+    from heretic.interface.chat_page import talk_to_trials
+
+    try:
+        talk_to_trials(session, Printer())
+    except HereticError as error:
+        emit(Warned(str(error)))
 
 
 def use_trial(session: Session, record: TrialRecord) -> bool:
@@ -85,7 +97,7 @@ def check(session: Session) -> None:
 
 def save(session: Session) -> None:
     """Ask for folder and format, and save."""
-    folder = picker.ask_save_path(free_name(default_name(session)))
+    folder = picker.ask_save_path(free_name(edited_name(session.bench.loaded.name)))
     if folder is None:
         return
     export_format = ask_format(session)
@@ -95,7 +107,7 @@ def save(session: Session) -> None:
 
 def upload(session: Session) -> None:
     """Ask for repository and format, and upload."""
-    repository = picker.ask_repository(session.bench.settings.hf_upload or default_name(session))
+    repository = picker.ask_repository(session.bench.settings.hf_upload or edited_name(session.bench.loaded.name))
     if repository is None:
         return
     # A missing login is said before further questions.
@@ -103,18 +115,6 @@ def upload(session: Session) -> None:
     export_format = ask_format(session)
     if export_format is not None:
         session.publish(*repository, export_format)
-
-
-def default_name(session: Session) -> str:
-    """What an edited model is called unless the person types something else."""
-    path = PurePosixPath(shown_model(session.bench.loaded.name))
-    return f"{safe_name(path.stem if path.suffix.lower() == '.gguf' else path.name)}-heretic"
-
-
-def free_name(name: str) -> str:
-    """The name, with a number where a folder or file of that name is in use here."""
-    candidates = (name if number == 1 else f"{name}-{number}" for number in itertools.count(1))
-    return next(candidate for candidate in candidates if not os.path.lexists(candidate))
 
 
 def ask_format(session: Session) -> ExportFormat | None:

@@ -40,6 +40,11 @@ class Quit:
     """The person is done."""
 
 
+@dataclass(frozen=True, slots=True)
+class Browse:
+    """The person wants to talk to the trials in the browser."""
+
+
 class Action(str, Enum):
     """What can be done with a chosen trial."""
 
@@ -123,8 +128,8 @@ def pick_trial(
     suggested: TrialRecord | None,
     finished: int,
     confirmed: Mapping[int, HeldOut] | None = None,
-) -> TrialRecord | MoreTrials | Quit:
-    """Let the person choose a trial of the Pareto front, run more trials, or quit.
+) -> TrialRecord | MoreTrials | Browse | Quit:
+    """Let the person choose a trial of the Pareto front, run more trials, open the chat page, or quit.
 
     Args:
         front: The trials that no other beats in all numbers, in the order of the list.
@@ -145,6 +150,7 @@ def pick_trial(
         *trials,
         Separator(" "),
         Choice("Run more trials", value="more"),
+        Choice("Talk to them in the browser", value="browse"),
         Choice("Quit", value="quit"),
     ]
     by_number = {record.number: record for record in front}
@@ -154,7 +160,7 @@ def pick_trial(
         if answer in by_number:
             return by_number[answer]
         if answer != "more":
-            return Quit()
+            return Browse() if answer == "browse" else Quit()
         count = type_text("How many more trials?", "", check_count)
         if count is not None:
             return MoreTrials(int(count))

@@ -15,10 +15,20 @@ from heretic.observability.steps import step
 
 if TYPE_CHECKING:
     from heretic.session import Session
+    from heretic.workflow import Choose, ResolveConflict
 
 
-def run_in_terminal(loaded: LoadedSettings) -> int:
+def run_in_terminal(
+    loaded: LoadedSettings,
+    choose_instead: "Choose | None" = None,
+    resolve_instead: "ResolveConflict | None" = None,
+) -> int:
     """Run the workflow; returns the exit code.
+
+    Args:
+        loaded: The settings.
+        choose_instead: What is done with the trials, where no menu asks.
+        resolve_instead: What is done about a study that cannot be continued, where no question asks.
 
     Raises:
         HereticError: See `heretic.workflow.run`.
@@ -29,14 +39,15 @@ def run_in_terminal(loaded: LoadedSettings) -> int:
         ConsoleReporter(settings.verbose, level=settings.log_level) as reporter,
         subscribed(reporter, steps=True),
     ):
-        return watched(settings, lambda: _run(loaded))
+        chooses = choose_instead or choose
+        return watched(settings, lambda: _run(loaded, chooses, resolve_instead or resolve_conflict))
 
 
 def _say_silence(error: BaseException | None) -> None:
     emit(Warned(f"Standard output cannot be written any more ({error}); the run goes on without it."))
 
 
-def _run(loaded: LoadedSettings) -> int:
+def _run(loaded: LoadedSettings, chooses: "Choose", resolves: "ResolveConflict") -> int:
     settings = loaded.settings
     configuration_file = None if loaded.configuration_file is None else str(loaded.configuration_file)
     emit(RunStarted(__version__, settings.model or "", configuration_file, loaded.profile, loaded.changed))
@@ -45,10 +56,10 @@ def _run(loaded: LoadedSettings) -> int:
         import heretic.workflow
         from heretic.search.claim import DamagedStudyError
 
-        if not settings.auto_select:
+        if not settings.auto_select and chooses is choose:
             import heretic.interface.menu  # noqa: F401 - for `choose`
 
-    if not (settings.auto_select or settings.evaluate_model or has_terminal()):
+    if chooses is choose and not (settings.auto_select or settings.evaluate_model or has_terminal()):
         emit(
             Warned(
                 "There is no terminal to choose a trial in: the search runs and is kept, and the same command in a "
@@ -58,16 +69,16 @@ def _run(loaded: LoadedSettings) -> int:
     # Not earlier: what libraries set up for their messages when they are imported would stay as it is.
     with captured_libraries(settings.log_level):
         try:
-            return _run_within_memory(loaded)
+            return _run_within_memory(loaded, chooses, resolves)
         except DamagedStudyError as damage:
             from heretic.interface.picker import set_aside
 
             if not (has_terminal() and set_aside(damage)):
                 raise
-        return _run_within_memory(loaded)
+        return _run_within_memory(loaded, chooses, resolves)
 
 
-def _run_within_memory(loaded: LoadedSettings) -> int:
+def _run_within_memory(loaded: LoadedSettings, chooses: "Choose", resolves: "ResolveConflict") -> int:
     """Run the workflow; where memory runs out at a step that has no smaller form, that is no mistake of ours.
 
     Raises:
@@ -79,7 +90,7 @@ def _run_within_memory(loaded: LoadedSettings) -> int:
     from heretic.models.memory import RanOut, attempt
     from heretic.workflow import run
 
-    result = attempt(lambda: run(loaded, choose, resolve_conflict), torch.device("cpu"), "running")
+    result = attempt(lambda: run(loaded, chooses, resolves), torch.device("cpu"), "running")
     if not isinstance(result, RanOut):
         return result
     raise SearchOutOfMemoryError(

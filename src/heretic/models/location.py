@@ -4,10 +4,10 @@ import json
 import os
 import re
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from heretic.common.errors import ModelError, first_line
-from heretic.common.file_names import expanded, public_name
+from heretic.common.file_names import expanded, public_name, safe_name
 from heretic.common.integrity import read_foreign
 from heretic.models.demo import DEMO_MODEL_FOLDER
 
@@ -86,6 +86,12 @@ def shown_model(name: str) -> str:
     path = expanded(name)
     is_path = name != DEMO and (os.path.exists(path) or _looks_like_a_path(name))
     return public_name(str(path.resolve())) if is_path else name
+
+
+def edited_name(name: str) -> str:
+    """What an edited copy of a model is called unless the person says something else."""
+    path = PurePosixPath(shown_model(name))
+    return f"{safe_name(path.stem if path.suffix.lower() == '.gguf' else path.name)}-heretic"
 
 
 def _looks_like_a_path(name: str) -> bool:

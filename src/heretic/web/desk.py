@@ -1,23 +1,31 @@
 """Desk: what the page does when something on it is pressed, without the page; every method takes and gives values."""
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from heretic.common.errors import HereticError
 from heretic.common.file_names import expanded
 from heretic.passes.conversing import Sampling
+from heretic.results.trial import TrialRecord
+from heretic.results.words import numbers_beside_the_original, title
 from heretic.web import markup
 from heretic.web.conversation import Answer, Conversation
-from heretic.web.errors import ChatError, ModelInvalidError, ModelNotFoundError, as_chat_error
+from heretic.web.errors import LOGGER, ChatError, ModelInvalidError, ModelNotFoundError, as_chat_error
 from heretic.web.folders import FoundModel, find_models, look_at, original_of
 from heretic.web.history import History
 from heretic.web.manager import ModelManager, memory_places
+from heretic.web.trials import StudyTrials
+from heretic.web.voting import Ballot, Booth
+from heretic.web.web_search import search
 
 LONGEST_ANSWER = 4096
 """Tokens."""
 STRONGEST = 1.5
+VOTES = "votes.jsonl"
+"""File of the votes, beside the kept conversations."""
 _REDRAWN_SECONDS = 0.08
 """So often an answer that is being written is drawn; every drawing sends all of it."""
 
@@ -36,6 +44,11 @@ class Shown:
     html: str
     notice: str = ""
 
+    @property
+    def values(self) -> list[Any]:
+        """In the order of the page's components."""
+        return [self.conversation, self.html, self.notice]
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -47,6 +60,14 @@ class Options:
     max_new_tokens: int = 512
     seed: int = 0
     strength: float = 1.0
+    searches: bool = False
+
+    @classmethod
+    def of(cls, values: Sequence[Any]) -> "Options":
+        """What the page's fields hold, in the order of the attributes."""
+        system, temperature, top_p, length, seed, strength, searches = values
+        text = str(system or "")
+        return cls(text, float(temperature), float(top_p), int(length), int(seed or 0), float(strength), bool(searches))
 
     @property
     def sampling(self) -> Sampling:
@@ -75,6 +96,7 @@ class Desk:
         named: str | None,
         original: str | None,
         history: History,
+        trials: StudyTrials | None = None,
     ) -> None:
         """Say where models are.
 
@@ -85,11 +107,13 @@ class Desk:
             named: A model that stands first in the list, wherever it is.
             original: What an edited folder is compared with, instead of what its manifest names.
             history: Keeps conversations.
+            trials: Those of a study, whose model stays in memory; None where models are loaded from disk.
         """
         self._manager = manager
         self._models_folder, self._here = models_folder, here
         self._named, self._original = named, original
-        self.history = history
+        self.history, self.trials = history, trials
+        self.booth = Booth(manager, history.folder / VOTES)
 
     def models(self) -> list[FoundModel]:
         """Everything that was found, looked at anew."""
@@ -140,16 +164,63 @@ class Desk:
         talker = self._manager.talker
         return talker is not None and talker.blend is not None
 
+    def choose(self, number: object) -> str:
+        """Let a trial of the study answer in the right column; returns a sentence.
+
+        Args:
+            number: Optuna's.
+
+        Raises:
+            ChatError: There is no such trial on the front, or its weights do not fit.
+        """
+        trials = self._trials()
+        record = trials.record(number)
+        self._manager.show_trial(trials, record)
+        return f"{title(record)}: the right column answers with it from the next message on."
+
+    def save(self, name: str, as_adapter: bool) -> Iterator[str]:
+        """Save the trial of the right column, as the menu does; sentences of how far that is.
+
+        Raises:
+            ChatError: No trial is chosen, or it cannot be saved.
+        """
+        trials, record = self._trials(), self.trial
+        if record is None:
+            raise ModelNotFoundError("No trial is chosen yet; press one in the picture.")
+        try:
+            yield from self._manager.save_trial(trials, record, name, as_adapter)
+        finally:
+            self._manager.show_trial(trials, record)
+
+    def _trials(self) -> StudyTrials:
+        if self.trials is None:
+            raise ModelNotFoundError("This page shows no study; name one with --study-name.")
+        return self.trials
+
+    @property
+    def trial(self) -> TrialRecord | None:
+        """The trial that answers in the right column, or None."""
+        talker = self._manager.talker
+        return None if talker is None else talker.trial
+
+    def front(self) -> str:
+        """The study's trials as a picture, as HTML."""
+        return "" if self.trials is None else self.trials.picture(None if self.trial is None else self.trial.number)
+
     def present(self) -> str:
         """What is loaded and what was measured of it, as HTML."""
         talker = self._manager.talker
         if talker is None:
-            return markup.notice("No model is loaded; choose one and press Load.")
+            missing = "No model is loaded; choose one and press Load." if self.trials is None else "No trial is chosen."
+            return markup.notice(missing)
         model = look_at(talker.name if talker.edited is None else talker.edited)
         lines = [("Model", f"{model.shown} ({model.line})")]
         if talker.context is not None:
             lines.append(("Context", f"{talker.context} tokens"))
-        if model.measured:
+        if talker.trial is not None:
+            lines.append(("Trial", f"{talker.trial.shown} of the study's front"))
+            lines.append(("Search measured", numbers_beside_the_original(talker.trial.measured)))
+        elif model.measured:
             lines.append(("Measured", model.measured))
         if talker.blend is not None and not talker.together:
             lines.append(("Note", "Where the conversations differ, the columns are written one after the other."))
@@ -169,6 +240,14 @@ class Desk:
             yield self._failed(conversation, error)
             return
         yield self._shown(asked, writing=True)
+        notice = ""
+        if options.searches:
+            try:
+                asked = asked.with_sources(search(asked.turns[-1].question))
+            except ChatError as error:
+                LOGGER.warning("%s", error)
+                notice = markup.notice(str(error), is_error=True)
+            yield self._shown(asked, writing=True)
         answers: tuple[Answer, ...] = ()
         try:
             strength = _within(options.strength, 0.0, STRONGEST)
@@ -179,15 +258,22 @@ class Desk:
             return
         answered = replace(asked.answered(answers), model=self._called())
         try:
-            yield self._shown(self.history.keep(answered))
+            yield replace(self._shown(self.history.keep(answered)), notice=notice)
         except ChatError as error:
             yield self._failed(answered, error)
+
+    def ballot(self, question: str, options: Options, owner: str) -> Generator[str, None, Ballot]:
+        """See Booth.ask."""
+        strength = _within(options.strength, 0.0, STRONGEST)
+        return self.booth.ask(question, options.system_prompt, options.sampling, strength, owner)
 
     def _called(self) -> str:
         talker = self._manager.talker
         if talker is None:
             return ""
         shown = look_at(talker.name).shown
+        if talker.trial is not None:
+            return f"Trial {talker.trial.shown} beside {shown}"
         return shown if talker.edited is None else f"{look_at(talker.edited).shown} beside {shown}"
 
     def open(self, identifier: str | None) -> Shown:

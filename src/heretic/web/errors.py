@@ -37,6 +37,18 @@ class HistoryError(ChatError):
     """A kept conversation cannot be read, written or removed."""
 
 
+class SavingError(ChatError):
+    """A trial could not be saved."""
+
+
+class VotingError(ChatError):
+    """A vote cannot be kept, or those that are kept cannot be read."""
+
+
+class SearchError(ChatError):
+    """The web could not be searched."""
+
+
 class GenerationError(ChatError):
     """An answer could not be written."""
 

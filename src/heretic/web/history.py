@@ -18,7 +18,7 @@ from heretic.common.integrity import read_foreign
 from heretic.results import reading
 from heretic.web.conversation import Conversation
 from heretic.web.errors import HistoryError
-from heretic.web.markup import strength_title
+from heretic.web.markup import answer_title
 
 LONGEST_TITLE = 80
 _LARGEST = 16 * 1024**2
@@ -54,7 +54,7 @@ class History:
     """The conversations of a folder, read anew whenever they are asked for."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
 
     def all(self, words: str = "") -> list[Kept]:
         """Every conversation that holds these words, the newest first; damaged files are in it, whatever is sought."""
@@ -112,16 +112,16 @@ class History:
 
     def _files(self) -> Iterator[Path]:
         try:
-            names = sorted(os.listdir(self._folder), reverse=True) if self._folder.is_dir() else []
+            names = sorted(os.listdir(self.folder), reverse=True) if self.folder.is_dir() else []
         except OSError as error:
-            raise HistoryError(f"{self._folder} cannot be read ({error.strerror}); check its permissions.") from error
-        return (self._folder / name for name in names if name.endswith(".json") and not name.startswith("."))
+            raise HistoryError(f"{self.folder} cannot be read ({error.strerror}); check its permissions.") from error
+        return (self.folder / name for name in names if name.endswith(".json") and not name.startswith("."))
 
     def _path(self, identifier: str | None, must_exist: bool = True) -> Path:
         # It comes from a browser, so it may name anything.
         if identifier is None or not _IDENTIFIER.fullmatch(identifier):
             raise HistoryError("There is no such conversation; choose one from the list.")
-        path = self._folder / f"{identifier}.json"
+        path = self.folder / f"{identifier}.json"
         if must_exist and not path.is_file():
             raise HistoryError("That conversation is not kept any more; choose another one.")
         return path
@@ -140,14 +140,14 @@ class History:
     def _write(self, path: Path, title: str, conversation: Conversation) -> None:
         value: dict[str, Any] = {"format": _FORMAT, "title": title, "conversation": conversation.to_json()}
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
             with replacing(path) as unfinished:
                 unfinished.write_text(json.dumps(value, ensure_ascii=True, indent=1) + "\n", encoding="ascii")
                 # What people say to a model is nobody else's business.
                 set_mode(unfinished, 0o600)
         except OSError as error:
             raise HistoryError(
-                f"The conversation cannot be kept in {self._folder} ({error.strerror}); see to its disk and rights."
+                f"The conversation cannot be kept in {self.folder} ({error.strerror}); see to its disk and rights."
             ) from error
 
 
@@ -168,8 +168,7 @@ def as_markdown(kept: Kept) -> str:
     for turn in conversation.turns:
         parts += ["## Message", _quoted(turn.question)]
         for column, answer in enumerate(turn.answers):
-            title = "Answer" if answer.strength is None else strength_title(answer.strength, column)
-            parts += [f"### {title}", _quoted(answer.text)]
+            parts += [f"### {answer_title(answer, column) or 'Answer'}", _quoted(answer.text)]
     return "\n\n".join(parts) + "\n"
 
 

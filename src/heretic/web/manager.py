@@ -2,7 +2,7 @@
 
 import gc
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any
@@ -20,18 +20,23 @@ from heretic.passes.choose import reads_padding
 from heretic.passes.conversing import Sampling, Written, stream_rows
 from heretic.passes.runner import Calibration, ModelRunner
 from heretic.prompts.types import Prompt
+from heretic.results.trial import TrialRecord
 from heretic.web.conversation import Answer, Conversation
 from heretic.web.errors import (
     ChatError,
     ChatMemoryError,
     GenerationError,
     ModelLoadingError,
+    SavingError,
     TokenizingError,
     as_chat_error,
 )
+from heretic.web.trials import StudyTrials
 
 _PADDED = (Prompt("Hello."), Prompt("Hello. Tell me in a few words what the weather is like where you are today."))
 """Two rows of different length, to see whether the model reads what the shorter one is padded with."""
+_FAILURES = (HereticError, RuntimeError, MemoryError, OSError, ValueError, LookupError, TypeError)
+"""What foreign code raises where a model cannot be loaded, edited or saved."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,6 +49,7 @@ class Talker:
         runner: The model.
         blend: The copy's weights, or None.
         together: Whether rows of different length may share a batch.
+        trial: Of a study, whose weights the copy has; None where the copy was saved.
     """
 
     name: str
@@ -51,6 +57,7 @@ class Talker:
     runner: ModelRunner
     blend: WeightBlend | None
     together: bool
+    trial: TrialRecord | None = None
 
     @property
     def quantization(self) -> str:
@@ -99,7 +106,7 @@ class ModelManager:
             settings = self._settings.model_copy(update={"quantization": quantization})
             try:
                 self._talker = _talker(name, edited, settings)
-            except (HereticError, RuntimeError, MemoryError, OSError, ValueError, LookupError, TypeError) as error:
+            except _FAILURES as error:
                 self._forget()
                 kind = ChatMemoryError if is_out_of_memory(error) else ModelLoadingError
                 raise as_chat_error(error, kind) from error
@@ -124,6 +131,42 @@ class ModelManager:
                 f"The weights of {shown} take {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free on {device}; load "
                 "it in 4 bits, which takes about a third, or choose a smaller model."
             )
+
+    def show_trial(self, trials: StudyTrials, record: TrialRecord) -> None:
+        """Let a trial of a study answer beside the model that the study is of.
+
+        Raises:
+            ChatMemoryError: Its weights do not fit beside the model.
+            ModelLoadingError: They cannot be made.
+        """
+        with self._lock:
+            # First, so that the weights of the trial before make room for these.
+            self._talker = None
+            runner = trials.session.bench.runner
+            try:
+                self._talker = _with_copy(runner, runner.loaded.name, None, trials.blend(record), record)
+            except _FAILURES as error:
+                kind = ChatMemoryError if is_out_of_memory(error) else ModelLoadingError
+                raise as_chat_error(error, kind) from error
+
+    def save_trial(self, trials: StudyTrials, record: TrialRecord, name: str, as_adapter: bool) -> Iterator[str]:
+        """See StudyTrials.save; nobody answers meanwhile.
+
+        Raises:
+            ChatError: It cannot be saved.
+        """
+        self._take()
+        try:
+            self._talker = None
+            yield from trials.save(record, name, as_adapter)
+        except _FAILURES as error:
+            raise as_chat_error(error, SavingError) from error
+        finally:
+            self._lock.release()
+
+    def _take(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            raise GenerationError("Another answer is being written, or a model is loaded or saved; wait for that.")
 
     def unload(self) -> None:
         """Take the model out of memory."""
@@ -159,8 +202,7 @@ class ModelManager:
         Raises:
             ChatError: No model is loaded, or it cannot answer.
         """
-        if not self._lock.acquire(blocking=False):
-            raise GenerationError("Another answer is being written, or a model is loaded; wait for that.")
+        self._take()
         try:
             self._owner, self._stopped = owner, False
             talker = self._talker
@@ -177,7 +219,8 @@ class ModelManager:
         strengths = [None] if talker.blend is None else [ORIGINAL, strength]
         rows = [_read(talker.runner, conversation.messages(column)) for column in range(len(strengths))]
         groups = [tuple(range(len(rows)))] if _go_together(talker, rows) else [(row,) for row in range(len(rows))]
-        done = [Answer("", each, end="writing") for each in strengths]
+        trial = None if talker.trial is None else talker.trial.number
+        done = [Answer("", each, end="writing", trial=trial if each else None) for each in strengths]
         try:
             for group in groups:
                 if talker.blend is not None:
@@ -236,8 +279,14 @@ def _talker(name: str, edited: str | None, settings: ModelSection) -> Talker:
         empty_cache(loaded.device)
     formatter = ChatFormatter(loaded.tokenizer)
     runner = ModelRunner(loaded, find_layout(loaded.model), formatter, Calibration(2, "", loaded.dtype))
+    return _with_copy(runner, name, edited, blend)
+
+
+def _with_copy(
+    runner: ModelRunner, name: str, edited: str | None, blend: WeightBlend | None, trial: TrialRecord | None = None
+) -> Talker:
     together = blend is not None and blend.mixes and not reads_padding(runner, [runner.encode(row) for row in _PADDED])
-    return Talker(name, edited, runner, blend, together)
+    return Talker(name, edited, runner, blend, together, trial)
 
 
 def _read(runner: ModelRunner, messages: list[dict[str, str]]) -> list[int]:

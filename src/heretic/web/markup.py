@@ -9,7 +9,8 @@ from difflib import SequenceMatcher
 from html import escape
 
 from heretic.common.output import clean
-from heretic.web.conversation import Answer, Conversation, split_thinking
+from heretic.results.trial import shown
+from heretic.web.conversation import Answer, Conversation, Source, split_thinking
 
 _TEMPLATE = str.maketrans({"$": "&#36;", "{": "&#123;", "}": "&#125;", "`": "&#96;", "\\": "&#92;"})
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|\w+|\s+|[^\w\s]")
@@ -48,6 +49,7 @@ def transcript(conversation: Conversation, writing: bool = False) -> str:
             f'<section class="turn{" writing" if is_written else ""}"><div class="question">{text(turn.question)}</div>'
         )
         parts.append(_answers(turn.answers, mark=not is_written))
+        parts.append(_sources(turn.sources))
         parts.append("</section>")
     return "".join(parts)
 
@@ -62,19 +64,44 @@ def _answers(answers: Sequence[Answer], mark: bool) -> str:
     return f'<div class="answers">{"".join(columns)}</div>'
 
 
+def _sources(sources: Sequence[Source]) -> str:
+    """Links to pages; what a kept conversation names otherwise is shown and leads nowhere."""
+    if not sources:
+        return ""
+    items = []
+    for each in sources:
+        title = text(each.title)
+        if each.address.startswith(("http://", "https://")):
+            title = f'<a href="{text(each.address)}" target="_blank" rel="noopener noreferrer nofollow">{title}</a>'
+        items.append(f"<li>{title}</li>")
+    return f'<div class="sources">Found on the web:<ol>{"".join(items)}</ol></div>'
+
+
 def _answer(answer: Answer, body: str, place: int) -> str:
     thought = split_thinking(answer.text)[0]
     folded = f"<details><summary>Thinking</summary>{text(thought)}</details>" if thought else ""
-    title = "" if answer.strength is None else f"<h4>{strength_title(answer.strength, place)}</h4>"
+    title = f"<h4>{answer_title(answer, place)}</h4>" if answer_title(answer, place) else ""
     return (
         f'<article class="answer" data-column="{place}">{title}{folded}<div class="said">{body}</div>'
         f"<footer>{facts(answer)}</footer></article>"
     )
 
 
-def strength_title(strength: float, column: int) -> str:
-    """What a column is called."""
-    return "Original" if column == 0 else f"Edited, strength {strength:g}"
+def answer_title(answer: Answer, column: int) -> str:
+    """Whose answer it is; empty where nothing is compared."""
+    if answer.strength is None:
+        return ""
+    edit = "Edited" if answer.trial is None else f"Trial {shown(answer.trial)}"
+    return "Original" if column == 0 else f"{edit}, strength {answer.strength:g}"
+
+
+def blind(answers: Sequence[Answer]) -> str:
+    """Two answers that are to be judged: nothing says whose they are, nor which words differ."""
+    columns = (
+        f'<article class="answer"><h4>{side}</h4><div class="said">{text(answer.said)}</div></article>'
+        for side, answer in zip(("Left", "Right"), answers, strict=True)
+    )
+    return f'<div class="answers">{"".join(columns)}</div>'
 
 
 def facts(answer: Answer) -> str:

@@ -21,4 +21,16 @@ STYLE = """
 .notice.alert { border-left: 3px solid var(--error-border-color, currentColor); padding-left: .6rem; }
 .hint { color: var(--body-text-color-subdued); }
 .wide { overflow-x: auto; }
+.sources { font-size: .85rem; color: var(--body-text-color-subdued); margin-top: .4rem; overflow-wrap: anywhere; }
+.sources ol { margin: .2rem 0 0; padding-left: 1.4rem; }
+.front { width: 100%; max-width: 900px; height: auto; }
+.front text { fill: var(--body-text-color-subdued); font-size: 12px; }
+.front line { stroke: var(--border-color-primary); stroke-width: .7; }
+.front .line { fill: none; stroke: var(--color-accent); stroke-width: 1.5; opacity: .5; }
+.front .dot { fill: var(--body-text-color-subdued); opacity: .45; }
+.front .trial { cursor: pointer; fill: var(--color-accent); }
+.front .trial .reach { fill: transparent; }
+.front .trial.chosen { stroke: var(--body-text-color); stroke-width: 2; }
+.front .trial.chosen .reach { stroke: none; }
+.front .trial:focus-visible { outline: 2px solid var(--color-accent); outline-offset: 2px; }
 """

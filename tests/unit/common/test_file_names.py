@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from heretic.common.errors import UserError
-from heretic.common.file_names import LONGEST, expanded, inside, leads_outside, safe_name, time_stamped
+from heretic.common.file_names import LONGEST, expanded, free_name, inside, leads_outside, safe_name, time_stamped
 
 HOSTILE = [
     *(
@@ -86,3 +86,11 @@ def test_an_unknown_users_home_is_an_ordinary_name(monkeypatch):
 def test_time_stamped_names_sort_by_time() -> None:
     assert time_stamped("heretic").startswith("heretic-20")
     assert len(time_stamped("heretic")) == len("heretic-20260101-000000")
+
+
+def test_a_taken_name_gets_a_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert free_name("model") == "model"
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model-2").write_text("")
+    assert free_name("model") == "model-3"

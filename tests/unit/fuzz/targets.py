@@ -8,7 +8,6 @@ from contextlib import suppress
 from functools import lru_cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
-from types import SimpleNamespace
 from typing import Any
 
 from heretic.common.errors import HereticError
@@ -196,15 +195,14 @@ def directions(data: bytes) -> None:
 
 def data_names(data: bytes) -> None:
     """File names that come from a model's id or a study's name."""
-    from heretic.interface.menu import default_name
+    from heretic.models.location import edited_name
     from heretic.search.claim import claimed
 
     text = data.decode(errors="surrogateescape").replace("\x00", "")
     if not is_unicode(text):
         # Refused with the command line, see `arguments`; folders may have such names.
         text = text.encode(errors="replace").decode()
-    session: Any = SimpleNamespace(bench=SimpleNamespace(loaded=SimpleNamespace(name=text)))
-    assert (FOLDER / default_name(session)).parent == FOLDER
+    assert (FOLDER / edited_name(text)).parent == FOLDER
     before = {entry.name for entry in FOLDER.iterdir()}
     with suppress(HereticError), claimed(f"sqlite:///{FOLDER}/study.db", text):
         (lock,) = {entry.name for entry in FOLDER.iterdir()} - before

@@ -1,5 +1,6 @@
 """The menus around a session: what is called, and that nothing that goes wrong costs the person the list."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ from tests.unit.interface.test_picker import MIDDLE
 from heretic.common.errors import ExportError, TrialFailed, UserError
 from heretic.export.content import ExportFormat
 from heretic.interface import menu, picker
-from heretic.interface.picker import Action, MoreTrials, Quit
+from heretic.interface.picker import Action, Browse, MoreTrials, Quit
 from heretic.observability.events import Event, Warned, subscribed
 
 
@@ -65,6 +66,23 @@ def test_more_trials_then_quit(session: FakeSession, answers: dict[str, list[Any
     answers["pick_trial"] += [MoreTrials(3), Quit()]
     assert warnings_of(session) == []
     assert session.calls == [("search", 3)]
+
+
+def test_the_chat_page_comes_back_to_the_list_and_its_mistakes_are_said(
+    session: FakeSession, answers: dict[str, list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages: list[FakeSession] = []
+
+    def talk(shown: FakeSession, _printer: object) -> None:
+        pages.append(shown)
+        if len(pages) == 2:
+            raise UserError("Gradio is not installed.")
+
+    monkeypatch.setitem(sys.modules, "heretic.interface.chat_page", SimpleNamespace(talk_to_trials=talk))
+    answers["pick_trial"] += [Browse(), Browse(), Quit()]
+    assert warnings_of(session) == ["Gradio is not installed."]
+    assert pages == [session, session]
+    assert session.calls == [("restore",), ("restore",)]
 
 
 @pytest.mark.parametrize(
@@ -172,26 +190,3 @@ def test_the_list_shows_what_was_confirmed(
     monkeypatch.setattr(picker, "pick_trial", pick)
     assert warnings_of(session) == []
     assert asked == [([MIDDLE], MIDDLE, 1, {MIDDLE.number: "held out"})]
-
-
-@pytest.mark.parametrize(
-    ("model", "name"),
-    [
-        ("owner/model", "model-heretic"),
-        ("folder/model/", "model-heretic"),
-        ("some/Model.Q8.GGUF", "Model.Q8-heretic"),
-        (".", "here-heretic"),
-    ],
-)
-def test_default_name(model: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    assert menu.default_name(FakeSession(model)) == name  # type: ignore[arg-type]  # a stand-in
-
-
-def test_a_taken_name_gets_a_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert menu.free_name("model") == "model"
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model-2").write_text("")
-    assert menu.free_name("model") == "model-3"

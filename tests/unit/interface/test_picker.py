@@ -10,7 +10,7 @@ from tests.unit.measured import held_out, measured
 
 from heretic.common.errors import SelectionError
 from heretic.interface import asking, picker
-from heretic.interface.picker import Action, MoreTrials, Quit
+from heretic.interface.picker import Action, Browse, MoreTrials, Quit
 from heretic.results.plan import EditPlan, Scope
 from heretic.results.trial import TrialRecord, TrialState
 
@@ -125,7 +125,13 @@ def test_control_c_at_the_count_leads_back_to_the_list(terminal: Terminal) -> No
     assert picker.pick_trial(FRONT, MIDDLE, 40) == MIDDLE
 
 
-@pytest.mark.parametrize("keys", [[ESCAPE], [CONTROL_C], [DOWN, DOWN, DOWN, ENTER]])
+def test_the_chat_page_is_asked_for(terminal: Terminal) -> None:
+    terminal.type(DOWN, DOWN, DOWN, ENTER)
+
+    assert picker.pick_trial(FRONT, MIDDLE, 40) == Browse()
+
+
+@pytest.mark.parametrize("keys", [[ESCAPE], [CONTROL_C], [DOWN, DOWN, DOWN, DOWN, ENTER]])
 def test_leaving_the_list(terminal: Terminal, keys: list[str]) -> None:
     terminal.type(*keys)
 

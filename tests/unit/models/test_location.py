@@ -1,8 +1,10 @@
+from pathlib import Path
+
 import pytest
 
 from heretic.common.errors import ModelError
 from heretic.models.demo import DEMO_MODEL_FOLDER
-from heretic.models.location import Location, locate, shown_model
+from heretic.models.location import Location, edited_name, locate, shown_model
 
 
 @pytest.fixture(autouse=True)
@@ -93,3 +95,18 @@ def test_a_name_too_long_for_a_file_is_no_path(name):
         assert shown_model(name)
         with pytest.raises(ModelError, match="no folder or file"):
             locate(name)
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("owner/model", "model-heretic"),
+        ("folder/model/", "model-heretic"),
+        ("some/Model.Q8.GGUF", "Model.Q8-heretic"),
+        (".", "here-heretic"),
+    ],
+)
+def test_edited_name(model: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert edited_name(model) == name

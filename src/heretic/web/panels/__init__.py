@@ -1,0 +1,1 @@
+"""Parts of the page that stand below the conversation, one a file: their fields, and what they do."""
