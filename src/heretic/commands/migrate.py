@@ -172,8 +172,8 @@ with the original before it gets its name. The original is only read; a study
 that a run works on is refused. SOURCE and TARGET are database URLs.
 """,
     examples={
-        "sqlite:///heretic_study.db postgresql+psycopg://me@host/studies": "From a file to a server.",
-        "postgresql+psycopg://me@host/studies sqlite:///back.db": "And back.",
+        "sqlite:///heretic_study.db postgresql+psycopg://me@host/db": "From a file to a server.",
+        "postgresql+psycopg://me@host/db sqlite:///back.db": "And back.",
     },
     exit_codes="0 done, 1 failed, 2 no such study or something given cannot be used, 130 interrupted.",
 )

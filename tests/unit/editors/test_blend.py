@@ -5,12 +5,17 @@ import torch
 from tests.models.list_moe import PicoListMoeConfig, PicoListMoeForCausalLM
 from tests.models.pico import build_pico, pico_token_ids
 from tests.models.sizes import base_options
+from tests.unit.editors.test_realisations import build, edits_for, plan_for
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from heretic.common.errors import ModelError
-from heretic.editors.blend import WeightBlend, differing_weights
+from heretic.editors.blend import WeightBlend, differing_weights, edited_weights
+from heretic.editors.cache import WeightCache
+from heretic.editors.editor import applied
+from heretic.editors.inplace import InplaceEditor
 from heretic.models.layout import find_layout
+from heretic.results.plan import Normalization
 
 FAMILIES = ("llama", "gpt2", "qwen3_moe", "gemma2")
 
@@ -50,6 +55,23 @@ def test_rows_of_one_batch_are_the_original_and_the_edited_model(name: str) -> N
     assert torch.equal(logits(model, ids), apart[1])
     blend.restore()
     assert torch.equal(logits(model, ids), apart[0])
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_trial_is_its_edited_weights_and_leaves_the_model_as_it_was(name: str) -> None:
+    model, layout = build(name)
+    ids = pico_token_ids(1)
+    before = copy.deepcopy(model.state_dict())
+    editor = InplaceEditor(model, layout, WeightCache.capture(model, layout))
+    edits = edits_for(model, layout, plan_for(layout, Normalization.ROW))
+    weights = edited_weights(model, editor, edits)
+    assert set(weights) == {edit.writer.tensor_name for edit in edits}
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    with applied(editor, edits):
+        expected = logits(model, ids)
+    blend = WeightBlend(model, weights)
+    blend.use([1.0])
+    assert torch.equal(logits(model, ids), expected)
 
 
 def test_strengths_between_and_beyond_lie_on_the_line_through_both() -> None:
