@@ -65,13 +65,19 @@ def assert_same_front(found: Sequence[TrialRecord], expected: Sequence[TrialReco
         assert own.kl.divergence.positions == reference.kl.divergence.positions
 
 
+@pytest.fixture(scope="module")
+def whole(bench: PicoBench, tmp_path_factory: pytest.TempPathFactory) -> SearchResult:
+    """The same plans, however many at once, measured to the end."""
+    return run(tmp_path_factory.mktemp("whole") / "whole.db", Ungated(bench.batched(EngineOptions(4))))[0]
+
+
 @pytest.mark.parametrize("candidates", [1, 4])
-def test_a_study_with_the_gate_has_the_front_of_one_without(bench: PicoBench, tmp_path: Path, candidates: int) -> None:
-    options = EngineOptions(candidates)
-    whole, _ = run(tmp_path / "whole.db", Ungated(bench.batched(options)))
+def test_a_study_with_the_gate_has_the_front_of_one_without(
+    bench: PicoBench, whole: SearchResult, tmp_path: Path, candidates: int
+) -> None:
     seen: list[Event] = []
     with subscribed(seen.append):
-        gated, study = run(tmp_path / "gated.db", bench.batched(options))
+        gated, study = run(tmp_path / "gated.db", bench.batched(EngineOptions(candidates)))
     assert [entry.plan for entry in gated.records] == [entry.plan for entry in whole.records]
     assert all(entry.state is TrialState.COMPLETE for entry in whole.records)
     stopped = [entry for entry in gated.records if entry.state is TrialState.DOMINATED]

@@ -84,7 +84,7 @@ def test_pruning_finds_the_same_best_trial(goal: str, tmp_path: Path) -> None:
         url = url_of(tmp_path / f"{prunes}.db")
         study = open_study(url, "heretic", IDENTITY, Objective(1.0))
         study.sampler = optuna.samplers.RandomSampler(seed=5)
-        records = search(study, url, SPACE, bench.batched(EngineOptions(2)), 20, objective).records
+        records = search(study, url, SPACE, bench.batched(EngineOptions(2)), 14, objective).records
         complete = [entry for entry in records if entry.state is TrialState.COMPLETE]
         best = min(complete, key=lambda entry: objective.values(entry.scores))
         found[prunes] = best, [entry for entry in records if entry.state is TrialState.PRUNED]
