@@ -43,6 +43,11 @@ def escaped_in_json(line: str) -> str:
     return _CONTROL.sub(lambda match: f"\\u{ord(match.group()):04x}", line)
 
 
+def has_terminal() -> bool:
+    """Whether questions can be asked: both standard input and output are a terminal."""
+    return sys.stdin is not None and sys.stdin.isatty() and sys.stdout is not None and sys.stdout.isatty()
+
+
 def say_error(text: str) -> None:
     """Write lines to standard error, without secrets and clean."""
     sys.stderr.write(clean(mask_secrets(text)))

@@ -9,6 +9,7 @@ import html
 import json
 import os
 import re
+import stat
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
@@ -114,17 +115,21 @@ def _without_typed_password(text: str) -> str:
 
 def _stored_tokens() -> Iterator[str]:
     """What `hf auth login` has stored; the hub's client is not asked, because importing it takes long."""
-    home = Path(os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface")
-    token, tokens = Path(os.environ.get("HF_TOKEN_PATH") or home / "token"), home / "stored_tokens"
-    for path in (token, tokens):
+    for path in _token_files(*map(os.environ.get, ("HF_HOME", "XDG_CACHE_HOME", "HF_TOKEN_PATH"))):
         yield from (line.rpartition("=")[2] for line in _lines_of(path))
+
+
+@lru_cache(maxsize=8)
+def _token_files(hub_home: str | None, cache_home: str | None, token_path: str | None) -> tuple[Path, Path]:
+    home = Path(hub_home or Path(cache_home or "~/.cache") / "huggingface")
+    return Path(token_path or home / "token"), home / "stored_tokens"
 
 
 def _lines_of(path: Path) -> tuple[str, ...]:
     try:
         place = path.expanduser()
         status = place.stat()
-        if not place.is_file() or status.st_size > _LARGEST_FILE:
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST_FILE:
             return ()
         return _lines_read(place, status.st_mtime_ns, status.st_size)
     except (OSError, ValueError, RuntimeError):  # no such file, no home folder, no text: there is no secret to hide
@@ -139,9 +144,9 @@ def _lines_read(path: Path, _changed: int, _size: int) -> tuple[str, ...]:
 
 def _of_environment() -> Iterator[str]:
     """Secrets in variables, and in files that such variables name, as containers mount them."""
-    for name, value in os.environ.items():
-        if not _names_a_secret(name):
-            continue
+    # Only values that are needed are decoded: this is asked with every event.
+    for name in filter(_names_a_secret, os.environ):
+        value = os.environ.get(name, "")
         if value.lstrip().startswith(("/", "~", ".")) and _exists(value.strip()):
             lines = _lines_of(Path(value.strip()))
             # A file of several lines says more than its secret.

@@ -2,13 +2,14 @@
 
 Cost: every weight is read from the disk twice (once as a file, once as a model), a second copy of the model is held
 while answers are compared (on the same device where it fits, else in host memory; where it fits nowhere only the files
-are compared, which needs no extra memory), and each prompt is answered twice.
+are compared, which needs no extra memory), and all prompts are answered twice, in one batch.
 """
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -146,9 +147,16 @@ def find_placement(model: PreTrainedModel) -> Placement | None:
     return None
 
 
-def greedy_answer(model: Any, token_ids: Sequence[int], max_new_tokens: int, pad_token_id: int | None) -> list[int]:
-    """The most likely continuation of one prompt, as token ids."""
-    input_ids = torch.tensor([list(token_ids)], device=model.get_input_embeddings().weight.device)
+def greedy_answers(
+    model: Any, prompts: Sequence[Sequence[int]], max_new_tokens: int, pad_token_id: int | None
+) -> list[list[int]]:
+    """The most likely continuations of prompts, as token ids; in one batch, so the shorter ones end in padding."""
+    length = max(map(len, prompts))
+    missing = [length - len(token_ids) for token_ids in prompts]
+    pad = pad_token_id or 0
+    rows = [[pad] * count + list(token_ids) for count, token_ids in zip(missing, prompts, strict=True)]
+    input_ids = torch.tensor(rows, device=model.get_input_embeddings().weight.device)
+    mask = (torch.arange(length) >= torch.tensor(missing)[:, None]).long().to(input_ids.device)
     configuration = GenerationConfig(  # type: ignore[no-untyped-call]  # transformers leaves its constructor untyped
         max_new_tokens=max_new_tokens,
         do_sample=False,
@@ -157,10 +165,9 @@ def greedy_answer(model: Any, token_ids: Sequence[int], max_new_tokens: int, pad
         pad_token_id=pad_token_id,
     )
     with torch.inference_mode():
-        output: Tensor = model.generate(
-            input_ids=input_ids, attention_mask=torch.ones_like(input_ids), generation_config=configuration
-        )
-    return [int(token) for token in output[0, len(token_ids) :]]
+        output: Tensor = model.generate(input_ids=input_ids, attention_mask=mask, generation_config=configuration)
+    answers: list[list[int]] = output[:, length:].tolist()
+    return answers
 
 
 def last_logits(model: Any, token_ids: Sequence[int]) -> Tensor:
@@ -233,8 +240,9 @@ def verify_merged(folder: Path, loaded: LoadedModel, verification: Verification)
     reloaded = _reload(loaded, folder, placement)
     compare_models(reloaded, loaded.model)
     prompts = _encoded(folder, loaded, verification)
-    for number, token_ids in enumerate(counted(prompts, len(prompts), "answers")):
-        if not _same_answer(reloaded, loaded, token_ids, verification.max_new_tokens, placement.exact):
+    shared = _shared_beginnings(reloaded, loaded, prompts, verification.max_new_tokens) if placement.exact else prompts
+    for number, token_ids in enumerate(counted(shared, len(shared), "answers")):
+        if token_ids is not None and not _same_logits(reloaded, loaded, token_ids):
             raise ExportError(
                 f"The saved model answers verification prompt {number + 1} differently from the edited model; "
                 "nothing was saved."
@@ -242,24 +250,30 @@ def verify_merged(folder: Path, loaded: LoadedModel, verification: Verification)
     return len(prompts)
 
 
-def _same_answer(
-    reloaded: PreTrainedModel, loaded: LoadedModel, token_ids: Sequence[int], max_new_tokens: int, exact: bool
-) -> bool:
-    """Whether both models continue a prompt in the same way.
+def _shared_beginnings(
+    reloaded: PreTrainedModel, loaded: LoadedModel, prompts: Sequence[Sequence[int]], max_new_tokens: int
+) -> list[list[int] | None]:
+    """Of each prompt that both models answer differently, the prompt with what both answers begin with; else None.
 
     Even equal weights on the same device may give logits that differ in their last bits, because kernels depend on how
     the weights are aligned in memory. So where answers part, a tie between tokens is accepted: there the logits must
     agree to rounding.
     """
-    common = 0
-    if exact:
-        pad = loaded.tokenizer.pad_token_id
-        first, second = (greedy_answer(model, token_ids, max_new_tokens, pad) for model in (reloaded, loaded.model))
-        if first == second:
-            return True
-        while first[common : common + 1] == second[common : common + 1]:
-            common += 1
-        token_ids = [*token_ids, *second[:common]]
+    pad = loaded.tokenizer.pad_token_id
+    both = [
+        greedy_answers(model, prompts, max_new_tokens, pad) if prompts else [] for model in (reloaded, loaded.model)
+    ]
+    beginnings: list[list[int] | None] = []
+    for token_ids, first, second in zip(prompts, *both, strict=True):
+        common = [
+            token for token, other in takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False))
+        ]
+        beginnings.append(None if first == second else [*token_ids, *common])
+    return beginnings
+
+
+def _same_logits(reloaded: PreTrainedModel, loaded: LoadedModel, token_ids: Sequence[int]) -> bool:
+    """Whether both models' logits behind these tokens agree to rounding."""
     difference = relative_difference(last_logits(reloaded, token_ids), last_logits(loaded.model, token_ids))
     return difference <= LOGITS_TOLERANCE.get(loaded.model.dtype, DEFAULT_TOLERANCE)
 

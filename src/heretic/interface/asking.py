@@ -11,15 +11,10 @@ from prompt_toolkit.keys import Keys
 from questionary import Choice, Question, Separator
 
 from heretic.common.errors import SelectionError
-from heretic.common.output import clean_line
+from heretic.common.output import clean_line, has_terminal
 
 STYLE = questionary.Style([("disabled", "fg:ansibrightblack"), ("pointer", "bold"), ("highlighted", "bold")])
 _AUTOMATIC = "Run again with --auto-select true --auto-select-path DIR to choose and save without being asked."
-
-
-def has_terminal() -> bool:
-    """Whether questions can be asked: both standard input and output are a terminal."""
-    return sys.stdin is not None and sys.stdin.isatty() and sys.stdout is not None and sys.stdout.isatty()
 
 
 def require_terminal(purpose: str, next_step: str = _AUTOMATIC) -> None:

@@ -4,9 +4,8 @@ from typing import TYPE_CHECKING
 
 from heretic import __version__
 from heretic.common.errors import SearchOutOfMemoryError
-from heretic.common.output import outlived
+from heretic.common.output import has_terminal, outlived
 from heretic.config import LoadedSettings
-from heretic.interface.asking import has_terminal
 from heretic.interface.console import ConsoleReporter
 from heretic.interface.watching import watched
 from heretic.observability.events import RunStarted, Warned, emit, subscribed

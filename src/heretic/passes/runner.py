@@ -64,6 +64,8 @@ class ModelRunner:
         self.formatter = formatter
         self.calibration = calibration
         self._parameters = forward_parameters(loaded.model)
+        # Asked for with every token that is written, and a tokenizer looks long for it.
+        self._end_token: int | None = loaded.tokenizer.eos_token_id
 
     def calibrated(self, batch_size: int | None = None, response_prefix: str | None = None) -> "ModelRunner":
         """The same model with another calibration."""
@@ -183,7 +185,7 @@ class ModelRunner:
         """Token ids that end an answer."""
         configured = self.loaded.model.generation_config.eos_token_id
         ids = configured if isinstance(configured, list) else [configured]
-        return frozenset(token for token in [*ids, self.loaded.tokenizer.eos_token_id] if token is not None)
+        return frozenset(token for token in [*ids, self._end_token] if token is not None)
 
     @property
     def suppressed_tokens(self) -> list[int]:

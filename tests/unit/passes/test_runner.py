@@ -76,6 +76,7 @@ def test_batched_answers_equal_single_ones_without_cache_or_padding(family: str)
     runner = make_runner(family, batch_size=5)
     runner.loaded.model.generation_config.eos_token_id = None
     runner.loaded.tokenizer.eos_token = None
+    runner = runner.calibrated()  # which looks for the end token again
     for prompt, response in zip(PROMPTS, runner.generate(PROMPTS, 6), strict=True):
         assert list(response.tokens) == greedy_alone(runner, prompt, 6)
 
