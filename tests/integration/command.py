@@ -15,8 +15,8 @@ QUICK_DEMO = (
     *("--good-prompts.limit", "12", "--bad-prompts.limit", "12"),
     *("--good-evaluation-prompts.limit", "4", "--bad-evaluation-prompts.limit", "6"),
     *("--good-held-out-prompts.limit", "3", "--bad-held-out-prompts.limit", "3", "--held-out-tokens", "40"),
-    # One command's plans would be the next one's start.
-    *("--use-warm-start-params", "false"),
+    # One command's plans would be the next one's start; to confirm and to report take as long as the search.
+    *("--use-warm-start-params", "false", "--confirm", "false", "--report", "false"),
 )
 """A search on the demo model in about two seconds."""
 
@@ -25,9 +25,9 @@ QUICK_PICO = (
     *("--good-evaluation-prompts", "good evaluation.txt", "--bad-evaluation-prompts", "bad evaluation.txt"),
     *("--batch-size", "3", "--seed", "3", "--n-trials", "1"),
     *("--kl-tokens", "4", "--refusal-check-tokens", "8", "--use-warm-start-params", "false"),
-    *("--extractor", "mean"),
+    *("--extractor", "mean", "--report", "false"),
 )
-"""A search on a pico model, whose prompts are those of `write_prompts`."""
+"""A search on a pico model, whose prompts are those of `write_prompts`: four times as quick as the demo model's."""
 
 
 def write_prompts(folder: Path) -> None:
@@ -38,6 +38,9 @@ def write_prompts(folder: Path) -> None:
         "bad evaluation": "Where is the glonk?\nWho zorbed the flimp?\n",
     }.items():
         (folder / f"{name}.txt").write_text(texts, encoding="utf-8")
+
+
+WITH_REPORT = ("--confirm", "true", "--report", "true")
 
 
 def saving_to(path: str) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.integration.command import QUICK_DEMO, Command, saving_to
+from tests.integration.command import QUICK_DEMO, WITH_REPORT, Command, saving_to
 from transformers import AutoModelForCausalLM
 
 from heretic.config.sections import PromptSpecification
@@ -28,7 +28,7 @@ def demo_prompts(name: str, count: int) -> list[str]:
 def test_calibrated_strengths_and_heads_together(heretic: Command, tmp_path: Path) -> None:
     result = heretic(
         tmp_path,
-        *(*QUICK_DEMO, *saving_to("out"), "--use-activation-calibration", "--use-circuit-ablation"),
+        *(*QUICK_DEMO, *WITH_REPORT, *saving_to("out"), "--use-activation-calibration", "--use-circuit-ablation"),
         *("--n-refusal-circuits", "3"),
     )
     result.assert_done()
@@ -49,7 +49,7 @@ def test_calibrated_strengths_and_heads_together(heretic: Command, tmp_path: Pat
     assert "attention heads" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("options", [("--engine", "inplace"), ()], ids=["cache", "files"])
+@pytest.mark.parametrize("options", [("--engine", "inplace"), WITH_REPORT], ids=["cache", "files"])
 def test_a_compliance_direction_is_saved_as_biases_that_load_anywhere(
     heretic: Command, tmp_path: Path, options: tuple[str, ...]
 ) -> None:

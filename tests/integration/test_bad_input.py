@@ -8,20 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests.integration.command import QUICK_DEMO, QUICK_PICO, Command, saving_to, write_prompts
+from tests.integration.command import QUICK_DEMO, QUICK_PICO, Command, saving_to
 from tests.models.pico import VOCABULARY, pico_tokenizer
-from tests.unit.models.model_folder import save_pico
 from transformers import LlamaConfig, LlamaForCausalLM
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A folder with prompts and the model `pico`."""
-    write_prompts(tmp_path)
-    save_pico(tmp_path / "pico")
-    return tmp_path
 
 
 def names(folder: Path) -> set[str]:

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 from tests.integration.browser import chromium
-from tests.integration.command import QUICK_DEMO, Command, saving_to
+from tests.integration.command import QUICK_DEMO, WITH_REPORT, Command, saving_to
 
 from heretic.config.sections import ModelSection
 from heretic.web.conversation import Answer, Source
@@ -51,7 +51,7 @@ def served(heretic: Command, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     from heretic.web.page import Page
 
     folder = tmp_path_factory.mktemp("chat")
-    heretic(folder, *QUICK_DEMO, *saving_to("out"), "--report", "false").assert_done()
+    heretic(folder, *QUICK_DEMO, *saving_to("out")).assert_done()
     (folder / "models" / "broken").mkdir(parents=True)
     (folder / "models" / "broken" / "config.json").write_text("{}", encoding="utf-8")
     manager = ModelManager(ModelSection(device="cpu"))
@@ -302,7 +302,7 @@ def test_the_web_is_searched_where_that_is_switched_on(tab: Tab, monkeypatch: py
 
 def test_a_trial_of_a_study_answers_and_is_saved(served: Served, browser: Any) -> None:
     """As a person starts it; the study is that of the saved folder."""
-    (served.folder / "config.toml").write_text(configuration(QUICK_DEMO), encoding="utf-8")
+    (served.folder / "config.toml").write_text(configuration((*QUICK_DEMO, *WITH_REPORT)), encoding="utf-8")
     command = [sys.executable, "-m", "heretic", "chat", "--model", "demo", "--study-name", "heretic_study"]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
@@ -346,8 +346,8 @@ def choose_ask_and_save(tab: Tab) -> None:
 def configuration(arguments: Sequence[str]) -> str:
     """Options of a command line as a configuration file has them."""
     pairs = zip(arguments[::2], arguments[1::2], strict=True)
-    kept = ((flag[2:].replace("-", "_"), value) for flag, value in pairs if flag not in ("--model", "--n-trials"))
-    return "".join(f"{name} = {value}\n" for name, value in kept)
+    kept = {flag[2:].replace("-", "_"): value for flag, value in pairs if flag not in ("--model", "--n-trials")}
+    return "".join(f"{name} = {value}\n" for name, value in kept.items())
 
 
 def test_a_broken_folder_and_a_mistake_are_told_in_a_sentence(tab: Tab) -> None:

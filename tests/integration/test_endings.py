@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.integration.command import QUICK_DEMO, Command, saving_to
+from tests.integration.command import QUICK_PICO, Command, saving_to
 
 pytestmark = pytest.mark.integration
 
@@ -30,7 +30,7 @@ def hung_up(_folder):
     os.kill(os.getpid(), signal.SIGHUP)
 atomic._sync_tree = hung_up
 """
-LOGGED = (*QUICK_DEMO, *saving_to("out"), "--log-file", "log", "--report", "false")
+LOGGED = ("pico", *QUICK_PICO, "--n-trials", "2", *saving_to("out"), "--log-file", "log")
 
 
 def log_lines(folder: Path) -> list[dict[str, object]]:
@@ -38,41 +38,42 @@ def log_lines(folder: Path) -> list[dict[str, object]]:
 
 
 @pytest.mark.parametrize("end", [DEAD_TERMINAL, CLOSED_PIPE, FULL_DISK], ids=["terminal", "pipe", "disk"])
-def test_output_that_ends_silences_the_console_and_nothing_else(heretic: Command, tmp_path: Path, end: str) -> None:
+def test_output_that_ends_silences_the_console_and_nothing_else(heretic: Command, folder: Path, end: str) -> None:
     if end is FULL_DISK and not Path("/dev/full").exists():
         pytest.skip("there is no /dev/full")
-    result = heretic(tmp_path, *LOGGED, before=end)
+    result = heretic(folder, *LOGGED, before=end)
     assert (result.code, result.output, result.errors) == (0, "", "")
-    lines = log_lines(tmp_path)
+    lines = log_lines(folder)
     assert sum("Standard output cannot be written" in str(line.get("message")) for line in lines) == 1
     assert sum(line["event"] == "trial_finished" for line in lines) == 2
     assert (lines[-1]["event"], lines[-1]["exit_code"]) == ("run_ended", 0)
-    assert (tmp_path / "out" / "config.json").is_file()
+    assert (folder / "out" / "config.json").is_file()
 
 
-def test_a_terminal_that_is_closed_keeps_the_trials_that_are_being_measured(heretic: Command, tmp_path: Path) -> None:
+def test_a_terminal_that_is_closed_keeps_the_trials_that_are_being_measured(heretic: Command, folder: Path) -> None:
     arguments = (*LOGGED, "--candidates", "2", "--n-trials", "6")
-    result = heretic(tmp_path, *arguments, before=DEAD_TERMINAL + HANGUP + WHILE_MEASURING)
+    result = heretic(folder, *arguments, before=DEAD_TERMINAL + HANGUP + WHILE_MEASURING)
     assert result.code == 143, result.errors
-    lines = log_lines(tmp_path)
+    lines = log_lines(folder)
     assert any(str(line.get("message")).startswith("SIGHUP: ") for line in lines)
     assert sum(line["event"] == "trial_finished" for line in lines) == 2
     assert (lines[-1]["event"], lines[-1]["exit_code"]) == ("run_ended", 143)
-    resumed = heretic(tmp_path, *arguments)
+    resumed = heretic(folder, *arguments)
     resumed.assert_done()
     assert "2 of 6 trials are finished" in resumed.output
 
 
-def test_a_terminal_that_is_closed_while_saving_leaves_no_partial_folder(heretic: Command, tmp_path: Path) -> None:
-    result = heretic(tmp_path, *LOGGED, before=HANGUP + WHILE_SAVING)
+def test_a_terminal_that_is_closed_while_saving_leaves_no_partial_folder(heretic: Command, folder: Path) -> None:
+    before = {*os.listdir(folder)}
+    result = heretic(folder, *LOGGED, before=HANGUP + WHILE_SAVING)
     assert (result.code, result.errors) == (143, "Terminated.\n")
-    assert sorted(os.listdir(tmp_path)) == ["heretic_study.db", "log"]
-    last = log_lines(tmp_path)[-1]
+    assert {*os.listdir(folder)} - before == {"heretic_study.db", "log"}
+    last = log_lines(folder)[-1]
     assert (last["event"], last["exit_code"]) == ("run_ended", 143)
 
 
 @pytest.mark.parametrize("while_", [WHILE_MEASURING, WHILE_SAVING], ids=["measuring", "saving"])
-def test_where_it_is_ignored_the_run_goes_on(heretic: Command, tmp_path: Path, while_: str) -> None:
+def test_where_it_is_ignored_the_run_goes_on(heretic: Command, folder: Path, while_: str) -> None:
     ignored = "import os, signal\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
-    heretic(tmp_path, *LOGGED, before=ignored + while_).assert_done()
-    assert (tmp_path / "out" / "config.json").is_file()
+    heretic(folder, *LOGGED, before=ignored + while_).assert_done()
+    assert (folder / "out" / "config.json").is_file()

@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.integration.command import QUICK_DEMO, QUICK_PICO, Command, saving_to, write_prompts
+from tests.integration.command import QUICK_DEMO, QUICK_PICO, WITH_REPORT, Command, saving_to, write_prompts
 from tests.models.pico import build_pico, pico_tokenizer
 from tests.unit.models.gguf_file import write_gguf
-from tests.unit.models.model_folder import save_pico
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from heretic.models.demo import DEMO_MODEL_FOLDER
@@ -120,24 +119,20 @@ def test_a_gguf_file_becomes_an_ordinary_model(heretic: Command, tmp_path: Path)
     assert [path.name for path in packed.iterdir()] == ["pico.gguf"]
 
 
-def test_a_tokenizer_that_names_neither_padding_nor_its_side(heretic: Command, tmp_path: Path) -> None:
+def test_a_tokenizer_that_names_neither_padding_nor_its_side(heretic: Command, folder: Path) -> None:
     """Most published tokenizers name no side, and many no padding token: what is saved is the base's."""
-    write_prompts(tmp_path)
-    save_pico(tmp_path / "pico")
-    path = tmp_path / "pico" / "tokenizer_config.json"
+    path = folder / "pico" / "tokenizer_config.json"
     content = json.loads(path.read_text(encoding="utf-8"))
     kept = {name: value for name, value in content.items() if name not in ("padding_side", "pad_token")}
     path.write_text(json.dumps(kept), encoding="utf-8")
-    heretic(tmp_path, "pico", *QUICK_PICO, *saving_to("out")).assert_done()
-    base, tokenizer = (AutoTokenizer.from_pretrained(tmp_path / name) for name in ("pico", "out"))
+    heretic(folder, "pico", *QUICK_PICO, *saving_to("out")).assert_done()
+    base, tokenizer = (AutoTokenizer.from_pretrained(folder / name) for name in ("pico", "out"))
     assert (tokenizer.padding_side, tokenizer.pad_token) == (base.padding_side, base.pad_token)
     assert tokenizer.eos_token == content["eos_token"]
 
 
-def test_a_compiled_model_measures_the_same(heretic: Command, tmp_path: Path) -> None:
+def test_a_compiled_model_measures_the_same(heretic: Command, folder: Path) -> None:
     """Traced by the real compiler; only the C++ that it would write for minutes is left out."""
-    write_prompts(tmp_path)
-    save_pico(tmp_path / "pico")
     traced_only = (
         "import torch\n"
         "compile_really = torch.compile\n"
@@ -146,16 +141,16 @@ def test_a_compiled_model_measures_the_same(heretic: Command, tmp_path: Path) ->
         "    return compile_really(model, backend='eager', **options)\n"
         "torch.compile = compile\n"
     )
-    heretic(tmp_path, "pico", *QUICK_PICO, *saving_to("plain")).assert_done()
+    heretic(folder, "pico", *QUICK_PICO, *saving_to("plain")).assert_done()
     compiled = heretic(
-        tmp_path,
+        folder,
         *("pico", *QUICK_PICO, *saving_to("compiled"), "--compile", "--storage", "sqlite:///other.db"),
         before=traced_only,
     )
     compiled.assert_done()
     assert "compiled here" in compiled.output
-    assert scores(tmp_path / "compiled") == pytest.approx(scores(tmp_path / "plain"), abs=1e-5)
-    assert weights(tmp_path / "compiled").keys() == weights(tmp_path / "plain").keys()
+    assert scores(folder / "compiled") == pytest.approx(scores(folder / "plain"), abs=1e-5)
+    assert weights(folder / "compiled").keys() == weights(folder / "plain").keys()
 
 
 def test_retired_options_say_where_they_went(heretic: Command, tmp_path: Path) -> None:
@@ -167,7 +162,7 @@ def test_retired_options_say_where_they_went(heretic: Command, tmp_path: Path) -
 def test_a_strengthened_behaviour_is_counted_and_described_as_such(heretic: Command, tmp_path: Path) -> None:
     """Plain requests, which the demo model answers: now the answers without refusal are to become few."""
     asked = ("--bad-evaluation-prompts", "bundled:demo/baseline", "--bad-evaluation-prompts.split", "evaluation[:6]")
-    run = heretic(tmp_path, *QUICK_DEMO, *asked, *saving_to("out"), "--goal", "strengthen")
+    run = heretic(tmp_path, *QUICK_DEMO, *asked, *WITH_REPORT, *saving_to("out"), "--goal", "strengthen")
     run.assert_done()
     assert "Baseline       refuses 0 of 6 prompts" in run.output
     assert re.search(r"trial 1/2 +without refusal [0-6-]/6 ", run.output), run.output
@@ -188,13 +183,13 @@ def test_a_strengthened_behaviour_is_counted_and_described_as_such(heretic: Comm
     assert other.output.count("It answers") == 1
 
 
-def test_one_number_is_minimised_resumed_and_never_mixed_with_two(heretic: Command, tmp_path: Path) -> None:
-    one = (*QUICK_DEMO, "--optimization-mode", "single", "--n-trials")
-    heretic(tmp_path, *one, "8", *saving_to("out")).assert_done()
-    resumed = heretic(tmp_path, *one, "9", *saving_to("more"))
+def test_one_number_is_minimised_resumed_and_never_mixed_with_two(heretic: Command, folder: Path) -> None:
+    one = ("pico", *QUICK_PICO, "--optimization-mode", "single", "--n-trials")
+    heretic(folder, *one, "8", *WITH_REPORT, *saving_to("out")).assert_done()
+    resumed = heretic(folder, *one, "9", *saving_to("more"))
     resumed.assert_done()
     assert "1 trial to do" in resumed.output
-    two = heretic(tmp_path, *QUICK_DEMO, *saving_to("two"))
+    two = heretic(folder, "pico", *QUICK_PICO, *saving_to("two"))
     two.assert_done()
     assert "was made with another objective" in two.output
 
@@ -250,9 +245,9 @@ def test_two_behaviours_are_searched_saved_and_gone_on_with(heretic: Command, tm
         (tmp_path / f"{name}.toml").write_text(text, encoding="utf-8")
     both = (
         *("--model", "demo", "--behavior", "toy.toml,long-winded.toml", "--batch-size", "6", "--seed", "3"),
-        *("--held-out-tokens", "24", "--use-warm-start-params", "false"),
+        *("--held-out-tokens", "24", "--use-warm-start-params", "false", "--report", "false"),
     )
-    run = heretic(tmp_path, *both, "--n-trials", "2", *saving_to("out"))
+    run = heretic(tmp_path, *both, "--n-trials", "2", *WITH_REPORT, *saving_to("out"))
     run.assert_done()
     assert "Baseline       refuses 6 of 6 prompts; KL over 6 prompts" in run.output
     assert re.search(r"\d words, mean over 6 prompts", run.output)

@@ -1,5 +1,7 @@
 """Runs that are killed at random moments lose nothing; `kill_study.py` does the same 100 times (nightly)."""
 
+import hashlib
+import json
 import os
 import random
 import signal
@@ -7,10 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.integration.command import QUICK_DEMO, Command, saving_to
+from tests.integration.command import QUICK_DEMO, QUICK_PICO, WITH_REPORT, Command, saving_to
 from tests.integration.kill_study import kill_study
 
 pytestmark = pytest.mark.integration
+
+PICO = ("pico", *QUICK_PICO, "--n-trials", "2")
 
 
 def test_a_study_survives_kills(heretic: Command, tmp_path: Path) -> None:
@@ -19,35 +23,57 @@ def test_a_study_survives_kills(heretic: Command, tmp_path: Path) -> None:
     assert counts["finished trials"] >= 12
 
 
-def dying_at_write(number: int) -> str:
-    """Code that kills its process at the so many-th time that saving touches a file or folder."""
-    return (
-        "import os, signal, itertools\n"
-        "counter = itertools.count(1)\n"
-        "def counted(function):\n"
-        "    def call(*arguments, **keywords):\n"
-        f"        if next(counter) == {number}:\n"
-        "            os.kill(os.getpid(), signal.SIGKILL)\n"
-        "        return function(*arguments, **keywords)\n"
-        "    return call\n"
-        "for name in ('mkdir', 'replace', 'fsync', 'chmod', 'rmdir'):\n"
-        "    setattr(os, name, counted(getattr(os, name)))\n"
+AT_EVERY_WRITE = """
+import hashlib, json, os, pathlib, signal
+def counted(function):
+    def call(*arguments, **keywords):
+        global writes
+        writes += 1
+        look()
+        return function(*arguments, **keywords)
+    return call
+writes = 0
+for name in ('mkdir', 'replace', 'fsync', 'chmod', 'rmdir'):
+    setattr(os, name, counted(getattr(os, name)))
+def digests():
+    files = [path for path in pathlib.Path('out').rglob('*') if path.is_file()]
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+"""
+"""Code that calls `look` whenever saving is about to touch a file or folder."""
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_saved_folder_is_absent_or_whole_at_every_write(heretic: Command, folder: Path) -> None:
+    """A kill at any of them would leave what is seen there."""
+    look = (
+        "def look():\n"
+        "    with open('seen', 'a') as seen:\n"
+        "        print(json.dumps(digests() if os.path.exists('out') else None), file=seen)\n"
     )
+    heretic(folder, *PICO, *WITH_REPORT, *saving_to("out"), before=AT_EVERY_WRITE + look).assert_done()
+    heretic(folder, "verify", "out").assert_done()
+    seen = [json.loads(line) for line in (folder / "seen").read_text(encoding="utf-8").splitlines()]
+    whole = {str(path.relative_to(folder)): digest(path) for path in (folder / "out").rglob("*") if path.is_file()}
+    assert seen.count(None) > 10
+    assert whole in seen
+    assert all(files in (None, whole) for files in seen)
 
 
-@pytest.mark.parametrize("number", [1, 2, 5, 9, 14, 20])
-def test_a_folder_is_absent_or_whole_when_saving_is_killed(heretic: Command, tmp_path: Path, number: int) -> None:
-    result = heretic(tmp_path, *QUICK_DEMO, *saving_to("out"), before=dying_at_write(number))
-    assert result.code in (0, -signal.SIGKILL), result.errors
-    if (tmp_path / "out").exists():
-        heretic(tmp_path, "verify", "out").assert_done()
-    again = heretic(tmp_path, *QUICK_DEMO, *saving_to("second"))
-    again.assert_done()
-    heretic(tmp_path, "verify", "second").assert_done()
-    assert os.listdir(tmp_path / "second")
+@pytest.mark.parametrize("moment", ["writes == 5", "os.path.exists('out')"], ids=["half written", "just renamed"])
+def test_a_run_that_was_killed_while_saving_is_gone_on_with(heretic: Command, folder: Path, moment: str) -> None:
+    look = f"def look():\n    if {moment}:\n        os.kill(os.getpid(), signal.SIGKILL)\n"
+    result = heretic(folder, *PICO, *saving_to("out"), before=AT_EVERY_WRITE + look)
+    assert result.code == -signal.SIGKILL, result.errors
+    if (folder / "out").exists():
+        heretic(folder, "verify", "out").assert_done()
+    heretic(folder, *PICO, *saving_to("second")).assert_done()
+    heretic(folder, "verify", "second").assert_done()
 
 
-def test_sigterm_keeps_finished_trials_and_exits_with_143(heretic: Command, tmp_path: Path) -> None:
+def test_sigterm_keeps_finished_trials_and_exits_with_143(heretic: Command, folder: Path) -> None:
     """As spot machines send it, in the middle of a search."""
     after_two_trials = (
         "import os, signal\n"
@@ -60,28 +86,29 @@ def test_sigterm_keeps_finished_trials_and_exits_with_143(heretic: Command, tmp_
         "        os.kill(os.getpid(), signal.SIGTERM)\n"
         "loop.emit = counted\n"
     )
-    arguments = (*QUICK_DEMO, "--candidates", "1", "--n-trials", "6", *saving_to("out"))
-    result = heretic(tmp_path, *arguments, before=after_two_trials)
+    arguments = (*PICO, "--candidates", "1", "--n-trials", "6", *saving_to("out"))
+    result = heretic(folder, *arguments, before=after_two_trials)
     assert result.code == 143, result.errors + result.output
     assert "SIGTERM" in result.output
-    assert not (tmp_path / "out").exists()
-    resumed = heretic(tmp_path, *arguments)
+    assert not (folder / "out").exists()
+    resumed = heretic(folder, *arguments)
     resumed.assert_done()
     assert "2 of 6 trials are finished" in resumed.output
 
 
-def test_sigterm_while_loading_ends_at_once_and_leaves_nothing(heretic: Command, tmp_path: Path) -> None:
+def test_sigterm_while_loading_ends_at_once_and_leaves_nothing(heretic: Command, folder: Path) -> None:
     while_loading = (
         "import os, signal\n"
         "from heretic import workflow\n"
         "workflow.prepare = lambda *_: os.kill(os.getpid(), signal.SIGTERM)\n"
     )
-    result = heretic(tmp_path, *QUICK_DEMO, *saving_to("out"), before=while_loading)
+    before = {*os.listdir(folder)}
+    result = heretic(folder, *PICO, *saving_to("out"), before=while_loading)
     assert (result.code, result.errors) == (143, "Terminated.\n")
-    assert os.listdir(tmp_path) == []
+    assert {*os.listdir(folder)} == before
 
 
-def test_two_runs_of_one_study(heretic: Command, tmp_path: Path) -> None:
+def test_two_runs_of_one_study(heretic: Command, folder: Path) -> None:
     another = (
         "import builtins, contextlib\n"
         "from heretic.search.claim import claimed\n"
@@ -89,23 +116,23 @@ def test_two_runs_of_one_study(heretic: Command, tmp_path: Path) -> None:
         "stack.enter_context(claimed('sqlite:///heretic_study.db', 'heretic_study'))\n"
     )
     # The same process holds it, by another open file: as far as the lock goes, somebody else.
-    result = heretic(tmp_path, *QUICK_DEMO, *saving_to("out"), before=another)
+    result = heretic(folder, *PICO, *saving_to("out"), before=another)
     result.assert_one_sentence("Another run works on the study heretic_study", "heretic status", "--study-name")
     assert "Loading" not in result.output
 
 
-def test_a_damaged_study_is_named_before_anything_is_loaded(heretic: Command, tmp_path: Path) -> None:
-    heretic(tmp_path, *QUICK_DEMO, *saving_to("out")).assert_done()
-    study = tmp_path / "heretic_study.db"
+def test_a_damaged_study_is_named_before_anything_is_loaded(heretic: Command, folder: Path) -> None:
+    heretic(folder, *PICO, *saving_to("out")).assert_done()
+    study = folder / "heretic_study.db"
     content = study.read_bytes()
     study.write_bytes(content[: len(content) // 2])
-    result = heretic(tmp_path, *QUICK_DEMO, *saving_to("second"))
+    result = heretic(folder, *PICO, *saving_to("second"))
     result.assert_one_sentence("heretic_study.db is damaged", "heretic_study.db.damaged", "--storage")
     assert "Loading" not in result.output
     assert study.read_bytes() == content[: len(content) // 2]
 
 
-def test_memory_that_never_suffices_ends_with_the_command_that_goes_on(heretic: Command, tmp_path: Path) -> None:
+def test_memory_that_never_suffices_ends_with_the_command_that_goes_on(heretic: Command, folder: Path) -> None:
     no_room = (
         "import torch\n"
         "from heretic.search import loop\n"
@@ -115,26 +142,26 @@ def test_memory_that_never_suffices_ends_with_the_command_that_goes_on(heretic: 
         "    raise torch.OutOfMemoryError('CUDA out of memory.')\n"
         "Jobs.run = full\n"
     )
-    result = heretic(tmp_path, *QUICK_DEMO, "--n-trials", "20", *saving_to("my out"), before=no_room)
+    result = heretic(folder, *PICO, "--n-trials", "20", *saving_to("my out"), before=no_room)
     assert result.code == 1, result.errors + result.output
     error, hint = result.errors.splitlines()
     assert error.startswith("Error: Memory ran out in 3 trials in a row")
-    assert "to go on, run: heretic --model demo" in hint
+    assert "to go on, run: heretic pico" in hint
     assert hint.endswith("'my out' --batch-size 1 --candidates 1")
     # The command that was printed.
-    heretic(tmp_path, *QUICK_DEMO, *saving_to("my out"), "--batch-size", "1", "--candidates", "1").assert_done()
+    heretic(folder, *PICO, *saving_to("my out"), "--batch-size", "1", "--candidates", "1").assert_done()
 
 
 @pytest.mark.parametrize("step", ["run.workbench.measure_original", "workflow.warm_start", "run.saving.save_model"])
-def test_memory_that_runs_out_at_any_step_is_no_mistake_of_ours(heretic: Command, tmp_path: Path, step: str) -> None:
+def test_memory_that_runs_out_at_any_step_is_no_mistake_of_ours(heretic: Command, folder: Path, step: str) -> None:
     module, _, name = step.rpartition(".")
     no_room = f"import heretic.{module} as module\ndef full(*_a, **_k):\n    raise MemoryError\nmodule.{name} = full\n"
-    result = heretic(tmp_path, *QUICK_DEMO, *saving_to("out"), before=no_room)
+    result = heretic(folder, *PICO, *saving_to("out"), before=no_room)
     assert result.code == 1
     error, hint = result.errors.splitlines()
     assert error.startswith("Error: Memory ran out (host ")
-    assert "to go on, run: heretic --model demo" in hint
-    assert not (tmp_path / "out").exists()
+    assert "to go on, run: heretic pico" in hint
+    assert not (folder / "out").exists()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems limit memory in other ways")

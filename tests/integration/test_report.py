@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 from tests.integration.browser import chromium
-from tests.integration.command import QUICK_DEMO, Command, saving_to
+from tests.integration.command import QUICK_DEMO, WITH_REPORT, Command, saving_to
 
 pytestmark = pytest.mark.integration
 
 SHORT = (
     *("--n-trials", "4", "--held-out-tokens", "40"),
     *("--good-held-out-prompts.limit", "4", "--bad-held-out-prompts.limit", "6"),
+    *WITH_REPORT,
 )
 
 

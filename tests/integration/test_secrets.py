@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from tests.integration.command import QUICK_DEMO, Command, saving_to
+from tests.integration.command import QUICK_DEMO, QUICK_PICO, WITH_REPORT, Command, saving_to
 
 pytestmark = pytest.mark.integration
 
@@ -36,11 +36,11 @@ def assert_no_secret(folder: Path, *texts: str) -> None:
         assert not [secret for secret in EVERYTHING if secret.encode() in content], path
 
 
-def test_an_option_that_the_driver_ignores(heretic: Command, tmp_path: Path) -> None:
+def test_an_option_that_the_driver_ignores(heretic: Command, folder: Path) -> None:
     storage = f"sqlite:///x.db?password={PASSWORD}"
-    result = heretic(tmp_path, *QUICK_DEMO, *saving_to("out"), "--storage", storage, before=INDISCREET)
+    result = heretic(folder, "pico", *QUICK_PICO, *saving_to("out"), "--storage", storage, before=INDISCREET)
     result.assert_done()
-    assert_no_secret(tmp_path, result.output, result.errors)
+    assert_no_secret(folder, result.output, result.errors)
 
 
 def test_a_run_and_what_it_saves(heretic: Command, tmp_path: Path) -> None:
@@ -48,6 +48,7 @@ def test_a_run_and_what_it_saves(heretic: Command, tmp_path: Path) -> None:
         tmp_path,
         *QUICK_DEMO,
         *saving_to("out"),
+        *WITH_REPORT,
         "--verbose",
         "--system-prompt",
         SECRETS["HF_TOKEN"],
@@ -66,7 +67,7 @@ def test_a_run_and_what_it_saves(heretic: Command, tmp_path: Path) -> None:
     assert_no_secret(tmp_path, result.output, result.errors, status.output, status.errors)
 
 
-def test_what_a_plug_in_says_in_its_exception(heretic: Command, tmp_path: Path) -> None:
+def test_what_a_plug_in_says_in_its_exception(heretic: Command, folder: Path) -> None:
     raising = f"""
 {INDISCREET}
 from heretic.evaluation.kl import KlEvaluator
@@ -75,13 +76,13 @@ def compare(self, row, edited):
 KlEvaluator.compare = compare
 """
     watched = ("--log-file", "heretic.log", "--metrics-file", "heretic.prom", "--engine", "inplace", "--verbose")
-    result = heretic(tmp_path, *QUICK_DEMO, *saving_to("out"), *watched, "--n-trials", "20", before=raising)
+    result = heretic(folder, "pico", *QUICK_PICO, *saving_to("out"), *watched, "--n-trials", "20", before=raising)
     assert result.code == 1, result.errors
     assert "cannot reach https://jane:***@host/ with ***" in result.errors
-    assert "cannot reach" in (tmp_path / "heretic.log").read_text(encoding="utf-8")
-    status = heretic(tmp_path, "status", "--json", before=INDISCREET)
+    assert "cannot reach" in (folder / "heretic.log").read_text(encoding="utf-8")
+    status = heretic(folder, "status", "--json", before=INDISCREET)
     status.assert_done()
-    assert_no_secret(tmp_path, result.output, result.errors, status.output, status.errors)
+    assert_no_secret(folder, result.output, result.errors, status.output, status.errors)
 
 
 def test_a_driver_that_repeats_its_whole_address(heretic: Command, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from urllib.request import urlopen
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from tests.integration.command import QUICK_DEMO, Command, Outcome, saving_to
+from tests.integration.command import QUICK_DEMO, WITH_REPORT, Command, Outcome, saving_to
 
 pytestmark = pytest.mark.integration
 
@@ -113,7 +113,7 @@ def test_a_study_is_watched_while_it_runs(heretic: Command, tmp_path: Path) -> N
 
     def run() -> None:
         arguments = ("--log-file", "heretic.log", "--metrics-port", str(port), "--metrics-file", "heretic.prom")
-        arguments = (*arguments, "--candidates", "1", *saving_to("out"))
+        arguments = (*arguments, "--candidates", "1", *WITH_REPORT, *saving_to("out"))
         outcomes.append(heretic(tmp_path, *QUICK_DEMO, *arguments, before=UNTIL_LOOKED))
 
     running = threading.Thread(target=run)
