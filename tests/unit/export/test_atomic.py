@@ -1,14 +1,12 @@
 import errno
 import os
 import stat
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 from safetensors import SafetensorError
-from tests.unit.export.conftest import names_in
+from tests.unit.export.conftest import exit_code_of, names_in
 
 from heretic.common.errors import ExportError, UserError
 from heretic.common.integrity import MANIFEST_NAME
@@ -96,14 +94,13 @@ def test_exception_leaves_everything_as_it_was(tmp_path: Path, error: BaseExcept
 
 def test_kill_leaves_no_final_folder_and_the_next_save_cleans_up(tmp_path: Path) -> None:
     target = tmp_path / "model"
-    script = (
-        "import os, sys, pathlib\n"
-        "from heretic.export.atomic import staged_folder\n"
-        "with staged_folder(pathlib.Path(sys.argv[1])) as (staging, _):\n"
-        "    (staging / 'half').write_text('x')\n"
-        "    os._exit(9)\n"
-    )
-    assert subprocess.run([sys.executable, "-c", script, str(target)], check=False).returncode == 9
+
+    def die_while_writing() -> int:
+        with staged_folder(target) as (staging, _):
+            (staging / "half").write_text("x")
+            os._exit(9)
+
+    assert exit_code_of(die_while_writing) == 9
     assert not target.exists()
     assert any(".partial-" in name for name in names_in(tmp_path))
     save(target)
