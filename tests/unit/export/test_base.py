@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tests.models.hub_style import HUB_CONFIGURATIONS, OTHER_FILES, auto_class, write_hub_folder
 from tests.models.pico import build_pico
 from tests.unit.export.conftest import all_logits, as_loaded
@@ -16,6 +17,7 @@ from heretic.export.base import base_files, changed, older_rope
 from heretic.export.content import ExportContent
 from heretic.export.manifest import read_manifest
 from heretic.export.weights import save_model
+from heretic.models.access import same_bits
 from heretic.models.loaded import LoadedModel
 from heretic.observability.events import Event, Warned
 
@@ -48,6 +50,10 @@ def test_every_key_of_the_base_stays(kind: str, content: ExportContent, tmp_path
         key.split(".")[-1] in BOTH_NAMES
         for key in read_manifest(saved).verification["differs_from_base"]["config.json"]
     )
+    # Other programs find tensors by their names, see test_other_readers.py.
+    expected, tensors = (load_file(folder / "model.safetensors") for folder in (tmp_path / "base", saved))
+    assert tensors.keys() == expected.keys()
+    assert all(same_bits(tensor, expected[name]) for name, tensor in tensors.items())
     reloaded = auto_class(kind).from_pretrained(saved, dtype="auto").eval()
     assert torch.equal(all_logits(reloaded, 100), all_logits(loaded.model, 100))
 
