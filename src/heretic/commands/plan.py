@@ -65,7 +65,7 @@ def run(arguments: PlanArguments, printer: "Printer") -> int:
         "keys and values": footprint.keys_and_values,
         "predictions of the original": footprint.predictions,
         "kept layers, at most": footprint.kept_layers,
-        "weights in the CPU's order": footprint.ordered,
+        "ordering weights for the CPU": footprint.ordered,
         "copies of editable weights": footprint.cache,
     }
     printer.row("Beside them", "; ".join(f"{what} {size(count)}" for what, count in parts.items() if count))

@@ -22,10 +22,10 @@ PASS_TOKENS = 1024
 ANSWERING_ROWS, ROW_TOKENS = 160, 160
 """Rows decoded at once on a CPU (beyond, only the gate becomes coarser), and about the tokens of each."""
 ORDERED_SHARE = 0.4
-"""Copies of weights in the order that a CPU multiplies by take at most this share of the free host memory."""
+"""Ordering weights as a CPU multiplies by them takes at most this share of the free host memory."""
 KEPT_SHARE = 0.1
 """Kept lower layers take at most this share of the device's free memory."""
-ACTIVATIONS_SHARE, ACTIVATIONS = 0.3, 500_000_000
+ACTIVATIONS_SHARE, ACTIVATIONS = 0.3, 250_000_000
 """On a CPU, activations of a backward pass take at most this share of the weights, or so many bytes if that is more."""
 FOUR_BITS = 0.56
 """Bytes of a weight that bitsandbytes packs into 4 bits, with its scales."""
@@ -121,11 +121,16 @@ class Footprint:
 
     @property
     def ordered(self) -> int:
-        """Bytes of all linear weights in a CPU's own order, which is a copy; quantised ones have none."""
+        """Bytes that it takes to order linear weights as a CPU wants them, in their own place; quantised ones stay.
+
+        The largest is there twice for a moment, and tied output embeddings for as long as the others are ordered.
+        """
         if self.work.quantization != "none" or self.work.dtype not in ("float32", "bfloat16"):
             return 0
-        vocabulary, hidden = self._number("vocab_size"), self._number("hidden_size")
-        return (sum(tensor.numbers for tensor in self._linear()) + vocabulary * hidden) * self.width
+        embeddings = self._number("vocab_size") * self._number("hidden_size")
+        largest = max((tensor.numbers for tensor in self._linear() if len(tensor.shape) == 2), default=0)
+        tied = self.configuration.get("tie_word_embeddings") is True
+        return (embeddings + largest if tied else max(embeddings, largest)) * self.width
 
     @property
     def cache(self) -> int:

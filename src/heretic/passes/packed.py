@@ -6,7 +6,7 @@ bit for bit. Where torch cannot multiply by weights that were ordered once, or m
 are used, and `obstacle` says why.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +22,8 @@ from heretic.models.storage import direct_parameters
 
 ROWS = 128
 """Rows that the layout is chosen for; others work, too."""
+FREED_AT_ONCE = 64_000_000
+"""Bytes of weights that were replaced before they are given back to the system, which takes milliseconds."""
 
 
 class PackedLinears:
@@ -41,7 +43,8 @@ class PackedLinears:
         others = (module for module in model.modules() if id(module) not in linear)
         self._read_plainly = {id(weight) for module in others for weight in direct_parameters(module).values()}
         self._stowed: dict[int, nn.Parameter] = {}
-        self._undo: list[Callable[[], None]] = []
+        # By weight, how the layers that read it become what they were.
+        self._undo: dict[int, list[Callable[[], None]]] = {}
         self._active = False
         self.obstacle = self._obstacle()
         if self.obstacle:
@@ -85,18 +88,18 @@ class PackedLinears:
         put_back(weights.values())
         ordered: dict[int, Tensor] = {}
         try:
-            for key, weight in weights.items():
+            for key, weight in _giving_back(weights):
                 ordered[key] = ordered_weight(weight.data, ROWS)
                 if key not in self._read_plainly and _comes_back(ordered[key], weight):
                     stow(weight, _Ordered(self, ordered[key]))
                     self._stowed[key] = weight
             for module in self._modules:
-                forward = partial(self._multiply, module, ordered[id(module.weight)])
-                self._undo.append(override_forward(module, forward))
+                key = id(module.weight)
+                forward = partial(self._multiply, module, ordered[key])
+                self._undo.setdefault(key, []).append(override_forward(module, forward))
         except BaseException:
             self.give_back()
             raise
-        give_back_freed()
 
     def _multiply(self, module: nn.Linear, ordered: Tensor, inputs: Tensor) -> Tensor:
         if self._active:
@@ -110,13 +113,13 @@ class PackedLinears:
         """Put the plain weights back; the next `active` orders them again."""
         if not self._undo and not self._stowed:
             return
-        # Should memory run out, the layers whose weights are not back yet multiply by the ordered ones still.
-        for key, weight in list(self._stowed.items()):
-            unstow(weight)
-            del self._stowed[key]
-        while self._undo:
-            self._undo.pop()()
-        give_back_freed()
+        # One by one, so that no two copies of all are held; should memory run out, the others stay ordered.
+        for key, weight in _giving_back(self._weights()):
+            if key in self._stowed:
+                unstow(weight)
+                del self._stowed[key]
+            for undo in self._undo.pop(key, ()):
+                undo()
 
     def drop(self) -> None:
         """Do without from now on, where memory ran out."""
@@ -138,6 +141,18 @@ class _Ordered:
 
     def put_back(self) -> None:
         self.owner.give_back()
+
+
+def _giving_back(weights: Mapping[int, nn.Parameter]) -> Iterator[tuple[int, nn.Parameter]]:
+    """Weights that are replaced one by one, with the memory of those before given back to the system on the way."""
+    freed = 0
+    for key, weight in weights.items():
+        yield key, weight
+        freed += weight.nbytes
+        if freed > FREED_AT_ONCE:
+            give_back_freed()
+            freed = 0
+    give_back_freed()
 
 
 def _can_be_ordered(module: nn.Linear) -> bool:

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -105,14 +106,18 @@ def test_sizes_are_those_of_the_model(tmp_path: Path) -> None:
     assert footprint.stored == footprint.weights == 4 * expected
     assert footprint.predictions == 10 * model.config.vocab_size * 4
     linear = [module.weight for module in model.modules() if isinstance(module, torch.nn.Linear)]
-    assert footprint.ordered == sum(weight.nbytes for weight in linear)
+    assert footprint.ordered == max(weight.nbytes for weight in linear)
+    tied = replace(footprint, configuration={**model.config.to_dict(), "tie_word_embeddings": True})
+    inner = max(weight.nbytes for weight in linear if weight.shape[0] != model.config.vocab_size)
+    assert tied.ordered == model.get_output_embeddings().weight.nbytes + inner
 
 
 def test_what_only_saves_time_is_left_out_where_memory_is_short(model: Path) -> None:
     footprint = Footprint(
         tensors_of_model(model, "x"), json.loads((model / "config.json").read_text()), Work("float32", 1, 1)
     )
-    rich, poor = (next(need for need in needs(footprint, room) if need.step == "search") for room in (10**10, 10**9))
+    rooms = 10**10, PROGRAM + footprint.weights + footprint.ordered
+    rich, poor = (next(need for need in needs(footprint, room) if need.step == "search") for room in rooms)
     assert not rich.without
     assert poor.without
     assert rich.bytes - poor.bytes >= footprint.ordered > 0
