@@ -17,11 +17,13 @@ from heretic.observability.steps import Step, step
 from heretic.results.front import Front, Standing
 from heretic.results.gate import Gate
 from heretic.results.objective import BOTH_NUMBERS, Objective
+from heretic.results.plan import EditPlan
 from heretic.results.trial import TrialRecord
 from heretic.results.words import best
 from heretic.search.deadline import Deadline
 from heretic.search.heartbeat import Heartbeat
 from heretic.search.interruption import InterruptGuard
+from heretic.search.private_api import parameters_together
 from heretic.search.space import SearchSpace
 from heretic.search.storage import storage_errors, stored_records, tell, unreadable_text
 
@@ -173,6 +175,11 @@ def _batch(trials: int, seconds: float, tokens: int) -> BatchMeasured:
     return BatchMeasured(trials, seconds, tokens, tokens / seconds if seconds > 0 else 0.0, memory_use())
 
 
+def _suggested(space: SearchSpace, trial: optuna.Trial) -> EditPlan:
+    with parameters_together(trial):
+        return space.suggest(trial)
+
+
 def _run_trials(
     study: optuna.Study,
     url: str,
@@ -184,7 +191,7 @@ def _run_trials(
 ) -> list[TrialRecord]:
     with storage_errors(url):
         trials = [study.ask() for _ in range(count)]
-        plans = [space.suggest(trial) for trial in trials]
+        plans = [_suggested(space, trial) for trial in trials]
     started = time.perf_counter()
     numbers = [trial.number for trial in trials]
     measurements = engine.measure(plans, numbers, gate)

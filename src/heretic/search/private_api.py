@@ -3,12 +3,15 @@
 Each has a test in tests/unit/search/test_private_api.py that fails when a release takes it away. Imports no torch.
 """
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
+from optuna.distributions import BaseDistribution
 from optuna.exceptions import DuplicatedStudyError
 from optuna.storages import RDBStorage
 from optuna.storages._rdb.models import StudyModel
+from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy import update
@@ -51,6 +54,43 @@ def rename_study(storage: RDBStorage, name: str, new_name: str) -> None:
 def unfinished_trial(study: Study, trial: FrozenTrial) -> Trial:
     """A stored trial that is still running, to be reported on and told as if this process had asked for it."""
     return Trial(study, trial._trial_id)
+
+
+class _Collecting:
+    """A storage as a trial sees it, which keeps the trial's parameters to itself."""
+
+    def __init__(self, storage: Any) -> None:
+        self._storage = storage
+        self.parameters: list[tuple[int, str, float, BaseDistribution]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)
+
+    def set_trial_param(self, trial: int, name: str, value: float, distribution: BaseDistribution) -> None:
+        self.parameters.append((trial, name, value, distribution))
+
+
+@contextmanager
+def parameters_together(trial: Trial) -> Iterator[None]:
+    """Store what is suggested in the with-block behind it, in a database in one transaction: each waits for the disk.
+
+    Raises:
+        SQLAlchemyError, StorageInternalError: The database cannot be written; none of them is stored.
+    """
+    storage: Any = trial.storage
+    database = getattr(storage, "_backend", None)
+    if not isinstance(database, RDBStorage):
+        yield
+        return
+    collecting: Any = _Collecting(storage)
+    trial.storage = collecting
+    try:
+        yield
+    finally:
+        trial.storage = storage
+    with _create_scoped_session(database.scoped_session) as session:
+        for number, name, value, distribution in collecting.parameters:
+            database._set_trial_param_without_commit(session, number, name, value, distribution)
 
 
 def enqueued_parameters(trial: FrozenTrial) -> dict[str, Any] | None:

@@ -3,11 +3,13 @@
 import subprocess
 import sys
 import warnings
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
+from sqlalchemy import event
 from tests.unit.directions.direction_sets import random_set
 from tests.unit.search.studies import IDENTITY, url_of
 
@@ -67,6 +69,38 @@ def test_a_trial_that_another_process_began_can_be_told() -> None:
     (told,) = study.get_trials()
     assert (told.number, told.state, told.user_attrs) == (0, optuna.trial.TrialState.PRUNED, {"seen": 1})
     assert told.intermediate_values == {3: 0.5}
+
+
+def test_parameters_are_stored_together_as_one_by_one_would(tmp_path: Path) -> None:
+    url, commits, stored = url_of(tmp_path / "study.db"), [], []
+    for together in (False, True):
+        sampler = optuna.samplers.RandomSampler(seed=1)
+        study = optuna.create_study(storage=url, study_name=str(together), sampler=sampler)
+        trial = study.ask({"asked": optuna.distributions.FloatDistribution(0, 1)})
+        engine: Any = trial.storage
+        with ExitStack() as stack:
+            if together:
+                stack.enter_context(private_api.parameters_together(trial))
+            count: list[Any] = []
+            event.listen(engine._backend.engine, "commit", count.append)
+            shown = [trial.suggest_float("first", -1, 1), trial.suggest_categorical("second", ["a", "b"])]
+            assert [trial.params["first"], trial.params["second"]] == shown
+            assert [trial.suggest_float("first", -1, 1)] == shown[:1]
+        commits.append(len(count))
+        again = optuna.load_study(storage=url, study_name=str(together)).trials[0]
+        stored.append((again.params, again.distributions))
+        assert again.params == trial.params
+        study.tell(trial, 0.0)
+    assert stored[0] == stored[1]
+    assert commits[1] < commits[0]
+
+
+def test_parameters_of_a_study_in_memory_are_stored_as_ever() -> None:
+    study = optuna.create_study()
+    trial = study.ask()
+    with private_api.parameters_together(trial):
+        value = trial.suggest_float("first", 0, 1)
+    assert study.trials[0].params == {"first": value}
 
 
 def test_enqueued_parameters_are_told_before_the_trial_begins() -> None:
