@@ -22,9 +22,9 @@ from heretic.results.gate import Gate
 from heretic.results.plan import EditPlan, Normalization, Scope
 from heretic.results.score import Score, Scores
 from heretic.results.trial import TrialRecord, TrialState
+from heretic.search.records import stored_records
 from heretic.search.sampler import make_sampler
 from heretic.search.space import SearchSpace
-from heretic.search.storage import stored_records
 
 LAYERS = 24
 CANDIDATES = (1, 2, 4, 8, 16)

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -31,6 +32,7 @@ from heretic.results.front import hypervolume, pareto_front
 from heretic.run import workbench
 from heretic.run.preflight import preflight
 from heretic.run.warm_start import warm_start
+from heretic.search.claim import Turn
 from heretic.session import Session
 from heretic.workflow import open_matching_study, without_asking
 
@@ -127,7 +129,7 @@ def run_variant(
                 settings = load_settings([*common, "--storage", storage, *arguments], os.environ, HERE).settings
                 bench = workbench.prepare(settings, preflight(settings))
                 prepared = time.perf_counter()
-                study = open_matching_study(bench, without_asking)
+                study = open_matching_study(bench, without_asking, ExitStack(), Turn(storage, patient=False))
                 warm_start(bench, study)
                 session = UncheckedSession(bench, study)
                 records = session.search().records

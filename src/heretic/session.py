@@ -48,6 +48,7 @@ from heretic.search.deadline import Deadline
 from heretic.search.heartbeat import Heartbeat
 from heretic.search.loop import SearchResult, search
 from heretic.search.storage import storage_errors
+from heretic.search.workers import Workers
 
 CHAT_TOKENS = 1024
 """Longest answer in a chat."""
@@ -62,11 +63,13 @@ class Session:
         study: optuna.Study,
         heartbeat: Heartbeat | None = None,
         deadline: Deadline | None = None,
+        workers: Workers | None = None,
     ) -> None:
         self.bench = bench
         self._study = study
         self._heartbeat = heartbeat
         self._deadline = deadline
+        self._workers = workers
         self._n_trials = bench.settings.wanted_trials
         self.result = SearchResult((), False)
         self._applied: AppliedTrial | None = None
@@ -86,7 +89,15 @@ class Session:
         storage = self.bench.settings.storage
         bench = self.bench
         self.result = search(
-            self._study, storage, bench.space, bench.engine, self._n_trials, bench.objective, self._heartbeat, deadline
+            self._study,
+            storage,
+            bench.space,
+            bench.engine,
+            self._n_trials,
+            bench.objective,
+            self._heartbeat,
+            deadline,
+            self._workers,
         )
         if not self.result.interrupted:
             self.check_front()

@@ -15,6 +15,7 @@ from heretic.export.content import ExportFormat
 from heretic.export.manifest import read_manifest
 from heretic.extraction.find import refines
 from heretic.observability.events import StudyOpened, Warned, emit, subscribed
+from heretic.observability.fields import worker_name
 from heretic.observability.steps import step
 from heretic.report.write import check_report_folder, report_folder
 from heretic.run.comparison import compare
@@ -24,11 +25,12 @@ from heretic.run.preflight import continues_upload, preflight
 from heretic.run.time_limit import Stopwatch
 from heretic.run.warm_start import warm_start
 from heretic.run.workbench import Workbench, prepare
-from heretic.search.claim import claimed
+from heretic.search.claim import Turn, claimed
 from heretic.search.heartbeat import Heartbeat, preparation_told
 from heretic.search.sampler import make_sampler
-from heretic.search.storage import StudyConflict, claim_file, open_study, shown_url
+from heretic.search.storage import IDENTITY_ATTRIBUTE, StudyConflict, claim_file, open_study, shown_url
 from heretic.search.stored_directions import StoredDirections, decoded, keep_directions, stored_attributes
+from heretic.search.workers import Workers, workers_before
 from heretic.session import Session
 
 Choose = Callable[[Session], None]
@@ -55,9 +57,13 @@ def run(loaded: LoadedSettings, choose: Choose, resolve_conflict: ResolveConflic
         check_report_folder(report_folder(Path(settings.auto_select_path)))
     with step("reading questions and benchmarks"):
         check_capability(settings)
-    with ExitStack() as claims, subscribed(stopwatch):
+    with ExitStack() as claims, Turn(settings.storage, settings.join) as turn, subscribed(stopwatch):
         claims.enter_context(claimed(settings.storage, settings.study_name))
+        turn.take(settings.study_name)
         attributes = stored_attributes(settings.storage, settings.study_name)
+        if IDENTITY_ATTRIBUTE in attributes:
+            # Else others wait until identity, directions and first plans are stored.
+            turn.give()
         settings = with_stored_patterns(settings, attributes)
         told = preparation_told(
             claim_file(settings.storage, settings.study_name), settings.model or "", settings.wanted_trials
@@ -65,7 +71,7 @@ def run(loaded: LoadedSettings, choose: Choose, resolve_conflict: ResolveConflic
         with told, step("preparing"):
             stored = decoded(attributes, f"The study {settings.study_name}")
             bench = prepare(settings, prompts, stored, kept_calibration(attributes))
-        study = open_matching_study(bench, resolve_conflict, claims)
+        study = open_matching_study(bench, resolve_conflict, claims, turn)
         keep_calibration(study, settings.storage, bench.calibrated)
         keep_refinement(bench, study)
         warm_start(bench, study)
@@ -75,9 +81,12 @@ def run(loaded: LoadedSettings, choose: Choose, resolve_conflict: ResolveConflic
             bench.runner.calibration.batch_size,
             settings.wanted_trials,
             tuple(map(str, bench.engine.slower)),
+            worker=worker_name() if turn.is_needed else "",
         )
+        workers = Workers(study, turn, bench.objective, heartbeat) if turn.is_needed else None
+        turn.give()
         with subscribed(heartbeat, steps=True):
-            return search_and_choose(Session(bench, study, heartbeat, stopwatch.deadline(bench)), choose)
+            return search_and_choose(Session(bench, study, heartbeat, stopwatch.deadline(bench), workers), choose)
 
 
 def search_and_choose(session: Session, choose: Choose) -> int:
@@ -106,7 +115,7 @@ def keep_refinement(bench: Workbench, study: optuna.Study) -> None:
 
 
 def open_matching_study(
-    bench: Workbench, resolve_conflict: ResolveConflict, claims: ExitStack | None = None
+    bench: Workbench, resolve_conflict: ResolveConflict, claims: ExitStack, turn: Turn
 ) -> optuna.Study:
     """The study of this run; one that measured something else is never continued, but left as it is.
 
@@ -114,20 +123,23 @@ def open_matching_study(
         bench: The prepared model.
         resolve_conflict: Names another study.
         claims: Gets the claim to a study of another name; the settings' one has been claimed before.
+        turn: Is kept for what comes next.
     """
     settings = bench.settings
     name: str | None = settings.study_name
     while name is not None:
         try:
+            turn.take(name)
             with step("opening the study"):
-                study = open_study(settings.storage, name, bench.identity, bench.objective)
+                study = open_study(settings.storage, name, bench.identity, bench.objective, settings.join)
         except StudyConflict as conflict:
+            turn.give()
             name = resolve_conflict(name, str(conflict))
-            if claims is not None and name is not None:
+            if name is not None:
                 claims.enter_context(claimed(settings.storage, name))
             continue
         finished = sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
-        study.sampler = make_sampler(settings.seed, settings.n_startup_trials, finished)
+        study.sampler = make_sampler(settings.seed, settings.n_startup_trials, finished, workers_before(study))
         emit(StudyOpened(name, shown_url(settings.storage), finished, settings.wanted_trials))
         return study
     raise SelectionError("No study was opened; name another one with --study-name.")

@@ -29,7 +29,7 @@ from tests.integration.command import QUICK_DEMO, Command, Outcome, warm_command
 
 from heretic.results.front import pareto_front
 from heretic.results.trial import TrialState
-from heretic.search.storage import stored_records
+from heretic.search.records import stored_records
 
 STUDY = "study.db"
 TRIALS_A_RUN = 12

@@ -22,7 +22,7 @@ from tests.integration.stored import (
 from heretic.directions.files import read_direction_file
 from heretic.report.collect import report_data
 from heretic.report.data import ReportData
-from heretic.search.storage import stored_records
+from heretic.search.records import stored_records
 
 pytestmark = pytest.mark.integration
 

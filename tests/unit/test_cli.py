@@ -9,7 +9,8 @@ from tests.unit.search.studies import IDENTITY, SPACE, record, url_of
 
 from heretic import __version__, cli
 from heretic.common.errors import ExportError, StudyError
-from heretic.search.storage import open_study, tell
+from heretic.search.records import tell
+from heretic.search.storage import open_study
 
 ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.upper().startswith("HERETIC_")}
 

@@ -41,7 +41,7 @@ def run(arguments: MigrateArguments, printer: "Printer") -> int:
         StudyError: There is no such study, a run works on it, the target has one of that name, or the copy differs.
     """
     from heretic.interface.status_lines import trials_rows
-    from heretic.search.claim import check_study_file, claimed
+    from heretic.search.claim import Turn, check_study_file, claimed
     from heretic.search.status import StudyReader
     from heretic.search.storage import check_idle, shown_url, sqlite_file
 
@@ -54,6 +54,7 @@ def run(arguments: MigrateArguments, printer: "Printer") -> int:
         reader = stack.enter_context(StudyReader(source, name))
         for url in (source, target):
             stack.enter_context(claimed(url, name))
+            stack.enter_context(Turn(url, patient=False)).take(name)
         check_study_file(target)
         check_idle(reader.attributes(), source, name)
         try:
@@ -86,7 +87,8 @@ def _copy(reader: "StudyReader", target: str) -> int:
 
     from heretic.observability.steps import step
     from heretic.search.private_api import rename_study
-    from heretic.search.storage import RECORD_ATTRIBUTE, connected, shown_url, storage_errors, try_again
+    from heretic.search.records import RECORD_ATTRIBUTE, try_again
+    from heretic.search.storage import connected, shown_url, storage_errors
 
     with storage_errors(target):
         storage, unfinished = connected(target), f"{reader.name}.unfinished-copy"
@@ -133,7 +135,8 @@ def _facts(study: "optuna.Study") -> dict[str, Any]:
     """What a copy has to have in common with the original."""
     from heretic.results.front import pareto_front
     from heretic.search.private_api import study_attributes
-    from heretic.search.storage import DIRECTIONS_ATTRIBUTE, IDENTITY_ATTRIBUTE, records_of
+    from heretic.search.records import records_of
+    from heretic.search.storage import DIRECTIONS_ATTRIBUTE, IDENTITY_ATTRIBUTE
 
     trials, attributes = study.get_trials(deepcopy=False), study_attributes(study)
     return {

@@ -69,6 +69,11 @@ def check_database_url(value: str) -> str:
     return value
 
 
+def can_be_joined(url: str) -> bool:
+    """Whether several runs can work on one study there: on servers whose advisory locks end with the connection."""
+    return url.partition(":")[0].partition("+")[0].lower() == "postgresql"
+
+
 def check_revision(value: str) -> str:
     """Refuse what git accepts as no name; the hub's client makes paths in its cache from it."""
     if not _REVISION.fullmatch(value) or ".." in value:

@@ -28,10 +28,11 @@ def trial_line(event: events.TrialFinished) -> str:
     """One trial in fixed columns; a failed one gives its reason instead of numbers, a stopped one what was seen."""
     record = event.record
     start, took = f"trial {_place(event)}   ", duration(record.seconds)
+    by = f"   by {clean_line(event.worker)}" if event.worker else ""
     if record.scores is None:
-        return f"{start}failed: {clean_line(record.reason) or 'not measured'} ({took})"
+        return f"{start}failed: {clean_line(record.reason) or 'not measured'} ({took}){by}"
     ending = f"   stopped: {record.reason}" if record.is_stopped else "   front" if event.on_front else ""
-    return f"{start}{words.columns(record.scores)}   {took:>10}{ending}"
+    return f"{start}{words.columns(record.scores)}   {took:>10}{ending}{by}"
 
 
 def _place(event: events.TrialFinished) -> str:

@@ -8,6 +8,8 @@ from heretic.export.redact import redact
 from heretic.interface.formatting import Row, clean_line, clock, duration, plural
 from heretic.interface.watch_lines import memory_rows
 from heretic.results import tables, words
+from heretic.results.trial import shown
+from heretic.search.pulse import Pulse
 from heretic.search.status import StudyStatus
 
 LONGEST_FRONT = 12
@@ -26,6 +28,8 @@ def status_rows(status: StudyStatus) -> list[Row]:
         if len(runs) > LONGEST_LIST:
             result.append(Row("", f"and {len(runs) - LONGEST_LIST} more"))
     result += _run_rows(status)
+    workers = [_worker_text(status, worker) for worker in status.workers]
+    result += [Row("" if place else "Workers", text) for place, text in enumerate(workers)]
     result += [Row("Not read", clean_line(note)) for note in status.notes]
     result += trials_rows(status)
     return _without_secrets([*result, *_speed_rows(status)])
@@ -52,6 +56,14 @@ def trials_rows(status: StudyStatus) -> list[Row]:
 
 def _without_secrets(rows: list[Row]) -> list[Row]:
     return [without_secrets(replace(row, text=redact(row.text))) for row in rows]
+
+
+def _worker_text(status: StudyStatus, worker: Pulse) -> str:
+    numbers = ", ".join(str(shown(number)) for number in worker.trials)
+    measures = f"measures {'trials' if worker.trials[1:] else 'trial'} {numbers}" if worker.trials else ""
+    speed = "" if worker.seconds_per_trial is None else f"{duration(worker.seconds_per_trial)} a trial"
+    heard = f"last heard of {duration(max(status.seen - worker.updated, 0.0))} ago"
+    return f"{clean_line(worker.worker)}: {', '.join(filter(None, (status.run_of(worker), measures, speed, heard)))}"
 
 
 def _states(trials: Mapping[str, int]) -> str:

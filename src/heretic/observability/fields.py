@@ -2,9 +2,13 @@
 
 import logging
 import math
+import os
 import re
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from functools import cache
+from secrets import token_hex
 from typing import Any
 
 from heretic.observability import events
@@ -23,6 +27,17 @@ LONGEST_SEQUENCE = 24
 _LONGEST_TRACEBACK = 20_000
 
 _WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+
+
+def worker_name() -> str:
+    """What this process is called among those that work on one study: its machine, and what no other one has."""
+    return _named(os.getpid())
+
+
+@cache
+def _named(pid: int) -> str:
+    # Containers may share a machine's name, and number their processes alike.
+    return f"{socket.gethostname()}-{pid}-{token_hex(2)}"
 
 
 def level_of(event: Event) -> int:

@@ -14,7 +14,7 @@ import structlog
 from heretic.common.errors import UserError
 from heretic.common.output import escaped_in_json
 from heretic.observability.events import Event, Warned, emit
-from heretic.observability.fields import LEVELS, event_fields, event_name, level_of
+from heretic.observability.fields import LEVELS, event_fields, event_name, level_of, worker_name
 
 Clean = Callable[[Any], Any]
 """Takes secrets out of a JSON value."""
@@ -66,7 +66,7 @@ class LogFile:
         try:
             # A full disk is better said now than after the model was loaded.
             os.write(self._descriptor, b"")
-            self._logger.info("log_opened", log_level=level)
+            self._logger.info("log_opened", log_level=level, worker=worker_name())
         except OSError as error:
             os.close(self._descriptor)
             raise _unusable(path, error) from error

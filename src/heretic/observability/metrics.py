@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 from heretic.common.errors import UserError
 from heretic.observability import events
 from heretic.observability.events import Event, Warned, emit
+from heretic.observability.fields import worker_name
 from heretic.results.front import Standing
 from heretic.results.score import Score
 from heretic.results.trial import TrialState
@@ -101,7 +102,7 @@ class Metrics:
     def _step(self, event: Event) -> None:
         """What happens once, or a few times, in a run."""
         if isinstance(event, events.RunStarted):
-            self._info.info({"version": event.version, "model": self._redact(event.model)})
+            self._info.info({"version": event.version, "model": self._redact(event.model), "worker": worker_name()})
         elif isinstance(event, events.Calibrated):
             self._batch_size.set(event.batch_size)
         elif isinstance(event, events.BaselineMeasured):
@@ -122,8 +123,10 @@ class Metrics:
         self._stands(event.standing)
 
     def _trial_finished(self, event: events.TrialFinished) -> None:
-        self._seconds.observe(event.record.seconds)
-        self._trials.labels(event.record.state.outcome).inc()
+        if not event.worker:
+            # Another worker counts its own.
+            self._seconds.observe(event.record.seconds)
+            self._trials.labels(event.record.state.outcome).inc()
         self._stands(event.standing)
 
     def _stands(self, standing: Standing) -> None:

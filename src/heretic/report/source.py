@@ -16,8 +16,9 @@ from heretic.report.collect import report_data
 from heretic.report.data import ReportData
 from heretic.report.extras import Extras
 from heretic.results.trial import TrialRecord
+from heretic.search.records import stored_records
 from heretic.search.status import StudyReader
-from heretic.search.storage import shown_url, sqlite_file, sqlite_url, storage_errors, stored_records
+from heretic.search.storage import shown_url, sqlite_file, sqlite_url, storage_errors
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from heretic.common.errors import ConfigurationError
 from heretic.config import Settings
+from heretic.config.checks import can_be_joined
 from heretic.config.sections import DirectionFileOptions, DirectionSection
 from heretic.evaluation.evaluator import READERS, evaluator_of
 from heretic.prompts.packs import ROLES, Pack
@@ -177,6 +178,13 @@ OPTIONS: tuple[Row[Settings], ...] = (
         lambda settings: (
             f"load_directions takes the directions from a file, so {_idle(settings)} would have no effect; leave out "
             f"{_flag(_idle(settings))} or --load-directions."
+        ),
+    ),
+    Row(
+        lambda settings: settings.join and searches(settings) and not can_be_joined(settings.storage),
+        lambda settings: (
+            "join needs a study on a PostgreSQL server, since one in a file is for one run at a time; copy the study "
+            "there with 'heretic migrate SOURCE TARGET' and name the server with --storage, or leave out --join."
         ),
     ),
     Row(

@@ -1,17 +1,27 @@
 """Only one run works on a study at a time: two would end each other's trials and try the same plans.
 
 A study in a SQLite file is claimed by a lock of the operating system beside it, which ends with the process, however
-that ends. On a database server the run that works on a study says so in the study itself (`search.pulse`).
+that ends. On a database server whoever works on a study says so in the study itself (`search.pulse`). There several
+runs may join in, and take turns (`Turn`) with what only one at a time may do: opening the study and asking for trials.
 """
 
+import hashlib
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from sqlalchemy import Connection, Engine, create_engine, text
+
 from heretic.common.errors import StudyError
 from heretic.common.file_systems import exclusive, missing_locks
-from heretic.search.storage import claim_file, shown_url, sqlite_file
+from heretic.config.checks import can_be_joined
+from heretic.observability.steps import step
+from heretic.search.storage import claim_file, engine_options, shown_url, sqlite_file, storage_errors
+
+TURN_SECONDS = 0.1
+"""How often it is looked whether it is one's turn."""
 
 
 class DamagedStudyError(StudyError):
@@ -57,6 +67,91 @@ def claimed(url: str, name: str) -> Iterator[None]:
     )
     with exclusive(path, taken):
         yield
+
+
+class Turn:
+    """An advisory lock of a PostgreSQL server that one worker of a study has at a time; ends with its connection.
+
+    Does nothing where a study is claimed by a file, and on servers without such locks, where nobody can join.
+    """
+
+    def __init__(self, url: str, patient: bool) -> None:
+        """Take none yet.
+
+        Args:
+            url: The storage.
+            patient: Whether to wait for the turn when the study is opened.
+        """
+        self._url, self._patient = url, patient
+        self._engine = create_engine(url, **engine_options(url)) if can_be_joined(url) else None
+        self._connection: Connection | None = None
+        self._name = ""
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether others may work on the study."""
+        return self._engine is not None
+
+    def __enter__(self) -> "Turn":
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.give()
+
+    def take(self, name: str) -> None:
+        """Have the turn to open a study; stays with who has it.
+
+        Raises:
+            StudyError: Somebody else has it and this one is not patient, or the storage failed.
+        """
+        if self._engine is None or (self._connection is not None and self._name == name):
+            return
+        self.give()
+        with storage_errors(self._url):
+            if not self._got(name, self._engine):
+                if not self._patient:
+                    raise StudyError(
+                        f"Another run works on the study {name} in {shown_url(self._url)}, or is about to; watch it "
+                        "with 'heretic status', wait until it is over, work on it too with --join, or name "
+                        "another --study-name."
+                    )
+                with step("waiting for the run that prepares the study", 0):
+                    self._wait(name, self._engine)
+
+    def give(self) -> None:
+        """Let the next one have it; harmless without it.
+
+        Raises:
+            StudyError: The server had ended the connection meanwhile, so that another may have had the turn as well.
+        """
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            with storage_errors(self._url), closing(connection):
+                connection.commit()
+
+    @contextmanager
+    def taken(self, name: str) -> Iterator[None]:
+        """Have the turn for the with-block, waiting for it; raises what the storage does."""
+        if self._engine is not None and not self._got(name, self._engine):
+            self._wait(name, self._engine)
+        try:
+            yield
+        finally:
+            self.give()
+
+    def _wait(self, name: str, engine: Engine) -> None:
+        while not self._got(name, engine):
+            time.sleep(TURN_SECONDS)
+
+    def _got(self, name: str, engine: Engine) -> bool:
+        connection = engine.connect()
+        number = int.from_bytes(hashlib.sha256(f"heretic {name}".encode()).digest()[:8], "big", signed=True)
+        # Held until the transaction ends, by whatever it ends.
+        if connection.execute(text("SELECT pg_try_advisory_xact_lock(:number)"), {"number": number}).scalar():
+            self._connection, self._name = connection, name
+            return True
+        connection.close()
+        return False
 
 
 def check_study_file(url: str) -> None:

@@ -23,6 +23,7 @@ from heretic.observability.events import (
     Event,
     StepEnded,
     StepEvent,
+    StepGoesOn,
     StepStarted,
     Warned,
     emit,
@@ -30,7 +31,7 @@ from heretic.observability.events import (
 )
 from heretic.observability.steps import Pace
 from heretic.search.private_api import set_study_attribute
-from heretic.search.pulse import PULSE_ATTRIBUTE, Pulse, process_mark
+from heretic.search.pulse import Pulse, process_mark, pulse_of
 
 INTERVAL_SECONDS = 5.0
 """At most one write in so many seconds: each is a transaction, which waits for the disk."""
@@ -51,7 +52,19 @@ class Heartbeat:
         n_trials: int,
         slower: Sequence[str] = (),
         now: Callable[[], float] = time.time,
+        worker: str = "",
     ) -> None:
+        """Tell that the run prepares.
+
+        Args:
+            study: Or the file of its claim.
+            model: What the user asked for.
+            batch_size: Prompts per forward pass.
+            n_trials: See Pulse.
+            slower: See Pulse.
+            now: A clock.
+            worker: See Pulse.
+        """
         self._study = study
         self._now = now
         self._failed = False
@@ -77,6 +90,7 @@ class Heartbeat:
             tokens_per_second=None,
             out_of_memory=USAGE.out_of_memory,
             slower=tuple(slower),
+            worker=worker,
         )
         self._write()
 
@@ -87,24 +101,33 @@ class Heartbeat:
             state="searching", n_trials=n_trials, started=self._now(), searched_until=0.0, step="", step_remaining=None
         )
 
+    def asked(self, numbers: Sequence[int]) -> None:
+        """These trials are measured next. Raises what the storage does: others end trials that nobody names."""
+        with self._lock:
+            self._pulse = replace(self._pulse, trials=tuple(numbers))
+            self._store()
+
     def batch_measured(self, finished: int, candidates: int, batch: BatchMeasured) -> None:
         """Some trials ended; so many are finished now, failed ones left out."""
         self._pace.reached(self._now(), finished)
         speed = {"seconds_per_trial": self._pace.seconds, "tokens_per_second": batch.tokens_per_second}
-        self._write(seldom=True, candidates=candidates, **speed)
+        self._write(seldom=True, candidates=candidates, trials=(), **speed)
 
     def search_ended(self, interrupted: bool) -> None:
         """No trial comes next."""
         self._ended = "interrupted" if interrupted else "finished"
-        self._write(state=self._ended, searched_until=self._now(), step_remaining=None)
+        self._write(state=self._ended, searched_until=self._now(), step_remaining=None, trials=())
 
     def __call__(self, event: Event) -> None:
-        """Take in how far a step is; of the search only how long it still takes, the rest trials tell."""
+        """Take in how far a step is; of the search only how long it still takes, and that it goes on."""
         if not isinstance(event, StepEvent):
             return
         if self._pulse.state == "searching":
             if not event.within:
                 self._pulse = replace(self._pulse, step_remaining=event.remaining)
+            if isinstance(event, StepGoesOn):
+                # A batch may take longer than others wait for whoever is silent.
+                self._write(seldom=True)
             return
         if isinstance(event, StepEnded):
             if not event.within:
@@ -120,15 +143,18 @@ class Heartbeat:
         with self._lock:
             self._pulse = replace(self._pulse, **changes)
             if not seldom or self._now() - self._pulse.updated >= INTERVAL_SECONDS:
-                self._store()
+                self._try_to_store()
 
     def _store(self) -> None:
         self._pulse = replace(self._pulse, updated=self._now(), out_of_memory=USAGE.out_of_memory, memory=memory_use())
+        if isinstance(self._study, Path):
+            self._study.write_text(json.dumps(self._pulse.to_json()), encoding="ascii")
+        else:
+            set_study_attribute(self._study, pulse_of(self._pulse.worker), self._pulse.to_json())
+
+    def _try_to_store(self) -> None:
         try:
-            if isinstance(self._study, Path):
-                self._study.write_text(json.dumps(self._pulse.to_json()), encoding="ascii")
-            else:
-                set_study_attribute(self._study, PULSE_ATTRIBUTE, self._pulse.to_json())
+            self._store()
         except (SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError) as error:
             if not self._failed:
                 emit(Warned(f"The study could not be told how the run is ({first_line(error)}); it goes on."))

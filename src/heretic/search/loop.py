@@ -19,15 +19,19 @@ from heretic.results.gate import Gate
 from heretic.results.objective import BOTH_NUMBERS, Objective
 from heretic.results.plan import EditPlan
 from heretic.results.trial import TrialRecord
-from heretic.results.words import best
+from heretic.results.words import best, plural
 from heretic.search.deadline import Deadline
 from heretic.search.heartbeat import Heartbeat
 from heretic.search.interruption import InterruptGuard
 from heretic.search.private_api import parameters_together
+from heretic.search.records import stored_records, tell, unreadable_text
 from heretic.search.space import SearchSpace
-from heretic.search.storage import storage_errors, stored_records, tell, unreadable_text
+from heretic.search.storage import storage_errors
+from heretic.search.workers import Workers
 
 SEARCHING = "searching"
+WAITING_SECONDS = 1.0
+"""How often it is looked whether others have measured the last trials."""
 FAILURES_IN_A_ROW = 10
 """After this many failed trials in a row something is wrong with more than the trials."""
 MEMORY_FAILURES_IN_A_ROW = 3
@@ -53,23 +57,28 @@ class _Trials:
 
     Attributes:
         records: All of them.
+        numbers: Theirs.
         front: Their Pareto front.
         complete: How many were measured, stopped ones included.
-        failures: How many of the last failed, in a row.
+        own: The same without those that others measure meanwhile.
+        failures: Those of this run's last that failed, in a row.
     """
 
     def __init__(self, records: Sequence[TrialRecord]) -> None:
         self.records = list(records)
+        self.numbers = {record.number for record in records}
         self.front = Front.of(records)
-        self.complete = _complete(records)
-        self.failures = 0
+        self.complete = self.own = _complete(records)
+        self.failures: list[TrialRecord] = []
 
-    def add(self, record: TrialRecord) -> bool:
+    def add(self, record: TrialRecord, of_another: bool = False) -> bool:
         """One more; whether it is on the front now."""
         self.records.append(record)
-        failed = record.is_failed
-        self.complete += not failed
-        self.failures = self.failures + 1 if failed else 0
+        self.numbers.add(record.number)
+        self.complete += not record.is_failed
+        if not of_another:
+            self.own += not record.is_failed
+            self.failures = [*self.failures, record] if record.is_failed else []
         before, self.front = self.front, self.front.with_trial(record)
         return self.front is not before
 
@@ -87,6 +96,7 @@ def search(
     objective: Objective = BOTH_NUMBERS,
     heartbeat: Heartbeat | None = None,
     deadline: Deadline | None = None,
+    workers: Workers | None = None,
 ) -> SearchResult:
     """Run trials until the study has `n_trials` measured ones, stopped ones included, or its time is over.
 
@@ -99,6 +109,7 @@ def search(
         objective: What the study minimises.
         heartbeat: Tells whoever watches from outside how the run is.
         deadline: The time that there is; None for as much as it takes.
+        workers: Who else works on the study; None where nobody can.
 
     Raises:
         SearchOutOfMemoryError: Three trials in a row failed for lack of memory.
@@ -119,20 +130,26 @@ def search(
         _step(trials.standing(n_trials), deadline) as progress,
     ):
         while trials.complete < n_trials and not guard.requested and (deadline is None or deadline.allows):
-            count = min(engine.candidates, n_trials - trials.complete)
+            asked = _ask(study, url, trials, n_trials, engine.candidates, workers)
+            if not asked:
+                if trials.complete < n_trials:
+                    progress.reached(trials.complete, "waiting for the trials of other workers")
+                    time.sleep(WAITING_SECONDS)
+                continue
             batch_started, tokens = time.perf_counter(), USAGE.tokens
             gate = Gate.behind(trials.front, objective)
-            for record in _run_trials(study, url, space, engine, objective, gate, count):
+            worker = "" if workers is None else workers.name
+            for record in _run_trials(study, url, space, engine, objective, gate, asked, worker):
                 on_front = trials.add(record)
                 emit(TrialFinished(record, trials.standing(n_trials), on_front))
             standing = trials.standing(n_trials)
             progress.reached(standing.finished, _best(standing))
-            batch = _batch(count, time.perf_counter() - batch_started, USAGE.tokens - tokens)
+            batch = _batch(len(asked), time.perf_counter() - batch_started, USAGE.tokens - tokens)
             emit(batch)
             if deadline is not None:
                 deadline.took(batch.seconds)
             if heartbeat is not None:
-                heartbeat.batch_measured(trials.complete, engine.candidates, batch)
+                heartbeat.batch_measured(trials.own, engine.candidates, batch)
             _give_up_if_hopeless(trials)
     # A search whose last trial was running anyway is finished, not interrupted.
     interrupted = guard.requested and trials.complete < n_trials
@@ -140,7 +157,23 @@ def search(
     if heartbeat is not None:
         heartbeat.search_ended(interrupted)
     emit(SearchFinished(trials.complete, time.perf_counter() - started, interrupted, out_of_time))
-    return SearchResult(tuple(trials.records), interrupted, guard.terminated)
+    # Others' come in between.
+    records = sorted(trials.records, key=lambda record: record.number)
+    return SearchResult(tuple(records), interrupted, guard.terminated)
+
+
+def _ask(
+    study: optuna.Study, url: str, trials: _Trials, n_trials: int, most: int, workers: Workers | None
+) -> list[optuna.Trial]:
+    """The trials of the next batch; none where others may measure the last ones. Emits TrialFinished for theirs."""
+    with storage_errors(url):
+        if workers is None:
+            return [study.ask() for _ in range(min(most, n_trials - trials.complete))]
+        asked = workers.ask(trials.numbers, trials.complete, n_trials, most)
+    for record, worker in asked.others:
+        on_front = trials.add(record, of_another=True)
+        emit(TrialFinished(record, trials.standing(n_trials), on_front, worker))
+    return asked.trials
 
 
 def _step(standing: Standing, deadline: Deadline | None) -> AbstractContextManager[Step]:
@@ -154,7 +187,7 @@ def _best(standing: Standing) -> str:
 
 def _give_up_if_hopeless(trials: _Trials) -> None:
     """End a search once too many trials in a row failed."""
-    failures, last = trials.failures, trials.records[-MEMORY_FAILURES_IN_A_ROW:]
+    failures, last = len(trials.failures), trials.failures[-MEMORY_FAILURES_IN_A_ROW:]
     if failures >= MEMORY_FAILURES_IN_A_ROW and all(record.reason == MEMORY_RAN_OUT for record in last):
         raise SearchOutOfMemoryError(
             f"Memory ran out in {len(last)} trials in a row, with one prompt at a time ({memory_text(memory_use())}); "
@@ -187,19 +220,28 @@ def _run_trials(
     engine: Engine,
     objective: Objective,
     gate: Gate,
-    count: int,
+    trials: Sequence[optuna.Trial],
+    worker: str,
 ) -> list[TrialRecord]:
     with storage_errors(url):
-        trials = [study.ask() for _ in range(count)]
         plans = [_suggested(space, trial) for trial in trials]
     started = time.perf_counter()
     numbers = [trial.number for trial in trials]
     measurements = engine.measure(plans, numbers, gate)
     # Candidates of one batch share its time.
-    seconds = (time.perf_counter() - started) / count
+    seconds = (time.perf_counter() - started) / len(trials)
     records = [
         TrialRecord(number, plan, own.scores, own.state, own.reason, seconds)
         for number, plan, own in zip(numbers, plans, measurements, strict=True)
     ]
     with storage_errors(url):
-        return [tell(study, trial, record, objective) for trial, record in zip(trials, records, strict=True)]
+        told = [tell(study, trial, record, objective, worker) for trial, record in zip(trials, records, strict=True)]
+    dropped = [str(record.shown) for record, kept in zip(records, told, strict=True) if kept is None]
+    if dropped:
+        emit(
+            Warned(
+                f"This run was silent for so long that another one took it for dead: the results of "
+                f"{plural(len(dropped), 'trial')} ({', '.join(dropped)}) are dropped, and the plans measured again."
+            )
+        )
+    return [record for record in told if record is not None]

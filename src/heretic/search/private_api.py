@@ -3,18 +3,20 @@
 Each has a test in tests/unit/search/test_private_api.py that fails when a release takes it away. Imports no torch.
 """
 
-from collections.abc import Callable, Container, Iterator, Mapping
+import json
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from optuna.distributions import BaseDistribution
-from optuna.exceptions import DuplicatedStudyError
+from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
-from optuna.storages._rdb.models import StudyModel
+from optuna.storages._cached_storage import _CachedStorage
+from optuna.storages._rdb.models import StudyModel, StudySystemAttributeModel
 from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 
 _PREFIX = "heretic:"
@@ -91,6 +93,29 @@ def parameters_together(trial: Trial) -> Iterator[None]:
     with _create_scoped_session(database.scoped_session) as session:
         for number, name, value, distribution in collecting.parameters:
             database._set_trial_param_without_commit(session, number, name, value, distribution)
+
+
+def end_trial(study: Study, trial: Trial, state: TrialState, values: Sequence[float] | None = None) -> bool:
+    """End a running trial; False where it has ended already, told in one statement and therefore for certain.
+
+    ``Study.tell`` looks before it writes, with a dozen statements, and may be overtaken in between.
+    """
+    try:
+        return study._storage.set_trial_state_values(trial._trial_id, state, values)
+    except UpdateFinishedTrialError:
+        return False
+
+
+def attributes_named(study: Study, beginning: str) -> dict[str, Any]:
+    """What `set_study_attribute` stored under names that begin so, without reading what else is stored, at one go."""
+    storage = study._storage
+    if not isinstance(storage, _CachedStorage):
+        return {name: value for name, value in study_attributes(study).items() if name.startswith(beginning)}
+    of_study = StudySystemAttributeModel.study_id == study._study_id
+    named = StudySystemAttributeModel.key.startswith(f"{_PREFIX}{beginning}", autoescape=True)
+    statement = select(StudySystemAttributeModel.key, StudySystemAttributeModel.value_json).where(of_study, named)
+    with storage._backend.engine.connect() as connection:
+        return {key[len(_PREFIX) :]: json.loads(value) for key, value in connection.execute(statement)}
 
 
 def enqueued_parameters(trial: FrozenTrial) -> dict[str, Any] | None:

@@ -5,7 +5,7 @@ Imports nothing heavy: it is read by a command that answers at once.
 
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -21,12 +21,14 @@ _SAME_PROCESS_SECONDS = 1.0
 """Two readings of when a process began may differ by rounding."""
 SILENCE_SECONDS = 120.0
 SILENCE_BATCHES = 4
-"""A run on another machine that has been silent for so long, and for so many of its batches, is taken for dead."""
+"""A run that has been silent for so long, and for so many of its batches, is taken for dead."""
 RUNNING = ("preparing", "searching", "finishing")
 """States of a run that goes on."""
 STATES = (*RUNNING, "finished", "interrupted")
 PULSE_ATTRIBUTE = "pulse"
-"""The study's attribute that holds it."""
+"""The study's attribute that holds it; where several may work on a study, each has one of its own, see `pulse_of`."""
+WORKERS = f"{PULSE_ATTRIBUTE}."
+"""What the attributes of these begin with."""
 LATEST = 1e11
 """Seconds since 1970 that calendars know."""
 MOST_COUNTED = 2**31 - 1
@@ -73,6 +75,8 @@ class Pulse:
         step: What the run does before or after its search, with its count; empty where that is not known.
         step_remaining: Seconds until that, or the search, is done, by the pace of the latest batches.
         searched_until: When the search ended; 0 where it did not.
+        worker: Its name where several may work on the study, see `fields.worker_name`.
+        trials: Numbers of the trials that it measures at the moment; told by workers only.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(allow_inf_nan=False)
@@ -97,6 +101,14 @@ class Pulse:
     step: _Text = ""
     step_remaining: _Moment | None = None
     searched_until: _Moment = 0.0
+    worker: _Text = ""
+    trials: Sequence[_Count] = ()
+
+    @property
+    def patience(self) -> float:
+        """Seconds of silence after which it is taken for dead."""
+        batch = (self.seconds_per_trial or 0.0) * max(self.candidates, 1)
+        return max(SILENCE_SECONDS, SILENCE_BATCHES * batch)
 
     @property
     def counts_trials(self) -> bool:
@@ -125,6 +137,41 @@ class Pulse:
 
 
 _PULSE = TypeAdapter(Pulse)
+
+
+def pulse_of(worker: str) -> str:
+    """The study's attribute that holds the pulse of this worker; of the one run where it has no name."""
+    return f"{WORKERS}{worker}" if worker else PULSE_ATTRIBUTE
+
+
+def pulses_in(attributes: Mapping[str, Any]) -> dict[str, Pulse]:
+    """Every pulse of a study by its attribute, the latest last; those that were taken away are left out.
+
+    Raises:
+        VersionSkewError: See `Pulse.from_json`.
+    """
+    stored = {
+        name: Pulse.from_json(value)
+        for name, value in attributes.items()
+        if value and (name == PULSE_ATTRIBUTE or name.startswith(WORKERS))
+    }
+    pulses = {name: pulse for name, pulse in stored.items() if pulse is not None}
+    return dict(sorted(pulses.items(), key=lambda item: item[1].updated))
+
+
+def left_over(number: int, pulses: Iterable[Pulse], silent: Callable[[Pulse], bool]) -> bool:
+    """Whether nobody measures a running trial any more.
+
+    Trials are asked for and named in a pulse in one turn (`search.claim`), so one that no pulse names has nobody,
+    unless a run goes on that names none.
+
+    Args:
+        number: The trial's.
+        pulses: Of everybody else.
+        silent: Whether nothing has been heard of a run for too long.
+    """
+    going_on = [pulse for pulse in pulses if run_state(pulse) in RUNNING and not silent(pulse)]
+    return not any(number in pulse.trials or not pulse.worker for pulse in going_on)
 
 
 def process_mark(pid: int) -> str:
@@ -168,7 +215,14 @@ def still_works(pulse: Pulse | None, now: float) -> bool:
     """
     if pulse is None or run_state(pulse) not in RUNNING:
         return False
-    if pulse.host == socket.gethostname():
+    if pulse.host == socket.gethostname() and not _is_stopped(pulse.pid):
         return pulse.pid != os.getpid()
-    batch = (pulse.seconds_per_trial or 0.0) * max(pulse.candidates, 1)
-    return now - pulse.updated < max(SILENCE_SECONDS, SILENCE_BATCHES * batch)
+    return now - pulse.updated < pulse.patience
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether a process of this machine is held by a signal, or a debugger, so that it does not go on by itself."""
+    try:
+        return psutil.Process(pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
+    except psutil.NoSuchProcess:
+        return True

@@ -19,18 +19,24 @@ from heretic.search.private_api import study_showing
 
 SEEN_TRIALS = 1000
 """Measured trials that TPE looks at, at most. A study of fewer is searched as by Optuna's own sampler."""
+_BETWEEN_WORKERS = 1_000_003
+"""Between the seeds of two workers: more than a study has trials."""
 _MEASURED = (OptunaState.COMPLETE, OptunaState.PRUNED)
 
 
-def make_sampler(seed: int | None, n_startup_trials: int, finished: int) -> optuna.samplers.TPESampler:
+def make_sampler(
+    seed: int | None, n_startup_trials: int, finished: int, workers: int = 0
+) -> optuna.samplers.TPESampler:
     """Independent TPE, of one or several objectives.
 
     Args:
         seed: Makes a run repeatable.
         n_startup_trials: Random trials before TPE begins.
         finished: Trials that a resumed study already has: it must not draw the same random numbers again.
+        workers: Workers that came before to the study: likewise, while none of their trials need be finished.
     """
-    return BoundedSampler(None if seed is None else seed + finished, n_startup_trials)
+    own = None if seed is None else (seed + finished + workers * _BETWEEN_WORKERS) % 2**32
+    return BoundedSampler(own, n_startup_trials)
 
 
 class BoundedSampler(optuna.samplers.TPESampler):

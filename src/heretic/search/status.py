@@ -20,18 +20,17 @@ from optuna.trial import TrialState as OptunaState
 from heretic.common.errors import StudyError, VersionSkewError, causes
 from heretic.common.integrity import read_foreign
 from heretic.results.front import least, pareto_front
-from heretic.results.trial import TrialRecord
+from heretic.results.trial import TrialRecord, shown
 from heretic.search.private_api import merged_attributes, study_attributes
-from heretic.search.pulse import PULSE_ATTRIBUTE, RUNNING, Pulse, run_state
+from heretic.search.pulse import RUNNING, Pulse, pulses_in, run_state
+from heretic.search.records import records_of, unreadable_text
 from heretic.search.storage import (
     IDENTITY_ATTRIBUTE,
     LOCK_WAIT_SECONDS,
     claim_file,
-    records_of,
     shown_url,
     sqlite_file,
     storage_errors,
-    unreadable_text,
 )
 
 READINGS, READING_SECONDS = 3, 0.02
@@ -63,6 +62,7 @@ class StudyStatus:
         seen: When this was read, in seconds since 1970.
         notes: What of the study could not be read, in sentences.
         studies: Every study of the storage, by name, with its run as above.
+        workers: What each of several told that may work on it, the latest last; `pulse` is that of one of them.
     """
 
     name: str
@@ -74,6 +74,7 @@ class StudyStatus:
     seen: float
     notes: tuple[str, ...] = ()
     studies: Mapping[str, str] = field(default_factory=dict)
+    workers: tuple[Pulse, ...] = ()
 
     def or_newer(self, preparing: "StudyStatus | None") -> "StudyStatus":
         """The same, but for its run what one tells that prepares this study, where that is newer."""
@@ -117,11 +118,18 @@ class StudyStatus:
         pulse, seconds = self.pulse, []
         if pulse is None or self.run != "searching":
             return None
-        if pulse.seconds_per_trial is not None and pulse.counts_trials:
-            seconds.append(pulse.seconds_per_trial * max(pulse.n_trials - self.finished, 0))
+        searching = [one for one in self.workers if self.run_of(one) == "searching"] or [pulse]
+        pace = sum(1 / one.seconds_per_trial for one in searching if one.seconds_per_trial)
+        if pace and pulse.counts_trials:
+            seconds.append(max(pulse.n_trials - self.finished, 0) / pace)
         if pulse.step_remaining is not None:
             seconds.append(max(pulse.step_remaining - (self.heard_seconds or 0.0), 0.0))
         return min(seconds, default=None)
+
+    def run_of(self, worker: Pulse) -> str:
+        """How a worker is: as `run`, or ``silent`` where others take it for dead, as nothing was heard of it."""
+        run = run_state(worker)
+        return "silent" if run in RUNNING and self.seen - worker.updated > worker.patience else run
 
     def to_json(self) -> dict[str, Any]:
         """What ``heretic status --json`` prints; keys are only ever added. Trials are numbered as people see them."""
@@ -146,6 +154,17 @@ class StudyStatus:
             "heard_seconds": self.heard_seconds,
             "slower": [] if pulse is None else list(pulse.slower),
             "memory": {} if pulse is None else {place: dict(amounts) for place, amounts in pulse.memory.items()},
+            "workers": [
+                {
+                    "worker": worker.worker,
+                    "run": self.run_of(worker),
+                    "trials": [shown(number) for number in worker.trials],
+                    "heard_seconds": max(self.seen - worker.updated, 0.0),
+                    **{name: getattr(worker, name) for name in _TOLD},
+                    "memory": {place: dict(amounts) for place, amounts in worker.memory.items()},
+                }
+                for worker in self.workers
+            ],
         }
 
 
@@ -308,6 +327,7 @@ def status_of(
         time.time(),
         tuple(filter(None, (problem, unreadable_text(records)))),
         studies,
+        tuple(pulse for pulse in read_pulses(attributes)[0] if pulse.worker),
     )
 
 
@@ -335,12 +355,18 @@ def studies_of(storage: optuna.storages.RDBStorage) -> dict[str, str]:
     }
 
 
-def read_pulse(attributes: Mapping[str, Any]) -> tuple[Pulse | None, str]:
-    """A study's pulse, or None and a sentence where it cannot be read."""
+def read_pulses(attributes: Mapping[str, Any]) -> tuple[tuple[Pulse, ...], str]:
+    """A study's pulses, the latest last; or none and a sentence where one cannot be read."""
     try:
-        return Pulse.from_json(attributes.get(PULSE_ATTRIBUTE)), ""
+        return tuple(pulses_in(attributes).values()), ""
     except VersionSkewError as error:
-        return None, str(error)
+        return (), str(error)
+
+
+def read_pulse(attributes: Mapping[str, Any]) -> tuple[Pulse | None, str]:
+    """Of a study's pulses the latest that goes on, else the latest; likewise."""
+    pulses, problem = read_pulses(attributes)
+    return next(reversed([pulse for pulse in pulses if run_state(pulse) in RUNNING] or pulses), None), problem
 
 
 def _counts(states: Sequence[OptunaState], records: Sequence[TrialRecord]) -> dict[str, int]:

@@ -4,10 +4,9 @@ import hashlib
 import json
 import time
 import warnings
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,30 +18,20 @@ from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLA
 
 from heretic.common.errors import StudyError, VersionSkewError, first_line
 from heretic.common.file_names import expanded
-from heretic.common.redaction import mask_secrets, remember_password, without_password, without_secrets
+from heretic.common.redaction import mask_secrets, remember_password, without_password
 from heretic.results import reading
 from heretic.results.objective import BOTH_NUMBERS, Objective
-from heretic.results.trial import TrialRecord, TrialState
-from heretic.results.words import plural
-from heretic.search.private_api import (
-    enqueued_parameters,
-    set_study_attribute,
-    study_attributes,
-    unfinished_trial,
-)
-from heretic.search.pulse import PULSE_ATTRIBUTE, Pulse, still_works
+from heretic.search.private_api import set_study_attribute, study_attributes
+from heretic.search.pulse import PULSE_ATTRIBUTE, Pulse, left_over, pulses_in, still_works
+from heretic.search.records import end_left_over
 
-RECORD_ATTRIBUTE = "record"
 IDENTITY_ATTRIBUTE = "identity"
 DIRECTIONS_ATTRIBUTE = "directions"
 """Attribute of a study that keeps directions, see search.stored_directions."""
-RETRIED_ATTRIBUTE = "retried"
-"""User attribute of a trial that repeats one whose run died: that one's number."""
-
-NAMED = 5
-"""Trials that a sentence names."""
 LOCK_WAIT_SECONDS = 30
 """How long a SQLite file may be locked: other runs that use it write for moments, but on a slow disk for long ones."""
+RECYCLE_SECONDS = 1800
+"""A server's connection that is older is replaced by a new one before it is used again."""
 
 Aspects = Mapping[str, Mapping[str, Any]]
 """By aspect (model, way of measuring, ...) what distinguishes it, as plain JSON; what is as usual is left out."""
@@ -187,11 +176,6 @@ def storage_errors(url: str) -> Iterator[None]:
         raise StudyError(
             f"The study storage {shown} needs a database driver ({detail}); install it or name another --storage."
         ) from error
-    except optuna.exceptions.UpdateFinishedTrialError as error:
-        raise StudyError(
-            f"Another run works on the same study in {shown_url(url)} and ended this run's trial; let only one run "
-            "at a time use a study, or name another --study-name."
-        ) from error
     except (json.JSONDecodeError, RecursionError) as error:
         raise StudyError(
             f"The study storage {shown} holds values that cannot be read ({first_line(error)}), written by a newer or "
@@ -210,7 +194,7 @@ def storage_errors(url: str) -> Iterator[None]:
 
 def connected(url: str) -> optuna.storages.RDBStorage:
     """The storage; its tables are created where they are missing. Raises what the driver does, see storage_errors."""
-    options, url = _engine_options(url), _connectable(url)
+    options, url = engine_options(url), _connectable(url)
     try:
         return optuna.storages.RDBStorage(url, engine_kwargs=options)
     except (IntegrityError, ProgrammingError):
@@ -218,11 +202,21 @@ def connected(url: str) -> optuna.storages.RDBStorage:
         return optuna.storages.RDBStorage(url, engine_kwargs=options)
 
 
-def open_study(url: str, name: str, identity: Identity, objective: Objective = BOTH_NUMBERS) -> optuna.Study:
+def open_study(
+    url: str, name: str, identity: Identity, objective: Objective = BOTH_NUMBERS, join: bool = False
+) -> optuna.Study:
     """Create a study, which minimises `objective`, or resume the one of that name.
 
     Trials that an interrupted run left running are marked as failed, and their plans are tried again, once; those that
     had been measured by then are ended as they would have been.
+
+    Args:
+        url: The storage.
+        name: The study's.
+        identity: What this run measures.
+        objective: What is minimised.
+        join: Whether others may work on it; their trials are left to them, and those of runs that may only be silent to
+            whoever has watched them, see search.workers.
 
     Raises:
         StudyConflict: The stored study has another identity; the message says in which aspects.
@@ -253,11 +247,24 @@ def open_study(url: str, name: str, identity: Identity, objective: Objective = B
         elif stored != identity.aspects:
             # Of an earlier version: from here on it is compared in all aspects.
             set_study_attribute(study, IDENTITY_ATTRIBUTE, identity.aspects)
-        check_idle(attributes, url, name)
+        # A study in a file is claimed by a lock before, see search.claim.
+        pulses = {} if sqlite_file(url) is not None else pulses_in(attributes)
+        if not join:
+            check_idle(attributes, url, name)
         _move_attributes(study)
-        for trial in study.get_trials(deepcopy=False, states=(OptunaState.RUNNING,)):
-            _end_left_over(study, trial, objective)
+        running = study.get_trials(deepcopy=False, states=(OptunaState.RUNNING,))
+        for trial in running:
+            if not join or left_over(trial.number, pulses.values(), lambda _pulse: False):
+                end_left_over(study, trial, objective)
+        _forget(study, pulses, {trial.number for trial in running})
         return study
+
+
+def _forget(study: optuna.Study, pulses: Mapping[str, Pulse], running: Container[int]) -> None:
+    """Take the pulses of workers away that are over and left nothing behind."""
+    for name, pulse in pulses.items():
+        if pulse.worker and not still_works(pulse, time.time()) and not any(map(running.__contains__, pulse.trials)):
+            set_study_attribute(study, name, "")
 
 
 def check_idle(attributes: Mapping[str, Any], url: str, name: str) -> None:
@@ -266,12 +273,15 @@ def check_idle(attributes: Mapping[str, Any], url: str, name: str) -> None:
     Raises:
         StudyError: Says which run.
     """
-    pulse = None if sqlite_file(url) is not None else Pulse.from_json(attributes.get(PULSE_ATTRIBUTE))
-    if pulse is not None and still_works(pulse, time.time()):
-        raise StudyError(
-            f"Another run (process {pulse.pid} on {pulse.host}) works on the study {name} in {shown_url(url)}; "
-            "watch it with 'heretic status', wait until it is over, or name another --study-name."
-        )
+    if sqlite_file(url) is not None:
+        return
+    for pulse in pulses_in(attributes).values():
+        if still_works(pulse, time.time()):
+            raise StudyError(
+                f"Another run (process {pulse.pid} on {pulse.host}) works on the study {name} in {shown_url(url)}; "
+                "watch it with 'heretic status', wait until it is over, work on it too with --join, or name "
+                "another --study-name."
+            )
 
 
 def _move_attributes(study: optuna.Study) -> None:
@@ -291,105 +301,14 @@ def _name_values(study: optuna.Study, objective: Objective) -> None:
             study.set_metric_names(objective.value_names)
 
 
-def _end_left_over(study: optuna.Study, trial: optuna.trial.FrozenTrial, objective: Objective) -> None:
-    """End a trial whose run died."""
-    record = _read(trial) if RECORD_ATTRIBUTE in trial.user_attrs else None
-    if record is not None and record.is_read:
-        # Killed between the two writes of `tell`.
-        tell(study, unfinished_trial(study, trial), record, objective)
-        return
-    try_again(study, trial)
+def engine_options(url: str) -> dict[str, Any]:
+    """How the storage is connected to.
 
-
-def try_again(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
-    """Fail a trial whose run died while it was measured, and enqueue it again, once: the run may have died of it."""
-    study.tell(trial.number, state=OptunaState.FAIL)
-    parameters = {**(enqueued_parameters(trial) or {}), **trial.params}
-    if parameters and RETRIED_ATTRIBUTE not in trial.user_attrs:
-        study.enqueue_trial(parameters, user_attrs={**trial.user_attrs, RETRIED_ATTRIBUTE: trial.number})
-
-
-def _engine_options(url: str) -> dict[str, Any]:
+    A server may have few connections for many workers, and end those that idle while a batch is measured, or be started
+    anew meanwhile.
+    """
     parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        return {"pool_size": 1, "max_overflow": 2, "pool_pre_ping": True, "pool_recycle": RECYCLE_SECONDS}
     # The user's own ?timeout= would be overruled by ours.
-    if parsed.get_backend_name() != "sqlite" or "timeout" in parsed.query:
-        return {}
-    return {"connect_args": {"timeout": LOCK_WAIT_SECONDS}}
-
-
-def stored_records(study: optuna.Study) -> list[TrialRecord]:
-    """Records of all finished trials, by number; see `records_of`."""
-    return records_of(study.get_trials(deepcopy=False))
-
-
-def records_of(trials: Iterable[optuna.trial.FrozenTrial]) -> list[TrialRecord]:
-    """Records of those trials that are finished and have one.
-
-    One that cannot be read, or measured something else than most, stands there as failed, with that as the reason.
-    """
-    records = [_read(trial) for trial in trials if trial.state.is_finished() and RECORD_ATTRIBUTE in trial.user_attrs]
-    usual = Counter(_measured(record) for record in records if record.scores is not None).most_common(1)
-    return [
-        TrialRecord.unreadable(record.number, f"Trial {record.shown} measured other things than most of its study do.")
-        if record.scores is not None and _measured(record) != usual[0][0]
-        else record
-        for record in records
-    ]
-
-
-def _read(trial: optuna.trial.FrozenTrial) -> TrialRecord:
-    try:
-        return TrialRecord.from_json(trial.user_attrs[RECORD_ATTRIBUTE], trial.number)
-    except VersionSkewError as error:
-        return TrialRecord.unreadable(trial.number, str(error))
-
-
-def _measured(record: TrialRecord) -> tuple[tuple[str, str], ...]:
-    """Names and units of what was measured."""
-    return tuple((score.name, score.unit) for score in record.measured)
-
-
-def unreadable_text(records: Iterable[TrialRecord]) -> str:
-    """A sentence on the trials that could not be read; empty where all could."""
-    missing = [record for record in records if not record.is_read]
-    if not missing:
-        return ""
-    named = ", ".join(str(record.shown) for record in missing[:NAMED]) + (" and others" if missing[NAMED:] else "")
-    counted = plural(len(missing), "stored trial")
-    return f"{counted} ({named}) cannot be read and count as failed. {missing[0].reason}"
-
-
-def tell(
-    study: optuna.Study, trial: optuna.Trial, record: TrialRecord, objective: Objective = BOTH_NUMBERS
-) -> TrialRecord:
-    """Store a record and end its trial; returns what was stored.
-
-    A record is stored before its trial is ended, so that a run that dies in between loses nothing. It is therefore
-    looked at before: one whose numbers Optuna would refuse is stored as a failed one.
-
-    A pruned one gets what was seen as an intermediate value, at the step that it reached: 0 where its divergence alone
-    decided, else the number of answers known. The sampler ranks pruned trials by their last step, so those that came
-    far are preferred.
-    """
-    try:
-        values = (
-            []
-            if record.scores is None
-            else [float(reading.number(value, "a value")) for value in objective.values(record.scores)]
-        )
-        if values and len(values) != objective.count:
-            raise ValueError(f"{len(values)} values were measured, and the study minimises {objective.count}")
-    except (ValueError, ArithmeticError) as error:
-        record = replace(
-            record, scores=None, state=TrialState.FAILED, reason=f"it cannot be told ({first_line(error)})"
-        )
-    # A reason may quote what a plug-in or a driver said.
-    trial.set_user_attr(RECORD_ATTRIBUTE, without_secrets(record.to_json()))
-    if record.scores is None:
-        study.tell(trial, state=OptunaState.FAIL)
-    elif record.state is TrialState.PRUNED:
-        trial.report(values[0], step=sum(score.answers.answered or 0 for score in record.behaviors))
-        study.tell(trial, state=OptunaState.PRUNED)
-    else:
-        study.tell(trial, values)
-    return record
+    return {} if "timeout" in parsed.query else {"connect_args": {"timeout": LOCK_WAIT_SECONDS}}

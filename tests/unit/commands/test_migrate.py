@@ -21,7 +21,8 @@ from heretic.common.errors import ConfigurationError, StudyError
 from heretic.interface.printer import Printer
 from heretic.search.claim import claimed
 from heretic.search.private_api import study_attributes
-from heretic.search.storage import open_study, stored_records, tell
+from heretic.search.records import stored_records, tell
+from heretic.search.storage import open_study
 from heretic.search.stored_directions import decoded
 
 STORED = Path(__file__).parents[2] / "fixtures" / "study"

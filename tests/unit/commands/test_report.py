@@ -28,7 +28,8 @@ from heretic.report.write import write_report
 from heretic.results.held_out import Example
 from heretic.results.plan import EditPlan
 from heretic.results.trial import TrialRecord
-from heretic.search.storage import open_study, tell
+from heretic.search.records import tell
+from heretic.search.storage import open_study
 
 FRONT = "7 trials: 4 complete, 3 of them on the front"
 

@@ -18,7 +18,8 @@ from heretic.observability.events import StepStarted
 from heretic.observability.steps import step
 from heretic.search.claim import claimed
 from heretic.search.heartbeat import Heartbeat, preparation_told
-from heretic.search.storage import claim_file, open_study, tell
+from heretic.search.records import tell
+from heretic.search.storage import claim_file, open_study
 
 
 def test_how_often_to_look() -> None:

@@ -20,8 +20,9 @@ from heretic.results.gate import Gate
 from heretic.results.plan import EditPlan, Normalization
 from heretic.results.trial import TrialRecord, TrialState
 from heretic.search.loop import SearchResult, search
+from heretic.search.records import stored_records
 from heretic.search.space import Range, SearchSpace
-from heretic.search.storage import open_study, stored_records
+from heretic.search.storage import open_study
 
 TRIALS = 30
 SPACE = SearchSpace(

@@ -14,6 +14,7 @@ from tests.unit.measured import counted, divergence, measured, searched, trial, 
 from heretic.common.errors import UserError
 from heretic.observability import events
 from heretic.observability.events import Event, Warned, subscribed
+from heretic.observability.fields import worker_name
 from heretic.observability.metrics import Metrics, MetricsFile, served
 from heretic.results.score import Scores
 from heretic.results.trial import TrialState
@@ -123,7 +124,7 @@ def test_speed_batch_size_and_failed_allocations(metrics: Metrics) -> None:
     assert given["heretic_candidates"] == 3
     assert given["heretic_batch_size"] == 32
     assert given["heretic_out_of_memory_total"] == 1
-    assert given["heretic_run_info{model=models/***}{version=1.0}"] == 1
+    assert given[f"heretic_run_info{{model=models/***}}{{version=1.0}}{{worker={worker_name()}}}"] == 1
 
 
 def test_memory_is_that_of_the_moment(metrics: Metrics) -> None:

@@ -19,8 +19,9 @@ from heretic.results.plan import EditPlan
 from heretic.results.score import AnswerDetails, Score, Scores
 from heretic.results.trial import TrialState
 from heretic.search.loop import SearchResult, search
+from heretic.search.records import stored_records, tell
 from heretic.search.sampler import make_sampler
-from heretic.search.storage import open_study, stored_records, tell
+from heretic.search.storage import open_study
 
 ONE = Objective(kl_weight=2.0, prunes=True)
 VALUES = st.tuples(st.integers(0, 50).map(float), st.integers(0, 20).map(lambda step: step / 16))

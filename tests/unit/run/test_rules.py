@@ -50,6 +50,8 @@ def assert_one_sentence(error: UserError, *words: str) -> None:
             ("column norms", "--normalization none"),
         ),
         ({"use_caa": True, "save_format": "adapter"}, ("use_caa", "--save-format merged or use --use-caa false")),
+        ({"join": True}, ("join needs a study on a PostgreSQL server", "heretic migrate SOURCE TARGET", "--storage")),
+        ({"join": True, "storage": "mysql://host/name"}, ("join needs a study on a PostgreSQL server",)),
     ],
     ids=str,
 )
@@ -74,6 +76,8 @@ def test_settings_that_contradict_each_other_are_refused(changes: dict[str, Any]
         {"save_format": "adapter"},
         {"auto_select": True, "auto_select_path": "out", "save_format": "adapter", "normalization": "none"},
         {"use_caa": True, "save_format": "adapter", "evaluate_model": "edited"},
+        {"join": True, "storage": "postgresql+psycopg://host/name"},
+        {"join": True, "storage": "postgresql://host/name"},
     ],
     ids=str,
 )

@@ -25,8 +25,9 @@ from heretic.results.score import AnswerDetails
 from heretic.results.trial import TrialRecord, TrialState
 from heretic.search.private_api import set_study_attribute
 from heretic.search.pulse import PULSE_ATTRIBUTE, Pulse
+from heretic.search.records import RECORD_ATTRIBUTE, records_of
 from heretic.search.status import StudyReader, status_of
-from heretic.search.storage import DIRECTIONS_ATTRIBUTE, IDENTITY_ATTRIBUTE, RECORD_ATTRIBUTE, open_study, records_of
+from heretic.search.storage import DIRECTIONS_ATTRIBUTE, IDENTITY_ATTRIBUTE, open_study
 from heretic.search.stored_directions import StoredDirections, decoded, encoded
 
 GONE = object()

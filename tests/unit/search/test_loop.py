@@ -33,8 +33,9 @@ from heretic.results.trial import TrialState
 from heretic.search.deadline import Deadline
 from heretic.search.interruption import InterruptGuard
 from heretic.search.loop import FAILURES_IN_A_ROW, SearchResult, search
+from heretic.search.records import stored_records
 from heretic.search.sampler import make_sampler
-from heretic.search.storage import open_study, stored_records
+from heretic.search.storage import open_study
 
 Measure = Callable[[EditPlan, int], tuple[Score, ...]]
 

@@ -143,3 +143,14 @@ def test_a_study_gets_another_name_unless_one_has_it(tmp_path: Path) -> None:
         private_api.rename_study(storage, "one", "other")
     private_api.rename_study(storage, "one", "third")
     assert sorted(optuna.get_all_study_names(storage)) == ["other", "third"]
+
+
+def test_a_trial_is_ended_once_and_attributes_are_read_by_the_beginning_of_their_name(tmp_path: Path) -> None:
+    for study in (optuna.create_study(storage=url_of(tmp_path / "study.db")), optuna.create_study()):
+        trial = study.ask()
+        assert private_api.end_trial(study, trial, optuna.trial.TrialState.COMPLETE, [1.5])
+        assert not private_api.end_trial(study, trial, optuna.trial.TrialState.FAIL)
+        assert study.trials[0].values == [1.5]
+        for name in ("pulse", "pulse.one", "pulse_other", "other"):
+            private_api.set_study_attribute(study, name, {"of": name})
+        assert private_api.attributes_named(study, "pulse.") == {"pulse.one": {"of": "pulse.one"}}

@@ -23,8 +23,9 @@ from heretic.search import heartbeat as heartbeat_module
 from heretic.search.heartbeat import INTERVAL_SECONDS, Heartbeat
 from heretic.search.private_api import study_attributes
 from heretic.search.pulse import PULSE_ATTRIBUTE, Pulse, process_mark, run_state, still_works
+from heretic.search.records import tell
 from heretic.search.status import StudyReader, StudyStatus
-from heretic.search.storage import open_study, tell
+from heretic.search.storage import open_study
 
 BATCH = BatchMeasured(2, 4.0, 100, 25.0, {})
 

@@ -23,20 +23,16 @@ from heretic.results.objective import Objective
 from heretic.results.trial import TrialRecord, TrialState
 from heretic.search.private_api import study_attributes
 from heretic.search.pulse import PULSE_ATTRIBUTE
+from heretic.search.records import RECORD_ATTRIBUTE, RETRIED_ATTRIBUTE, stored_records, tell, unreadable_text
 from heretic.search.seeding import SOURCE_ATTRIBUTE, enqueue_plan
 from heretic.search.status import StudyReader
 from heretic.search.storage import (
     IDENTITY_ATTRIBUTE,
     LOCK_WAIT_SECONDS,
-    RECORD_ATTRIBUTE,
-    RETRIED_ATTRIBUTE,
     Identity,
     StudyConflict,
     open_study,
     storage_errors,
-    stored_records,
-    tell,
-    unreadable_text,
 )
 from heretic.search.stored_directions import StoredDirections, decoded, encoded, stored_attributes
 

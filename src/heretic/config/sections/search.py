@@ -85,3 +85,7 @@ class SearchSection(Section):
         default="sqlite:///heretic_study.db", description="Database URL of the study; a second run resumes it."
     )
     study_name: Text = Field(default="heretic_study", description="Name of the study in the database.")
+    join: bool = Field(
+        default=False,
+        description="Work on the study together with other runs, on this machine or others; needs a PostgreSQL server.",
+    )

@@ -91,11 +91,15 @@ class SearchLimited(Event):
 
 @dataclass(frozen=True, slots=True)
 class TrialFinished(Event):
-    """One trial ended; `standing` is where the search stands with it. `on_front`: no finished trial beats it."""
+    """One trial ended; `standing` is where the search stands with it. `on_front`: no finished trial beats it.
+
+    `worker` measured it, where that was another than this run.
+    """
 
     record: TrialRecord
     standing: Standing
     on_front: bool
+    worker: str = ""
 
     def to_log(self) -> dict[str, Any]:
         """See Event; the record's own values, and its plan in words."""
@@ -110,6 +114,7 @@ class TrialFinished(Event):
             "reason": record.reason,
             "parameters": parameters(record.plan),
             "dominated": record.is_stopped,
+            **({"measured_by": self.worker} if self.worker else {}),
         }
 
 

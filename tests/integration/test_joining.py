@@ -1,0 +1,189 @@
+"""Several workers on one study on a server: killed, stopped, late, all at once, and the server started anew."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from glob import glob
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState as OptunaState
+from sqlalchemy import create_engine, make_url, text
+from tests.integration.joining import SILENCE
+from tests.integration.test_postgresql import ADDRESS
+from tests.unit.search.studies import IDENTITY, PLAN, SPACE
+
+from heretic.common.errors import StudyError
+from heretic.search.claim import Turn
+from heretic.search.private_api import attributes_named
+from heretic.search.pulse import PULSE_ATTRIBUTE, pulses_in
+from heretic.search.records import RETRIED_ATTRIBUTE, stored_records
+from heretic.search.storage import connected, open_study
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(not ADDRESS, reason="there is no server, see test_postgresql.py"),
+]
+
+
+@pytest.fixture
+def name() -> str:
+    return f"test-{uuid.uuid4().hex}"
+
+
+class Worker:
+    """A process of joining.py, with what it has said so far."""
+
+    def __init__(self, output: Path, arguments: list[str]) -> None:
+        self.output = output
+        with output.open("w") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "tests.integration.joining", *arguments],
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                cwd=Path(__file__).parents[2],
+            )
+
+    def said(self, beginning: str) -> list[str]:
+        return [line for line in self.output.read_text().splitlines() if line.startswith(beginning)]
+
+    def wait_for(self, beginning: str, times: int = 1, seconds: float = 120.0) -> None:
+        ends = time.monotonic() + seconds
+        while len(self.said(beginning)) < times:
+            assert self.process.poll() is None or len(self.said(beginning)) >= times, self.output.read_text()
+            assert time.monotonic() < ends, self.output.read_text()
+            time.sleep(0.02)
+
+    def ends(self, trials: int) -> None:
+        assert self.process.wait(120) == 0, self.output.read_text()
+        assert self.said("ended") == [f"ended {trials}"], self.output.read_text()
+
+
+@pytest.fixture
+def start(tmp_path: Path, name: str) -> Iterator[Callable[..., Worker]]:
+    started: list[Worker] = []
+
+    def one(trials: int, seconds: float = 0.1, at_once: int = 1) -> Worker:
+        arguments = [ADDRESS, name, str(trials), str(seconds), str(at_once)]
+        started.append(Worker(tmp_path / str(len(started)), arguments))
+        return started[-1]
+
+    yield one
+    for worker in started:
+        worker.process.kill()
+        worker.process.wait()
+
+
+def study_of(name: str) -> optuna.Study:
+    return optuna.load_study(study_name=name, storage=connected(ADDRESS))
+
+
+def assert_whole(name: str, trials: int) -> list[optuna.trial.FrozenTrial]:
+    """Every plan wanted was measured, once, none is left, and each number stands for one trial."""
+    stored = study_of(name).get_trials(deepcopy=False)
+    states = Counter(trial.state for trial in stored)
+    assert states[OptunaState.COMPLETE] == trials, states
+    assert states[OptunaState.RUNNING] == states[OptunaState.WAITING] == 0, states
+    assert [trial.number for trial in stored] == list(range(len(stored)))
+    complete = [record for record in stored_records(study_of(name)) if record.is_complete]
+    assert len(complete) == trials
+    retried = Counter(trial.user_attrs.get(RETRIED_ATTRIBUTE) for trial in stored)
+    assert max((count for number, count in retried.items() if number is not None), default=1) == 1
+    return stored
+
+
+def test_workers_that_begin_at_once_share_one_study(start: Callable[..., Worker], name: str) -> None:
+    trials = 40
+    workers = [start(trials, 0.2, at_once) for at_once in (1, 3, 4)]
+    for worker in workers:
+        worker.ends(trials)
+    stored = assert_whole(name, trials)
+    # The first plans were enqueued by one of them.
+    parameters = SPACE.parameters(PLAN)
+    assert sum(trial.system_attrs.get("fixed_params") == parameters for trial in stored) == 2
+    # Each draws numbers of its own, and sees what the others measured.
+    drawn = [tuple(trial.params.values()) for trial in stored if "fixed_params" not in trial.system_attrs]
+    assert len(set(drawn)) == len(drawn)
+    here = [line.split()[1] for worker in workers for line in worker.said("finished") if line.endswith("here")]
+    assert sorted(map(int, here)) == [trial.number for trial in stored]
+    pulses = pulses_in(attributes_named(study_of(name), PULSE_ATTRIBUTE))
+    assert [pulse.state for pulse in pulses.values()] == ["finished"] * 3
+
+
+@pytest.mark.slow
+def test_the_trial_of_a_worker_that_was_killed_is_measured_by_another(start: Callable[..., Worker], name: str) -> None:
+    victim = start(12, 60.0, 2)
+    victim.wait_for("measuring")
+    other = start(12, 0.1)
+    other.wait_for("finished", 3)
+    # As long as it lives, its trials are left to it.
+    running = [trial.number for trial in study_of(name).get_trials(states=(OptunaState.RUNNING,))]
+    assert set(map(int, victim.said("measuring")[0].split()[1:])) <= set(running)
+    victim.process.send_signal(signal.SIGKILL)
+    victim.process.wait()
+    other.ends(12)
+    stored = assert_whole(name, 12)
+    failed = [trial.number for trial in stored if trial.state is OptunaState.FAIL]
+    assert failed == list(map(int, victim.said("measuring")[0].split()[1:]))
+
+
+@pytest.mark.slow
+def test_a_worker_that_comes_back_after_it_was_taken_for_dead_is_told_so(
+    start: Callable[..., Worker], name: str
+) -> None:
+    late = start(12, 1.0)
+    late.wait_for("measuring", 2)
+    late.process.send_signal(signal.SIGSTOP)
+    other = start(10, 0.1)
+    other.ends(10)
+    late.process.send_signal(signal.SIGCONT)
+    late.ends(12)
+    (warned,) = late.said("warned")
+    assert "another one took it for dead" in warned
+    assert "measured again" in warned
+    assert_whole(name, 12)
+
+
+def test_a_run_alone_is_refused_beside_a_worker(start: Callable[..., Worker], name: str) -> None:
+    worker = start(1000, 0.5)
+    worker.wait_for("measuring")
+    with pytest.raises(StudyError, match=r"Another run \(process .*--join"):
+        open_study(ADDRESS, name, IDENTITY)
+    with (
+        Turn(ADDRESS, patient=True) as first,
+        Turn(ADDRESS, patient=False) as second,
+        Turn(ADDRESS, patient=False) as elsewhere,
+    ):
+        first.take(name)
+        with pytest.raises(StudyError, match=r"Another run works on the study .* or is about to"):
+            second.take(name)
+        elsewhere.take("another study")
+        first.give()
+        second.take(name)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="the server belongs to another user")
+def test_a_server_that_is_started_anew_between_two_trials_costs_none(start: Callable[..., Worker], name: str) -> None:
+    engine = create_engine(make_url(ADDRESS))
+    with engine.connect() as connection:
+        folder = connection.execute(text("SHOW data_directory")).scalar_one()
+    engine.dispose()
+    workers = [start(8, 4.0), start(8, 4.0)]
+    workers[1].wait_for("measuring", 2)
+    workers[0].wait_for("measuring", 2)
+    (control,) = glob("/usr/lib/postgresql/*/bin/pg_ctl")[-1:]
+    # As it was started, with a relative path.
+    folder, data = os.path.split(folder)
+    restart = f"cd '{folder}' && '{control}' --pgdata='{data}' --mode=fast --wait --log=log restart"
+    subprocess.run(["/bin/su", "postgres", "-s", "/bin/bash", "-c", restart], check=True, cwd="/", capture_output=True)
+    for worker in workers:
+        worker.ends(8)
+    assert_whole(name, 8)
+    assert SILENCE < 4.0
