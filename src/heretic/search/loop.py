@@ -82,6 +82,17 @@ class _Trials:
         before, self.front = self.front, self.front.with_trial(record)
         return self.front is not before
 
+    def tell(self, records: Sequence[TrialRecord], n_trials: int) -> Standing:
+        """More of this run's; where the search stands then. Emits TrialFinished for each."""
+        for record in records:
+            on_front = self.add(record)
+            emit(TrialFinished(record, self.standing(n_trials), on_front))
+        return self.standing(n_trials)
+
+    def in_order(self) -> tuple[TrialRecord, ...]:
+        """By number: others' come in between."""
+        return tuple(sorted(self.records, key=lambda record: record.number))
+
     def standing(self, n_trials: int) -> Standing:
         """Where the search for so many trials stands."""
         return Standing.of(self.front, self.complete, n_trials)
@@ -125,24 +136,17 @@ def search(
     emit(SearchStarted(trials.standing(n_trials), dict(states)))
     if heartbeat is not None:
         heartbeat.search_started(trials.complete, n_trials)
-    with (
-        InterruptGuard() as guard,
-        _step(trials.standing(n_trials), deadline) as progress,
-    ):
+    with InterruptGuard() as guard, _step(trials.standing(n_trials), deadline) as progress:
         while trials.complete < n_trials and not guard.requested and (deadline is None or deadline.allows):
             asked = _ask(study, url, trials, n_trials, engine.candidates, workers)
             if not asked:
-                if trials.complete < n_trials:
-                    progress.reached(trials.complete, "waiting for the trials of other workers")
-                    time.sleep(WAITING_SECONDS)
+                _wait(trials, n_trials, progress)
                 continue
             batch_started, tokens = time.perf_counter(), USAGE.tokens
-            gate = Gate.behind(trials.front, objective)
             worker = "" if workers is None else workers.name
-            for record in _run_trials(study, url, space, engine, objective, gate, asked, worker):
-                on_front = trials.add(record)
-                emit(TrialFinished(record, trials.standing(n_trials), on_front))
-            standing = trials.standing(n_trials)
+            gate = Gate.behind(trials.front, objective)
+            records = _run_trials(study, url, space, engine, objective, gate, asked, worker)
+            standing = trials.tell(records, n_trials)
             progress.reached(standing.finished, _best(standing))
             batch = _batch(len(asked), time.perf_counter() - batch_started, USAGE.tokens - tokens)
             emit(batch)
@@ -157,9 +161,14 @@ def search(
     if heartbeat is not None:
         heartbeat.search_ended(interrupted)
     emit(SearchFinished(trials.complete, time.perf_counter() - started, interrupted, out_of_time))
-    # Others' come in between.
-    records = sorted(trials.records, key=lambda record: record.number)
-    return SearchResult(tuple(records), interrupted, guard.terminated)
+    return SearchResult(trials.in_order(), interrupted, guard.terminated)
+
+
+def _wait(trials: _Trials, n_trials: int, progress: Step) -> None:
+    """Let other workers measure, where the last trials are theirs."""
+    if trials.complete < n_trials:
+        progress.reached(trials.complete, "waiting for the trials of other workers")
+        time.sleep(WAITING_SECONDS)
 
 
 def _ask(

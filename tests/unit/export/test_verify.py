@@ -9,11 +9,10 @@ from tests.unit.export.conftest import VERIFICATION, as_loaded, tied_llama
 
 from heretic.common.errors import ExportError
 from heretic.export import verify
+from heretic.export.compare import compare_files, compare_models
 from heretic.export.verify import (
     Placement,
     Verification,
-    compare_files,
-    compare_models,
     find_placement,
     verify_merged,
 )
