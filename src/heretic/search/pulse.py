@@ -153,7 +153,7 @@ def pulses_in(attributes: Mapping[str, Any]) -> dict[str, Pulse]:
     stored = {
         name: Pulse.from_json(value)
         for name, value in attributes.items()
-        if value and (name == PULSE_ATTRIBUTE or name.startswith(WORKERS))
+        if name == PULSE_ATTRIBUTE or (name.startswith(WORKERS) and value != "")
     }
     pulses = {name: pulse for name, pulse in stored.items() if pulse is not None}
     return dict(sorted(pulses.items(), key=lambda item: item[1].updated))
