@@ -69,8 +69,8 @@ class Worker:
 def start(tmp_path: Path, name: str) -> Iterator[Callable[..., Worker]]:
     started: list[Worker] = []
 
-    def one(trials: int, seconds: float = 0.1, at_once: int = 1) -> Worker:
-        arguments = [ADDRESS, name, str(trials), str(seconds), str(at_once)]
+    def one(trials: int, seconds: float = 0.1, at_once: int = 1, address: str = ADDRESS) -> Worker:
+        arguments = [address, name, str(trials), str(seconds), str(at_once)]
         started.append(Worker(tmp_path / str(len(started)), arguments))
         return started[-1]
 
@@ -80,18 +80,19 @@ def start(tmp_path: Path, name: str) -> Iterator[Callable[..., Worker]]:
         worker.process.wait()
 
 
-def study_of(name: str) -> optuna.Study:
-    return optuna.load_study(study_name=name, storage=connected(ADDRESS))
+def study_of(name: str, address: str = ADDRESS) -> optuna.Study:
+    return optuna.load_study(study_name=name, storage=connected(address))
 
 
-def assert_whole(name: str, trials: int) -> list[optuna.trial.FrozenTrial]:
+def assert_whole(name: str, trials: int, address: str = ADDRESS) -> list[optuna.trial.FrozenTrial]:
     """Every plan wanted was measured, once, none is left, and each number stands for one trial."""
-    stored = study_of(name).get_trials(deepcopy=False)
+    study = study_of(name, address)
+    stored = study.get_trials(deepcopy=False)
     states = Counter(trial.state for trial in stored)
     assert states[OptunaState.COMPLETE] == trials, states
     assert states[OptunaState.RUNNING] == states[OptunaState.WAITING] == 0, states
     assert [trial.number for trial in stored] == list(range(len(stored)))
-    complete = [record for record in stored_records(study_of(name)) if record.is_complete]
+    complete = [record for record in stored_records(study) if record.is_complete]
     assert len(complete) == trials
     retried = Counter(trial.user_attrs.get(RETRIED_ATTRIBUTE) for trial in stored)
     assert max((count for number, count in retried.items() if number is not None), default=1) == 1
@@ -168,22 +169,39 @@ def test_a_run_alone_is_refused_beside_a_worker(start: Callable[..., Worker], na
         second.take(name)
 
 
+@pytest.fixture
+def own_server() -> Iterator[str]:
+    """The address of a server that no other test uses."""
+    script = Path(__file__).parents[2] / ".ci" / "postgresql"
+    with subprocess.Popen(
+        [str(script), "bash", "-c", 'echo "$TEST_POSTGRESQL_URL"; read -r _'],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+        # What ends the script's reading, and so the server.
+        process.communicate()
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="the server belongs to another user")
-def test_a_server_that_is_started_anew_between_two_trials_costs_none(start: Callable[..., Worker], name: str) -> None:
-    engine = create_engine(make_url(ADDRESS))
+def test_a_server_that_is_started_anew_between_two_trials_costs_none(
+    start: Callable[..., Worker], name: str, own_server: str
+) -> None:
+    engine = create_engine(make_url(own_server))
     with engine.connect() as connection:
-        folder = connection.execute(text("SHOW data_directory")).scalar_one()
+        data = connection.execute(text("SHOW data_directory")).scalar_one()
     engine.dispose()
-    workers = [start(8, 4.0), start(8, 4.0)]
+    workers = [start(8, 4.0, address=own_server), start(8, 4.0, address=own_server)]
     workers[1].wait_for("measuring", 2)
     workers[0].wait_for("measuring", 2)
-    (control,) = glob("/usr/lib/postgresql/*/bin/pg_ctl")[-1:]
+    control = glob("/usr/lib/postgresql/*/bin/pg_ctl")[-1]
     # As it was started, with a relative path.
-    folder, data = os.path.split(folder)
-    restart = f"cd '{folder}' && '{control}' --pgdata='{data}' --mode=fast --wait --log=log restart"
+    restart = f"cd '{Path(data).parent}' && '{control}' --pgdata=data --mode=fast --wait --log=log restart"
     subprocess.run(["/bin/su", "postgres", "-s", "/bin/bash", "-c", restart], check=True, cwd="/", capture_output=True)
     for worker in workers:
         worker.ends(8)
-    assert_whole(name, 8)
+    assert_whole(name, 8, own_server)
     assert SILENCE < 4.0
