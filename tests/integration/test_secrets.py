@@ -90,11 +90,13 @@ def test_a_driver_that_repeats_its_whole_address(heretic: Command, tmp_path: Pat
     indiscreet = f"""
 {INDISCREET}
 import optuna
+from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 def connect(url, **_options):
     words = f"no route from {{url}}; user jane, password {PASSWORD}, dsn host=localhost password={PASSWORD}"
     raise OperationalError(words, None, ValueError(words))
 optuna.storages.RDBStorage = connect
+Engine.connect = lambda engine: connect(engine.url.render_as_string(hide_password=False))
 """
     log = ("--log-file", "heretic.log")
     run = heretic(tmp_path, *QUICK_DEMO, *saving_to("out"), *log, "--storage", storage, before=indiscreet)
