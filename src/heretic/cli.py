@@ -26,7 +26,7 @@ from heretic.common.errors import (
     Terminated,
 )
 from heretic.common.foreign_errors import foreign_error
-from heretic.common.output import say_error, standard_streams
+from heretic.common.output import has_terminal, say_error, standard_streams
 from heretic.common.redaction import mask_secrets
 from heretic.config.arguments import read_arguments
 from heretic.config.checks import is_unicode
@@ -171,8 +171,7 @@ def _ask_model() -> str | None:
     Raises:
         ConfigurationError: There is no terminal to ask in.
     """
-    # A process without a console, e.g. a service, may have no standard input at all.
-    if not all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout)):
+    if not has_terminal():
         raise ConfigurationError(
             "No model was named; run 'heretic MODEL', or 'heretic --model demo' to try the bundled toy model."
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 import optuna
 from torch import Tensor
 
+from heretic.checks.capability import wants_validation
 from heretic.checks.further_checks import FurtherChecks
 from heretic.common.errors import (
     ExportError,
@@ -194,9 +195,16 @@ class Session:
         return self._checks.checked(self.applied.record.number).examples
 
     @property
-    def capability_measured(self) -> bool:
-        """Whether it was measured what the applied trial is able to do."""
-        return self._checks.checked(self.applied.record.number).capability is not None
+    def wants_validation(self) -> bool:
+        """Whether the settings ask what the applied trial is able to do, and it was not measured before."""
+        measured = self._checks.checked(self.applied.record.number).capability is not None
+        return wants_validation(self.bench.settings) and not measured
+
+    def check(self) -> None:
+        """All that is measured of the applied trial before it is saved: on held-out prompts, and ability if asked."""
+        self.confirm()
+        if self.wants_validation:
+            self.validate()
 
     def confirmed(self) -> dict[int, HeldOut]:
         """What held-out prompts showed, by the number of the trial."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import optuna
 
-from heretic.checks.capability import check_capability, wants_validation
+from heretic.checks.capability import check_capability
 from heretic.common.errors import INTERRUPTED, TERMINATED, SelectionError, UserError
 from heretic.common.file_names import time_stamped
 from heretic.common.integrity import check_folder, harmful
@@ -177,9 +177,7 @@ def deliver(session: Session) -> None:
         session.upload(saved_before(session, Path(settings.auto_select_path)), settings.hf_upload, settings.hf_private)
         return
     session.apply(session.suggested)
-    session.confirm()
-    if wants_validation(settings):
-        session.validate()
+    session.check()
     export_format = ExportFormat(settings.save_format)
     folder = None
     if settings.auto_select_path is not None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from heretic.commands.base import Command, option, positional, switch
 from heretic.common.errors import ConfigurationError
 from heretic.common.file_names import expanded
+from heretic.web import HISTORY, MODELS
 
 if TYPE_CHECKING:
     from heretic.interface.printer import Printer
@@ -31,8 +32,8 @@ class ChatArguments:
     folder: str | None = positional("[FOLDER]")
     model: str | None = option("MODEL", "Model to talk to; with --compare what FOLDER was made from.")
     compare: bool = switch("Have FOLDER answer beside the model that its manifest names.")
-    models_dir: str = option("DIR", "Folder whose folders and GGUF files are offered.", default="models")
-    history: str = option("DIR", "Folder that conversations are kept in; they never leave it.", default="chat_history")
+    models_dir: str = option("DIR", "Folder whose folders and GGUF files are offered.", default=MODELS)
+    history: str = option("DIR", "Folder that conversations are kept in; they never leave it.", default=HISTORY)
     device: str = option("DEVICE", "Device to compute on, as in a run. [the best one there is]", default="auto")
     port: int | None = option("N", "Port. [7860, or the next free one]", read=_port)
     listen: str | None = option("ADDRESS", "Address to listen on, for other machines; needs --auth. [127.0.0.1]")
@@ -104,8 +105,7 @@ def _of_a_study(arguments: ChatArguments, address: "Address", printer: "Printer"
 
     storage, name = study_of_a_run(arguments.storage, arguments.study_name, arguments.config, os.environ, Path.cwd())
     with StudyReader(storage, name) as reader:
-        trials = reader.read().trials
-    finished = sum(count for state, count in trials.items() if state not in ("running", "waiting"))
+        finished = reader.read().finished
     if not finished:
         raise StudyError(f"The study {name} has no finished trial yet; run heretic with --study-name {name} first.")
     given = {"--model": arguments.model, "--config": arguments.config, "--storage": storage, "--study-name": name}

@@ -45,6 +45,7 @@ def escaped_in_json(line: str) -> str:
 
 def has_terminal() -> bool:
     """Whether questions can be asked: both standard input and output are a terminal."""
+    # A process without a console, e.g. a service, may have neither.
     return sys.stdin is not None and sys.stdin.isatty() and sys.stdout is not None and sys.stdout.isatty()
 
 

@@ -28,6 +28,7 @@ from heretic.models.loaded import LoadedModel
 from heretic.models.private_api import Conv1D, adapter_change, attention_implementation, unadapted_weight
 from heretic.observability.events import Warned, emit
 from heretic.observability.steps import counted
+from heretic.passes.runner import left_padded
 
 MEMORY_FACTOR = 1.2
 """Memory that is asked for the second copy, for activations and fragments."""
@@ -97,12 +98,8 @@ def greedy_answers(
     model: Any, prompts: Sequence[Sequence[int]], max_new_tokens: int, pad_token_id: int | None
 ) -> list[list[int]]:
     """The most likely continuations of prompts, as token ids; in one batch, so the shorter ones end in padding."""
-    length = max(map(len, prompts))
-    missing = [length - len(token_ids) for token_ids in prompts]
-    pad = pad_token_id or 0
-    rows = [[pad] * count + list(token_ids) for count, token_ids in zip(missing, prompts, strict=True)]
-    input_ids = torch.tensor(rows, device=model.get_input_embeddings().weight.device)
-    mask = (torch.arange(length) >= torch.tensor(missing)[:, None]).long().to(input_ids.device)
+    device = model.get_input_embeddings().weight.device
+    input_ids, attention_mask = left_padded(prompts, pad_token_id or 0, device)
     configuration = GenerationConfig(  # type: ignore[no-untyped-call]  # transformers leaves its constructor untyped
         max_new_tokens=max_new_tokens,
         do_sample=False,
@@ -111,8 +108,10 @@ def greedy_answers(
         pad_token_id=pad_token_id,
     )
     with torch.inference_mode():
-        output: Tensor = model.generate(input_ids=input_ids, attention_mask=mask, generation_config=configuration)
-    answers: list[list[int]] = output[:, length:].tolist()
+        output: Tensor = model.generate(
+            input_ids=input_ids, attention_mask=attention_mask, generation_config=configuration
+        )
+    answers: list[list[int]] = output[:, input_ids.shape[1] :].tolist()
     return answers
 
 

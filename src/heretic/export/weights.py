@@ -41,7 +41,7 @@ def model_bytes(model: PreTrainedModel) -> int:
 
 
 def check_mergeable(loaded: LoadedModel) -> None:
-    """See that the weights in memory are the model's own, not a packed approximation, nor in another order.
+    """Check that the weights in memory are the model's own, not a packed approximation.
 
     Raises:
         ExportError: They are quantised.
@@ -51,7 +51,6 @@ def check_mergeable(loaded: LoadedModel) -> None:
             "The model was loaded quantised, and merging would save the quantisation's losses for good; load it again "
             "with --quantization none and apply the edit there, or save an adapter."
         )
-    put_back(loaded.model.parameters())
 
 
 @contextmanager
@@ -131,6 +130,8 @@ def save_model(
             as it was before.
     """
     export_format = ExportFormat.MERGED if factors is None else ExportFormat.ADAPTER
+    # Whatever form they were measured in, what is read here is the weights themselves.
+    put_back(loaded.model.parameters())
     target, base = check_target(folder), base_files(loaded)
     if factors is None:
         check_mergeable(loaded)

@@ -4,6 +4,7 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
+from heretic.web import HISTORY, MODELS
 from heretic.web.desk import Desk
 from heretic.web.history import History
 from heretic.web.manager import ModelManager
@@ -14,9 +15,6 @@ from heretic.web.trials import StudyTrials
 if TYPE_CHECKING:
     from heretic.interface.printer import Printer
     from heretic.session import Session
-
-HISTORY = "chat_history"
-"""Folder that conversations and votes are kept in."""
 
 
 def serve(page: Page, address: Address, printer: "Printer") -> None:
@@ -50,7 +48,7 @@ def talk_to_trials(
     """
     trials = StudyTrials(session)
     manager = ModelManager(session.bench.settings)
-    desk = Desk(manager, Path("models"), Path.cwd(), None, None, History(history or Path(HISTORY)), trials)
+    desk = Desk(manager, Path(MODELS), Path.cwd(), None, None, History(history or Path(HISTORY)), trials)
     try:
         if trials.suggested is not None:
             desk.choose(trials.suggested)

@@ -1,6 +1,5 @@
 """The menus after a search: pick a trial, then save, upload or chat, and back to the list."""
 
-from heretic.checks.capability import wants_validation
 from heretic.common.errors import HereticError, SelectionError, TrialFailed
 from heretic.common.file_names import free_name
 from heretic.export.content import ExportFormat
@@ -87,7 +86,7 @@ def check(session: Session) -> None:
         session.confirm()
     except KeyboardInterrupt:
         emit(Warned("Stopped with Ctrl+C; the trial is not confirmed on held-out prompts."))
-    if not wants_validation(session.bench.settings) or session.capability_measured:
+    if not session.wants_validation:
         return
     try:
         session.validate()

@@ -55,6 +55,14 @@ class TokenBatch:
     rows: tuple[int, ...]
 
 
+def left_padded(rows: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Rows of token ids as one batch: ids and attention mask [B, T], shorter rows filled up in front."""
+    length = max(map(len, rows))
+    ids = torch.tensor([[pad] * (length - len(row)) + list(row) for row in rows], device=device)
+    mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in rows], device=device)
+    return ids, mask
+
+
 class ModelRunner:
     """A loaded model, its layout and its calibration."""
 
@@ -99,12 +107,7 @@ class ModelRunner:
     def pad(self, encoded: Sequence[Sequence[int]], rows: tuple[int, ...]) -> TokenBatch:
         """Left-padded rows of one batch, which is about to go through the model."""
         USAGE.tokens += sum(map(len, encoded))
-        length = max(len(ids) for ids in encoded)
-        pad = self.loaded.tokenizer.pad_token_id
-        device = self.loaded.device
-        ids = torch.tensor([[pad] * (length - len(row)) + list(row) for row in encoded], device=device)
-        mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in encoded], device=device)
-        return TokenBatch(ids, mask, rows)
+        return TokenBatch(*left_padded(encoded, self.loaded.tokenizer.pad_token_id, self.loaded.device), rows)
 
     def _forward(self, input_ids: Tensor, attention_mask: Tensor, keep_last: int) -> Tensor:
         """Logits [B, keep_last, V] of the last positions."""

@@ -1,6 +1,5 @@
 """Desk: what the page does when something on it is pressed, without the page; every method takes and gives values."""
 
-import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from heretic.web.conversation import Answer, Conversation
 from heretic.web.errors import LOGGER, ChatError, ModelInvalidError, ModelNotFoundError, as_chat_error
 from heretic.web.folders import FoundModel, find_models, look_at, original_of
 from heretic.web.history import History
-from heretic.web.manager import ModelManager, memory_places
+from heretic.web.manager import ModelManager, memory_places, thinned
 from heretic.web.trials import StudyTrials
 from heretic.web.voting import Ballot, Booth
 from heretic.web.web_search import search
@@ -26,8 +25,6 @@ LONGEST_ANSWER = 4096
 STRONGEST = 1.5
 VOTES = "votes.jsonl"
 """File of the votes, beside the kept conversations."""
-_REDRAWN_SECONDS = 0.08
-"""So often an answer that is being written is drawn; every drawing sends all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +113,9 @@ class Desk:
         self.booth = Booth(manager, history.folder / VOTES)
 
     def models(self) -> list[FoundModel]:
-        """Everything that was found, looked at anew."""
+        """Everything that was found, looked at anew; nothing beside a study, whose model stays in memory."""
+        if self.trials is not None:
+            return []
         found = find_models(self._models_folder, self._here)
         if self._named is None:
             return found
@@ -251,7 +250,7 @@ class Desk:
         answers: tuple[Answer, ...] = ()
         try:
             strength = _within(options.strength, 0.0, STRONGEST)
-            for answers in _thinned(self._manager.answer(asked, options.sampling, strength, owner)):
+            for answers in thinned(self._manager.answer(asked, options.sampling, strength, owner)):
                 yield self._shown(asked.answered(answers), writing=True)
         except ChatError as error:
             yield self._failed(asked.answered(answers), error)
@@ -262,7 +261,7 @@ class Desk:
         except ChatError as error:
             yield self._failed(answered, error)
 
-    def ballot(self, question: str, options: Options, owner: str) -> Generator[str, None, Ballot]:
+    def ballot(self, question: str, options: Options, owner: str) -> Iterator[str | Ballot]:
         """See Booth.ask."""
         strength = _within(options.strength, 0.0, STRONGEST)
         return self.booth.ask(question, options.system_prompt, options.sampling, strength, owner)
@@ -310,20 +309,3 @@ class Desk:
     def _failed(self, conversation: Conversation, error: HereticError) -> Shown:
         told = as_chat_error(error, ChatError)
         return Shown(conversation, markup.transcript(conversation), markup.notice(str(told), is_error=True))
-
-
-def _thinned(answers: Generator[tuple[Answer, ...], None, None]) -> Iterator[tuple[Answer, ...]]:
-    """The answers at most every so often, and the last ones in any case."""
-    drawn = 0.0
-    latest: tuple[Answer, ...] | None = None
-    try:
-        for latest in answers:
-            now = time.monotonic()
-            if now - drawn >= _REDRAWN_SECONDS:
-                drawn = now
-                yield latest
-                latest = None
-        if latest is not None:
-            yield latest
-    finally:
-        answers.close()

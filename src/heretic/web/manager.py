@@ -35,6 +35,8 @@ from heretic.web.trials import StudyTrials
 
 _PADDED = (Prompt("Hello."), Prompt("Hello. Tell me in a few words what the weather is like where you are today."))
 """Two rows of different length, to see whether the model reads what the shorter one is padded with."""
+REDRAWN_SECONDS = 0.08
+"""So often an answer that is being written is drawn; every drawing sends all of it."""
 _FAILURES = (HereticError, RuntimeError, MemoryError, OSError, ValueError, LookupError, TypeError)
 """What foreign code raises where a model cannot be loaded, edited or saved."""
 
@@ -257,6 +259,23 @@ class ModelManager:
         used = memory_ran_out(loaded.device, "writing an answer").used
         told = f"Memory ran out during the answer ({used}); begin a new conversation, or load the model in 4 bits."
         return as_chat_error(ChatMemoryError(told), ChatMemoryError)
+
+
+def thinned(answers: Generator[tuple[Answer, ...], None, None]) -> Iterator[tuple[Answer, ...]]:
+    """The answers at most every so often, and the last ones in any case."""
+    drawn = 0.0
+    latest: tuple[Answer, ...] | None = None
+    try:
+        for latest in answers:
+            now = time.monotonic()
+            if now - drawn >= REDRAWN_SECONDS:
+                drawn = now
+                yield latest
+                latest = None
+        if latest is not None:
+            yield latest
+    finally:
+        answers.close()
 
 
 def memory_places() -> list[tuple[str, str]]:

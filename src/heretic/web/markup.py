@@ -80,7 +80,7 @@ def _sources(sources: Sequence[Source]) -> str:
 def _answer(answer: Answer, body: str, place: int) -> str:
     thought = split_thinking(answer.text)[0]
     folded = f"<details><summary>Thinking</summary>{text(thought)}</details>" if thought else ""
-    title = f"<h4>{answer_title(answer, place)}</h4>" if answer_title(answer, place) else ""
+    title = f"<h4>{named}</h4>" if (named := answer_title(answer, place)) else ""
     return (
         f'<article class="answer" data-column="{place}">{title}{folded}<div class="said">{body}</div>'
         f"<footer>{facts(answer)}</footer></article>"

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from heretic.checks.capability import wants_validation
 from heretic.common.errors import UserError
 from heretic.common.file_names import free_name, safe_name
 from heretic.editors.blend import WeightBlend
@@ -97,10 +96,8 @@ class StudyTrials:
         yield f"{title(record)}: measured again in the weights."
         try:
             session.apply(record)
-            yield f"{title(record)}: confirmed on held-out prompts."
-            session.confirm()
-            if wants_validation(session.bench.settings) and not session.capability_measured:
-                session.validate()
+            yield f"{title(record)}: measured on held-out prompts."
+            session.check()
             yield f"{title(record)}: written to {name} and read again."
             saved = session.save(Path(name), ExportFormat.ADAPTER if as_adapter else ExportFormat.MERGED)
         finally:

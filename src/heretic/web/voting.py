@@ -3,7 +3,7 @@
 import json
 import os
 import random
-from collections.abc import Generator, Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -15,7 +15,7 @@ from heretic.results import reading
 from heretic.results.intervals import wilson_interval
 from heretic.web.conversation import Answer, Conversation
 from heretic.web.errors import GenerationError, VotingError
-from heretic.web.manager import ModelManager
+from heretic.web.manager import ModelManager, thinned
 
 LONGEST_CRITERION = 200
 USUAL_CRITERION = "Which answer is better?"
@@ -82,8 +82,8 @@ class Booth:
 
     def ask(
         self, question: str, system_prompt: str, sampling: Sampling, strength: float, owner: str
-    ) -> Generator[str, None, Ballot]:
-        """Have both models answer a message; yields what is said of it meanwhile, and returns the ballot.
+    ) -> Iterator[str | Ballot]:
+        """Have both models answer a message; what is said of it meanwhile, and last the ballot.
 
         Raises:
             ChatError: No original and edited model are loaded, or they cannot answer.
@@ -93,11 +93,11 @@ class Booth:
             raise GenerationError("A vote needs two models; load an edited one beside the model it was made from.")
         conversation = Conversation(talker.name).asked(question, system_prompt)
         answers: tuple[Answer, ...] = ()
-        for answers in self._manager.answer(conversation, sampling, strength, owner):
+        for answers in thinned(self._manager.answer(conversation, sampling, strength, owner)):
             written = max(answer.tokens for answer in answers)
             yield f"{written} tokens are written; both answers appear when they are whole."
         # By the system's dice, not by the seed: a seed is chosen by whoever votes.
-        return Ballot(conversation.answered(answers), sampling, random.SystemRandom().random() < 0.5)
+        yield Ballot(conversation.answered(answers), sampling, random.SystemRandom().random() < 0.5)
 
     def vote(self, ballot: Ballot, side: str, criterion: str) -> str:
         """Keep a vote; returns a sentence that says whose answers these were.

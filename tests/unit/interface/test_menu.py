@@ -20,10 +20,10 @@ class FakeSession:
     """Remembers what it was asked to do; `fails` maps a method to what it raises."""
 
     def __init__(self, model: str = "owner/model") -> None:
-        settings = SimpleNamespace(hf_upload=None, system_prompt="", enable_validation=False, benchmarks=[])
+        settings = SimpleNamespace(hf_upload=None, system_prompt="", benchmarks=[])
         self.bench = SimpleNamespace(loaded=SimpleNamespace(name=model), settings=settings)
         self.front, self.suggested, self.result = [MIDDLE], MIDDLE, SimpleNamespace(complete=1)
-        self.capability_measured = False
+        self.wants_validation = False
         self.calls: list[tuple[Any, ...]] = []
         self.fails: dict[str, BaseException] = {}
 
@@ -153,13 +153,13 @@ def test_a_confirmation_that_is_stopped_leaves_the_trial_applied(
 def test_what_was_asked_for_is_measured_of_a_picked_trial_once(
     session: FakeSession, answers: dict[str, list[Any]]
 ) -> None:
-    session.bench.settings.enable_validation = True
+    session.wants_validation = True
     answers["pick_trial"] += [MIDDLE, Quit()]
     answers["pick_action"] += [Action.BACK]
     assert warnings_of(session) == []
     assert [call[0] for call in session.calls] == ["apply", "confirm", "validate", "restore"]
 
-    session.capability_measured = True
+    session.wants_validation = False
     session.calls.clear()
     answers["pick_trial"] += [MIDDLE, Quit()]
     answers["pick_action"] += [Action.BACK]
@@ -170,7 +170,7 @@ def test_what_was_asked_for_is_measured_of_a_picked_trial_once(
 def test_a_validation_that_is_stopped_leaves_the_trial_applied(
     session: FakeSession, answers: dict[str, list[Any]]
 ) -> None:
-    session.bench.settings.benchmarks = ["arc_easy"]
+    session.wants_validation = True
     session.fails["validate"] = KeyboardInterrupt()
     answers["pick_trial"] += [MIDDLE, Quit()]
     answers["pick_action"] += [Action.BACK]

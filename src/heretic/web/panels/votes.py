@@ -44,18 +44,14 @@ class VotesPanel:
 
     def _asks(self, owner: str, message: str, *values: Any) -> Generator[list[Any], None, None]:
         options = Options.of(values)
-        steps = self._desk.ballot(str(message or ""), options, owner)
         try:
-            while True:
-                try:
-                    yield self._shown(None, "", markup.notice(next(steps)))
-                except StopIteration as end:
-                    ballot: Ballot = end.value
-                    break
+            for step in self._desk.ballot(str(message or ""), options, owner):
+                if isinstance(step, Ballot):
+                    yield self._shown(step, markup.blind(step.answers), "")
+                else:
+                    yield self._shown(None, "", markup.notice(step))
         except ChatError as error:
             yield self._shown(None, "", markup.notice(str(error), is_error=True))
-            return
-        yield self._shown(ballot, markup.blind(ballot.answers), "")
 
     def _votes(self, ballot: Ballot | None, criterion: str, label: str) -> list[Any]:
         if ballot is None:
