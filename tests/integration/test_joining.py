@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections import Counter
@@ -20,6 +21,7 @@ from tests.integration.test_postgresql import ADDRESS
 from tests.unit.search.studies import IDENTITY, PLAN, SPACE
 
 from heretic.common.errors import StudyError
+from heretic.search import claim
 from heretic.search.claim import Turn
 from heretic.search.private_api import attributes_named
 from heretic.search.pulse import PULSE_ATTRIBUTE, pulses_in
@@ -151,7 +153,9 @@ def test_a_worker_that_comes_back_after_it_was_taken_for_dead_is_told_so(
     assert_whole(name, 12)
 
 
-def test_a_run_alone_is_refused_beside_a_worker(start: Callable[..., Worker], name: str) -> None:
+def test_a_run_alone_is_refused_beside_a_worker(
+    start: Callable[..., Worker], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     worker = start(1000, 0.5)
     worker.wait_for("measuring")
     with pytest.raises(StudyError, match=r"Another run \(process .*--join"):
@@ -162,10 +166,13 @@ def test_a_run_alone_is_refused_beside_a_worker(start: Callable[..., Worker], na
         Turn(ADDRESS, patient=False) as elsewhere,
     ):
         first.take(name)
-        with pytest.raises(StudyError, match=r"Another run works on the study .* or is about to"):
-            second.take(name)
+        with monkeypatch.context() as context:
+            context.setattr(claim, "ASKING_SECONDS", 0.2)
+            with pytest.raises(StudyError, match=r"Another run works on the study .* or is about to"):
+                second.take(name)
         elsewhere.take("another study")
-        first.give()
+        # A worker that only asks has it for a moment, and its pulse tells who it is.
+        threading.Timer(0.3, first.give).start()
         second.take(name)
 
 

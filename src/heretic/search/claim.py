@@ -6,6 +6,7 @@ runs may join in, and take turns (`Turn`) with what only one at a time may do: o
 """
 
 import hashlib
+import math
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -22,6 +23,9 @@ from heretic.search.storage import claim_file, engine_options, shown_url, sqlite
 
 TURN_SECONDS = 0.1
 """How often it is looked whether it is one's turn."""
+
+ASKING_SECONDS = 5.0
+"""A turn that lasts longer is no asking for trials, which whoever reads the study can see, but its preparation."""
 
 
 class DamagedStudyError(StudyError):
@@ -80,7 +84,7 @@ class Turn:
 
         Args:
             url: The storage.
-            patient: Whether to wait for the turn when the study is opened.
+            patient: Whether to wait for a run that prepares the study, when it is opened.
         """
         self._url, self._patient = url, patient
         self._engine = create_engine(url, **engine_options(url)) if can_be_joined(url) else None
@@ -108,13 +112,14 @@ class Turn:
             return
         self.give()
         with storage_errors(self._url):
-            if not self._got(name, self._engine):
-                if not self._patient:
+            if not self._patient:
+                if not self._wait(name, self._engine, ASKING_SECONDS):
                     raise StudyError(
                         f"Another run works on the study {name} in {shown_url(self._url)}, or is about to; watch it "
                         "with 'heretic status', wait until it is over, work on it too with --join, or name "
                         "another --study-name."
                     )
+            elif not self._got(name, self._engine):
                 with step("waiting for the run that prepares the study", 0):
                     self._wait(name, self._engine)
 
@@ -132,16 +137,21 @@ class Turn:
     @contextmanager
     def taken(self, name: str) -> Iterator[None]:
         """Have the turn for the with-block, waiting for it; raises what the storage does."""
-        if self._engine is not None and not self._got(name, self._engine):
+        if self._engine is not None:
             self._wait(name, self._engine)
         try:
             yield
         finally:
             self.give()
 
-    def _wait(self, name: str, engine: Engine) -> None:
+    def _wait(self, name: str, engine: Engine, most: float = math.inf) -> bool:
+        """Wait for the turn for at most so many seconds; whether one has it."""
+        ends = time.monotonic() + most
         while not self._got(name, engine):
+            if time.monotonic() > ends:
+                return False
             time.sleep(TURN_SECONDS)
+        return True
 
     def _got(self, name: str, engine: Engine) -> bool:
         connection = engine.connect()
