@@ -72,9 +72,8 @@ def test_weights_from_the_disk_give_the_same_model_and_it_can_be_scored_again(he
 def test_an_adapter_and_the_merged_model_of_one_study_answer_the_same(heretic: Command, tmp_path: Path) -> None:
     from peft import AutoPeftModelForCausalLM
 
-    plain = (*QUICK_DEMO, "--normalization", "none")
-    heretic(tmp_path, *plain, *saving_to("merged")).assert_done()
-    resumed = heretic(tmp_path, *plain, *saving_to("adapter"), "--save-format", "adapter")
+    heretic(tmp_path, *QUICK_DEMO, *saving_to("merged")).assert_done()
+    resumed = heretic(tmp_path, *QUICK_DEMO, *saving_to("adapter"), "--save-format", "adapter")
     resumed.assert_done()
     assert "0 trials to do" in resumed.output
     assert not (tmp_path / "adapter" / "model.safetensors").exists()
@@ -90,8 +89,8 @@ def test_an_adapter_and_the_merged_model_of_one_study_answer_the_same(heretic: C
 
 
 def test_an_adapter_that_cannot_be_is_refused_before_the_search(heretic: Command, tmp_path: Path) -> None:
-    result = heretic(tmp_path, *QUICK_DEMO, *saving_to("out"), "--save-format", "adapter", "--normalization", "row")
-    result.assert_one_sentence("--normalization none")
+    result = heretic(tmp_path, *QUICK_DEMO, *saving_to("out"), "--save-format", "adapter", "--normalization", "column")
+    result.assert_one_sentence("--normalization row or none")
     assert not list(tmp_path.iterdir())
 
 

@@ -50,7 +50,7 @@ class Edit:
 
     @property
     def is_low_rank(self) -> bool:
-        """Whether W' - W has rank k, so that an adapter can hold the edit."""
+        """Whether W' - W has rank k."""
         return self.input_scale is None and self.output_scale is None and self.offset is None
 
 
@@ -160,20 +160,20 @@ def edited_weight(weight: Tensor, edit: Edit) -> Tensor:
 
 
 def low_rank_factors(weight: Tensor, edit: Edit) -> tuple[Tensor, Tensor]:
-    """Factors of W' - W = B A.
+    """Factors of what an edit adds to a weight before it scales outputs: W' = diag(output_scale) (W + B A).
 
     Args:
         weight: [..., D, m].
-        edit: A low-rank edit.
+        edit: Without scaled inputs.
 
     Returns:
         A [..., k, m] and B [..., D, k].
 
     Raises:
-        ValueError: The edit has a scale or an offset.
+        ValueError: The edit scales inputs.
     """
-    if not edit.is_low_rank:
-        raise ValueError("an edit with a scale or an offset has no low-rank factors")
+    if edit.input_scale is not None:
+        raise ValueError("an edit that scales inputs has no low-rank factors")
     weight = weight.to(computation_dtype(weight))
     factor_a = edit.read.to(weight).mT @ weight
     if edit.input_mask is not None:

@@ -1,4 +1,4 @@
-"""The edit as a PEFT LoRA adapter folder, from factors that the edit gives."""
+"""The edit as a folder with an adapter for PEFT (LoRA, or DoRA where it keeps norms), from what the edit gives."""
 
 import json
 import re
@@ -11,25 +11,27 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from heretic.common.errors import ExportError
+from heretic.editors.adapter import Factors
 from heretic.models.loaded import LoadedModel
 from heretic.models.location import shown_model
 from heretic.models.private_api import Conv1D
 
-Factors = Mapping[str, tuple[Tensor, Tensor]]
-"""Module path -> (A [r, m], B [D, r]), so that W' = W + B A."""
+ByModule = Mapping[str, Factors]
+"""By module path; all of them with row norms or none."""
 
 WEIGHTS_NAME = "adapter_model.safetensors"
 CONFIGURATION_NAME = "adapter_config.json"
+TENSOR_NAMES = ("lora_A.weight", "lora_B.weight", "lora_magnitude_vector")
+"""As PEFT stores A, B and row norms of a module."""
 
 
-def factor_bytes(factors: Factors) -> int:
+def factor_bytes(factors: ByModule) -> int:
     """Size of the adapter's tensors as they are written."""
-    return sum(
-        tensor.numel() * (8 if tensor.dtype == torch.float64 else 4) for pair in factors.values() for tensor in pair
-    )
+    tensors = [tensor for own in factors.values() for tensor in own.tensors]
+    return sum(tensor.numel() * (8 if tensor.dtype == torch.float64 else 4) for tensor in tensors)
 
 
-def check_factors(model: nn.Module, factors: Factors) -> None:
+def check_factors(model: nn.Module, factors: ByModule) -> None:
     """Check that the factors fit the model and that PEFT will find exactly these modules.
 
     Raises:
@@ -38,17 +40,18 @@ def check_factors(model: nn.Module, factors: Factors) -> None:
     if not factors:
         raise ExportError("The edit changes no weight, so there is nothing to save as an adapter.")
     modules = dict(model.named_modules())
-    for path, (factor_a, factor_b) in factors.items():
+    for path, own in factors.items():
         module = modules.get(path)
         if module is None:
             raise ExportError(f"The model has no module {path}, which the adapter should change.")
-        sizes = (factor_b.shape[0], factor_a.shape[1])
+        sizes = (own.b.shape[0], own.a.shape[1])
         weight = getattr(module, "weight", None)
         if not isinstance(weight, Tensor):
             raise ExportError(f"The module {path} has no weight that an adapter could change.")
         shape = tuple(weight.shape[::-1] if isinstance(module, Conv1D) else weight.shape)
         quantized = not weight.is_floating_point()
-        if factor_a.shape[0] != factor_b.shape[1] or (sizes != shape and not quantized):
+        norms_fit = own.row_norms is None or own.row_norms.shape == own.b.shape[:1]
+        if own.a.shape[0] != own.b.shape[1] or not norms_fit or (sizes != shape and not quantized):
             raise ExportError(f"The adapter's factors for {path} give {sizes}, but the weight is {shape}.")
         # PEFT matches names by their end, so a target could catch a module of a deeper path as well.
         ambiguous = [name for name in modules if name.endswith(f".{path}") and name not in factors]
@@ -56,14 +59,14 @@ def check_factors(model: nn.Module, factors: Factors) -> None:
             raise ExportError(f"An adapter for {path} would change {ambiguous[0]} too; save the merged model instead.")
 
 
-def _ranks(factors: Factors) -> tuple[int, dict[str, int]]:
+def _ranks(factors: ByModule) -> tuple[int, dict[str, int]]:
     """The most frequent rank, and the other ranks by regular expression of the module's path."""
-    ranks = {path: int(factor_a.shape[0]) for path, (factor_a, _) in factors.items()}
+    ranks = {path: own.rank for path, own in factors.items()}
     common = Counter(ranks.values()).most_common(1)[0][0]
     return common, {re.escape(path): rank for path, rank in sorted(ranks.items()) if rank != common}
 
 
-def write_adapter(loaded: LoadedModel, factors: Factors, folder: Path) -> None:
+def write_adapter(loaded: LoadedModel, factors: ByModule, folder: Path) -> None:
     """Write ``adapter_config.json`` and ``adapter_model.safetensors``.
 
     Factors are kept in fp32 (fp64 where they are fp64) whatever the model's dtype: the sum W + B A would else lose more
@@ -71,7 +74,7 @@ def write_adapter(loaded: LoadedModel, factors: Factors, folder: Path) -> None:
 
     Args:
         loaded: The base model (whether edited or not does not matter).
-        factors: See `Factors`.
+        factors: Of every module that changes.
         folder: An existing folder.
 
     Raises:
@@ -96,16 +99,17 @@ def write_adapter(loaded: LoadedModel, factors: Factors, folder: Path) -> None:
         alpha_pattern=dict(other_ranks),
         lora_dropout=0.0,
         bias="none",
+        use_dora=any(own.row_norms is not None for own in factors.values()),
         target_modules=sorted(factors),
         fan_in_fan_out=all(isinstance(modules[path], Conv1D) for path in factors),
     )
     configuration.save_pretrained(folder)
     _sort_sets(folder / CONFIGURATION_NAME)
     tensors: dict[str, Tensor] = {}
-    for path, (factor_a, factor_b) in factors.items():
-        dtype = torch.float64 if factor_a.dtype == torch.float64 else torch.float32
-        for name, factor in (("lora_A", factor_a), ("lora_B", factor_b)):
-            tensors[f"base_model.model.{path}.{name}.weight"] = factor.detach().to("cpu", dtype).contiguous().clone()
+    for path, own in factors.items():
+        dtype = torch.float64 if own.a.dtype == torch.float64 else torch.float32
+        for name, tensor in zip(TENSOR_NAMES, own.tensors, strict=False):
+            tensors[f"base_model.model.{path}.{name}"] = tensor.detach().to("cpu", dtype).contiguous().clone()
     save_file(tensors, folder / WEIGHTS_NAME, metadata={"format": "pt"})
 
 

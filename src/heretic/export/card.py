@@ -13,6 +13,7 @@ from heretic.models.location import shown_model
 from heretic.results import tables, words
 from heretic.results.capability import Capability
 from heretic.results.held_out import HeldOut
+from heretic.results.plan import Normalization
 from heretic.results.score import Scores
 from heretic.results.tables import Table
 
@@ -62,6 +63,7 @@ def card_data(
 ) -> ModelCardData:
     """The card's metadata. A model that is not on the hub is not named as its base, as the hub refuses such names."""
     adapter = export_format is ExportFormat.ADAPTER
+    kind = [kind_of_adapter(content).lower()] if adapter else []
     return ModelCardData(
         base_model=origin.hub_id,
         base_model_relation=None if origin.hub_id is None else "adapter" if adapter else "finetune",
@@ -71,8 +73,13 @@ def card_data(
         license=origin.license,
         license_name=origin.license_name,
         license_link=origin.license_link,
-        tags=["heretic", "behavior-editing", *content.behaviors, *(["lora"] if adapter else [])],
+        tags=["heretic", "behavior-editing", *content.behaviors, *kind],
     )
+
+
+def kind_of_adapter(content: ExportContent) -> str:
+    """What the literature calls an adapter that holds the edit: DoRA (arXiv 2402.09353) also scales the rows."""
+    return "DoRA" if content.plan.normalization is Normalization.ROW else "LoRA"
 
 
 def _changed(content: ExportContent, layer_count: int) -> str:
@@ -164,7 +171,7 @@ def _trusting(loaded: LoadedModel) -> str:
     return ", trust_remote_code=True" + "".join(f', {name}="{value}"' for name, value in loaded.code.pin.items())
 
 
-def _loading(loaded: LoadedModel, export_format: ExportFormat, hub_id: str | None) -> str:
+def _loading(loaded: LoadedModel, content: ExportContent, export_format: ExportFormat, hub_id: str | None) -> str:
     auto_class = "AutoModelForCausalLM" if loaded.processor is None else "AutoModelForImageTextToText"
     lines = [f"from transformers import {auto_class}, AutoTokenizer", ""]
     if export_format is ExportFormat.MERGED:
@@ -179,9 +186,16 @@ def _loading(loaded: LoadedModel, export_format: ExportFormat, hub_id: str | Non
             f'base = {auto_class}.from_pretrained("{base}"{revision}, dtype="auto"{_trusting(loaded)})',
             'model = PeftModel.from_pretrained(base, "path/to/this/folder")',
         ]
+        kind = kind_of_adapter(content)
         note = (
-            "The folder is a LoRA adapter: it is loaded together with the original model, and can be taken off again."
+            f"The folder is a {kind} adapter: it is loaded together with the original model, and can be taken off "
+            "again (`with model.disable_adapter():` answers as the original)."
         )
+        if kind != "LoRA":
+            note += (
+                f" Programs that load nothing but LoRA, such as vLLM 0.26, refuse {kind}: save what "
+                "`model.merge_and_unload()` returns for them."
+            )
     trusting = _trusting(loaded) if loaded.code is not None and "AutoTokenizer" in loaded.code.classes else ""
     lines.append(f'tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder"{trusting})')
     if loaded.code is not None:
@@ -216,7 +230,7 @@ def model_card(
             _changed(content, layer_count),
             _measured(content),
             *_further(content),
-            _loading(loaded, export_format, origin.hub_id),
+            _loading(loaded, content, export_format, origin.hub_id),
             _RESPONSIBLE_USE.format(effect=_EFFECTS[content.goal]),
         ]
     )

@@ -20,7 +20,7 @@ class ExportFormat(str, Enum):
     MERGED = "merged"
     """A complete model with the edit in its weights."""
     ADAPTER = "adapter"
-    """A PEFT LoRA adapter that is loaded together with the original model."""
+    """An adapter for PEFT that is loaded together with the original model."""
 
 
 def serving_command(folder: str) -> str:

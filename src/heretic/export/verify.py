@@ -20,12 +20,18 @@ from transformers import GenerationConfig, PreTrainedModel
 from transformers.utils import CONFIG_NAME
 
 from heretic.common.errors import ExportError
-from heretic.export.adapter import Factors
+from heretic.export.adapter import ByModule
 from heretic.export.compare import compare_files, compare_models
 from heretic.export.tokenizer import load_tokenizer
 from heretic.models.devices import empty_cache
 from heretic.models.loaded import LoadedModel
-from heretic.models.private_api import Conv1D, adapter_change, attention_implementation, unadapted_weight
+from heretic.models.private_api import (
+    Conv1D,
+    adapter_change,
+    adapter_row_norms,
+    attention_implementation,
+    unadapted_weight,
+)
 from heretic.observability.events import Warned, emit
 from heretic.observability.steps import counted
 from heretic.passes.runner import left_padded
@@ -261,13 +267,17 @@ def default_base_loader(loaded: LoadedModel) -> BaseLoader:
 
 
 def verify_adapter(
-    folder: Path, loaded: LoadedModel, factors: Factors, verification: Verification, load_base: BaseLoader | None = None
+    folder: Path,
+    loaded: LoadedModel,
+    factors: ByModule,
+    verification: Verification,
+    load_base: BaseLoader | None = None,
 ) -> int:
     """Load original model and saved adapter with PEFT; together they must be the edited model in memory.
 
-    What PEFT adds to every adapted weight must be B A, and W + B A the edited weight up to rounding of the weight's
-    dtype (not checked where the weights are quantised). The logits after each prompt must agree better than those of
-    the original model do.
+    What PEFT adds to every adapted weight must be B A, and its rows' norms those that were saved; together that must be
+    the edited weight up to rounding of the weight's dtype (not checked where the weights are quantised). The logits
+    after each prompt must agree better than those of the original model do.
 
     Args:
         folder: The saved folder, complete with its tokenizer.
@@ -313,35 +323,44 @@ def verify_adapter(
     return len(prompts)
 
 
-def _compare_changes(base: PreTrainedModel, edited: PreTrainedModel, factors: Factors) -> None:
+def _compare_changes(base: PreTrainedModel, edited: PreTrainedModel, factors: ByModule) -> None:
     """Check what PEFT adds to the weights: an edit may be smaller than what rounding and answers can show.
 
     Raises:
-        ExportError: It is not B A; names the first module.
+        ExportError: It is not B A, or rows get other norms; names the first module.
     """
-    for path, (factor_a, factor_b) in factors.items():
-        change = adapter_change(base.get_submodule(path)).detach().cpu().double()
-        product = factor_b.detach().cpu().double() @ factor_a.detach().cpu().double()
-        expected = product.T if isinstance(edited.get_submodule(path), Conv1D) else product
-        # PEFT adds in fp32.
-        if float((change - expected).abs().amax()) > CHANGE_TOLERANCE * float(expected.abs().amax()):
-            raise ExportError(f"The saved adapter adds something else to {path} than the edit; nothing was saved.")
+    for path, own in factors.items():
+        module = base.get_submodule(path)
+        product = own.b.detach().cpu().double() @ own.a.detach().cpu().double()
+        expected = [product.T if isinstance(edited.get_submodule(path), Conv1D) else product]
+        found = [adapter_change(module)]
+        if own.row_norms is not None:
+            expected, found = [*expected, own.row_norms.detach().cpu().double()], [*found, adapter_row_norms(module)]
+        for made, wanted in zip(found, expected, strict=True):
+            # PEFT adds in fp32.
+            difference = (made.detach().cpu().double() - wanted).abs().amax()
+            if float(difference) > CHANGE_TOLERANCE * float(wanted.abs().amax()):
+                raise ExportError(f"The saved adapter adds something else to {path} than the edit; nothing was saved.")
 
 
-def _compare_adapted_weights(base: PreTrainedModel, edited: PreTrainedModel, factors: Factors) -> None:
-    """Check W + B A against the edited weights.
+def _compare_adapted_weights(base: PreTrainedModel, edited: PreTrainedModel, factors: ByModule) -> None:
+    """Check the original weights with what was saved against the edited weights.
 
     Raises:
         ExportError: They differ by more than rounding; names the first module.
     """
-    for path in factors:
+    for path, own in factors.items():
         module: Any = base.get_submodule(path)
         expected: Any = edited.get_submodule(path).weight
         if expected.device.type == "meta":
             continue
         delta = adapter_change(module).cpu()
         merged = unadapted_weight(module).detach().cpu().to(delta.dtype) + delta
+        if own.row_norms is not None:
+            inputs = 0 if isinstance(edited.get_submodule(path), Conv1D) else 1
+            scale = adapter_row_norms(module).detach().cpu().to(merged) / merged.norm(dim=inputs)
+            merged = merged * scale.unsqueeze(inputs)
         # Both sides are rounded once to the weight's dtype, or summed in another order.
         bound = 4 * torch.finfo(expected.dtype).eps * merged.abs().amax()
-        if float((merged - expected.detach().cpu().to(delta.dtype)).abs().amax()) > float(bound):
+        if float((merged - expected.detach().cpu().to(merged.dtype)).abs().amax()) > float(bound):
             raise ExportError(f"The saved adapter does not give the edited weight of {path}; nothing was saved.")

@@ -9,7 +9,7 @@ from transformers import GenerationConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from heretic.common.errors import ExportError
-from heretic.export.adapter import Factors, check_factors, factor_bytes, write_adapter
+from heretic.export.adapter import ByModule, check_factors, factor_bytes, write_adapter
 from heretic.export.atomic import check_free_space, check_target, staged_folder
 from heretic.export.base import GENERATION, base_files, differences_from_base, inherit_configuration
 from heretic.export.card import write_card
@@ -103,7 +103,7 @@ def save_model(
     folder: Path,
     content: ExportContent,
     *,
-    factors: Factors | None = None,
+    factors: ByModule | None = None,
     verification: Verification = NO_PROMPTS,
     load_base: BaseLoader | None = None,
     max_shard_size: str = DEFAULT_SHARD_SIZE,
@@ -116,7 +116,7 @@ def save_model(
         loaded: The model with the edit applied in place.
         folder: Where to save; it must not exist, or be empty.
         content: What manifest and card say about the edit.
-        factors: Low-rank factors by module path: save a PEFT adapter with them instead of the merged model.
+        factors: By module path: save a PEFT adapter with them instead of the merged model.
         verification: Prompts whose answers are compared after loading the folder again.
         load_base: Loads the original model, to verify an adapter; by default from `loaded.source`.
         max_shard_size: Largest weight file, e.g. ``5GB``.

@@ -320,6 +320,12 @@ def adapter_change(module: Any) -> Tensor:
     return change
 
 
+def adapter_row_norms(module: Any) -> Tensor:
+    """The norms [D] that PEFT gives the rows of a module that it has adapted with DoRA."""
+    norms: Tensor = module.lora_magnitude_vector["default"].weight
+    return norms
+
+
 def unadapted_weight(module: Any) -> Tensor:
     """The weight of a module beneath its adapter."""
     weight: Tensor = module.base_layer.weight

@@ -196,11 +196,24 @@ OPTIONS: tuple[Row[Settings], ...] = (
             searches(settings)
             and settings.auto_select
             and settings.save_format == "adapter"
+            and settings.normalization == "column"
+        ),
+        lambda _: (
+            "An adapter cannot hold edits that keep the norms of a weight's columns; use --normalization row or none, "
+            "or choose --save-format merged."
+        ),
+    ),
+    Row(
+        lambda settings: (
+            searches(settings)
+            and settings.auto_select
+            and settings.save_format == "adapter"
+            and settings.use_circuit_ablation
             and settings.normalization != "none"
         ),
-        lambda settings: (
-            f"An adapter cannot hold edits that keep the {settings.normalization} norms of weights; add "
-            "--normalization none or choose --save-format merged."
+        lambda _: (
+            "An adapter cannot hold edits of chosen heads that keep the norms of weights; use --normalization none, "
+            "--use-circuit-ablation false, or choose --save-format merged."
         ),
     ),
     Row(

@@ -110,13 +110,15 @@ def test_adapters_hold_edits_of_heads_and_no_offsets(family: str) -> None:
         return
     edits = edits_for(model, layout, Normalization.NONE, found["heads"])
     assert adapter_obstacle(edits) is None
+    with_norms = edits_for(model, layout, Normalization.ROW, found["heads"])
+    assert "chosen heads" in str(adapter_obstacle(with_norms))
     factors = adapter_factors(edits, editor)
     originals = {edit.writer.path: editor.pristine_weight(edit.writer).clone() for edit in edits}
     editor.apply(edits)
     for edit in edits:
-        factor_a, factor_b = factors[edit.writer.path]
+        own = factors[edit.writer.path]
         edited: Tensor = oriented(edit.writer, writer_weight(model, edit.writer).data)
-        torch.testing.assert_close(originals[edit.writer.path] + factor_b @ factor_a, edited, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(originals[edit.writer.path] + own.b @ own.a, edited, rtol=1e-12, atol=1e-12)
         mask = edit.input_mask
         assert mask is not None
         assert torch.equal(edited[:, ~mask], originals[edit.writer.path][:, ~mask])

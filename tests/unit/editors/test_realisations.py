@@ -204,10 +204,11 @@ def test_fused_experts_edited_on_their_sum_equal_experts_edited_one_by_one(
     torch.testing.assert_close(on_sum, residuals(), rtol=2e-5, atol=2e-6)
 
 
+@pytest.mark.parametrize("normalization", [Normalization.NONE, Normalization.ROW])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_adapter_agrees_where_the_edit_is_low_rank(family: str) -> None:
+def test_an_adapter_gives_the_edited_weights(family: str, normalization: Normalization) -> None:
     model, layout = build(family)
-    edits = edits_for(model, layout, plan_for(layout, Normalization.NONE))
+    edits = edits_for(model, layout, plan_for(layout, normalization))
     editor = InplaceEditor(model, layout, WeightCache.capture(model, layout))
     separate = [edit for edit in edits if edit.writer.kind is not WriterKind.FUSED_EXPERTS]
     if len(separate) < len(edits):
@@ -216,17 +217,39 @@ def test_adapter_agrees_where_the_edit_is_low_rank(family: str) -> None:
     originals = {edit.writer.path: editor.pristine_weight(edit.writer).clone() for edit in separate}
     editor.apply(separate)
     for edit in separate:
-        factor_a, factor_b = factors[edit.writer.path]
-        assert factor_a.shape[0] == 2
+        own = factors[edit.writer.path]
+        assert own.rank == 2
+        assert (own.row_norms is None) == (normalization is Normalization.NONE)
         edited = oriented(edit.writer, writer_weight(model, edit.writer).data)
-        torch.testing.assert_close(originals[edit.writer.path] + factor_b @ factor_a, edited, rtol=1e-12, atol=1e-12)
+        made = originals[edit.writer.path] + own.b @ own.a
+        if own.row_norms is not None:
+            made *= (own.row_norms / made.norm(dim=-1))[:, None]
+        torch.testing.assert_close(made, edited, rtol=1e-12, atol=1e-12)
 
 
-def test_norm_keeping_edits_are_no_adapter() -> None:
-    model, layout = build(FAMILIES[0])
+def test_rows_of_zeros_stay_so_in_an_adapter_and_weights_without_the_direction_need_none() -> None:
+    """Else PEFT would divide their norms, 0, by 0."""
+    model, layout = build("llama")
     edits = edits_for(model, layout, plan_for(layout, Normalization.ROW))
+    first, second = edits[0].writer, edits[1].writer
+    with torch.no_grad():
+        writer_weight(model, first)[3] = 0
+        writer_weight(model, second).zero_()
+    editor = InplaceEditor(model, layout, WeightCache.capture(model, layout))
+    edits = edits_for(model, layout, plan_for(layout, Normalization.ROW))
+    factors = adapter_factors(edits, editor)
+    own = factors[first.path]
+    made = editor.pristine_weight(first) + own.b @ own.a
+    assert own.row_norms is not None
+    assert float(own.row_norms[3]) == 0 < float(made.norm(dim=-1).min())
+    assert second.path not in factors
+
+
+def test_edits_that_scale_inputs_are_no_adapter() -> None:
+    model, layout = build(FAMILIES[0])
+    edits = edits_for(model, layout, plan_for(layout, Normalization.COLUMN))
     obstacle = adapter_obstacle(edits)
     assert obstacle is not None
-    assert "not low rank" in obstacle
-    with pytest.raises(ValueError, match="not low rank"):
+    assert "norms of columns" in obstacle
+    with pytest.raises(ValueError, match="norms of columns"):
         adapter_factors(edits, InplaceEditor(model, layout, WeightCache.capture(model, layout)))

@@ -1,5 +1,7 @@
 """The edit algebra against its own definition, in float64."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -163,8 +165,10 @@ def test_output_space_and_factors_equal_the_edited_weight(shape: tuple[int, int,
     torch.testing.assert_close(
         edited_output(inputs @ weight.T, row_write, row_read, scale), inputs @ edited_weight(weight, row).T
     )
+    factor_a, factor_b = low_rank_factors(weight, row)
+    torch.testing.assert_close(scale[:, None] * (weight + factor_b @ factor_a), edited_weight(weight, row))
     with pytest.raises(ValueError, match="no low-rank factors"):
-        low_rank_factors(weight, row)
+        low_rank_factors(weight, replace(plain, input_scale=keep_column_norms(weight, write, read)))
 
 
 def mask_of(seed: int, size: int) -> Tensor:

@@ -13,7 +13,7 @@ from heretic.export.origin import Origin, copy_legal_files, find_origin
 from heretic.models.loaded import LoadedModel
 from heretic.observability.events import Warned
 from heretic.results import tables
-from heretic.results.plan import EditPlan, Scope
+from heretic.results.plan import EditPlan, Normalization, Scope
 from heretic.results.score import AnswerDetails, Score, Scores
 
 LAYERS = 5
@@ -38,6 +38,16 @@ def test_metadata_names_base_model_and_licence(loaded: LoadedModel, content: Exp
     adapter = ModelCard(card(loaded, content, origin, adapter=True)).data.to_dict()
     assert adapter["library_name"] == "peft"
     assert adapter["base_model_relation"] == "adapter"
+
+
+@pytest.mark.parametrize(("normalization", "kind"), [(Normalization.ROW, "DoRA"), (Normalization.NONE, "LoRA")])
+def test_which_adapters_keep_norms_and_which_programs_refuse_them(
+    loaded: LoadedModel, content: ExportContent, plan: EditPlan, normalization: Normalization, kind: str
+) -> None:
+    text = card(loaded, replace(content, plan=replace(plan, normalization=normalization)), adapter=True)
+    assert f"The folder is a {kind} adapter" in text
+    assert kind.lower() in ModelCard(text).data.to_dict()["tags"]
+    assert ("vLLM" in text) == (kind == "DoRA")
 
 
 def test_local_base_model_is_not_claimed_to_be_on_the_hub(loaded: LoadedModel, content: ExportContent) -> None:

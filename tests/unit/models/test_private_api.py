@@ -384,3 +384,18 @@ def test_an_adapted_module_tells_its_change_and_its_own_weight() -> None:
     torch.testing.assert_close(private_api.unadapted_weight(module), before)
     inputs = torch.randn(5, 4)
     torch.testing.assert_close(module(inputs), inputs @ (before + change).T)
+
+
+def test_an_adapted_module_tells_the_norms_that_its_rows_get() -> None:
+    """Of a saved adapter that keeps norms; rows of zeros stay so."""
+    model = nn.Sequential(nn.Linear(4, 3))
+    before, bias = model[0].weight.detach().clone(), model[0].bias.detach().clone()
+    configuration = LoraConfig(r=2, lora_alpha=2, target_modules=["0"], init_lora_weights=False, use_dora=True)
+    module = get_peft_model(model, configuration).base_model.model[0]
+    norms = private_api.adapter_row_norms(module)
+    with torch.no_grad():
+        norms.copy_(torch.tensor([0.0, 1.0, 2.0]))
+    changed = before + private_api.adapter_change(module)
+    expected = changed * (norms / changed.norm(dim=1))[:, None]
+    inputs = torch.randn(5, 4)
+    torch.testing.assert_close(module(inputs), inputs @ expected.T + bias)

@@ -47,7 +47,10 @@ def run(**settings: Any) -> int:
         ({"profile_store": "."}, "is a folder"),
         ({"storage": "sqlite:///notes.txt"}, "is damaged"),
         ({"auto_select": True, "auto_select_path": "full"}, "not empty"),
-        ({"auto_select": True, "auto_select_path": "out", "save_format": "adapter"}, "--normalization none"),
+        (
+            {"auto_select": True, "auto_select_path": "out", "save_format": "adapter", "normalization": "column"},
+            "--normalization row or none",
+        ),
         ({"auto_select": True, "hf_upload": "a/b"}, "needs a login"),
         *(
             ({"auto_select": True, "auto_select_path": "run", **changes}, "that folder appears only when")
@@ -63,8 +66,7 @@ def run(**settings: Any) -> int:
         ({"auto_select": True, "auto_select_path": "."}, "storage is a file in"),
         ({"storage": "sqlite:///one.log", "log_file": "./one.log"}, "log_file and storage name the same file"),
         (
-            {"model": "x.gguf", "auto_select": True, "auto_select_path": "a", "save_format": "adapter"}
-            | {"normalization": "none"},
+            {"model": "x.gguf", "auto_select": True, "auto_select_path": "a", "save_format": "adapter"},
             "--save-format merged",
         ),
         ({"max_memory": {"77": "20GB"}}, "--max-memory names the device 77"),
