@@ -66,7 +66,7 @@ def features_of(plan: EditPlan) -> list[float]:
 
 
 def run(surrogate: Surrogate, candidates: int, seed: int, trials: int, startup: int, gated: bool) -> float:
-    """The hypervolume of one study."""
+    """The log-KL hypervolume of one study."""
     space = SearchSpace((ATTENTION, MLP), Normalization.ROW)
     study = optuna.create_study(directions=["minimize"] * 2, sampler=make_sampler(seed, startup, 0))
     records: list[TrialRecord] = []

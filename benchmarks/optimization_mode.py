@@ -2,8 +2,8 @@
 
 `python benchmarks/optimization_mode.py [--seeds 1,2] [--arms multi,single,...] [--kl-weight 1] -- [heretic arguments]`
 
-Hypervolume: share of the box up to KL 0.5 and the original model's count that the front dominates. Also the lowest KL
-at a tenth of the original model's count or less, and the seconds that trials took, since stopped ones are cheaper.
+Log-KL hypervolume: see `results/front.py`. Also the lowest KL at half of the original model's count, a tenth and none,
+and the seconds that trials took, since stopped ones are cheaper.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import optuna
 from heretic.config import load_settings
 from heretic.engine.factory import EngineOptions, make_engine
 from heretic.passes.choose import ordinary_wanted
-from heretic.results.front import hypervolume, knee, pareto_front
+from heretic.results.front import FEW, hypervolume, knee, lowest_divergences, pareto_front
 from heretic.results.objective import Objective
 from heretic.results.trial import TrialRecord, TrialState
 from heretic.run.preflight import preflight
@@ -25,10 +25,7 @@ from heretic.search.loop import search
 from heretic.search.profiles import shipped_profiles
 from heretic.search.sampler import make_sampler
 from heretic.search.seeding import enqueue_plan
-from trial_cost import KL_LIMIT
 
-FEW = 0.1
-"""Share of the original model's count that people would be content with."""
 ARMS = ("multi", "multi-warm", "single", "single-unpruned")
 """`multi-warm` first tries the shipped plans of --profile."""
 
@@ -58,13 +55,13 @@ def run(bench: Workbench, arm: str, seed: int, kl_weight: float, profile: str) -
 def line(arm: str, seed: int, records: tuple[TrialRecord, ...], baseline: float) -> str:
     """One row of the table."""
     front = [(record.behaviors[0].value, record.kl.value) for record in pareto_front(records)]
-    few = [kl for amount, kl in front if amount <= FEW * baseline]
     choice = knee(records)
     stopped = sum(record.state in (TrialState.DOMINATED, TrialState.PRUNED) for record in records)
     seconds = sum(record.seconds for record in records) / len(records)
-    lowest = f"{min(few):.4f}" if few else "none"
+    divergences = lowest_divergences(front, baseline)
+    lowest = " / ".join("none" if divergences[share] is None else f"{divergences[share]:.4f}" for share in FEW)
     return (
-        f"{arm:<16} seed {seed}  hypervolume {hypervolume(front, baseline, KL_LIMIT):.4f}  KL at {FEW:.0%}: {lowest}  "
+        f"{arm:<16} seed {seed}  log-KL hypervolume {hypervolume(front, baseline):.4f}  KL {lowest}  "
         f"knee {choice.behaviors[0].value:.4g} at {choice.kl.value:.4f}  front {len(front)}  "
         f"stopped {stopped}/{len(records)}  {seconds:.2f} s a trial"
     )
@@ -85,7 +82,7 @@ def main() -> None:
     if len(bench.behaviors) > 1:
         sys.exit("fronts are compared by one behaviour and KL; name one with --behavior")
     baseline = bench.behaviors[0].baseline.value
-    print(f"{settings.n_trials} trials, {settings.n_startup_trials} of them random; box: KL {KL_LIMIT}, {baseline:.4g}")
+    print(f"{settings.n_trials} trials, {settings.n_startup_trials} of them random; the original model: {baseline:.4g}")
     for seed in map(int, options.seeds.split(",")):
         for arm in options.arms.split(","):
             records = run(bench, arm, seed, options.kl_weight, options.profile)

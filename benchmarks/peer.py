@@ -91,7 +91,7 @@ def main() -> None:
         print(f"refusals {attributes['refusals']:3d}   KL {attributes['kl_divergence']:.4f}   {trial.duration}")
     points = [(trial.user_attrs["refusals"], trial.user_attrs["kl_divergence"]) for trial in trials]
     baseline = trials[0].user_attrs["base_refusals"]
-    print(f"hypervolume {hypervolume(points, baseline):.4f} (KL <= 0.5, refusals <= {baseline})")
+    print(f"log-KL hypervolume {hypervolume(points, baseline):.4f} (refusals <= {baseline})")
     ends = [trial.datetime_complete for trial in trials if trial.datetime_complete]
     starts = [trial.datetime_start for trial in trials if trial.datetime_start]
     seconds = (max(ends) - min(starts)).total_seconds() / len(trials)

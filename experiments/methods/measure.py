@@ -1,4 +1,4 @@
-"""Every method on the same model, prompts, number of trials and seeds: hypervolume and best KL against the default.
+"""Every method on the same model, prompts, number of trials and seeds: fronts in figures.
 
     python experiments/methods/measure.py measure --model MODEL --results RESULTS.jsonl [--only NAME ...] [--seeds 1 2]
     python experiments/methods/measure.py table --results RESULTS.jsonl
@@ -28,7 +28,7 @@ from heretic.config import Settings, load_settings
 from heretic.config.sections.section import MEASURING
 from heretic.extraction import extract
 from heretic.observability.events import Event, Warned, subscribed
-from heretic.results.front import hypervolume, pareto_front
+from heretic.results.front import FEW, hypervolume, lowest_divergences, pareto_front
 from heretic.run import workbench
 from heretic.run.preflight import preflight
 from heretic.run.warm_start import warm_start
@@ -43,8 +43,6 @@ else:
     import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
 
 HERE = Path(__file__).parent
-FEW_REFUSALS = 0.1
-"""Of the unedited model's refusals: where the best KL is read."""
 
 
 class UncheckedSession(Session):
@@ -142,13 +140,10 @@ def run_variant(
         (behavior,) = bench.behaviors
         baseline = behavior.baseline.value
         front = [(record.behaviors[0].value, record.kl.value) for record in pareto_front(records)]
-        few = [kl for refusals, kl in front if refusals <= FEW_REFUSALS * baseline]
         rows.append(
             {
                 "variant": variant,
                 "seed": seed,
-                "hypervolume": round(hypervolume(front, baseline), 4),
-                "best_kl": round(min(few), 4) if few else None,
                 "baseline": baseline,
                 "front": [[refusals, round(kl, 4)] for refusals, kl in front],
                 "trials": len(records),
@@ -166,19 +161,26 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def table(options: argparse.Namespace) -> None:
-    """Print the results as a Markdown table, the best mean hypervolume first."""
+    """Print the results as a Markdown table, the best mean log-KL hypervolume first."""
     by_variant: dict[str, list[dict[str, Any]]] = {}
     for row in read(options.results):
         if "error" not in row:
             by_variant.setdefault(row["variant"], []).append(row)
-    means = {name: statistics.mean(row["hypervolume"] for row in rows) for name, rows in by_variant.items()}
-    print("| method | hypervolume, by seed | mean | best KL at <= 10 % of the refusals, by seed |")
-    print("|---|---|---|---|")
+            row["volume"] = hypervolume(row["front"], row["baseline"])
+            row["lowest"] = lowest_divergences(row["front"], row["baseline"])
+    means = {name: statistics.mean(row["volume"] for row in rows) for name, rows in by_variant.items()}
+    heads = [f"KL at <= {100 * share:.0f} % of the refusals" if share else "KL at no refusals" for share in FEW]
+    print(f"| method | log-KL hypervolume, by seed | mean | {' | '.join(heads)} |")
+    print("|---|---|---|" + "---|" * len(FEW))
     for name in sorted(means, key=lambda name: -means[name]):
         rows = sorted(by_variant[name], key=lambda row: row["seed"])
-        volumes = " / ".join(f"{row['hypervolume']:.3f}" for row in rows)
-        best = " / ".join("none" if row["best_kl"] is None else f"{row['best_kl']:.4f}" for row in rows)
-        print(f"| {name} | {volumes} | {means[name]:.3f} | {best} |")
+        volumes = " / ".join(f"{row['volume']:.3f}" for row in rows)
+        lowest = [" / ".join(_number(row["lowest"][share]) for row in rows) for share in FEW]
+        print(f"| {name} | {volumes} | {means[name]:.3f} | {' | '.join(lowest)} |")
+
+
+def _number(divergence: float | None) -> str:
+    return "none" if divergence is None else f"{divergence:.4f}"
 
 
 def main() -> None:

@@ -87,6 +87,7 @@ def page(data: ReportData, drawings: Mapping[str, Drawing]) -> str:
             stopped=stopped_sentence(data),
             several=len(data.records) > 0 and any(len(record.behaviors) > 1 for record in data.records),
             front=_front_table(front, data.chosen_number),
+            quality=words.quality(front),
             sampled=sampled_sentence(data),
             left_out=max(len(ranked_parameters(data.importances)) - MOST_PARAMETERS, 0),
             plan=_plan_sentences(data),

@@ -8,6 +8,11 @@ from heretic.common.errors import SelectionError
 from heretic.config.sections.search import is_open
 from heretic.results.trial import TrialRecord
 
+DIVERGENCE_LIMITS = (0.001, 0.5)
+"""Where differences in KL, in nats, are looked at: less is noise, more is another model."""
+FEW = (0.5, 0.1, 0.0)
+"""Shares of the original model's behaviour at which fronts are compared."""
+
 
 def _no_worse(first: Sequence[float], second: Sequence[float]) -> bool:
     return all(a <= b for a, b in zip(first, second, strict=True))
@@ -123,21 +128,43 @@ class Standing:
         return cls(finished, n_trials, least(front.records), lowest)
 
 
-def hypervolume(points: Sequence[tuple[float, float]], baseline: float, divergence_limit: float = 0.5) -> float:
-    """How good a set of results is: the share of a box that its front dominates.
+def hypervolume(
+    points: Sequence[tuple[float, float]], baseline: float, limits: tuple[float, float] = DIVERGENCE_LIMITS
+) -> float:
+    """How good a set of results is: the share of a box, with the logarithm of divergence, that its front dominates.
+
+    In KL itself the box would be full as soon as some edit is mild, and the rest of the front would hardly count.
 
     Args:
-        points: (refusals, KL in nats) of each trial.
-        baseline: Refusals of the original model: the box's far end.
-        divergence_limit: The other far end, in nats.
+        points: (behaviour, KL in nats) of each trial.
+        baseline: The original model's behaviour: the box's far end.
+        limits: KL that counts as none, and the other far end, in nats.
 
     Returns:
-        0 (nothing inside the box) to 1 (no refusals without any divergence).
+        0 (nothing inside the box) to 1 (no behaviour without any divergence).
     """
-    volume, divergence_before = 0.0, divergence_limit
-    for refusals, divergence in sorted(points):
-        if divergence < divergence_before and refusals < baseline:
-            volume += (baseline - refusals) / baseline * (divergence_before - divergence) / divergence_limit
-            # Further points of the front have more refusals and less divergence.
-            divergence_before = divergence
+    none, far = map(math.log, limits)
+    volume, before = 0.0, far
+    for amount, divergence in sorted(points):
+        place = math.log(max(divergence, limits[0]))
+        if place < before and amount < baseline:
+            volume += (baseline - amount) / baseline * (before - place) / (far - none)
+            # Further points of the front have more of the behaviour and less divergence.
+            before = place
     return volume
+
+
+def lowest_divergences(points: Sequence[tuple[float, float]], baseline: float) -> dict[float, float | None]:
+    """The lowest KL of the trials that leave no more than a share of the behaviour, for each of `FEW`.
+
+    Args:
+        points: (behaviour, KL in nats) of each trial.
+        baseline: The original model's behaviour.
+
+    Returns:
+        Share -> KL; None where no trial leaves so little.
+    """
+    return {
+        share: min((divergence for amount, divergence in points if amount <= share * baseline), default=None)
+        for share in FEW
+    }

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from heretic.results.capability import Questions
+from heretic.results.front import DIVERGENCE_LIMITS, hypervolume, lowest_divergences
 from heretic.results.held_out import Answers, Estimate, HeldOut, HeldOutBehavior
 from heretic.results.plan import EditPlan, Normalization
 from heretic.results.score import MISSING, REFUSALS, WITHOUT, Score, Scores
@@ -149,6 +150,23 @@ def least(scores: Scores) -> str:
     (score,) = scores.behaviors
     counted = score.counts_answers or score.unit == score.label
     return f"the {'fewest' if counted else 'least'} {measured(score) if score.counts_refusals else score.label}"
+
+
+def quality(front: Sequence[TrialRecord]) -> str:
+    """How good a front is, in figures that can be compared between searches of the same prompts; "" without one."""
+    if not front:
+        return ""
+    points = [(record.measured.share, record.kl.value) for record in front]
+    whole = float(len(front[0].behaviors))
+    lowest = [
+        f"{'no trial' if kl is None else f'{kl:.4f}'} at {f'{100 * share:.0f} % or less' if share else 'none'}"
+        for share, kl in lowest_divergences(points, whole).items()
+    ]
+    return (
+        f"The front fills {hypervolume(points, whole):.2f} of what is between KL {DIVERGENCE_LIMITS[0]} and "
+        f"{DIVERGENCE_LIMITS[1]} nats on a logarithmic scale and the original model's behaviour (log-KL hypervolume). "
+        f"Lowest KL by what is left of the behaviour: {', '.join(lowest)}."
+    )
 
 
 def outcomes(records: Sequence[TrialRecord], on_front: int) -> str:

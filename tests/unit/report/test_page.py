@@ -69,6 +69,18 @@ def parsed(data: ReportData, drawings: dict[str, Drawing] = DRAWINGS) -> Page:
     return Page(page(data, drawings))
 
 
+def test_how_good_the_front_is() -> None:
+    words = " ".join(parsed(DATA).texts["trials"].split())
+    # 0.92 log(0.5 / 0.2) + 0.6 log(0.2 / 0.01), of log(500).
+    assert "The front fills 0.42 of what is between KL 0.001 and 0.5 nats" in words
+    assert (
+        "Lowest KL by what is left of the behaviour: 0.0100 at 50 % or less, 0.2000 at 10 % or less, no trial at none."
+        in words
+    )
+    several = replace(DATA, records=(two_behaviors(0, 25.0, 40.0, 0.02),), chosen=None)
+    assert "0.0200 at 50 % or less, no trial at 10 % or less" in " ".join(parsed(several).texts["trials"].split())
+
+
 def test_everything_has_its_place() -> None:
     found = parsed(DATA)
     sections = [name for name in found.texts if name]

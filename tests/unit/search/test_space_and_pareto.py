@@ -12,7 +12,7 @@ from tests.unit.search.studies import SPACE, dominated, failed, record, several
 
 from heretic.common.errors import SelectionError
 from heretic.edits.writer import ATTENTION, MLP
-from heretic.results.front import Front, dominates, hypervolume, knee, least, pareto_front
+from heretic.results.front import Front, dominates, hypervolume, knee, least, lowest_divergences, pareto_front
 from heretic.results.plan import EditPlan, Normalization, Scope
 from heretic.results.trial import TrialRecord
 from heretic.search.space import Range, SearchSpace
@@ -206,14 +206,25 @@ def test_nothing_to_choose_from(records: list[TrialRecord]) -> None:
 
 
 def test_hypervolume_by_hand() -> None:
-    # Of a box of 10 refusals by 0.5 nats: (0, 0.25) takes half of it, (5, 0.1) adds 0.5 * 0.15 / 0.5.
-    assert hypervolume([(0, 0.25), (5, 0.1), (6, 0.1), (10, 0.0), (0, 0.9)], 10) == pytest.approx(0.5 + 0.15)
+    # Of a box of 10 refusals by three powers of ten: (0, 0.1) takes a third of it, (5, 0.01) half of another third.
+    limits = 0.001, 1.0
+    points = [(0, 0.1), (5, 0.01), (6, 0.01), (10, 0.0), (0, 0.9)]
+    assert hypervolume(points, 10, limits) == pytest.approx(1 / 3 + 1 / 6)
     assert hypervolume([], 10) == 0
-    assert hypervolume([(0, 0.0)], 10) == 1
+    assert hypervolume([(0, 0.0)], 10) == hypervolume([(0, 0.001)], 10) == pytest.approx(1)
+    assert hypervolume([(0, 0.5), (0, 3.0)], 10) == 0
+
+
+def test_the_lowest_divergence_at_a_share_of_the_behavior() -> None:
+    points = [(0, 0.3), (1, 0.2), (5, 0.05), (6, 0.01)]
+    assert lowest_divergences(points, 10) == {0.5: 0.05, 0.1: 0.2, 0.0: 0.3}
+    assert lowest_divergences(points[2:], 10) == {0.5: 0.05, 0.1: None, 0.0: None}
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=12))
 def test_hypervolume_counts_the_cells_that_some_point_dominates(points: list[tuple[int, int]]) -> None:
     cells = sum(any(p[0] <= row and p[1] <= column for p in points) for row in range(8) for column in range(8))
-    assert hypervolume([(float(a), float(b)) for a, b in points], 8, 8.0) == pytest.approx(cells / 64)
+    # Columns are powers of two.
+    powers = [(float(a), 2.0**b) for a, b in points]
+    assert hypervolume(powers, 8, (1.0, 2.0**8)) == pytest.approx(cells / 64)
