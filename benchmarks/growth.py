@@ -190,6 +190,7 @@ def resume(file: Path, trials: int, folder: Path) -> dict[str, float]:
 
 
 def _resume(url: str, trials: int) -> dict[str, float]:
+    from heretic.search.crew import Alone
     from heretic.search.heartbeat import Heartbeat
     from heretic.search.loop import search
     from heretic.search.storage import open_study
@@ -212,7 +213,8 @@ def _resume(url: str, trials: int) -> dict[str, float]:
         return measure(*all_)
 
     engine.measure = first
-    search(study, url, plans, engine, finished + CANDIDATES + trials, heartbeat=Heartbeat(study, "formula", 64, 0))
+    told = Heartbeat(study, "formula", 64, 0)
+    search(study, url, plans, Alone(engine), finished + CANDIDATES + trials, heartbeat=told)
     whole = time.process_time() - engine.began[0] - engine.seconds
     # The first batch is asked for before the clock of a trial starts, so one batch's asking is missing from the others.
     parts = clock.seconds - at_first["seconds"]
@@ -231,6 +233,7 @@ def build(file: Path, trials: int) -> None:
     """Make a study of so many trials by searching in memory, with plans that come from few trials: that is quicker."""
     import optuna
 
+    from heretic.search.crew import Alone
     from heretic.search.loop import search
     from heretic.search.sampler import BoundedSampler
     from heretic.search.storage import open_study
@@ -243,7 +246,7 @@ def build(file: Path, trials: int) -> None:
         study.set_user_attr(name, value)
     optuna.delete_study(study_name="empty", storage=url)
     engine: Any = Formula()
-    search(study, url, space(), engine, trials)
+    search(study, url, space(), Alone(engine), trials)
     optuna.copy_study(from_study_name=NAME, from_storage=study._storage, to_storage=url)
 
 

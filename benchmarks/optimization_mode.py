@@ -21,6 +21,7 @@ from heretic.results.objective import Objective
 from heretic.results.trial import TrialRecord, TrialState
 from heretic.run.preflight import preflight
 from heretic.run.workbench import Workbench, edit_builder, prepare
+from heretic.search.crew import Alone
 from heretic.search.loop import search
 from heretic.search.profiles import shipped_profiles
 from heretic.search.sampler import make_sampler
@@ -49,7 +50,7 @@ def run(bench: Workbench, arm: str, seed: int, kl_weight: float, profile: str) -
     kl, options = bench.engine.reference.divergences.kl.anew(), EngineOptions(settings.candidates)
     unless = ordinary_wanted(settings)
     engine = make_engine(bench.runner, build, bench.editor, bench.behaviors, kl, options, unless)
-    return search(study, "sqlite://", bench.space, engine, settings.n_trials, objective).records
+    return search(study, "sqlite://", bench.space, Alone(engine), settings.n_trials, objective).records
 
 
 def line(arm: str, seed: int, records: tuple[TrialRecord, ...], baseline: float) -> str:

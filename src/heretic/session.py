@@ -45,6 +45,7 @@ from heretic.run.applied import AppliedTrial, check_reading, measured_in_weights
 from heretic.run.saving import Saver
 from heretic.run.warm_start import remember
 from heretic.run.workbench import Workbench
+from heretic.search.crew import Alone
 from heretic.search.deadline import Deadline
 from heretic.search.heartbeat import Heartbeat
 from heretic.search.loop import SearchResult, search
@@ -93,7 +94,7 @@ class Session:
             self._study,
             storage,
             bench.space,
-            bench.engine,
+            Alone(bench.engine),
             self._n_trials,
             bench.objective,
             self._heartbeat,

@@ -19,6 +19,7 @@ from heretic.results.plan import EditPlan
 from heretic.results.trial import TrialState
 from heretic.search import heartbeat, pulse
 from heretic.search.claim import Turn
+from heretic.search.crew import Alone
 from heretic.search.loop import search
 from heretic.search.sampler import make_sampler
 from heretic.search.seeding import enqueue_once
@@ -68,7 +69,9 @@ def main(url: str, name: str, n_trials: int, seconds: float, candidates: int = 1
         workers = Workers(study, turn, BOTH_NUMBERS, told)
         turn.give()
         with subscribed(told, steps=True), subscribed(_say), telling(0.2):
-            result = search(study, url, SPACE, Sleeper(seconds, candidates), n_trials, heartbeat=told, workers=workers)
+            result = search(
+                study, url, SPACE, Alone(Sleeper(seconds, candidates)), n_trials, heartbeat=told, workers=workers
+            )
     _tell("ended", result.complete)
 
 

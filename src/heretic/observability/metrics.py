@@ -123,8 +123,8 @@ class Metrics:
         self._stands(event.standing)
 
     def _trial_finished(self, event: events.TrialFinished) -> None:
-        if not event.worker:
-            # Another worker counts its own.
+        if not event.of_another:
+            # Another run counts its own.
             self._seconds.observe(event.record.seconds)
             self._trials.labels(event.record.state.outcome).inc()
         self._stands(event.standing)

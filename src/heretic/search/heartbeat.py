@@ -102,16 +102,16 @@ class Heartbeat:
         )
 
     def asked(self, numbers: Sequence[int]) -> None:
-        """These trials are measured next. Raises what the storage does: others end trials that nobody names."""
+        """These trials are measured now. Raises what the storage does: others end trials that nobody names."""
         with self._lock:
             self._pulse = replace(self._pulse, trials=tuple(numbers))
             self._store()
 
-    def batch_measured(self, finished: int, candidates: int, batch: BatchMeasured) -> None:
-        """Some trials ended; so many are finished now, failed ones left out."""
+    def batch_measured(self, finished: int, candidates: int, batch: BatchMeasured, running: Sequence[int] = ()) -> None:
+        """Some trials ended; so many are finished now, failed ones left out, and these are measured at the moment."""
         self._pace.reached(self._now(), finished)
         speed = {"seconds_per_trial": self._pace.seconds, "tokens_per_second": batch.tokens_per_second}
-        self._write(seldom=True, candidates=candidates, trials=(), **speed)
+        self._write(seldom=True, candidates=candidates, trials=tuple(running), **speed)
 
     def search_ended(self, interrupted: bool) -> None:
         """No trial comes next."""

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import optuna
 
 from heretic.common.errors import HereticError, SearchOutOfMemoryError
-from heretic.engine.engine import Engine
 from heretic.engine.measurement import MEMORY_RAN_OUT
-from heretic.models.memory import USAGE, memory_text, memory_use
+from heretic.models.memory import memory_text, memory_use
 from heretic.observability.events import BatchMeasured, SearchFinished, SearchStarted, TrialFinished, Warned, emit
 from heretic.observability.steps import Step, step
 from heretic.results.front import Front, Standing
@@ -20,6 +19,7 @@ from heretic.results.objective import BOTH_NUMBERS, Objective
 from heretic.results.plan import EditPlan
 from heretic.results.trial import TrialRecord
 from heretic.results.words import best, plural
+from heretic.search.crew import Batch, Crew, Measured
 from heretic.search.deadline import Deadline
 from heretic.search.heartbeat import Heartbeat
 from heretic.search.interruption import InterruptGuard
@@ -82,12 +82,11 @@ class _Trials:
         before, self.front = self.front, self.front.with_trial(record)
         return self.front is not before
 
-    def tell(self, records: Sequence[TrialRecord], n_trials: int) -> Standing:
-        """More of this run's; where the search stands then. Emits TrialFinished for each."""
+    def tell(self, records: Sequence[TrialRecord], n_trials: int, worker: str) -> None:
+        """More of this run's, measured by this one of its workers. Emits TrialFinished for each."""
         for record in records:
             on_front = self.add(record)
-            emit(TrialFinished(record, self.standing(n_trials), on_front))
-        return self.standing(n_trials)
+            emit(TrialFinished(record, self.standing(n_trials), on_front, worker))
 
     def in_order(self) -> tuple[TrialRecord, ...]:
         """By number: others' come in between."""
@@ -102,7 +101,7 @@ def search(
     study: optuna.Study,
     url: str,
     space: SearchSpace,
-    engine: Engine,
+    crew: Crew,
     n_trials: int,
     objective: Objective = BOTH_NUMBERS,
     heartbeat: Heartbeat | None = None,
@@ -115,7 +114,7 @@ def search(
         study: From `open_study`.
         url: Its storage, for messages.
         space: Where plans come from.
-        engine: Measures plans, so many at once as it likes best.
+        crew: Measures plans, so many at once as it likes best.
         n_trials: Measured trials wanted in all.
         objective: What the study minimises.
         heartbeat: Tells whoever watches from outside how the run is.
@@ -136,25 +135,29 @@ def search(
     emit(SearchStarted(trials.standing(n_trials), dict(states)))
     if heartbeat is not None:
         heartbeat.search_started(trials.complete, n_trials)
+    running = _Running(study, url, space, objective, workers)
     with InterruptGuard() as guard, _step(trials.standing(n_trials), deadline) as progress:
-        while trials.complete < n_trials and not guard.requested and (deadline is None or deadline.allows):
-            asked = _ask(study, url, trials, n_trials, engine.candidates, workers)
-            if not asked:
-                _wait(trials, n_trials, progress)
-                continue
-            batch_started, tokens = time.perf_counter(), USAGE.tokens
-            worker = "" if workers is None else workers.name
-            gate = Gate.behind(trials.front, objective)
-            records = _run_trials(study, url, space, engine, objective, gate, asked, worker)
-            standing = trials.tell(records, n_trials)
-            progress.reached(standing.finished, _best(standing))
-            batch = _batch(len(asked), time.perf_counter() - batch_started, USAGE.tokens - tokens)
-            emit(batch)
-            if deadline is not None:
-                deadline.took(batch.seconds)
-            if heartbeat is not None:
-                heartbeat.batch_measured(trials.own, engine.candidates, batch)
-            _give_up_if_hopeless(trials)
+        while True:
+            asks = trials.complete + len(running.trials) < n_trials and not guard.requested
+            asks = asks and (deadline is None or deadline.allows)
+            if not asks and not running.trials:
+                break
+            if asks and crew.free:
+                if running.begin(crew, trials, n_trials):
+                    continue
+                if not running.trials:
+                    _wait(trials, n_trials, progress)
+                    continue
+            for measured in crew.finished():
+                batch = running.end(measured, trials, n_trials)
+                standing = trials.standing(n_trials)
+                progress.reached(standing.finished, _best(standing))
+                emit(batch)
+                if deadline is not None:
+                    deadline.took(batch.seconds)
+                if heartbeat is not None:
+                    heartbeat.batch_measured(trials.own, measured.candidates, batch, tuple(running.trials))
+                _give_up_if_hopeless(trials)
     # A search whose last trial was running anyway is finished, not interrupted.
     interrupted = guard.requested and trials.complete < n_trials
     out_of_time = not interrupted and trials.complete < n_trials
@@ -169,20 +172,6 @@ def _wait(trials: _Trials, n_trials: int, progress: Step) -> None:
     if trials.complete < n_trials:
         progress.reached(trials.complete, "waiting for the trials of other workers")
         time.sleep(WAITING_SECONDS)
-
-
-def _ask(
-    study: optuna.Study, url: str, trials: _Trials, n_trials: int, most: int, workers: Workers | None
-) -> list[optuna.Trial]:
-    """The trials of the next batch; none where others may measure the last ones. Emits TrialFinished for theirs."""
-    with storage_errors(url):
-        if workers is None:
-            return [study.ask() for _ in range(min(most, n_trials - trials.complete))]
-        asked = workers.ask(trials.numbers, trials.complete, n_trials, most)
-    for record, worker in asked.others:
-        on_front = trials.add(record, of_another=True)
-        emit(TrialFinished(record, trials.standing(n_trials), on_front, worker))
-    return asked.trials
 
 
 def _step(standing: Standing, deadline: Deadline | None) -> AbstractContextManager[Step]:
@@ -213,39 +202,76 @@ def _complete(records: Sequence[TrialRecord]) -> int:
     return sum(not record.is_failed for record in records)
 
 
-def _batch(trials: int, seconds: float, tokens: int) -> BatchMeasured:
-    return BatchMeasured(trials, seconds, tokens, tokens / seconds if seconds > 0 else 0.0, memory_use())
-
-
 def _suggested(space: SearchSpace, trial: optuna.Trial) -> EditPlan:
     with parameters_together(trial):
         return space.suggest(trial)
 
 
-def _run_trials(
-    study: optuna.Study,
-    url: str,
-    space: SearchSpace,
-    engine: Engine,
-    objective: Objective,
-    gate: Gate,
-    trials: Sequence[optuna.Trial],
-    worker: str,
-) -> list[TrialRecord]:
-    with storage_errors(url):
-        plans = [_suggested(space, trial) for trial in trials]
-    started = time.perf_counter()
-    numbers = [trial.number for trial in trials]
-    measurements = engine.measure(plans, numbers, gate)
-    # Candidates of one batch share its time.
-    seconds = (time.perf_counter() - started) / len(trials)
-    records = [
-        TrialRecord(number, plan, own.scores, own.state, own.reason, seconds)
-        for number, plan, own in zip(numbers, plans, measurements, strict=True)
-    ]
-    with storage_errors(url):
-        told = [tell(study, trial, record, objective, worker) for trial, record in zip(trials, records, strict=True)]
-    dropped = [str(record.shown) for record, kept in zip(records, told, strict=True) if kept is None]
+class _Running:
+    """Trials from when they are asked for until they are told.
+
+    Attributes:
+        trials: Those that are measured at the moment, by number.
+    """
+
+    def __init__(
+        self, study: optuna.Study, url: str, space: SearchSpace, objective: Objective, workers: Workers | None
+    ) -> None:
+        self.trials: dict[int, optuna.Trial] = {}
+        self._study, self._url, self._space, self._objective, self._workers = study, url, space, objective, workers
+        # By a batch's first trial, by the clock.
+        self._begun: dict[int, float] = {}
+
+    def begin(self, crew: Crew, known: _Trials, n_trials: int) -> bool:
+        """Have one more batch measured; False where others may measure the last. Emits TrialFinished for theirs."""
+        started = time.perf_counter()
+        asked = self._ask(known, n_trials, crew.free)
+        if not asked:
+            return False
+        with storage_errors(self._url):
+            plans = tuple(_suggested(self._space, trial) for trial in asked)
+        numbers = tuple(trial.number for trial in asked)
+        self.trials.update(zip(numbers, asked, strict=True))
+        self._begun[numbers[0]] = started
+        crew.start(Batch(numbers, plans, Gate.behind(known.front, self._objective)))
+        return True
+
+    def _ask(self, known: _Trials, n_trials: int, most: int) -> list[optuna.Trial]:
+        with storage_errors(self._url):
+            if self._workers is None:
+                return [self._study.ask() for _ in range(min(most, n_trials - known.complete - len(self.trials)))]
+            asked = self._workers.ask(known.numbers, known.complete, n_trials, most, tuple(self.trials))
+        for record, worker in asked.others:
+            on_front = known.add(record, of_another=True)
+            emit(TrialFinished(record, known.standing(n_trials), on_front, worker, of_another=True))
+        return asked.trials
+
+    def end(self, measured: Measured, known: _Trials, n_trials: int) -> BatchMeasured:
+        """Tell what became of a batch. Emits TrialFinished for each of its trials."""
+        batch = measured.batch
+        # Candidates of one batch share its time.
+        each = measured.seconds / len(batch.numbers)
+        records = [
+            TrialRecord(number, plan, own.scores, own.state, own.reason, each)
+            for number, plan, own in zip(batch.numbers, batch.plans, measured.measurements, strict=True)
+        ]
+        own_name = "" if self._workers is None else self._workers.name
+        worker = " ".join(filter(None, (own_name, measured.worker)))
+        trials = [self.trials.pop(number) for number in batch.numbers]
+        with storage_errors(self._url):
+            told = [
+                tell(self._study, trial, record, self._objective, worker)
+                for trial, record in zip(trials, records, strict=True)
+            ]
+        _say_dropped([record for record, kept in zip(records, told, strict=True) if kept is None])
+        known.tell([record for record in told if record is not None], n_trials, measured.worker)
+        seconds, tokens = time.perf_counter() - self._begun.pop(batch.numbers[0], 0.0), measured.tokens
+        rate = tokens / seconds if seconds > 0 else 0.0
+        return BatchMeasured(len(records), seconds, tokens, rate, measured.memory, measured.worker)
+
+
+def _say_dropped(records: Sequence[TrialRecord]) -> None:
+    dropped = [str(record.shown) for record in records]
     if dropped:
         emit(
             Warned(
@@ -253,4 +279,3 @@ def _run_trials(
                 f"{plural(len(dropped), 'trial')} ({', '.join(dropped)}) are dropped, and the plans measured again."
             )
         )
-    return [record for record in told if record is not None]

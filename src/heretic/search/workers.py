@@ -1,7 +1,7 @@
 """Several workers on one study: they take turns in asking, leave others' trials alone, and end those of the dead."""
 
 import time
-from collections.abc import Callable, Container
+from collections.abc import Callable, Collection, Container
 from dataclasses import dataclass
 
 import optuna
@@ -55,7 +55,7 @@ class Workers:
         # By worker: what its pulse said of when it was written, and since when that has been so.
         self._heard: dict[str, tuple[float, float]] = {}
 
-    def ask(self, known: Container[int], complete: int, wanted: int, most: int) -> Asked:
+    def ask(self, known: Container[int], complete: int, wanted: int, most: int, begun: Collection[int] = ()) -> Asked:
         """Ask for trials in turn, so that those of all workers together are no more than wanted.
 
         Args:
@@ -63,10 +63,11 @@ class Workers:
             complete: How many of these were measured.
             wanted: Measured trials wanted in all.
             most: Trials of one batch.
+            begun: Numbers of trials that this worker has asked for and not told yet.
         """
         study = self._study
         with self._turn.taken(study.study_name):
-            self._end_left_over()
+            self._end_left_over(begun)
             trials = study.get_trials(deepcopy=False)
             new = [trial for trial in trials if trial.number not in known]
             of_whom = {trial.number: measured_by(trial) for trial in new}
@@ -75,18 +76,18 @@ class Workers:
             measured = complete + sum(not record.is_failed for record, _worker in others)
             asked = [study.ask() for _ in range(min(most, wanted - measured - running))]
             if asked:
-                self._heartbeat.asked([trial.number for trial in asked])
+                self._heartbeat.asked([*begun, *(trial.number for trial in asked)])
         return Asked(asked, others)
 
-    def _end_left_over(self) -> None:
-        """End what runs and is measured by nobody any more; comes between batches, so that none is this worker's."""
+    def _end_left_over(self, begun: Collection[int]) -> None:
+        """End what runs and is measured by nobody any more, this worker included."""
         running = self._study.get_trials(deepcopy=False, states=(OptunaState.RUNNING,))
         if not running:
             return
         pulses = pulses_in(attributes_named(self._study, PULSE_ATTRIBUTE))
         pulses.pop(pulse_of(self.name), None)
         for trial in running:
-            if left_over(trial.number, pulses.values(), self._is_silent):
+            if trial.number not in begun and left_over(trial.number, pulses.values(), self._is_silent):
                 end_left_over(self._study, trial, self._objective)
 
     def _is_silent(self, pulse: Pulse) -> bool:

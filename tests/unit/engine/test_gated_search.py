@@ -19,6 +19,7 @@ from heretic.results.front import dominates, pareto_front
 from heretic.results.gate import Gate
 from heretic.results.plan import EditPlan, Normalization
 from heretic.results.trial import TrialRecord, TrialState
+from heretic.search.crew import Alone
 from heretic.search.loop import SearchResult, search
 from heretic.search.records import stored_records
 from heretic.search.space import Range, SearchSpace
@@ -54,7 +55,7 @@ def run(path: Path, engine: Engine, n_trials: int = TRIALS) -> tuple[SearchResul
     url = url_of(path)
     study = open_study(url, "heretic", IDENTITY)
     study.sampler = optuna.samplers.RandomSampler(seed=3 + len(study.trials))
-    return search(study, url, SPACE, engine, n_trials), study
+    return search(study, url, SPACE, Alone(engine), n_trials), study
 
 
 def assert_same_front(found: Sequence[TrialRecord], expected: Sequence[TrialRecord]) -> None:

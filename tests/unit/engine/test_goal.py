@@ -16,6 +16,7 @@ from heretic.results.gate import Gate
 from heretic.results.objective import Objective
 from heretic.results.plan import Normalization
 from heretic.results.trial import TrialState
+from heretic.search.crew import Alone
 from heretic.search.loop import search
 from heretic.search.storage import open_study
 
@@ -84,7 +85,7 @@ def test_pruning_finds_the_same_best_trial(goal: str, tmp_path: Path) -> None:
         url = url_of(tmp_path / f"{prunes}.db")
         study = open_study(url, "heretic", IDENTITY, Objective(1.0))
         study.sampler = optuna.samplers.RandomSampler(seed=5)
-        records = search(study, url, SPACE, bench.batched(EngineOptions(2)), 14, objective).records
+        records = search(study, url, SPACE, Alone(bench.batched(EngineOptions(2))), 14, objective).records
         complete = [entry for entry in records if entry.state is TrialState.COMPLETE]
         best = min(complete, key=lambda entry: objective.values(entry.scores))
         found[prunes] = best, [entry for entry in records if entry.state is TrialState.PRUNED]

@@ -31,6 +31,7 @@ from heretic.results.gate import Gate
 from heretic.results.objective import Objective
 from heretic.results.plan import EditPlan, Normalization
 from heretic.results.trial import TrialRecord, TrialState
+from heretic.search.crew import Alone
 from heretic.search.loop import search
 from heretic.search.storage import open_study
 
@@ -179,7 +180,7 @@ def run(path: Path, engine: Engine, objective: Objective | None = None, n_trials
     told = objective or Objective(behaviors=BEHAVIORS)
     study = open_study(url, "heretic", IDENTITY, told)
     study.sampler = optuna.samplers.RandomSampler(seed=11)
-    return list(search(study, url, replace(SPACE, behaviors=2), engine, n_trials, told).records)
+    return list(search(study, url, replace(SPACE, behaviors=2), Alone(engine), n_trials, told).records)
 
 
 @pytest.fixture(scope="module")

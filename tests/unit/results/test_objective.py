@@ -18,6 +18,7 @@ from heretic.results.objective import Objective
 from heretic.results.plan import EditPlan
 from heretic.results.score import AnswerDetails, Score, Scores
 from heretic.results.trial import TrialState
+from heretic.search.crew import Alone
 from heretic.search.loop import SearchResult, search
 from heretic.search.records import stored_records, tell
 from heretic.search.sampler import make_sampler
@@ -120,7 +121,7 @@ def run(path: Path, n_trials: int) -> tuple[SearchResult, optuna.Study, list[Eve
     study.sampler = make_sampler(1, 5, len(study.trials))
     seen: list[Event] = []
     with subscribed(seen.append):
-        return search(study, url, SPACE, Pruning(), n_trials, ONE), study, seen
+        return search(study, url, SPACE, Alone(Pruning()), n_trials, ONE), study, seen
 
 
 def test_a_study_of_one_number_prunes_counts_and_goes_on(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from heretic.results.gate import Gate
 from heretic.results.plan import EditPlan
 from heretic.results.score import Score, Scores
 from heretic.results.trial import TrialState
+from heretic.search.crew import Alone
 from heretic.search.deadline import Deadline
 from heretic.search.interruption import InterruptGuard
 from heretic.search.loop import FAILURES_IN_A_ROW, SearchResult, search
@@ -97,7 +98,7 @@ def run(
     seen: list[Event] = []
     engine = FakeEngine(measure) if callable(measure) else measure
     with subscribed(seen.append):
-        result = search(study, url, SPACE, engine, n_trials, deadline=deadline)
+        result = search(study, url, SPACE, Alone(engine), n_trials, deadline=deadline)
     return result, study, seen
 
 
@@ -371,7 +372,7 @@ def test_a_trial_asks_as_much_of_the_database_late_as_early(tmp_path: Path) -> N
             return super().measure(plans, numbers, gate)
 
     with statements(study) as seen:
-        search(study, url_of(tmp_path / "study.db"), SPACE, Counting(Fake(), candidates=2), 60)
+        search(study, url_of(tmp_path / "study.db"), SPACE, Alone(Counting(Fake(), candidates=2)), 60)
     steps = [after - before for before, after in itertools.pairwise(asked)]
     assert len(steps) == 29
     # From the second batch on plans are TPE's.

@@ -10,6 +10,7 @@ from tests.unit.search.test_loop import Fake, FakeEngine
 
 from heretic.edits.writer import ATTENTION, MLP
 from heretic.results.plan import EditPlan, Normalization, Schedule, Scope
+from heretic.search.crew import Alone
 from heretic.search.loop import search
 from heretic.search.sampler import make_sampler
 from heretic.search.seeding import enqueue_once, enqueue_plan
@@ -78,7 +79,7 @@ def test_enqueued_plans_are_the_first_trials_and_count(tmp_path: Path) -> None:
     study, url = study_in(tmp_path)
     assert enqueue_once(study, url, SPACE, [PLAN, OTHER], "test")
     fake = Fake()
-    result = search(study, url, SPACE, FakeEngine(fake, candidates=4), 5)
+    result = search(study, url, SPACE, Alone(FakeEngine(fake, candidates=4)), 5)
     assert fake.plans[:2] == [PLAN, OTHER]
     assert result.complete == 5
     assert len(study.trials) == 5
@@ -90,11 +91,11 @@ def test_a_resumed_study_is_given_nothing_twice(tmp_path: Path, n_trials: int) -
     study, url = study_in(tmp_path)
     enqueue_once(study, url, SPACE, [PLAN, OTHER], "test")
     first = Fake()
-    search(study, url, SPACE, FakeEngine(first), n_trials)
+    search(study, url, SPACE, Alone(FakeEngine(first)), n_trials)
     study, url = study_in(tmp_path)
     assert not enqueue_once(study, url, SPACE, [PLAN, OTHER], "test")
     second = Fake()
-    search(study, url, SPACE, FakeEngine(second), 6)
+    search(study, url, SPACE, Alone(FakeEngine(second)), 6)
     plans = [*first.plans, *second.plans]
     assert plans[:2] == [PLAN, OTHER]
     assert plans.count(PLAN) == plans.count(OTHER) == 1
@@ -103,7 +104,7 @@ def test_a_resumed_study_is_given_nothing_twice(tmp_path: Path, n_trials: int) -
 
 def test_a_study_that_began_without_is_left_alone(tmp_path: Path) -> None:
     study, url = study_in(tmp_path)
-    search(study, url, SPACE, FakeEngine(Fake()), 2)
+    search(study, url, SPACE, Alone(FakeEngine(Fake())), 2)
     assert not enqueue_once(study, url, SPACE, [PLAN], "test")
     assert len(study.trials) == 2
 

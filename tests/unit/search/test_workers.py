@@ -26,6 +26,7 @@ from heretic.results.score import Scores
 from heretic.results.trial import TrialRecord
 from heretic.search import loop
 from heretic.search.claim import Turn
+from heretic.search.crew import Alone
 from heretic.search.heartbeat import INTERVAL_SECONDS, Heartbeat
 from heretic.search.loop import SearchResult, search
 from heretic.search.private_api import attributes_named, set_study_attribute
@@ -93,7 +94,7 @@ def searched(
     seen: list[Event] = []
     workers, heartbeat = workers_of(study, url, now)
     with subscribed(seen.append):
-        return search(study, url, SPACE, engine, n_trials, heartbeat=heartbeat, workers=workers), seen
+        return search(study, url, SPACE, Alone(engine), n_trials, heartbeat=heartbeat, workers=workers), seen
 
 
 def test_no_more_is_asked_for_than_what_others_measure_leaves(study: optuna.Study, url: str) -> None:

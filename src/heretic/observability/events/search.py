@@ -93,13 +93,14 @@ class SearchLimited(Event):
 class TrialFinished(Event):
     """One trial ended; `standing` is where the search stands with it. `on_front`: no finished trial beats it.
 
-    `worker` measured it, where that was another than this run.
+    `worker` measured it, where that was another than this process; `of_another` run, or one of its own.
     """
 
     record: TrialRecord
     standing: Standing
     on_front: bool
     worker: str = ""
+    of_another: bool = False
 
     def to_log(self) -> dict[str, Any]:
         """See Event; the record's own values, and its plan in words."""
@@ -122,7 +123,8 @@ class TrialFinished(Event):
 class BatchMeasured(Event):
     """The trials that were measured together ended; comes after the TrialFinished of each.
 
-    `tokens` went through the model, read or written. `memory`: place to amounts, see `heretic.models.memory`.
+    `tokens` went through the model, read or written. `memory`: place to amounts, see `heretic.models.memory`, of the
+    `worker` that measured them; of this process where it has no name.
     """
 
     trials: int
@@ -130,6 +132,7 @@ class BatchMeasured(Event):
     tokens: int
     tokens_per_second: float
     memory: Mapping[str, Mapping[str, int]]
+    worker: str = ""
 
 
 @dataclass(frozen=True, slots=True)
