@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from heretic.results.intervals import paired_interval, wilson_interval
+from heretic.results.intervals import detectable_difference, paired_interval, wilson_interval
 
 OVERALL = "overall"
 """Names all questions together."""
@@ -57,6 +57,11 @@ class PairedAnswers:
     def interval(self) -> tuple[float, float]:
         """95 % confidence interval of the difference, see `paired_interval`."""
         return paired_interval(self.both, self.became_right, self.became_wrong, self.neither)
+
+    @property
+    def detectable(self) -> float:
+        """The difference that so many questions would have shown, see `detectable_difference`."""
+        return detectable_difference(self.became_right + self.became_wrong, self.count)
 
     @property
     def p_value(self) -> float:

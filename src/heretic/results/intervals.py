@@ -1,4 +1,4 @@
-"""95 % intervals of measured numbers, and of what changed in pairs. Pure."""
+"""95 % intervals of measured numbers, of what changed in pairs, and which change would have been seen. Pure."""
 
 import math
 from collections.abc import Sequence
@@ -7,6 +7,9 @@ from statistics import NormalDist, fmean, stdev
 CONFIDENCE = 0.95
 UPPER = (1 + CONFIDENCE) / 2
 """The quantile that the upper bound of such an interval rests on."""
+POWER = 0.8
+"""How likely a change that is called detectable is to be found, where it is there."""
+_HALVINGS = 40
 
 
 def wilson_interval(count: int, total: int) -> tuple[float, float]:
@@ -77,6 +80,38 @@ def paired_interval(both: int, only_second: int, only_first: int, neither: int) 
     low = difference - joined(share2 - low2, high1 - share1)
     high = difference + joined(high2 - share2, share1 - low1)
     return max(low, -1.0), min(high, 1.0)
+
+
+def detectable_difference(changed: int, count: int) -> float:
+    """The difference of two shares of the same items that McNemar's test finds with a power of 80 %.
+
+    By the sample size of Connor, "Sample size for testing differences in proportions for the paired-sample design",
+    Biometrics 43 (1987), doi:10.2307/2531961, where as many items change as did here, or as the difference takes.
+
+    Args:
+        changed: Items that only one of both gets right.
+        count: All items, at least 1.
+
+    Returns:
+        From 0 to 1; 1 where so few items cannot show any.
+    """
+    certain, likely = NormalDist().inv_cdf(UPPER), NormalDist().inv_cdf(POWER)
+
+    def needed(difference: float) -> float:
+        both = max(changed / count, difference)
+        return ((certain * math.sqrt(both) + likely * math.sqrt(both - difference**2)) / difference) ** 2
+
+    low, high = 0.0, 1.0
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if needed(middle) <= count else (middle, high)
+    return high
+
+
+def detectable_change(low: float, high: float) -> float:
+    """The change that would have been found with a power of 80 %, by the 95 % interval of what was measured."""
+    certain, likely = NormalDist().inv_cdf(UPPER), NormalDist().inv_cdf(POWER)
+    return (high - low) / 2 * (1 + likely / certain)
 
 
 def _correlation(both: int, only_second: int, only_first: int, neither: int) -> float:

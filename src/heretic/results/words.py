@@ -6,9 +6,10 @@ Names of models and of behaviours are foreign text: whoever shows a text takes o
 import math
 from collections.abc import Callable, Sequence
 
-from heretic.results.capability import Questions
+from heretic.results.capability import PairedAnswers, Questions
 from heretic.results.front import DIVERGENCE_LIMITS, hypervolume, lowest_divergences
 from heretic.results.held_out import Answers, Estimate, HeldOut, HeldOutBehavior
+from heretic.results.intervals import detectable_change
 from heretic.results.plan import EditPlan, Normalization
 from heretic.results.score import MISSING, REFUSALS, WITHOUT, Score, Scores
 from heretic.results.trial import TrialRecord
@@ -236,8 +237,8 @@ def how_questioned(questions: Questions, name: Callable[[str], str]) -> tuple[st
         f"Multiple-choice questions of {name(questions.source)} with four choices, after {examples} worked examples; "
         "the answer is the letter that the model finds most likely.",
         f"Answers that became wrong: {overall.became_wrong}, right: {overall.became_right} (exact McNemar test: "
-        f"p = {overall.p_value:.2g}). Differences are in percentage points, their intervals are those of pairs "
-        "(Newcombe's method); guessing gives 25 %.",
+        f"p = {overall.p_value:.2g}; {would_have_shown(overall)}). Differences are in percentage points, their "
+        "intervals are those of pairs (Newcombe's method); guessing gives 25 %.",
     )
 
 
@@ -253,8 +254,14 @@ def changed_answers(questions: Questions) -> str:
     """What became of right and wrong answers."""
     overall = questions.overall
     return (
-        f"{overall.became_wrong} of {plural(overall.count, 'answer')} became wrong, {overall.became_right} became right"
+        f"{overall.became_wrong} of {plural(overall.count, 'answer')} became wrong, {overall.became_right} became "
+        f"right; {would_have_shown(overall)}"
     )
+
+
+def would_have_shown(answers: PairedAnswers) -> str:
+    """Which difference so many questions cannot miss but by chance."""
+    return f"a difference of {100 * answers.detectable:.1f} points would have been seen, with a power of 80 %"
 
 
 # Held-out prompts -----------------------------------------------------------------------------------------------------
@@ -304,7 +311,17 @@ def _longest(behavior: HeldOutBehavior) -> str:
     last = behavior.at[-1]
     edited = with_interval(number(behavior, last.edited.value), last.edited, behavior.unit).removesuffix(")")
     joint = "; " if "(" in edited else " ("
-    return f"{edited}{joint}original model: {number(behavior, last.base.value)})"
+    return f"{edited}{joint}original model: {number(behavior, last.base.value)}{_unshown(behavior)})"
+
+
+def _unshown(behavior: HeldOutBehavior) -> str:
+    """That no change is shown, and which one would have been; "" where one is shown or pairs were not compared."""
+    change = behavior.change
+    if change is None or change.low == change.high or not change.low <= 0 <= change.high:
+        return ""
+    least = detectable_change(change.low, change.high)
+    amount = f"{least:.2f}" if behavior.unit else f"{least:.1f}"
+    return f"; no change is shown, one of {amount} would have been, with a power of 80 %"
 
 
 def place(score: Score) -> str:

@@ -115,7 +115,7 @@ def test_what_the_terminal_and_the_card_show(settings):
     low, high = (100 * end for end in paired_interval(10, 0, 4, 0))
     interval = f"{low:+.1f} to {high:+.1f}"
     assert shown.table.rows[-1].cells == ("overall", "100.0 %", "71.4 %", f"-28.6 ({interval})")
-    assert changed.text == "4 of 14 answers became wrong, 0 became right"
+    assert changed.text.startswith("4 of 14 answers became wrong, 0 became right; a difference of ")
     card = capability_section(result)
     assert f"| **overall** | 14 | 100.0 % | 71.4 % | -28.6 ({interval}) |" in card
     assert "after 2 worked examples" in card

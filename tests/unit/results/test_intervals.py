@@ -1,13 +1,20 @@
 """Intervals against published values and against scipy's own."""
 
 import math
+import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from heretic.results.intervals import mean_interval, paired_interval, wilson_interval
+from heretic.results.intervals import (
+    detectable_change,
+    detectable_difference,
+    mean_interval,
+    paired_interval,
+    wilson_interval,
+)
 
 
 def test_wilson_against_published_values() -> None:
@@ -70,3 +77,29 @@ def test_the_interval_covers_the_truth_at_least_95_times_in_100(shares: tuple[fl
                     ways = math.factorial(total) / math.prod(math.factorial(count) for count in table)
                     covered += ways * math.prod(share**count for share, count in zip(shares, table, strict=True))
     assert 0.945 <= covered < 1
+
+
+@pytest.mark.parametrize(("changed", "count"), [(10, 204), (0, 204), (16, 204), (30, 1000)])
+def test_a_detectable_difference_is_found_in_four_of_five_experiments(changed: int, count: int) -> None:
+    difference = detectable_difference(changed, count)
+    both = max(changed / count, difference)
+    worse = (both + difference) / 2
+    dice, found, experiments = random.Random(0), 0, 2000
+    for _ in range(experiments):
+        drawn = [dice.random() for _ in range(count)]
+        only_first = sum(value < worse for value in drawn)
+        only_second = sum(worse <= value < both for value in drawn)
+        discordant = only_first + only_second
+        found += stats.binom.cdf(min(only_first, only_second), discordant, 0.5) < 0.025
+    # The exact test finds a little less than the formula's approximate one.
+    assert 0.7 < found / experiments < 0.87
+
+
+def test_a_few_items_show_no_difference() -> None:
+    assert detectable_difference(0, 3) == 1
+    assert detectable_difference(4, 204) < detectable_difference(16, 204) < detectable_difference(16, 100) < 1
+
+
+def test_the_change_that_an_interval_would_have_shown() -> None:
+    # Half the interval's width is 1.96 standard errors, and 1.96 + 0.84 of them are needed.
+    assert detectable_change(-1.96, 1.96) == pytest.approx(1.95996 + 0.84162, abs=1e-3)

@@ -178,3 +178,20 @@ def test_what_held_out_prompts_showed() -> None:
 def test_which_tokens_a_divergence_is_of() -> None:
     scores = (divergence(0.1, mode="first"), divergence(0.1, tokens=30), divergence(0.1))
     assert [say.place(score) for score in scores] == ["first token", "first 30 tokens", "over answers"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (Estimate(-2.0, -5.0, 1.0), "; no change is shown, one of 4.3 would have been, with a power of 80 %)"),
+        (Estimate(-5.0, -8.0, -2.0), ""),
+        (Estimate(0.0, 0.0, 0.0), ""),
+        (None, ""),
+    ],
+)
+def test_a_change_that_is_not_shown_says_which_one_would_have_been(change: Estimate | None, words: str) -> None:
+    found = held_out()
+    behavior = replace(found.behaviors[0], unit="", change=change)
+    sentence = say.confirmation(replace(found, behaviors=(behavior,)))
+    assert ("no change is shown" in sentence) == bool(words)
+    assert words in sentence
