@@ -1,0 +1,87 @@
+"""What a search should take on devices that are not at hand: 0.5, 8, 32 and 70 B on those of `heretic.models.cost`.
+
+`python benchmarks/cost_model.py [--trials 200]` prints the table; `--model FOLDER --operations N` what a trial of the
+benchmark's other prompts (53 + 37 behind 14 shared tokens, 30 tokens, first-token KL) takes of a model on this machine,
+whose best rate, in operations a second, `benchmarks/roofline.py` measures.
+"""
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from heretic.models.cost import DEVICES, Device, Shape, TrialWork, trial_cost
+from heretic.models.footprint import text_part
+
+MODELS = {
+    "0.5 B": {"hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24, "num_attention_heads": 14}
+    | {"num_key_value_heads": 2, "vocab_size": 151936},
+    "8 B": {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32}
+    | {"num_key_value_heads": 8, "vocab_size": 128256},
+    "32 B": {"hidden_size": 5120, "intermediate_size": 27648, "num_hidden_layers": 64, "num_attention_heads": 40}
+    | {"num_key_value_heads": 8, "vocab_size": 152064},
+    "70 B": {"hidden_size": 8192, "intermediate_size": 28672, "num_hidden_layers": 80, "num_attention_heads": 64}
+    | {"num_key_value_heads": 8, "vocab_size": 128256},
+}
+"""Configurations of Qwen 2.5 0.5 B, Llama 3.1 8 B, Qwen 2.5 32 B and Llama 3.1 70 B."""
+CANDIDATES, MOST = (1, 4), 16
+"""Plans at once that have a column; the last one has as many as fit, but no more than the most."""
+FREE = 0.9
+"""Share of a device that weights, keys and values may take."""
+TRIAL_COST = TrialWork(53, 1, 37, 1718 / 90, 30, 14, 0.6, 4, (24 - 4.3) / 24)
+"""The trial of benchmarks/roofline.py: 1,021 and 697 prompt tokens, the first edited layer 4.3 on average."""
+
+
+def table(trials: int) -> None:
+    """Minutes of so many trials by model, device and plans at once, where the weights fit in bfloat16."""
+    heads = [*(f"K {count}" for count in CANDIDATES), f"as many as fit, at most {MOST}"]
+    print(f"| model | TFLOP a trial | device | {' | '.join(heads)} |")
+    print("|---|---|---|" + "---|" * len(heads))
+    work = TrialWork()
+    tokens = work.shared_tokens + work.prompt_tokens + work.answer_tokens
+    for name, configuration in MODELS.items():
+        shape = Shape.of(configuration)
+        # Input embeddings are as large as the output's.
+        weights, keys = 2 * (shape.body + 2 * shape.head), shape.key_bytes * work.answered * tokens
+        for device in DEVICES:
+            fits = min(int((FREE * device.memory - weights) / keys), MOST)
+            if fits < 1:
+                continue
+            minutes = {
+                count: trials * trial_cost(shape, device, replace(work, candidates=count)).seconds / 60
+                for count in (*CANDIDATES, fits)
+            }
+            cells = [f"{minutes[count]:.1f}" if count <= fits else "-" for count in CANDIDATES]
+            operations = trial_cost(shape, device, work).operations / 1e12
+            print(
+                f"| {name} | {operations:.0f} | {device.name} | {' | '.join(cells)} | {minutes[fits]:.1f} (K {fits}) |"
+            )
+
+
+def here(model: Path, operations: float) -> None:
+    """A trial of a model on this machine."""
+    shape = Shape.of(text_part(json.loads((model / "config.json").read_text(encoding="utf-8"))))
+    # A CPU waits for no launches, and such rates are reached by products of many rows only.
+    device = Device("this machine", operations, operations, 0.0, 0.0)
+    cost = trial_cost(shape, device, TRIAL_COST)
+    print(
+        f"{cost.operations / 1e12:.2f} TFLOP, {cost.seconds:.1f} s a trial: "
+        f"{cost.divergence:.1f} predictions, {cost.prompts:.1f} prompts, {cost.decoding:.1f} answers"
+    )
+
+
+def main() -> None:
+    """Compute and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=200)
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--operations", type=float, help="a second, such as 450e9")
+    options = parser.parse_args()
+    if options.model is not None:
+        here(options.model, options.operations)
+    else:
+        table(options.trials)
+
+
+if __name__ == "__main__":
+    main()
