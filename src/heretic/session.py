@@ -45,12 +45,13 @@ from heretic.run.applied import AppliedTrial, check_reading, measured_in_weights
 from heretic.run.saving import Saver
 from heretic.run.warm_start import remember
 from heretic.run.workbench import Workbench
-from heretic.search.crew import Alone
 from heretic.search.deadline import Deadline
 from heretic.search.heartbeat import Heartbeat
 from heretic.search.loop import SearchResult, search
 from heretic.search.storage import storage_errors
 from heretic.search.workers import Workers
+from heretic.workers.cluster import crew_of
+from heretic.workers.placement import ALONE, Placement
 
 CHAT_TOKENS = 1024
 """Longest answer in a chat."""
@@ -66,12 +67,14 @@ class Session:
         heartbeat: Heartbeat | None = None,
         deadline: Deadline | None = None,
         workers: Workers | None = None,
+        placement: Placement = ALONE,
     ) -> None:
         self.bench = bench
         self._study = study
         self._heartbeat = heartbeat
         self._deadline = deadline
         self._workers = workers
+        self._placement = placement
         self._n_trials = bench.settings.wanted_trials
         self.result = SearchResult((), False)
         self._applied: AppliedTrial | None = None
@@ -90,17 +93,18 @@ class Session:
             self._n_trials, deadline = max(before, self.result.complete) + additional, None
         storage = self.bench.settings.storage
         bench = self.bench
-        self.result = search(
-            self._study,
-            storage,
-            bench.space,
-            Alone(bench.engine),
-            self._n_trials,
-            bench.objective,
-            self._heartbeat,
-            deadline,
-            self._workers,
-        )
+        with crew_of(bench, self._placement) as crew:
+            self.result = search(
+                self._study,
+                storage,
+                bench.space,
+                crew,
+                self._n_trials,
+                bench.objective,
+                self._heartbeat,
+                deadline,
+                self._workers,
+            )
         if not self.result.interrupted:
             self.check_front()
             remember(bench, self.result.records)

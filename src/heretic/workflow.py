@@ -22,6 +22,7 @@ from heretic.run.comparison import compare
 from heretic.run.identity import with_stored_patterns
 from heretic.run.kept_calibration import keep_calibration, kept_calibration
 from heretic.run.preflight import continues_upload, preflight
+from heretic.run.rules import searches
 from heretic.run.time_limit import Stopwatch
 from heretic.run.warm_start import warm_start
 from heretic.run.workbench import Workbench, prepare
@@ -32,6 +33,8 @@ from heretic.search.storage import IDENTITY_ATTRIBUTE, StudyConflict, claim_file
 from heretic.search.stored_directions import StoredDirections, decoded, keep_directions, stored_attributes
 from heretic.search.workers import Workers, workers_before
 from heretic.session import Session
+from heretic.workers.cluster import place
+from heretic.workers.placement import ALONE, of_lead
 
 Choose = Callable[[Session], None]
 """Lets a person choose trials and say what happens with them, until they are done."""
@@ -49,6 +52,8 @@ def run(loaded: LoadedSettings, choose: Choose, resolve_conflict: ResolveConflic
     stopwatch = Stopwatch(settings)
     with step("reading prompts and checking what is asked for"):
         prompts = preflight(settings)
+        placement = place(settings) if searches(settings) else ALONE
+        settings = of_lead(settings, placement)
     if settings.evaluate_model is not None:
         with step("comparing"):
             compare(settings, settings.evaluate_model, prompts)
@@ -86,7 +91,9 @@ def run(loaded: LoadedSettings, choose: Choose, resolve_conflict: ResolveConflic
         workers = Workers(study, turn, bench.objective, heartbeat) if turn.is_needed else None
         turn.give()
         with subscribed(heartbeat, steps=True):
-            return search_and_choose(Session(bench, study, heartbeat, stopwatch.deadline(bench), workers), choose)
+            return search_and_choose(
+                Session(bench, study, heartbeat, stopwatch.deadline(bench), workers, placement), choose
+            )
 
 
 def search_and_choose(session: Session, choose: Choose) -> int:

@@ -1,22 +1,17 @@
 """``heretic plan``: what a run would take of this machine's memory, before anything is loaded."""
 
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heretic.commands.base import Command, option, positional
-from heretic.common.errors import ConfigurationError, HereticError, ModelError
+from heretic.common.errors import ConfigurationError, HereticError
 
 if TYPE_CHECKING:
     from heretic.config import Settings
     from heretic.interface.printer import Printer
-    from heretic.models.footprint import Footprint, Work
-    from heretic.models.location import Location
-
-_SLICE = re.compile(r"\[(\d*):(\d*)\]")
-_USUAL_PROMPTS = 100
+    from heretic.models.footprint import Footprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +23,7 @@ class PlanArguments:
     quantization: str | None = option("FORM", "none, bnb_8bit or bnb_4bit, as in a run.")
     kl_mode: str | None = option("MODE", "first or sequence, as in a run.")
     engine: str | None = option("ENGINE", "auto or inplace, as in a run.")
+    gpus: str | None = option("SIZES", "GPUs to look at for several workers, e.g. 4x24GB or 80GB,48GB.")
     config: str | None = option("PATH", "Configuration file. [config.toml where there is one]")
     name: str | None = positional("[MODEL]")
 
@@ -44,7 +40,7 @@ def run(arguments: PlanArguments, printer: "Printer") -> int:
         ModelError: Nothing says how large the model is.
     """
     from heretic.interface.formatting import large_count, size
-    from heretic.models.footprint import PROGRAM, needs
+    from heretic.models.footprint import PROGRAM, footprint_of, needs
     from heretic.models.host_memory import free_host_memory
     from heretic.models.location import locate
 
@@ -52,7 +48,7 @@ def run(arguments: PlanArguments, printer: "Printer") -> int:
     name = settings.model
     if name is None:
         raise ConfigurationError("No model was named; run 'heretic plan MODEL'.")
-    footprint = _footprint(locate(name), settings)
+    footprint = footprint_of(locate(name), settings)
     available = free_host_memory() + PROGRAM
     work = footprint.work
     form = work.dtype if work.quantization == "none" else f"{work.dtype}, {work.quantization}"
@@ -75,6 +71,13 @@ def run(arguments: PlanArguments, printer: "Printer") -> int:
         left_out = f"; without {need.without}" if need.without else ""
         printer.row(
             need.step.capitalize(), f"about {size(need.bytes)}, {_times(need.bytes, footprint)}{remark}{left_out}"
+        )
+    if arguments.gpus is not None:
+        from heretic.workers.placement import Room, gpus_text, read_sizes
+
+        sizes = read_sizes(arguments.gpus)
+        printer.row(
+            "Workers", f"about {size(footprint.worker)} each; {gpus_text(sizes)}: {Room.on(footprint.worker, sizes)}"
         )
     if footprint.least <= available:
         printer.line("It fits. On an accelerator the weights are there instead; its memory was not looked at.")
@@ -125,44 +128,6 @@ def _settings(arguments: PlanArguments) -> "Settings":
     return load_settings(argv, os.environ, Path.cwd()).settings
 
 
-def _footprint(location: "Location", settings: "Settings") -> "Footprint":
-    """The model's sizes; of a repository those that the hub's index of its weights gives.
-
-    Raises:
-        ModelError: Nothing says how large it is.
-    """
-    from heretic.models.footprint import Footprint, configuration_in
-    from heretic.models.weight_headers import tensors_of_model
-
-    if location.gguf_file is not None:
-        raise ModelError(
-            f"{location.name} is packed and unpacked when it is loaded; name a folder with .safetensors files, whose "
-            "headers say how large it is."
-        )
-    if location.is_hub:
-        from heretic.models.hub_index import hub_tensors
-
-        tensors, configuration = hub_tensors(location, settings.model_revision)
-    else:
-        tensors, configuration = tensors_of_model(Path(location.source), location.name), configuration_in(location)
-    return Footprint(tensors, configuration, _work(settings, configuration))
-
-
-def _work(settings: "Settings", configuration: dict[str, object]) -> "Work":
-    from heretic.models.footprint import Work
-
-    first = settings.dtypes[0].removeprefix("torch.")
-    configured = configuration.get("dtype", configuration.get("torch_dtype"))
-    dtype = str(configured).removeprefix("torch.") if first == "auto" and configured else first
-    sliced = _SLICE.search(settings.good_evaluation_prompts.split or "")
-    prompts = _USUAL_PROMPTS
-    if sliced is not None and sliced[2]:
-        prompts = max(int(sliced[2]) - int(sliced[1] or 0), 1)
-    positions = 1 if settings.kl_mode == "first" else settings.kl_tokens
-    cached = settings.cache_weights and settings.engine == "inplace"
-    return Work("float32" if dtype == "auto" else dtype, prompts, positions, settings.quantization, cached)
-
-
 COMMAND = Command(
     "plan",
     PlanArguments,
@@ -178,6 +143,7 @@ memory is short, as the run does.
     examples={
         "demo": "The bundled toy model.",
         "--model owner/name --quantization bnb_4bit": "A model of the hub, packed into 4 bits.",
+        "--model owner/name --gpus 4x24GB": "How many workers four GPUs have room for.",
     },
     exit_codes="0 it fits, 1 it does not, 2 something given cannot be used, 130 interrupted.",
 )

@@ -87,7 +87,7 @@ class Setting:
             bool: "true or false",
             int: "a whole number" + self._limits(),
             float: "a number" + self._limits(),
-            str: "text",
+            str: " or ".join(_words(self.field.annotation)) or "text",
             list: "a list" + (" with at least one entry" if MinLen in map(type, self.field.metadata) else ""),
             dict: table,
             PromptSpecification: "a dataset or a table with its dataset, split and so on",
@@ -121,6 +121,8 @@ class Setting:
             return [part.strip() for part in text.split(",") if part.strip()]
         if self.optional and str not in self.kinds and text.strip().lower() == "none":
             return None
+        if self.kinds == (int, str) and text.strip().isdecimal():
+            return int(text)
         if len(self.kinds) == 1 and self.kinds[0] in _SCALARS:
             try:
                 return TypeAdapter(self.kinds[0]).validate_python(text)
@@ -151,6 +153,11 @@ def _plain_types(annotation: Any) -> Iterator[Any]:
         yield str
     else:
         yield origin or annotation
+
+
+def _words(annotation: Any) -> list[str]:
+    """The words that a union allows beside other values."""
+    return [word for member in get_args(annotation) if get_origin(member) is Literal for word in get_args(member)]
 
 
 def _all_settings() -> Iterator[Setting]:

@@ -52,6 +52,15 @@ class Adjustments:
     shifts: Mapping[int, Shift] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
+    def to(self, device: torch.device) -> "Adjustments":
+        """The same on another device."""
+        masks = self.input_masks
+        return replace(
+            self,
+            input_masks=None if masks is None else {path: mask.to(device) for path, mask in masks.items()},
+            shifts={layer: replace(shift, vector=shift.vector.to(device)) for layer, shift in self.shifts.items()},
+        )
+
     def factor(self, layer: int) -> float:
         """What the strengths of one layer are multiplied by."""
         return 1.0 if self.layer_factors is None else self.layer_factors[layer]

@@ -258,6 +258,13 @@ def _(event: events.EngineChosen) -> list[Row]:
 
 
 @rows.register
+def _(event: events.WorkerReady) -> list[Row]:
+    at_once = plural(event.candidates, "candidate")
+    text = f"{event.worker} on {event.device} of {clean_line(event.host)}, {at_once} at once, {duration(event.seconds)}"
+    return [Row("Workers", text)]
+
+
+@rows.register
 def _(event: events.SlowerPasses) -> list[Row]:
     return _wrapped("Slower", f"{clean_line(event.doing)} takes {event.cost}: {clean_line(event.reason)}")
 

@@ -63,7 +63,9 @@ def _worker_text(status: StudyStatus, worker: Pulse) -> str:
     measures = f"measures {'trials' if worker.trials[1:] else 'trial'} {numbers}" if worker.trials else ""
     speed = "" if worker.seconds_per_trial is None else f"{duration(worker.seconds_per_trial)} a trial"
     heard = f"last heard of {duration(max(status.seen - worker.updated, 0.0))} ago"
-    return f"{clean_line(worker.worker)}: {', '.join(filter(None, (status.run_of(worker), measures, speed, heard)))}"
+    where = f"{worker.device} of {clean_line(worker.host)}" if worker.device else ""
+    said = filter(None, (where, status.run_of(worker), measures, speed, heard))
+    return f"{clean_line(worker.worker)}: {', '.join(said)}"
 
 
 def _states(trials: Mapping[str, int]) -> str:

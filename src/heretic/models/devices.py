@@ -4,10 +4,12 @@ import errno
 import gc
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import nn
 
 from heretic.common.errors import ModelError, OutOfMemoryError
 from heretic.models.host_memory import free_host_memory, give_back_freed
@@ -143,6 +145,25 @@ def free_memory(device: torch.device) -> int:
     if device.type == "mps":
         return int(torch.mps.recommended_max_memory()) - int(torch.mps.driver_allocated_memory())
     return free_host_memory()
+
+
+@contextmanager
+def parked(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """Have a model's weights in host memory for the with-block, so that others can use its device.
+
+    Does nothing where they are there, and with weights that accelerate spreads over several devices, or that are
+    quantised: these stay.
+    """
+    spread = len(set(getattr(model, "hf_device_map", {}).values())) > 1
+    if device.type == "cpu" or spread or getattr(model, "is_quantized", False):
+        yield
+        return
+    model.to(torch.device("cpu"))
+    empty_cache(device)
+    try:
+        yield
+    finally:
+        model.to(device)
 
 
 def product_time(dtype: torch.dtype) -> float:

@@ -4,14 +4,17 @@ The figures beside the weights were measured (benchmarks/README.md, memory); the
 """
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from heretic.common.errors import ModelError
 from heretic.common.integrity import read_foreign
+from heretic.config import Settings
 from heretic.models.location import Location
-from heretic.models.weight_headers import Table, Tensor
+from heretic.models.weight_headers import Table, Tensor, tensors_of_model
 
 DTYPES = {"float64": 8, "float32": 4}
 """Bytes of a number in memory; others take two."""
@@ -27,6 +30,8 @@ KEPT_SHARE = 0.1
 """Kept lower layers take at most this share of the device's free memory."""
 ACTIVATIONS_SHARE, ACTIVATIONS = 0.3, 250_000_000
 """On a CPU, activations of a backward pass take at most this share of the weights, or so many bytes if that is more."""
+_SLICE = re.compile(r"\[(\d*):(\d*)\]")
+_USUAL_PROMPTS = 100
 FOUR_BITS = 0.56
 """Bytes of a weight that bitsandbytes packs into 4 bits, with its scales."""
 
@@ -173,6 +178,11 @@ class Footprint:
         """Bytes without which nothing goes: the program, the weights, and one short row."""
         return PROGRAM + self.weights + self.cache + self._number("vocab_size") * self.width * 64
 
+    @property
+    def worker(self) -> int:
+        """Bytes of one of several processes that measure trials, without what a run only does to be faster."""
+        return PROGRAM + self.weights + self.cache + self.predictions + self.keys_and_values
+
 
 @dataclass(frozen=True, slots=True)
 class StepNeed:
@@ -197,3 +207,36 @@ def needs(footprint: Footprint, available: int) -> list[StepNeed]:
         StepNeed("search", search, without),
         StepNeed("saving", held + footprint.predictions),
     ]
+
+
+def footprint_of(location: Location, settings: Settings) -> Footprint:
+    """The model's sizes; of a repository those that the hub's index of its weights gives.
+
+    Raises:
+        ModelError: Nothing says how large it is.
+    """
+    if location.gguf_file is not None:
+        raise ModelError(
+            f"{location.name} is packed and unpacked when it is loaded; name a folder with .safetensors files, whose "
+            "headers say how large it is."
+        )
+    if location.is_hub:
+        from heretic.models.hub_index import hub_tensors  # takes long to import
+
+        tensors, configuration = hub_tensors(location, settings.model_revision)
+    else:
+        tensors, configuration = tensors_of_model(Path(location.source), location.name), configuration_in(location)
+    return Footprint(tensors, configuration, _work(settings, configuration))
+
+
+def _work(settings: Settings, configuration: Table) -> Work:
+    first = settings.dtypes[0].removeprefix("torch.")
+    configured = configuration.get("dtype", configuration.get("torch_dtype"))
+    dtype = str(configured).removeprefix("torch.") if first == "auto" and configured else first
+    sliced = _SLICE.search(settings.good_evaluation_prompts.split or "")
+    prompts = _USUAL_PROMPTS
+    if sliced is not None and sliced[2]:
+        prompts = max(int(sliced[2]) - int(sliced[1] or 0), 1)
+    positions = 1 if settings.kl_mode == "first" else settings.kl_tokens
+    cached = settings.cache_weights and settings.engine == "inplace"
+    return Work("float32" if dtype == "auto" else dtype, prompts, positions, settings.quantization, cached)

@@ -73,6 +73,9 @@ class Metrics:
         )
         self._tokens = Counter("heretic_tokens", "Tokens that trials had the model read or write.", registry=registry)
         self._rate = Gauge("heretic_tokens_per_second", "The same by second, in the last batch.", registry=registry)
+        self._by_worker = Counter(
+            "heretic_worker_trials", "Trials that each process of a run measured.", ["worker"], registry=registry
+        )
         self._batch_size = Gauge("heretic_batch_size", "Prompts of a forward pass, as calibrated.", registry=registry)
         self._candidates = Gauge("heretic_candidates", "Trials measured at once, in the last batch.", registry=registry)
         self._out_of_memory = Counter("heretic_out_of_memory", "Allocations that failed.", registry=registry)
@@ -92,6 +95,8 @@ class Metrics:
             self._tokens.inc(event.tokens)
             self._rate.set(event.tokens_per_second)
             self._candidates.set(event.trials)
+            if event.worker:
+                self._by_worker.labels(event.worker).inc(event.trials)
         elif isinstance(event, events.MemoryRanOut):
             self._out_of_memory.inc()
         elif isinstance(event, (events.Warned, events.NothingShown)):

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from itertools import combinations
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -185,6 +186,20 @@ OPTIONS: tuple[Row[Settings], ...] = (
         lambda settings: (
             "join needs a study on a PostgreSQL server, since one in a file is for one run at a time; copy the study "
             "there with 'heretic migrate SOURCE TARGET' and name the server with --storage, or leave out --join."
+        ),
+    ),
+    Row(
+        lambda settings: settings.ray_address is not None and settings.workers == 1,
+        lambda _: (
+            "ray_address says where several workers run, but one was asked for; add --workers N, or leave out "
+            "--ray-address."
+        ),
+    ),
+    Row(
+        lambda settings: settings.workers != 1 and searches(settings) and find_spec("ray") is None,
+        lambda _: (
+            "workers asks for several processes, which need Ray, and it is not installed; install it with pip install "
+            "'heretic[parallel]', or use --workers 1."
         ),
     ),
     Row(

@@ -46,10 +46,11 @@ from heretic.passes.runner import Calibration, ModelRunner
 from heretic.prompts.sets import PromptSets
 from heretic.results.objective import Objective
 from heretic.results.plan import EditPlan, Normalization
+from heretic.results.score import Score
 from heretic.run.direction_sources import obtain_all_directions
 from heretic.run.identity import stored_refinement, study_identity
 from heretic.run.kept_calibration import KeptCalibration, conditions
-from heretic.run.measuring import choose_passes, load_readers, measure_original, search_objective
+from heretic.run.measuring import Original, choose_passes, load_readers, measure_original, search_objective
 from heretic.search.space import PEAK_WEIGHTS, SearchSpace
 from heretic.search.storage import Identity
 from heretic.search.stored_directions import StoredDirections
@@ -183,31 +184,20 @@ def measure(
     settings: Settings, prompts: PromptSets, loaded: Loaded, searched: SearchDirections, adjustments: Adjustments
 ) -> Workbench:
     """The original model's numbers, and the engine that measures edits of it. Emits BaselineMeasured."""
-    runner, editor, directions = loaded.runner, loaded.editor, searched.directions
+    runner, directions = loaded.runner, searched.directions
     # Not before: hooks on every layer, as extraction has them, would break the compiled graph apart.
     settings = with_compiled(settings, runner, prompts)
     space = search_space(settings, runner, searched.position)
     # Before weights are ordered, which then would come back one by one to be looked at.
     identity = study_identity(settings, runner, prompts, directions, space, loaded.readers)
-    choice = choose_passes(settings, runner, prompts)
-    original = measure_original(settings, choice, prompts, loaded.readers)
-    emit(original.measured)
-    for behavior, evaluator in zip(prompts.behaviors, original.behaviors, strict=True):
-        if evaluator.baseline.value == 0:
-            name, following = behavior.pack.name, NEXT_STEP.format(evaluator.otherwise)
-            emit(NothingShown(name, NOTHING_TO_DO[settings.goal].format(name), evaluator.samples, following))
-    build = edit_builder(runner, directions, editor, adjustments)
-    # As many plans at once as before: how many there are decides what the sampler knows when it is asked.
-    options = EngineOptions(settings.candidates or (loaded.kept.candidates if loaded.kept else 0))
-    unless = ordinary_wanted(settings)
-    engine = make_engine(original.runner, build, editor, original.behaviors, original.kl, options, unless, choice)
+    original, engine = measured_engine(settings, prompts, loaded, directions, adjustments)
     return Workbench(
         settings,
         prompts,
         runner,
         directions,
         adjustments,
-        editor,
+        loaded.editor,
         original.behaviors,
         engine,
         space,
@@ -221,6 +211,49 @@ def measure(
             engine.candidates,
         ),
     )
+
+
+def measured_engine(
+    settings: Settings, prompts: PromptSets, loaded: Loaded, directions: DirectionSet, adjustments: Adjustments
+) -> tuple[Original, Engine]:
+    """What the original model shows, and what measures edits of it. Emits BaselineMeasured."""
+    choice = choose_passes(settings, loaded.runner, prompts)
+    original = measure_original(settings, choice, prompts, loaded.readers)
+    emit(original.measured)
+    for behavior, evaluator in zip(prompts.behaviors, original.behaviors, strict=True):
+        if evaluator.baseline.value == 0:
+            name, following = behavior.pack.name, NEXT_STEP.format(evaluator.otherwise)
+            emit(NothingShown(name, NOTHING_TO_DO[settings.goal].format(name), evaluator.samples, following))
+    build = edit_builder(loaded.runner, directions, loaded.editor, adjustments)
+    # As many plans at once as before: how many there are decides what the sampler knows when it is asked.
+    options = EngineOptions(settings.candidates or (loaded.kept.candidates if loaded.kept else 0))
+    unless = ordinary_wanted(settings)
+    engine = make_engine(
+        original.runner, build, loaded.editor, original.behaviors, original.kl, options, unless, choice
+    )
+    return original, engine
+
+
+def open_engine(
+    settings: Settings, prompts: PromptSets, directions: DirectionSet, adjustments: Adjustments
+) -> tuple[Engine, torch.device, tuple[Score, ...]]:
+    """What another process needs to measure plans of a run that is prepared.
+
+    Args:
+        settings: The run's, with what calibration found.
+        prompts: The run's.
+        directions: The run's.
+        adjustments: The run's.
+
+    Returns:
+        What measures, on which device, and the original model's baselines.
+    """
+    loaded = load(settings, prompts)
+    device = loaded.runner.loaded.device
+    settings = with_compiled(settings, loaded.runner, prompts)
+    original, engine = measured_engine(settings, prompts, loaded, directions.to(device), adjustments.to(device))
+    give_back_freed()
+    return engine, device, tuple(behavior.baseline for behavior in original.behaviors)
 
 
 def with_compiled(settings: Settings, runner: ModelRunner, prompts: PromptSets) -> Settings:

@@ -1,4 +1,7 @@
-"""Crew: who measures the plans that a search asks for, a batch at a time; here the one engine of this process."""
+"""Crew: who measures the plans that a search asks for, a batch at a time; here the one engine of this process.
+
+Several processes are a crew too, see `heretic.workers`.
+"""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -10,6 +13,7 @@ from heretic.engine.measurement import Measurement
 from heretic.models.memory import USAGE, memory_use
 from heretic.results.gate import Gate
 from heretic.results.plan import EditPlan
+from heretic.search.pulse import Member
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,10 @@ class Crew(Protocol):
     def free(self) -> int:
         """How many plans the next one who is free measures at once; 0 while nobody is."""
 
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """Processes of their own that measure, as `heretic status` shows them; none where this process does."""
+
     def start(self, batch: Batch) -> None:
         """Have a batch of at most `free` plans measured."""
 
@@ -79,6 +87,11 @@ class Alone:
     def free(self) -> int:
         """See Crew."""
         return 0 if self._batch is not None else self._engine.candidates
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """See Crew."""
+        return ()
 
     def start(self, batch: Batch) -> None:
         """See Crew."""

@@ -31,7 +31,7 @@ from heretic.observability.events import (
 )
 from heretic.observability.steps import Pace
 from heretic.search.private_api import set_study_attribute
-from heretic.search.pulse import Pulse, process_mark, pulse_of
+from heretic.search.pulse import Member, Pulse, process_mark, pulse_of
 
 INTERVAL_SECONDS = 5.0
 """At most one write in so many seconds: each is a transaction, which waits for the disk."""
@@ -107,6 +107,11 @@ class Heartbeat:
             self._pulse = replace(self._pulse, trials=tuple(numbers))
             self._store()
 
+    def hears(self, crew: Sequence[Member]) -> None:
+        """These processes measure at the moment."""
+        if crew:
+            self._write(seldom=True, crew=tuple(crew))
+
     def batch_measured(self, finished: int, candidates: int, batch: BatchMeasured, running: Sequence[int] = ()) -> None:
         """Some trials ended; so many are finished now, failed ones left out, and these are measured at the moment."""
         self._pace.reached(self._now(), finished)
@@ -116,7 +121,7 @@ class Heartbeat:
     def search_ended(self, interrupted: bool) -> None:
         """No trial comes next."""
         self._ended = "interrupted" if interrupted else "finished"
-        self._write(state=self._ended, searched_until=self._now(), step_remaining=None, trials=())
+        self._write(state=self._ended, searched_until=self._now(), step_remaining=None, trials=(), crew=())
 
     def __call__(self, event: Event) -> None:
         """Take in how far a step is; of the search only how long it still takes, and that it goes on."""

@@ -148,7 +148,7 @@ def search(
                 if not running.trials:
                     _wait(trials, n_trials, progress)
                     continue
-            for measured in crew.finished():
+            for measured in _finished(crew, heartbeat):
                 batch = running.end(measured, trials, n_trials)
                 standing = trials.standing(n_trials)
                 progress.reached(standing.finished, _best(standing))
@@ -165,6 +165,12 @@ def search(
         heartbeat.search_ended(interrupted)
     emit(SearchFinished(trials.complete, time.perf_counter() - started, interrupted, out_of_time))
     return SearchResult(trials.in_order(), interrupted, guard.terminated)
+
+
+def _finished(crew: Crew, heartbeat: Heartbeat | None) -> Sequence[Measured]:
+    if heartbeat is not None:
+        heartbeat.hears(crew.members)
+    return crew.finished()
 
 
 def _wait(trials: _Trials, n_trials: int, progress: Step) -> None:
@@ -219,7 +225,7 @@ class _Running:
     ) -> None:
         self.trials: dict[int, optuna.Trial] = {}
         self._study, self._url, self._space, self._objective, self._workers = study, url, space, objective, workers
-        # By a batch's first trial, by the clock.
+        # By trial, by the clock.
         self._begun: dict[int, float] = {}
 
     def begin(self, crew: Crew, known: _Trials, n_trials: int) -> bool:
@@ -232,7 +238,7 @@ class _Running:
             plans = tuple(_suggested(self._space, trial) for trial in asked)
         numbers = tuple(trial.number for trial in asked)
         self.trials.update(zip(numbers, asked, strict=True))
-        self._begun[numbers[0]] = started
+        self._begun.update(dict.fromkeys(numbers, started))
         crew.start(Batch(numbers, plans, Gate.behind(known.front, self._objective)))
         return True
 
@@ -265,7 +271,8 @@ class _Running:
             ]
         _say_dropped([record for record, kept in zip(records, told, strict=True) if kept is None])
         known.tell([record for record in told if record is not None], n_trials, measured.worker)
-        seconds, tokens = time.perf_counter() - self._begun.pop(batch.numbers[0], 0.0), measured.tokens
+        seconds = time.perf_counter() - min(self._begun.pop(number) for number in batch.numbers)
+        tokens = measured.tokens
         rate = tokens / seconds if seconds > 0 else 0.0
         return BatchMeasured(len(records), seconds, tokens, rate, measured.memory, measured.worker)
 

@@ -6,7 +6,7 @@ Imports nothing heavy: it is read by a command that answers at once.
 import os
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -49,6 +49,31 @@ def _complete(memory: _Memory) -> _Memory:
 
 
 @dataclass(frozen=True, slots=True)
+class Member:
+    """A process that measures for a run; as in Pulse what is named alike there.
+
+    Attributes:
+        worker: Its name within the run.
+        device: What it computes on, e.g. ``cuda:0``.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(allow_inf_nan=False)
+
+    worker: _Text
+    host: _Text = ""
+    pid: _Count = 0
+    process_started: _Moment = 0.0
+    process_mark: _Text = ""
+    device: _Text = ""
+    candidates: _Count = 0
+    updated: _Moment = 0.0
+    trials: Sequence[_Count] = ()
+    seconds_per_trial: _Moment | None = None
+    tokens_per_second: _Moment | None = None
+    memory: Annotated[_Memory, AfterValidator(_complete)] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Pulse:
     """The last thing heard of a run.
 
@@ -77,6 +102,8 @@ class Pulse:
         searched_until: When the search ended; 0 where it did not.
         worker: Its name where several may work on the study, see `fields.worker_name`.
         trials: Numbers of the trials that it measures at the moment; told by workers only.
+        crew: Processes of their own that measure for it.
+        device: See Member.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(allow_inf_nan=False)
@@ -103,6 +130,18 @@ class Pulse:
     searched_until: _Moment = 0.0
     worker: _Text = ""
     trials: Sequence[_Count] = ()
+    crew: Sequence[Member] = ()
+    device: _Text = ""
+
+    @property
+    def each(self) -> "tuple[Pulse, ...]":
+        """Everybody who measures for it, as if each had told of itself; the run itself where that is all."""
+        if not self.crew:
+            return (self,)
+        alike = {entry.name for entry in fields(Member)}
+        name = f"{self.worker} " if self.worker else ""
+        pulses = [replace(self, crew=(), **{key: getattr(member, key) for key in alike}) for member in self.crew]
+        return tuple(replace(pulse, worker=f"{name}{pulse.worker}") for pulse in pulses)
 
     @property
     def patience(self) -> float:

@@ -43,6 +43,7 @@ _TOLD = (
     "batch_size",
     "candidates",
     "out_of_memory",
+    "device",
 )
 
 
@@ -327,7 +328,7 @@ def status_of(
         time.time(),
         tuple(filter(None, (problem, unreadable_text(records)))),
         studies,
-        tuple(pulse for pulse in read_pulses(attributes)[0] if pulse.worker),
+        tuple(each for pulse in read_pulses(attributes)[0] for each in pulse.each if each.worker),
     )
 
 

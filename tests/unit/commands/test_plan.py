@@ -87,6 +87,16 @@ def test_the_run_s_options_count(model: Path, monkeypatch: pytest.MonkeyPatch) -
         planned()
 
 
+def test_workers_are_fitted_to_the_gpus_that_are_named(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free(monkeypatch, 10**10)
+    _code, text = planned(str(model), "--gpus", "4x1.5GB")
+    # 0.6 GB of the program, 0.4 of weights, 0.4 of keys and values, and predictions.
+    assert "about 1.4 GB each; 4 x 1.5 GB: 2 workers of 2 GPUs" in text
+    assert "up to 8 workers, 4 on each" in planned(str(model), "--gpus", "2x7GB")[1]
+    with pytest.raises(ConfigurationError, match="4x24GB"):
+        planned(str(model), "--gpus", "four")
+
+
 def test_a_model_whose_size_nothing_tells_is_refused(model: Path) -> None:
     (model / "model.safetensors").write_bytes(b"no header at all")
     with pytest.raises(ModelError, match="cannot be read"):

@@ -70,6 +70,7 @@ ALL_EVENTS: list[events.Event] = [
     *searched(trial())[1:],
     events.SearchLimited(1_700_000_000.0, 240.0, False),
     events.BatchMeasured(4, 7.4, 12_345, 1668.2, {"host": {"used_bytes": 5, "peak_bytes": 6, "available_bytes": 7}}),
+    events.WorkerReady("worker 12", "gpu-node-3", "cuda:0", 16, 12.3),
     events.SearchFinished(40, 80.0, False),
     events.VerificationStarted("out/edited", 9, 1_976_000_000),
     events.FilesVerified(9, 1.2),

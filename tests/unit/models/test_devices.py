@@ -12,6 +12,7 @@ from heretic.models.devices import (
     empty_cache,
     free_memory,
     is_out_of_memory,
+    parked,
     pick_device,
     product_time,
     synchronize,
@@ -125,3 +126,34 @@ def test_threads_of_the_cpu(asked_for, expected):
         assert torch.get_num_threads() == expected
     finally:
         torch.set_num_threads(1)
+
+
+class Moved(torch.nn.Linear):
+    """Remembers where it was sent."""
+
+    def __init__(self, **attributes):
+        super().__init__(1, 1)
+        self.places = []
+        vars(self).update(attributes)
+
+    def to(self, device):
+        self.places.append(device)
+        return self
+
+
+def test_a_model_makes_room_on_its_device_and_comes_back():
+    cuda, model = torch.device("cuda", 0), Moved()
+    with parked(model, cuda):
+        assert model.places == [CPU]
+    assert model.places == [CPU, cuda]
+
+
+@pytest.mark.parametrize(
+    ("device", "attributes"),
+    [("cpu", {}), ("cuda", {"is_quantized": True}), ("cuda", {"hf_device_map": {"embed": 0, "layers": 1}})],
+)
+def test_what_is_on_the_host_or_cannot_move_stays(device, attributes):
+    model = Moved(**attributes)
+    with parked(model, torch.device(device)):
+        pass
+    assert model.places == []

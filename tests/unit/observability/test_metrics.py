@@ -116,12 +116,13 @@ def test_speed_batch_size_and_failed_allocations(metrics: Metrics) -> None:
     metrics(events.RunStarted("1.0", "models/secret", None, None, {}))
     metrics(events.Calibrated(32, ""))
     metrics(events.BatchMeasured(4, 2.0, 100, 50.0, {}))
-    metrics(events.BatchMeasured(3, 2.0, 60, 30.0, {}))
+    metrics(events.BatchMeasured(3, 2.0, 60, 30.0, {}, "worker 2"))
     metrics(events.MemoryRanOut("measuring", {}))
     given = values(metrics)
     assert given["heretic_tokens_total"] == 160
     assert given["heretic_tokens_per_second"] == 30
     assert given["heretic_candidates"] == 3
+    assert given["heretic_worker_trials_total{worker=worker 2}"] == 3
     assert given["heretic_batch_size"] == 32
     assert given["heretic_out_of_memory_total"] == 1
     assert given[f"heretic_run_info{{model=models/***}}{{version=1.0}}{{worker={worker_name()}}}"] == 1

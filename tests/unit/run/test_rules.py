@@ -56,6 +56,7 @@ def assert_one_sentence(error: UserError, *words: str) -> None:
             ("chosen heads", "--normalization none", "--save-format merged"),
         ),
         ({"use_caa": True, "save_format": "adapter"}, ("use_caa", "--save-format merged or use --use-caa false")),
+        ({"ray_address": "auto"}, ("ray_address says where", "add --workers N, or leave out --ray-address")),
         ({"join": True}, ("join needs a study on a PostgreSQL server", "heretic migrate SOURCE TARGET", "--storage")),
         ({"join": True, "storage": "mysql://host/name"}, ("join needs a study on a PostgreSQL server",)),
     ],
@@ -90,6 +91,19 @@ def test_settings_that_contradict_each_other_are_refused(changes: dict[str, Any]
 )
 def test_settings_that_go_together_are_accepted(changes: dict[str, Any]) -> None:
     check_options(Settings(model="x", **changes))
+
+
+@pytest.mark.parametrize("workers", [2, "auto"])
+def test_workers_without_ray_are_refused_with_the_command_that_installs_it(
+    workers: int | str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("heretic.run.rules.find_spec", lambda _name: None)
+    with pytest.raises(ConfigurationError) as refused:
+        check_options(Settings(workers=workers))
+    assert_one_sentence(refused.value, "pip install 'heretic[parallel]'", "--workers 1")
+    check_options(Settings(workers=workers, evaluate_model="other"))
+    monkeypatch.setattr("heretic.run.rules.find_spec", lambda _name: object())
+    check_options(Settings(workers=workers))
 
 
 def test_a_contradiction_is_not_blamed_on_a_mistyped_flag(tmp_path: Path) -> None:

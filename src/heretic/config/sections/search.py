@@ -17,6 +17,10 @@ def is_open(n_trials: int) -> bool:
     return n_trials == OPEN_TRIALS
 
 
+WorkerCount = Annotated[int, Field(ge=1, le=1024)] | Literal["auto"]
+"""How many processes measure."""
+
+
 class SearchSection(Section):
     """The search for the best edit: what is tried first and how often, what is minimised, how edits are measured."""
 
@@ -88,4 +92,16 @@ class SearchSection(Section):
     join: bool = Field(
         default=False,
         description="Work on the study together with other runs, on this machine or others; needs a PostgreSQL server.",
+    )
+    workers: WorkerCount = Field(
+        default=1,
+        description="Processes that measure edits beside each other: a number, or auto for one a GPU, of a model that "
+        "needs several GPUs as many as fit, and on a processor one for every 4 cores; needs Ray.",
+        examples=["auto"],
+    )
+    ray_address: Text | None = Field(
+        default=None,
+        description="Address of a Ray cluster that the workers run on, e.g. auto for the one of this machine. Not set: "
+        "on this machine alone.",
+        examples=["auto"],
     )

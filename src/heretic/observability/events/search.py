@@ -136,6 +136,17 @@ class BatchMeasured(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerReady(Event):
+    """A process of its own can measure now, `candidates` plans at once, after it prepared for so many `seconds`."""
+
+    worker: str
+    host: str
+    device: str
+    candidates: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class TrialRaised(Event):
     """Measuring these trials failed in a way that nobody foresaw; `where` is the traceback, for the log."""
 
