@@ -112,6 +112,26 @@ def test_a_study_moves_to_a_server_and_back(heretic: Command, tmp_path: Path, na
     assert "resumed" in resumed.output
 
 
+def test_the_password_may_stand_in_a_file(heretic: Command, tmp_path: Path, url: URL, name: str) -> None:
+    file = tmp_path / "pgpass"
+    file.write_text(f"{url.host}:{url.port}:*:{url.username}:{url.password}\n", encoding="utf-8")
+    file.chmod(0o600)
+    without = URL.create(url.drivername, url.username, None, url.host, url.port, url.database, {"passfile": str(file)})
+    storage = without.render_as_string()
+    assert_no_password(storage)
+    study = ("--storage", storage, "--study-name", name, "--join")
+    done = heretic(tmp_path, *QUICK_DEMO, "--n-trials", "1", *study, *saving_to("out"))
+    done.assert_done()
+    assert str(file) not in done.output
+    assert_no_password(done.output, done.errors)
+    # libpq itself warns of a file that others may read, and takes none from there.
+    file.chmod(0o644)
+    refused = heretic(tmp_path, "status", "--storage", storage)
+    assert refused.code == 2
+    assert "password file" in refused.errors
+    assert "did not accept the user or the password" in refused.errors.splitlines()[-1]
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

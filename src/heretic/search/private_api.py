@@ -8,11 +8,11 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.storages._cached_storage import _CachedStorage
-from optuna.storages._rdb.models import StudyModel, StudySystemAttributeModel
+from optuna.storages._rdb.models import StudyModel, StudySystemAttributeModel, TrialParamModel
 from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -74,7 +74,10 @@ class _Collecting:
 
 @contextmanager
 def parameters_together(trial: Trial) -> Iterator[None]:
-    """Store what is suggested in the with-block behind it, in a database in one transaction: each waits for the disk.
+    """Store what is suggested in the with-block behind it, in a database by one statement: each waits for disk and line.
+
+    Whether a parameter's distribution is the stored one's is not looked at: a study's identity says that. `known_trials`
+    has the parameters at once.
 
     Raises:
         SQLAlchemyError, StorageInternalError: The database cannot be written; none of them is stored.
@@ -91,8 +94,22 @@ def parameters_together(trial: Trial) -> Iterator[None]:
     finally:
         trial.storage = storage
     with _create_scoped_session(database.scoped_session) as session:
-        for number, name, value, distribution in collecting.parameters:
-            database._set_trial_param_without_commit(session, number, name, value, distribution)
+        session.add_all(
+            TrialParamModel(
+                trial_id=number, param_name=name, param_value=value, distribution_json=distribution_to_json(distribution)
+            )
+            for number, name, value, distribution in collecting.parameters
+        )
+    storage._studies[trial.study._study_id].trials[trial.number] = trial._cached_frozen_trial
+
+
+def known_trials(study: Study) -> list[FrozenTrial]:
+    """All trials by number, as they were read last, which asking for a trial does; in memory, as they are."""
+    storage = study._storage
+    if not isinstance(storage, _CachedStorage) or study._study_id not in storage._studies:
+        return study.get_trials(deepcopy=False)
+    trials = storage._studies[study._study_id].trials
+    return [trials[number] for number in sorted(trials)]
 
 
 def end_trial(study: Study, trial: Trial, state: TrialState, values: Sequence[float] | None = None) -> bool:

@@ -15,7 +15,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
-from heretic.search.private_api import study_showing
+from heretic.search.private_api import known_trials, study_showing
 
 SEEN_TRIALS = 1000
 """Measured trials that TPE looks at, at most. A study of fewer is searched as by Optuna's own sampler."""
@@ -58,7 +58,7 @@ class BoundedSampler(optuna.samplers.TPESampler):
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """See TPESampler. The storage is read once a trial instead of once a parameter."""
+        """See TPESampler. The storage is not read again for each parameter: asking for the trial has read it."""
         if self._view is None or self._view.original is not study:
             self._view = _View(study, self._limit)
         self._view.look(trial.number)
@@ -76,10 +76,10 @@ class _View:
         self._shown: list[FrozenTrial] = []
 
     def look(self, number: int) -> None:
-        """Read what is new, once for the trial of this number."""
+        """Look at what is new, once for the trial of this number."""
         if number != self._number:
             self._number = number
-            self._shown = self._window.of(self.original.get_trials(deepcopy=False))
+            self._shown = self._window.of(known_trials(self.original))
 
 
 class SeenTrials:

@@ -14,6 +14,7 @@ from optuna.trial import TrialState as OptunaState
 from tests.unit.search.studies import IDENTITY, SPACE, statements, url_of
 
 from heretic.results.front import non_dominated
+from heretic.search.private_api import parameters_together
 from heretic.search.sampler import BoundedSampler, SeenTrials, best_places, make_sampler
 from heretic.search.storage import open_study
 
@@ -25,12 +26,17 @@ def values_of(plan: Any) -> list[float]:
     return [float(round(50 - 15 * strength)), 0.1 * strength**2]
 
 
+def suggest(trial: optuna.Trial) -> Any:
+    with parameters_together(trial):
+        return SPACE.suggest(trial)
+
+
 def search(study: optuna.Study, trials: int, batch: int = 3) -> list[Any]:
     """Plans of a search in batches, some trials of which fail or are pruned."""
     plans: list[Any] = []
     while len(plans) < trials:
         asked = [study.ask() for _ in range(batch)]
-        found = [SPACE.suggest(trial) for trial in asked]
+        found = [suggest(trial) for trial in asked]
         for trial, plan in zip(asked, found, strict=True):
             if trial.number % 7 == 3:
                 study.tell(trial, state=OptunaState.FAIL)
@@ -166,7 +172,7 @@ def test_a_trial_asks_the_database_as_much_as_the_first_by_tpe(tmp_path: Path) -
     for _ in range(40):
         with statements(study) as seen:
             trial = study.ask()
-            SPACE.suggest(trial)
+            suggest(trial)
             counts.append(len(seen))
         study.tell(trial, [1.0, 1.0])
     assert len(set(counts)) == 1
