@@ -1,6 +1,6 @@
 """A worker of a study as its own process, with an engine that only takes its time: what is killed and stopped in tests.
 
-python -m tests.integration.joining URL NAME TRIALS SECONDS [AT_ONCE]
+python -m tests.integration.joining URL NAME TRIALS SECONDS [AT_ONCE [SILENCE]]
 """
 
 import sys
@@ -26,7 +26,7 @@ from heretic.search.seeding import enqueue_once
 from heretic.search.storage import open_study
 from heretic.search.workers import Workers, workers_before
 
-SILENCE = 2.0
+SILENCE = 2
 """Seconds after which a worker is taken for dead here."""
 
 
@@ -58,8 +58,8 @@ def _say(event: Event) -> None:
         _tell("finished", event.record.number, event.worker or "here")
 
 
-def main(url: str, name: str, n_trials: int, seconds: float, candidates: int = 1) -> None:
-    pulse.SILENCE_SECONDS, heartbeat.INTERVAL_SECONDS = SILENCE, 0.2
+def main(url: str, name: str, n_trials: int, seconds: float, candidates: int = 1, silence: int = SILENCE) -> None:
+    pulse.SILENCE_SECONDS, heartbeat.INTERVAL_SECONDS = silence, 0.2
     with Turn(url, patient=True) as turn:
         turn.take(name)
         study = open_study(url, name, IDENTITY, join=True)

@@ -1,5 +1,6 @@
 """Several workers on one study on a server: killed, stopped, late, all at once, and the server started anew."""
 
+import math
 import os
 import signal
 import subprocess
@@ -16,17 +17,21 @@ import optuna
 import pytest
 from optuna.trial import TrialState as OptunaState
 from sqlalchemy import create_engine, make_url, text
-from tests.integration.joining import SILENCE
+from tests.integration.joining import SILENCE, Sleeper
 from tests.integration.test_postgresql import ADDRESS
-from tests.unit.search.studies import IDENTITY, PLAN, SPACE
+from tests.unit.search.studies import IDENTITY, PLAN, SPACE, statements
 
 from heretic.common.errors import StudyError
-from heretic.search import claim
+from heretic.results.objective import BOTH_NUMBERS
+from heretic.search import claim, heartbeat
 from heretic.search.claim import Turn
+from heretic.search.loop import search
 from heretic.search.private_api import attributes_named
 from heretic.search.pulse import PULSE_ATTRIBUTE, pulses_in
 from heretic.search.records import RETRIED_ATTRIBUTE, stored_records
+from heretic.search.sampler import make_sampler
 from heretic.search.storage import connected, open_study
+from heretic.search.workers import Workers
 
 pytestmark = [
     pytest.mark.integration,
@@ -71,8 +76,10 @@ class Worker:
 def start(tmp_path: Path, name: str) -> Iterator[Callable[..., Worker]]:
     started: list[Worker] = []
 
-    def one(trials: int, seconds: float = 0.1, at_once: int = 1, address: str = ADDRESS) -> Worker:
-        arguments = [address, name, str(trials), str(seconds), str(at_once)]
+    def one(
+        trials: int, seconds: float = 0.1, at_once: int = 1, address: str = ADDRESS, silence: int = SILENCE
+    ) -> Worker:
+        arguments = [address, name, str(trials), str(seconds), str(at_once), str(silence)]
         started.append(Worker(tmp_path / str(len(started)), arguments))
         return started[-1]
 
@@ -194,21 +201,59 @@ def own_server() -> Iterator[str]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="the server belongs to another user")
-def test_a_server_that_is_started_anew_between_two_trials_costs_none(
+def test_a_server_that_is_down_for_a_while_costs_no_trial(
     start: Callable[..., Worker], name: str, own_server: str
 ) -> None:
-    engine = create_engine(make_url(own_server))
+    engine = create_engine(own_server)
     with engine.connect() as connection:
         data = connection.execute(text("SHOW data_directory")).scalar_one()
     engine.dispose()
-    workers = [start(8, 4.0, address=own_server), start(8, 4.0, address=own_server)]
+    tool = glob("/usr/lib/postgresql/*/bin/pg_ctl")[-1]
+
+    def control(command: str) -> None:
+        # As it was started, with a relative path.
+        line = f"cd '{Path(data).parent}' && '{tool}' --pgdata=data --wait {command}"
+        subprocess.run(["/bin/su", "postgres", "-s", "/bin/bash", "-c", line], check=True, cwd="/", capture_output=True)
+
+    options = (Path(data) / "postmaster.opts").read_text(encoding="utf-8").partition('"-F"')[2].replace('"', "")
+    workers = [start(8, 4.0, address=own_server, silence=60) for _ in range(2)]
     workers[1].wait_for("measuring", 2)
     workers[0].wait_for("measuring", 2)
-    control = glob("/usr/lib/postgresql/*/bin/pg_ctl")[-1]
-    # As it was started, with a relative path.
-    restart = f"cd '{Path(data).parent}' && '{control}' --pgdata=data --mode=fast --wait --log=log restart"
-    subprocess.run(["/bin/su", "postgres", "-s", "/bin/bash", "-c", restart], check=True, cwd="/", capture_output=True)
+    control("--mode=fast stop")
+    time.sleep(20)
+    control(f"--log=log --options='-F {options}' start")
     for worker in workers:
         worker.ends(8)
-    assert_whole(name, 8, own_server)
-    assert SILENCE < 4.0
+        assert "The server of the study cannot be reached" in worker.said("warned")[0]
+        # Nobody was taken for dead.
+        assert not [line for line in worker.said("warned") if "dropped" in line]
+    assert [trial.state for trial in assert_whole(name, 8, own_server)] == [OptunaState.COMPLETE] * 8
+
+
+def test_a_turn_outlasts_what_a_server_allows_a_transaction(name: str) -> None:
+    limited = make_url(ADDRESS).update_query_dict({"options": "-c idle_in_transaction_session_timeout=200"})
+    address = limited.render_as_string(hide_password=False)
+    with Turn(address, patient=True) as first, Turn(ADDRESS, patient=False) as second:
+        first.take(name)
+        time.sleep(0.5)
+        assert not second._wait(name, second._engine, 0)
+        first.give()
+        second.take(name)
+
+
+@pytest.mark.parametrize("join", [False, True])
+def test_a_trial_costs_few_statements(name: str, join: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each waits for the line to the server."""
+    monkeypatch.setattr(heartbeat, "INTERVAL_SECONDS", math.inf)
+    with Turn(ADDRESS, patient=join) as turn:
+        turn.take(name)
+        study = open_study(ADDRESS, name, IDENTITY, join=join)
+        study.sampler = make_sampler(3, 4, 0)
+        told = heartbeat.Heartbeat(study, "none", 1, 30, worker="here" if join else "")
+        workers = Workers(study, turn, BOTH_NUMBERS, told) if join else None
+        turn.give()
+        search(study, ADDRESS, SPACE, Sleeper(0.0, 1), 10, heartbeat=told, workers=workers)
+        with statements() as seen:
+            search(study, ADDRESS, SPACE, Sleeper(0.0, 1), 30, heartbeat=told, workers=workers)
+    # With room for what begins and ends a search.
+    assert len(seen) / 20 < (38 if join else 30)

@@ -19,13 +19,20 @@ from heretic.common.errors import StudyError
 from heretic.common.file_systems import exclusive, missing_locks
 from heretic.config.checks import can_be_joined
 from heretic.observability.steps import step
-from heretic.search.storage import claim_file, engine_options, shown_url, sqlite_file, storage_errors
+from heretic.search.servers import engine_options, outlast_outages
+from heretic.search.storage import claim_file, shown_url, sqlite_file, storage_errors
 
 TURN_SECONDS = 0.1
 """How often it is looked whether it is one's turn."""
 
 ASKING_SECONDS = 5.0
 """A turn that lasts longer is no asking for trials, which whoever reads the study can see, but its preparation."""
+
+_WITHOUT_LIMITS = text(
+    "SELECT set_config(name, '0', true) FROM pg_settings "
+    "WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout')"
+)
+"""Servers may end transactions that last, as that of the run that prepares a study does; not all know both limits."""
 
 
 class DamagedStudyError(StudyError):
@@ -76,6 +83,9 @@ def claimed(url: str, name: str) -> Iterator[None]:
 class Turn:
     """An advisory lock of a PostgreSQL server that one worker of a study has at a time; ends with its connection.
 
+    It belongs to an open transaction, which holds nothing else, and not to a session: behind a pooler such as PgBouncer
+    a session's lock would be taken in one connection and given back in another.
+
     Does nothing where a study is claimed by a file, and on servers without such locks, where nobody can join.
     """
 
@@ -88,6 +98,8 @@ class Turn:
         """
         self._url, self._patient = url, patient
         self._engine = create_engine(url, **engine_options(url)) if can_be_joined(url) else None
+        if self._engine is not None:
+            outlast_outages(self._engine)
         self._connection: Connection | None = None
         self._name = ""
 
@@ -122,6 +134,8 @@ class Turn:
             elif not self._got(name, self._engine):
                 with step("waiting for the run that prepares the study", 0):
                     self._wait(name, self._engine)
+            if self._connection is not None:
+                self._connection.execute(_WITHOUT_LIMITS)
 
     def give(self) -> None:
         """Let the next one have it; harmless without it.

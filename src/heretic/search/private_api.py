@@ -74,10 +74,10 @@ class _Collecting:
 
 @contextmanager
 def parameters_together(trial: Trial) -> Iterator[None]:
-    """Store what is suggested in the with-block behind it, in a database by one statement: each waits for disk and line.
+    """Store what is suggested in the with-block behind it, in a database by one statement instead of thirty.
 
-    Whether a parameter's distribution is the stored one's is not looked at: a study's identity says that. `known_trials`
-    has the parameters at once.
+    Whether a parameter's distribution is the stored one's is not looked at, since a study's identity says that.
+    `known_trials` has the parameters at once.
 
     Raises:
         SQLAlchemyError, StorageInternalError: The database cannot be written; none of them is stored.
@@ -96,9 +96,9 @@ def parameters_together(trial: Trial) -> Iterator[None]:
     with _create_scoped_session(database.scoped_session) as session:
         session.add_all(
             TrialParamModel(
-                trial_id=number, param_name=name, param_value=value, distribution_json=distribution_to_json(distribution)
+                trial_id=number, param_name=name, param_value=value, distribution_json=distribution_to_json(drawn_from)
             )
-            for number, name, value, distribution in collecting.parameters
+            for number, name, value, drawn_from in collecting.parameters
         )
     storage._studies[trial.study._study_id].trials[trial.number] = trial._cached_frozen_trial
 

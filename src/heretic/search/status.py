@@ -24,9 +24,9 @@ from heretic.results.trial import TrialRecord, shown
 from heretic.search.private_api import merged_attributes, study_attributes
 from heretic.search.pulse import RUNNING, Pulse, pulses_in, run_state
 from heretic.search.records import records_of, unreadable_text
+from heretic.search.servers import LOCK_WAIT_SECONDS
 from heretic.search.storage import (
     IDENTITY_ATTRIBUTE,
-    LOCK_WAIT_SECONDS,
     claim_file,
     shown_url,
     sqlite_file,

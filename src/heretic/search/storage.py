@@ -24,14 +24,11 @@ from heretic.results.objective import BOTH_NUMBERS, Objective
 from heretic.search.private_api import set_study_attribute, study_attributes
 from heretic.search.pulse import PULSE_ATTRIBUTE, Pulse, left_over, pulses_in, still_works
 from heretic.search.records import end_left_over
+from heretic.search.servers import engine_options, outlast_outages
 
 IDENTITY_ATTRIBUTE = "identity"
 DIRECTIONS_ATTRIBUTE = "directions"
 """Attribute of a study that keeps directions, see search.stored_directions."""
-LOCK_WAIT_SECONDS = 30
-"""How long a SQLite file may be locked: other runs that use it write for moments, but on a slow disk for long ones."""
-RECYCLE_SECONDS = 1800
-"""A server's connection that is older is replaced by a new one before it is used again."""
 
 Aspects = Mapping[str, Mapping[str, Any]]
 """By aspect (model, way of measuring, ...) what distinguishes it, as plain JSON; what is as usual is left out."""
@@ -196,10 +193,12 @@ def connected(url: str) -> optuna.storages.RDBStorage:
     """The storage; its tables are created where they are missing. Raises what the driver does, see storage_errors."""
     options, url = engine_options(url), _connectable(url)
     try:
-        return optuna.storages.RDBStorage(url, engine_kwargs=options)
+        storage = optuna.storages.RDBStorage(url, engine_kwargs=options)
     except (IntegrityError, ProgrammingError):
         # Two runs that begin on a new database create its tables at once, and the server lets one of them.
-        return optuna.storages.RDBStorage(url, engine_kwargs=options)
+        storage = optuna.storages.RDBStorage(url, engine_kwargs=options)
+    outlast_outages(storage.engine, reached=True)
+    return storage
 
 
 def open_study(
@@ -299,16 +298,3 @@ def _name_values(study: optuna.Study, objective: Objective) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.set_metric_names(objective.value_names)
-
-
-def engine_options(url: str) -> dict[str, Any]:
-    """How the storage is connected to.
-
-    A server may have few connections for many workers, and end those that idle while a batch is measured, or be started
-    anew meanwhile.
-    """
-    parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite":
-        return {"pool_size": 1, "max_overflow": 2, "pool_pre_ping": True, "pool_recycle": RECYCLE_SECONDS}
-    # The user's own ?timeout= would be overruled by ours.
-    return {} if "timeout" in parsed.query else {"connect_args": {"timeout": LOCK_WAIT_SECONDS}}

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import optuna
-from sqlalchemy import event
+from sqlalchemy import Engine, event
 
 from heretic.edits.writer import ATTENTION, MLP
 from heretic.results.plan import EditPlan, Normalization, Schedule, Scope
@@ -58,9 +58,9 @@ def dominated(number: int, refusals: float, kl: float, baseline: float = 50.0) -
 
 
 @contextmanager
-def statements(study: optuna.Study) -> Iterator[list[str]]:
-    """What is asked of a study's database in the with-block."""
-    engine = study._storage._backend.engine  # type: ignore[attr-defined]
+def statements(study: optuna.Study | None = None) -> Iterator[list[str]]:
+    """What is asked of a study's database in the with-block, or of all databases."""
+    engine = Engine if study is None else study._storage._backend.engine  # type: ignore[attr-defined]
     seen: list[str] = []
 
     def note(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:

@@ -25,10 +25,10 @@ from heretic.search.private_api import study_attributes
 from heretic.search.pulse import PULSE_ATTRIBUTE
 from heretic.search.records import RECORD_ATTRIBUTE, RETRIED_ATTRIBUTE, stored_records, tell, unreadable_text
 from heretic.search.seeding import SOURCE_ATTRIBUTE, enqueue_plan
+from heretic.search.servers import LOCK_WAIT_SECONDS
 from heretic.search.status import StudyReader
 from heretic.search.storage import (
     IDENTITY_ATTRIBUTE,
-    LOCK_WAIT_SECONDS,
     Identity,
     StudyConflict,
     open_study,

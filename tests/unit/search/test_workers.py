@@ -42,8 +42,9 @@ from heretic.search.pulse import (
 )
 from heretic.search.records import GIVEN_UP, RECORD_ATTRIBUTE, RETRIED_ATTRIBUTE, measured_by, records_of, tell
 from heretic.search.sampler import make_sampler
+from heretic.search.servers import engine_options
 from heretic.search.status import StudyReader
-from heretic.search.storage import engine_options, open_study
+from heretic.search.storage import open_study
 from heretic.search.workers import Workers, workers_before
 
 
