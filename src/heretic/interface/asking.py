@@ -83,3 +83,18 @@ def type_text(message: str, default: str, check: Callable[[str], bool | str], hi
     question = message if hint is None else f"{message} {hint}"
     answer = ask(questionary.text(question, default=default, validate=check, style=STYLE))
     return None if answer is None else str(answer).strip()
+
+
+def agrees(message: str, next_step: str) -> bool:
+    """Whether a person says yes; no where Enter alone is pressed.
+
+    Args:
+        message: The question.
+        next_step: A sentence that says how to do without being asked.
+
+    Raises:
+        SelectionError: There is no terminal to ask in.
+    """
+    require_terminal("ask for a yes", next_step)
+    forget_typed_ahead()
+    return ask(questionary.confirm(clean_line(message), default=False, style=STYLE)) is True

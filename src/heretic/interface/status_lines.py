@@ -16,14 +16,15 @@ LONGEST_FRONT = 12
 """Trials of the front that are shown; --json has them all."""
 LONGEST_LIST = 20
 """Studies that are listed; likewise."""
-_STATES = {"unknown": "no run has told how it is"}
+STATES = {"unknown": "no run has told how it is"}
+"""States of a run that are said otherwise than they are called."""
 
 
 def status_rows(status: StudyStatus) -> list[Row]:
     """What is shown of a study, without secrets."""
     result = [Row("Study", f"{clean_line(status.name)} in {clean_line(status.storage)}")]
     if len(status.studies) > 1:
-        runs = [f"{clean_line(name)} ({_STATES.get(run, run)})" for name, run in status.studies.items()]
+        runs = [f"{clean_line(name)} ({STATES.get(run, run)})" for name, run in status.studies.items()]
         result += [Row("" if place else "Studies", run) for place, run in enumerate(runs[:LONGEST_LIST])]
         if len(runs) > LONGEST_LIST:
             result.append(Row("", f"and {len(runs) - LONGEST_LIST} more"))
@@ -32,7 +33,7 @@ def status_rows(status: StudyStatus) -> list[Row]:
     result += [Row("" if place else "Workers", text) for place, text in enumerate(workers)]
     result += [Row("Not read", clean_line(note)) for note in status.notes]
     result += trials_rows(status)
-    return _without_secrets([*result, *_speed_rows(status)])
+    return public_rows([*result, *_speed_rows(status)])
 
 
 def trials_rows(status: StudyStatus) -> list[Row]:
@@ -51,10 +52,11 @@ def trials_rows(status: StudyStatus) -> list[Row]:
             result.append(Row("", f"and {len(status.front) - LONGEST_FRONT} more"))
     else:
         result.append(Row("Best", "no trial is complete yet"))
-    return _without_secrets(result)
+    return public_rows(result)
 
 
-def _without_secrets(rows: list[Row]) -> list[Row]:
+def public_rows(rows: list[Row]) -> list[Row]:
+    """Rows without secrets."""
     return [without_secrets(replace(row, text=redact(row.text))) for row in rows]
 
 

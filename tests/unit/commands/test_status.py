@@ -5,12 +5,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
 from rich.console import Console
 from tests.unit.search.studies import IDENTITY, SPACE, record, url_of
 
+from heretic.commands.base import Command
 from heretic.commands.status import COMMAND, StatusArguments, run
 from heretic.common.errors import ConfigurationError, StudyError
 from heretic.interface.printer import Printer
@@ -62,11 +64,15 @@ def study(url: str) -> optuna.Study:
     return study
 
 
-def printed(*argv: str, terminal: bool = False, width: int = 80) -> str:
+def printed_by(command: Command[Any], *argv: str, terminal: bool = False, width: int = 80) -> str:
     file = io.StringIO()
     console = Console(file=file, width=width, force_terminal=terminal, color_system=None)
-    assert COMMAND(argv, Printer(console)) == 0
+    assert command(argv, Printer(console)) == 0
     return file.getvalue()
+
+
+def printed(*argv: str, terminal: bool = False, width: int = 80) -> str:
+    return printed_by(COMMAND, *argv, terminal=terminal, width=width)
 
 
 def test_a_study_is_shown_in_labelled_lines(url: str, study: optuna.Study) -> None:
