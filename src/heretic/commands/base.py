@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib import import_module
 from pkgutil import iter_modules
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import heretic.commands
@@ -87,6 +88,8 @@ class Command(Generic[A]):
         description: What its own help says of it; wrapped by hand.
         examples: Arguments -> what they do.
         exit_codes: What its exit codes mean.
+        program: What its name stands behind.
+        passes_on: Flags of another program that are read too, and given on as they stand, in a field ``passed_on``.
     """
 
     name: str
@@ -96,6 +99,8 @@ class Command(Generic[A]):
     description: str
     examples: Mapping[str, str] = field(default_factory=dict)
     exit_codes: str = "0 done, 1 failed, 2 something given cannot be used, 130 interrupted."
+    program: str = "heretic"
+    passes_on: Mapping[str, Takes] = field(default_factory=dict)
 
     def __call__(self, argv: Sequence[str], printer: "Printer | None" = None) -> int:
         """Read the arguments after the name; print the help, or run.
@@ -121,12 +126,18 @@ class Command(Generic[A]):
         """
         options = self._options()
         takes = {flag: declared.takes for flag, (_name, declared) in options.items() if declared.takes is not None}
-        scanned = scan(argv, {**takes, **_HELP}, self._see_help)
+        scanned = scan(argv, {**self.passes_on, **takes, **_HELP}, self._see_help)
         given = dict(scanned.given)
         if _HELP.keys() & given.keys():
             return None
-        problems, values = scanned.problems, {}
+        problems: list[str] = scanned.problems
+        values: dict[str, Any] = {}
+        if self.passes_on:
+            others = [(flag, text) for flag, text in scanned.given if flag not in options]
+            values["passed_on"] = tuple(part for flag, text in others for part in (flag, text) if part is not None)
         for flag, text in given.items():
+            if flag not in options:
+                continue
             name, declared = options[flag]
             if text is not None and not text.strip():
                 problems.append(f"{flag} is empty; write {flag} {declared.usage}.")
@@ -150,11 +161,16 @@ class Command(Generic[A]):
     def help(self) -> str:
         """Text of ``heretic NAME --help``, at most 80 columns wide."""
         options = self._options()
-        lines = [f"Usage: heretic {self.usage}{' [options]' if options else ''}", "", self.description.strip(), ""]
+        lines = [
+            f"Usage: {self.program} {self.usage}{' [options]' if options else ''}",
+            "",
+            self.description.strip(),
+            "",
+        ]
         if self.examples:
             lines.append("Examples:")
             for arguments, text in self.examples.items():
-                lines += entry(f"heretic {self.name} {arguments}".rstrip(), text)
+                lines += entry(f"{self.program} {self.name} {arguments}".rstrip(), text)
             lines.append("")
         lines.append("Options")
         for flag, (_name, declared) in options.items():
@@ -164,11 +180,11 @@ class Command(Generic[A]):
 
     @property
     def _see_help(self) -> str:
-        return f"run 'heretic {self.name} --help' to see how it is used."
+        return f"run '{self.program} {self.name} --help' to see how it is used."
 
     def _declared(self) -> list[tuple[str, _Declared]]:
         arguments: Any = self.arguments
-        return [(part.name, part.metadata[_KEY]) for part in fields(arguments)]
+        return [(part.name, part.metadata[_KEY]) for part in fields(arguments) if _KEY in part.metadata]
 
     def _options(self) -> dict[str, tuple[str, _Declared]]:
         return {
@@ -184,7 +200,7 @@ class Command(Generic[A]):
         if unflagged is None and not texts:
             return {}
         if unflagged is None:
-            problem = f"{texts[0]!r} belongs to no option of heretic {self.name}"
+            problem = f"{texts[0]!r} belongs to no option of {self.program} {self.name}"
         else:
             name, declared = unflagged
             if len(texts) > 1 and not declared.may_be_many:
@@ -201,12 +217,12 @@ class Command(Generic[A]):
         return {}
 
 
-def command_names() -> tuple[str, ...]:
+def command_names(package: ModuleType = heretic.commands) -> tuple[str, ...]:
     """Every command; none is imported."""
-    return tuple(sorted(module.name for module in iter_modules(heretic.commands.__path__) if module.name != "base"))
+    return tuple(sorted(module.name for module in iter_modules(package.__path__) if module.name != "base"))
 
 
-def find_command(name: str) -> Command[Any]:
+def find_command(name: str, package: ModuleType = heretic.commands) -> Command[Any]:
     """The command of that name, out of `command_names`."""
-    command: Command[Any] = import_module(f"heretic.commands.{name}").COMMAND
+    command: Command[Any] = import_module(f"{package.__name__}.{name}").COMMAND
     return command

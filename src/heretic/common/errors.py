@@ -72,6 +72,10 @@ class SearchOutOfMemoryError(OutOfMemoryError):
     """The same in a search, or at a step of a run that has no smaller form: the command goes on with what is kept."""
 
 
+class CloudError(HereticError):
+    """A provider of rented machines, or a rented machine, did not do what it was asked to."""
+
+
 class OutputError(HereticError):
     """Standard output cannot be written; its cause is a BrokenPipeError where its reader has gone."""
 

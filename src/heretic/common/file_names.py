@@ -3,7 +3,9 @@
 import itertools
 import os
 import re
+import sys
 import unicodedata
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -17,6 +19,22 @@ _FORBIDDEN = re.compile(r'[\x00-\x1f\x7f-\x9f<>:"/\\|?*\u200b-\u200f\u2028-\u202
 _RESERVED = re.compile(
     r"(con|prn|aux|nul|com[0-9\u00b9\u00b2\u00b3]|lpt[0-9\u00b9\u00b2\u00b3]|conin\$|conout\$)\s*(\..*)?", re.I
 )
+
+
+def configuration_folder(environment: Mapping[str, str], platform: str = sys.platform) -> Path:
+    """Where Heretic keeps what belongs to the user.
+
+    ``heretic`` in ``$XDG_CONFIG_HOME`` where that is an absolute path, else in ``%APPDATA%`` on Windows and
+    ``~/.config`` elsewhere.
+
+    Raises:
+        RuntimeError: There is no home folder.
+    """
+    for name in ("XDG_CONFIG_HOME", *(["APPDATA"] if platform == "win32" else [])):
+        folder = environment.get(name, "")
+        if Path(folder).is_absolute():
+            return Path(folder) / "heretic"
+    return Path.home() / ".config" / "heretic"
 
 
 def expanded(name: str | os.PathLike[str]) -> Path:

@@ -83,6 +83,12 @@ def remember_password(url: str) -> None:
             _remembered.add(form)
 
 
+def remember_secret(secret: str) -> None:
+    """Mask a secret from now on that stands in no variable, e.g. a key read from a file."""
+    if len(secret) >= _SHORTEST:
+        _remembered.add(secret)
+
+
 def without_password(url: str) -> str:
     """A database URL with its password masked up to the last @, before a parser takes a part of it for the host."""
     span = _password_span(url)

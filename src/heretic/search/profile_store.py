@@ -11,6 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from heretic.common.file_names import configuration_folder
 from heretic.common.file_systems import replacing, set_mode
 from heretic.search.profiles import Profile, ProfileError, fitting, parse_profiles, toml_table
 
@@ -25,20 +26,13 @@ _HEADING = """\
 
 
 def default_store(environment: Mapping[str, str], platform: str = sys.platform) -> Path:
-    """Where the store is unless a setting says otherwise.
-
-    ``heretic/profiles.toml`` in ``$XDG_CONFIG_HOME`` where that is an absolute path, else in ``%APPDATA%`` on Windows
-    and ``~/.config`` elsewhere.
+    """Where the store is unless a setting says otherwise: ``profiles.toml`` in `configuration_folder`.
 
     Raises:
         ProfileError: There is no home folder.
     """
-    for name in ("XDG_CONFIG_HOME", *(["APPDATA"] if platform == "win32" else [])):
-        folder = environment.get(name, "")
-        if Path(folder).is_absolute():
-            return Path(folder) / "heretic" / "profiles.toml"
     try:
-        return Path.home() / ".config" / "heretic" / "profiles.toml"
+        return configuration_folder(environment, platform) / "profiles.toml"
     except RuntimeError as error:
         raise ProfileError("there is no home folder to keep profiles in; name a file with --profile-store") from error
 

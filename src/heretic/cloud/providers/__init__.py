@@ -1,0 +1,1 @@
+"""Providers of rented machines, one a file; see `heretic.cloud.provider`."""

@@ -1,0 +1,57 @@
+"""``heretic cloud terminate``: give a machine back."""
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from heretic.commands.base import Command
+from heretic.commands.cloud.base import EndingArguments, account
+
+if TYPE_CHECKING:
+    from heretic.interface.printer import Printer
+
+
+@dataclass(frozen=True, slots=True)
+class TerminateArguments(EndingArguments):
+    """What is asked for."""
+
+
+def run(arguments: TerminateArguments, printer: "Printer") -> int:
+    """Give a machine back; returns the exit code.
+
+    Raises:
+        CloudError: Work would be lost, or the provider does not take it.
+    """
+    from heretic.cloud.renting import Renter
+    from heretic.cloud.work import refuse_to_lose
+    from heretic.interface.asking import agrees
+    from heretic.interface.cloud_lines import dollars, machine_text
+
+    ours = account(arguments)
+    machine = ours.machine(arguments.machine)
+    printer.row("Machine", machine_text(machine, time.time()))
+    if not arguments.force:
+        refuse_to_lose(ours.access(), machine, ours.program)
+    question = f"Destroy {machine.id} ({machine.name}) and all that is on it?"
+    if not arguments.yes and not agrees(question, "Run again with --yes to destroy it without being asked."):
+        printer.line("It stays, and is paid for.")
+        return 0
+    Renter(ours.provider, ours.program, printer.line, lambda _machine: False).destroy(machine.id)
+    cost = machine.cost(time.time())
+    printer.line(
+        f"{machine.id} ({machine.name}) is gone{'' if cost is None else f'; it cost at most {dollars(cost)}'}."
+    )
+    return 0
+
+
+COMMAND = Command(
+    "terminate",
+    TerminateArguments,
+    run,
+    summary="Give a machine back with all that is on it.",
+    description="""\
+Destroy a machine, after a yes, and see that it is gone. Refused while a run
+goes on there, and where a saved model or a study was not fetched, unless
+--force is given. Only machines labelled heretic: can be named.""",
+    examples={"--yes": "The only machine, without a question."},
+)
