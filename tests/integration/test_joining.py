@@ -25,6 +25,7 @@ from heretic.common.errors import StudyError
 from heretic.results.objective import BOTH_NUMBERS
 from heretic.search import claim, heartbeat
 from heretic.search.claim import Turn
+from heretic.search.crew import Alone
 from heretic.search.loop import search
 from heretic.search.private_api import attributes_named
 from heretic.search.pulse import PULSE_ATTRIBUTE, pulses_in
@@ -252,8 +253,8 @@ def test_a_trial_costs_few_statements(name: str, join: bool, monkeypatch: pytest
         told = heartbeat.Heartbeat(study, "none", 1, 30, worker="here" if join else "")
         workers = Workers(study, turn, BOTH_NUMBERS, told) if join else None
         turn.give()
-        search(study, ADDRESS, SPACE, Sleeper(0.0, 1), 10, heartbeat=told, workers=workers)
+        search(study, ADDRESS, SPACE, Alone(Sleeper(0.0, 1)), 10, heartbeat=told, workers=workers)
         with statements() as seen:
-            search(study, ADDRESS, SPACE, Sleeper(0.0, 1), 30, heartbeat=told, workers=workers)
+            search(study, ADDRESS, SPACE, Alone(Sleeper(0.0, 1)), 30, heartbeat=told, workers=workers)
     # With room for what begins and ends a search.
     assert len(seen) / 20 < (38 if join else 30)
