@@ -209,7 +209,8 @@ def test_where_the_lead_or_ray_itself_dies_the_same_command_goes_on(tmp_path: Pa
         next(child for child in children if child.name() == "gcs_server").kill()
     process.communicate(timeout=LIMIT)
     assert process.returncode != 0
-    _gone, alive = psutil.wait_procs(children, 60)
+    # Some of Ray's helpers look only now and then whether it is still there.
+    _gone, alive = psutil.wait_procs(children, LIMIT)
     assert not alive
     study = optuna.load_study(study_name="heretic_study", storage=f"sqlite:///{tmp_path / 'heretic_study.db'}")
     before = {record.number: record for record in stored_records(study) if not record.is_failed}

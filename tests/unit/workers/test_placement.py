@@ -1,16 +1,22 @@
 """What fits on which GPUs and processors, and what is said where it does not."""
 
+from collections.abc import Callable
+
 import pytest
+import torch
 
 from heretic.common.errors import ConfigurationError
+from heretic.config import Settings
+from heretic.observability.events import Event, Warned, subscribed
+from heretic.workers import cluster, placement
 from heretic.workers.cluster import check_resources
-from heretic.workers.placement import Placement, Room, on_cluster, on_cpus, on_gpus, read_sizes
+from heretic.workers.placement import ALONE, Placement, Room, of_lead, on_cluster, on_cpus, on_gpus, read_sizes
 
 GB = 10**9
 
 
 @pytest.mark.parametrize(
-    ("wanted", "need", "sizes", "placement"),
+    ("wanted", "need", "sizes", "expected"),
     [
         (None, 8, [24] * 4, Placement(4, 1.0)),
         (2, 8, [24] * 4, Placement(2, 1.0)),
@@ -24,8 +30,8 @@ GB = 10**9
         (None, 40, [80, 48], Placement(2, 1.0)),
     ],
 )
-def test_workers_on_gpus(wanted: int | None, need: int, sizes: list[int], placement: Placement) -> None:
-    assert on_gpus(wanted, need * GB, [size * GB for size in sizes]) == placement
+def test_workers_on_gpus(wanted: int | None, need: int, sizes: list[int], expected: Placement) -> None:
+    assert on_gpus(wanted, need * GB, [size * GB for size in sizes]) == expected
 
 
 @pytest.mark.parametrize(
@@ -43,12 +49,11 @@ def test_what_does_not_fit_on_gpus_is_a_sentence(wanted: int | None, need: int, 
 
 def test_shares_of_one_gpu_add_up_to_no_more_than_it() -> None:
     for count in range(1, 40):
-        placement = on_gpus(count, GB, [80 * GB])
-        assert count * placement.gpus <= 1.0
+        assert count * on_gpus(count, GB, [80 * GB]).gpus <= 1.0
 
 
 @pytest.mark.parametrize(
-    ("wanted", "cores", "free", "placement"),
+    ("wanted", "cores", "free", "expected"),
     [
         (None, 16, 100, Placement(4, 0.0, 4)),
         (None, 2, 100, Placement(1, 0.0, 2)),
@@ -57,8 +62,8 @@ def test_shares_of_one_gpu_add_up_to_no_more_than_it() -> None:
         (None, 64, 24, Placement(1, 0.0, 64)),
     ],
 )
-def test_workers_on_processors(wanted: int | None, cores: int, free: int, placement: Placement) -> None:
-    assert on_cpus(wanted, 10 * GB, cores, free * GB) == placement
+def test_workers_on_processors(wanted: int | None, cores: int, free: int, expected: Placement) -> None:
+    assert on_cpus(wanted, 10 * GB, cores, free * GB) == expected
 
 
 def test_what_does_not_fit_in_memory_is_a_sentence() -> None:
@@ -109,3 +114,50 @@ def test_what_names_no_gpus_is_refused(text: str) -> None:
 )
 def test_room_is_said_in_words(need: int, sizes: list[int], said: str) -> None:
     assert str(Room.on(need * GB, [size * GB for size in sizes])) == said
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """A machine with these GPUs, on which a worker takes so much; in GB."""
+
+    def have(need: float, *gpus: float) -> None:
+        monkeypatch.setattr(placement, "gpu_sizes", lambda _settings: [int(size * GB) for size in gpus])
+        monkeypatch.setattr(placement, "need_of", lambda _settings: int(need * GB))
+        monkeypatch.setattr("heretic.models.devices.pick_device", lambda _name: torch.device("cuda"))
+
+    return have
+
+
+def test_without_workers_nothing_is_looked_at() -> None:
+    assert cluster.place(Settings(model="no such model")).is_alone
+
+
+def test_a_run_that_leads_is_on_one_gpu_and_gives_each_worker_one(machine: Callable[..., None]) -> None:
+    machine(8, 24, 24, 24, 24)
+    settings = Settings(model="any", workers="auto")
+    found = cluster.place(settings)
+    assert found == Placement(4, 1.0)
+    assert of_lead(settings, found).device == "cuda:0"
+    assert of_lead(settings.model_copy(update={"device": "cuda:2"}), found).device == "cuda:2"
+    assert of_lead(settings, ALONE) == settings
+    assert of_lead(settings, Placement(2, 0.0, 4)) == settings
+
+
+def test_quantised_weights_of_the_run_stay_on_its_gpu(machine: Callable[..., None]) -> None:
+    machine(10, 24, 24)
+    assert cluster.place(Settings(model="any", workers=4)) == Placement(4, 0.5)
+    with pytest.raises(ConfigurationError, match="use --workers 2"):
+        cluster.place(Settings(model="any", workers=4, quantization="bnb_4bit"))
+
+
+def test_workers_that_each_take_several_gpus_are_runs_of_their_own(machine: Callable[..., None]) -> None:
+    machine(40, *[24] * 8)
+    seen: list[Event] = []
+    with subscribed(seen.append):
+        assert cluster.place(Settings(model="any", workers="auto")).is_alone
+    (warned,) = seen
+    assert isinstance(warned, Warned)
+    assert "2 GPUs a worker of this model takes" in warned.message
+    with pytest.raises(ConfigurationError, match="several runs with --join"):
+        cluster.place(Settings(model="any", workers=3))
+    assert cluster.place(Settings(model="any", workers=1)).is_alone
