@@ -260,9 +260,9 @@ def test_failed_save_leaves_the_trial_applied(
 
 def test_impossible_adapter_is_refused_in_a_sentence(bench: Workbench, tmp_path: Path) -> None:
     session = Session(bench, optuna.create_study(directions=["minimize", "minimize"]))
-    session.apply(replace(RECORD, plan=replace(PLAN, normalization=Normalization.ROW)))
+    session.apply(replace(RECORD, plan=replace(PLAN, normalization=Normalization.COLUMN)))
     try:
-        with pytest.raises(UserError, match=r"cannot be saved as an adapter .*--normalization none"):
+        with pytest.raises(UserError, match=r"cannot be saved as an adapter .*--normalization"):
             session.save(tmp_path / "out", ExportFormat.ADAPTER)
     finally:
         session.restore()
