@@ -85,7 +85,7 @@ def supervise(folder: Path, request: Mapping[str, Any]) -> int:
         code = _ended(run)
     _write(job / "exit_code", str(code))
     if request.get("when_done"):
-        leave(folder, request["when_done"], float(request.get("wait_seconds") or 0.0))
+        leave(folder, request["when_done"], float(request.get("wait_seconds") or 0.0), failed=code != 0)
     return 0
 
 
@@ -105,14 +105,16 @@ def leave(
     wait_seconds: float,
     sleep: Callable[[float], None] = time.sleep,
     now: Callable[[], float] = time.time,
+    failed: bool = False,
 ) -> None:
     """Give the machine back, or stop it, by the key that the provider gave it for that alone.
 
     It is destroyed once all that was saved is fetched; after `wait_seconds` it is stopped instead, so nothing is lost.
+    A run that failed is always left time to be looked at, and its disk is kept.
     """
     ends = now() + wait_seconds
     action = when_done
-    while when_done == "destroy" and unfetched(folder):
+    while when_done == "destroy" and (failed or unfetched(folder)):
         if now() >= ends:
             action = "stop"
             break

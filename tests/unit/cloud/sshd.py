@@ -102,6 +102,7 @@ def ssh_server(folder: Path, environment: dict[str, str]) -> Iterator[Server]:
         "PYTHONPATH": site.getsitepackages()[0],
         "OMP_NUM_THREADS": "1",
         "HF_HUB_OFFLINE": "1",
+        "PIP_NO_DEPS": "1",
     }
     server = Server(port, folder, folder / "id_user", {**packages, **environment})
     server.start()

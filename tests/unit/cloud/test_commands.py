@@ -200,6 +200,8 @@ def test_options_of_heretic_are_checked_before_anything_is_sent(capsys: pytest.C
 def test_values_are_checked_before_anything_is_sent(screen: Screen, fake: Fake) -> None:
     for option in ("n_trials", "optimization_mode"):
         assert f"{option} must be" in screen("run", "demo", f"--{option.replace('_', '-')}", "many", code=2)
+    for local in ("./out", "/models/out", "../out", "~/out"):
+        assert "is not on the machine; name a model of the hub" in screen("run", local, code=2)
     assert fake.asked == []
 
 

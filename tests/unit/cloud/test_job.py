@@ -129,12 +129,14 @@ def test_a_machine_goes_once_all_is_fetched(folder: Path, provider: FakeVast | F
     assert job._json(folder / "job" / "left") == {"action": "destroy", "problem": ""}
 
 
-def test_a_machine_that_nobody_comes_to_is_stopped_and_keeps_its_disk(
-    folder: Path, provider: FakeVast | FakeRunPod
+@pytest.mark.parametrize("failed", [False, True])
+def test_a_machine_that_nobody_comes_to_or_that_failed_is_stopped_and_keeps_its_disk(
+    folder: Path, provider: FakeVast | FakeRunPod, failed: bool
 ) -> None:
-    save_model(folder)
+    if not failed:
+        save_model(folder)
     hours: list[float] = []
-    job.leave(folder, "destroy", 3.0, hours.append, lambda: float(len(hours)))
+    job.leave(folder, "destroy", 3.0, hours.append, lambda: float(len(hours)), failed)
     assert len(hours) == 3
     (machine,) = provider.machines.values()
     assert "stopped" in machine.values() or "EXITED" in machine.values()

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from heretic.commands.base import Command, command_names, find_command, option, positional, switch
-from heretic.common.errors import ConfigurationError
+from heretic.common.errors import ConfigurationError, ModelError
 from heretic.config.catalogue import unknown_name
 from heretic.config.help import entry
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from heretic.cloud.provider import Provider, ProviderKind
     from heretic.cloud.shell import Access
     from heretic.interface.printer import Printer
+    from heretic.models.footprint import Footprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,30 @@ def account(arguments: CloudArguments) -> Account:
         raise ConfigurationError("No provider was named; use heretic-vast or heretic-runpod, or add --provider NAME.")
     kind = PROVIDERS.get(arguments.provider)
     return Account(kind, kind.open(os.environ, Path.cwd()))
+
+
+def footprint_of(model: str) -> "Footprint":
+    """The model's sizes, from the headers of its weights.
+
+    Raises:
+        ModelError: Nothing says how large it is.
+    """
+    from heretic.cloud.keys import checked_model
+    from heretic.models.footprint import Footprint, Work, configuration_in
+    from heretic.models.location import locate
+    from heretic.models.weight_headers import tensors_of_model
+
+    location = locate(checked_model(model))
+    if location.gguf_file is not None:
+        raise ModelError(
+            f"{model} does not say how large it is unpacked; name a folder or repository with .safetensors files."
+        )
+    if location.is_hub:
+        from heretic.models.hub_index import hub_tensors
+
+        return Footprint(*hub_tensors(location, None), Work("bfloat16", 100, 8))
+    folder = Path(location.source)
+    return Footprint(tensors_of_model(folder, model), configuration_in(location), Work("bfloat16", 100, 8))
 
 
 def show_machines(machines: Sequence["Machine"], printer: "Printer") -> None:

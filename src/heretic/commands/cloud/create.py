@@ -5,8 +5,8 @@ from math import isfinite
 from typing import TYPE_CHECKING
 
 from heretic.commands.base import Command, option, positional, switch
-from heretic.commands.cloud.base import Account, CloudArguments, account, show_machines
-from heretic.common.errors import CloudError, ConfigurationError, ModelError
+from heretic.commands.cloud.base import Account, CloudArguments, account, footprint_of, show_machines
+from heretic.common.errors import CloudError, ConfigurationError
 
 if TYPE_CHECKING:
     from heretic.cloud.machines import Machine, Offer, Wish
@@ -99,7 +99,7 @@ def _wish(arguments: CreateArguments) -> "tuple[Tier, Wish, Footprint | None]":
         gpus = gpu_count(arguments.wish[1]) if arguments.wish[1:] else 1
     except ValueError as error:
         raise ConfigurationError(f"What follows the tier must be {error}, but is {arguments.wish[1][:40]}.") from error
-    footprint = None if arguments.model is None else _footprint(arguments.model)
+    footprint = None if arguments.model is None else footprint_of(arguments.model)
     needed = _UNKNOWN_MODEL_DISK if footprint is None else disk_needed(footprint.stored)
     disk = needed if footprint is None and arguments.disk is None else arguments.disk
     disk = checked_disk(arguments.disk, needed) if footprint is not None else disk or needed
@@ -114,30 +114,6 @@ def _name(arguments: CreateArguments, tier: "Tier") -> str:
     if arguments.name is not None:
         return checked_name(arguments.name)
     return f"{tier.name.lower().replace('_', '-')}-{secrets.token_hex(3)}"
-
-
-def _footprint(model: str) -> "Footprint":
-    """The model's sizes, from the headers of its weights.
-
-    Raises:
-        ModelError: Nothing says how large it is.
-    """
-    from pathlib import Path
-
-    from heretic.cloud.keys import checked_model
-    from heretic.models.footprint import Footprint, Work, configuration_in
-    from heretic.models.location import locate
-    from heretic.models.weight_headers import tensors_of_model
-
-    location = locate(checked_model(model))
-    if location.gguf_file is not None:
-        raise ModelError(f"{model} does not say how large it is unpacked; leave --model out and name --disk GB.")
-    if location.is_hub:
-        from heretic.models.hub_index import hub_tensors
-
-        return Footprint(*hub_tensors(location, None), Work("bfloat16", 100, 8))
-    folder = Path(location.source)
-    return Footprint(tensors_of_model(folder, model), configuration_in(location), Work("bfloat16", 100, 8))
 
 
 def _environment() -> tuple[tuple[str, str], ...]:

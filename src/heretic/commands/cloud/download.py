@@ -57,7 +57,8 @@ def run(arguments: DownloadArguments, printer: "Printer") -> int:
         job = found["job"]
     if not wanted:
         printer.line("No model is saved there yet.")
-    if job["state"] in ("finished", "gone") and job.get("when_done") == "destroy" and arguments.model is None:
+    # What failed is looked at first.
+    if job.get("exit_code") == 0 and job.get("when_done") == "destroy" and arguments.model is None:
         _see_it_go(ours, machine, printer)
     return 0
 

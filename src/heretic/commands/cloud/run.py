@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heretic.commands.base import Command, option, positional, switch
-from heretic.commands.cloud.base import Account, CloudArguments, account
-from heretic.common.errors import CloudError, ConfigurationError
+from heretic.commands.cloud.base import Account, CloudArguments, account, footprint_of
+from heretic.common.errors import CloudError, ConfigurationError, HereticError
 from heretic.config.arguments import FLAGS, read_arguments
 
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from heretic.interface.printer import Printer
 
 _OWN = {"--help", "-h", "--version", "--model"}
+_DISK_BESIDE = 2_000_000_000
+"""Bytes for the study, logs and what is unpacked."""
 _TOKEN = "HF_TOKEN"  # noqa: S105 - the name of a variable
 
 
@@ -70,7 +72,7 @@ def run(arguments: RunArguments, printer: "Printer") -> int:
     request = _request(arguments, model, machine)
     with connected(ours.access(), machine) as shell:
         site = Site(shell, folder)
-        _look_at_disk(site, model, printer)
+        _look_at_disk(site, model, arguments.resume, printer)
         _refuse_what_machine_cannot(site, request, ours)
         if arguments.resume:
             _bring_study(site, model, printer)
@@ -82,20 +84,24 @@ def run(arguments: RunArguments, printer: "Printer") -> int:
     if request.when_done == "destroy":
         printer.line(
             f"When it is done, the machine waits {request.wait_hours:g} h for '{ours.program} download' and gives "
-            "itself back once all is fetched; where nobody comes it stops, and its disk is kept."
+            "itself back once all is fetched; where nobody comes, or the run fails, it stops and its disk is kept."
         )
     printer.line(f"'{ours.program} watch' shows how it goes on, '{ours.program} progress' how it is now.")
     return 0
 
 
 def _check(model: str, arguments: RunArguments) -> None:
-    """Refuse here what heretic would refuse there.
+    """Refuse here what heretic would refuse there, and what is only here.
 
     Raises:
         ConfigurationError: A value cannot be used.
     """
     from heretic.config.load import load_settings
 
+    if model.startswith(("/", "./", "../", "~")):
+        raise ConfigurationError(
+            f"The folder {model[:80]} is not on the machine; name a model of the hub, or upload the folder there first."
+        )
     load_settings(["--model", model, *arguments.passed_on], {}, Path(os.devnull))
 
 
@@ -115,8 +121,8 @@ def _request(arguments: RunArguments, model: str, machine: "Machine") -> "RunReq
     return RunRequest(given, environment, when_done, arguments.max_hours)
 
 
-def _look_at_disk(site: "Site", model: str, printer: "Printer") -> None:
-    """Refuse a run that will find no room, where the model says how large it is.
+def _look_at_disk(site: "Site", model: str, resume: bool, printer: "Printer") -> None:
+    """Refuse a run that will find no room on the machine for the model and its edited copy.
 
     Raises:
         CloudError: The disk is too full.
@@ -124,9 +130,18 @@ def _look_at_disk(site: "Site", model: str, printer: "Printer") -> None:
     from heretic.interface.formatting import size
 
     free = int(site.look()["disk"]["free"])
-    printer.row("Disk", f"{size(free)} free on the machine")
-    if free < 2 * 1000**3:
-        raise CloudError(f"Only {size(free)} are free on the machine, too little for {model}; create a larger one.")
+    try:
+        stored = footprint_of(model).stored
+    except HereticError as error:
+        printer.row("Disk", f"{size(free)} free on the machine; not compared with the model: {error}")
+        return
+    # A run that goes on has the model there already, unless it is on another machine than before.
+    needed = (1 if resume else 2) * stored + _DISK_BESIDE
+    printer.row("Disk", f"{size(free)} free on the machine, about {size(needed)} needed")
+    if free < needed:
+        raise CloudError(
+            f"Only {size(free)} are free on the machine, and {size(needed)} are needed; create a larger one."
+        )
 
 
 def _refuse_what_machine_cannot(site: "Site", request: "RunRequest", ours: Account) -> None:
