@@ -39,7 +39,7 @@ from heretic.workers.cluster import crew_of
 from heretic.workers.placement import Placement
 
 pytestmark = [pytest.mark.slow, pytest.mark.integration]
-LIMIT = 300.0
+LIMIT = 600.0
 """Seconds after which something hangs."""
 
 
@@ -178,7 +178,7 @@ def test_more_workers_than_there_is_room_for_are_refused(cluster: Any, bench: Wo
 
 
 def start(folder: Path, *further: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "heretic", *QUICK_DEMO, "--n-trials", "40", "--candidates", "1", *further]
+    command = [sys.executable, "-m", "heretic", *QUICK_DEMO, "--n-trials", "400", "--candidates", "1", *further]
     return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 

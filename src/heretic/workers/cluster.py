@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]  # comes with accelerate, without types
+
 from heretic.common.errors import ConfigurationError, HereticError, first_line
 from heretic.config import Settings
 from heretic.models.devices import parked
@@ -107,6 +109,7 @@ def connected(placement: Placement) -> Any:
         }
         if not placement.gpus:
             options["num_gpus"] = 0
+    before = set(psutil.Process().children())
     for attempts_left in reversed(range(ATTEMPTS)):
         try:
             with _own_signals():
@@ -114,6 +117,9 @@ def connected(placement: Placement) -> Any:
             break
         except Exception as error:  # Ray raises a bare Exception where it takes too long
             ray.shutdown()
+            # It forgets what it had started by then, which would take time from the next attempt.
+            for child in set(psutil.Process().children()) - before:
+                child.kill()
             if not attempts_left or isinstance(error, ConnectionError):
                 where = f"The Ray cluster {placement.cluster} cannot be reached" if placement.cluster else _NO_START
                 raise HereticError(
