@@ -7,7 +7,8 @@ FROM ${UV} AS uv
 
 FROM ${BASE} AS build
 ARG PYTHON=3.12
-ARG EXTRAS="postgresql web"
+ARG EXTRAS="parallel postgresql web"
+ARG PACKAGES
 # Wheels and constraints of one's own, and certificates where a proxy has some: what uv reads from its environment.
 ARG UV_FIND_LINKS
 ARG UV_CONSTRAINT
@@ -20,6 +21,7 @@ COPY pyproject.toml README.md LICENSE ./
 RUN --mount=type=cache,target=/root/.cache/uv \
     uv venv --python "${PYTHON}" "${VIRTUAL_ENV}" \
     && for extra in ${EXTRAS}; do set -- "$@" --extra "${extra}"; done \
+    && for package in ${PACKAGES}; do set -- "$@" "${package}"; done \
     && uv pip install "$@" --requirement pyproject.toml
 COPY src src
 RUN --mount=type=cache,target=/root/.cache/uv uv pip install --no-deps .

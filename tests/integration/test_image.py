@@ -12,7 +12,7 @@ import pytest
 from tests.integration.command import QUICK_DEMO, Command, saving_to
 
 REPOSITORY = Path(__file__).parents[2]
-CALLING = ("deploy/README.md", "deploy/slurm.sh", "deploy/skypilot.yaml")
+CALLING = ("deploy/README.md", "deploy/slurm.sh", "deploy/slurm-ray.sh", "deploy/kuberay.yaml", "deploy/skypilot.yaml")
 """Files that hold command lines of heretic."""
 CERTIFICATES = "/etc/ssl/certs"
 BUNDLE = f"{CERTIFICATES}/ca-certificates.crt"
@@ -25,7 +25,7 @@ def test_every_option_that_is_named_exists(heretic: Command, tmp_path: Path) -> 
     lines = [line for file in CALLING for line in (REPOSITORY / file).read_text(encoding="utf-8").splitlines()]
     calls = [line.partition("heretic ")[2] for line in lines if re.search(r"(^|[/ ])heretic --", line)]
     named = {option for call in calls for option in re.findall(r"--[a-z][a-z-]*", call)}
-    assert {"--join", "--auto-select", "--model"} <= named
+    assert {"--join", "--auto-select", "--model", "--workers"} <= named
     assert named <= known
 
 
