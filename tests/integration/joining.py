@@ -1,11 +1,10 @@
-"""A worker of a study as its own process, with an engine that only takes its time: what is killed and stopped in tests.
-
-python -m tests.integration.joining URL NAME TRIALS SECONDS [AT_ONCE [SILENCE]]
-"""
+"""A worker of a study as its own process, whose engine only takes its time: what is killed and stopped in tests."""
 
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from tests.unit.search.studies import IDENTITY, PLAN, SPACE, record
 
@@ -44,7 +43,7 @@ class Sleeper:
         _tell("measuring", *numbers)
         time.sleep(self._seconds)
         return [
-            Measurement(record(number, 50 - number, 0.01 * number).scores, TrialState.COMPLETE)
+            Measurement(record(number, 50 - number % 50, 0.01 * (1 + number % 37)).scores, TrialState.COMPLETE)
             for number, _plan in zip(numbers, plans, strict=True)
         ]
 
@@ -75,5 +74,8 @@ def main(url: str, name: str, n_trials: int, seconds: float, candidates: int = 1
     _tell("ended", result.complete)
 
 
-if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4]), *map(int, sys.argv[5:]))
+def main_telling(output: Path, *arguments: Any) -> None:
+    """The same, with all that is said in a file."""
+    with output.open("w", encoding="utf-8") as sys.stdout:
+        sys.stderr = sys.stdout
+        main(*arguments)

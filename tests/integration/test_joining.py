@@ -1,7 +1,9 @@
 """Several workers on one study on a server: killed, stopped, late, all at once, and the server started anew."""
 
 import math
+import multiprocessing
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -9,15 +11,18 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from glob import glob
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
 from optuna.trial import TrialState as OptunaState
 from sqlalchemy import create_engine, make_url, text
+from tests.integration import joining
 from tests.integration.joining import SILENCE, Sleeper
+from tests.integration.kill_study import check_front, finished
 from tests.integration.test_postgresql import ADDRESS
 from tests.unit.search.studies import IDENTITY, PLAN, SPACE, statements
 
@@ -34,6 +39,11 @@ from heretic.search.sampler import make_sampler
 from heretic.search.storage import connected, open_study
 from heretic.search.workers import Workers
 
+# Each is forked of a process that has imported everything, which takes seconds.
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["tests.integration.joining"])
+KILLS = int(os.environ.get("TEST_KILLS", "100"))
+
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.skipif(not ADDRESS, reason="there is no server, see test_postgresql.py"),
@@ -48,28 +58,30 @@ def name() -> str:
 class Worker:
     """A process of joining.py, with what it has said so far."""
 
-    def __init__(self, output: Path, arguments: list[str]) -> None:
+    def __init__(self, output: Path, *arguments: Any) -> None:
         self.output = output
-        with output.open("w") as file:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.integration.joining", *arguments],
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                cwd=Path(__file__).parents[2],
-            )
+        self.process = CONTEXT.Process(target=joining.main_telling, args=(output, *arguments))
+        self.process.start()
 
     def said(self, beginning: str) -> list[str]:
+        if not self.output.exists():
+            return []
         return [line for line in self.output.read_text().splitlines() if line.startswith(beginning)]
 
     def wait_for(self, beginning: str, times: int = 1, seconds: float = 120.0) -> None:
         ends = time.monotonic() + seconds
         while len(self.said(beginning)) < times:
-            assert self.process.poll() is None or len(self.said(beginning)) >= times, self.output.read_text()
+            assert self.process.is_alive() or len(self.said(beginning)) >= times, self.output.read_text()
             assert time.monotonic() < ends, self.output.read_text()
             time.sleep(0.02)
 
+    def gets(self, number: signal.Signals) -> None:
+        assert self.process.pid is not None
+        os.kill(self.process.pid, number)
+
     def ends(self, trials: int) -> None:
-        assert self.process.wait(120) == 0, self.output.read_text()
+        self.process.join(120)
+        assert self.process.exitcode == 0, self.output.read_text()
         assert self.said("ended") == [f"ended {trials}"], self.output.read_text()
 
 
@@ -80,14 +92,14 @@ def start(tmp_path: Path, name: str) -> Iterator[Callable[..., Worker]]:
     def one(
         trials: int, seconds: float = 0.1, at_once: int = 1, address: str = ADDRESS, silence: int = SILENCE
     ) -> Worker:
-        arguments = [address, name, str(trials), str(seconds), str(at_once), str(silence)]
-        started.append(Worker(tmp_path / str(len(started)), arguments))
+        output = tmp_path / str(len(started))
+        started.append(Worker(output, address, name, trials, seconds, at_once, silence))
         return started[-1]
 
     yield one
     for worker in started:
         worker.process.kill()
-        worker.process.wait()
+        worker.process.join()
 
 
 def study_of(name: str, address: str = ADDRESS) -> optuna.Study:
@@ -136,8 +148,8 @@ def test_the_trial_of_a_worker_that_was_killed_is_measured_by_another(start: Cal
     # As long as it lives, its trials are left to it.
     running = [trial.number for trial in study_of(name).get_trials(states=(OptunaState.RUNNING,))]
     assert set(map(int, victim.said("measuring")[0].split()[1:])) <= set(running)
-    victim.process.send_signal(signal.SIGKILL)
-    victim.process.wait()
+    victim.process.kill()
+    victim.process.join()
     other.ends(12)
     stored = assert_whole(name, 12)
     failed = [trial.number for trial in stored if trial.state is OptunaState.FAIL]
@@ -150,10 +162,10 @@ def test_a_worker_that_comes_back_after_it_was_taken_for_dead_is_told_so(
 ) -> None:
     late = start(12, 1.0)
     late.wait_for("measuring", 2)
-    late.process.send_signal(signal.SIGSTOP)
+    late.gets(signal.SIGSTOP)
     other = start(10, 0.1)
     other.ends(10)
-    late.process.send_signal(signal.SIGCONT)
+    late.gets(signal.SIGCONT)
     late.ends(12)
     (warned,) = late.said("warned")
     assert "another one took it for dead" in warned
@@ -201,6 +213,39 @@ def own_server() -> Iterator[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_workers_that_are_killed_at_random_moments_lose_nothing(start: Callable[..., Worker], name: str) -> None:
+    generator = random.Random(0)
+    workers = [start(100_000, 0.2, at_once) for at_once in (1, 2, 3)]
+    workers[0].wait_for("measuring")
+    known: dict[int, tuple[Mapping[str, Any], list[float] | None]] = {}
+    for kill in range(KILLS):
+        victim = workers.pop(0)
+        if kill % 4:
+            # The others are killed before they measure anything.
+            victim.wait_for("measuring")
+        time.sleep(generator.uniform(0, 0.6))
+        victim.process.kill()
+        victim.process.join()
+        now = finished(study_of(name))
+        assert {number: now[number] for number in known} == known
+        known = now
+        workers.append(start(100_000, 0.2, generator.randint(1, 3)))
+    for worker in workers:
+        worker.process.kill()
+        worker.process.join()
+    measured = sum(record.is_complete for record in stored_records(study_of(name)))
+    start(measured + 5, 0.1).ends(measured + 5)
+    stored = assert_whole(name, measured + 5)
+    assert {number: finished(study_of(name))[number] for number in known} == known
+    ended = sum(trial.state is OptunaState.FAIL for trial in stored)
+    assert ended >= KILLS // 4
+    sys.stdout.write(f"{KILLS} kills, {measured} trials measured before the last, {ended} ended by kills, ")
+    sys.stdout.write(f"{sum(RETRIED_ATTRIBUTE in trial.user_attrs for trial in stored)} plans measured again, ")
+    sys.stdout.write(f"{check_front(study_of(name))} points of the front\n")
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="the server belongs to another user")
 def test_a_server_that_is_down_for_a_while_costs_no_trial(
     start: Callable[..., Worker], name: str, own_server: str
@@ -214,7 +259,9 @@ def test_a_server_that_is_down_for_a_while_costs_no_trial(
     def control(command: str) -> None:
         # As it was started, with a relative path.
         line = f"cd '{Path(data).parent}' && '{tool}' --pgdata=data --wait {command}"
-        subprocess.run(["/bin/su", "postgres", "-s", "/bin/bash", "-c", line], check=True, cwd="/", capture_output=True)
+        # The server keeps what it is given: a pipe would never end.
+        nowhere = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        subprocess.run(["/bin/su", "postgres", "-s", "/bin/bash", "-c", line], check=True, cwd="/", **nowhere)
 
     options = (Path(data) / "postmaster.opts").read_text(encoding="utf-8").partition('"-F"')[2].replace('"', "")
     workers = [start(8, 4.0, address=own_server, silence=60) for _ in range(2)]

@@ -4,7 +4,9 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -194,3 +196,54 @@ def test_a_real_memory_limit_is_told_from_other_faults(heretic: Command, tmp_pat
     resumed = heretic(tmp_path, *arguments)
     resumed.assert_done()
     assert "4 trials finished" in resumed.output
+
+
+ON_A_SMALL_DISK = """
+import pathlib, sqlite3, sys
+from tests.integration.joining import Sleeper
+from tests.unit.search.studies import IDENTITY, SPACE
+from heretic.common.errors import StudyError
+from heretic.observability.events import TrialFinished, subscribed
+from heretic.search.crew import Alone
+from heretic.search.loop import search
+from heretic.search.records import stored_records
+from heretic.search.sampler import make_sampler
+from heretic.search.storage import open_study
+folder = pathlib.Path(sys.argv[1])
+url, ballast, told = f'sqlite:///{folder}/study.db', folder / 'ballast', set()
+ballast.write_bytes(bytes(100_000))
+def run(trials):
+    study = open_study(url, 'study', IDENTITY)
+    study.sampler = make_sampler(0, 4, 0)
+    return search(study, url, SPACE, Alone(Sleeper(0.0, 2)), trials)
+def note(event):
+    if isinstance(event, TrialFinished):
+        told.add(event.record.number)
+with subscribed(note):
+    try:
+        run(100_000)
+    except StudyError as error:
+        said = str(error)
+assert 'disk is full; free some space' in said and len(said.splitlines()) == 1, said
+assert len(told) > 10
+ballast.unlink()
+wanted = len(told) + 6
+result = run(wanted)
+assert told <= {record.number for record in result.records if record.is_complete}
+assert result.complete == wanted
+study = open_study(url, 'study', IDENTITY)
+states = [trial.state.name for trial in study.trials]
+assert states.count('COMPLETE') == wanted and not {'RUNNING', 'WAITING'} & set(states), states
+assert sqlite3.connect(folder / 'study.db').execute('PRAGMA integrity_check').fetchone() == ('ok',)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root may mount a small disk")
+def test_a_disk_that_becomes_full_is_one_sentence_and_loses_no_trial(tmp_path: Path) -> None:
+    program = shutil.which("unshare")
+    assert program is not None
+    mounting = 'mount -t tmpfs -o size=400k none "$1" && exec "$2" -c "$3" "$1"'
+    command = [program, "--mount", "sh", "-c", mounting, "sh", str(tmp_path), sys.executable, ON_A_SMALL_DISK]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert done.returncode == 0, done.stderr
