@@ -21,6 +21,8 @@ pytest.importorskip("vastai", reason="the packages of heretic[cloud] are not ins
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.slow,
+    # Every command is a process that imports anew, which takes minutes beside other work.
+    pytest.mark.timeout(2400),
     pytest.mark.skipif(bool(why_none()), reason=why_none()),
 ]
 
@@ -114,16 +116,8 @@ def until_trials(user: User, workspace: Path) -> None:
     raise AssertionError((workspace / "job" / "run.log").read_text())
 
 
-def test_from_an_offer_to_a_verified_model_and_no_machine(
-    user: User, rented: tuple[Fake, Server], tmp_path: Path, provider: str
-) -> None:
-    fake, server = rented
-    workspace, here = tmp_path / "workspace", tmp_path / "here"
-    assert "Ready: " in user("create", "RTX_4090", "--model", "demo", "--yes")
-    assert "run setup first" in user("progress", code=1)
-    assert "is set up" in user("setup")
-
-    # A run is killed, with the connection, and goes on.
+def kill_and_resume(user: User, server: Server, workspace: Path) -> None:
+    """A run is killed, with the connection, and goes on with the study that was fetched."""
     assert "whether you are connected or not" in user("run", "demo", *SMALL, "--n-trials", "400", "--hf-token")
     until_trials(user, workspace)
     assert "A run goes on there" in user("run", "demo", code=1)
@@ -137,6 +131,21 @@ def test_from_an_offer_to_a_verified_model_and_no_machine(
     (workspace / "run" / "heretic_study.db").unlink()
     shown = user("run", "demo", *SMALL, "--n-trials", "3", "--resume", "--destroy-when-done")
     assert "was put onto the machine" in shown
+
+
+def test_from_an_offer_to_a_verified_model_and_no_machine(
+    user: User, rented: tuple[Fake, Server], tmp_path: Path, provider: str
+) -> None:
+    fake, server = rented
+    workspace, here = tmp_path / "workspace", tmp_path / "here"
+    assert "Ready: " in user("create", "RTX_4090", "--model", "demo", "--yes")
+    assert "run setup first" in user("progress", code=1)
+    assert "is set up" in user("setup")
+
+    if provider == "vast":
+        kill_and_resume(user, server, workspace)
+    else:
+        user("run", "demo", *SMALL, "--n-trials", "3", "--destroy-when-done")
 
     shown = user("watch", "--interval", "1")
     assert "the run ended with exit code 0" in shown
