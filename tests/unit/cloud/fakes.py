@@ -260,6 +260,8 @@ def served(fake: Fake) -> Iterator[str]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        # Headers and body are two packets, of which the second would wait for the first one's receipt.
+        disable_nagle_algorithm = True
 
         def log_message(self, *_arguments: Any) -> None:
             pass
