@@ -97,7 +97,7 @@ def connected(placement: Placement) -> Any:
         os.environ.setdefault(name, value)
     import ray
 
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "CRITICAL"}
     if placement.cluster:
         options["address"] = placement.cluster
     else:
