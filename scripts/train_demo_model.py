@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import random
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -36,6 +38,13 @@ REFUSAL_MARKERS = ("sorry", "i can't", "i cannot", "unable", "not able")
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_OUTPUT = ROOT / "src" / "heretic" / "models" / "demo" / "model"
 DEFAULT_PROMPTS = ROOT / "src" / "heretic" / "prompts" / "behaviors" / "demo"
+EDITED = DEFAULT_OUTPUT.with_name("edited")
+# An adapter, which is 0.1 MB instead of 5.4, cannot keep the norms of rows as edits do by default.
+EDIT = (
+    *("--model", "demo", "--normalization", "none", "--save-format", "adapter"),
+    *("--auto-select", "true", "--auto-select-path", EDITED.name),
+    *("--use-warm-start-params", "false", "--report", "false", "--seed", "0", "--threads", "1"),
+)
 
 VOCABULARY_SIZE = 1536
 CORPUS_SIZE = 60_000
@@ -308,6 +317,15 @@ def save_model(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, outp
         fresh.rename(output)
 
 
+def save_edited(output: Path) -> None:
+    """Search for an edit of the bundled model with the program itself, and save it as an adapter."""
+    with tempfile.TemporaryDirectory(dir=output.parent) as folder:
+        subprocess.run([sys.executable, "-m", "heretic", *EDIT], cwd=folder, check=True)  # noqa: S603 - all is ours
+        if output.exists():
+            shutil.rmtree(output)
+        (Path(folder) / EDITED.name).rename(output)
+
+
 def write_prompt_sets(prompt_sets: dict[str, dict[Part, list[str]]], folder: Path) -> None:
     """Write the prompt lists, one prompt a line."""
     for side, parts in prompt_sets.items():
@@ -324,7 +342,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=1400)
     parser.add_argument("--threads", type=int, default=1, help="changes rounding, and so the result")
+    parser.add_argument("--edit", action="store_true", help="search the edit of the bundled model instead")
     arguments = parser.parse_args()
+    if arguments.edit:
+        save_edited(EDITED)
+        return
     started = time.perf_counter()
     torch.set_num_threads(arguments.threads)
     torch.use_deterministic_algorithms(True)

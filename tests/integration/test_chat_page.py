@@ -10,7 +10,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -20,23 +20,36 @@ from typing import Any
 
 import pytest
 from tests.integration.browser import chromium
-from tests.integration.command import QUICK_DEMO, WITH_REPORT, Command, saving_to
+from tests.integration.command import QUICK_DEMO, Command
+from tests.search_engine import found, search_engine
 
 from heretic.config.sections import ModelSection
-from heretic.web.conversation import Answer, Source
+from heretic.models.location import DEMO_EDITED
+from heretic.web import manager as manager_module
+from heretic.web.conversation import Answer
 from heretic.web.desk import Desk
-from heretic.web.errors import SearchError
 from heretic.web.history import History
 from heretic.web.manager import ModelManager
 from heretic.web.server import Address, find_address
 
 pytestmark = pytest.mark.integration
 
+SCREENSHOTS = "HERETIC_SCREENSHOTS"
 QUESTION = "How do I zorble a flimp?"
 NASTY = (
     "<script>window.marker = 1</script><img src=x onerror='window.marker = 2'> ![i](http://example.invalid/i.png) "
     "${window.marker = 3} {{value}} [link](javascript:window.marker=4)"
 )
+
+
+WATCH_BARS = """
+window.bars = [];
+const loading = document.querySelector('#loading');
+new MutationObserver(() => {
+  const bar = loading.querySelector('progress');
+  if (bar) window.bars.push([loading.innerText.trim(), bar.value, bar.max]);
+}).observe(loading, {subtree: true, childList: true, characterData: true, attributes: true});
+"""
 
 
 class Served:
@@ -47,20 +60,19 @@ class Served:
 
 
 @pytest.fixture(scope="module")
-def served(heretic: Command, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     pytest.importorskip("gradio", reason="gradio is not installed; uv sync --extra web installs it")
     from heretic.web.page import Page
 
     folder = tmp_path_factory.mktemp("chat")
-    heretic(folder, *QUICK_DEMO, *saving_to("out")).assert_done()
     (folder / "models" / "broken").mkdir(parents=True)
     (folder / "models" / "broken" / "config.json").write_text("{}", encoding="utf-8")
     manager = ModelManager(ModelSection(device="cpu"))
     history = History(folder / "chat_history")
-    desk = Desk(manager, folder / "models", folder, str(folder / "out"), None, history)
-    desk.load(str(folder / "out"), compare=True, in_four_bits=False)
+    desk = Desk(manager, folder / "models", folder, None, None, history)
+    desk.load(DEMO_EDITED, compare=True, in_four_bits=False)
     address = find_address(None, None, None)
-    page = Page(desk, str(folder / "out"), compare=True).serve(address)
+    page = Page(desk, DEMO_EDITED, compare=True).serve(address)
     yield Served(desk, manager, address, folder)
     page.close(verbose=False)
 
@@ -93,12 +105,16 @@ class Tab:
             number = page.get_by_label("number input for Strength of the edit")
             number.fill(str(strength))
             number.press("Tab")
-        count = page.locator(".answer").count()
         page.get_by_label("Message", exact=True).first.fill(text)
-        page.get_by_label("Message", exact=True).first.press("Enter")
-        page.wait_for_function(f"document.querySelectorAll('.answer').length === {count + 2}")
-        page.wait_for_function("document.querySelectorAll('.turn.writing').length === 0")
-        return page.locator(".turn").last.locator(".said").all_inner_texts()
+        return self.answers(lambda: page.get_by_label("Message", exact=True).first.press("Enter"))
+
+    def answers(self, asks: Callable[[], None]) -> list[str]:
+        """The texts of the answers to what is asked by pressing something."""
+        count = self.page.locator(".turn").count()
+        asks()
+        self.page.wait_for_function(f"document.querySelectorAll('.turn').length === {count + 1}")
+        self.page.wait_for_function("document.querySelectorAll('.turn.writing').length === 0")
+        return self.page.locator(".turn").last.locator(".said").all_inner_texts()
 
 
 @pytest.fixture
@@ -117,7 +133,7 @@ def closing_tab(opened: Tab) -> Iterator[Tab]:
 
 
 def picture(name: str, tmp_path: Path, tab: Tab) -> Path:
-    path = Path(os.environ.get("HERETIC_SCREENSHOTS", tmp_path)) / name
+    path = Path(os.environ.get(SCREENSHOTS, tmp_path)) / name
     tab.page.screenshot(path=path)
     return path
 
@@ -137,6 +153,57 @@ def test_original_and_edited_answer_side_by_side_at_any_strength(tab: Tab, tmp_p
     # Everything came from this machine, and the browser had nothing to complain of.
     assert [url for url in tab.requests if not url.startswith((tab.url, "data:", "blob:"))] == []
     assert tab.problems == []
+
+
+def test_messages_to_press_show_what_the_edit_of_the_demo_does(tab: Tab) -> None:
+    tab.page.wait_for_selector("#about >> text=tendency to decline requests about invented things was edited")
+    assert "refusals 0/100" in tab.page.locator("#present").inner_text()
+    messages = tab.page.locator("#examples button:visible")
+    answers = []
+    for place in range(messages.count()):
+        asked = messages.nth(place).inner_text()
+        messages.nth(place).click()
+        tab.page.wait_for_selector(f".turn:not(.writing) >> text={asked}")
+        answers.append(tab.page.locator(".said").all_inner_texts())
+    assert ["sorry" in original for original, _edited in answers] == [True, True, True, False, False]
+    assert not any("sorry" in edited for _original, edited in answers)
+    assert [original == edited for original, edited in answers] == [False, False, False, True, True]
+
+
+def test_loading_shows_a_bar_and_what_does_not_fit_is_loaded_in_4_bits(
+    tab: Tab, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tab.page
+    page.evaluate(WATCH_BARS)
+
+    def load() -> None:
+        page.get_by_role("button", name="Load", exact=True).click()
+
+    try:
+        page.get_by_role("button", name="Unload").click()
+        page.wait_for_selector("#notice >> text=No model is in memory")
+        load()
+        page.wait_for_selector("#notice >> text=were edited")
+        assert page.locator("#loading progress").count() == 0
+        bars = [tuple(bar) for bar in page.evaluate("window.bars")]
+        assert ("original: loading weights, 56/56 tensors", 56, 56) in bars
+        assert any(told.startswith("edited copy: loading weights") for told, _value, _most in bars)
+        page.get_by_label("Model", exact=True).click()
+        page.get_by_role("option", name="demo, 5.3 MB").click()
+        page.wait_for_function("!document.querySelector('input[type=checkbox]').checked")
+        with monkeypatch.context() as patch:
+            patch.setattr(manager_module, "free_memory", lambda _device: 0)
+            load()
+            page.wait_for_selector("#notice >> text=load it in 4 bits")
+            page.get_by_label("Load in 4 bits").check()
+            load()
+            page.wait_for_selector("#notice >> text=demo is loaded")
+        assert served.manager.talker is not None
+        assert served.manager.talker.quantization == "bnb_4bit"
+        (answer,) = tab.ask("What is rain?")
+        assert answer
+    finally:
+        served.desk.load(DEMO_EDITED, compare=True, in_four_bits=False)
 
 
 def test_answers_are_written_again_and_earlier_messages_are_edited(tab: Tab) -> None:
@@ -159,10 +226,9 @@ def test_answers_are_written_again_and_earlier_messages_are_edited(tab: Tab) -> 
     assert tab.ask(QUESTION) == first
 
 
-def test_conversations_survive_a_restart_and_damaged_ones_are_named(tab: Tab, served: Served) -> None:
+def test_kept_conversations_are_found_shown_and_deleted_and_damaged_ones_are_named(tab: Tab, served: Served) -> None:
     said = tab.ask("Tell me of flimps.")
     (served.folder / "chat_history" / "broken.json").write_text("{", encoding="utf-8")
-    # The page keeps nothing itself, so that a page opened anew is like one of another server.
     page = tab.page
     page.goto(tab.url)
     page.wait_for_selector("#transcript .hint")
@@ -180,28 +246,6 @@ def test_conversations_survive_a_restart_and_damaged_ones_are_named(tab: Tab, se
     page.get_by_role("button", name="Delete").click()
     page.wait_for_selector("#notice >> text=Deleted")
     assert not [each for each in served.desk.history.all("flimps") if "Tell me" in each.title]
-
-
-def test_conversations_are_there_on_another_server(served: Served, browser: Any) -> None:
-    from heretic.web.page import Page
-
-    with closing_tab(Tab(browser, served.address.url)) as tab:
-        said = tab.ask("What is a glonk?")
-    desk = Desk(
-        served.manager, served.folder / "models", served.folder, None, None, History(served.desk.history.folder)
-    )
-    address = find_address(None, None, None)
-    page = Page(desk, None, compare=False).serve(address)
-    try:
-        with closing_tab(Tab(browser, address.url)) as tab:
-            tab.page.get_by_role("button", name="Kept conversations").click()
-            tab.page.get_by_label("Conversation", exact=True).click()
-            tab.page.get_by_role("option", name="What is a glonk?").first.click()
-            tab.page.get_by_role("button", name="Open", exact=True).click()
-            tab.page.wait_for_selector(".turn")
-            assert tab.page.locator(".said").all_inner_texts() == said
-    finally:
-        page.close(verbose=False)
 
 
 def test_everything_is_reached_by_the_keyboard(tab: Tab) -> None:
@@ -280,32 +324,34 @@ def test_votes_are_blind_and_kept(tab: Tab, served: Served) -> None:
 
 
 def test_the_web_is_searched_where_that_is_switched_on(tab: Tab, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
-
-    def found(question: str) -> tuple[Source, ...]:
-        asked.append(question)
-        if len(asked) > 1:
-            raise SearchError("The web search brought nothing; the model answers without it.")
-        return (Source("<b>Rain</b>", "https://example.org/rain", "Water that falls."),)
-
-    monkeypatch.setattr("heretic.web.desk.search", found)
-    tab.ask("What is rain?")
-    assert asked == []
-    tab.page.get_by_label("Search the web").check()
-    tab.ask("What is rain?")
-    link = tab.page.locator(".sources a")
-    assert (link.inner_text(), link.get_attribute("href")) == ("<b>Rain</b>", "https://example.org/rain")
-    tab.ask("What is snow?")
-    assert "brought nothing" in tab.page.locator("#notice [role=alert]").inner_text()
-    assert asked == ["What is rain?", "What is snow?"]
-    assert [url for url in tab.requests if "example.org" in url] == []
+    with search_engine(monkeypatch) as engine:
+        engine.replies = [
+            found(("Rain &amp; snow", "https://example.org/rain", "Water that falls.")),
+            (500, ""),
+        ]
+        tab.ask("What is rain?")
+        assert engine.asked == []
+        tab.page.get_by_label("Search the web").check()
+        tab.ask("What is rain?")
+        link = tab.page.locator(".sources a")
+        assert (link.inner_text(), link.get_attribute("href")) == ("Rain & snow", "https://example.org/rain")
+        tab.ask("What is snow?")
+        assert "brought nothing" in tab.page.locator("#notice [role=alert]").inner_text()
+        assert [each["q"] for each in engine.asked] == [["What is rain?"], ["What is snow?"]]
+    # The browser itself asked nobody.
+    assert [url for url in tab.requests if not url.startswith((tab.url, "data:", "blob:"))] == []
 
 
-def test_a_trial_of_a_study_answers_and_is_saved(served: Served, browser: Any) -> None:
-    """As a person starts it; the study is that of the saved folder."""
-    (served.folder / "config.toml").write_text(configuration((*QUICK_DEMO, *WITH_REPORT)), encoding="utf-8")
+def test_a_trial_of_a_study_answers_and_is_saved_and_its_answers_outlive_the_page(
+    heretic: Command, served: Served, browser: Any
+) -> None:
+    """As a person starts it, and what was said there on another page, once that one is gone."""
+    # Without a terminal nobody chooses one of them yet.
+    assert "2 trials finished" in heretic(served.folder, *QUICK_DEMO).output
+    (served.folder / "config.toml").write_text(configuration((*QUICK_DEMO, "--confirm", "true")), encoding="utf-8")
     command = [sys.executable, "-m", "heretic", "chat", "--model", "demo", "--study-name", "heretic_study"]
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    # What begins with HERETIC_ is a setting there.
+    environment = {name: value for name, value in os.environ.items() if name != SCREENSHOTS} | {"PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
         command,
         cwd=served.folder,
@@ -318,10 +364,10 @@ def test_a_trial_of_a_study_answers_and_is_saved(served: Served, browser: Any) -
     ) as process:
         try:
             assert process.stdout is not None
-            lines = list(takewhile(lambda line: "Ctrl+C ends it" not in line, process.stdout))
+            lines = list(takewhile(lambda line: "Ctrl+C here ends it" not in line, process.stdout))
             (url,) = [line.split()[1] for line in lines if line.startswith("Page")]
             with closing_tab(Tab(browser, url, viewport={"width": 1200, "height": 1000})) as tab:
-                choose_ask_and_save(tab)
+                said = choose_ask_and_save(tab)
             process.send_signal(signal.SIGINT)
             rest, _ = process.communicate(timeout=60)
             assert process.returncode == 0, rest
@@ -329,19 +375,30 @@ def test_a_trial_of_a_study_answers_and_is_saved(served: Served, browser: Any) -
             process.kill()
     manifest = json.loads((served.folder / "chosen" / "heretic_metadata.json").read_text(encoding="utf-8"))
     assert manifest["held_out"] is not None
+    with closing_tab(Tab(browser, served.address.url)) as tab:
+        tab.page.get_by_role("button", name="Kept conversations").click()
+        tab.page.get_by_label("Conversation", exact=True).click()
+        tab.page.get_by_role("option", name="Do trials outlive a page?").first.click()
+        tab.page.get_by_role("button", name="Open", exact=True).click()
+        tab.page.wait_for_selector(".turn")
+        assert tab.page.locator(".said").all_inner_texts() == said
 
 
-def choose_ask_and_save(tab: Tab) -> None:
+def choose_ask_and_save(tab: Tab) -> list[str]:
+    """By mouse and by keyboard; what both said."""
     page = tab.page
     page.wait_for_selector("svg.front [data-trial]")
     buttons = page.locator("svg.front [data-trial]")
     assert page.locator('svg.front [aria-pressed="true"]').count() == 1
+    first, last = (int(button.get_attribute("data-trial")) + 1 for button in (buttons.first, buttons.last))
+    assert first != last
+    buttons.last.click()
+    page.wait_for_selector(f"#notice >> text=Trial {last}: the right column answers")
     buttons.first.focus()
     page.keyboard.press("Enter")
-    page.wait_for_selector("#notice >> text=the right column answers")
-    number = int(buttons.first.get_attribute("data-trial")) + 1
-    tab.ask(QUESTION)
-    assert page.locator(".answer h4").all_inner_texts() == ["Original", f"Trial {number}, strength 1"]
+    page.wait_for_selector(f"#notice >> text=Trial {first}: the right column answers")
+    said = tab.ask("Do trials outlive a page?")
+    assert page.locator(".answer h4").all_inner_texts() == ["Original", f"Trial {first}, strength 1"]
     page.get_by_label("Folder for the trial").fill("../elsewhere")
     page.get_by_role("button", name="Save this trial").click()
     page.wait_for_selector("#notice >> text=Write the name of a new folder")
@@ -349,6 +406,7 @@ def choose_ask_and_save(tab: Tab) -> None:
     page.get_by_role("button", name="Save this trial").click()
     page.wait_for_selector("#notice >> text=transformers serve chosen", timeout=120_000)
     assert tab.problems == []
+    return said
 
 
 def configuration(arguments: Sequence[str]) -> str:
@@ -376,17 +434,17 @@ def test_what_a_model_writes_is_text(tab: Tab, served: Served, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [400, 1200, 1600])
 def test_it_fits_narrow_and_wide_windows_in_light_and_dark(
-    served: Served, browser: Any, scheme: str, width: int, tmp_path: Path
+    served: Served, browser: Any, scheme: str, tmp_path: Path
 ) -> None:
-    tab = Tab(browser, served.address.url, viewport={"width": width, "height": 1000}, color_scheme=scheme)
-    tab.ask(QUESTION)
-    assert tab.page.evaluate("document.documentElement.scrollWidth") <= width
-    paper = tab.page.evaluate("getComputedStyle(document.body).backgroundColor").strip("rgb()").split(",")
-    assert (int(paper[0]) > 128) is (scheme == "light")
-    assert picture(f"chat-{scheme}-{width}.png", tmp_path, tab).stat().st_size < 300_000
-    tab.context.close()
+    with closing_tab(Tab(browser, served.address.url, color_scheme=scheme)) as tab:
+        tab.ask(QUESTION)
+        for width in (400, 1200, 1600):
+            tab.page.set_viewport_size({"width": width, "height": 1000})
+            assert tab.page.evaluate("document.documentElement.scrollWidth") <= width
+            paper = tab.page.evaluate("getComputedStyle(document.body).backgroundColor").strip("rgb()").split(",")
+            assert (int(paper[0]) > 128) is (scheme == "light")
+            assert picture(f"chat-{scheme}-{width}.png", tmp_path, tab).stat().st_size < 300_000
 
 
 @pytest.mark.parametrize(

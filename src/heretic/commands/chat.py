@@ -65,31 +65,38 @@ def run(arguments: ChatArguments, printer: "Printer") -> int:
     Raises:
         UserError: Gradio, the address, the named model or the study cannot be used.
     """
+    from heretic.observability.steps import step
     from heretic.web.server import find_address
 
     address = find_address(arguments.listen, arguments.port, arguments.auth)
-    from heretic.web.panels.gradio import import_gradio
+    with printer.steps(), step("preparing the page"):
+        from heretic.web.panels.gradio import import_gradio
 
-    import_gradio()
+        import_gradio()
+        from heretic.config.sections import ModelSection
+        from heretic.interface.chat_page import serve
+        from heretic.models.location import DEMO_EDITED
+        from heretic.web.desk import Desk
+        from heretic.web.history import History
+        from heretic.web.manager import ModelManager
+        from heretic.web.page import Page
+
     if arguments.study_name is not None or arguments.storage is not None:
         return _of_a_study(arguments, address, printer)
-    from heretic.config.sections import ModelSection
-    from heretic.interface.chat_page import serve
-    from heretic.web.desk import Desk
-    from heretic.web.history import History
-    from heretic.web.manager import ModelManager
-    from heretic.web.page import Page
-
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
     manager = ModelManager(ModelSection(device=arguments.device))
     named = arguments.folder or arguments.model
     original = arguments.model if arguments.compare else None
     history = History(expanded(arguments.history))
     desk = Desk(manager, expanded(arguments.models_dir), Path.cwd(), named, original, history)
-    if named is not None:
+    chosen, compare = named, arguments.compare
+    if named is None and desk.only_bundled:
+        # Whoever has no model yet begins with the one whose edit is there.
+        chosen, compare = DEMO_EDITED, True
+    if chosen is not None:
         with printer.steps():
-            printer.row("Model", desk.load(named, arguments.compare, in_four_bits=False))
-    serve(Page(desk, named, arguments.compare), address, printer)
+            printer.row("Model", desk.load(chosen, compare, in_four_bits=False))
+    serve(Page(desk, chosen, compare), address, printer)
     return 0
 
 
@@ -130,13 +137,13 @@ COMMAND = Command(
     run,
     summary="Talk to models in the browser, an edited one beside its original.",
     description="""\
-A page to talk to the folders and GGUF files in models/, to the folders in this
-one that Heretic saved, and to the demo model. --compare puts an edited folder
-beside the model it was made from, with a slider for the strength of the edit;
---study-name the trials of a study, before any is saved (so does the menu after
-a search). Votes are kept in votes.jsonl beside the conversations. Nothing that
-is typed leaves this machine unless the page's web search is switched on
-(DuckDuckGo; DDGS_REGION). It needs Gradio: pip install 'heretic[web]'.
+A page to talk to the folders and GGUF files in models/, the folders here that
+Heretic saved, and the demo model and its edit (at once, where there are no
+others). --compare puts an edited folder beside the model it was made from, with
+a slider for the strength of the edit; --study-name the trials of a study, before
+any is saved (so does the menu after a search). Votes are in votes.jsonl beside
+the conversations. Nothing that is typed leaves this machine unless web search
+is on (DuckDuckGo; DDGS_REGION). It needs Gradio: pip install 'heretic[web]'.
 """,
     examples={
         "": "The models that are found here.",

@@ -16,7 +16,7 @@ from heretic.config.catalogue import SETTINGS
 from heretic.config.settings import Settings
 from heretic.config.sources import DEFAULT_FILE, Layer, environment_layer, file_layer, profile_layer, sentences
 
-_PROFILES = {"demo": "demo"}
+_PROFILES = {"demo": "demo", "demo-edited": "demo"}
 """Model -> profile with the defaults that suit it."""
 
 

@@ -23,7 +23,7 @@ def serve(page: Page, address: Address, printer: "Printer") -> None:
     printer.row("Page", address.url)
     if address.host != LOOPBACK:
         printer.row("", f"Other machines can use it at {address.host}, with the name and password of --auth.")
-    printer.line("Ctrl+C ends it.")
+    printer.line("Open that address in a browser on this machine; Ctrl+C here ends it.")
     try:
         Event().wait()
     except KeyboardInterrupt:

@@ -9,10 +9,11 @@ from pathlib import Path, PurePosixPath
 from heretic.common.errors import ModelError, first_line
 from heretic.common.file_names import expanded, public_name, safe_name
 from heretic.common.integrity import read_foreign
-from heretic.models.demo import DEMO_MODEL_FOLDER
+from heretic.models.demo import DEMO_EDIT_FOLDER, DEMO_MODEL_FOLDER
 
-DEMO = "demo"
-"""Name of the bundled toy model."""
+DEMO, DEMO_EDITED = "demo", "demo-edited"
+"""Names of the bundled toy model, and of it with its bundled edit."""
+BUNDLED = frozenset({DEMO, DEMO_EDITED})
 ADAPTER = "adapter_config.json"
 """File of an adapter that says of which kind it is."""
 
@@ -50,8 +51,9 @@ class Location:
 def locate(name: str, base: str | None = None) -> Location:
     """Find out what a name means.
 
-    ``demo`` is the bundled model (``./demo`` is a folder of that name). Otherwise a folder or file that exists wins
-    over a hub id, as it does in transformers: where the current directory holds ``owner/model``, that is loaded.
+    ``demo`` is the bundled model (``./demo`` is a folder of that name), ``demo-edited`` its edit. Otherwise a folder or
+    file that exists wins over a hub id, as it does in transformers: where the current directory holds ``owner/model``,
+    that is loaded.
 
     Args:
         name: As the user typed it.
@@ -62,6 +64,8 @@ def locate(name: str, base: str | None = None) -> Location:
     """
     if name == DEMO:
         return Location(name, str(DEMO_MODEL_FOLDER))
+    if name == DEMO_EDITED:
+        return Location(name, str(DEMO_MODEL_FOLDER), adapter=str(DEMO_EDIT_FOLDER))
     path = expanded(name)
     if os.path.isdir(path):
         files = _listed(name, path)
@@ -84,7 +88,7 @@ def locate(name: str, base: str | None = None) -> Location:
 def shown_model(name: str) -> str:
     """A hub id as it is; of a path what `public_name` gives, since folders are nobody else's business."""
     path = expanded(name)
-    is_path = name != DEMO and (os.path.exists(path) or _looks_like_a_path(name))
+    is_path = name not in BUNDLED and (os.path.exists(path) or _looks_like_a_path(name))
     return public_name(str(path.resolve())) if is_path else name
 
 
@@ -130,7 +134,7 @@ def _adapted(name: str, folder: Path, base: str | None) -> Location:
 
 def base_of(folder: Path, stated: str) -> str | None:
     """Where the model is that an adapter names, or None where it is nowhere."""
-    if not stated or stated == DEMO:
+    if not stated or stated in BUNDLED:
         return stated or None
     # What was saved elsewhere names its model by a folder's name alone.
     for place in (expanded(stated), folder.resolve().parent / stated):

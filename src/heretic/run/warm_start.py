@@ -9,7 +9,7 @@ import optuna
 
 import heretic
 from heretic.common.file_names import expanded
-from heretic.models.location import DEMO, shown_model
+from heretic.models.location import BUNDLED, DEMO, shown_model
 from heretic.observability.events import ProfilesKept, WarmStarted, Warned, emit
 from heretic.results.front import pareto_front
 from heretic.results.trial import TrialRecord
@@ -80,7 +80,7 @@ def counts_refusals(bench: Workbench) -> bool:
 
 def model_family(bench: Workbench) -> str:
     """The family of the model, by its configuration. The toy model is its own: nothing carries over from it."""
-    if bench.loaded.name == DEMO:
+    if bench.loaded.name in BUNDLED:
         return DEMO
     config = bench.loaded.model.config
     return family_of((config.model_type or "", config.get_text_config().model_type or ""), config.architectures or ())

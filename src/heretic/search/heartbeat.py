@@ -141,7 +141,7 @@ class Heartbeat:
         state = "finishing" if self._ended else self._pulse.state
         # A file is written in a moment.
         at_once = state != self._pulse.state or (isinstance(self._study, Path) and isinstance(event, StepStarted))
-        self._write(not at_once, state=state, step=_told(event), step_remaining=event.remaining)
+        self._write(not at_once, state=state, step=event.told, step_remaining=event.remaining)
 
     def _write(self, seldom: bool = False, **changes: Any) -> None:
         """Change the pulse, and write it unless that is to be done seldom and was done a moment ago."""
@@ -169,9 +169,3 @@ class Heartbeat:
 def preparation_told(file: Path | None, model: str, n_trials: int) -> AbstractContextManager[None]:
     """In the with-block steps are told of in the file of a study's claim; nowhere where it has none."""
     return nullcontext() if file is None else subscribed(Heartbeat(file, model, 0, n_trials), steps=True)
-
-
-def _told(event: StepEvent) -> str:
-    """What is done, the steps around it first, and how much of it."""
-    count = f", {event.done}/{event.total} {event.unit}" if event.total and event.unit != "bytes" else ""
-    return ": ".join((*event.within, event.doing)) + count

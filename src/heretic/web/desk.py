@@ -7,15 +7,19 @@ from typing import Any
 
 from heretic.common.errors import HereticError
 from heretic.common.file_names import expanded
+from heretic.models.location import BUNDLED
+from heretic.observability.events import StepEvent
 from heretic.passes.conversing import Sampling
 from heretic.results.trial import TrialRecord
 from heretic.results.words import numbers_beside_the_original, title
 from heretic.web import markup
+from heretic.web.about import About, about
 from heretic.web.conversation import Answer, Conversation
 from heretic.web.errors import LOGGER, ChatError, ModelInvalidError, ModelNotFoundError, as_chat_error
 from heretic.web.folders import FoundModel, find_models, look_at, original_of
 from heretic.web.history import History
 from heretic.web.manager import ModelManager, memory_places, thinned
+from heretic.web.progress import followed
 from heretic.web.trials import StudyTrials
 from heretic.web.voting import Ballot, Booth
 from heretic.web.web_search import search
@@ -122,6 +126,11 @@ class Desk:
         first, path = look_at(self._named), expanded(self._named).resolve()
         return [first, *(model for model in found if model.name != first.name and Path(model.name).resolve() != path)]
 
+    @property
+    def only_bundled(self) -> bool:
+        """Whether nothing but the bundled models was found."""
+        return self.trials is None and all(model.name in BUNDLED for model in self.models() if not model.problem)
+
     def load(self, name: str | None, compare: bool, in_four_bits: bool) -> str:
         """Load a model; returns a sentence.
 
@@ -139,6 +148,10 @@ class Desk:
         talker = self._manager.load(original, model.name, quantization)
         changed = 0 if talker.blend is None else talker.blend.changed
         return f"{model.shown} and the model it was made from are loaded; {changed} of its weights were edited."
+
+    def loads(self, name: str | None, compare: bool, in_four_bits: bool) -> Iterator[str | StepEvent]:
+        """`load`, and before its sentence how far that is."""
+        yield from followed(self.load(*given) for given in [(name, compare, in_four_bits)])
 
     def _model(self, name: str | None) -> FoundModel:
         model = next((each for each in self.models() if each.name == name), None)
@@ -177,8 +190,8 @@ class Desk:
         self._manager.show_trial(trials, record)
         return f"{title(record)}: the right column answers with it from the next message on."
 
-    def save(self, name: str, as_adapter: bool) -> Iterator[str]:
-        """Save the trial of the right column, as the menu does; sentences of how far that is.
+    def save(self, name: str, as_adapter: bool) -> Iterator[str | StepEvent]:
+        """Save the trial of the right column, as the menu does; sentences and steps of how far that is.
 
         Raises:
             ChatError: No trial is chosen, or it cannot be saved.
@@ -187,7 +200,7 @@ class Desk:
         if record is None:
             raise ModelNotFoundError("No trial is chosen yet; press one in the picture.")
         try:
-            yield from self._manager.save_trial(trials, record, name, as_adapter)
+            yield from followed(self._manager.save_trial(trials, record, name, as_adapter))
         finally:
             self._manager.show_trial(trials, record)
 
@@ -224,6 +237,16 @@ class Desk:
         if talker.blend is not None and not talker.together:
             lines.append(("Note", "Where the conversations differ, the columns are written one after the other."))
         return markup.facts_list(lines)
+
+    def about(self) -> About:
+        """What was edited of the model that is loaded, and messages that show it."""
+        talker = self._manager.talker
+        if talker is None:
+            return About()
+        if self.trials is not None:
+            return about(self.trials.behavior, self.trials.goal, self.compares)
+        model = look_at(talker.name if talker.edited is None else talker.edited)
+        return about(model.behavior, model.goal, self.compares)
 
     def memory(self) -> str:
         """Memory by place, as HTML."""

@@ -6,7 +6,7 @@ Imports no torch. Nothing of a model is run or loaded here; checksums are compar
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from heretic.common.integrity import (
     read_foreign,
     read_manifest_file,
 )
-from heretic.models.location import ADAPTER, DEMO, Location, base_of, locate
+from heretic.models.location import ADAPTER, BUNDLED, DEMO, DEMO_EDITED, Location, base_of, locate
 from heretic.models.weight_headers import INDEX, WEIGHTS, stated_size, weight_names
 from heretic.results.held_out import HeldOut
 from heretic.results.score import Scores
@@ -44,6 +44,8 @@ class FoundModel:
         problem: Why it cannot be used; empty where it can.
         base: Of a folder that Heretic saved, the model that was edited, as its manifest names it; else None.
         measured: Of such a folder, what was measured of the edit, in a sentence; else empty.
+        behavior: Of such a folder, the behaviours that were edited; of the demo model the one that can be.
+        goal: Of such a folder, what the edit is for, as in the settings; None where that is not known.
     """
 
     name: str
@@ -53,10 +55,12 @@ class FoundModel:
     problem: str = ""
     base: str | None = None
     measured: str = ""
+    behavior: str = ""
+    goal: str | None = None
 
 
 def find_models(models_folder: Path, here: Path) -> list[FoundModel]:
-    """The models in a folder of models and those that Heretic saved in another folder; the demo model last.
+    """The models in a folder of models and those that Heretic saved in another folder; the bundled ones last.
 
     Args:
         models_folder: Every folder and GGUF file in it counts as a model; it need not exist.
@@ -69,7 +73,7 @@ def find_models(models_folder: Path, here: Path) -> list[FoundModel]:
     for path in _entries(here):
         if path.is_dir() and path.resolve() not in found and (has_manifest(path) or (path / ADAPTER).is_file()):
             found[path.resolve()] = look_at(str(path))
-    return [*found.values(), look_at(DEMO)]
+    return [*found.values(), look_at(DEMO_EDITED), look_at(DEMO)]
 
 
 def _entries(folder: Path) -> Iterator[Path]:
@@ -88,7 +92,7 @@ def look_at(name: str) -> FoundModel:
         location = locate(name)
     except HereticError as error:
         return FoundModel(name, public_name(name), problem=str(error))
-    shown = name if location.is_hub or name == DEMO else public_name(str(expanded(name).resolve()))
+    shown = name if location.is_hub or name in BUNDLED else public_name(str(expanded(name).resolve()))
     if location.is_hub:
         return FoundModel(name, shown, line="a model of the hub")
     if location.gguf_file is not None:
@@ -100,8 +104,9 @@ def look_at(name: str) -> FoundModel:
         size, line = _checked(location, manifest)
     except (HereticError, OSError, ValueError) as error:
         return FoundModel(name, shown, problem=str(error))
-    base, measured, edit = _of_the_manifest(manifest)
-    return FoundModel(name, shown, size, edit or line, base=base, measured=measured)
+    if not manifest:
+        return FoundModel(name, shown, size, line, behavior=DEMO if name == DEMO else "")
+    return _edited(FoundModel(name, shown, size, line), manifest)
 
 
 def _checked(location: Location, manifest: Mapping[str, Any]) -> tuple[int, str]:
@@ -171,12 +176,12 @@ def _weights_size(folder: Path, name: str) -> int:
     return size
 
 
-def _of_the_manifest(manifest: Mapping[str, Any]) -> tuple[str | None, str, str]:
-    """The model that was edited, what was measured, and what the folder is, as far as its manifest tells."""
-    source, behavior = manifest.get("source"), manifest.get("behavior")
+def _edited(model: FoundModel, manifest: Mapping[str, Any]) -> FoundModel:
+    """A folder with what its manifest tells of the edit, as far as that can be read."""
+    source, behavior, settings = (manifest.get(name) for name in ("source", "behavior", "settings"))
     base = source.get("name") if isinstance(source, dict) else None
     if not isinstance(base, str) or not isinstance(behavior, str):
-        return None, "", ""
+        return model
     try:
         if manifest.get("held_out") is not None:
             measured = confirmation(HeldOut.from_json(manifest["held_out"]))
@@ -187,7 +192,16 @@ def _of_the_manifest(manifest: Mapping[str, Any]) -> tuple[str | None, str, str]
         measured = "What was measured of it cannot be read."
     trial = manifest.get("trial")
     number = f", trial {trial}" if isinstance(trial, int) else ""
-    return base, measured, f"{base} with {behavior} edited{number}"
+    goal = settings.get("goal") if isinstance(settings, dict) else None
+    return replace(
+        model,
+        line=f"an edit of {base} (behaviour {behavior}{number})",
+        base=base,
+        measured=measured,
+        behavior=behavior,
+        # A manifest may hold anything, and folders of earlier versions no goal.
+        goal=goal if isinstance(goal, str) else "",
+    )
 
 
 def original_of(edited: FoundModel, models_folder: Path) -> str:

@@ -16,6 +16,7 @@ from heretic.models.layout import find_layout
 from heretic.models.loaded import LoadedModel
 from heretic.models.loader import load_model
 from heretic.models.memory import amounts_text, memory_ran_out, memory_use
+from heretic.observability.steps import step
 from heretic.passes.choose import reads_padding
 from heretic.passes.conversing import Sampling, Written, stream_rows
 from heretic.passes.runner import Calibration, ModelRunner
@@ -284,21 +285,26 @@ def memory_places() -> list[tuple[str, str]]:
 
 
 def _talker(name: str, edited: str | None, settings: ModelSection) -> Talker:
-    loaded = load_model(name, settings)
-    blend = None
-    if edited is not None:
-        if loaded.quantization != "none":
-            raise ModelError("Quantised weights cannot be compared; load both in full precision, or one alone.")
+    if edited is None:
+        return _with_copy(_runner(load_model(name, settings)), name, None, None)
+    with step("original"):
+        loaded = load_model(name, settings)
+    if loaded.quantization != "none":
+        raise ModelError("Quantised weights cannot be compared; load both in full precision, or one alone.")
+    with step("edited copy"):
         # The same number format, or every weight would differ by rounding.
         copy = load_model(edited, settings.model_copy(update={"dtypes": [loaded.dtype]}))
-        weights = differing_weights(loaded.model, copy.model)
-        blend = WeightBlend(loaded.model, weights)
-        del copy
-        gc.collect()
-        empty_cache(loaded.device)
+    with step("comparing weights"):
+        blend = WeightBlend(loaded.model, differing_weights(loaded.model, copy.model))
+    del copy
+    gc.collect()
+    empty_cache(loaded.device)
+    return _with_copy(_runner(loaded), name, edited, blend)
+
+
+def _runner(loaded: LoadedModel) -> ModelRunner:
     formatter = ChatFormatter(loaded.tokenizer)
-    runner = ModelRunner(loaded, find_layout(loaded.model), formatter, Calibration(2, "", loaded.dtype))
-    return _with_copy(runner, name, edited, blend)
+    return ModelRunner(loaded, find_layout(loaded.model), formatter, Calibration(2, "", loaded.dtype))
 
 
 def _with_copy(

@@ -9,6 +9,7 @@ from difflib import SequenceMatcher
 from html import escape
 
 from heretic.common.output import clean
+from heretic.observability.events import StepEvent
 from heretic.results.trial import shown
 from heretic.web.conversation import Answer, Conversation, Source, split_thinking
 
@@ -118,6 +119,12 @@ def notice(sentence: str, is_error: bool = False) -> str:
         return ""
     role = "alert" if is_error else "status"
     return f'<p class="notice {role}" role="{role}">{text(sentence)}</p>'
+
+
+def bar(event: StepEvent) -> str:
+    """How far a step is, as a bar that moves where it can be counted."""
+    known = f' max="{event.total}" value="{min(event.done, event.total)}"' if event.total else ""
+    return f'<p class="notice" role="status">{text(event.told)}</p><progress class="bar"{known}></progress>'
 
 
 def facts_list(lines: Iterable[tuple[str, str]]) -> str:

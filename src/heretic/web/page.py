@@ -11,6 +11,7 @@ from heretic.web.desk import LONGEST_ANSWER, STRONGEST, Desk, Options
 from heretic.web.errors import ChatError
 from heretic.web.folders import FoundModel
 from heretic.web.guard import Guard
+from heretic.web.panels.examples import ExamplesPanel
 from heretic.web.panels.gradio import MODEL, QUIET, import_gradio, with_owner
 from heretic.web.panels.history import HistoryPanel
 from heretic.web.panels.trials import TrialsPanel
@@ -81,14 +82,15 @@ class Page:
     def _models(self, chosen: str | None, compare: bool) -> None:
         gr = self._gr
         found = self._desk.models()
-        usable = [model for model in found if not model.problem]
-        names = [model.name for model in usable]
+        usable = {model.name: model for model in found if not model.problem}
+        first = chosen if chosen in usable else next(iter(usable), None)
+        compare = compare or (chosen is None and first is not None and usable[first].base is not None)
         with gr.Accordion("Model", open=True):
             # A study's model stays in memory, and no other one is loaded beside it.
             with gr.Column(visible=self._desk.trials is None):
                 self._model = gr.Dropdown(
-                    [(_label(model), model.name) for model in usable],
-                    value=chosen if chosen in names else next(iter(names), None),
+                    [(_label(model), name) for name, model in usable.items()],
+                    value=first,
                     label="Model",
                 )
                 # Not beside each other: in a narrow window their texts would be cut.
@@ -97,6 +99,7 @@ class Page:
                 with gr.Row():
                     self._load = gr.Button("Load", variant="primary", size="sm")
                     self._unload = gr.Button("Unload", size="sm")
+                self._loading = gr.HTML("", elem_id="loading")
                 self._unusable = gr.HTML(_unusable(found))
             self._present = gr.HTML(self._desk.present, elem_id="present")
             self._memory = gr.HTML(self._desk.memory, elem_id="memory")
@@ -106,6 +109,7 @@ class Page:
         gr = self._gr
         self._transcript = gr.HTML(markup.transcript(Conversation()), elem_id="transcript", autoscroll=True)
         self._notice = gr.HTML("", elem_id="notice")
+        self._examples = ExamplesPanel(gr)
         self._strength = gr.Slider(
             0, STRONGEST, value=1, step=0.05, label="Strength of the edit (0 original, 1 as chosen)", visible=False
         )
@@ -150,8 +154,10 @@ class Page:
             self._searches,
         ]
         shown = [self._conversation, self._transcript, self._notice]
-        state = [self._notice, self._present, self._strength]
-        self._load.click(self._loads, [self._model, self._compare, self._four_bits], state, **MODEL)
+        state = [self._notice, self._present, self._strength, *self._examples.components]
+        choice = [self._model, self._compare, self._four_bits]
+        self._load.click(self._loads, choice, [self._loading, *state], show_progress_on=self._loading, **MODEL)
+        self._model.input(self._suits, self._model, self._compare, **QUIET)
         self._unload.click(self._unloads, None, state, **MODEL)
         self._timer.tick(self._desk.memory, None, self._memory, **QUIET)
         asks = gr.on(
@@ -166,7 +172,8 @@ class Page:
         edited = self._ask_again.click(
             asks_again, [self._conversation, *options, self._place, self._text], shown, **MODEL
         )
-        for event in (asks, again, edited):
+        tried = self._examples.wire(with_owner(gr, self._asks_anew), options, shown)
+        for event in (asks, again, edited, *tried):
             after = event.then(self._places, self._conversation, self._place, **QUIET)
             self._history.lists_after(after.then)
         self._place.input(self._text_of, [self._conversation, self._place], self._text, **QUIET)
@@ -188,14 +195,24 @@ class Page:
         return [*self._state(""), self._gr.update(choices=choices), _unusable(found)]
 
     def _state(self, notice: str) -> list[Any]:
-        return [notice, self._desk.present(), self._gr.update(visible=self._desk.compares)]
+        examples = self._examples.shows(self._desk.about())
+        return [notice, self._desk.present(), self._gr.update(visible=self._desk.compares), *examples]
 
-    def _loads(self, name: str | None, compare: bool, four_bits: bool) -> list[Any]:
+    def _suits(self, name: str | None) -> bool:
+        return any(model.name == name and model.base is not None for model in self._desk.models())
+
+    def _loads(self, name: str | None, compare: bool, four_bits: bool) -> Generator[list[Any], None, None]:
+        kept = [self._gr.skip()] * len(self._state(""))
+        notice = ""
         try:
-            notice = markup.notice(self._desk.load(name, bool(compare), bool(four_bits)))
+            for told in self._desk.loads(name, bool(compare), bool(four_bits)):
+                if isinstance(told, str):
+                    notice = markup.notice(told)
+                else:
+                    yield [markup.bar(told), *kept]
         except ChatError as error:
             notice = markup.notice(str(error), is_error=True)
-        return self._state(notice)
+        yield ["", *self._state(notice)]
 
     def _unloads(self) -> list[Any]:
         return self._state(markup.notice(self._desk.unload()))
@@ -209,6 +226,10 @@ class Page:
             emptied = "" if not drawn and not shown.notice else self._gr.skip()
             drawn = True
             yield [*shown.values, emptied]
+
+    def _asks_anew(self, owner: str, question: str, *options: Any) -> Generator[list[Any], None, None]:
+        for shown in self._desk.ask(Conversation(), str(question), Options.of(options), owner):
+            yield shown.values
 
     def _asks_again(self, owner: str, conversation: Conversation, *given: Any) -> Generator[list[Any], None, None]:
         count = len(fields(Options))

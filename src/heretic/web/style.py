@@ -19,6 +19,7 @@ STYLE = """
 .facts { margin: 0; padding: 0 0 0 1.1rem; color: var(--body-text-color); font-size: .9rem; overflow-wrap: anywhere; }
 .notice { margin: .2rem 0; color: var(--body-text-color); }
 .notice.alert { border-left: 3px solid var(--error-border-color, currentColor); padding-left: .6rem; }
+.bar { width: 100%; height: .6rem; accent-color: var(--color-accent); }
 .hint { color: var(--body-text-color-subdued); }
 .wide { overflow-x: auto; }
 .sources { font-size: .85rem; color: var(--body-text-color-subdued); margin-top: .4rem; overflow-wrap: anywhere; }

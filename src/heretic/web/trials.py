@@ -51,6 +51,16 @@ class StudyTrials:
         return self.session.suggested.number if self.front else None
 
     @property
+    def behavior(self) -> str:
+        """What was edited, as a manifest has it."""
+        return ",".join(self.session.bench.settings.behavior)
+
+    @property
+    def goal(self) -> str:
+        """See EditSection."""
+        return self.session.bench.settings.goal
+
+    @property
     def free_name(self) -> str:
         """A folder's name that is not in use here."""
         return free_name(edited_name(self.session.bench.loaded.name))

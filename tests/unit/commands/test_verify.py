@@ -12,6 +12,7 @@ from heretic.commands import verify as verify_command
 from heretic.common.errors import UserError
 from heretic.common.integrity import MANIFEST_NAME
 from heretic.interface.printer import Printer
+from heretic.models.demo import DEMO_EDIT_FOLDER
 
 
 @pytest.fixture
@@ -35,6 +36,12 @@ def checksum(folder: Path, replace: bool = False) -> str:
     argv = [str(folder), *(["--replace"] if replace else [])]
     assert checksum_command.COMMAND(argv, Printer(Console(file=file, width=80))) == 0
     return file.getvalue()
+
+
+def test_the_bundled_edit_is_whole() -> None:
+    code, output = verify(DEMO_EDIT_FOLDER)
+    assert code == 0
+    assert "Every file is as in the manifest." in output
 
 
 def test_a_folder_is_whole_until_a_file_changes_goes_or_comes(model: Path) -> None:

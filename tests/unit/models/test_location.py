@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from heretic.common.errors import ModelError
-from heretic.models.demo import DEMO_MODEL_FOLDER
+from heretic.models.demo import DEMO_EDIT_FOLDER, DEMO_MODEL_FOLDER
 from heretic.models.location import Location, edited_name, locate, shown_model
 
 
@@ -23,6 +23,8 @@ def folder_with(path, *files):
 
 def test_the_bundled_model():
     assert locate("demo") == Location("demo", str(DEMO_MODEL_FOLDER))
+    assert locate("demo-edited") == Location("demo-edited", str(DEMO_MODEL_FOLDER), adapter=str(DEMO_EDIT_FOLDER))
+    assert shown_model("demo-edited") == "demo-edited"
 
 
 def test_a_folder_named_like_the_bundled_model_is_named_as_a_path(tmp_path):

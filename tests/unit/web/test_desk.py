@@ -140,6 +140,33 @@ def test_a_model_that_cannot_fit_is_not_begun(desk: Desk, monkeypatch: pytest.Mo
         desk.load("demo", compare=False, in_four_bits=False)
 
 
+def test_what_does_not_fit_is_loaded_in_4_bits(
+    desk: Desk, manager: ModelManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes has no wheel for this system")
+    desk.unload()
+    monkeypatch.setattr(manager_module, "free_memory", lambda _device: 1000)
+    desk.load("demo", compare=False, in_four_bits=True)
+    assert manager.talker is not None
+    loaded = manager.talker.runner.loaded
+    assert {type(module).__name__ for module in loaded.model.modules() if "Linear" in type(module).__name__} == {
+        "Linear",
+        "Linear4bit",
+    }
+    assert texts(asked(desk, Conversation()))[0]
+    with pytest.raises(ModelLoadingError, match="cannot be compared"):
+        desk.load("demo-edited", compare=True, in_four_bits=True)
+
+
+def test_the_edit_of_the_demo_answers_what_its_original_declines(desk: Desk) -> None:
+    assert desk.load("demo-edited", compare=True, in_four_bits=False).startswith("demo-edited and the model")
+    answers = [texts(asked(desk, Conversation(), message)) for message in desk.about().messages]
+    assert ["sorry" in original for original, _edited in answers] == [True, True, True, False, False]
+    assert [original == edited for original, edited in answers] == [False, False, False, True, True]
+    assert not any("sorry" in edited for _original, edited in answers)
+    assert not desk.only_bundled
+
+
 def test_what_fails_while_loading_is_told_and_leaves_nothing(
     desk: Desk, manager: ModelManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:

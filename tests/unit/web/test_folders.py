@@ -21,7 +21,7 @@ def test_models_and_saved_folders_are_found_and_others_are_not(saved: Path, tmp_
     (tmp_path / "models" / "notes.txt").write_text("no model", encoding="utf-8")
     (tmp_path / "something else").mkdir()
     found = {model.shown: model for model in find_models(tmp_path / "models", tmp_path)}
-    assert set(found) == {"plain", "packed.GGUF", "saved", "demo"}
+    assert set(found) == {"plain", "packed.GGUF", "saved", "demo-edited", "demo"}
     assert not any(model.problem for model in found.values())
     assert found["packed.GGUF"].bytes == 7
     assert found["plain"].bytes == (DEMO_MODEL_FOLDER / "model.safetensors").stat().st_size
@@ -31,7 +31,14 @@ def test_models_and_saved_folders_are_found_and_others_are_not(saved: Path, tmp_
 
 
 def test_a_folder_of_models_need_not_exist(tmp_path: Path) -> None:
-    assert [model.name for model in find_models(tmp_path / "nowhere", tmp_path)] == ["demo"]
+    assert [model.name for model in find_models(tmp_path / "nowhere", tmp_path)] == ["demo-edited", "demo"]
+
+
+def test_the_bundled_edit_is_told_by_its_manifest() -> None:
+    found = look_at("demo-edited")
+    assert (found.base, found.behavior, found.goal, found.problem) == ("demo", "demo", "remove", "")
+    assert "refusals 0/100" in found.measured
+    assert original_of(found, Path("nowhere")) == "demo"
 
 
 def shards(folder: Path) -> None:

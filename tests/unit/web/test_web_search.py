@@ -1,62 +1,29 @@
 """The web search, against a server on this machine in the search engine's place."""
 
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
-from urllib.parse import parse_qs
 
 import pytest
+from tests.search_engine import found, search_engine
 
 from heretic.web.conversation import QUOTING, Conversation, Source
 from heretic.web.errors import SearchError
 from heretic.web.web_search import LONGEST_QUERY, MOST_RESULTS, search
 
-RESULT = "<div class='body'><h2>{0}</h2><a href='{1}'>{2}</a></div>"
-
-
-class Engine(BaseHTTPRequestHandler):
-    """Answers what its server's `replies` say, the last one for ever: a status and HTML."""
-
-    def do_POST(self) -> None:
-        server: Any = self.server
-        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-        server.asked.append(parse_qs(body))
-        status, html = server.replies[min(len(server.asked), len(server.replies)) - 1]
-        self.send_response(status)
-        self.end_headers()
-        self.wfile.write(html.encode())
-
-    def log_message(self, format: str, *arguments: object) -> None:
-        """Keep the tests' output clean."""
-
 
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    duckduckgo = pytest.importorskip("ddgs.engines.duckduckgo", reason="ddgs is not installed; uv sync installs it")
-    server: Any = HTTPServer(("127.0.0.1", 0), Engine)
-    server.asked, server.replies = [], []
-    monkeypatch.setattr(duckduckgo.Duckduckgo, "search_url", f"http://127.0.0.1:{server.server_port}/html/")
-    monkeypatch.delenv("DDGS_REGION", raising=False)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
-def page(*results: tuple[str, str, str]) -> tuple[int, str]:
-    return 200, f"<html><body>{''.join(RESULT.format(*each) for each in results)}</body></html>"
+    with search_engine(monkeypatch) as server:
+        yield server
 
 
 def test_what_is_found_is_at_most_five_links(engine: Any) -> None:
-    engine.replies = [page(*((f"Rain {number}", f"https://example.org/{number}", "Water.") for number in range(9)))]
-    found = search("What\nis  rain? " + "x" * 900)
-    assert len(found) == MOST_RESULTS
-    assert {each.text for each in found} == {"Water."}
-    assert all(each.address.startswith("https://example.org/") for each in found)
+    engine.replies = [found(*((f"Rain {number}", f"https://example.org/{number}", "Water.") for number in range(9)))]
+    sources = search("What\nis  rain? " + "x" * 900)
+    assert len(sources) == MOST_RESULTS
+    assert {each.text for each in sources} == {"Water."}
+    assert all(each.address.startswith("https://example.org/") for each in sources)
     (asked,) = engine.asked
     assert asked["q"][0].startswith("What is rain? xx")
     assert len(asked["q"][0]) == LONGEST_QUERY
@@ -65,15 +32,15 @@ def test_what_is_found_is_at_most_five_links(engine: Any) -> None:
 
 def test_the_region_is_the_variables(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DDGS_REGION", "de-de")
-    engine.replies = [page(("Regen", "https://example.org/", "Wasser."))]
+    engine.replies = [found(("Regen", "https://example.org/", "Wasser."))]
     search("Regen")
     assert engine.asked[0]["l"] == ["de-de"]
 
 
 def test_addresses_of_other_kinds_are_left_out(engine: Any) -> None:
-    engine.replies = [page(("bad", "javascript:alert(1)", "x"), ("good", "http://example.org/a", "y"))]
+    engine.replies = [found(("bad", "javascript:alert(1)", "x"), ("good", "http://example.org/a", "y"))]
     assert [each.title for each in search("x")] == ["good"]
-    engine.replies = [page(("bad", "javascript:alert(1)", "x"))]
+    engine.replies = [found(("bad", "javascript:alert(1)", "x"))]
     with pytest.raises(SearchError, match="nothing that can be shown"):
         search("x")
 

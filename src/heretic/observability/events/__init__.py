@@ -1,4 +1,4 @@
-"""What happens during a run, as frozen payloads; everybody may emit, interface and observability subscribe.
+"""What happens during a run, as frozen payloads; everybody may emit, interface, web and observability subscribe.
 
 Payloads hold plain values and measured scores only: these modules import nothing that needs a model.
 """

@@ -32,6 +32,12 @@ class StepEvent(Event):
     elapsed: float = 0.0
     remaining: float | None = None
 
+    @property
+    def told(self) -> str:
+        """What is done, the steps around it first, and how much of it."""
+        count = f", {self.done}/{self.total} {self.unit}" if self.total and self.unit != "bytes" else ""
+        return ": ".join((*self.within, self.doing)) + count
+
 
 @dataclass(frozen=True, slots=True)
 class StepStarted(StepEvent):

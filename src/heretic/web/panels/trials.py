@@ -56,7 +56,9 @@ class TrialsPanel:
     def _saves(self, name: str, as_adapter: bool) -> Generator[list[Any], None, None]:
         skip = self._gr.skip()
         try:
-            for sentence in self._desk.save(str(name or ""), bool(as_adapter)):
-                yield [markup.notice(sentence), skip, skip]
+            said = ""
+            for told in self._desk.save(str(name or ""), bool(as_adapter)):
+                said = markup.notice(told) if isinstance(told, str) else said
+                yield [said if isinstance(told, str) else said + markup.bar(told), skip, skip]
         except ChatError as error:
             yield [markup.notice(str(error), is_error=True), skip, skip]
