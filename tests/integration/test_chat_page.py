@@ -88,6 +88,8 @@ class Tab:
 
     def __init__(self, browser: Any, url: str, **context: Any) -> None:
         self.context = browser.new_context(**context)
+        # Other tests run beside this one.
+        self.context.set_default_timeout(120_000)
         self.page = self.context.new_page()
         self.problems: list[str] = []
         self.requests: list[str] = []
@@ -393,10 +395,10 @@ def choose_ask_and_save(tab: Tab) -> list[str]:
     first, last = (int(button.get_attribute("data-trial")) + 1 for button in (buttons.first, buttons.last))
     assert first != last
     buttons.last.click()
-    page.wait_for_selector(f"#notice >> text=Trial {last}: the right column answers")
+    page.wait_for_selector(f"#notice >> text=/Trial {last},.*the right column answers/")
     buttons.first.focus()
     page.keyboard.press("Enter")
-    page.wait_for_selector(f"#notice >> text=Trial {first}: the right column answers")
+    page.wait_for_selector(f"#notice >> text=/Trial {first},.*the right column answers/")
     said = tab.ask("Do trials outlive a page?")
     assert page.locator(".answer h4").all_inner_texts() == ["Original", f"Trial {first}, strength 1"]
     page.get_by_label("Folder for the trial").fill("../elsewhere")

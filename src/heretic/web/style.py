@@ -13,7 +13,7 @@ STYLE = """
 .answer .said { white-space: pre-wrap; overflow-wrap: anywhere; }
 .answer mark { background: var(--color-accent-soft); color: var(--body-text-color); border-radius: 3px;
   text-decoration: underline; text-decoration-color: var(--color-accent); }
-.answer footer { margin-top: .5rem; font-size: .8rem; color: var(--body-text-color-subdued); }
+.answer footer { margin-top: .5rem; font-size: .8rem; color: var(--body-text-color); opacity: .75; }
 .answer details { margin: 0 0 .5rem; color: var(--body-text-color-subdued); white-space: pre-wrap;
   overflow-wrap: anywhere; }
 .facts { margin: 0; padding: 0 0 0 1.1rem; color: var(--body-text-color); font-size: .9rem; overflow-wrap: anywhere; }
