@@ -39,7 +39,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_OUTPUT = ROOT / "src" / "heretic" / "models" / "demo" / "model"
 DEFAULT_PROMPTS = ROOT / "src" / "heretic" / "prompts" / "behaviors" / "demo"
 EDITED = DEFAULT_OUTPUT.with_name("edited")
-# An adapter, which is 0.1 MB instead of 5.4, cannot keep the norms of rows as edits do by default.
+# An adapter is 0.1 MB instead of 5.4, and of rank 1 where no norms are kept, as edits do by default.
 EDIT = (
     *("--model", "demo", "--normalization", "none", "--save-format", "adapter"),
     *("--auto-select", "true", "--auto-select-path", EDITED.name),
