@@ -140,7 +140,7 @@ COMMAND = Command(
 A page to talk to the folders and GGUF files in models/, the folders here that
 Heretic saved, and the demo model and its edit (at once, where there are no
 others). --compare puts an edited folder beside the model it was made from, with
-a slider for the strength of the edit; --study-name the trials of a study, before
+a slider for the strength of the edit; --study-name the trials of a study before
 any is saved (so does the menu after a search). Votes are in votes.jsonl beside
 the conversations. Nothing that is typed leaves this machine unless web search
 is on (DuckDuckGo; DDGS_REGION). It needs Gradio: pip install 'heretic[web]'.
