@@ -23,6 +23,8 @@ from heretic.workers.worker import Assignment, Measurer, Report
 
 ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
 """Unless somebody said otherwise: Ray tells nobody of its use; workers, which do all the work, do not stand back."""
+TOKEN = ("RAY_AUTH_MODE", "token")
+"""Ray cannot listen on 127.0.0.1 alone, and before 2.59 whoever reaches a new cluster's ports may run code on it."""
 OBJECT_BYTES = 200_000_000
 """Memory for what all workers get: directions and prompts."""
 ATTEMPTS = 2
@@ -101,6 +103,7 @@ def connected(placement: Placement) -> Any:
     if placement.cluster:
         options["address"] = placement.cluster
     else:
+        os.environ.setdefault(*TOKEN)
         options |= {
             "address": "local",
             "num_cpus": placement.workers * max(placement.threads, 1),

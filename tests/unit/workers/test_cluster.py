@@ -1,5 +1,6 @@
 """Starting Ray, which may take too long, with something else in its place."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -31,6 +32,21 @@ class Slow:
 
     def shutdown(self) -> None:
         pass
+
+
+@pytest.mark.parametrize(("cluster", "mode"), [("", "token"), ("auto", None)])
+def test_only_who_has_its_token_can_use_a_cluster_of_this_machine(
+    cluster: str, mode: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of others has the mode that they gave it."""
+    modes: list[str | None] = []
+    fake = SimpleNamespace(init=lambda **_options: modes.append(os.environ.get("RAY_AUTH_MODE")), shutdown=lambda: None)
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    # Set and taken away again, so that what the code sets does not stay behind the test.
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.delenv("RAY_AUTH_MODE")
+    connected(Placement(2, 0.0, 3, cluster))
+    assert modes == [mode]
 
 
 @pytest.mark.parametrize("times", [0, 1, 2])
