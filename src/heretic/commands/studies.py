@@ -47,7 +47,7 @@ def run(arguments: StudiesArguments, printer: "Printer") -> int:
         StudyError: There is no such database or study, a run works on it, or the new name is taken.
         SelectionError: Nobody can be asked whether a study may be deleted.
     """
-    from heretic.interface.studies_lines import studies_rows
+    from heretic.interface.status_lines import studies_rows
     from heretic.search.claim import check_study_file
 
     url = _database(arguments)

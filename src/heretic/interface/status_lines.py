@@ -1,6 +1,6 @@
-"""What ``heretic status`` shows of a study; pure."""
+"""What ``heretic status`` shows of a study, and ``heretic studies`` of several; pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from heretic.common.redaction import without_secrets
@@ -16,15 +16,15 @@ LONGEST_FRONT = 12
 """Trials of the front that are shown; --json has them all."""
 LONGEST_LIST = 20
 """Studies that are listed; likewise."""
-STATES = {"unknown": "no run has told how it is"}
-"""States of a run that are said otherwise than they are called."""
+_STATES = {"unknown": "no run has told how it is"}
+_STUDIES = ("Study", "Model", "Trials", "Best", "Run")
 
 
 def status_rows(status: StudyStatus) -> list[Row]:
     """What is shown of a study, without secrets."""
     result = [Row("Study", f"{clean_line(status.name)} in {clean_line(status.storage)}")]
     if len(status.studies) > 1:
-        runs = [f"{clean_line(name)} ({STATES.get(run, run)})" for name, run in status.studies.items()]
+        runs = [f"{clean_line(name)} ({_STATES.get(run, run)})" for name, run in status.studies.items()]
         result += [Row("" if place else "Studies", run) for place, run in enumerate(runs[:LONGEST_LIST])]
         if len(runs) > LONGEST_LIST:
             result.append(Row("", f"and {len(runs) - LONGEST_LIST} more"))
@@ -33,7 +33,15 @@ def status_rows(status: StudyStatus) -> list[Row]:
     result += [Row("" if place else "Workers", text) for place, text in enumerate(workers)]
     result += [Row("Not read", clean_line(note)) for note in status.notes]
     result += trials_rows(status)
-    return public_rows([*result, *_speed_rows(status)])
+    return _without_secrets([*result, *_speed_rows(status)])
+
+
+def studies_rows(studies: Sequence[StudyStatus], unread: Sequence[str]) -> list[Row]:
+    """A line a study, without secrets; then why others cannot be read."""
+    rows = [Row("Studies", f"{len(studies)} in {clean_line(studies[0].storage)}")] if studies else []
+    if studies:
+        rows.append(Row("", table=tables.Table(_STUDIES, tuple(map(_study_line, studies)), names=2)))
+    return _without_secrets([*rows, *(Row("Not read", clean_line(reason)) for reason in unread)])
 
 
 def trials_rows(status: StudyStatus) -> list[Row]:
@@ -52,11 +60,10 @@ def trials_rows(status: StudyStatus) -> list[Row]:
             result.append(Row("", f"and {len(status.front) - LONGEST_FRONT} more"))
     else:
         result.append(Row("Best", "no trial is complete yet"))
-    return public_rows(result)
+    return _without_secrets(result)
 
 
-def public_rows(rows: list[Row]) -> list[Row]:
-    """Rows without secrets."""
+def _without_secrets(rows: list[Row]) -> list[Row]:
     return [without_secrets(replace(row, text=redact(row.text))) for row in rows]
 
 
@@ -115,3 +122,11 @@ def _speed_rows(status: StudyStatus) -> list[Row]:
     if pulse.out_of_memory:
         result.append(Row("", f"memory ran out {plural(pulse.out_of_memory, 'time')}"))
     return result
+
+
+def _study_line(study: StudyStatus) -> tables.Row:
+    model = "" if study.pulse is None else clean_line(study.pulse.model)
+    best = "none yet" if study.best is None else words.numbers(study.best.measured)
+    heard = "" if study.heard_seconds is None else f", {duration(study.heard_seconds)} ago"
+    run = f"{_STATES.get(study.run, study.run)}{heard}"
+    return tables.Row((clean_line(study.name), model, str(study.finished), best, run))

@@ -126,20 +126,14 @@ def search(
         HereticError: Ten trials in a row failed; the message has the last reason.
         StudyError: The storage failed.
     """
-    with storage_errors(url):
-        trials = _Trials(stored_records(study))
-    if unreadable := unreadable_text(trials.records):
-        emit(Warned(unreadable))
-    started = time.perf_counter()
-    states = Counter(record.state.value for record in trials.records)
-    emit(SearchStarted(trials.standing(n_trials), dict(states)))
+    trials, started = _stored(study, url, n_trials), time.perf_counter()
     if heartbeat is not None:
         heartbeat.search_started(trials.complete, n_trials)
     running = _Running(study, url, space, objective, workers)
     with InterruptGuard() as guard, _step(trials.standing(n_trials), deadline) as progress:
         while True:
-            asks = trials.complete + len(running.trials) < n_trials and not guard.requested
-            asks = asks and (deadline is None or deadline.allows)
+            has_time = not guard.requested and (deadline is None or deadline.allows)
+            asks = has_time and trials.complete + len(running.trials) < n_trials
             if not asks and not running.trials:
                 break
             if asks and crew.free:
@@ -150,8 +144,7 @@ def search(
                     continue
             for measured in _finished(crew, heartbeat):
                 batch = running.end(measured, trials, n_trials)
-                standing = trials.standing(n_trials)
-                progress.reached(standing.finished, _best(standing))
+                progress.reached(trials.complete, _best(trials.standing(n_trials)))
                 emit(batch)
                 if deadline is not None:
                     deadline.took(batch.seconds)
@@ -159,12 +152,22 @@ def search(
                     heartbeat.batch_measured(trials.own, measured.candidates, batch, tuple(running.trials))
                 _give_up_if_hopeless(trials)
     # A search whose last trial was running anyway is finished, not interrupted.
-    interrupted = guard.requested and trials.complete < n_trials
-    out_of_time = not interrupted and trials.complete < n_trials
+    interrupted = (is_short := trials.complete < n_trials) and guard.requested
     if heartbeat is not None:
         heartbeat.search_ended(interrupted)
-    emit(SearchFinished(trials.complete, time.perf_counter() - started, interrupted, out_of_time))
+    emit(SearchFinished(trials.complete, time.perf_counter() - started, interrupted, is_short and not interrupted))
     return SearchResult(trials.in_order(), interrupted, guard.terminated)
+
+
+def _stored(study: optuna.Study, url: str, n_trials: int) -> _Trials:
+    """The trials that the study has already. Emits SearchStarted."""
+    with storage_errors(url):
+        trials = _Trials(stored_records(study))
+    if unreadable := unreadable_text(trials.records):
+        emit(Warned(unreadable))
+    states = Counter(record.state.value for record in trials.records)
+    emit(SearchStarted(trials.standing(n_trials), dict(states)))
+    return trials
 
 
 def _finished(crew: Crew, heartbeat: Heartbeat | None) -> Sequence[Measured]:
