@@ -7,7 +7,7 @@ from heretic.prompts.text_files import BUNDLED_PREFIX, read_bundled
 from heretic.web import markup
 
 _CALLING, _OTHERS = 3, 2
-_GOALS = {"remove": "The edit is to remove it.", "strengthen": "The edit is to strengthen it."}
+_GOALS = {"remove": "This edit is meant to remove it.", "strengthen": "This edit is meant to strengthen it."}
 MOST = _CALLING + _OTHERS
 """Messages."""
 
