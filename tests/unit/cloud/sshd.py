@@ -63,7 +63,7 @@ class Server:
             [SSHD, "-D", "-e", "-f", str(configuration)], stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
         )
         log.close()
-        for _ in range(200):
+        for _ in range(1500):
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
                     return
