@@ -13,18 +13,19 @@ ARG PACKAGES
 ARG UV_FIND_LINKS
 ARG UV_CONSTRAINT
 ARG SSL_CERT_FILE
-ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_PYTHON_INSTALL_DIR=/opt/python VIRTUAL_ENV=/opt/heretic
+ENV UV_CACHE_DIR=/cache/uv UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy
+ENV UV_PYTHON_INSTALL_DIR=/opt/python VIRTUAL_ENV=/opt/heretic
 WORKDIR /source
 COPY --from=uv /uv /usr/local/bin/uv
 COPY pyproject.toml README.md LICENSE ./
 # What it needs first: these layers stay as they are when only the source changes.
-RUN --mount=type=cache,target=/root/.cache/uv \
+RUN --mount=type=cache,target=/cache/uv \
     uv venv --python "${PYTHON}" "${VIRTUAL_ENV}" \
     && for extra in ${EXTRAS}; do set -- "$@" --extra "${extra}"; done \
     && for package in ${PACKAGES}; do set -- "$@" "${package}"; done \
     && uv pip install "$@" --requirement pyproject.toml
 COPY src src
-RUN --mount=type=cache,target=/root/.cache/uv uv pip install --no-deps .
+RUN --mount=type=cache,target=/cache/uv uv pip install --no-deps .
 
 FROM ${BASE}
 # Ubuntu's images have a user of that number.

@@ -10,20 +10,9 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from heretic.models.cost import DEVICES, Device, Shape, TrialWork, trial_cost
+from heretic.models.cost import DEVICES, USUAL, Device, Shape, TrialWork, trial_cost
 from heretic.models.footprint import text_part
 
-MODELS = {
-    "0.5 B": {"hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24, "num_attention_heads": 14}
-    | {"num_key_value_heads": 2, "vocab_size": 151936},
-    "8 B": {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32}
-    | {"num_key_value_heads": 8, "vocab_size": 128256},
-    "32 B": {"hidden_size": 5120, "intermediate_size": 27648, "num_hidden_layers": 64, "num_attention_heads": 40}
-    | {"num_key_value_heads": 8, "vocab_size": 152064},
-    "70 B": {"hidden_size": 8192, "intermediate_size": 28672, "num_hidden_layers": 80, "num_attention_heads": 64}
-    | {"num_key_value_heads": 8, "vocab_size": 128256},
-}
-"""Configurations of Qwen 2.5 0.5 B, Llama 3.1 8 B, Qwen 2.5 32 B and Llama 3.1 70 B."""
 CANDIDATES, MOST = (1, 4), 16
 """Plans at once that have a column; the last one has as many as fit, but no more than the most."""
 FREE = 0.9
@@ -39,11 +28,11 @@ def table(trials: int) -> None:
     print("|---|---|---|" + "---|" * len(heads))
     work = TrialWork()
     tokens = work.shared_tokens + work.prompt_tokens + work.answer_tokens
-    for name, configuration in MODELS.items():
-        shape = Shape.of(configuration)
+    for name, model in USUAL.items():
+        shape = Shape.of(model.configuration)
         # Input embeddings are as large as the output's.
         weights, keys = 2 * (shape.body + 2 * shape.head), shape.key_bytes * work.answered * tokens
-        for device in DEVICES:
+        for device in DEVICES.values():
             fits = min(int((FREE * device.memory - weights) / keys), MOST)
             if fits < 1:
                 continue

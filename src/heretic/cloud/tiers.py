@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from heretic.cloud.machines import Offer
 from heretic.common.errors import ConfigurationError
+from heretic.models import cost
+from heretic.models.cost import UsualModel
 from heretic.models.footprint import PROGRAM, Footprint, Work, needs
 from heretic.models.weight_headers import Tensor
 
@@ -27,48 +29,35 @@ class Tier:
 
     Attributes:
         name: As it is asked for.
-        memory: GB of one.
         vast: What Vast calls it.
         runpod: What RunPod calls it.
     """
 
     name: str
-    memory: int
     vast: tuple[str, ...]
     runpod: tuple[str, ...]
+
+    @property
+    def memory(self) -> int:
+        """GB of one."""
+        return round(cost.DEVICES[self.name].memory / GB)
 
 
 TIERS = {
     tier.name: tier
     for tier in (
-        Tier("RTX_4090", 24, ("RTX 4090",), ("NVIDIA GeForce RTX 4090",)),
-        Tier("A6000", 48, ("RTX A6000",), ("NVIDIA RTX A6000",)),
-        Tier("A100_40GB", 40, ("A100 PCIE", "A100 SXM4"), ("NVIDIA A100-SXM4-40GB", "NVIDIA A100-PCIE-40GB")),
-        Tier("A100_80GB", 80, ("A100 PCIE", "A100 SXM4"), ("NVIDIA A100 80GB PCIe", "NVIDIA A100-SXM4-80GB")),
-        Tier("H100", 80, ("H100 PCIE", "H100 SXM", "H100 NVL"), ("NVIDIA H100 80GB HBM3", "NVIDIA H100 PCIe")),
-        Tier("H200", 141, ("H200", "H200 NVL"), ("NVIDIA H200", "NVIDIA H200 NVL")),
+        Tier("RTX_4090", ("RTX 4090",), ("NVIDIA GeForce RTX 4090",)),
+        Tier("A6000", ("RTX A6000",), ("NVIDIA RTX A6000",)),
+        Tier("A100_40GB", ("A100 PCIE", "A100 SXM4"), ("NVIDIA A100-SXM4-40GB", "NVIDIA A100-PCIE-40GB")),
+        Tier("A100_80GB", ("A100 PCIE", "A100 SXM4"), ("NVIDIA A100 80GB PCIe", "NVIDIA A100-SXM4-80GB")),
+        Tier("H100", ("H100 PCIE", "H100 SXM", "H100 NVL"), ("NVIDIA H100 80GB HBM3", "NVIDIA H100 PCIe")),
+        Tier("H200", ("H200", "H200 NVL"), ("NVIDIA H200", "NVIDIA H200 NVL")),
     )
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """A usual model of a size, from which the table of tiers says what fits."""
-
-    parameters: int
-    hidden: int
-    inner: int
-    layers: int
-    heads: int
-    key_value_heads: int
-    vocabulary: int
-
-
-USUAL = {
-    "7-8 B": Shape(8_030_000_000, 4096, 14336, 32, 32, 8, 128_256),
-    "14-32 B": Shape(32_800_000_000, 5120, 27648, 64, 40, 8, 152_064),
-    "70 B": Shape(70_600_000_000, 8192, 28672, 80, 64, 8, 128_256),
-}
+USUAL = {"7-8 B": cost.USUAL["8 B"], "14-32 B": cost.USUAL["32 B"], "70 B": cost.USUAL["70 B"]}
+"""Models from which the table of tiers says what fits."""
 
 
 def tier_named(name: str) -> Tier:
@@ -93,17 +82,10 @@ def gpus_needed(tier: Tier, size: Footprint) -> int:
     return math.ceil(memory_needed(size) / (USABLE * tier.memory * GB))
 
 
-def usual_footprint(shape: Shape) -> Footprint:
-    """What a run with a usual model of this size takes, in bfloat16."""
-    configuration = {
-        "hidden_size": shape.hidden,
-        "intermediate_size": shape.inner,
-        "num_hidden_layers": shape.layers,
-        "num_attention_heads": shape.heads,
-        "num_key_value_heads": shape.key_value_heads,
-        "vocab_size": shape.vocabulary,
-    }
-    return Footprint((Tensor("weights", "BF16", (shape.parameters,)),), configuration, Work("bfloat16", 100, 8))
+def usual_footprint(model: UsualModel) -> Footprint:
+    """What a run with a model of this size takes, in bfloat16."""
+    weights = Tensor("weights", "BF16", (model.parameters,))
+    return Footprint((weights,), dict(model.configuration), Work("bfloat16", 100, 8))
 
 
 def disk_needed(model_bytes: int) -> int:

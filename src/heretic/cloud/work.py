@@ -1,6 +1,8 @@
 """Work on a rented machine, from here: setting up, beginning a run, looking at it."""
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from heretic.cloud.machines import Machine, State
 from heretic.cloud.shell import Access, Shell, Unreachable, connected
 from heretic.cloud.wheel import pack_wheel, wheel_name
 from heretic.common.errors import CloudError
-from heretic.common.file_names import safe_name
+from heretic.models.location import edited_name
 
 WORKSPACE_VARIABLE, WORKSPACE = "CLOUD_WORKSPACE", "/workspace/heretic"
 WAIT_HOURS = 1.0
@@ -108,6 +110,14 @@ class Site:
         return self.ask("look")
 
 
+@contextmanager
+def site_on(access: Access, machine: Machine) -> Iterator[Site]:
+    """Where heretic works on a machine, while the with-block lasts; raises as `connected` and `workspace`."""
+    folder = workspace(os.environ, Path.cwd())
+    with connected(access, machine) as shell:
+        yield Site(shell, folder)
+
+
 class NotSetUp(CloudError):
     """There is no heretic on the machine."""
 
@@ -153,17 +163,12 @@ def run_arguments(model: str, passed_on: Sequence[str], gpus: int) -> tuple[tupl
         environment["HERETIC_STORAGE"] = given[place + 1]
         del given[place : place + 2]
     if not flags & {"--auto-select", "--auto-select-path"}:
-        arguments += ["--auto-select", "true", "--auto-select-path", f"models/{model_folder(model)}"]
+        arguments += ["--auto-select", "true", "--auto-select-path", f"models/{edited_name(model)}"]
     if gpus > 1 and not flags & {"--workers", "--join", "--device-map"}:
         arguments += ["--workers", "auto"]
     if "--log-file" not in flags:
         arguments += ["--log-file", "heretic.log"]
     return (*arguments, *given), environment
-
-
-def model_folder(model: str) -> str:
-    """Name of the folder that an edited model is saved in."""
-    return safe_name(f"{model.rstrip('/').rpartition('/')[2]}-heretic")
 
 
 def refuse_to_interrupt(access: Access, machine: Machine, program: str) -> None:
@@ -202,13 +207,11 @@ def refuse_to_lose(access: Access, machine: Machine, program: str) -> None:
 
 def _look(access: Access, machine: Machine, program: str, verb: str) -> dict[str, Any] | None:
     """How a machine's work is; None where nothing was ever done there."""
-    import os
-
     if machine.state is State.LOADING:
         return None
     try:
-        with connected(access, machine) as shell:
-            return Site(shell, workspace(os.environ, Path.cwd())).look()
+        with site_on(access, machine) as site:
+            return site.look()
     except NotSetUp:
         return None
     except Unreachable as error:

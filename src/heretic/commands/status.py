@@ -80,7 +80,7 @@ def run(arguments: StatusArguments, printer: "Printer", sleep: Callable[[float],
 
 def _study(arguments: StatusArguments) -> tuple[str, str]:
     """Storage and name of the study that is looked at first."""
-    from heretic.search.storage import sqlite_file, sqlite_url
+    from heretic.search.storage import study_in
 
     given = arguments.storage, arguments.study_name, arguments.config
     if arguments.path is None:
@@ -88,10 +88,7 @@ def _study(arguments: StatusArguments) -> tuple[str, str]:
     path = expanded(arguments.path)
     if not os.path.exists(path):
         raise StudyError(f"There is no study file or folder {arguments.path}; check the path.")
-    storage, name = study_of_a_run(*given, os.environ, path if path.is_dir() else Path.cwd())
-    file = sqlite_file(storage) if path.is_dir() else path
-    # As a run in that folder reads its settings.
-    return storage if file is None else sqlite_url(path / file if path.is_dir() else file), name
+    return study_in(path, *given)
 
 
 def _looks(readers: ExitStack, arguments: StatusArguments, sleep: Callable[[float], None]) -> Iterator["StudyStatus"]:

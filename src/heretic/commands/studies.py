@@ -65,17 +65,11 @@ def run(arguments: StudiesArguments, printer: "Printer") -> int:
 
 
 def _database(arguments: StudiesArguments) -> str:
-    from heretic.search.storage import sqlite_file, sqlite_url
+    from heretic.search.storage import study_in
 
     if arguments.file is not None:
-        path = expanded(arguments.file)
-        if not path.is_dir():
-            return sqlite_url(path)
-        url, _name = study_of_a_run(None, None, None, os.environ, path)
-        file = sqlite_file(url)
-        return url if file is None else sqlite_url(path / file)
-    url, _name = study_of_a_run(arguments.storage, None, None, os.environ, Path.cwd())
-    return url
+        return study_in(expanded(arguments.file))[0]
+    return study_of_a_run(arguments.storage, None, None, os.environ, Path.cwd())[0]
 
 
 def _looks(url: str) -> tuple[list["StudyStatus"], list[str]]:

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from heretic.models.footprint import PASS_TOKENS
+
 PRODUCTS, STREAMING = 0.6, 0.8
 """Shares of a device's arithmetic and of its bandwidth that large products and reading weights reach."""
 KEYS_AND_VALUES = 0.5
 """Likewise of the bandwidth, reading keys and values row by row."""
 BYTES = 2
 """Of a number of the weights, and of keys and values."""
-PASS_TOKENS = 1024
-"""Tokens that are predicted together: a pass takes at least as long as its launches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +72,53 @@ class Device:
     launch: float = 0.0007
 
 
-DEVICES = (
-    Device("RTX 4090", 165e12, 1.01e12, 24e9),
-    Device("A6000", 155e12, 0.77e12, 48e9),
-    Device("A100 40 GB", 312e12, 1.56e12, 40e9),
-    Device("A100 80 GB", 312e12, 2.04e12, 80e9),
-    Device("H100", 989e12, 3.35e12, 80e9),
-    Device("H200", 989e12, 4.8e12, 141e9),
-)
+DEVICES = {
+    "RTX_4090": Device("RTX 4090", 165e12, 1.01e12, 24e9),
+    "A6000": Device("A6000", 155e12, 0.77e12, 48e9),
+    "A100_40GB": Device("A100 40 GB", 312e12, 1.56e12, 40e9),
+    "A100_80GB": Device("A100 80 GB", 312e12, 2.04e12, 80e9),
+    "H100": Device("H100", 989e12, 3.35e12, 80e9),
+    "H200": Device("H200", 989e12, 4.8e12, 141e9),
+}
 """By their makers' data sheets, bfloat16 without sparsity; a step of 32 layers is assumed to take 22 ms to launch."""
+
+
+@dataclass(frozen=True, slots=True)
+class UsualModel:
+    """A model that stands for those of its size.
+
+    Attributes:
+        parameters: How many.
+        configuration: Its config.json, as far as sizes go.
+    """
+
+    parameters: int
+    configuration: Mapping[str, int]
+
+
+def _usual(
+    parameters: int, hidden: int, inner: int, layers: int, heads: tuple[int, int], vocabulary: int
+) -> UsualModel:
+    return UsualModel(
+        parameters,
+        {
+            "hidden_size": hidden,
+            "intermediate_size": inner,
+            "num_hidden_layers": layers,
+            "num_attention_heads": heads[0],
+            "num_key_value_heads": heads[1],
+            "vocab_size": vocabulary,
+        },
+    )
+
+
+USUAL = {
+    "0.5 B": _usual(630_000_000, 896, 4864, 24, (14, 2), 151_936),
+    "8 B": _usual(8_030_000_000, 4096, 14336, 32, (32, 8), 128_256),
+    "32 B": _usual(32_800_000_000, 5120, 27648, 64, (40, 8), 152_064),
+    "70 B": _usual(70_600_000_000, 8192, 28672, 80, (64, 8), 128_256),
+}
+"""Qwen 2.5 0.5 B (with output embeddings of its own), Llama 3.1 8 B, Qwen 2.5 32 B and Llama 3.1 70 B."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import time
 import warnings
 from collections.abc import Container, Iterator, Mapping
@@ -19,6 +20,7 @@ from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLA
 from heretic.common.errors import StudyError, VersionSkewError, first_line
 from heretic.common.file_names import expanded
 from heretic.common.redaction import mask_secrets, remember_password, without_password
+from heretic.config.study import study_of_a_run
 from heretic.results import reading
 from heretic.results.objective import BOTH_NUMBERS, Objective
 from heretic.search.private_api import set_study_attribute, study_attributes
@@ -115,6 +117,29 @@ def _connectable(url: str) -> str:
 def sqlite_url(file: Path) -> str:
     """The URL of a SQLite file."""
     return URL.create("sqlite", database=str(file.absolute())).render_as_string(hide_password=False)
+
+
+def study_in(
+    path: Path, storage: str | None = None, study_name: str | None = None, config: str | None = None
+) -> tuple[str, str]:
+    """Storage and name of the study that a path stands for: a study file, or a folder in which heretic was run.
+
+    Args:
+        path: Where.
+        storage: What the command line says, if anything.
+        study_name: The same.
+        config: The same of the configuration file.
+
+    Raises:
+        ConfigurationError: They cannot be used; one sentence.
+    """
+    is_folder = path.is_dir()
+    url, name = study_of_a_run(storage, study_name, config, os.environ, path if is_folder else Path.cwd())
+    if not is_folder:
+        return sqlite_url(path), name
+    # As a run in that folder reads its settings.
+    file = sqlite_file(url)
+    return url if file is None else sqlite_url(path / file), name
 
 
 _PROBLEMS: Mapping[tuple[str, ...], tuple[str, str]] = {

@@ -2,13 +2,12 @@
 
 import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
+from threading import Event as Flag
 
 from heretic.observability.events import Event, StepAdvanced, StepEnded, StepEvent, subscribed
-
-REDRAWN_SECONDS = 0.1
-"""So often a step that advances is told of; a model may have thousands of tensors."""
+from heretic.passes.streaming import read_in_thread
+from heretic.web.manager import REDRAWN_SECONDS
 
 
 def followed(said: Iterable[str]) -> Iterator[str | StepEvent]:
@@ -24,20 +23,16 @@ def followed(said: Iterable[str]) -> Iterator[str | StepEvent]:
             heard.put(event)
 
     def work() -> None:
-        try:
-            with subscribed(hear, steps=True):
-                for words in said:
-                    heard.put(words)
-        finally:
-            heard.put(None)
+        with subscribed(hear, steps=True):
+            for words in said:
+                heard.put(words)
 
-    with ThreadPoolExecutor(1, "page") as threads:
-        working = threads.submit(work)
-        told = 0.0
-        while (latest := heard.get()) is not None:
-            now = time.monotonic()
-            if isinstance(latest, StepAdvanced) and latest.done < latest.total and now - told < REDRAWN_SECONDS:
-                continue
-            told = now
-            yield latest
-        working.result()
+    told = 0.0
+    steps: Iterator[str | StepEvent] = read_in_thread(work, heard, Flag())
+    for latest in steps:
+        now = time.monotonic()
+        # A model may have thousands of tensors.
+        if isinstance(latest, StepAdvanced) and latest.done < latest.total and now - told < REDRAWN_SECONDS:
+            continue
+        told = now
+        yield latest

@@ -4,17 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from heretic.models.cost import DEVICES, Device, Shape, TrialWork, trial_cost
+from heretic.models.cost import DEVICES, USUAL, Device, Shape, TrialWork, trial_cost
 
-LLAMA_8B = {
-    "hidden_size": 4096,
-    "intermediate_size": 14336,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "vocab_size": 128256,
-}
-H100 = next(device for device in DEVICES if device.name == "H100")
+LLAMA_8B = USUAL["8 B"].configuration
+H100 = DEVICES["H100"]
 WITHOUT_LAUNCHES = replace(H100, launch=0.0)
 
 
@@ -22,6 +15,9 @@ def test_the_sizes_of_a_known_model() -> None:
     shape = Shape.of(LLAMA_8B)
     # 8.03 B parameters, of which the embeddings that are read are not multiplied by.
     assert shape.body + 2 * shape.head == pytest.approx(8.03e9, rel=0.001)
+    for model in USUAL.values():
+        other = Shape.of(model.configuration)
+        assert other.body + 2 * other.head == pytest.approx(model.parameters, rel=0.005)
     assert shape.key_bytes == 2 * 32 * 8 * 128 * 2
 
 

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from heretic.commands.base import Command, command_names, find_command, option, positional, switch
-from heretic.common.errors import ConfigurationError, ModelError
+from heretic.common.errors import ConfigurationError
 from heretic.config.catalogue import unknown_name
 from heretic.config.help import entry
 
@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from heretic.interface.printer import Printer
     from heretic.models.footprint import Footprint
 
+_WHICH_PROVIDER = "vast or runpod; heretic-vast and heretic-runpod say it themselves."
+
 
 @dataclass(frozen=True, slots=True)
 class CloudArguments:
     """What every command for rented machines can be asked."""
 
-    provider: str | None = option("NAME", "vast or runpod; heretic-vast and heretic-runpod say it themselves.")
+    provider: str | None = option("NAME", _WHICH_PROVIDER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,28 +95,18 @@ def account(arguments: CloudArguments) -> Account:
     return Account(kind, kind.open(os.environ, Path.cwd()))
 
 
-def footprint_of(model: str) -> "Footprint":
-    """The model's sizes, from the headers of its weights.
+def footprint_there(model: str) -> "Footprint":
+    """What a run with the usual settings takes of a machine.
 
     Raises:
-        ModelError: Nothing says how large it is.
+        ModelError: Nothing says how large the model is.
     """
     from heretic.cloud.keys import checked_model
-    from heretic.models.footprint import Footprint, Work, configuration_in
+    from heretic.config import Settings
+    from heretic.models.footprint import footprint_of
     from heretic.models.location import locate
-    from heretic.models.weight_headers import tensors_of_model
 
-    location = locate(checked_model(model))
-    if location.gguf_file is not None:
-        raise ModelError(
-            f"{model} does not say how large it is unpacked; name a folder or repository with .safetensors files."
-        )
-    if location.is_hub:
-        from heretic.models.hub_index import hub_tensors
-
-        return Footprint(*hub_tensors(location, None), Work("bfloat16", 100, 8))
-    folder = Path(location.source)
-    return Footprint(tensors_of_model(folder, model), configuration_in(location), Work("bfloat16", 100, 8))
+    return footprint_of(locate(checked_model(model)), Settings(model=model))
 
 
 def show_machines(machines: Sequence["Machine"], printer: "Printer") -> None:
@@ -128,7 +120,7 @@ def show_machines(machines: Sequence["Machine"], printer: "Printer") -> None:
 class GroupArguments:
     """What stands before a command."""
 
-    provider: str | None = option("NAME", "vast or runpod; heretic-vast and heretic-runpod say it themselves.")
+    provider: str | None = option("NAME", _WHICH_PROVIDER)
     command: tuple[str, ...] = positional("[COMMAND ...]")
 
 
@@ -158,7 +150,7 @@ class Group(Command[GroupArguments]):
         program = self.program if self.program != "heretic" else "heretic-vast"
         lines += [line for arguments, text in self.examples.items() for line in entry(f"{program} {arguments}", text)]
         lines += ["", "Options"]
-        lines += entry("--provider NAME", "vast or runpod; heretic-vast and heretic-runpod say it themselves.")
+        lines += entry("--provider NAME", _WHICH_PROVIDER)
         lines += [*entry("-h, --help", "Print this help, or that of a command."), "", f"Exit codes: {self.exit_codes}"]
         return "\n".join(lines) + "\n"
 

@@ -1,7 +1,6 @@
 """``heretic cloud check``: what stands in the way of a rented machine, and the line that mends it."""
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from heretic.commands.base import Command
@@ -14,12 +13,7 @@ if TYPE_CHECKING:
     from heretic.interface.printer import Printer
 
 
-@dataclass(frozen=True, slots=True)
-class CheckArguments(MachineArguments):
-    """What is asked for."""
-
-
-def run(arguments: CheckArguments, printer: "Printer") -> int:
+def run(arguments: MachineArguments, printer: "Printer") -> int:
     """Look at everything that is needed; 1 where something is wrong.
 
     Raises:
@@ -70,7 +64,7 @@ def _of_machine(access: "Access", machine: "Machine", program: str, printer: "Pr
 
 COMMAND = Command(
     "check",
-    CheckArguments,
+    MachineArguments,
     run,
     summary="Look for what is wrong: keys, credit, SSH; and say how to mend it.",
     description="""\

@@ -5,7 +5,7 @@ from math import isfinite
 from typing import TYPE_CHECKING
 
 from heretic.commands.base import Command, option, positional, switch
-from heretic.commands.cloud.base import Account, CloudArguments, account, footprint_of, show_machines
+from heretic.commands.cloud.base import Account, CloudArguments, account, footprint_there, show_machines
 from heretic.common.errors import CloudError, ConfigurationError
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _wish(arguments: CreateArguments) -> "tuple[Tier, Wish, Footprint | None]":
         gpus = gpu_count(arguments.wish[1]) if arguments.wish[1:] else 1
     except ValueError as error:
         raise ConfigurationError(f"What follows the tier must be {error}, but is {arguments.wish[1][:40]}.") from error
-    footprint = None if arguments.model is None else footprint_of(arguments.model)
+    footprint = None if arguments.model is None else footprint_there(arguments.model)
     needed = _UNKNOWN_MODEL_DISK if footprint is None else disk_needed(footprint.stored)
     disk = needed if footprint is None and arguments.disk is None else arguments.disk
     disk = checked_disk(arguments.disk, needed) if footprint is not None else disk or needed

@@ -32,16 +32,14 @@ def run(arguments: DownloadArguments, printer: "Printer") -> int:
         CloudError: The machine cannot be reached, or something is not as it should be.
     """
     from heretic.cloud.fetch import Fetcher, models_folder, study_folder
-    from heretic.cloud.shell import connected
-    from heretic.cloud.work import Site, workspace
+    from heretic.cloud.work import site_on
     from heretic.common.file_names import expanded
     from heretic.interface.formatting import size
 
     ours = account(arguments)
     machine = ours.machine(arguments.machine)
     access, folder = ours.access(), models_folder(os.environ, Path.cwd())
-    with connected(access, machine) as shell:
-        site = Site(shell, workspace(os.environ, Path.cwd()))
+    with site_on(access, machine) as site:
         found = site.look()
         fetcher = Fetcher(site, access, machine, printer.line)
         wanted = _wanted(arguments, found)

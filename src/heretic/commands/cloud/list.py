@@ -1,6 +1,5 @@
 """``heretic cloud list``: the machines that are rented."""
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from heretic.commands.base import Command
@@ -10,12 +9,7 @@ if TYPE_CHECKING:
     from heretic.interface.printer import Printer
 
 
-@dataclass(frozen=True, slots=True)
-class ListArguments(CloudArguments):
-    """What is asked for."""
-
-
-def run(arguments: ListArguments, printer: "Printer") -> int:
+def run(arguments: CloudArguments, printer: "Printer") -> int:
     """Print the machines; returns the exit code.
 
     Raises:
@@ -33,7 +27,7 @@ def run(arguments: ListArguments, printer: "Printer") -> int:
 
 COMMAND = Command(
     "list",
-    ListArguments,
+    CloudArguments,
     run,
     summary="List the rented machines, how they are, and what they cost.",
     description="""\

@@ -1,8 +1,5 @@
 """``heretic cloud models``: what was saved on a machine."""
 
-import os
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heretic.commands.base import Command
@@ -12,25 +9,19 @@ if TYPE_CHECKING:
     from heretic.interface.printer import Printer
 
 
-@dataclass(frozen=True, slots=True)
-class ModelsArguments(MachineArguments):
-    """What is asked for."""
-
-
-def run(arguments: ModelsArguments, printer: "Printer") -> int:
+def run(arguments: MachineArguments, printer: "Printer") -> int:
     """Print the saved models; returns the exit code.
 
     Raises:
         CloudError: The machine cannot be reached, or nothing was set up there.
     """
-    from heretic.cloud.shell import connected
-    from heretic.cloud.work import Site, workspace
+    from heretic.cloud.work import site_on
     from heretic.interface.formatting import size
 
     ours = account(arguments)
     machine = ours.machine(arguments.machine)
-    with connected(ours.access(), machine) as shell:
-        found = Site(shell, workspace(os.environ, Path.cwd())).look()
+    with site_on(ours.access(), machine) as site:
+        found = site.look()
     if not found["models"]:
         printer.row("Models", "none is saved yet")
     for model in found["models"]:
@@ -41,7 +32,7 @@ def run(arguments: ModelsArguments, printer: "Printer") -> int:
 
 COMMAND = Command(
     "models",
-    ModelsArguments,
+    MachineArguments,
     run,
     summary="List the models that were saved on a machine.",
     description="""\

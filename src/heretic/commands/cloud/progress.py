@@ -1,9 +1,6 @@
 """``heretic cloud progress``: how a run on a machine is now."""
 
-import os
 import time
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heretic.commands.base import Command
@@ -13,32 +10,26 @@ if TYPE_CHECKING:
     from heretic.interface.printer import Printer
 
 
-@dataclass(frozen=True, slots=True)
-class ProgressArguments(MachineArguments):
-    """What is asked for."""
-
-
-def run(arguments: ProgressArguments, printer: "Printer") -> int:
+def run(arguments: MachineArguments, printer: "Printer") -> int:
     """Print one look at a machine; returns the exit code.
 
     Raises:
         CloudError: The machine cannot be reached, or nothing was set up there.
     """
-    from heretic.cloud.shell import connected
-    from heretic.cloud.work import Site, workspace
+    from heretic.cloud.work import site_on
     from heretic.interface.cloud_lines import look_rows
 
     ours = account(arguments)
     machine = ours.machine(arguments.machine)
-    with connected(ours.access(), machine) as shell:
-        found = Site(shell, workspace(os.environ, Path.cwd())).look()
+    with site_on(ours.access(), machine) as site:
+        found = site.look()
     printer.rows(look_rows(machine, found, time.time()))
     return 0
 
 
 COMMAND = Command(
     "progress",
-    ProgressArguments,
+    MachineArguments,
     run,
     summary="Show how a run is now: trials, front, GPUs, cost.",
     description="""\

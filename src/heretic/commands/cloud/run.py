@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heretic.commands.base import Command, option, positional, switch
-from heretic.commands.cloud.base import Account, CloudArguments, account, footprint_of
+from heretic.commands.cloud.base import Account, CloudArguments, account, footprint_there
 from heretic.common.errors import CloudError, ConfigurationError, HereticError
 from heretic.config.arguments import FLAGS, read_arguments
 
@@ -61,17 +61,14 @@ def run(arguments: RunArguments, printer: "Printer") -> int:
         CloudError: It cannot begin.
     """
     from heretic.cloud.keys import checked_model
-    from heretic.cloud.shell import connected
-    from heretic.cloud.work import Site, workspace
+    from heretic.cloud.work import site_on
 
     model = checked_model(arguments.model or "")
-    folder = workspace(os.environ, Path.cwd())
     _check(model, arguments)
     ours = account(arguments)
     machine = ours.machine(arguments.machine)
     request = _request(arguments, model, machine)
-    with connected(ours.access(), machine) as shell:
-        site = Site(shell, folder)
+    with site_on(ours.access(), machine) as site:
         _look_at_disk(site, model, arguments.resume, printer)
         _refuse_what_machine_cannot(site, request, ours)
         if arguments.resume:
@@ -131,7 +128,7 @@ def _look_at_disk(site: "Site", model: str, resume: bool, printer: "Printer") ->
 
     free = int(site.look()["disk"]["free"])
     try:
-        stored = footprint_of(model).stored
+        stored = footprint_there(model).stored
     except HereticError as error:
         printer.row("Disk", f"{size(free)} free on the machine; not compared with the model: {error}")
         return

@@ -1,6 +1,5 @@
 """``heretic cloud start``: let a stopped machine run again."""
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from heretic.commands.base import Command
@@ -10,12 +9,7 @@ if TYPE_CHECKING:
     from heretic.interface.printer import Printer
 
 
-@dataclass(frozen=True, slots=True)
-class StartArguments(MachineArguments):
-    """What is asked for."""
-
-
-def run(arguments: StartArguments, printer: "Printer") -> int:
+def run(arguments: MachineArguments, printer: "Printer") -> int:
     """Start a machine; returns the exit code.
 
     Raises:
@@ -39,7 +33,7 @@ def run(arguments: StartArguments, printer: "Printer") -> int:
 
 COMMAND = Command(
     "start",
-    StartArguments,
+    MachineArguments,
     run,
     summary="Let a stopped machine run again.",
     description="""\

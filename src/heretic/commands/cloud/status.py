@@ -1,9 +1,6 @@
 """``heretic cloud status``: how the machines and their runs are, in a line each."""
 
-import os
 import time
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heretic.commands.base import Command
@@ -15,12 +12,7 @@ if TYPE_CHECKING:
     from heretic.interface.printer import Printer
 
 
-@dataclass(frozen=True, slots=True)
-class StatusArguments(MachineArguments):
-    """What is asked for."""
-
-
-def run(arguments: StatusArguments, printer: "Printer") -> int:
+def run(arguments: MachineArguments, printer: "Printer") -> int:
     """Print how machines and runs are; returns the exit code.
 
     Raises:
@@ -39,20 +31,19 @@ def run(arguments: StatusArguments, printer: "Printer") -> int:
 
 
 def _work(ours: Account, machine: "Machine") -> str:
-    from heretic.cloud.shell import connected
-    from heretic.cloud.work import Site, workspace
+    from heretic.cloud.work import site_on
     from heretic.interface.cloud_lines import job_text
 
     try:
-        with connected(ours.access(), machine) as shell:
-            return job_text(Site(shell, workspace(os.environ, Path.cwd())).look())
+        with site_on(ours.access(), machine) as site:
+            return job_text(site.look())
     except CloudError as error:
         return str(error)
 
 
 COMMAND = Command(
     "status",
-    StatusArguments,
+    MachineArguments,
     run,
     summary="Say how the machines and their runs are.",
     description="""\

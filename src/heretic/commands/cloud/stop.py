@@ -1,6 +1,5 @@
 """``heretic cloud stop``: stop a machine, whose disk stays."""
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from heretic.commands.base import Command
@@ -10,12 +9,7 @@ if TYPE_CHECKING:
     from heretic.interface.printer import Printer
 
 
-@dataclass(frozen=True, slots=True)
-class StopArguments(EndingArguments):
-    """What is asked for."""
-
-
-def run(arguments: StopArguments, printer: "Printer") -> int:
+def run(arguments: EndingArguments, printer: "Printer") -> int:
     """Stop a machine; returns the exit code.
 
     Raises:
@@ -40,7 +34,7 @@ def run(arguments: StopArguments, printer: "Printer") -> int:
 
 COMMAND = Command(
     "stop",
-    StopArguments,
+    EndingArguments,
     run,
     summary="Stop a machine; its disk is kept, and still paid for.",
     description="""\

@@ -1,7 +1,6 @@
 """``heretic cloud terminate``: give a machine back."""
 
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from heretic.commands.base import Command
@@ -11,12 +10,7 @@ if TYPE_CHECKING:
     from heretic.interface.printer import Printer
 
 
-@dataclass(frozen=True, slots=True)
-class TerminateArguments(EndingArguments):
-    """What is asked for."""
-
-
-def run(arguments: TerminateArguments, printer: "Printer") -> int:
+def run(arguments: EndingArguments, printer: "Printer") -> int:
     """Give a machine back; returns the exit code.
 
     Raises:
@@ -46,7 +40,7 @@ def run(arguments: TerminateArguments, printer: "Printer") -> int:
 
 COMMAND = Command(
     "terminate",
-    TerminateArguments,
+    EndingArguments,
     run,
     summary="Give a machine back with all that is on it.",
     description="""\

@@ -1,6 +1,5 @@
 """``heretic cloud tiers``: the kinds of GPUs that can be asked for."""
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from heretic.commands.base import Command
@@ -10,12 +9,7 @@ if TYPE_CHECKING:
     from heretic.interface.printer import Printer
 
 
-@dataclass(frozen=True, slots=True)
-class TiersArguments(CloudArguments):
-    """What is asked for."""
-
-
-def run(_arguments: TiersArguments, printer: "Printer") -> int:
+def run(_arguments: CloudArguments, printer: "Printer") -> int:
     """Print the table; returns the exit code."""
     from heretic.interface.cloud_lines import disk_text, tier_table
     from heretic.interface.formatting import Row
@@ -27,7 +21,7 @@ def run(_arguments: TiersArguments, printer: "Printer") -> int:
 
 COMMAND = Command(
     "tiers",
-    TiersArguments,
+    CloudArguments,
     run,
     summary="List the kinds of GPUs, and what fits on them.",
     description="""\

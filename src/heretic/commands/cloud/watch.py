@@ -81,13 +81,11 @@ class _Watch:
 
     def _connected(self) -> "Iterator[list[Row]]":
         from heretic.cloud.fetch import Fetcher
-        from heretic.cloud.shell import connected
-        from heretic.cloud.work import Site, workspace
+        from heretic.cloud.work import site_on
         from heretic.interface.cloud_lines import job_text, look_rows
 
         access = self._ours.access()
-        with connected(access, self._machine) as shell:
-            site = Site(shell, workspace(os.environ, Path.cwd()))
+        with site_on(access, self._machine) as site:
             fetcher = Fetcher(site, access, self._machine, lambda _text: None)
             while True:
                 found = self._found = site.look()
