@@ -6,6 +6,7 @@ With HERETIC_SCREENSHOTS=FOLDER the pictures of the last tests are kept there; R
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -59,6 +60,14 @@ class Served:
         self.desk, self.manager, self.address, self.folder = desk, manager, address, folder
 
 
+def free_port() -> int:
+    """Not the usual one, which tests beside this one may take between being looked at and listened on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     pytest.importorskip("gradio", reason="gradio is not installed; uv sync --extra web installs it")
@@ -71,7 +80,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     history = History(folder / "chat_history")
     desk = Desk(manager, folder / "models", folder, None, None, history)
     desk.load(DEMO_EDITED, compare=True, in_four_bits=False)
-    address = find_address(None, None, None)
+    address = find_address(None, free_port(), None)
     page = Page(desk, DEMO_EDITED, compare=True).serve(address)
     yield Served(desk, manager, address, folder)
     page.close(verbose=False)
@@ -292,7 +301,7 @@ def test_one_page_does_not_stop_the_answer_of_another(tab: Tab, served: Served, 
 def test_a_password_is_asked_for(served: Served, browser: Any) -> None:
     from heretic.web.page import Page
 
-    address = replace(find_address(None, None, None), user=("me", "correct horse"))
+    address = replace(find_address(None, free_port(), None), user=("me", "correct horse"))
     page = Page(served.desk, None, compare=False).serve(address)
     try:
         with pytest.raises(urllib.error.HTTPError, match="401"):
