@@ -133,7 +133,7 @@ def test_nothing_heavy_is_imported_for_an_answer(tmp_path, argv, allowed):
     heavy = {"torch", "transformers", "datasets", "sklearn", "scipy", "optuna", "numpy", "sqlalchemy"}
     heavy |= {"rich.console", "questionary", "pydantic_settings"}
     script = (
-        f"import sys; from heretic.__main__ import main; assert main({argv!r}) == {2 if '--n-trials' in argv else 0};"
+        f"import sys; from heretic.cli import main; assert main({argv!r}) == {2 if '--n-trials' in argv else 0};"
         "print(*sys.modules, file=sys.stderr)"
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=True)

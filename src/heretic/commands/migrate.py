@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from heretic.commands.base import Command, option, positional
 from heretic.common.errors import ConfigurationError, StudyError
-from heretic.config.study import named_study, study_of_a_run
+from heretic.config.study import named_study, sqlite_file, study_of_a_run
 
 if TYPE_CHECKING:
     import optuna
@@ -43,7 +43,7 @@ def run(arguments: MigrateArguments, printer: "Printer") -> int:
     from heretic.interface.status_lines import trials_rows
     from heretic.search.claim import Turn, check_study_file, claimed
     from heretic.search.status import StudyReader
-    from heretic.search.storage import check_idle, shown_url, sqlite_file
+    from heretic.search.storage import check_idle, shown_url
 
     source, target = arguments.urls
     if source == target or (sqlite_file(source) is not None and _real(source) == _real(target)):
@@ -74,8 +74,6 @@ def run(arguments: MigrateArguments, printer: "Printer") -> int:
 
 
 def _real(url: str) -> str | None:
-    from heretic.search.storage import sqlite_file
-
     file = sqlite_file(url)
     return None if file is None else os.path.realpath(file)
 

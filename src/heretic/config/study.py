@@ -48,6 +48,17 @@ def named_study(storage: str | None, study_name: str | None) -> tuple[str | None
     return None if storage is None else read[0], None if study_name is None else read[1]
 
 
+def sqlite_file(url: str) -> Path | None:
+    """The file of a SQLite URL; None for other databases, and for one in memory or under a URI of its own."""
+    from sqlalchemy.engine import make_url
+
+    parsed = make_url(url)
+    database = parsed.database
+    if parsed.get_backend_name() != "sqlite" or not database or database == ":memory:" or database.startswith("file:"):
+        return None
+    return expanded(database)
+
+
 def _command_line(storage: str | None, study_name: str | None) -> Layer:
     given = {"storage": storage, "study_name": study_name}
     return Layer("the command line", {name: value for name, value in given.items() if value is not None})

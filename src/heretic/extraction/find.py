@@ -110,9 +110,10 @@ def _refined(
     baseline: PromptSet,
 ) -> DirectionSet:
     """The directions, refined; as they are, with a warning, where nobody asked for it and it cannot be done."""
-    shows = RefusalDetector(settings).is_refusal
+    judge = RefusalDetector(settings)
+    prompts = baseline.prompts, target.prompts
     try:
-        return refined(settings, runner, directions, baseline.prompts, target.prompts, shows)
+        return refined(settings, runner, directions, *prompts, judge.is_refusal, judge.is_settled)
     except (OutOfMemoryError, ModelError) as error:
         if settings.extractor is not None:
             raise

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from heretic.passes.runner import ModelRunner
+from heretic.passes.passes import Passes, Settled
 from heretic.prompts.types import Prompt
 
 BATCHES = 3
@@ -15,6 +15,7 @@ FEWEST = 4
 
 Shows = Callable[[str], bool]
 """Whether an answer shows the behaviour."""
+ANSWERING = "answering training prompts"
 TokenRows = tuple[tuple[int, ...], ...]
 
 
@@ -35,23 +36,25 @@ class Onset:
 
 
 def find_onset(
-    runner: ModelRunner,
+    passes: Passes,
     baseline: Sequence[Prompt],
     target: Sequence[Prompt],
     count: int,
     length: int,
     shows: Shows,
+    settled: Settled | None = None,
     wanted: bool = True,
 ) -> Onset | str:
     """Answer training prompts by the original model and see how answers that show the behaviour begin.
 
     Args:
-        runner: The model.
+        passes: Read the model.
         baseline: Training prompts without the behaviour.
         target: Training prompts with it.
         count: How many of each are wanted.
         length: Tokens of an answer that are looked at.
         shows: The judgement.
+        settled: Whether every answer that begins like this shows the behaviour.
         wanted: Whether target prompts are kept whose answers show the behaviour (to remove it), or those whose answers
             do not (to strengthen it).
 
@@ -60,32 +63,33 @@ def find_onset(
     """
     baseline, target = _shuffled(baseline)[:count], _shuffled(target)
     shown: Counter[int] = Counter()
-    others: Counter[int] = Counter(response.tokens[0] for response in runner.generate(baseline, 1))
-    wanted_prompts: list[Prompt] = []
+    baseline_rows = _encoded(passes, baseline)
+    others: Counter[int] = Counter(response.tokens[0] for response in passes.answers(baseline_rows, 1, ANSWERING))
+    wanted_rows: list[tuple[int, ...]] = []
     enough = min(FEWEST, count)
     for start in range(0, min(BATCHES * count, len(target)), count):
-        prompts = target[start : start + count]
-        for prompt, response in zip(prompts, runner.generate(prompts, length), strict=True):
+        rows = _encoded(passes, target[start : start + count])
+        for row, response in zip(rows, passes.answers(rows, length, ANSWERING, settled), strict=True):
             showing = shows(response.text)
             (shown if showing else others)[response.tokens[0]] += 1
             if showing is wanted:
-                wanted_prompts.append(prompt)
-        if len(wanted_prompts) >= count and shown.total() >= enough:
+                wanted_rows.append(row)
+        if len(wanted_rows) >= count and shown.total() >= enough:
             break
     if shown.total() < enough:
         return f"only {shown.total()} answers to bad_prompts show the behaviour"
-    if len(wanted_prompts) < enough:
-        return f"all answers to bad_prompts but {len(wanted_prompts)} show the behaviour"
+    if len(wanted_rows) < enough:
+        return f"all answers to bad_prompts but {len(wanted_rows)} show the behaviour"
     tokens = sorted(
         token for token, times in shown.items() if times / shown.total() > others[token] / max(others.total(), 1)
     )
     if not tokens:
         return "answers that show the behaviour begin like all others"
-    return Onset(_encoded(runner, baseline), _encoded(runner, wanted_prompts[:count]), tuple(tokens))
+    return Onset(baseline_rows, tuple(wanted_rows[:count]), tuple(tokens))
 
 
-def _encoded(runner: ModelRunner, prompts: Sequence[Prompt]) -> TokenRows:
-    return tuple(tuple(runner.encode(prompt)) for prompt in prompts)
+def _encoded(passes: Passes, prompts: Sequence[Prompt]) -> TokenRows:
+    return tuple(tuple(passes.runner.encode(prompt)) for prompt in prompts)
 
 
 def _shuffled(prompts: Sequence[Prompt]) -> list[Prompt]:

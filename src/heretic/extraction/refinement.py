@@ -17,13 +17,15 @@ from heretic.config import Settings
 from heretic.directions.types import DirectionSet
 from heretic.edits.algebra import Edit, projection
 from heretic.extraction.gradient_objective import EditsOf, Loss, Objective, mean_loss
-from heretic.extraction.onset import Onset, Shows, find_onset
+from heretic.extraction.onset import ANSWERING, Onset, Shows, find_onset
 from heretic.extraction.precision import for_gradients
 from heretic.models.access import post_norm_gain
 from heretic.models.host_memory import give_back_freed
 from heretic.observability.events import GradientStep, RefinementFinished, RefinementStarted, Warned, emit
 from heretic.observability.steps import counted
 from heretic.passes.calibration import backing_off
+from heretic.passes.choose import choose
+from heretic.passes.passes import Settled
 from heretic.passes.runner import ModelRunner
 from heretic.prompts.types import Prompt
 
@@ -67,6 +69,7 @@ def refined(
     baseline: Sequence[Prompt],
     target: Sequence[Prompt],
     shows: Shows,
+    settled: Settled | None = None,
 ) -> DirectionSet:
     """Directions that need less of an edit; as they were, with a warning, where the behaviour has no onset.
 
@@ -77,32 +80,26 @@ def refined(
         baseline: Training prompts without the behaviour.
         target: Training prompts with it.
         shows: Whether an answer shows the behaviour.
+        settled: Whether every answer that begins like this does.
 
     Raises:
         OutOfMemoryError: Not even one prompt at a time goes through.
     """
     started = time.perf_counter()
-    onset, runner = backing_off(
-        runner,
-        lambda fitting: find_onset(
-            fitting,
-            baseline,
-            target,
-            settings.rdo_prompts,
-            settings.refusal_check_tokens,
-            shows,
-            settings.goal == "remove",
-        ),
-        "answering training prompts",
-    )
+    length = settings.refusal_check_tokens
+    rows = [runner.encode(prompt) for prompt in (*baseline, *target)]
+    choice = choose(runner, rows, max(map(len, rows)) + length, doing=ANSWERING)
+    passes, removes = choice.of_the_original, settings.goal == "remove"
+    onset = find_onset(passes, baseline, target, settings.rdo_prompts, length, shows, settled, removes)
+    # What gradients go through has its weights in their plain order.
+    choice.drop_order()
     if isinstance(onset, str):
         emit(Warned(f"The directions are not refined, because {onset}."))
         return directions
-    measured_onset: Onset = onset
     give_back_freed()
     (scaled, loss), _runner = backing_off(
-        for_gradients(runner),
-        lambda fitting: _descend(settings, fitting, directions, measured_onset),
+        for_gradients(passes.runner),
+        lambda fitting: _descend(settings, fitting, directions, onset),
         "refining directions",
     )
     result = with_scaled(directions, scaled)

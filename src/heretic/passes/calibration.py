@@ -20,7 +20,11 @@ T = TypeVar("T")
 CLEAR_LOSS = 1.25
 """A batch is halved where a row of it takes so many times as long as one of its half, twice: once may be the load of
 other programs. Writing gains from every further row, so reading decides."""
+CPU_ROWS = 16
+"""So many rows fill a CPU: what more would lose, these lose against half of them. Whether more fit is worked out."""
 THREAD_LOOKS = 3
+THREAD_ROWS = 8
+"""Rows by which numbers of threads are compared: with few, threads wait for the weights of a large model."""
 WORTHWHILE_GAIN = 1.15
 """All threads have to be so many times as fast as one, and are taken at the first look where they are CLEAR_GAIN."""
 CLEAR_GAIN = 1.4
@@ -51,7 +55,7 @@ def find_batch_size(runner: ModelRunner, prompts: Sequence[Prompt], maximum: int
     """The most rows that fit into memory, unless fewer are clearly faster.
 
     Measured by one pass over the longest prompts with their predictions over a whole response: no more rows than there
-    are prompts, nor than `maximum`. Emits BatchSizeMeasured for each size.
+    are prompts, nor than `maximum`, and on a CPU no more than `CPU_ROWS`. Emits BatchSizeMeasured for each size.
 
     Args:
         runner: The model.
@@ -76,7 +80,8 @@ def find_batch_size(runner: ModelRunner, prompts: Sequence[Prompt], maximum: int
         emit(BatchSizeMeasured(size, size * (len(rows[0]) + compared_tokens) / seconds))
         return seconds / size
 
-    size = _most_rows(runner, min(maximum, len(rows)), compared_tokens)
+    most = _most_rows(runner, min(maximum, len(rows)), compared_tokens)
+    measured = size = most if runner.loaded.device.type != "cpu" else min(most, CPU_ROWS)
     # The first pass ever pays for lazy set-up, so it does not count.
     attempt(lambda: _seconds(runner, rows[:1], 1), runner.loaded.device, "measuring a batch size of 1")
     whole = seconds_a_row(size)
@@ -96,14 +101,14 @@ def find_batch_size(runner: ModelRunner, prompts: Sequence[Prompt], maximum: int
         if again is None or half_again is None or min(whole, again) < CLEAR_LOSS * min(half, half_again):
             break
         size, whole = size // 2, min(half, half_again)
-    return size
+    return most if size == measured else size
 
 
 def choose_threads(runner: ModelRunner, prompts: Sequence[Prompt], wanted: int = 0) -> int:
     """Compute with the threads that are wanted, else with so many as are fastest; returns their number.
 
-    One is chosen where more hardly gain: small models, and cores that others use. Two prompts are read a few times with
-    one thread and with all.
+    One is chosen where more hardly gain: small models, and cores that others use. A few prompts are read a few times
+    with one thread and with all.
 
     Args:
         runner: The model.
@@ -116,7 +121,7 @@ def choose_threads(runner: ModelRunner, prompts: Sequence[Prompt], wanted: int =
     most = torch.get_num_threads()
     if most == 1:
         return most
-    rows = [runner.encode(prompt) for prompt in prompts[:2]]
+    rows = [runner.encode(prompt) for prompt in prompts[:THREAD_ROWS]]
     best = dict.fromkeys((most, 1), float("inf"))
     for _ in range(THREAD_LOOKS):
         for threads in best:

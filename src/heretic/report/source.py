@@ -11,14 +11,14 @@ import optuna
 
 from heretic.common.errors import ConfigurationError, StudyError, UserError
 from heretic.common.integrity import CHECKSUMS_ONLY, MANIFEST_NAME, has_manifest, read_manifest_file
-from heretic.config.study import study_of_a_run
+from heretic.config.study import sqlite_file, study_of_a_run
 from heretic.report.collect import report_data
 from heretic.report.data import ReportData
 from heretic.report.extras import Extras
 from heretic.results.trial import TrialRecord
 from heretic.search.records import stored_records
 from heretic.search.status import StudyReader
-from heretic.search.storage import shown_url, sqlite_file, sqlite_url, storage_errors
+from heretic.search.storage import shown_url, sqlite_url, storage_errors
 
 
 @dataclass(frozen=True, slots=True)

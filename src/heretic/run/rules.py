@@ -16,6 +16,7 @@ from heretic.common.errors import ConfigurationError
 from heretic.config import Settings
 from heretic.config.checks import can_be_joined
 from heretic.config.sections import DirectionFileOptions, DirectionSection
+from heretic.config.study import sqlite_file
 from heretic.evaluation.evaluator import READERS, evaluator_of
 from heretic.prompts.packs import ROLES, Pack
 
@@ -110,8 +111,6 @@ def _written(settings: Settings) -> dict[str, str]:
     paths = {name: getattr(settings, name) for name in ("log_file", "metrics_file", "save_directions")}
     paths["profile_store"] = settings.profile_store if settings.use_warm_start_params else None
     if settings.auto_select_path or any(paths.values()):
-        from heretic.search.storage import sqlite_file
-
         paths["storage"] = sqlite_file(settings.storage)
     return {name: _real(path) for name, path in paths.items() if path is not None}
 

@@ -18,9 +18,10 @@ from sqlalchemy import Connection, Engine, create_engine, text
 from heretic.common.errors import StudyError
 from heretic.common.file_systems import exclusive, missing_locks
 from heretic.config.checks import can_be_joined
+from heretic.config.study import sqlite_file
 from heretic.observability.steps import step
 from heretic.search.servers import engine_options, outlast_outages
-from heretic.search.storage import claim_file, shown_url, sqlite_file, storage_errors
+from heretic.search.storage import claim_file, shown_url, storage_errors
 
 TURN_SECONDS = 0.1
 """How often it is looked whether it is one's turn."""

@@ -19,6 +19,7 @@ from optuna.trial import TrialState as OptunaState
 
 from heretic.common.errors import StudyError, VersionSkewError, causes
 from heretic.common.integrity import read_foreign
+from heretic.config.study import sqlite_file
 from heretic.results.front import least, pareto_front
 from heretic.results.trial import TrialRecord, shown
 from heretic.search.private_api import merged_attributes, study_attributes
@@ -29,7 +30,6 @@ from heretic.search.storage import (
     IDENTITY_ATTRIBUTE,
     claim_file,
     shown_url,
-    sqlite_file,
     storage_errors,
 )
 

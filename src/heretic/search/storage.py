@@ -18,9 +18,8 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLAlchemyError
 
 from heretic.common.errors import StudyError, VersionSkewError, first_line
-from heretic.common.file_names import expanded
 from heretic.common.redaction import mask_secrets, remember_password, without_password
-from heretic.config.study import study_of_a_run
+from heretic.config.study import sqlite_file, study_of_a_run
 from heretic.results import reading
 from heretic.results.objective import BOTH_NUMBERS, Objective
 from heretic.search.private_api import set_study_attribute, study_attributes
@@ -87,15 +86,6 @@ def shown_url(url: str) -> str:
         raise StudyError(
             "The study storage is no database URL; name one with --storage, e.g. sqlite:///heretic_study.db."
         ) from error
-
-
-def sqlite_file(url: str) -> Path | None:
-    """The file of a SQLite URL; None for other databases, and for one in memory or under a URI of its own."""
-    parsed = make_url(url)
-    database = parsed.database
-    if parsed.get_backend_name() != "sqlite" or not database or database == ":memory:" or database.startswith("file:"):
-        return None
-    return expanded(database)
 
 
 def claim_file(url: str, name: str) -> Path | None:

@@ -16,10 +16,11 @@ import safetensors.torch
 from safetensors import SafetensorError
 
 from heretic.common.errors import VersionSkewError
+from heretic.config.study import sqlite_file
 from heretic.directions.types import DirectionSet
 from heretic.results import reading
 from heretic.search.private_api import set_study_attribute, study_attributes
-from heretic.search.storage import DIRECTIONS_ATTRIBUTE, Aspects, connected, sqlite_file, storage_errors
+from heretic.search.storage import DIRECTIONS_ATTRIBUTE, Aspects, connected, storage_errors
 
 PART = 32 * 1024
 """Characters of one attribute: what every database that Optuna writes to takes."""

@@ -10,7 +10,9 @@ from tests.unit.passes.pico_runner import make_runner
 from heretic.extraction import precision
 from heretic.extraction.onset import Onset, find_onset
 from heretic.extraction.precision import for_gradients
-from heretic.passes.runner import ModelRunner, Response
+from heretic.passes.ordinary import OrdinaryPasses
+from heretic.passes.passes import Rows, Settled
+from heretic.passes.runner import Response
 from heretic.prompts.types import Prompt
 
 GOOD = [Prompt(f"good {number}") for number in range(30)]
@@ -18,49 +20,48 @@ BAD = [Prompt(f"bad {number}") for number in range(30)]
 NO, SURE, WELL = 5, 6, 7
 
 
-class Answering(ModelRunner):
+class Answering(OrdinaryPasses):
     """Answers a prompt as a function of its text says, without any model."""
 
     def __init__(self, bad_token: Sequence[int]) -> None:
-        runner = make_runner("llama")
-        super().__init__(runner.loaded, runner.layout, runner.formatter, runner.calibration)
+        super().__init__(make_runner("llama"))
         self.bad_token = bad_token
+        self.prompts = {tuple(self.runner.encode(prompt)): prompt.user for prompt in (*GOOD, *BAD)}
         self.asked: list[str] = []
 
-    def generate(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[Response]:
-        self.asked += [prompt.user for prompt in prompts]
-        tokens = [
-            SURE if prompt.user.startswith("good") else self.bad_token[int(prompt.user[4:])] for prompt in prompts
-        ]
+    def answers(self, rows: Rows, most: int, doing: str, settled: Settled | None = None) -> list[Response]:
+        texts = [self.prompts[tuple(row)] for row in rows]
+        self.asked += texts
+        tokens = [SURE if text.startswith("good") else self.bad_token[int(text[4:])] for text in texts]
         return [Response("no" if token in (NO, WELL) else "yes", (token,)) for token in tokens]
 
 
-def found_by(runner: Answering, count: int = 6) -> Onset | str:
-    return find_onset(runner, GOOD, BAD, count, 4, lambda text: text == "no")
+def found_by(passes: Answering, count: int = 6) -> Onset | str:
+    return find_onset(passes, GOOD, BAD, count, 4, lambda text: text == "no")
 
 
 def test_the_onset_is_what_tells_answers_apart() -> None:
-    runner = Answering([NO, WELL, SURE] * 10)
-    onset = found_by(runner)
+    passes = Answering([NO, WELL, SURE] * 10)
+    onset = found_by(passes)
     assert isinstance(onset, Onset)
     assert onset.tokens == (NO, WELL)
     assert len(onset.baseline) == len(onset.target) == 6
-    showing = {tuple(runner.encode(BAD[number])) for number in range(30) if number % 3 != 2}
+    showing = {tuple(passes.runner.encode(BAD[number])) for number in range(30) if number % 3 != 2}
     assert set(onset.target) <= showing
-    assert set(onset.baseline) <= {tuple(runner.encode(prompt)) for prompt in GOOD}
+    assert set(onset.baseline) <= {tuple(passes.runner.encode(prompt)) for prompt in GOOD}
 
 
 def test_no_more_prompts_are_answered_than_needed() -> None:
-    runner = Answering([NO] * 30)
-    found_by(runner)
-    assert sum(user.startswith("bad") for user in runner.asked) == 6
+    passes = Answering([NO] * 30)
+    found_by(passes)
+    assert sum(user.startswith("bad") for user in passes.asked) == 6
 
 
 def test_too_few_answers_and_common_beginnings_are_said() -> None:
     assert found_by(Answering([SURE] * 30)) == "only 0 answers to bad_prompts show the behaviour"
     # Every answer begins alike, and only some show the behaviour.
-    runner = Answering([SURE] * 30)
-    onset = find_onset(runner, GOOD, BAD, 6, 4, lambda text: True)
+    passes = Answering([SURE] * 30)
+    onset = find_onset(passes, GOOD, BAD, 6, 4, lambda text: True)
     assert onset == "answers that show the behaviour begin like all others"
 
 

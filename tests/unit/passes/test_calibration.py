@@ -31,6 +31,7 @@ def measured(
     seconds: dict[int, float | BaseException | list[float]],
     maximum: int = 128,
     prompts: Sequence[Prompt] = MANY,
+    cpu_rows: int = 128,
 ) -> tuple[int, list[int]]:
     """The batch size where passes take so long a row (a list: one time after the other), and what was measured."""
     warm: list[int] = []
@@ -46,6 +47,7 @@ def measured(
         return size * (result.pop(0) if isinstance(result, list) else result)
 
     monkeypatch.setattr(calibration, "_seconds", pass_seconds)
+    monkeypatch.setattr(calibration, "CPU_ROWS", cpu_rows)
     seen: list[Event] = []
     with subscribed(seen.append):
         size = find_batch_size(make_runner("llama"), prompts, maximum, 3)
@@ -55,6 +57,11 @@ def measured(
 def test_the_largest_size_is_taken_and_two_passes_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
     assert measured(monkeypatch, {}) == (128, [128, 64])
     assert measured(monkeypatch, {64: 0.81}) == (128, [128, 64])
+
+
+def test_a_cpu_is_judged_by_as_many_rows_as_fill_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert measured(monkeypatch, {}, cpu_rows=16) == (128, [16, 8])
+    assert measured(monkeypatch, {16: 2.0}, cpu_rows=16) == (8, [16, 8, 16, 8, 4])
 
 
 def test_a_clear_and_repeated_loss_halves_the_size(monkeypatch: pytest.MonkeyPatch) -> None:
