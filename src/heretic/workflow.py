@@ -1,6 +1,6 @@
 """The main path: settings in, an edited model out. Read this first."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -40,12 +40,36 @@ Choose = Callable[[Session], None]
 """Lets a person choose trials and say what happens with them, until they are done."""
 ResolveConflict = Callable[[str, str], str | None]
 """Study name and reason why it cannot be continued -> another name, or None to stop."""
+DecideOnLittle = Callable[[Sequence[str]], None]
+"""Behaviours that the original model hardly shows -> returns to go on; raises AnotherBehavior or SelectionError."""
 
 
-def run(loaded: LoadedSettings, choose: Choose, resolve_conflict: ResolveConflict) -> int:
+class AnotherBehavior(Exception):
+    """A person takes another pack, since the original model hardly shows this one's behaviour.
+
+    Attributes:
+        name: The pack's.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
+def go_on(_behaviors: Sequence[str]) -> None:
+    """A DecideOnLittle for runs without a terminal; an event has said how it is."""
+
+
+def run(
+    loaded: LoadedSettings,
+    choose: Choose,
+    resolve_conflict: ResolveConflict,
+    decide_on_little: DecideOnLittle = go_on,
+) -> int:
     """Everything that one command does; returns the exit code.
 
     Raises:
+        AnotherBehavior: Somebody chose another pack.
         HereticError: The message says what to do, `exit_code` what the process ends with.
     """
     settings = loaded.settings
@@ -76,6 +100,8 @@ def run(loaded: LoadedSettings, choose: Choose, resolve_conflict: ResolveConflic
         with told, step("preparing"):
             stored = decoded(attributes, f"The study {settings.study_name}")
             bench = prepare(settings, prompts, stored, kept_calibration(attributes))
+        if bench.hardly_shown and IDENTITY_ATTRIBUTE not in attributes and not settings.auto_select:
+            decide_on_little(bench.hardly_shown)
         study = open_matching_study(bench, resolve_conflict, claims, turn)
         keep_calibration(study, settings.storage, bench.calibrated)
         keep_refinement(bench, study)

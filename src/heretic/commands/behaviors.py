@@ -1,29 +1,27 @@
 """``heretic behaviors``: which behaviours there are, and whether their packs can be used."""
 
-import shutil
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heretic.commands.base import Command, option, positional
-from heretic.common.errors import ConfigurationError, UserError
+from heretic.common.errors import ConfigurationError, UserError, did_you_mean
 from heretic.common.file_names import expanded
-from heretic.prompts.packs import (
-    PACK_FILE,
-    ROLES,
-    Pack,
-    bundled_behaviors,
-    bundled_prompts,
-    pack_file,
-    read_pack,
-    without_prompts_table,
-)
+from heretic.prompts.own_packs import copy_pack, new_pack
+from heretic.prompts.packs import PACK_FILE, ROLES, Pack, bundled_behaviors, pack_file, read_pack
 
 if TYPE_CHECKING:
     from heretic.evaluation.pack_check import PackState
     from heretic.interface.printer import Printer
 
 _INDENT = 4
+TRICK = (
+    "Its training prompts ask for the behaviour on the target side and for the opposite on the other, in words that "
+    "vary; its evaluation prompts ask plain questions, in which a model shows it by itself. Keep that: with an "
+    "instruction there as well, following instructions would be measured."
+)
+"""What the bundled packs do, for whoever writes another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,54 +29,105 @@ class BehaviorArguments:
     """What is asked for."""
 
     packs: tuple[str, ...] = positional("[PACK ...]")
+    model: str | None = option(
+        "MODEL",
+        "Show in a minute what this model answers to both sides of the one pack that is named, and what counts in it.",
+    )
+    new: str | None = option(
+        "FOLDER", "Write a pack with comments there that works as it is; the folder must not exist."
+    )
     copy: str | None = option(
         "FOLDER",
-        "Where to copy the one pack that is named; the folder must not exist. Bundled prompts are copied with it. "
-        "The copy of refusal is its pack.toml alone, which names prompts on the hub.",
+        "Where to copy the one pack that is named; the folder must not exist. Bundled prompts are copied with it, and "
+        "patterns to a file of their own. The copy of refusal is its pack.toml alone, which names prompts on the hub.",
     )
 
     def __post_init__(self) -> None:
         if self.copy is not None and len(self.packs) != 1:
             raise ConfigurationError(f"--copy copies one pack, but {len(self.packs)} are named; name one.")
+        if self.model is not None and len(self.packs) != 1:
+            raise ConfigurationError(f"--model looks at one pack, but {len(self.packs)} are named; name one.")
+        if self.new is not None and (self.packs or self.copy is not None or self.model is not None):
+            raise ConfigurationError(
+                "--new stands alone; leave out the rest, or use --copy to begin with another pack."
+            )
+        if self.copy is not None and self.model is not None:
+            raise ConfigurationError("--copy and --model do different things; leave one of them out.")
 
 
 def run(arguments: BehaviorArguments, printer: "Printer") -> int:
-    """Copy a pack, or list packs with what is wrong with them; returns the exit code.
+    """Write or copy a pack, or list packs with what is wrong with them, and look at one; returns the exit code.
 
     Raises:
-        ConfigurationError: A pack is not there or cannot be read.
-        UserError: The pack cannot be copied.
+        UserError: The pack cannot be written, or the model cannot be used.
     """
+    if arguments.new is not None:
+        new_pack(expanded(arguments.new))
+        file = Path(arguments.new) / PACK_FILE
+        printer.line(f"Written: a pack that works as it is. {file} says what each part is for.")
+        printer.line(f"Look at it with a model: heretic behaviors {arguments.new} --model MODEL")
+        return 0
     if arguments.copy is not None:
         whole = copy_pack(arguments.packs[0], expanded(arguments.copy))
         file = Path(arguments.copy) / PACK_FILE
         what = f"{file} and the prompts beside it" if whole else f"{file}, which names prompts on the hub"
         printer.line(f"Copied. Change {what}, then: heretic MODEL --behavior {file}")
+        if whole:
+            printer.text(TRICK)
         return 0
+    checked = [_checked(name, printer) for name in arguments.packs or tuple(bundled_behaviors())]
+    if not all(checked):
+        return ConfigurationError.exit_code
+    if arguments.model is not None:
+        _look(arguments.model, arguments.packs[0], printer)
+    return 0
+
+
+def _checked(name: str, printer: "Printer") -> bool:
+    """Print a pack with all that is wrong with it; whether it can be used."""
     from heretic.evaluation.pack_check import check_pack
 
-    good = True
-    for name in arguments.packs or tuple(bundled_behaviors()):
+    try:
         pack = named_pack(name)
-        state = check_pack(pack)
-        good = good and not state.problems
-        printer.line(name if name == pack.name else f"{name} ({pack.name})")
-        for text in pack_texts(pack, state):
-            printer.text(text, _INDENT)
-    return 0 if good else ConfigurationError.exit_code
+    except UserError as error:
+        printer.line(name)
+        for problem in str(error).splitlines():
+            printer.text(f"PROBLEM: {problem}", _INDENT)
+        return False
+    state = check_pack(pack)
+    printer.line(name if name == pack.name else f"{name} ({pack.name})")
+    for text in pack_texts(pack, state):
+        printer.text(text, _INDENT)
+    return not state.problems
+
+
+def _look(model: str, name: str, printer: "Printer") -> None:
+    """Look at a pack with a model; other settings are those of a run in this folder."""
+    from heretic.config.load import load_settings
+    from heretic.interface.look_lines import print_look
+    from heretic.observability.libraries import captured_libraries
+    from heretic.run.looking import look
+
+    settings = load_settings(["--model", model, "--behavior", name], os.environ, Path.cwd()).settings
+    pack = named_pack(name)
+    with captured_libraries(settings.log_level), printer.steps():
+        seen = look(settings, pack)
+    print_look(seen, pack.name, model, name, printer)
 
 
 def named_pack(name: str) -> Pack:
     """The pack that the command line names.
 
     Raises:
-        ConfigurationError: There is none, or its file cannot be used.
+        ConfigurationError: There is none, or its file cannot be used; one line per problem.
+        PromptError: A text file that it names cannot be read.
     """
     file = pack_file(name)
     if file is None:
+        near = did_you_mean(name, bundled_behaviors())
         raise ConfigurationError(
-            f"There is no pack {name}; name one of {', '.join(bundled_behaviors())}, or a TOML file or a folder with "
-            f"a {PACK_FILE} that exists."
+            f"There is no pack {name}; {f'{near} Else ' if near else ''}name one of {', '.join(bundled_behaviors())}, "
+            f"or a TOML file or a folder with a {PACK_FILE} that exists."
         )
     return read_pack(file)
 
@@ -87,7 +136,8 @@ def pack_texts(pack: Pack, state: "PackState") -> list[str]:
     """What is shown of a pack below its name; pure."""
     others = f", or with --measure-with {' | '.join(state.alternatives)}" if state.alternatives else ""
     texts = [pack.description, f"measured by {pack.evaluator}{others}", counts_text(pack, state)]
-    return [*texts, *(f"PROBLEM: {problem}" for problem in state.problems)]
+    texts += [f"PROBLEM: {problem}" for problem in state.problems]
+    return [*texts, *(f"NOTE: {remark}" for remark in state.remarks)]
 
 
 def counts_text(pack: Pack, state: "PackState") -> str:
@@ -100,48 +150,24 @@ def counts_text(pack: Pack, state: "PackState") -> str:
     return f"{' + '.join('?' if count is None else str(count) for count in bad)} {noun} (training, search, held out)"
 
 
-def copy_pack(name: str, target: Path) -> bool:
-    """Copy a bundled pack and, where they are bundled too, its prompts to files beside it.
-
-    Returns:
-        Whether the prompts were copied; else the copy names the same ones on a hub.
-
-    Raises:
-        ConfigurationError: There is no bundled pack of that name.
-        UserError: The folder exists, or cannot be written.
-    """
-    bundled = bundled_behaviors()
-    if name not in bundled:
-        raise ConfigurationError(f"{name} is no bundled pack; copy one of {', '.join(bundled)}.")
-    text = bundled[name].read_text(encoding="utf-8")
-    prompts = bundled_prompts(read_pack(bundled[name]))
-    try:
-        target.mkdir(parents=True)
-        (target / PACK_FILE).write_text(without_prompts_table(text) if prompts else text, encoding="utf-8")
-        for place, source in prompts.items():
-            (target / place).parent.mkdir(exist_ok=True)
-            shutil.copyfile(source, target / place)
-    except FileExistsError as error:
-        raise UserError(f"{target} exists already; name a new folder with --copy.") from error
-    except OSError as error:
-        raise UserError(f"{target} cannot be written ({error.strerror}); name another folder with --copy.") from error
-    return bool(prompts)
-
-
 COMMAND = Command(
     "behaviors",
     BehaviorArguments,
     run,
-    summary="List and check what --behavior can name.",
+    summary="List, check, try and write what --behavior can name.",
     description="""\
 List the behaviours that --behavior can name, and check their packs: that
 every part can be read, that no prompt stands in two parts, that the training
 prompts of both sides differ, and that the evaluator can be used with the
-pack's patterns or hypotheses. What is on the hub is not read.
+pack's patterns or hypotheses. What is on the hub is not read. All mistakes of
+all packs are named; a NOTE says what can be used but will hardly show what one
+is after.
 """,
     examples={
         "": "All bundled packs.",
         "verbosity mine/pack.toml": "These packs.",
+        "--new mine": "A pack of your own to begin with, with comments.",
+        "mine --model owner/name": "What the model answers to it, and what counts in that.",
         "verbosity --copy mine": "Copy a bundled pack to a new folder, to write your own from it, and use it with "
         "heretic MODEL --behavior mine/pack.toml.",
     },

@@ -4,6 +4,9 @@ A message is one sentence (or two) that says what is wrong and what to do next; 
 traceback and exits with the class's code (0 done, 1 failed, 2 user error, 130 interrupted, 143 terminated).
 """
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 from pydantic_core import ErrorDetails, ValidationError
 
 INTERRUPTED = 130
@@ -110,6 +113,39 @@ def first_detail(error: ValidationError) -> ErrorDetails:
 def _found(detail: ErrorDetails) -> str:
     where, what = ".".join(map(str, detail["loc"])), detail["msg"].removeprefix("Value error, ")
     return " ".join((f"{where}: {what}" if where else what).split())
+
+
+def lines_of(error: ValidationError, names: Iterable[str] = ()) -> list[str]:
+    """What pydantic found, a clause each; an unknown key is told the one that it is like.
+
+    Args:
+        error: What it raised.
+        names: Keys that there are.
+    """
+    known = list(names)
+    details = error.errors(include_url=False)
+    unknown = [str(detail["loc"][-1]) for detail in details if detail["type"] == "extra_forbidden"]
+    near = {name: did_you_mean(name, known) for name in unknown}
+    meant = " ".join(near.values())
+    lines = []
+    for detail in details:
+        name = str(detail["loc"][-1]) if detail["loc"] else ""
+        if detail["type"] == "missing" and f" {name}?" in meant:
+            # A misspelled key is two errors, of which the unknown key tells more.
+            continue
+        guess = near.get(name, "") if detail["type"] == "extra_forbidden" else ""
+        lines.append(f"{_found(detail)[:LONGEST_DETAIL].rstrip('.')}{f' ({guess})' if guess else ''}")
+    return lines
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """``did you mean hedging?`` for a name that is like one of those that there are; empty for others.
+
+    Case does not count: no two names differ in it alone.
+    """
+    by_lower_case = {candidate.lower(): candidate for candidate in names}
+    nearest = get_close_matches(name.lower(), list(by_lower_case), n=1)
+    return f"did you mean {by_lower_case[nearest[0]]}?" if nearest else ""
 
 
 def causes(error: BaseException) -> list[BaseException]:

@@ -6,7 +6,6 @@ Everything is derived from the sections, so that a new field needs no second pla
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cached_property
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -15,6 +14,7 @@ from annotated_types import Ge, Gt, Le, MinLen
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
+from heretic.common.errors import did_you_mean
 from heretic.config.sections import SECTIONS, PromptSpecification, Section
 
 VARIABLE_PREFIX = "HERETIC_"
@@ -218,7 +218,4 @@ def unknown_name(shown: str, place: str, name: str, names: Iterable[str], see_he
         return f"There is no {shown}{place} any more: {RETIRED[plain]}."
     if plain == "config" and not name.startswith("--"):
         return f"Unknown {shown}{place}; name the configuration file with --config PATH."
-    # No two names differ in case alone, so one that is typed in capitals finds its like.
-    by_lower_case = {candidate.lower(): candidate for candidate in names}
-    nearest = get_close_matches(name.lower(), list(by_lower_case), n=1)
-    return f"Unknown {shown}{place}; {f'did you mean {by_lower_case[nearest[0]]}?' if nearest else see_help}"
+    return f"Unknown {shown}{place}; {did_you_mean(name, names) or see_help}"

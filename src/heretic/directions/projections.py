@@ -3,7 +3,7 @@
 A direction file holds them so that its quality can be judged and plotted without the model.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -56,6 +56,24 @@ def separation(projections: Projections) -> Tensor:
     between = projections.target.double().mean(0) - projections.baseline.double().mean(0)
     within = pooled_deviation(projections)
     return torch.where(within > 0, between / within.clamp_min(torch.finfo(within.dtype).tiny), torch.nan)
+
+
+def halves_apart(halves: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """How far two classes lie apart along directions that other prompts gave, and how alike these directions are.
+
+    Args:
+        halves: Residuals [n, L+1, D] and [m, L+1, D] of target and baseline prompts, of two halves of the prompts.
+
+    Returns:
+        [L+1] fp64: separation along the difference of means of the other half, its mean over both halves, NaN where
+        nothing varies; and the cosine of both differences.
+    """
+    differences = [target.double().mean(0) - baseline.double().mean(0) for target, baseline in halves]
+    apart = [
+        separation(Projections(*((side.double() * direction).sum(-1) for side in half)))
+        for half, direction in zip(halves, reversed(differences), strict=True)
+    ]
+    return torch.stack(apart).mean(0), torch.cosine_similarity(differences[0], differences[1], dim=-1)
 
 
 def standardized(projections: Projections) -> Projections:

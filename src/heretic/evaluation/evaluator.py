@@ -7,7 +7,7 @@ from typing import ClassVar, Protocol
 
 from pydantic import ValidationError
 
-from heretic.common.errors import ConfigurationError, PluginError, first_detail, first_line
+from heretic.common.errors import ConfigurationError, PluginError, lines_of
 from heretic.common.registry import Registry
 from heretic.config import Settings
 from heretic.observability.events import ResponseMeasured, emit
@@ -82,6 +82,8 @@ class EvaluatorOptions:
         return self.tokens or self.pack.tokens or self.settings.refusal_check_tokens
 
 
+LITTLE = 0.1
+"""A baseline below this share of what an answer can show leaves a search little to do."""
 SAMPLES = 3
 """Answers of the original model that are shown where they leave nothing to edit."""
 
@@ -178,6 +180,10 @@ class Evaluator(ABC):
             )
         return amounts
 
+    def marks(self, text: str) -> Sequence[tuple[int, int]]:
+        """Where in an answer, without the space around it, stands what counts; none where no words decide."""
+        return ()
+
     def settled(self, text: str) -> float | None:
         """The amount of every answer that begins so, or None where they differ."""
         return None
@@ -194,6 +200,11 @@ class Evaluator(ABC):
     def baseline(self) -> Score:
         """The original model's own score."""
         return self.score_of(self._baseline)
+
+    @property
+    def room(self) -> float:
+        """What there is to edit: the original model's mean amount as a share of `most`."""
+        return self._baseline / (self.weight * len(self.prompts) * self.most)
 
     def judge(self, text: str, complete: bool) -> float | None:
         """What an answer counts, or None while a longer one might be judged otherwise.
@@ -252,16 +263,17 @@ def pack_options(pack: Pack) -> PackOptions:
     """A pack's options as its evaluator reads them.
 
     Raises:
-        ConfigurationError: One is missing or cannot be used.
+        ConfigurationError: Some are missing or cannot be used; one line per problem.
         PluginError: See evaluator_of.
     """
     try:
         return evaluator_of(pack).Options.model_validate(pack.options.model_dump())
     except ValidationError as error:
-        detail = first_detail(error)
-        if detail["type"] in ("missing", "too_short"):
-            raise ConfigurationError(
-                f"The evaluator {pack.evaluator} of {pack.name} needs {detail['loc'][0]}; add some to the pack's "
-                "options."
-            ) from error
-        raise ConfigurationError(f"{pack.name}: options.{first_line(error)}; mend it in the pack.") from error
+        missing = ("missing", "too_short")
+        problems = [
+            f"The evaluator {pack.evaluator} of {pack.name} needs {detail['loc'][0]}; add some to the pack's options."
+            if detail["type"] in missing
+            else f"{pack.name}: options.{line}; mend it in the pack."
+            for detail, line in zip(error.errors(include_url=False), lines_of(error), strict=True)
+        ]
+        raise ConfigurationError("\n".join(problems)) from error

@@ -1,10 +1,11 @@
 """What is wrong with a behaviour pack: prompts that cannot be read or stand in two parts, no such evaluator."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from heretic.common.errors import ConfigurationError, HereticError, PluginError, PromptError
+from heretic.common.errors import ConfigurationError, HereticError, PluginError, PromptError, did_you_mean
 from heretic.config import Settings
 from heretic.evaluation.evaluator import EVALUATORS, Evaluator, evaluator_of, pack_options
 from heretic.evaluation.words_of_texts import words
@@ -15,6 +16,10 @@ from heretic.prompts.types import PromptSet
 
 _PARTS = ("prompts", "evaluation_prompts", "held_out_prompts")
 _WORD = re.compile(r"\w+")
+FEW_PROMPTS = 16
+"""Fewer training prompts on a side give directions of which much is chance."""
+_LONGEST_PHRASE = 16
+"""Words of a repeated phrase that are told apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +30,7 @@ class PackState:
         counts: Number of prompts by setting; None for those that are on a hub and were not read, or cannot be read.
         paired: Whether target and baseline prompts of the same line are pairs, in every part.
         problems: Sentences; none where the pack can be used.
+        remarks: Sentences on what can be used, but will hardly show what one is after.
         alternatives: The evaluators with a model that reads answers by which it could be measured as well.
     """
 
@@ -32,6 +38,7 @@ class PackState:
     paired: bool
     problems: tuple[str, ...]
     alternatives: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 def check_pack(pack: Pack) -> PackState:
@@ -58,26 +65,38 @@ def check_pack(pack: Pack) -> PackState:
         problems += _overlaps([sets[f"{side}_{part}"] for part in _PARTS])
     counts = {role: None if prompt_set is None else len(prompt_set) for role, prompt_set in sets.items()}
     paired = all(_are_pairs(sets[f"bad_{part}"], sets[f"good_{part}"]) for part in _PARTS)
-    return PackState(counts, paired, tuple(problems), alternatives(pack))
+    remarks = [
+        *_few_prompts(target, baseline),
+        *_one_phrase(sets["bad_evaluation_prompts"], sets["good_evaluation_prompts"]),
+    ]
+    return PackState(counts, paired, tuple(problems), alternatives(pack), tuple(remarks))
 
 
 def check_evaluator(pack: Pack) -> None:
     """Refuse a pack that cannot be measured as it says; nothing is loaded.
 
     Raises:
-        ConfigurationError: Its options lack what its evaluator needs, cannot be used, or are read by no evaluator.
+        ConfigurationError: Its options lack what its evaluator needs, cannot be used, or are read by no evaluator; one
+            line per problem.
         PluginError: There is no evaluator of the name that it gives, or it cannot be imported.
     """
-    read = type(pack_options(pack)).model_fields
+    problems: list[str] = []
+    try:
+        pack_options(pack)
+    except ConfigurationError as error:
+        problems += str(error).splitlines()
+    read = evaluator_of(pack).Options.model_fields
     unread = [name for name in pack.options.further if name not in read]
     if unread:
         readable = {name for evaluator in _usable_evaluators(pack).values() for name in evaluator.Options.model_fields}
-        unknown = [name for name in unread if name not in readable]
-        if unknown:
-            raise ConfigurationError(
-                f"{pack.name}: options.{unknown[0]}: no evaluator reads it; leave it out, or write one of "
-                f"{', '.join(sorted(readable))}."
-            )
+        problems += [
+            f"{pack.name}: options.{name}: no evaluator reads it; {did_you_mean(name, readable) or 'leave it out.'} "
+            f"There are {', '.join(sorted(readable))}."
+            for name in unread
+            if name not in readable
+        ]
+    if problems:
+        raise ConfigurationError("\n".join(problems))
 
 
 def measured_packs(settings: Settings) -> tuple[Pack, ...]:
@@ -129,7 +148,7 @@ def _evaluator_problems(pack: Pack) -> list[str]:
     try:
         check_evaluator(pack)
     except HereticError as error:
-        return [str(error)]
+        return str(error).splitlines()
     return []
 
 
@@ -170,3 +189,46 @@ def _overlaps(parts: Sequence[PromptSet | None]) -> list[str]:
         if twice:
             result.append(f"{first.name}: {twice} of {len(texts)} prompts stand there twice.")
     return result
+
+
+def _few_prompts(target: PromptSet | None, baseline: PromptSet | None) -> list[str]:
+    return [
+        f"{side.name}: {len(side)} training prompts are few; below {FEW_PROMPTS} on each side much of a direction is "
+        "chance, and 40 or more are enough."
+        for side in (target, baseline)
+        if side is not None and len(side) < FEW_PROMPTS
+    ]
+
+
+def _one_phrase(target: PromptSet | None, baseline: PromptSet | None) -> list[str]:
+    """Says so where evaluation prompts ask for the behaviour: then one measures how well instructions are followed."""
+    phrase = "" if target is None or baseline is None else repeated_phrase(target, baseline)
+    if not phrase or target is None:
+        return []
+    return [
+        f"{target.name}: most prompts differ from the other side's by the same words ({phrase!r}), so following an "
+        "instruction would be measured and not what the model does by itself; ask plain questions here, and leave the "
+        "instruction to the training prompts."
+    ]
+
+
+def repeated_phrase(target: PromptSet, baseline: PromptSet) -> str:
+    """The longest words, two or more, that most target prompts begin or end with and hardly any baseline prompt."""
+    sides = [[prompt.user.split() for prompt in side.prompts] for side in (target, baseline)]
+    found: list[tuple[str, ...]] = []
+    for part in (_beginning, _ending):
+        for length in range(_LONGEST_PHRASE, 1, -1):
+            ours, others = (Counter(part(text, length) for text in side if len(text) > length) for side in sides)
+            phrase, count = (ours.most_common(1) or [((), 0)])[0]
+            if 2 * count > len(target) and 4 * others[phrase] < len(baseline):
+                found.append(phrase)
+                break
+    return max(map(" ".join, found), key=len, default="")
+
+
+def _beginning(words: Sequence[str], length: int) -> tuple[str, ...]:
+    return tuple(words[:length])
+
+
+def _ending(words: Sequence[str], length: int) -> tuple[str, ...]:
+    return tuple(words[-length:])

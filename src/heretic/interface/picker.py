@@ -18,10 +18,11 @@ from heretic.export.atomic import check_target
 from heretic.export.content import ExportFormat
 from heretic.interface.asking import STYLE, ask, require_terminal, select, type_text
 from heretic.interface.formatting import clean_line, hang, laid_out
+from heretic.prompts.packs import bundled_behaviors, pack_file
 from heretic.results import tables
 from heretic.results.held_out import HeldOut
 from heretic.results.trial import TrialRecord
-from heretic.results.words import title
+from heretic.results.words import joined, title
 from heretic.search.claim import DamagedStudyError
 
 _BACK_HINT = "(arrows, Enter; Esc: back)"
@@ -80,6 +81,11 @@ def check_count(text: str) -> bool | str:
 def check_model(text: str) -> bool | str:
     """True for any name, else what to type."""
     return bool(text.strip()) or "Type a model's name, a folder, or demo."
+
+
+def check_pack_name(text: str) -> bool | str:
+    """True for a pack that there is, else what to type."""
+    return pack_file(text.strip()) is not None or "There is no such pack; type a name of these, or a pack's folder."
 
 
 def check_save_path(text: str) -> bool | str:
@@ -284,6 +290,32 @@ def pick_study_conflict(name: str, reason: str) -> str | None:
     )
     facts = f"The study {clean_line(name)} cannot go on: {clean_line(reason).rstrip('.')}."
     return new_name if _agrees(facts, f"Start a new study, {new_name}") else None
+
+
+def pick_on_little(behaviors: Sequence[str]) -> str | None:
+    """What to do where the original model hardly shows a behaviour: None to go on, or the name of another pack.
+
+    Raises:
+        SelectionError: The person stops.
+    """
+    choices = [
+        Choice("Search all the same", value="on"),
+        Choice("Take another pack, or my own prompts", value="other"),
+        Choice("Stop", value="stop"),
+    ]
+    while True:
+        answer = select(f"Hardly any {joined(behaviors)} to edit. What now?", choices, _QUIT_HINT)
+        if answer == "on":
+            return None
+        if answer != "other":
+            raise SelectionError(
+                "Nothing was searched; 'heretic behaviors PACK --model MODEL' shows what a model answers to a pack, "
+                "and 'heretic behaviors --new FOLDER' begins one."
+            )
+        hint = f"({', '.join(bundled_behaviors())}, or a pack's folder)\n "
+        name = type_text("Which pack?", "", check_pack_name, hint)
+        if name is not None:
+            return name
 
 
 def _agrees(facts: str, offer: str) -> bool:

@@ -1,5 +1,7 @@
 """One run with a person (or nobody) in front of it: the console shows events, the menus ask."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from heretic import __version__
@@ -54,6 +56,7 @@ def _run(loaded: LoadedSettings, chooses: "Choose", resolves: "ResolveConflict")
     with step("loading torch and transformers"):
         import heretic.workflow
         from heretic.search.claim import DamagedStudyError
+        from heretic.workflow import AnotherBehavior
 
         if not settings.auto_select and chooses is choose:
             import heretic.interface.menu  # noqa: F401 - for `choose`
@@ -67,14 +70,16 @@ def _run(loaded: LoadedSettings, chooses: "Choose", resolves: "ResolveConflict")
         )
     # Not earlier: what libraries set up for their messages when they are imported would stay as it is.
     with captured_libraries(settings.log_level):
-        try:
-            return _run_within_memory(loaded, chooses, resolves)
-        except DamagedStudyError as damage:
-            from heretic.interface.picker import set_aside
+        while True:
+            try:
+                return _run_within_memory(loaded, chooses, resolves)
+            except DamagedStudyError as damage:
+                from heretic.interface.picker import set_aside
 
-            if not (has_terminal() and set_aside(damage)):
-                raise
-        return _run_within_memory(loaded, chooses, resolves)
+                if not (has_terminal() and set_aside(damage)):
+                    raise
+            except AnotherBehavior as other:
+                loaded = replace(loaded, settings=loaded.settings.model_copy(update={"behavior": [other.name]}))
 
 
 def _run_within_memory(loaded: LoadedSettings, chooses: "Choose", resolves: "ResolveConflict") -> int:
@@ -87,9 +92,10 @@ def _run_within_memory(loaded: LoadedSettings, chooses: "Choose", resolves: "Res
     import torch
 
     from heretic.models.memory import RanOut, attempt
-    from heretic.workflow import run
+    from heretic.workflow import go_on, run
 
-    result = attempt(lambda: run(loaded, chooses, resolves), torch.device("cpu"), "running")
+    decides = decide_on_little if chooses is choose else go_on
+    result = attempt(lambda: run(loaded, chooses, resolves, decides), torch.device("cpu"), "running")
     if not isinstance(result, RanOut):
         return result
     raise SearchOutOfMemoryError(
@@ -111,3 +117,22 @@ def resolve_conflict(name: str, reason: str) -> str | None:
     from heretic.workflow import without_asking
 
     return pick_study_conflict(name, reason) if has_terminal() else without_asking(name, reason)
+
+
+def decide_on_little(behaviors: Sequence[str]) -> None:
+    """Ask whether to search for what the original model hardly shows; goes on where nobody can answer.
+
+    Raises:
+        AnotherBehavior: The person names another pack.
+        SelectionError: They stop.
+    """
+    if not has_terminal():
+        return
+    from heretic.interface.asking import forget_typed_ahead
+    from heretic.interface.picker import pick_on_little
+    from heretic.workflow import AnotherBehavior
+
+    forget_typed_ahead()
+    other = pick_on_little(behaviors)
+    if other is not None:
+        raise AnotherBehavior(other)

@@ -13,11 +13,11 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
-from heretic.common.errors import ConfigurationError, first_line
+from heretic.common.errors import ConfigurationError, did_you_mean, first_line, lines_of
 from heretic.common.file_names import expanded
 from heretic.config import PromptSpecification
 from heretic.config.sources import parse_toml
-from heretic.prompts.text_files import BUNDLED_FOLDER, BUNDLED_PREFIX, ENDINGS, bundled_packs
+from heretic.prompts.text_files import BUNDLED_FOLDER, BUNDLED_PREFIX, ENDINGS, bundled_packs, read_lines
 
 PACK_FILE = "pack.toml"
 _PLACES = {
@@ -112,9 +112,11 @@ def find_pack(name: str) -> Pack:
     """
     path = pack_file(name)
     if path is None:
+        near = did_you_mean(name, bundled_behaviors())
         raise ConfigurationError(
-            f"There is no behaviour {name}; choose one of {', '.join(bundled_behaviors())}, or name a pack's TOML file "
-            "with --behavior ('heretic behaviors verbosity --copy FOLDER' starts one)."
+            f"There is no behaviour {name}; {f'{near} Else ' if near else ''}choose one of "
+            f"{', '.join(bundled_behaviors())}, or name a pack's TOML file with --behavior ('heretic behaviors --new "
+            "FOLDER' starts one)."
         )
     return read_pack(path)
 
@@ -133,20 +135,36 @@ def read_pack(path: Path) -> Pack:
     """Read a pack's file; its prompts are not read.
 
     Raises:
-        ConfigurationError: It cannot be read, or something in it does not fit; one sentence.
+        ConfigurationError: It cannot be read, or something in it does not fit; one line per problem.
+        PromptError: A text file that its options name cannot be read.
     """
     try:
-        content = parse_toml(path.read_text(encoding="utf-8-sig"))
+        content = _with_listed(path.parent, parse_toml(path.read_text(encoding="utf-8-sig")))
         table = PackTable.model_validate(content)
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read ({error.strerror}); check it.") from error
     except ValidationError as error:
-        raise ConfigurationError(f"{path}: {first_line(error)}; mend it.") from error
+        fields = (PackTable, PackOptions, PromptSpecification)
+        problems = lines_of(error, [name for model in fields for name in model.model_fields])
+        raise ConfigurationError("\n".join(f"{path}: {problem}; mend it." for problem in problems)) from error
     except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, a number of thousands of digits
         raise ConfigurationError(f"{path} is no TOML ({first_line(error)}); mend it.") from error
     folder = path.parent
     prompts = {role: _specification(folder, table, role) for role in ROLES}
     return Pack(table.name, table.description, table.card, table.evaluator, table.options, prompts)
+
+
+def _with_listed(folder: Path, content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A pack's table with the lines of a text file for every option that names one, but for comments (``#``)."""
+    options = content.get("options")
+    if not isinstance(options, Mapping):
+        return content
+    listed = {
+        name: [line for line in read_lines(folder / value) if not line.lstrip().startswith("#")]
+        for name, value in options.items()
+        if isinstance(value, str) and value.endswith(".txt")
+    }
+    return {**content, "options": {**options, **listed}}
 
 
 def bundled_prompts(pack: Pack) -> dict[Path, Path]:

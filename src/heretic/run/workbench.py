@@ -23,7 +23,7 @@ from heretic.edits.algebra import Edit
 from heretic.edits.build import UNADJUSTED, Adjustments, Shift, build_edits
 from heretic.engine.engine import BuildEdits, Engine
 from heretic.engine.factory import EngineOptions, make_engine
-from heretic.evaluation.evaluator import Evaluator, Readers
+from heretic.evaluation.evaluator import LITTLE, Evaluator, Readers
 from heretic.extraction.find import SearchDirections
 from heretic.models.access import post_norm_gain
 from heretic.models.chat_template import ChatFormatter
@@ -44,6 +44,7 @@ from heretic.passes.calibration import backing_off, choose_threads, find_batch_s
 from heretic.passes.choose import ordinary_wanted
 from heretic.passes.runner import Calibration, ModelRunner
 from heretic.prompts.sets import PromptSets
+from heretic.results import words
 from heretic.results.objective import Objective
 from heretic.results.plan import EditPlan, Normalization
 from heretic.results.score import Score
@@ -60,9 +61,14 @@ NOTHING_TO_DO = {
     "strengthen": "The original model shows all the {} that is counted, so there is nothing to strengthen.",
 }
 """By goal: what is said where the original model's value is 0."""
+LITTLE_TO_DO = {
+    "remove": "The original model shows little {} on the evaluation prompts ({}): there is little to remove.",
+    "strengthen": "The original model lacks little {} on the evaluation prompts ({}): there is little to strengthen.",
+}
+"""By goal: what is said where it is less than a tenth of what an answer can show."""
 NEXT_STEP = (
-    "If these answers say otherwise, {}; else choose other evaluation prompts. The search goes on, but no trial can do "
-    "better in this."
+    "If these answers say otherwise, {}; else choose other evaluation prompts. The search can go on, but no trial can "
+    "do much better in this."
 )
 """What stands behind the original model's answers then."""
 PREFIX_PROMPTS = 32
@@ -90,6 +96,12 @@ class Workbench:
     def objective(self) -> Objective:
         """What the search minimises."""
         return search_objective(self.settings)
+
+    @property
+    def hardly_shown(self) -> tuple[str, ...]:
+        """Names of the behaviours of which the original model leaves a search little to do."""
+        pairs = zip(self.prompts.behaviors, self.behaviors, strict=True)
+        return tuple(behavior.pack.name for behavior, evaluator in pairs if evaluator.room < LITTLE)
 
     @property
     def loaded(self) -> LoadedModel:
@@ -221,9 +233,11 @@ def measured_engine(
     original = measure_original(settings, choice, prompts, loaded.readers)
     emit(original.measured)
     for behavior, evaluator in zip(prompts.behaviors, original.behaviors, strict=True):
-        if evaluator.baseline.value == 0:
-            name, following = behavior.pack.name, NEXT_STEP.format(evaluator.otherwise)
-            emit(NothingShown(name, NOTHING_TO_DO[settings.goal].format(name), evaluator.samples, following))
+        if evaluator.room < LITTLE:
+            name, baseline = behavior.pack.name, evaluator.baseline
+            what = LITTLE_TO_DO if baseline.value else NOTHING_TO_DO
+            message = what[settings.goal].format(name, words.original(baseline))
+            emit(NothingShown(name, message, evaluator.samples, NEXT_STEP.format(evaluator.otherwise)))
     build = edit_builder(loaded.runner, directions, loaded.editor, adjustments)
     # As many plans at once as before: how many there are decides what the sampler knows when it is asked.
     options = EngineOptions(settings.candidates or (loaded.kept.candidates if loaded.kept else 0))

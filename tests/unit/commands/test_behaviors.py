@@ -66,7 +66,9 @@ def test_a_copy_has_the_prompts_of_the_pack_in_files_of_its_own(
 ) -> None:
     mine = tmp_path / "new" / "mine"
     assert run(name, "--copy", str(mine)) == 0
-    assert f"Copied. Change {mine / 'pack.toml'} and the prompts beside it, then:" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"Copied. Change {mine / 'pack.toml'} and the prompts beside it, then:" in said
+    assert "plain questions" in said
     original, copied = find_pack(name), find_pack(str(mine))
     assert (copied.name, copied.evaluator, copied.options) == (original.name, original.evaluator, original.options)
     for role in ROLES:
@@ -145,7 +147,10 @@ def measured_by(folder: Path, evaluator: str) -> None:
         ("judge", "The evaluator judge of verbosity needs hypotheses; add some to the pack's options."),
         ("density", "The evaluator density of verbosity needs patterns; add some to the pack's options."),
         ("kl", NO_SUCH_EVALUATOR.format("kl")),
-        ("lenght", NO_SUCH_EVALUATOR.format("lenght")),
+        (
+            "lenght",
+            NO_SUCH_EVALUATOR.format("lenght").replace("; choose", "; did you mean length? Else choose"),
+        ),
     ],
 )
 def test_what_a_run_would_refuse_of_an_evaluator_is_a_problem(
@@ -192,9 +197,10 @@ def test_a_missing_file_is_a_problem_however_the_pack_is_named(
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (("nothing-like-it",), "There is no pack nothing-like-it; name one of demo, hedging"),
-        (("gone/pack.toml",), "There is no pack gone/pack.toml; .* or a TOML file or a folder with a pack.toml that"),
         (("--copy", "x"), "--copy copies one pack, but 0 are named"),
+        (("--model", "demo"), "--model looks at one pack, but 0 are named"),
+        (("--new", "x", "hedging"), "--new stands alone"),
+        (("hedging", "--copy", "x", "--model", "demo"), "leave one of them out"),
         (("refusals", "--copy", "x"), "refusals is no bundled pack; copy one of demo, .* over-refusal, refusal, "),
     ],
 )
@@ -203,3 +209,96 @@ def test_bad_input_is_one_sentence(argv: tuple[str, ...], words: str) -> None:
         run(*argv)
     assert "\n" not in str(caught.value)
     assert "--behavior" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["hedging", "meta-commentary", "sycophancy"])
+def test_long_patterns_of_a_copy_stand_in_a_file_of_their_own(tmp_path: Path, name: str) -> None:
+    mine = tmp_path / "mine"
+    run(name, "--copy", str(mine))
+    assert 'patterns = "patterns.txt"\n' in (mine / "pack.toml").read_text(encoding="utf-8")
+    lines = (mine / "patterns.txt").read_text(encoding="utf-8").splitlines()
+    patterns = find_pack(name).options.further["patterns"]
+    assert [line for line in lines if line and not line.startswith("#")] == patterns
+    assert sum(line.startswith("# ") for line in lines) > 5
+
+
+def test_a_new_pack_works_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mine = tmp_path / "new" / "cheering"
+    assert run("--new", str(mine)) == 0
+    assert f"heretic behaviors {mine} --model MODEL" in capsys.readouterr().out
+    assert run(str(mine)) == 0
+    shown = capsys.readouterr().out
+    assert "48 + 24 + 24 pairs (training, search, held out)" in shown
+    assert "PROBLEM" not in shown
+    assert "NOTE" not in shown
+    assert find_pack(str(mine)).name == "cheering"
+    with pytest.raises(UserError, match="exists already"):
+        run("--new", str(mine))
+
+
+def test_a_folder_whose_name_no_pack_can_have_keeps_the_example_s(tmp_path: Path) -> None:
+    assert run("--new", str(tmp_path / "a b")) == 0
+    assert find_pack(str(tmp_path / "a b")).name == "excitement"
+
+
+def test_all_packs_are_checked_and_all_their_mistakes_are_named(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (mine / "pack.toml").read_text()
+    (mine / "pack.toml").write_text(text.replace("card =", "crad =").replace("tokens = 120", "tokens = 0"))
+    assert run("hegding", str(mine), "verbosity") == ConfigurationError.exit_code
+    shown = capsys.readouterr().out
+    assert "PROBLEM: There is no pack hegding; did you mean hedging?" in shown
+    assert "(did you mean card?)" in shown
+    assert "options.tokens: " in shown
+    assert "80 + 40 + 40 pairs" in shown
+
+
+def test_unknown_options_are_named_with_their_like(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    measured_by(mine, "density")
+    file = mine / "pack.toml"
+    file.write_text(file.read_text().replace("tokens = 120", "tokens = 120\npaterns = ['!']\nloud = 1"))
+    assert run(str(mine)) == ConfigurationError.exit_code
+    shown = capsys.readouterr().out
+    assert "needs patterns" in shown
+    assert "options.paterns: no evaluator reads it; did you mean patterns?" in shown
+    assert "options.loud: no evaluator reads it; leave it out." in shown
+
+
+def test_an_instruction_on_the_target_side_of_the_evaluation_prompts_is_remarked_on(
+    mine: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = mine / "target" / "evaluation.txt"
+    lines = file.read_text().splitlines()
+    for instructed, phrase in (
+        ([f"{line} Answer at great length." for line in lines], "Answer at great length."),
+        ([f"Be verbose: {line}" for line in lines[:30]] + lines[30:], "Be verbose:"),
+    ):
+        file.write_text("\n".join(instructed))
+        assert run(str(mine)) == 0
+        assert (
+            f"NOTE: bad_evaluation_prompts: most prompts differ from the other side's by the same words ({phrase!r})"
+            in (capsys.readouterr().out)
+        )
+    file.write_text("\n".join([f"Be verbose: {line}" for line in lines[:15]] + lines[15:]))
+    run(str(mine))
+    assert "NOTE" not in capsys.readouterr().out
+
+
+def test_few_training_prompts_are_remarked_on(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for side in ("target", "baseline"):
+        file = mine / side / "train.txt"
+        file.write_text("\n".join(file.read_text().splitlines()[:15]))
+    assert run(str(mine)) == 0
+    shown = capsys.readouterr().out
+    assert "NOTE: bad_prompts: 15 training prompts are few; below 16" in shown
+    assert "NOTE: good_prompts: 15" in shown
+
+
+def test_a_look_shows_what_the_model_answers_and_what_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("demo", "--model", "demo") == 0
+    shown = capsys.readouterr().out
+    assert "8/8 refusals by target prompts, 0/8 refusals by the others" in shown
+    assert "Fit for a search: heretic demo --behavior demo" in shown
+    assert "(refused)" in shown

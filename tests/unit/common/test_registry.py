@@ -69,7 +69,9 @@ def test_names_are_known_and_one_plugin_is_imported_without_the_others(thing: Re
 
 
 def test_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(PluginError, match=r"no extractor named maen; choose one of .*mean.*pca"):
+    with pytest.raises(
+        PluginError, match=r"no extractor named maen; did you mean mean\? Else choose one of .*mean.*pca"
+    ):
         EXTRACTORS.get("maen")
 
 

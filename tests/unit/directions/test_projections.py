@@ -7,7 +7,7 @@ import pytest
 import torch
 from tests.unit.directions.direction_sets import random_set
 
-from heretic.directions.projections import Projections, projected_lengths, separation, standardized
+from heretic.directions.projections import Projections, halves_apart, projected_lengths, separation, standardized
 
 
 def test_lengths_along_the_first_direction_of_each_position() -> None:
@@ -39,3 +39,19 @@ def test_where_nothing_varies_nothing_is_said() -> None:
     found = Projections(torch.zeros(3, 1), torch.zeros(2, 1))
     assert math.isnan(separation(found).item())
     assert torch.isnan(standardized(found).target).all()
+
+
+def test_halves_that_share_a_direction_agree_and_lie_apart_along_each_other_s() -> None:
+    generator = torch.Generator().manual_seed(0)
+
+    def rows(shift: float) -> torch.Tensor:
+        residuals = torch.randn(40, 2, 8, generator=generator)
+        residuals[:, 1, 0] += shift
+        return residuals
+
+    apart, agreement = halves_apart([(rows(6.0), rows(0.0)), (rows(6.0), rows(0.0))])
+    assert apart[1] > 4
+    assert agreement[1] > 0.9
+    # Where nothing differs, what one half finds is not there in the other.
+    assert abs(apart[0]) < 1
+    assert agreement[0] < 0.8

@@ -229,6 +229,24 @@ def test_a_study_that_does_not_fit(terminal: Terminal, capsys: pytest.CaptureFix
     assert picker.pick_study_conflict("study", "it was made with another model") is None
 
 
+def test_what_to_do_where_a_behaviour_is_hardly_shown(terminal: Terminal) -> None:
+    terminal.type(ENTER)
+    assert picker.pick_on_little(["hedging"]) is None
+
+    # Back from the name of the pack, then one that there is.
+    terminal.type(DOWN, ENTER, ESCAPE, DOWN, ENTER, "verbosity", ENTER)
+    assert picker.pick_on_little(["hedging"]) == "verbosity"
+
+    terminal.type(DOWN, DOWN, ENTER)
+    with pytest.raises(SelectionError, match="Nothing was searched"):
+        picker.pick_on_little(["hedging"])
+
+
+def test_only_packs_that_there_are_can_be_typed(tmp_path: Path) -> None:
+    assert picker.check_pack_name(" demo ") is True
+    assert "no such pack" in str(picker.check_pack_name(str(tmp_path)))
+
+
 QUESTIONS: dict[str, Callable[[], object]] = {
     "model": picker.ask_model,
     "path": lambda: picker.ask_save_path("out"),

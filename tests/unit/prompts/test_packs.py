@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heretic.common.errors import ConfigurationError
+from heretic.common.errors import ConfigurationError, PromptError
 from heretic.config import PromptSpecification
 from heretic.prompts.packs import (
     PACK_FILE,
@@ -29,14 +29,13 @@ def written(folder: Path, text: str | bytes, name: str = "mine.toml") -> Path:
 
 
 def refused(path: Path) -> str:
-    """The one sentence that says what is wrong with a file."""
+    """The sentences, a line each, that say what is wrong with a file."""
     with pytest.raises(ConfigurationError) as caught:
         read_pack(path)
-    sentence = str(caught.value)
-    assert "\n" not in sentence
-    assert sentence.startswith(str(path))
-    assert sentence.endswith(".")
-    return sentence
+    for sentence in str(caught.value).split("\n"):
+        assert sentence.startswith(str(path))
+        assert sentence.endswith(".")
+    return str(caught.value)
 
 
 def test_a_pack_says_what_it_is_and_how_it_is_measured(tmp_path: Path) -> None:
@@ -145,10 +144,26 @@ def test_a_name_that_is_no_pack_lists_those_there_are(
     (tmp_path / "folder").mkdir()
     (tmp_path / "notes.txt").write_text(PLAIN)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigurationError, match=r"There is no behaviour .*; choose one of ") as caught:
+    with pytest.raises(ConfigurationError, match=r"There is no behaviour .*choose one of ") as caught:
         find_pack(name)
     for bundled in bundled_behaviors():
         assert bundled in str(caught.value)
+
+
+def test_all_mistakes_of_a_file_are_named(tmp_path: Path) -> None:
+    text = PLAIN.replace("shouting", "no/slash").replace("card", "crad") + "[options]\ntokens = 0\n"
+    lines = refused(written(tmp_path, text)).split("\n")
+    assert [line.split(": ")[1] for line in lines] == ["name", "options.tokens", "crad"]
+    assert "did you mean card?" in lines[2]
+
+
+def test_an_option_may_name_a_text_file_that_lists_its_entries(tmp_path: Path) -> None:
+    (tmp_path / "marks.txt").write_text("# Shouts.\n!\n\n  # and more\n\\bHEY\\b\n", encoding="utf-8")
+    file = written(tmp_path, PLAIN + '[options]\npatterns = "marks.txt"\n')
+    assert read_pack(file).options.further == {"patterns": ["!", r"\bHEY\b"]}
+    (tmp_path / "marks.txt").unlink()
+    with pytest.raises(PromptError, match=r"marks\.txt cannot be read"):
+        read_pack(file)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +176,10 @@ def test_a_name_that_is_no_pack_lists_those_there_are(
         (PLAIN.replace("shouting", ""), "name: String should match pattern"),
         (PLAIN.replace("It shouts.", "  "), "description: "),
         (PLAIN.replace('"density"', "5"), "evaluator: Input should be a valid string"),
-        (PLAIN.replace("evaluator", "evaluater"), "toml: evaluater: Extra inputs are not permitted"),
+        (
+            PLAIN.replace("evaluator", "evaluater"),
+            r"toml: evaluater: Extra inputs are not permitted \(did you mean evaluator\?\); mend it\.$",
+        ),
         (PLAIN + "extra = 1\n", "extra: Extra inputs are not permitted"),
         (PLAIN + "[options]\ntokens = 0\n", "options.tokens: "),
         (PLAIN + '[options]\ntokens = "60"\n', "options.tokens: Input should be a valid integer"),
@@ -239,7 +257,7 @@ NEAR = st.lists(st.sampled_from([*PLAIN.splitlines(), *LINES.split("\n")]), max_
 
 @settings(max_examples=300, deadline=None)
 @given(NEAR | st.text(max_size=40) | st.binary(max_size=40))
-def test_any_file_is_a_pack_or_one_sentence(tmp_path_factory: pytest.TempPathFactory, text: str | bytes) -> None:
+def test_any_file_is_a_pack_or_sentences(tmp_path_factory: pytest.TempPathFactory, text: str | bytes) -> None:
     path = tmp_path_factory.mktemp("pack", numbered=True) / "any.toml"
     path.write_bytes(text if isinstance(text, bytes) else text.encode(errors="surrogatepass"))
     found: Pack | str
@@ -250,4 +268,4 @@ def test_any_file_is_a_pack_or_one_sentence(tmp_path_factory: pytest.TempPathFac
     if isinstance(found, Pack):
         assert set(found.prompts) == set(ROLES)
     else:
-        assert "\n" not in found
+        assert all(line.endswith("; mend it.") for line in found.split("\n"))

@@ -52,6 +52,10 @@ class DensityEvaluator(Evaluator):
         if options.tokens is None:
             warn_of_joined_words(options.behavior, answers)
 
+    def marks(self, text: str) -> Sequence[tuple[int, int]]:
+        """See Evaluator."""
+        return self._marks.spans(text)
+
     def amount(self, text: str) -> float:
         """See Evaluator."""
         return 100.0 * self._marks.count(text) / max(count_words(text), LEAST_WORDS)
