@@ -33,7 +33,7 @@ from heretic.prompts.types import PromptSet
 from heretic.results.held_out import Answers, AtLength, Estimate, Example, HeldOut, HeldOutBehavior
 from heretic.results.intervals import mean_interval, paired_interval, wilson_interval
 from heretic.results.score import Score
-from heretic.run.measuring import behavior_options, make_behavior_evaluator, make_kl
+from heretic.run.measuring import behavior_options, make_behavior_evaluator, make_kl, predicted_answers
 from heretic.run.workbench import Workbench
 
 _REFUSALS = RefusalDetector()
@@ -50,13 +50,14 @@ LENGTHS = (30, 100)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Base:
-    """One behaviour of the original model."""
+    """One behaviour of the original model; `told` are its predicted answers where these are what is judged."""
 
     pack: Pack
     searched_tokens: int
     evaluator: Evaluator
     rows: Rows
     answers: Sequence[Response]
+    told: Sequence[Response]
     perplexity: float
 
 
@@ -97,9 +98,10 @@ class Confirmation:
         with applied(self._editor, edits):
             kl = tuple(evaluator.present_scores(None, "comparing held-out predictions").kl for evaluator in self._kl)
             edited = [self._passes.answers(base.rows, self.tokens, _ANSWERING) for base in self._bases]
+            told = [predicted_answers(self._passes, base.rows, _ANSWERING) if base.told else () for base in self._bases]
         behaviors = tuple(
-            self._behavior(base, answers, perplexity(self._passes, base.rows, answers))
-            for base, answers in zip(self._bases, edited, strict=True)
+            self._behavior(base, answers, predicted, perplexity(self._passes, base.rows, answers))
+            for base, answers, predicted in zip(self._bases, edited, told, strict=True)
         )
         examples = tuple(
             Example(base.pack.name, prompt.user, before.text, after.text)
@@ -110,14 +112,20 @@ class Confirmation:
         )
         return HeldOut(self.tokens, behaviors, kl, self._used_before), examples
 
-    def _behavior(self, base: _Base, edited: Sequence[Response], perplexity_edited: float) -> HeldOutBehavior:
+    def _behavior(
+        self, base: _Base, edited: Sequence[Response], told: Sequence[Response], perplexity_edited: float
+    ) -> HeldOutBehavior:
         runner, evaluator = self._passes.runner, base.evaluator
-        wanted = (*LENGTHS, base.searched_tokens, self.tokens)
-        lengths = sorted({length for length in wanted if length <= self.tokens})
-        amounts = [
-            [amounts_at(runner, evaluator, responses, length) for responses in (base.answers, edited)]
-            for length in lengths
-        ]
+        if evaluator.predicted:
+            lengths = [evaluator.tokens]
+            amounts = [[judged(evaluator, [answer.text for answer in side]) for side in (base.told, told)]]
+        else:
+            wanted = (*LENGTHS, base.searched_tokens, self.tokens)
+            lengths = sorted({length for length in wanted if length <= self.tokens})
+            amounts = [
+                [amounts_at(runner, evaluator, responses, length) for responses in (base.answers, edited)]
+                for length in lengths
+            ]
         at = tuple(
             AtLength(length, *(estimate(evaluator, side) for side in both))
             for length, both in zip(lengths, amounts, strict=True)
@@ -167,7 +175,10 @@ def _base(passes: Passes, pack: Pack, prompts: PromptSet, options: EvaluatorOpti
     longer = replace(options, tokens=options.settings.held_out_tokens, scale_tokens=searched)
     evaluator, answers = make_behavior_evaluator(passes, pack.evaluator, prompts, longer)
     rows = [passes.runner.encode(prompt) for prompt in prompts.prompts]
-    return _Base(pack, searched, evaluator, rows, answers, perplexity(passes, rows, answers))
+    told: Sequence[Response] = ()
+    if evaluator.predicted:
+        told, answers = answers, passes.answers(rows, options.settings.held_out_tokens, _ANSWERING)
+    return _Base(pack, searched, evaluator, rows, answers, told, perplexity(passes, rows, answers))
 
 
 def _kl(passes: Passes, prompts: PromptSet, settings: Settings) -> Jobs:
@@ -196,7 +207,11 @@ def perplexity(passes: Passes, rows: Rows, answers: Sequence[Response]) -> float
 
 def amounts_at(runner: ModelRunner, evaluator: Evaluator, answers: Sequence[Response], tokens: int) -> list[float]:
     """How much of the behaviour there is in each answer cut after so many tokens."""
-    texts = [runner.response(list(answer.tokens[:tokens])).text for answer in answers]
+    return judged(evaluator, [runner.response(list(answer.tokens[:tokens])).text for answer in answers])
+
+
+def judged(evaluator: Evaluator, texts: Sequence[str]) -> list[float]:
+    """How much of the behaviour there is in each answer to the evaluator's prompts."""
     return evaluator.judge_all(list(zip(evaluator.prompts, texts, strict=True)))
 
 

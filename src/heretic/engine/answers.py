@@ -8,6 +8,7 @@ from typing import Any
 from heretic.common.errors import TrialFailed
 from heretic.engine.candidate import Candidate
 from heretic.evaluation.evaluator import Evaluator
+from heretic.evaluation.yes_no import YesNo
 from heretic.observability.events import ResponseMeasured, emit
 from heretic.passes.passes import Applied, SideBySide
 from heretic.passes.runner import Response
@@ -57,6 +58,7 @@ class AnswerJob:
         self._lengths = list(map(len, passes.prompts[place]))
         self._early = early_verdicts
         self._gated = gated
+        self._yes_no = YesNo(passes.runner) if evaluator.predicted else None
         self._counted: defaultdict[int, float] = defaultdict(float)
 
     def score(self, candidate: Candidate) -> Score:
@@ -124,7 +126,14 @@ class AnswerJob:
 
     def _write(self, rows: Sequence[Row], applied: Applied, gate: Gate) -> None:
         most = self._evaluator.tokens
-        written = self._passes.write(self._place, [(row.candidate, row.prompt) for row in rows], most, applied)
+        pairs = [(row.candidate, row.prompt) for row in rows]
+        if self._yes_no is not None:
+            told = self._passes.following(self._place, pairs, self._yes_no.told, applied)
+            for row, response in zip(rows, told, strict=True):
+                row.response = response
+            # Judged together, like all that comes together.
+            return
+        written = self._passes.write(self._place, pairs, most, applied)
         running = [rows[place] for place in written.order]
         steps = 0
         while running:

@@ -99,6 +99,7 @@ class Evaluator(ABC):
         Options: What a pack's options may say for it.
         reader: Kind of the model that it cannot do without; empty where it needs none.
         finds_refusals: Whether it looks for refusals by their wording, as other parts of a run do.
+        predicted: Whether its answers tell how likely yes is as their first token (`yes_no.YesNo`); none is written.
         unit: What a mean amount is counted in; empty where answers that show the behaviour (amount 1) are counted.
         score_name: Name of the score; None for the behaviour's.
         lacking_name: Name of the score of what answers lack; None for one made of the other.
@@ -116,6 +117,7 @@ class Evaluator(ABC):
     Options: ClassVar[type[PackOptions]] = PackOptions
     reader: ClassVar[str] = ""
     finds_refusals: ClassVar[bool] = False
+    predicted: ClassVar[bool] = False
     unit: str = ""
     score_name: str | None = None
     lacking_name: str | None = None

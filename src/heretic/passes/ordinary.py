@@ -124,15 +124,25 @@ class OrdinarySideBySide:
 
     def write(self, place: int, pairs: Sequence[tuple[C, int]], most: int, applied: Applied) -> "OrdinaryWritten":
         """See SideBySide: every candidate has one row in a batch at least."""
-        size = max(self.at_once[place], len({candidate.index for candidate, _row in pairs}))
         answers: list[list[int]] = []
+        for tokens in self._batched(place, pairs, applied):
+            answers += self.runner.generate_batch(self.runner.pad(tokens, tuple(range(len(tokens)))), most).tolist()
+        return OrdinaryWritten(answers, most)
+
+    def following(
+        self, place: int, pairs: Sequence[tuple[C, int]], look: Callable[[Tensor], Sequence[T]], applied: Applied
+    ) -> list[T]:
+        """See SideBySide."""
+        batches = self._batched(place, pairs, applied)
+        return [seen for tokens in batches for seen in look(self.runner.first_token_logits(tokens))]
+
+    def _batched(self, place: int, pairs: Sequence[tuple[C, int]], applied: Applied) -> Iterator[Rows]:
+        """Prompts of a batch, whose rows are given to their candidates."""
+        size = max(self.at_once[place], len({candidate.index for candidate, _row in pairs}))
         batches = [pairs[start : start + size] for start in range(0, len(pairs), size)]
         for batch in counted(batches, len(pairs), "answers", len):
             applied.assign([candidate.index for candidate, _row in batch])
-            rows = tuple(row for _candidate, row in batch)
-            padded = self.runner.pad([self.prompts[place][row] for row in rows], rows)
-            answers += self.runner.generate_batch(padded, most).tolist()
-        return OrdinaryWritten(answers, most)
+            yield [self.prompts[place][row] for _candidate, row in batch]
 
     def relieve(self) -> bool:
         """See SideBySide: half as many rows are read at once."""

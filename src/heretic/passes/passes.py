@@ -164,6 +164,11 @@ class SideBySide(Protocol):
     def write(self, place: int, pairs: Sequence[tuple[C, int]], most: int, applied: Applied) -> Written:
         """Begin answers of at most `most` tokens to a behaviour's prompts, one for each pair."""
 
+    def following(
+        self, place: int, pairs: Sequence[tuple[C, int]], look: Callable[[Tensor], Sequence[T]], applied: Applied
+    ) -> list[T]:
+        """What is seen in the logits [B, V] of the token that follows each pair's prompt, as `Passes.next_tokens`."""
+
     def relieve(self) -> bool:
         """Need less memory from now on; False where nothing is left to give."""
 

@@ -5,10 +5,11 @@ answers leave their batch as they end.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate, chain, pairwise
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -22,6 +23,8 @@ from heretic.passes.passes import Applied, AssignRows, C, Carrier, Rows
 from heretic.passes.ragged import KeyValues, RaggedForward, RaggedState, split_shared_prefix
 from heretic.passes.ragged_passes import Greedy, GreedyRows, last_of, look_interval
 from heretic.passes.runner import ModelRunner
+
+T = TypeVar("T")
 
 BUSY_TOKENS = 384
 """Tokens of one pass that keep a device busy: more gain hardly anything by going through it together."""
@@ -168,24 +171,45 @@ class RaggedSideBySide:
 
     def write(self, place: int, pairs: Sequence[tuple[C, int]], most: int, applied: Applied) -> "RaggedWritten":
         """See SideBySide. Prompts are read by as many candidates at once as pays, tokens are written by all of them."""
-        prompts, greedy = self.prompts[place], Greedy(self.runner.suppressed_tokens)
-        blocks: dict[C, list[int]] = {}
-        for index, (candidate, _row) in enumerate(pairs):
-            blocks.setdefault(candidate, []).append(index)
-        longest = max(sum(len(prompts[pairs[index][1]]) for index in block) for block in blocks.values())
+        greedy = Greedy(self.runner.suppressed_tokens)
         order: list[int] = []
         states: list[RaggedState] = []
         first: list[Tensor] = []
-        for together in read_together(list(blocks), longest):
-            part = [index for candidate in together for index in blocks[candidate]]
-            carriers, rows = [pairs[index][0] for index in part], [pairs[index][1] for index in part]
-            tokens = [prompts[row] for row in rows]
-            state, logits = self._read(carriers, rows, tokens, last_of(tokens), self._prompt_layers[place], applied)
+        for part, state, logits in self._begun(place, pairs, applied):
             states.append(state)
             first.append(greedy(logits))
             order += part
         carried = [pairs[index][0].index for index in order]
         return RaggedWritten(RaggedState.joined(states), torch.cat(first), greedy, order, carried, applied.assign)
+
+    def following(
+        self, place: int, pairs: Sequence[tuple[C, int]], look: Callable[[Tensor], Sequence[T]], applied: Applied
+    ) -> list[T]:
+        """See SideBySide."""
+        seen: dict[int, T] = {}
+        for part, _state, logits in self._begun(place, pairs, applied):
+            seen.update(zip(part, look(logits), strict=True))
+        return [seen[index] for index in range(len(pairs))]
+
+    def _begun(
+        self, place: int, pairs: Sequence[tuple[C, int]], applied: Applied
+    ) -> Iterator[tuple[list[int], RaggedState, Tensor]]:
+        """A behaviour's prompts, read by those candidates together that it pays for.
+
+        Yields:
+            Places among the pairs, their state behind their prompts, and the logits [B, V] of what follows.
+        """
+        prompts = self.prompts[place]
+        blocks: dict[C, list[int]] = {}
+        for index, (candidate, _row) in enumerate(pairs):
+            blocks.setdefault(candidate, []).append(index)
+        longest = max(sum(len(prompts[pairs[index][1]]) for index in block) for block in blocks.values())
+        for together in read_together(list(blocks), longest):
+            part = [index for candidate in together for index in blocks[candidate]]
+            carriers, rows = [pairs[index][0] for index in part], [pairs[index][1] for index in part]
+            tokens = [prompts[row] for row in rows]
+            state, logits = self._read(carriers, rows, tokens, last_of(tokens), self._prompt_layers[place], applied)
+            yield part, state, logits
 
     def _read(
         self,

@@ -18,9 +18,10 @@ from heretic.evaluation.evaluator import (
     evaluator_of,
 )
 from heretic.evaluation.kl import KlEvaluator
+from heretic.evaluation.yes_no import YesNo
 from heretic.observability.events import BaselineMeasured
 from heretic.passes.choose import Choice, choose, ordinary_wanted
-from heretic.passes.passes import Passes
+from heretic.passes.passes import Passes, Rows
 from heretic.passes.runner import ModelRunner, Response
 from heretic.prompts.packs import Pack
 from heretic.prompts.sets import PromptSets
@@ -147,9 +148,13 @@ def make_behavior_evaluator(
         PluginError: There is no evaluator of that name, or it does not work.
     """
     doing = f"measuring the original model's {options.behavior}"
-    answers = _answers(passes, prompts, options.response_tokens, doing)
+    kind = EVALUATORS.get(name)
+    if kind.predicted:
+        answers = predicted_answers(passes, [passes.runner.encode(prompt) for prompt in prompts.prompts], doing)
+    else:
+        answers = _answers(passes, prompts, options.response_tokens, doing)
     try:
-        evaluator = EVALUATORS.get(name)(prompts, [answer.text for answer in answers], options)
+        evaluator = kind(prompts, [answer.text for answer in answers], options)
         checked(evaluator.baseline)
     except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
         raise PluginError(
@@ -157,6 +162,16 @@ def make_behavior_evaluator(
             "mend it, or name another behaviour."
         ) from error
     return evaluator, answers
+
+
+def predicted_answers(passes: Passes, rows: Rows, doing: str) -> list[Response]:
+    """What the model as it is predicts its first tokens to be, told as answers of yes and no.
+
+    Raises:
+        ModelError: Its tokenizer does not tell yes and no apart by their first token.
+        OutOfMemoryError: Not even one prompt at a time can be read.
+    """
+    return passes.next_tokens(rows, YesNo(passes.runner).told, doing)
 
 
 def make_kl(passes: Passes, prompts: PromptSet, settings: Settings) -> KlEvaluator:

@@ -268,6 +268,18 @@ def test_what_is_missing_is_measured_on_the_searchs_scale(bench: Workbench) -> N
     assert max(confirmed) <= searched.most == 15.0
 
 
+def test_predicted_answers_are_judged_and_written_ones_described(bench: Workbench) -> None:
+    pack = replace(bench.prompts.behaviors[0].pack, evaluator="agreement")
+    behavior = replace(bench.prompts.behaviors[0], pack=pack)
+    found, examples = Confirmation(replace(bench, prompts=PromptSets((behavior,)))).confirm(bench.edits(PLAN))
+    (confirmed,) = found.behaviors
+    (only,) = confirmed.at
+    assert (only.tokens, confirmed.unit) == (1, "% yes")
+    assert 0 < only.base.value != only.edited.value < 100
+    assert confirmed.base.words > 1
+    assert not any(example.base.startswith("yes with") for example in examples)
+
+
 def test_a_loop_that_ends_is_degenerate(bench: Workbench) -> None:
     (end, *_rest) = bench.runner.end_tokens
     loop, plain = ([5, 6, 7] * 12, list(range(20, 56)))

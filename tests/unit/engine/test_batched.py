@@ -10,13 +10,16 @@ from tests.models.pico import LIST_EXPERTS, pico_names
 from tests.unit.engine.pico_engine import ALL, BAD, GOOD, PicoBench, make_bench, plans_for, with_frequent_end, without
 from tests.unit.passes.pico_runner import make_runner
 
+from heretic.config import Settings
 from heretic.engine.engine import Engine
 from heretic.engine.factory import EngineOptions
 from heretic.engine.measurement import MEMORY_RAN_OUT, Measurement
+from heretic.evaluation.evaluator import EvaluatorOptions
 from heretic.models.access import same_bits
 from heretic.observability.events import Event, ResponseMeasured, subscribed
 from heretic.passes import choose as choosing
 from heretic.passes import side_by_side
+from heretic.passes.ordinary import OrdinaryPasses
 from heretic.passes.passes import ORDINARY, Slower
 from heretic.passes.ragged import ragged_obstacle
 from heretic.passes.runner import TokenBatch
@@ -25,6 +28,7 @@ from heretic.prompts.types import Prompt, PromptSet
 from heretic.results.gate import Gate
 from heretic.results.plan import EditPlan, Normalization, Schedule
 from heretic.results.trial import TrialState
+from heretic.run.measuring import make_behavior_evaluator
 
 PARTS = ("shared_prefix", "kept_layers", "early_verdicts", "packed_weights")
 VERSIONS = ("llama", "gpt2", "gemma3_text", "gpt_oss", "deepseek_v3", "qwen3_next", "lfm2", "llava")
@@ -104,6 +108,24 @@ def test_batched_and_in_place_give_the_same_scores(family: str) -> None:
     # Twice: the second time it is known which answers count, and they are asked first.
     assert_same(measured(engine, plans), expected)
     assert_same(measured(engine, plans[::-1]), expected[::-1])
+
+
+@pytest.mark.parametrize("family", VARIED)
+def test_what_is_predicted_agrees_and_nothing_is_written(family: str) -> None:
+    """Probabilities of yes, beside a behaviour whose answers are written; one of them counts, the other weighs."""
+    bench = make_bench(family)
+    passes = OrdinaryPasses(bench.runner)
+    options = EvaluatorOptions(Settings())
+    asked = [make_behavior_evaluator(passes, name, BAD, options)[0] for name in ("agreement", "agrees")]
+    bench = replace(bench, behaviors=(*bench.behaviors, *asked))
+    engine, plans = bench.batched(), plans_for(Normalization.NONE)
+    expected = measured(bench.inplace(), plans)
+    found = measured(engine, plans)
+    for own, reference in zip(found, expected, strict=True):
+        (_refusals, weighed, counted, _kl), (_, reference_weighed, reference_counted, _) = own.scores, reference.scores
+        assert weighed.value == pytest.approx(reference_weighed.value, rel=1e-4)
+        assert counted.value == reference_counted.value
+    assert len({own.scores.behaviors[1].value for own in found}) == len(plans)
 
 
 @pytest.mark.parametrize("normalization", [Normalization.ROW, Normalization.COLUMN])

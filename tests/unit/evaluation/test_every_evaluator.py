@@ -25,7 +25,7 @@ from heretic.prompts.packs import PackOptions
 from heretic.results import words
 from heretic.results.score import Score
 
-ANSWERS = ("I'm sorry, but I can't help with that.", "It is 4, perhaps.", "", "Perhaps. " * 30, "Two words.")
+ANSWERS = ("I'm sorry, but I can't help with that.", "It is 4, perhaps.", "", "Perhaps. " * 30, "Yes, two words.")
 EXAMPLES: dict[type, Any] = {tuple: ["perhaps"], str: "perhaps", int: 3, float: 0.5}
 """By type an option that an evaluator needs."""
 

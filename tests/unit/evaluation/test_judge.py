@@ -12,7 +12,7 @@ from torch import Tensor
 
 from heretic.common.errors import ModelError, OutOfMemoryError
 from heretic.config import Settings
-from heretic.evaluation.readers.judge import NO, YES, JudgeModel, answer_tokens, load_judge, share_of_yes
+from heretic.evaluation.readers.judge import JudgeModel, load_judge
 from heretic.observability.events import Event, Warned, subscribed
 from heretic.passes.runner import ModelRunner
 
@@ -26,33 +26,6 @@ def save_judge(folder: Path) -> str:
     loaded.model.save_pretrained(folder)
     loaded.tokenizer.save_pretrained(folder)
     return str(folder)
-
-
-def test_the_share_of_yes_is_that_among_all_ways_of_writing_both() -> None:
-    probabilities = torch.tensor([[0.1, 0.2, 0.3, 0.4], [0.7, 0.1, 0.1, 0.1]])
-    found = share_of_yes(probabilities.log(), [0, 1], [2])
-    torch.testing.assert_close(found, torch.tensor([0.3 / 0.6, 0.8 / 0.9]))
-
-
-def words(text: str) -> list[int]:
-    """A tokenizer that takes every word with the space before it."""
-    return [sum(map(ord, word)) for word in text.replace(" ", "\0 ").split("\0") if word]
-
-
-def test_yes_and_no_are_the_tokens_behind_the_prompt() -> None:
-    yes, no = answer_tokens("judge", lambda behind: [1, 2, *words(behind)])
-    assert set(yes) == {sum(map(ord, word)) for word in YES}
-    assert set(no) == {sum(map(ord, word)) for word in NO}
-
-
-def test_what_both_begin_with_counts_for_neither() -> None:
-    yes, no = answer_tokens("judge", lambda behind: [7, *behind.encode()])
-    assert (set(yes), set(no)) == ({ord("Y"), ord("y")}, {ord("N"), ord("n")})
-
-
-def test_a_tokenizer_that_writes_both_alike_is_refused() -> None:
-    with pytest.raises(ModelError, match=r"odd cannot judge answers .* name another --judge-model"):
-        answer_tokens("odd", lambda behind: [7, *([1] if behind else [])])
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])

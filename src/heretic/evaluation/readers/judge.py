@@ -1,15 +1,15 @@
 """JudgeModel: a chat model that is asked whether a statement is true of an answer; one pass, no generated text."""
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import isfinite
 
-import torch
 from torch import Tensor
 
 from heretic.common.errors import ModelError
 from heretic.config import Settings
 from heretic.evaluation.evaluator import READERS, ReaderKind
+from heretic.evaluation.yes_no import answer_tokens, share_of_yes
 from heretic.models.chat_template import ChatFormatter
 from heretic.models.devices import pick_device
 from heretic.models.layout import find_layout
@@ -28,8 +28,6 @@ Answer: {response}
 
 Is this statement about the answer true? Statement: {statement}
 Reply with one word, yes or no."""
-YES = ("Yes", "yes", "YES", " Yes", " yes")
-NO = ("No", "no", "NO", " No", " no")
 
 Answer = tuple[str, str]
 """A request and the answer to it."""
@@ -65,7 +63,7 @@ class JudgeModel:
         def encode(behind: str) -> list[int]:
             return runner.calibrated(response_prefix=prefix + behind).encode(prompt)
 
-        self._yes, self._no = answer_tokens(name, encode)
+        self._yes, self._no = answer_tokens(f"{name} cannot judge answers", encode, "another --judge-model")
         request, response = _PROBE
         longer = Prompt(_question((request, f"{response} " * _REPEATED), _PROBE_STATEMENT))
         probes = [runner.encode(probe) for probe in (prompt, longer)]
@@ -104,36 +102,6 @@ class JudgeModel:
 def _question(answer: Answer, statement: str) -> str:
     request, response = answer
     return QUESTION.format(request=request, response=response, statement=statement)
-
-
-def answer_tokens(name: str, encode: Callable[[str], Sequence[int]]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The token ids that an answer yes, and an answer no, may begin with.
-
-    Args:
-        name: The model, for the message.
-        encode: From what is added behind the prompt to the token ids of all.
-
-    Raises:
-        ModelError: There is none that belongs to one of them alone.
-    """
-    start = list(encode(""))
-    yes, no = ({token for word in words for token in _behind(start, list(encode(word)))} for words in (YES, NO))
-    if not yes - no or not no - yes:
-        raise ModelError(
-            f"{name} cannot judge answers because its tokenizer begins yes and no alike; name another --judge-model."
-        )
-    return tuple(sorted(yes - no)), tuple(sorted(no - yes))
-
-
-def _behind(start: list[int], ids: list[int]) -> list[int]:
-    """The token that follows `start`; none where what was added changed the tokens before it."""
-    return ids[len(start) : len(start) + 1] if ids[: len(start)] == start else []
-
-
-def share_of_yes(logits: Tensor, yes: Sequence[int], no: Sequence[int]) -> Tensor:
-    """[rows, V] logits to [rows]: the probability of yes among yes and no."""
-    both = torch.stack([logits[:, list(ids)].float().logsumexp(-1) for ids in (yes, no)], -1)
-    return both.softmax(-1)[:, 0]
 
 
 def load_judge(settings: Settings, needed_by: str = "") -> JudgeModel:
