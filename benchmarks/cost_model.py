@@ -10,13 +10,11 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from heretic.models.cost import DEVICES, USUAL, Device, Shape, TrialWork, trial_cost
+from heretic.models.cost import BYTES, DEVICES, USUAL, Device, Shape, TrialWork, candidates_that_fit, trial_cost
 from heretic.models.footprint import text_part
 
 CANDIDATES, MOST = (1, 4), 16
 """Plans at once that have a column; the last one has as many as fit, but no more than the most."""
-FREE = 0.9
-"""Share of a device that weights, keys and values may take."""
 TRIAL_COST = TrialWork(53, 1, 37, 1718 / 90, 30, 14, 0.6, 4, (24 - 4.3) / 24)
 """The trial of benchmarks/roofline.py: 1,021 and 697 prompt tokens, the first edited layer 4.3 on average."""
 
@@ -27,13 +25,12 @@ def table(trials: int) -> None:
     print(f"| model | TFLOP a trial | device | {' | '.join(heads)} |")
     print("|---|---|---|" + "---|" * len(heads))
     work = TrialWork()
-    tokens = work.shared_tokens + work.prompt_tokens + work.answer_tokens
     for name, model in USUAL.items():
         shape = Shape.of(model.configuration)
         # Input embeddings are as large as the output's.
-        weights, keys = 2 * (shape.body + 2 * shape.head), shape.key_bytes * work.answered * tokens
+        weights = BYTES * (shape.body + 2 * shape.head)
         for device in DEVICES.values():
-            fits = min(int((FREE * device.memory - weights) / keys), MOST)
+            fits = candidates_that_fit(shape, device.memory, weights, replace(work, candidates=MOST))
             if fits < 1:
                 continue
             minutes = {

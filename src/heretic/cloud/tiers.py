@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from heretic.cloud.machines import Offer
 from heretic.common.errors import ConfigurationError
 from heretic.models import cost
-from heretic.models.cost import UsualModel
+from heretic.models.cost import USABLE, UsualModel
 from heretic.models.footprint import PROGRAM, Footprint, Work, needs
 from heretic.models.weight_headers import Tensor
 
@@ -19,8 +19,6 @@ DISK_BESIDE = 20
 DISK_FLOORS = ((60 * GB, 200), (130 * GB, 400))
 """Models from so many bytes on (32 and 70 billion parameters) get at least so many GB."""
 MOST_GPUS = 16
-USABLE = 0.9
-"""Share of a GPU's memory that a run may take."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib import import_module
+from math import isfinite
 from pkgutil import iter_modules
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -73,6 +74,18 @@ def option(usage: str, text: str, default: Any = None, read: Callable[[str], Any
 def switch(text: str) -> Any:
     """Declare an option without a value, named like its field."""
     return field(default=False, metadata={_KEY: _Declared("", text, Takes.NOTHING)})
+
+
+def price(text: str) -> float:
+    """Read what an hour costs; a ValueError says what it must be."""
+    expected = "dollars an hour, as in 2.50"
+    try:
+        amount = float(text)
+    except ValueError as error:
+        raise ValueError(expected) from error
+    if not isfinite(amount) or amount <= 0:
+        raise ValueError(expected)
+    return amount
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,18 @@
 """``heretic plan``: what a run would take of this machine's memory, before anything is loaded."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from heretic.commands.base import Command, option, positional
+from heretic.commands.base import Command, option, positional, price
 from heretic.common.errors import ConfigurationError, HereticError
 
 if TYPE_CHECKING:
     from heretic.config import Settings
     from heretic.interface.printer import Printer
+    from heretic.models.cost import Device
     from heretic.models.footprint import Footprint
 
 
@@ -23,13 +25,19 @@ class PlanArguments:
     quantization: str | None = option("FORM", "none, bnb_8bit or bnb_4bit, as in a run.")
     kl_mode: str | None = option("MODE", "first or sequence, as in a run.")
     engine: str | None = option("ENGINE", "auto or inplace, as in a run.")
-    gpus: str | None = option("SIZES", "GPUs to look at for several workers, e.g. 4x24GB or 80GB,48GB.")
+    n_trials: str | None = option("N", "Trials of the search, as in a run.")
+    gpus: str | None = option("GPUS", "GPUs to look at, by memory or kind: 4x24GB, 80GB,48GB or 2xH100.")
+    price_per_hour: float | None = option("DOLLARS", "What the GPUs cost together, for an estimate.", read=price)
     config: str | None = option("PATH", "Configuration file. [config.toml where there is one]")
     name: str | None = positional("[MODEL]")
 
     def __post_init__(self) -> None:
         if self.model is not None and self.name is not None:
             raise ConfigurationError(f"--model and {self.name} both name the model; leave one of them out.")
+        if self.price_per_hour is not None and self.gpus is None:
+            raise ConfigurationError(
+                "--price-per-hour is the price of GPUs; name their kind as well, e.g. --gpus H100."
+            )
 
 
 def run(arguments: PlanArguments, printer: "Printer") -> int:
@@ -73,18 +81,87 @@ def run(arguments: PlanArguments, printer: "Printer") -> int:
             need.step.capitalize(), f"about {size(need.bytes)}, {_times(need.bytes, footprint)}{remark}{left_out}"
         )
     if arguments.gpus is not None:
-        from heretic.workers.placement import Room, gpus_text, read_sizes
-
-        sizes = read_sizes(arguments.gpus)
-        printer.row(
-            "Workers", f"about {size(footprint.worker)} each; {gpus_text(sizes)}: {Room.on(footprint.worker, sizes)}"
-        )
+        _say_workers(arguments.gpus, arguments.price_per_hour, footprint, settings, printer)
     if footprint.least <= available:
         printer.line("It fits. On an accelerator the weights are there instead; its memory was not looked at.")
         return 0
     lack = size(footprint.least - available)
     printer.line(f"It does not fit into this machine's memory: {lack} are missing. {_next_step(footprint, available)}")
     return HereticError.exit_code
+
+
+def _say_workers(
+    gpus: str, hourly: float | None, footprint: "Footprint", settings: "Settings", printer: "Printer"
+) -> None:
+    """How many workers there is room for, and, of GPUs whose kind is named, how long these would search."""
+    from heretic.interface.formatting import size
+    from heretic.workers.placement import Room, gpus_text, read_gpus
+
+    devices = read_gpus(gpus)
+    sizes = [int(device.memory) for device in devices]
+    room = Room.on(footprint.worker, sizes)
+    printer.row("Workers", f"about {size(footprint.worker)} each; {gpus_text(sizes)}: {room}")
+    if not room.workers:
+        return
+    if all(device.name for device in devices):
+        workers = min(room.workers, len(devices)) if room.together else room.workers
+        printer.row("Time", _time(devices, workers, room.whole, hourly, footprint, settings))
+    elif hourly is not None:
+        raise ConfigurationError(
+            "How long GPUs take is not known by their memory: for an estimate of the money name their kind, e.g. "
+            "--gpus 2xH100."
+        )
+
+
+def _time(
+    devices: "Sequence[Device]",
+    workers: int,
+    whole: int,
+    hourly: float | None,
+    footprint: "Footprint",
+    settings: "Settings",
+) -> str:
+    """How long the search takes by the cost model, and what that costs.
+
+    Args:
+        devices: All GPUs, of kinds that are known.
+        workers: How many share the trials.
+        whole: GPUs that each of them takes.
+        hourly: Dollars.
+        footprint: The model's.
+        settings: The run's.
+    """
+    from dataclasses import replace
+
+    from heretic.interface.formatting import dollars, duration
+    from heretic.models.cost import Shape, TrialWork, candidates_that_fit, trial_cost
+
+    try:
+        shape = Shape.of(footprint.configuration)
+    except KeyError as error:
+        return f"not estimated: config.json does not say {error.args[0]}"
+    usual = TrialWork()
+    work = replace(
+        usual,
+        compared=footprint.work.prompts,
+        positions=footprint.work.positions,
+        answered=settings.bad_evaluation_prompts.count or usual.answered,
+        answer_tokens=settings.refusal_check_tokens,
+        candidates=settings.candidates or usual.candidates,
+    )
+    # The slowest, which the others may have to wait for at the end; layers on several GPUs work one after another.
+    costs = []
+    for device in set(devices):
+        at_once = max(candidates_that_fit(shape, device.memory * whole, footprint.weights, work), 1)
+        costs.append((trial_cost(shape, device, replace(work, candidates=at_once)).seconds, at_once))
+    each, at_once = max(costs)
+    seconds = settings.n_trials * each / workers
+    money = "" if hourly is None else f", {dollars(seconds / 3600 * hourly)}"
+    shared = "" if workers == 1 else f" shared by {workers} workers"
+    return (
+        f"about {duration(seconds)}{money} for {settings.n_trials} trials{shared}, {at_once} at once: an estimate from "
+        "data sheets, of the search alone, without loading, refinement and checks"
+    )
 
 
 def _times(count: int, footprint: "Footprint") -> str:
@@ -122,6 +199,7 @@ def _settings(arguments: PlanArguments) -> "Settings":
         "--quantization": arguments.quantization,
         "--kl-mode": arguments.kl_mode,
         "--engine": arguments.engine,
+        "--n-trials": arguments.n_trials,
         "--config": arguments.config,
     }
     argv = [part for flag, value in given.items() if value is not None for part in (flag, value)]
@@ -144,6 +222,7 @@ memory is short, as the run does.
         "demo": "The bundled toy model.",
         "--model owner/name --quantization bnb_4bit": "A model of the hub, packed into 4 bits.",
         "--model owner/name --gpus 4x24GB": "How many workers four GPUs have room for.",
+        "--model owner/name --gpus 2xH100 --price-per-hour 5": "Also about how long they take, and what for.",
     },
     exit_codes="0 it fits, 1 it does not, 2 something given cannot be used, 130 interrupted.",
 )

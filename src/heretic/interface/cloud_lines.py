@@ -8,7 +8,7 @@ from typing import Any
 from heretic.cloud.machines import HOURS_A_MONTH, Machine, Offer
 from heretic.cloud.tiers import SMALLEST_DISK, TIERS, USUAL, disk_needed, gpus_needed, usual_footprint
 from heretic.common.redaction import without_secrets
-from heretic.interface.formatting import Row, clean_line, duration, size
+from heretic.interface.formatting import Row, clean_line, dollars, duration, size
 from heretic.results import tables
 
 TRIAL_STATES = ("complete", "stopped", "failed", "running", "waiting")
@@ -16,11 +16,6 @@ LONGEST_FRONT = 12
 """Trials of the front that are shown."""
 LITTLE_DISK = 10_000_000_000
 """Bytes."""
-
-
-def dollars(amount: float) -> str:
-    """An amount of money: ``$0.71``, ``$12``; with the cents that matter."""
-    return f"${amount:.0f}" if amount >= 100 else f"${amount:.2f}"
 
 
 def machine_rows(machines: Sequence[Machine], now: float) -> list[Row]:

@@ -64,6 +64,11 @@ def size(count: int) -> str:
     return "1 byte" if count == 1 else decimal(count)
 
 
+def dollars(amount: float) -> str:
+    """An amount of money: ``$0.71``, ``$12``; with the cents that matter."""
+    return f"${amount:.0f}" if amount >= 100 else f"${amount:.2f}"
+
+
 def large_count(count: int) -> str:
     """Parameters of a model with three digits: ``4.1 M``, ``494 M``, ``4.0 B``."""
     for unit, divisor in (("B", 1_000_000_000), ("M", 1_000_000), ("K", 1_000)):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from heretic.models.footprint import PASS_TOKENS
+from heretic.models.footprint import PASS_TOKENS, key_bytes
 
 PRODUCTS, STREAMING = 0.6, 0.8
 """Shares of a device's arithmetic and of its bandwidth that large products and reading weights reach."""
@@ -16,6 +16,8 @@ KEYS_AND_VALUES = 0.5
 """Likewise of the bandwidth, reading keys and values row by row."""
 BYTES = 2
 """Of a number of the weights, and of keys and values."""
+USABLE = 0.9
+"""Share of a device's memory that weights, keys and values may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +50,7 @@ class Shape:
         experts = int(configuration.get("num_experts_per_tok") or 1)
         inner = int(configuration.get("moe_intermediate_size") or configuration["intermediate_size"])
         layer = 2 * hidden * size * (heads + key_heads) + 3 * hidden * inner * experts
-        return cls(
-            layers * layer, hidden * int(configuration["vocab_size"]), layers, 2 * layers * key_heads * size * BYTES
-        )
+        return cls(layers * layer, hidden * int(configuration["vocab_size"]), layers, key_bytes(configuration, BYTES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +196,20 @@ def trial_cost(shape: Shape, device: Device, work: TrialWork) -> TrialCost:
         decoding / work.candidates,
         divergence + prompts + 2 * (shape.body + shape.head) * written,
     )
+
+
+def candidates_that_fit(shape: Shape, memory: float, weights: float, work: TrialWork) -> int:
+    """How many plans can be measured at once, at most as many as the work has; 0 where there is no room for one.
+
+    Args:
+        shape: The model's.
+        memory: Bytes of the device, or of those that hold the model together.
+        weights: Bytes of the loaded model.
+        work: What is measured.
+    """
+    tokens = work.shared_tokens + work.prompt_tokens + work.answer_tokens
+    room = (USABLE * memory - weights) / (shape.key_bytes * work.answered * tokens)
+    return max(min(int(room), work.candidates), 0)
 
 
 def _step(shape: Shape, device: Device, rows: float, context: float) -> float:

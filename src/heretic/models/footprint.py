@@ -4,7 +4,6 @@ The figures beside the weights were measured (benchmarks/README.md, memory); the
 """
 
 import json
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +29,6 @@ KEPT_SHARE = 0.1
 """Kept lower layers take at most this share of the device's free memory."""
 ACTIVATIONS_SHARE, ACTIVATIONS = 0.3, 250_000_000
 """On a CPU, activations of a backward pass take at most this share of the weights, or so many bytes if that is more."""
-_SLICE = re.compile(r"\[(\d*):(\d*)\]")
 _USUAL_PROMPTS = 100
 FOUR_BITS = 0.56
 """Bytes of a weight that bitsandbytes packs into 4 bits, with its scales."""
@@ -50,6 +48,24 @@ def text_part(table: dict[str, Any]) -> dict[str, Any]:
     """A configuration with what its text part says."""
     text = table.get("text_config")
     return {**table, **text} if isinstance(text, dict) else table
+
+
+def key_bytes(configuration: Table, width: int) -> int:
+    """Bytes of the keys and values of one token in all layers; a size that is not stated counts as none.
+
+    Args:
+        configuration: config.json, of its text part.
+        width: Bytes of a number.
+    """
+    heads = _number_in(configuration, "num_attention_heads", 1)
+    size = _number_in(configuration, "head_dim") or _number_in(configuration, "hidden_size") // max(heads, 1)
+    layers = _number_in(configuration, "num_hidden_layers")
+    return 2 * (_number_in(configuration, "num_key_value_heads") or heads) * size * layers * width
+
+
+def _number_in(configuration: Table, name: str, default: int = 0) -> int:
+    value = configuration.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) else default
 
 
 def activation_bytes(hidden: int, inner: int, layers: int, width: int) -> int:
@@ -92,8 +108,7 @@ class Footprint:
     work: Work
 
     def _number(self, name: str, default: int = 0) -> int:
-        value = self.configuration.get(name)
-        return value if isinstance(value, int) and not isinstance(value, bool) else default
+        return _number_in(self.configuration, name, default)
 
     @property
     def width(self) -> int:
@@ -155,10 +170,7 @@ class Footprint:
     @property
     def keys_and_values(self) -> int:
         """Bytes of the cache of the rows that are answered at once."""
-        heads = self._number("num_attention_heads", 1)
-        size = self._number("head_dim") or self._number("hidden_size") // max(heads, 1)
-        columns = 2 * self._number("num_key_value_heads", heads) * size * self._number("num_hidden_layers")
-        return ANSWERING_ROWS * ROW_TOKENS * columns * self.width
+        return ANSWERING_ROWS * ROW_TOKENS * key_bytes(self.configuration, self.width)
 
     @property
     def kept_layers(self) -> int:
@@ -233,10 +245,7 @@ def _work(settings: Settings, configuration: Table) -> Work:
     first = settings.dtypes[0].removeprefix("torch.")
     configured = configuration.get("dtype", configuration.get("torch_dtype"))
     dtype = str(configured).removeprefix("torch.") if first == "auto" and configured else first
-    sliced = _SLICE.search(settings.good_evaluation_prompts.split or "")
-    prompts = _USUAL_PROMPTS
-    if sliced is not None and sliced[2]:
-        prompts = max(int(sliced[2]) - int(sliced[1] or 0), 1)
+    prompts = settings.good_evaluation_prompts.count or _USUAL_PROMPTS
     positions = 1 if settings.kl_mode == "first" else settings.kl_tokens
     cached = settings.cache_weights and settings.engine == "inplace"
     return Work("float32" if dtype == "auto" else dtype, prompts, positions, settings.quantization, cached)

@@ -9,17 +9,18 @@ from dataclasses import dataclass, replace
 
 from heretic.common.errors import ConfigurationError, ModelError
 from heretic.config import Settings
+from heretic.models.cost import DEVICES, USABLE, Device
 from heretic.models.footprint import footprint_of
 from heretic.models.host_memory import free_host_memory
 from heretic.models.location import locate
 from heretic.results.words import plural
 
-SHARE = 0.9
-"""Of a device's memory workers may take so much: other programs and drivers need some."""
 CORES = 4
 """Cores that a worker has at least where their number is chosen: more processes than that wait for memory."""
 _GPUS = re.compile(
-    r"((?P<count>[1-9]\d{0,3})\s*x\s*)?(?P<size>\d{1,6}(\.\d{1,6})?)\s*(?P<unit>[KMGT])(?P<binary>i?)B", re.IGNORECASE
+    r"((?P<count>[1-9]\d{0,3})\s*x\s*)?"
+    r"((?P<size>\d{1,6}(\.\d{1,6})?)\s*(?P<unit>[KMGT])(?P<binary>i?)B|(?P<kind>[A-Z]\w*))",
+    re.IGNORECASE,
 )
 _COUNTED = ("cuda", "xpu")
 """Kinds of devices that tell how large they are, and that Ray gives out."""
@@ -70,7 +71,7 @@ class Room:
     @classmethod
     def on(cls, need: int, sizes: Sequence[int]) -> "Room":
         """By what one worker takes, and the size of each GPU, in bytes; the smallest GPU counts."""
-        usable = SHARE * min(sizes)
+        usable = USABLE * min(sizes)
         together, whole = int(usable // need), max(1, math.ceil(need / usable))
         return cls(together, whole, together * len(sizes) or len(sizes) // whole)
 
@@ -124,7 +125,7 @@ def on_cpus(wanted: int | None, need: int, cores: int, free: int) -> Placement:
     Raises:
         ConfigurationError: They do not fit; says how many do.
     """
-    room = max(int(SHARE * free // need) - 1, 1)
+    room = max(int(USABLE * free // need) - 1, 1)
     workers = wanted or min(max(cores // CORES, 1), room)
     if workers > room:
         raise ConfigurationError(
@@ -134,20 +135,30 @@ def on_cpus(wanted: int | None, need: int, cores: int, free: int) -> Placement:
     return Placement(workers, 0.0, max(cores // workers, 1))
 
 
-def read_sizes(text: str) -> list[int]:
-    """The sizes in bytes that a list of GPUs stands for, e.g. ``4x24GB`` or ``80GB,48GB``.
+def read_gpus(text: str) -> list[Device]:
+    """The GPUs that a list stands for: kinds that the cost model knows, or their memory alone.
+
+    Args:
+        text: E.g. ``4xH100``, ``4x24GB`` or ``80GB,48GB``.
 
     Raises:
         ConfigurationError: It is none.
     """
-    sizes: list[int] = []
+    gpus: list[Device] = []
     for part in text.split(","):
         found = _GPUS.fullmatch(part.strip())
-        if found is None:
-            raise ConfigurationError(f"--gpus {text} must be GPUs with their memory, e.g. 4x24GB or 80GB,48GB.")
-        unit = (1024 if found["binary"] else 1000) ** ("KMGT".index(found["unit"].upper()) + 1)
-        sizes += [int(float(found["size"]) * unit)] * int(found["count"] or 1)
-    return sizes
+        if found is None or (found["kind"] and found["kind"].upper() not in DEVICES):
+            raise ConfigurationError(
+                f"--gpus {text} must be GPUs with their memory or their kind, e.g. 4x24GB, 80GB,48GB or 2xH100; kinds "
+                f"are {', '.join(DEVICES)}."
+            )
+        if found["kind"]:
+            device = DEVICES[found["kind"].upper()]
+        else:
+            unit = (1024 if found["binary"] else 1000) ** ("KMGT".index(found["unit"].upper()) + 1)
+            device = Device("", 0.0, 0.0, int(float(found["size"]) * unit))
+        gpus += [device] * int(found["count"] or 1)
+    return gpus
 
 
 def gpus_text(sizes: Sequence[int]) -> str:

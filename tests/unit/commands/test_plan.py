@@ -14,9 +14,13 @@ from tests.models.pico import build_pico
 
 from heretic.commands import plan
 from heretic.common.errors import ConfigurationError, ModelError
+from heretic.config import Settings
+from heretic.interface.formatting import dollars, duration
 from heretic.interface.printer import Printer
 from heretic.models import host_memory
-from heretic.models.footprint import PROGRAM, Footprint, Work, needs
+from heretic.models.cost import DEVICES, Shape, TrialWork, trial_cost
+from heretic.models.footprint import PROGRAM, Footprint, Work, footprint_of, needs
+from heretic.models.location import locate
 from heretic.models.weight_headers import tensors_of_model
 
 
@@ -95,6 +99,43 @@ def test_workers_are_fitted_to_the_gpus_that_are_named(model: Path, monkeypatch:
     assert "up to 8 workers, 4 on each" in planned(str(model), "--gpus", "2x7GB")[1]
     with pytest.raises(ConfigurationError, match="4x24GB"):
         planned(str(model), "--gpus", "four")
+
+
+def test_time_and_money_of_kinds_of_gpus_are_estimated(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One worker on each GPU; twice the GPUs take half the time, and cost the same where they cost twice as much."""
+    free(monkeypatch, 10**10)
+
+    def row(*argv: str) -> str:
+        lines = planned(str(model), "--n-trials", "20000", *argv)[1].splitlines()
+        return next((line for line in lines if line.startswith("Time")), "")
+
+    one, two = row("--gpus", "h100", "--price-per-hour", "6"), row("--gpus", "2xH100", "--price-per-hour", "12")
+    footprint = footprint_of(locate(str(model)), Settings(model=str(model)))
+    shape, work = Shape.of(footprint.configuration), TrialWork(100, 30, 100, answer_tokens=30)
+    seconds = 20_000 * trial_cost(shape, DEVICES["H100"], work).seconds
+    assert f"about {duration(seconds)}, {dollars(seconds / 600)} for 20000 trials, 16 at once: an estimate" in one
+    assert f"about {duration(seconds / 2)}, {dollars(seconds / 600)} for 20000 trials shared by 2 workers" in two
+    assert "$" not in row("--gpus", "H100")
+    assert not row("--gpus", "4x24GB")
+    # The slower kind counts.
+    assert row("--gpus", "H200,A6000") == row("--gpus", "2xA6000")
+
+
+def test_an_estimate_needs_the_kind_of_gpu_and_the_sizes_of_the_model(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free(monkeypatch, 10**10)
+    with pytest.raises(ConfigurationError, match="--gpus H100"):
+        planned(str(model), "--price-per-hour", "2")
+    with pytest.raises(ConfigurationError, match="--gpus 2xH100"):
+        planned(str(model), "--price-per-hour", "2", "--gpus", "24GB")
+    with pytest.raises(ConfigurationError, match="dollars an hour"):
+        planned(str(model), "--price-per-hour", "-2", "--gpus", "H100")
+    file = model / "config.json"
+    sizes = json.loads(file.read_text())
+    del sizes["num_attention_heads"]
+    file.write_text(json.dumps(sizes))
+    assert "not estimated: config.json does not say num_attention_heads" in planned(str(model), "--gpus", "H100")[1]
 
 
 def test_a_model_whose_size_nothing_tells_is_refused(model: Path) -> None:

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from heretic.models.cost import DEVICES, USUAL, Device, Shape, TrialWork, trial_cost
+from heretic.cloud.tiers import usual_footprint
+from heretic.models.cost import DEVICES, USUAL, Device, Shape, TrialWork, candidates_that_fit, trial_cost
 
 LLAMA_8B = USUAL["8 B"].configuration
 H100 = DEVICES["H100"]
@@ -50,6 +51,16 @@ def test_what_makes_a_trial_cheaper() -> None:
     assert trial_cost(shape, H100, replace(work, read_layers=0.8)).seconds < seconds
     assert trial_cost(shape, H100, replace(work, alive=0.3)).seconds < seconds
     assert trial_cost(shape, replace(H100, bandwidth=4.8e12), work).seconds < seconds
+
+
+def test_as_many_plans_at_once_as_there_is_room_for_their_keys_and_values() -> None:
+    shape, work = Shape(1_000, 100, 1, 10), TrialWork(answered=5, prompt_tokens=7, answer_tokens=11, shared_tokens=2)
+    each, weights = 5 * 20 * 10, 2_200
+    assert candidates_that_fit(shape, (weights + 3.5 * each) / 0.9, weights, work) == 3
+    assert candidates_that_fit(shape, 10**9, weights, work) == work.candidates
+    assert candidates_that_fit(shape, weights, weights, work) == 0
+    footprint = usual_footprint(USUAL["8 B"])
+    assert footprint.keys_and_values == 160 * 160 * Shape.of(LLAMA_8B).key_bytes
 
 
 def test_small_models_wait_for_launches() -> None:

@@ -10,7 +10,7 @@ from heretic.config import Settings
 from heretic.observability.events import Event, Warned, subscribed
 from heretic.workers import cluster, placement
 from heretic.workers.cluster import check_resources
-from heretic.workers.placement import ALONE, Placement, Room, of_lead, on_cluster, on_cpus, on_gpus, read_sizes
+from heretic.workers.placement import ALONE, Placement, Room, of_lead, on_cluster, on_cpus, on_gpus, read_gpus
 
 GB = 10**9
 
@@ -90,16 +90,21 @@ def test_what_a_cluster_would_wait_for_for_ever_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("text", "sizes"),
-    [("4x24GB", [24 * GB] * 4), ("80GB, 48gb", [80 * GB, 48 * GB]), ("2 x 1.5GiB", [1_610_612_736] * 2)],
+    [
+        ("4x24GB", [24 * GB] * 4),
+        ("80GB, 48gb", [80 * GB, 48 * GB]),
+        ("2 x 1.5GiB", [1_610_612_736] * 2),
+        ("2xh100,24GB", [80 * GB] * 2 + [24 * GB]),
+    ],
 )
-def test_gpus_are_named_with_their_memory(text: str, sizes: list[int]) -> None:
-    assert read_sizes(text) == sizes
+def test_gpus_are_named_with_their_memory_or_kind(text: str, sizes: list[int]) -> None:
+    assert [device.memory for device in read_gpus(text)] == sizes
 
 
-@pytest.mark.parametrize("text", ["", "4", "24", "x24GB", "4x24", "0x24GB", "4x24GB;"])
+@pytest.mark.parametrize("text", ["", "4", "24", "x24GB", "4x24", "0x24GB", "4x24GB;", "2xH10"])
 def test_what_names_no_gpus_is_refused(text: str) -> None:
     with pytest.raises(ConfigurationError, match="4x24GB"):
-        read_sizes(text)
+        read_gpus(text)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def run(arguments: MachineArguments, printer: "Printer") -> int:
         CloudError: The provider cannot be asked.
     """
     from heretic.cloud.shell import problems_of_key
-    from heretic.interface.cloud_lines import dollars
+    from heretic.interface.formatting import dollars
 
     ours = account(arguments)
     balance = ours.provider.balance()

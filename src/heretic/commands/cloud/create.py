@@ -1,10 +1,9 @@
 """``heretic cloud create``: rent a machine."""
 
 from dataclasses import dataclass
-from math import isfinite
 from typing import TYPE_CHECKING
 
-from heretic.commands.base import Command, option, positional, switch
+from heretic.commands.base import Command, option, positional, price, switch
 from heretic.commands.cloud.base import Account, CloudArguments, account, footprint_there, show_machines
 from heretic.common.errors import CloudError, ConfigurationError
 
@@ -24,17 +23,6 @@ def _gigabytes(text: str) -> int:
     return int(text)
 
 
-def _price(text: str) -> float:
-    expected = "dollars an hour, as in 2.50"
-    try:
-        price = float(text)
-    except ValueError as error:
-        raise ValueError(expected) from error
-    if not isfinite(price) or price <= 0:
-        raise ValueError(expected)
-    return price
-
-
 @dataclass(frozen=True, slots=True)
 class CreateArguments(CloudArguments):
     """What is asked for."""
@@ -42,7 +30,7 @@ class CreateArguments(CloudArguments):
     wish: tuple[str, ...] = positional("TIER [GPUS]")
     model: str | None = option("MODEL", "The model that will be edited; the disk is made large enough for it.")
     disk: int | None = option("GB", "Size of the disk. [2 x the model + 20]", read=_gigabytes)
-    max_price: float | None = option("DOLLARS", "Rent nothing that costs more an hour.", read=_price)
+    max_price: float | None = option("DOLLARS", "Rent nothing that costs more an hour.", read=price)
     name: str | None = option("NAME", "What to call the machine. [the tier and the time]")
     image: str | None = option("IMAGE", "Container image to begin with. [one with torch]")
     secure: bool = switch("Only machines of data centres.")
@@ -64,7 +52,8 @@ def run(arguments: CreateArguments, printer: "Printer") -> int:
     from heretic.cloud.renting import Renter
     from heretic.cloud.shell import reaches
     from heretic.interface.asking import agrees
-    from heretic.interface.cloud_lines import dollars, offer_rows
+    from heretic.interface.cloud_lines import offer_rows
+    from heretic.interface.formatting import dollars
 
     tier, wish, footprint = _wish(arguments)
     name = _name(arguments, tier)
@@ -128,7 +117,7 @@ def _environment() -> tuple[tuple[str, str], ...]:
 
 def _offers(arguments: CreateArguments, ours: Account, renter: "Renter", tier: "Tier", wish: "Wish") -> "list[Offer]":
     from heretic.cloud.tiers import affordable
-    from heretic.interface.cloud_lines import dollars
+    from heretic.interface.formatting import dollars
 
     found = renter.patiently(lambda: ours.provider.offers(tier, wish))
     offers = affordable(found, arguments.max_price)
@@ -142,8 +131,9 @@ def _offers(arguments: CreateArguments, ours: Account, renter: "Renter", tier: "
 
 
 def _say_what_fits(tier: "Tier", wish: "Wish", footprint: "Footprint | None", printer: "Printer") -> None:
-    from heretic.cloud.tiers import GB, USABLE, memory_needed
+    from heretic.cloud.tiers import GB, memory_needed
     from heretic.interface.formatting import size
+    from heretic.models.cost import USABLE
 
     if footprint is None:
         printer.row("Model", "not named, so that neither disk nor memory were compared with it (--model)")

@@ -75,7 +75,7 @@ def _wanted(arguments: DownloadArguments, found: dict[str, Any]) -> list[dict[st
 def _see_it_go(ours: Account, machine: "Machine", printer: "Printer") -> None:
     """Wait for a machine that gives itself back, as was asked for when the run began; do it where it does not."""
     from heretic.cloud.renting import Renter
-    from heretic.interface.cloud_lines import dollars
+    from heretic.interface.formatting import dollars
 
     ends = time.monotonic() + _GONE_SECONDS
     while ours.provider.machine(machine.id) is not None:

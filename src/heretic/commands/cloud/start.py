@@ -15,7 +15,7 @@ def run(arguments: MachineArguments, printer: "Printer") -> int:
     Raises:
         CloudError: The provider does not start it.
     """
-    from heretic.interface.cloud_lines import dollars
+    from heretic.interface.formatting import dollars
 
     ours = account(arguments)
     machine = ours.machine(arguments.machine)

@@ -19,7 +19,8 @@ def run(arguments: EndingArguments, printer: "Printer") -> int:
     from heretic.cloud.renting import Renter
     from heretic.cloud.work import refuse_to_lose
     from heretic.interface.asking import agrees
-    from heretic.interface.cloud_lines import dollars, machine_text
+    from heretic.interface.cloud_lines import machine_text
+    from heretic.interface.formatting import dollars
 
     ours = account(arguments)
     machine = ours.machine(arguments.machine)

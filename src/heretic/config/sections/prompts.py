@@ -1,11 +1,14 @@
 """Settings of the prompts: PromptSpecification, where one set of them comes from, and the default datasets."""
 
+import re
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from heretic.config.checks import check_revision
 from heretic.config.sections.section import Section, Text
+
+_SLICE = re.compile(r"\[(\d*):(\d*)\]")
 
 
 class PromptSpecification(BaseModel):
@@ -34,6 +37,15 @@ class PromptSpecification(BaseModel):
     )
     streaming: bool = Field(default=False, description="Read a huge dataset row by row instead of downloading it.")
     limit: int | None = Field(default=None, ge=1, description="Use at most this many prompts.", examples=[400])
+
+    @property
+    def count(self) -> int | None:
+        """How many prompts these are by slice and limit alone, if the dataset has so many; None where neither says."""
+        sliced = _SLICE.search(self.split or "")
+        if sliced is None or not sliced[2]:
+            return self.limit
+        count = max(int(sliced[2]) - int(sliced[1] or 0), 1)
+        return count if self.limit is None else min(count, self.limit)
 
 
 def _defaults_under(default: PromptSpecification) -> BeforeValidator:
