@@ -13,6 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from heretic.search.sampler import make_sampler
 from heretic.search.storage import open_study
 from heretic.workers.cluster import crew_of
 from heretic.workers.placement import Placement
+from heretic.workers.worker import Assignment, Measurer, Ready, Report
 
 pytestmark = [pytest.mark.slow, pytest.mark.integration]
 LIMIT = 600.0
@@ -167,6 +169,35 @@ def test_kills_at_random_lose_nothing(tmp_path: Path, cluster: Any, bench: Workb
     _study, seen, killer = searched(tmp_path, bench, placement, 4 * kills, lambda _member: dice.random() < 0.05, kills)
     assert len(killer.killed) >= kills // 2
     assert sum("died" in event.message for event in seen if isinstance(event, Warned)) == len(killer.killed)
+
+
+@pytest.mark.parametrize(("gpus", "workers", "seen"), [(2.0, 2, ["0,1", "2,3"]), (0.5, 4, ["0", "0", "1", "1"])])
+def test_each_worker_sees_its_own_gpus_alone(
+    gpus: float, workers: int, seen: list[str], bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four pretended ones: Ray gives them out, and CUDA would find no others."""
+
+    class Says(Measurer):
+        def prepare(self, assignment: Assignment) -> Report:
+            report = super().prepare(assignment)
+            assert isinstance(report.answer, Ready)
+            member = replace(report.answer.member, device=os.environ["CUDA_VISIBLE_DEVICES"])
+            return replace(report, answer=replace(report.answer, member=member))
+
+    import ray
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setattr("heretic.workers.cluster.Measurer", Says)
+    head = {"num_cpus": 4, "num_gpus": 4, "object_store_memory": 100_000_000, "include_dashboard": False}
+    started = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        with crew_of(bench, Placement(workers, gpus, 1, started.address)) as crew:
+            while len(crew.members) < workers:
+                crew.finished()
+            assert sorted(member.device for member in crew.members) == seen
+    finally:
+        ray.shutdown()
+        started.shutdown()
 
 
 def test_more_workers_than_there_is_room_for_are_refused(cluster: Any, bench: Workbench) -> None:

@@ -149,21 +149,24 @@ def free_memory(device: torch.device) -> int:
 
 @contextmanager
 def parked(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """Have a model's weights in host memory for the with-block, so that others can use its device.
+    """Have a model's weights in host memory for the with-block, so that others can use its devices, one or several.
 
-    Does nothing where they are there, and with weights that accelerate spreads over several devices, or that are
-    quantised: these stay.
+    Does nothing where they are there, and with quantised weights: these stay.
     """
-    spread = len(set(getattr(model, "hf_device_map", {}).values())) > 1
-    if device.type == "cpu" or spread or getattr(model, "is_quantized", False):
+    if device.type == "cpu" or getattr(model, "is_quantized", False):
         yield
         return
-    model.to(torch.device("cpu"))
-    empty_cache(device)
+    # One by one, since accelerate refuses to move a model that it has spread; what it left on the disk stays there.
+    places = [(held, held.device) for held in (*model.parameters(), *model.buffers()) if held.device.type != "meta"]
+    for held, _place in places:
+        held.data = held.data.to("cpu")
+    for place in {place for _held, place in places}:
+        empty_cache(place)
     try:
         yield
     finally:
-        model.to(device)
+        for held, place in places:
+            held.data = held.data.to(place)
 
 
 def product_time(dtype: torch.dtype) -> float:

@@ -11,13 +11,15 @@ import psutil  # type: ignore[import-untyped]  # comes with accelerate, without 
 
 from heretic.common.errors import ConfigurationError, HereticError, first_line
 from heretic.config import Settings
+from heretic.models.cost import USABLE
 from heretic.models.devices import parked
+from heretic.models.host_memory import free_host_memory
 from heretic.observability.events import Warned, emit
 from heretic.observability.steps import step
 from heretic.results.words import plural
 from heretic.run.workbench import Workbench
 from heretic.search.crew import Alone, Batch, Crew
-from heretic.workers.placement import ALONE, Placement, gpu_sizes, need_of, on_cluster, placed_here
+from heretic.workers.placement import ALONE, Placement, gigabytes, gpu_sizes, need_of, on_cluster, placed_here
 from heretic.workers.supervisor import Supervisor, WorkerDied
 from heretic.workers.worker import Assignment, Measurer, Report
 
@@ -173,13 +175,27 @@ def place(settings: Settings) -> Placement:
         return ALONE
     wanted = None if settings.workers == "auto" else settings.workers
     placement = placed_here(settings, wanted) if settings.ray_address is None else _placed_there(settings, wanted)
-    if placement.gpus <= 1 or placement.workers == 1:
+    if placement.gpus <= 1 or placement.is_alone:
         return placement
-    each = f"{placement.gpus:g} GPUs a worker of this model takes, as the run that leads does"
-    if wanted is None:
-        emit(Warned(f"One process measures, spread over all GPUs: {each}; runs with --join may have several each."))
-        return ALONE
-    raise ConfigurationError(f"{each}; use --workers 1, or several runs with --join, each with GPUs of its own.")
+    if obstacle := _cannot_wait(settings):
+        if wanted is None:
+            emit(Warned(f"One process measures, spread over all GPUs: {obstacle}."))
+            return ALONE
+        raise ConfigurationError(f"{obstacle}; use --workers 1, or several runs with --join, each with its own GPUs.")
+    return placement
+
+
+def _cannot_wait(settings: Settings) -> str:
+    """Why the model of the run that leads cannot leave the GPUs to workers that take several; empty where it can."""
+    if settings.quantization != "none":
+        return "quantised weights of the run that leads stay on the GPUs that workers of several GPUs each would take"
+    need, free = need_of(settings), free_host_memory()
+    if need <= USABLE * free:
+        return ""
+    return (
+        f"the model of the run that leads would wait in the host's memory while workers have the GPUs, for which about "
+        f"{gigabytes(need)} are needed and {gigabytes(free)} are free"
+    )
 
 
 def _placed_there(settings: Settings, wanted: int | None) -> Placement:

@@ -201,17 +201,29 @@ def placed_here(settings: Settings, wanted: int | None) -> Placement:
     """
     sizes = gpu_sizes(settings)
     if sizes:
-        if settings.quantization != "none":
+        need = need_of(settings)
+        if settings.quantization != "none" and Room.on(need, sizes).together:
             # The run's own weights stay on the first.
-            sizes[0] -= need_of(settings)
-        return on_gpus(wanted, need_of(settings), sizes)
+            sizes[0] -= need
+        return on_gpus(wanted, need, sizes)
     return on_cpus(wanted, need_of(settings), cores_here(), free_host_memory())
 
 
 def of_lead(settings: Settings, placement: Placement) -> Settings:
-    """The settings of a run that leads workers: its own model is on one GPU, where it would be spread over all."""
+    """The settings of a run that leads workers: its own model is on as many GPUs as a worker's, the first of them.
+
+    Else it would be spread over all. Where a worker has several, both spread it over the same share of each.
+    """
     if placement.is_alone or not placement.gpus or settings.device != "auto":
         return settings
+    if placement.gpus > 1:
+        if settings.device_map != "auto" or settings.max_memory is not None:
+            return settings
+        sizes = gpu_sizes(settings)[: int(placement.gpus)]
+        # In MB, as accelerate reads them; a worker's GPUs have the same numbers, since it sees no others.
+        return settings.model_copy(
+            update={"max_memory": {str(number): f"{int(USABLE * size / 1e6)}MB" for number, size in enumerate(sizes)}}
+        )
     from heretic.models.devices import pick_device  # imports torch, see above
 
     return settings.model_copy(update={"device": f"{pick_device('auto').type}:0"})

@@ -128,32 +128,55 @@ def test_threads_of_the_cpu(asked_for, expected):
         torch.set_num_threads(1)
 
 
-class Moved(torch.nn.Linear):
-    """Remembers where it was sent."""
+class Held:
+    """A weight on a device that need not be there; remembers where it was sent."""
 
-    def __init__(self, **attributes):
-        super().__init__(1, 1)
-        self.places = []
-        vars(self).update(attributes)
+    def __init__(self, device):
+        self.device, self.data, self.places = torch.device(device), self, []
 
     def to(self, device):
-        self.places.append(device)
+        self.places.append(str(device))
         return self
 
 
-def test_a_model_makes_room_on_its_device_and_comes_back():
-    cuda, model = torch.device("cuda", 0), Moved()
-    with parked(model, cuda):
-        assert model.places == [CPU]
-    assert model.places == [CPU, cuda]
+class Holds:
+    """As much of a model as making room on its devices needs."""
+
+    def __init__(self, *devices, **attributes):
+        self.held = [Held(device) for device in devices]
+        vars(self).update(attributes)
+
+    def parameters(self):
+        return self.held[:1]
+
+    def buffers(self):
+        return self.held[1:]
 
 
-@pytest.mark.parametrize(
-    ("device", "attributes"),
-    [("cpu", {}), ("cuda", {"is_quantized": True}), ("cuda", {"hf_device_map": {"embed": 0, "layers": 1}})],
-)
+def test_a_model_makes_room_on_its_devices_and_comes_back(monkeypatch):
+    """Also one that is spread over several; what is on the disk (meta) stays there."""
+    emptied = []
+    monkeypatch.setattr(devices, "empty_cache", lambda device: emptied.append(str(device)))
+    model = Holds("cuda:0", "cuda:1", "meta", "cpu", hf_device_map={"embed": 0, "layers": 1})
+    with parked(model, torch.device("cuda", 0)):
+        assert [held.places for held in model.held] == [["cpu"], ["cpu"], [], ["cpu"]]
+        assert {"cuda:0", "cuda:1"} <= set(emptied)
+    assert [held.places for held in model.held] == [["cpu", "cuda:0"], ["cpu", "cuda:1"], [], ["cpu", "cpu"]]
+
+
+@pytest.mark.parametrize(("device", "attributes"), [("cpu", {}), ("cuda", {"is_quantized": True})])
 def test_what_is_on_the_host_or_cannot_move_stays(device, attributes):
-    model = Moved(**attributes)
+    model = Holds("cuda:0", "cuda:0", **attributes)
     with parked(model, torch.device(device)):
         pass
-    assert model.places == []
+    assert [held.places for held in model.held] == [[], []]
+
+
+def test_weights_that_made_room_are_the_same_tensors_with_the_same_numbers():
+    model = torch.nn.Linear(2, 3)
+    weight, numbers = model.weight, model.weight.detach().clone()
+    # The first device only says that there is one to make room on.
+    with parked(model, torch.device("cuda", 0)):
+        assert model.weight.device.type == "cpu"
+    assert model.weight is weight
+    assert torch.equal(weight, numbers)

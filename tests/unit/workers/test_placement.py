@@ -127,7 +127,9 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def have(need: float, *gpus: float) -> None:
         monkeypatch.setattr(placement, "gpu_sizes", lambda _settings: [int(size * GB) for size in gpus])
-        monkeypatch.setattr(placement, "need_of", lambda _settings: int(need * GB))
+        for module in (placement, cluster):
+            monkeypatch.setattr(module, "need_of", lambda _settings: int(need * GB))
+        monkeypatch.setattr(cluster, "free_host_memory", lambda: 1000 * GB)
         monkeypatch.setattr("heretic.models.devices.pick_device", lambda _name: torch.device("cuda"))
 
     return have
@@ -155,14 +157,38 @@ def test_quantised_weights_of_the_run_stay_on_its_gpu(machine: Callable[..., Non
         cluster.place(Settings(model="any", workers=4, quantization="bnb_4bit"))
 
 
-def test_workers_that_each_take_several_gpus_are_runs_of_their_own(machine: Callable[..., None]) -> None:
+def test_workers_that_each_take_several_gpus_spread_the_model_as_the_run_does(machine: Callable[..., None]) -> None:
     machine(40, *[24] * 8)
+    settings = Settings(model="any", workers="auto")
+    found = cluster.place(settings)
+    assert found == Placement(4, 2.0)
+    assert cluster.place(settings.model_copy(update={"workers": 3})) == Placement(3, 2.0)
+    assert cluster.place(settings.model_copy(update={"workers": 1})).is_alone
+    # Those of a worker, which sees no others, have the same numbers.
+    lead = of_lead(settings, found)
+    assert (lead.device, lead.max_memory) == ("auto", {"0": "21600MB", "1": "21600MB"})
+    own = settings.model_copy(update={"max_memory": {"0": "20GB", "1": "10GB"}})
+    assert of_lead(own, found) == own
+
+
+@pytest.mark.parametrize(
+    ("changes", "free", "said"),
+    [
+        ({"quantization": "bnb_4bit"}, 1000, "quantised weights"),
+        ({}, 44, "about 40.0 GB are needed and 44.0 GB are free"),
+    ],
+)
+def test_where_the_run_s_model_cannot_leave_the_gpus_it_measures_alone(
+    changes: dict[str, str], free: int, said: str, machine: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine(40, *[24] * 8)
+    monkeypatch.setattr(cluster, "free_host_memory", lambda: free * GB)
     seen: list[Event] = []
+    settings = Settings(model="any", workers="auto").model_copy(update=changes)
     with subscribed(seen.append):
-        assert cluster.place(Settings(model="any", workers="auto")).is_alone
+        assert cluster.place(settings).is_alone
     (warned,) = seen
     assert isinstance(warned, Warned)
-    assert "2 GPUs a worker of this model takes" in warned.message
+    assert said in warned.message
     with pytest.raises(ConfigurationError, match="several runs with --join"):
-        cluster.place(Settings(model="any", workers=3))
-    assert cluster.place(Settings(model="any", workers=1)).is_alone
+        cluster.place(settings.model_copy(update={"workers": 2}))
