@@ -19,7 +19,8 @@ from typing import Any
 import optuna
 import pytest
 from optuna.trial import TrialState as OptunaState
-from sqlalchemy import create_engine, make_url, text
+from sqlalchemy import Connection, create_engine, make_url, text
+from sqlalchemy.event import listen
 from tests.integration import joining
 from tests.integration.joining import SILENCE, Sleeper
 from tests.integration.kill_study import check_front, finished
@@ -27,6 +28,7 @@ from tests.integration.test_postgresql import ADDRESS
 from tests.unit.search.studies import IDENTITY, PLAN, SPACE, statements
 
 from heretic.common.errors import StudyError
+from heretic.observability.events import Event, Warned, subscribed
 from heretic.results.objective import BOTH_NUMBERS
 from heretic.search import claim, heartbeat
 from heretic.search.claim import Turn
@@ -287,6 +289,60 @@ def test_a_turn_outlasts_what_a_server_allows_a_transaction(name: str) -> None:
         assert not second._wait(name, second._engine, 0)
         first.give()
         second.take(name)
+
+
+def end_backend(connection: Connection) -> None:
+    """Have the server end a connection, as when it is restarted."""
+    number = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+    other = create_engine(ADDRESS)
+    with other.begin() as ending:
+        ending.execute(text("SELECT pg_terminate_backend(:number, 5000)"), {"number": number})
+    other.dispose()
+
+
+@pytest.mark.parametrize("join", [False, True])
+@pytest.mark.parametrize("stored", [False, True])
+def test_connections_that_are_cut_while_they_store_cost_no_trial(
+    name: str, join: bool, stored: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each sort of transaction, whether or not the server had stored what it was to by then."""
+    monkeypatch.setattr(heartbeat, "INTERVAL_SECONDS", math.inf)
+    seen: list[Event] = []
+    with Turn(ADDRESS, patient=join) as turn, subscribed(seen.append):
+        turn.take(name)
+        study = open_study(ADDRESS, name, IDENTITY, join=join)
+        study.sampler = make_sampler(3, 4, 0)
+        told = heartbeat.Heartbeat(study, "none", 1, 8, worker="here" if join else "")
+        workers = Workers(study, turn, BOTH_NUMBERS, told) if join else None
+        turn.give()
+        storage: Any = study._storage
+        commits = [0]
+
+        def cut(connection: Connection) -> None:
+            commits[0] += 1
+            # Of ten in a row, which are of all sorts, each in its turn.
+            if commits[0] % 11 == 0:
+                if stored:
+                    connection.connection.driver_connection.commit()
+                end_backend(connection)
+
+        listen(storage._backend.engine, "commit", cut)
+        result = search(study, ADDRESS, SPACE, Alone(Sleeper(0.0, 2)), 8, heartbeat=told, workers=workers)
+    assert result.complete == 8
+    assert commits[0] > 40
+    assert sum("ended the connection" in event.message for event in seen if isinstance(event, Warned)) >= 3
+    assert [trial.state for trial in assert_whole(name, 8)] == [OptunaState.COMPLETE] * 8
+
+
+def test_a_turn_that_is_cut_is_said_and_the_search_goes_on(name: str) -> None:
+    seen: list[Event] = []
+    with Turn(ADDRESS, patient=True) as turn, subscribed(seen.append):
+        with turn.taken(name):
+            assert turn._connection is not None
+            end_backend(turn._connection)
+        with turn.taken(name):
+            assert turn._connection is not None
+    assert [event.message for event in seen if isinstance(event, Warned) and "turn" in event.message]
 
 
 @pytest.mark.parametrize("join", [False, True])

@@ -95,7 +95,7 @@ from sqlalchemy.exc import OperationalError
 def connect(url, **_options):
     words = f"no route from {{url}}; user jane, password {PASSWORD}, dsn host=localhost password={PASSWORD}"
     raise OperationalError(words, None, ValueError(words))
-optuna.storages.RDBStorage = connect
+optuna.storages.RDBStorage.__init__ = lambda storage, url, **options: connect(url, **options)
 Engine.connect = lambda engine: connect(engine.url.render_as_string(hide_password=False))
 """
     log = ("--log-file", "heretic.log")

@@ -19,8 +19,9 @@ from heretic.common.errors import StudyError
 from heretic.common.file_systems import exclusive, missing_locks
 from heretic.config.checks import can_be_joined
 from heretic.config.study import sqlite_file
+from heretic.observability.events import Warned, emit
 from heretic.observability.steps import step
-from heretic.search.servers import engine_options, outlast_outages
+from heretic.search.servers import begun_again, engine_options, outlast_outages, was_cut
 from heretic.search.storage import claim_file, shown_url, storage_errors
 
 TURN_SECONDS = 0.1
@@ -151,13 +152,22 @@ class Turn:
 
     @contextmanager
     def taken(self, name: str) -> Iterator[None]:
-        """Have the turn for the with-block, waiting for it; raises what the storage does."""
+        """Have the turn for the with-block, waiting for it; raises what the storage does.
+
+        Where the server ends it meanwhile, that is said: another may have asked for trials at the same time, so that
+        all together measure a batch more than they were to.
+        """
         if self._engine is not None:
             self._wait(name, self._engine)
         try:
             yield
         finally:
-            self.give()
+            try:
+                self.give()
+            except StudyError as error:
+                if error.__cause__ is None or not was_cut(error.__cause__):
+                    raise
+                emit(Warned("The server ended this worker's turn; the study may end up with a few trials too many."))
 
     def _wait(self, name: str, engine: Engine, most: float = math.inf) -> bool:
         """Wait for the turn for at most so many seconds; whether one has it."""
@@ -169,6 +179,9 @@ class Turn:
         return True
 
     def _got(self, name: str, engine: Engine) -> bool:
+        return begun_again(lambda _again: self._tried(name, engine))
+
+    def _tried(self, name: str, engine: Engine) -> bool:
         connection = engine.connect()
         number = int.from_bytes(hashlib.sha256(f"heretic {name}".encode()).digest()[:8], "big", signed=True)
         # Held until the transaction ends, by whatever it ends.

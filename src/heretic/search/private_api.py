@@ -6,21 +6,86 @@ Each has a test in tests/unit/search/test_private_api.py that fails when a relea
 import json
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from typing import Any
 
 from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.storages._cached_storage import _CachedStorage
-from optuna.storages._rdb.models import StudyModel, StudySystemAttributeModel, TrialParamModel
+from optuna.storages._rdb.models import StudyModel, StudySystemAttributeModel, TrialModel, TrialParamModel
 from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from heretic.search.servers import begun_again
 
 _PREFIX = "heretic:"
 """Of a study's system attributes, which Optuna and its samplers write to as well."""
+
+
+class LastingStorage(RDBStorage):
+    """A storage whose transactions are begun again where the server ends the connection in their midst.
+
+    What may have been stored nevertheless is looked for first: a trial is made once, and ended once.
+    """
+
+    _made: tuple[int, ...] = ()
+
+    def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
+        # Optuna itself begins this again, without looking.
+        self._made = ()
+        return super()._create_new_trial(study_id, template_trial)
+
+    def _get_prepared_new_trial(
+        self, study_id: int, template_trial: FrozenTrial | None, session: Session
+    ) -> TrialModel:
+        # A SQLite file, which nobody cuts off, gives the numbers of what was not stored once more.
+        if self.engine.dialect.name != "sqlite":
+            for earlier in self._made:
+                stored = session.get(TrialModel, earlier)
+                if stored is not None and stored.study_id == study_id:
+                    return stored
+        made = super()._get_prepared_new_trial(study_id, template_trial, session)
+        # A server gives no number twice, whatever became of the transaction.
+        number: Any = made.trial_id
+        self._made = (*self._made, number)
+        return made
+
+    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
+        """See RDBStorage."""
+        method = super().set_trial_state_values
+
+        def end(again: bool) -> bool:
+            if again:
+                stored = self.get_trial(trial_id)
+                told = None if values is None else list(values)
+                if stored.state is state and (told is None or stored.values == told):
+                    return True
+            return method(trial_id, state, values)
+
+        return begun_again(end)
+
+
+def _lasting(method: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(method)
+    def lasting(*arguments: Any, **named: Any) -> Any:
+        return begun_again(lambda _again: method(*arguments, **named))
+
+    return lasting
+
+
+# What reads, or stores the same where it is done twice.
+for _name in (
+    *("get_study_id_from_name", "get_study_name_from_id", "get_study_directions", "get_all_studies"),
+    *("get_study_user_attrs", "get_study_system_attrs", "get_trial", "_get_trials"),
+    *("set_study_user_attr", "set_study_system_attr", "set_trial_user_attr", "set_trial_system_attr"),
+    *("set_trial_intermediate_value", "_set_trial_param"),
+):
+    setattr(LastingStorage, _name, _lasting(getattr(RDBStorage, _name)))
 
 
 def study_attributes(study: Study) -> dict[str, Any]:
@@ -93,13 +158,18 @@ def parameters_together(trial: Trial) -> Iterator[None]:
         yield
     finally:
         trial.storage = storage
-    with _create_scoped_session(database.scoped_session) as session:
-        session.add_all(
-            TrialParamModel(
-                trial_id=number, param_name=name, param_value=value, distribution_json=distribution_to_json(drawn_from)
+
+    def store(again: bool) -> None:
+        # A trial has each parameter once: where they are there, the first attempt stored them.
+        with _create_scoped_session(database.scoped_session, ignore_integrity_error=again) as session:
+            session.add_all(
+                TrialParamModel(
+                    trial_id=number, param_name=name, param_value=value, distribution_json=distribution_to_json(drawn)
+                )
+                for number, name, value, drawn in collecting.parameters
             )
-            for number, name, value, drawn_from in collecting.parameters
-        )
+
+    begun_again(store)
     storage._studies[trial.study._study_id].trials[trial.number] = trial._cached_frozen_trial
 
 
@@ -131,8 +201,12 @@ def attributes_named(study: Study, beginning: str) -> dict[str, Any]:
     of_study = StudySystemAttributeModel.study_id == study._study_id
     named = StudySystemAttributeModel.key.startswith(f"{_PREFIX}{beginning}", autoescape=True)
     statement = select(StudySystemAttributeModel.key, StudySystemAttributeModel.value_json).where(of_study, named)
-    with storage._backend.engine.connect() as connection:
-        return {key[len(_PREFIX) :]: json.loads(value) for key, value in connection.execute(statement)}
+
+    def read(_again: bool) -> dict[str, Any]:
+        with storage._backend.engine.connect() as connection:
+            return {key[len(_PREFIX) :]: json.loads(value) for key, value in connection.execute(statement)}
+
+    return begun_again(read)
 
 
 def enqueued_parameters(trial: FrozenTrial) -> dict[str, Any] | None:

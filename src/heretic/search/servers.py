@@ -2,10 +2,11 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Dialect, Engine, event
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from heretic.common.errors import first_line
 from heretic.observability.events import Warned, emit
@@ -18,6 +19,9 @@ OUTAGE_SECONDS = 60.0
 """How long a server that has been reached before is waited for: half of what silent workers are waited for."""
 RETRY_SECONDS = 1.0
 """How often it is tried meanwhile."""
+CUTS = 3
+"""How often the same is begun again where the server ends the connection in its midst."""
+T = TypeVar("T")
 _LIBPQ_DRIVERS = ("psycopg", "psycopg2")
 _LIBPQ = {
     "connect_timeout": 10,
@@ -53,7 +57,7 @@ def outlast_outages(
 ) -> None:
     """Have whoever needs a connection wait, and say so, while a server is down that was reached before.
 
-    A transaction that the server ended in its midst raises as ever: what it did is not known.
+    A transaction that the server ended in its midst raises as ever, see `begun_again`.
 
     Args:
         engine: Whose connections.
@@ -86,3 +90,34 @@ def outlast_outages(
             else:
                 reached = True
                 return connection
+
+
+def begun_again(transaction: Callable[[bool], T]) -> T:
+    """What a transaction returns; begun again, and that is said, where the server ended the connection in its midst.
+
+    What it did is stored or not: if the server ended it while it was committed, nobody knows.
+
+    Args:
+        transaction: Is told whether it was begun before. Then it looks first, or does what does no harm twice.
+    """
+    for left in reversed(range(CUTS)):
+        try:
+            return transaction(left < CUTS - 1)
+        except Exception as error:
+            if not left or not was_cut(error):
+                raise
+            emit(
+                Warned(f"The server of the study ended the connection ({_reason(error)}); what was cut is done again.")
+            )
+    raise AssertionError("unreachable")
+
+
+def was_cut(error: BaseException) -> bool:
+    """Whether an exception, or what Optuna made it from, says that the connection is gone."""
+    told = error if isinstance(error, SQLAlchemyError) else error.__cause__
+    return isinstance(told, DBAPIError) and told.connection_invalidated
+
+
+def _reason(error: BaseException) -> str:
+    told = error if isinstance(error, DBAPIError) else error.__cause__
+    return first_line(getattr(told, "orig", None) or error)

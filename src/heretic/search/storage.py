@@ -22,7 +22,7 @@ from heretic.common.redaction import mask_secrets, remember_password, without_pa
 from heretic.config.study import sqlite_file, study_of_a_run
 from heretic.results import reading
 from heretic.results.objective import BOTH_NUMBERS, Objective
-from heretic.search.private_api import set_study_attribute, study_attributes
+from heretic.search.private_api import LastingStorage, set_study_attribute, study_attributes
 from heretic.search.pulse import PULSE_ATTRIBUTE, Pulse, left_over, pulses_in, still_works
 from heretic.search.records import end_left_over
 from heretic.search.servers import engine_options, outlast_outages
@@ -204,14 +204,14 @@ def storage_errors(url: str) -> Iterator[None]:
         raise StudyError(f"The study storage {shown} {problem}; {step}.") from error
 
 
-def connected(url: str) -> optuna.storages.RDBStorage:
+def connected(url: str) -> LastingStorage:
     """The storage; its tables are created where they are missing. Raises what the driver does, see storage_errors."""
     options, url = engine_options(url), _connectable(url)
     try:
-        storage = optuna.storages.RDBStorage(url, engine_kwargs=options)
+        storage = LastingStorage(url, engine_kwargs=options)
     except (IntegrityError, ProgrammingError):
         # Two runs that begin on a new database create its tables at once, and the server lets one of them.
-        storage = optuna.storages.RDBStorage(url, engine_kwargs=options)
+        storage = LastingStorage(url, engine_kwargs=options)
     outlast_outages(storage.engine, reached=True)
     return storage
 

@@ -9,7 +9,10 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.storages import RDBStorage
+from optuna.trial import TrialState
 from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
 from tests.unit.directions.direction_sets import random_set
 from tests.unit.search.studies import IDENTITY, url_of
 
@@ -154,3 +157,36 @@ def test_a_trial_is_ended_once_and_attributes_are_read_by_the_beginning_of_their
         for name in ("pulse", "pulse.one", "pulse_other", "other"):
             private_api.set_study_attribute(study, name, {"of": name})
         assert private_api.attributes_named(study, "pulse.") == {"pulse.one": {"of": "pulse.one"}}
+
+
+def test_what_a_trial_is_made_by_is_known_to_a_storage_that_begins_again(tmp_path: Path) -> None:
+    """The number by which it would find it; of a file it is not looked for."""
+    storage = private_api.LastingStorage(url_of(tmp_path / "study.db"))
+    study = optuna.create_study(storage=storage, study_name="s")
+    trial = study.ask()
+    assert storage._made == (trial._trial_id,)
+    assert study.ask().number == 1
+
+
+def test_what_was_ended_before_the_connection_was_cut_is_found_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As is said of a commit whose answer never came; what another told instead is not taken for it."""
+    cuts = [True]
+
+    def ending(storage: RDBStorage, *arguments: Any) -> bool:
+        done = real(storage, *arguments)
+        if cuts.pop():
+            cuts.append(False)
+            raise OperationalError("COMMIT", None, Exception("terminating connection"), connection_invalidated=True)
+        return done
+
+    real = RDBStorage.set_trial_state_values
+    monkeypatch.setattr(RDBStorage, "set_trial_state_values", ending)
+    storage = private_api.LastingStorage(url_of(tmp_path / "study.db"))
+    study = optuna.create_study(storage=storage, study_name="s", directions=["minimize"] * 2)
+    assert private_api.end_trial(study, study.ask(), TrialState.COMPLETE, (1.0, 2.0))
+    trial = study.ask()
+    real(storage, trial._trial_id, TrialState.FAIL)
+    cuts[:] = [False]
+    assert not private_api.end_trial(study, trial, TrialState.COMPLETE, (1.0, 2.0))

@@ -21,7 +21,7 @@ from tests.unit.search.studies import IDENTITY, PLAN, SPACE, dominated, failed, 
 from heretic.common.errors import StudyError
 from heretic.results.objective import Objective
 from heretic.results.trial import TrialRecord, TrialState
-from heretic.search.private_api import study_attributes
+from heretic.search.private_api import LastingStorage, study_attributes
 from heretic.search.pulse import PULSE_ATTRIBUTE
 from heretic.search.records import RECORD_ATTRIBUTE, RETRIED_ATTRIBUTE, stored_records, tell, unreadable_text
 from heretic.search.seeding import SOURCE_ATTRIBUTE, enqueue_plan
@@ -381,7 +381,7 @@ def test_tables_that_another_run_creates_at_the_same_moment_are_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What PostgreSQL raises to one of two runs that begin on a new database; a lasting failure is still raised."""
-    real, left = optuna.storages.RDBStorage.__init__, [1]
+    real, left = LastingStorage.__init__, [1]
 
     def racing(*arguments: Any, **keywords: Any) -> None:
         if left[0]:
@@ -389,7 +389,7 @@ def test_tables_that_another_run_creates_at_the_same_moment_are_used(
             raise IntegrityError("CREATE TABLE studies", None, Exception("duplicate key value"))
         real(*arguments, **keywords)
 
-    monkeypatch.setattr(optuna.storages.RDBStorage, "__init__", racing)
+    monkeypatch.setattr(LastingStorage, "__init__", racing)
     url = url_of(tmp_path / "s.db")
     assert open_study(url, "s", IDENTITY).study_name == "s"
     left[0] = 2
