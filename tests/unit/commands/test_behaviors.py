@@ -30,7 +30,8 @@ def test_every_bundled_pack_can_be_used(capsys: pytest.CaptureFixture[str]) -> N
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        *((name, "80 + 40 + 40 pairs") for name in ("hedging", "meta-commentary", "sycophancy", "verbosity")),
+        *((name, "80 + 40 + 40 pairs") for name in ("flattery", "hedging", "meta-commentary", "verbosity")),
+        ("sycophancy", "100 + 50 + 50 prompts of each kind"),
         ("demo", "200 + 100 + 100 prompts of each kind"),
         ("over-refusal", "100 + 100 + 100 prompts of each kind"),
     ],
@@ -211,7 +212,7 @@ def test_bad_input_is_one_sentence(argv: tuple[str, ...], words: str) -> None:
     assert "--behavior" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["hedging", "meta-commentary", "sycophancy"])
+@pytest.mark.parametrize("name", ["hedging", "meta-commentary", "flattery"])
 def test_long_patterns_of_a_copy_stand_in_a_file_of_their_own(tmp_path: Path, name: str) -> None:
     mine = tmp_path / "mine"
     run(name, "--copy", str(mine))

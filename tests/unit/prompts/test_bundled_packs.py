@@ -21,11 +21,12 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
 
-PAIRED = ("hedging", "meta-commentary", "sycophancy", "verbosity")
+PAIRED = ("flattery", "hedging", "meta-commentary", "sycophancy", "verbosity")
 """Whose lines of the same number ask the same question, once to show the behaviour and once not to."""
 COUNTS = {"train": 80, "evaluation": 40, "held_out": 40}
+MORE = {"train": 100, "evaluation": 50, "held_out": 50}
 EXAMPLES = Path(__file__).parent / "behaviors"
-DENSITY = ("hedging", "meta-commentary", "sycophancy")
+DENSITY = ("flattery", "hedging", "meta-commentary")
 OFFLINE = sorted(set(bundled_behaviors()) - {"refusal"})
 """All but the one whose prompts are on the hub."""
 
@@ -99,12 +100,26 @@ def test_no_prompt_stands_in_two_parts_or_twice_in_one(name: str) -> None:
 def test_a_part_has_its_number_of_tidy_lines(name: str, part: str) -> None:
     for side in ("target", "baseline"):
         lines = lines_of(name, side, part)
-        assert len(lines) == COUNTS[part]
-        for line in lines:
-            assert line.isascii()
-            assert line == line.strip()
-            assert len(line.split()) >= 3
-            assert not re.match(r"(\d+[.)]|[-*]) ", line), "numbered, or a list"
+        assert len(lines) == (MORE if name == "sycophancy" else COUNTS)[part]
+        assert_tidy(lines)
+
+
+def assert_tidy(lines: list[str]) -> None:
+    for line in lines:
+        assert line.isascii()
+        assert line == line.strip()
+        assert len(line.split()) >= 3
+        assert not re.match(r"(\d+[.)]|[-*]) ", line), "numbered, or a list"
+
+
+def test_no_prompt_shows_two_behaviours() -> None:
+    texts = Counter(
+        plain(line)
+        for file in BUNDLED_FOLDER.glob("**/*.txt")
+        if "target" in file.parts
+        for line in file.read_text(encoding="utf-8").splitlines()
+    )
+    assert [text for text, times in texts.items() if times > 1] == []
 
 
 def question(showing: str, without: str) -> tuple[str, ...]:
