@@ -31,10 +31,11 @@ from heretic.observability.events import Event, Warned, subscribed
 from heretic.results.front import FEW, hypervolume, lowest_divergences, pareto_front
 from heretic.run import workbench
 from heretic.run.preflight import preflight
+from heretic.run.study_name import without_asking
 from heretic.run.warm_start import warm_start
 from heretic.search.claim import Turn
 from heretic.session import Session
-from heretic.workflow import open_matching_study, without_asking
+from heretic.workflow import open_matching_study
 
 if sys.version_info >= (3, 11):
     import tomllib

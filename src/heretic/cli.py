@@ -11,11 +11,12 @@ import sys
 import threading
 import traceback
 from collections.abc import MutableMapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from types import FrameType
 
 from heretic import __version__
-from heretic.commands.base import command_names, find_command
+from heretic.commands.base import command_names, commands, find_command
 from heretic.common.errors import (
     INTERRUPTED,
     TERMINATED,
@@ -30,9 +31,20 @@ from heretic.common.output import has_terminal, say_error, standard_streams
 from heretic.common.redaction import mask_secrets
 from heretic.config.arguments import read_arguments
 from heretic.config.checks import is_unicode
-from heretic.config.help import help_text
+from heretic.config.help import short_help, whole_help
 
 HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)
+NEAR = 0.75
+"""How alike a word must be to a command to be asked about, out of 1."""
+OTHER_WORDS = {
+    "list": "studies",
+    "study": "studies",
+    "resume": "open",
+    "load": "open",
+    "packs": "behaviors",
+    "show": "status",
+}
+"""What people call commands."""
 WAITING_THREADS = {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "1"}
 """How long threads of GNU's OpenMP (turns) and of Intel's and LLVM's (milliseconds) wait awake for each other."""
 
@@ -131,14 +143,41 @@ def _command_or_run(argv: Sequence[str]) -> int:
         raise ConfigurationError("The working folder has been removed; change to one that exists.") from error
     if argv and argv[0] in command_names():
         return find_command(argv[0])(argv[1:])
+    if argv and (near := near_command(argv[0])) and _means_command(argv[0], near):
+        return find_command(near)(argv[1:])
     return _run(argv)
+
+
+def near_command(word: str) -> str:
+    """The command that a word may stand for which is no option, path or hub id with its owner; empty for none."""
+    if word.startswith("-") or not word.isascii() or not word.isalpha() or os.path.exists(word):
+        return ""
+    nearest = get_close_matches(word.lower(), [*command_names(), *OTHER_WORDS], n=1, cutoff=NEAR)
+    return OTHER_WORDS.get(nearest[0], nearest[0]) if nearest else ""
+
+
+def _means_command(word: str, near: str) -> bool:
+    """Whether a command was meant; a model of that name may be too.
+
+    Raises:
+        ConfigurationError: Nobody can be asked.
+    """
+    if not has_terminal():
+        raise ConfigurationError(
+            f"{word} is no command; did you mean 'heretic {near}'? A model of that name is named with --model {word}."
+        )
+    from heretic.interface.asking import agrees
+
+    return agrees(f"{word} is no command. Did you mean 'heretic {near}'? (no: it is a model)", "")
 
 
 def _run(argv: Sequence[str]) -> int:
     action = read_arguments(argv).action
     if action == "help":
-        commands = map(find_command, command_names())
-        sys.stdout.write(help_text({command.usage: command.summary for command in commands}))
+        sys.stdout.write(short_help({command.name: command.summary for command in commands()}))
+        return 0
+    if action == "help_all":
+        sys.stdout.write(whole_help({command.usage: command.summary for command in commands()}))
         return 0
     if action == "version":
         sys.stdout.write(f"heretic {__version__}\n")

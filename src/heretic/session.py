@@ -42,12 +42,14 @@ from heretic.results.held_out import Example, HeldOut
 from heretic.results.score import Scores
 from heretic.results.trial import TrialRecord
 from heretic.run.applied import AppliedTrial, check_reading, measured_in_weights, usable
+from heretic.run.kept_checks import KeptTrials
 from heretic.run.saving import Saver
 from heretic.run.warm_start import remember
 from heretic.run.workbench import Workbench
 from heretic.search.deadline import Deadline
 from heretic.search.heartbeat import Heartbeat
 from heretic.search.loop import SearchResult, search
+from heretic.search.records import stored_records
 from heretic.search.storage import storage_errors
 from heretic.search.workers import Workers
 from heretic.workers.cluster import crew_of
@@ -68,6 +70,7 @@ class Session:
         deadline: Deadline | None = None,
         workers: Workers | None = None,
         placement: Placement = ALONE,
+        kept: KeptTrials | None = None,
     ) -> None:
         self.bench = bench
         self._study = study
@@ -78,10 +81,34 @@ class Session:
         self._n_trials = bench.settings.wanted_trials
         self.result = SearchResult((), False)
         self._applied: AppliedTrial | None = None
+        self._kept = kept
+        known = {} if kept is None else kept.known
         # By trial number: scores in the weights, measured to the end.
-        self._rescored: dict[int, Scores] = {}
-        self._checks = FurtherChecks(bench)
+        self._rescored = {number: trial.scores for number, trial in known.items() if trial.scores is not None}
+        self._checks = FurtherChecks(bench, {number: trial.checked for number, trial in known.items()})
         self._saver = Saver(bench)
+
+    def recall(self) -> None:
+        """Take the trials as they are stored; nothing is measured."""
+        with storage_errors(self.bench.settings.storage):
+            self.result = SearchResult(tuple(stored_records(self._study)), False)
+        self._n_trials = self.result.complete
+
+    @property
+    def study(self) -> str:
+        """Name of the study."""
+        return self._study.study_name
+
+    def saved(self) -> dict[int, tuple[str, ...]]:
+        """Folders that trials were saved to, by number."""
+        known = {} if self._kept is None else self._kept.known
+        return {number: trial.saved for number, trial in known.items() if trial.saved}
+
+    def _keep(self, saved: str | None = None) -> None:
+        """Store with the study what is known of the applied trial, which nobody then measures again."""
+        if self._kept is not None:
+            trial = self.applied
+            self._kept.keep(trial.record.number, trial.scores, self._checks.checked(trial.record.number), saved)
 
     def search(self, additional: int = 0) -> SearchResult:
         """Run the trials that are still missing, and so many more."""
@@ -183,16 +210,20 @@ class Session:
     def confirm(self) -> HeldOut | None:
         """See FurtherChecks.confirm, of the applied trial."""
         trial = self.applied
-        self.bench.engine.rest()
+        self.bench.rest()
         with step("confirming"):
-            return self._checks.confirm(trial.record.number, trial.edits, trial.scores)
+            held_out = self._checks.confirm(trial.record.number, trial.edits, trial.scores)
+        self._keep()
+        return held_out
 
     def validate(self, benchmarks: Sequence[str] | None = None) -> Capability | None:
         """See FurtherChecks.validate, of the applied trial."""
         trial = self.applied
-        self.bench.engine.rest()
+        self.bench.rest()
         with step("measuring what it is able to do"):
-            return self._checks.validate(trial.record.number, trial.edits, benchmarks)
+            capability = self._checks.validate(trial.record.number, trial.edits, benchmarks)
+        self._keep()
+        return capability
 
     @property
     def examples(self) -> tuple[Example, ...]:
@@ -220,7 +251,7 @@ class Session:
         self.restore()
         bench = self.bench
         # The weights themselves are to be there, whatever form trials were measured in.
-        bench.engine.rest()
+        bench.rest()
         return edited_weights(bench.loaded.model, bench.editor, bench.edits(record.plan))
 
     def restore(self) -> None:
@@ -251,9 +282,10 @@ class Session:
             ExportError: It could not be saved; nothing was left behind.
         """
         trial = self.applied
-        self.bench.engine.rest()
+        self.bench.rest()
         with step("saving"):
             saved = self._saver.save(trial, folder, export_format, self._checks.checked(trial.record.number))
+        self._keep(str(saved.path))
         emit(ModelSaved(str(saved.path), saved.file_count, saved.bytes, export_format.value, saved.verified_answers))
         if self.bench.settings.report:
             self.report(saved.path)
@@ -280,7 +312,7 @@ class Session:
     def publish(self, repository: str, private: bool, export_format: ExportFormat) -> str:
         """See Saver.publish, of the applied trial."""
         trial = self.applied
-        self.bench.engine.rest()
+        self.bench.rest()
         with step("publishing"):
             return self._saver.publish(
                 trial, repository, private, export_format, self._checks.checked(trial.record.number)

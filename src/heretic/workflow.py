@@ -1,28 +1,32 @@
 """The main path: settings in, an edited model out. Read this first."""
 
+import shlex
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
 
 from heretic.checks.capability import check_capability
-from heretic.common.errors import INTERRUPTED, TERMINATED, SelectionError, UserError
-from heretic.common.file_names import time_stamped
+from heretic.common.errors import INTERRUPTED, TERMINATED, UserError
 from heretic.common.integrity import check_folder, harmful
-from heretic.config import LoadedSettings
+from heretic.common.redaction import mask_secrets
+from heretic.config import LoadedSettings, Settings
 from heretic.export.content import ExportFormat
 from heretic.export.manifest import read_manifest
 from heretic.extraction.find import refines
-from heretic.observability.events import StudyOpened, Warned, emit, subscribed
+from heretic.observability.events import StudyLeft, StudyOpened, Warned, emit, subscribed
 from heretic.observability.fields import worker_name
 from heretic.observability.steps import step
 from heretic.report.write import check_report_folder, report_folder
 from heretic.run.comparison import compare
 from heretic.run.identity import with_stored_patterns
 from heretic.run.kept_calibration import keep_calibration, kept_calibration
+from heretic.run.kept_checks import KeptTrials, keep_settings
 from heretic.run.preflight import continues_upload, preflight
 from heretic.run.rules import searches
+from heretic.run.study_name import ResolveConflict, instead, settle_study
 from heretic.run.time_limit import Stopwatch
 from heretic.run.warm_start import warm_start
 from heretic.run.workbench import Workbench, prepare
@@ -38,8 +42,6 @@ from heretic.workers.placement import ALONE, of_lead
 
 Choose = Callable[[Session], None]
 """Lets a person choose trials and say what happens with them, until they are done."""
-ResolveConflict = Callable[[str, str], str | None]
-"""Study name and reason why it cannot be continued -> another name, or None to stop."""
 DecideOnLittle = Callable[[Sequence[str]], None]
 """Behaviours that the original model hardly shows -> returns to go on; raises AnotherBehavior or SelectionError."""
 
@@ -65,8 +67,17 @@ def run(
     choose: Choose,
     resolve_conflict: ResolveConflict,
     decide_on_little: DecideOnLittle = go_on,
+    opens: bool = False,
 ) -> int:
     """Everything that one command does; returns the exit code.
+
+    Args:
+        loaded: The settings.
+        choose: See Choose.
+        resolve_conflict: See ResolveConflict.
+        decide_on_little: See DecideOnLittle.
+        opens: Whether the study's trials are chosen from as they are stored: nothing is searched, nor measured but what
+            is asked for.
 
     Raises:
         AnotherBehavior: Somebody chose another pack.
@@ -87,22 +98,30 @@ def run(
     with step("reading questions and benchmarks"):
         check_capability(settings)
     with ExitStack() as claims, Turn(settings.storage, settings.join) as turn, subscribed(stopwatch):
-        claims.enter_context(claimed(settings.storage, settings.study_name))
-        turn.take(settings.study_name)
-        attributes = stored_attributes(settings.storage, settings.study_name)
+        settings = settle_study(settings, prompts, resolve_conflict)
+        claims.enter_context(claimed(settings.storage, settings.study))
+        turn.take(settings.study)
+        attributes = stored_attributes(settings.storage, settings.study)
         if IDENTITY_ATTRIBUTE in attributes:
             # Else others wait until identity, directions and first plans are stored.
             turn.give()
         settings = with_stored_patterns(settings, attributes)
         told = preparation_told(
-            claim_file(settings.storage, settings.study_name), settings.model or "", settings.wanted_trials
+            claim_file(settings.storage, settings.study), settings.model or "", settings.wanted_trials, settings.study
         )
         with told, step("preparing"):
-            stored = decoded(attributes, f"The study {settings.study_name}")
-            bench = prepare(settings, prompts, stored, kept_calibration(attributes))
-        if bench.hardly_shown and IDENTITY_ATTRIBUTE not in attributes and not settings.auto_select:
+            stored = decoded(attributes, f"The study {settings.study}")
+            bench = prepare(settings, prompts, stored, kept_calibration(attributes), measures=not opens)
+        if not (opens or settings.auto_select or IDENTITY_ATTRIBUTE in attributes) and bench.hardly_shown:
             decide_on_little(bench.hardly_shown)
         study = open_matching_study(bench, resolve_conflict, claims, turn)
+        # What is saved says where it came from.
+        bench = replace(bench, settings=bench.settings.model_copy(update={"study_name": study.study_name}))
+        kept = KeptTrials(study, bench.settings)
+        if opens:
+            turn.give()
+            return choose_from(Session(bench, study, kept=kept), choose)
+        keep_settings(study, bench.settings)
         keep_calibration(study, settings.storage, bench.calibrated)
         keep_refinement(bench, study)
         warm_start(bench, study)
@@ -118,8 +137,26 @@ def run(
         turn.give()
         with subscribed(heartbeat, steps=True):
             return search_and_choose(
-                Session(bench, study, heartbeat, stopwatch.deadline(bench), workers, placement), choose
+                Session(bench, study, heartbeat, stopwatch.deadline(bench), workers, placement, kept), choose
             )
+
+
+def choose_from(session: Session, choose: Choose) -> int:
+    """Let a person choose from the trials that are stored; returns the exit code."""
+    session.recall()
+    choose(session)
+    emit(left(session))
+    return 0
+
+
+def left(session: Session) -> StudyLeft:
+    """Says where a study is whose menu was left, and what comes back to it."""
+    storage = session.bench.settings.storage
+    shown = shown_url(storage)
+    usual = storage == Settings.model_fields["storage"].default
+    # What has a password is not written out.
+    address = [] if usual else ["--storage", storage if mask_secrets(storage) == storage == shown else "..."]
+    return StudyLeft(session.study, shown, shlex.join(["heretic", "open", session.study, *address]))
 
 
 def search_and_choose(session: Session, choose: Choose) -> int:
@@ -132,6 +169,7 @@ def search_and_choose(session: Session, choose: Choose) -> int:
         return TERMINATED
     if not settings.auto_select:
         choose(session)
+        emit(left(session))
         return 0
     if result.interrupted:
         emit(Warned("Nothing was chosen; run the same command again to go on with this study."))
@@ -154,35 +192,26 @@ def open_matching_study(
 
     Args:
         bench: The prepared model.
-        resolve_conflict: Names another study.
-        claims: Gets the claim to a study of another name; the settings' one has been claimed before.
+        resolve_conflict: Asks about another study.
+        claims: Holds the claim to the settings' study, and then that to another one instead.
         turn: Is kept for what comes next.
     """
-    settings = bench.settings
-    name: str | None = settings.study_name
-    while name is not None:
+    settings, name, study = bench.settings, bench.settings.study, None
+    while study is None:
         try:
             turn.take(name)
             with step("opening the study"):
                 study = open_study(settings.storage, name, bench.identity, bench.objective, settings.join)
         except StudyConflict as conflict:
+            # The other study is nobody's while this run goes on.
             turn.give()
-            name = resolve_conflict(name, str(conflict))
-            if name is not None:
-                claims.enter_context(claimed(settings.storage, name))
-            continue
-        finished = sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
-        study.sampler = make_sampler(settings.seed, settings.n_startup_trials, finished, workers_before(study))
-        emit(StudyOpened(name, shown_url(settings.storage), finished, settings.wanted_trials))
-        return study
-    raise SelectionError("No study was opened; name another one with --study-name.")
-
-
-def without_asking(name: str, reason: str) -> str:
-    """A ResolveConflict for runs without a terminal: a new study with a time-stamped name."""
-    new_name = time_stamped(name)
-    emit(Warned(f"{reason} This run starts the new study {new_name}."))
-    return new_name
+            claims.close()
+            name = instead(settings, name, bench.identity.aspects, str(conflict), resolve_conflict)
+            claims.enter_context(claimed(settings.storage, name))
+    finished = sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
+    study.sampler = make_sampler(settings.seed, settings.n_startup_trials, finished, workers_before(study))
+    emit(StudyOpened(name, shown_url(settings.storage), finished, settings.wanted_trials))
+    return study
 
 
 def saved_before(session: Session, folder: Path) -> Path:

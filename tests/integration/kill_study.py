@@ -58,7 +58,7 @@ def load(folder: Path) -> optuna.Study | None:
     url = f"sqlite:///{folder / STUDY}"
     if not optuna.study.get_all_study_summaries(url):
         return None
-    return optuna.load_study(study_name="heretic_study", storage=url)
+    return optuna.load_study(study_name=None, storage=url)
 
 
 def finished(study: optuna.Study) -> dict[int, tuple[Mapping[str, Any], list[float] | None]]:

@@ -41,9 +41,13 @@ def with_options(arguments: list[str], **changed: str) -> list[str]:
     return found
 
 
-def stored_trials(file: Path, name: str = "heretic_study") -> list[dict[str, Any]]:
-    """Every trial by number, in the form of tests/fixtures/same_seeds; what the record does not hold is None."""
+def stored_trials(file: Path, name: str | None = None) -> list[dict[str, Any]]:
+    """Every trial of a study, or of the only one, by number, in the form of tests/fixtures/same_seeds.
+
+    What the record does not hold is None.
+    """
     assert file.is_file()
+    # Without a name there may be one study alone.
     study = optuna.load_study(study_name=name, storage=f"sqlite:///{file}")
     found = []
     for trial in study.get_trials(deepcopy=False):

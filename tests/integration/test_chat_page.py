@@ -360,7 +360,7 @@ def test_a_trial_of_a_study_answers_and_is_saved_and_its_answers_outlive_the_pag
     # Without a terminal nobody chooses one of them yet.
     assert "2 trials finished" in heretic(served.folder, *QUICK_DEMO).output
     (served.folder / "config.toml").write_text(configuration((*QUICK_DEMO, "--confirm", "true")), encoding="utf-8")
-    command = [sys.executable, "-m", "heretic", "chat", "--model", "demo", "--study-name", "heretic_study"]
+    command = [sys.executable, "-m", "heretic", "chat", "--model", "demo", "--study-name", "demo"]
     # What begins with HERETIC_ is a setting there.
     environment = {name: value for name, value in os.environ.items() if name != SCREENSHOTS} | {"PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(

@@ -16,7 +16,7 @@ def test_saved_directions_are_loaded_compared_and_added(heretic: Command, tmp_pa
     loaded = heretic(tmp_path, *QUICK_DEMO, *saving_to("second"), "--load-directions", "d.safetensors")
     loaded.assert_done()
     assert "loaded from d.safetensors" in loaded.output
-    assert "Warning: The study heretic_study was made with another way of finding directions" in loaded.output
+    assert "Warning: The study demo was made with another way of finding directions" in loaded.output
     # The same directions make the same edits.
     weights = [(tmp_path / folder / "model.safetensors").read_bytes() for folder in ("first", "second")]
     assert weights[0] == weights[1]

@@ -115,11 +115,11 @@ def test_two_runs_of_one_study(heretic: Command, folder: Path) -> None:
         "import builtins, contextlib\n"
         "from heretic.search.claim import claimed\n"
         "stack = builtins.kept = contextlib.ExitStack()\n"
-        "stack.enter_context(claimed('sqlite:///heretic_study.db', 'heretic_study'))\n"
+        "stack.enter_context(claimed('sqlite:///heretic_study.db', 'pico-refusal'))\n"
     )
     # The same process holds it, by another open file: as far as the lock goes, somebody else.
     result = heretic(folder, *PICO, *saving_to("out"), before=another)
-    result.assert_one_sentence("Another run works on the study heretic_study", "heretic status", "--study-name")
+    result.assert_one_sentence("Another run works on the study pico-refusal", "heretic status", "--study-name")
     assert "Loading" not in result.output
 
 

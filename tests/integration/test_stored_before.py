@@ -218,4 +218,4 @@ def test_directions_of_before_are_searched_with(heretic: Command, tmp_path: Path
     (trial,) = stored_trials(tmp_path / "heretic_study.db")
     assert trial["state"] == "complete"
     arguments = with_options(arguments, load_directions="pca.safetensors")
-    assert_left_as_it_is(heretic, tmp_path, arguments, "heretic_study", "way of finding directions")
+    assert_left_as_it_is(heretic, tmp_path, arguments, "demo", "way of finding directions")

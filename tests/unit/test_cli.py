@@ -110,6 +110,8 @@ def test_help_and_version_need_nothing_else(tmp_path):
     ("argv", "allowed"),
     [
         (["--help"], ()),
+        (["--help-all"], ()),
+        (["help", "search"], ("rich.console",)),
         (["--version"], ()),
         (["x", "--n-trials", "0"], ("pydantic_settings",)),
         (["behaviors"], ("rich.console", "pydantic_settings")),

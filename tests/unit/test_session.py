@@ -19,7 +19,7 @@ from tests.unit.export.conftest import all_logits, load_back
 from transformers import AutoModelForCausalLM
 
 from heretic.common.errors import ExportError, ModelError, TrialFailed, UserError
-from heretic.config import Settings
+from heretic.config import PromptSpecification, Settings
 from heretic.editors import inplace
 from heretic.editors.editor import applied
 from heretic.edits.algebra import Edit
@@ -49,9 +49,12 @@ from heretic.results.score import Score, Scores
 from heretic.results.trial import TrialRecord, TrialState
 from heretic.run import applied as run_applied
 from heretic.run.comparison import compare
+from heretic.run.kept_checks import KeptTrials
+from heretic.run.measuring import Measuring
 from heretic.run.preflight import check_files
 from heretic.run.workbench import Workbench, prepare
 from heretic.search.loop import SearchResult
+from heretic.search.private_api import set_study_attribute
 from heretic.session import Session
 from heretic.workflow import deliver
 
@@ -556,7 +559,9 @@ def present(bench: Workbench) -> Scores:
 def searching(bench: Workbench, engine: Engine, n_trials: int) -> Session:
     settings = bench.settings.model_copy(update={"n_trials": n_trials})
     study = optuna.create_study(directions=["minimize", "minimize"], sampler=optuna.samplers.RandomSampler(seed=0))
-    return Session(replace(bench, engine=engine, settings=settings), study)
+    return Session(
+        replace(bench, measuring=Measuring(lambda: (bench.measuring.results[0], engine)), settings=settings), study
+    )
 
 
 def test_a_search_ends_with_its_front_confirmed(bench: Workbench, events: list[Event]) -> None:
@@ -668,3 +673,50 @@ def test_an_end_that_cannot_be_measured_again_is_a_warning_and_the_search_goes_o
     assert [event.record.number for event in events if isinstance(event, FrontChecked)] == [2]
     (warning,) = (event.message for event in events if isinstance(event, Warned))
     assert warning.startswith("Trial 1 cannot be used because the edited model's logits are not finite")
+
+
+def test_what_was_measured_and_saved_is_known_to_whoever_comes_back(
+    bench: Workbench, tmp_path: Path, events: list[Event]
+) -> None:
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    study = optuna.create_study(study_name="mine", storage=url, directions=["minimize", "minimize"])
+    held_out_prompts = {
+        f"{side}_held_out_prompts": PromptSpecification(dataset=f"bundled:demo/{kind}", split="held_out", limit=4)
+        for side, kind in (("good", "baseline"), ("bad", "target"))
+    }
+    changes = {"storage": url, "study_name": "mine", "held_out_tokens": 10, **held_out_prompts}
+    own = replace(bench, settings=bench.settings.model_copy(update=changes))
+    first = Session(own, study, kept=KeptTrials(study, own.settings))
+    first.apply(RECORD)
+    held_out = first.confirm()
+    assert held_out is not None
+    first.save(tmp_path / "out", ExportFormat.ADAPTER)
+    first.restore()
+
+    def measures() -> Any:
+        raise AssertionError("the original model is measured")
+
+    again = optuna.load_study(study_name="mine", storage=url)
+    unmeasured = replace(own, measuring=Measuring(measures))
+    later = Session(unmeasured, again, kept=KeptTrials(again, own.settings))
+    later.recall()
+    assert later.confirmed() == {RECORD.number: held_out}
+    assert later.saved() == {RECORD.number: (str(tmp_path / "out"),)}
+    scores = later.apply(RECORD)
+    assert scores == first._rescored[RECORD.number]
+    assert later.confirm() == held_out
+    assert len(later.examples) > 0
+    later.restore()
+    # Held-out prompts of another number of tokens show something else.
+    others = own.settings.model_copy(update={"held_out_tokens": 7})
+    assert KeptTrials(again, others)[RECORD.number].checked.held_out is None
+
+
+def test_what_a_study_keeps_of_a_trial_and_cannot_be_read_is_said(tmp_path: Path, events: list[Event]) -> None:
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    study = optuna.create_study(study_name="mine", storage=url)
+    set_study_attribute(study, "checked.3", {"scores": [5]})
+    set_study_attribute(study, "checked.x", {})
+    kept = KeptTrials(study, settings(storage=url))
+    assert kept.known == {}
+    assert sum("cannot be read" in event.message for event in events if isinstance(event, Warned)) == 2

@@ -1,9 +1,10 @@
 """What is measured of a trial once it is chosen: held-out prompts, and what the model is able to do."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from types import MappingProxyType
 
 from heretic.checks.capability import CapabilityCheck, check_capability
 from heretic.checks.held_out import Confirmation
@@ -23,11 +24,12 @@ class FurtherChecks:
     the trial can be used all the same.
     """
 
-    def __init__(self, bench: Workbench) -> None:
+    def __init__(self, bench: Workbench, known: Mapping[int, Checked] = MappingProxyType({})) -> None:
+        """Args: bench: the run's; known: what was measured before, by trial."""
         self._bench = bench
         self._confirmation: Confirmation | None = None
         self._capabilities: dict[tuple[bool, tuple[str, ...]], CapabilityCheck] = {}
-        self._checked: dict[int, Checked] = {}
+        self._checked: dict[int, Checked] = dict(known)
 
     def checked(self, number: int) -> Checked:
         """What is known of a trial."""

@@ -235,6 +235,11 @@ def command_names(package: ModuleType = heretic.commands) -> tuple[str, ...]:
     return tuple(sorted(module.name for module in iter_modules(package.__path__) if module.name != "base"))
 
 
+def commands() -> list[Command[Any]]:
+    """Every command, imported."""
+    return [find_command(name) for name in command_names()]
+
+
 def find_command(name: str, package: ModuleType = heretic.commands) -> Command[Any]:
     """The command of that name, out of `command_names`."""
     command: Command[Any] = import_module(f"{package.__name__}.{name}").COMMAND

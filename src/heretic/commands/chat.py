@@ -112,7 +112,7 @@ def _of_a_study(arguments: ChatArguments, address: "Address", printer: "Printer"
 
     storage, name = study_of_a_run(arguments.storage, arguments.study_name, arguments.config, os.environ, Path.cwd())
     with StudyReader(storage, name) as reader:
-        finished = reader.read().finished
+        name, finished = reader.name, reader.read().finished
     if not finished:
         raise StudyError(f"The study {name} has no finished trial yet; run heretic with --study-name {name} first.")
     given = {"--model": arguments.model, "--config": arguments.config, "--storage": storage, "--study-name": name}
@@ -121,7 +121,7 @@ def _of_a_study(arguments: ChatArguments, address: "Address", printer: "Printer"
     loaded = load_settings(argv, os.environ, Path.cwd())
     check_options(loaded.settings)
 
-    def refuse(conflicting: str, reason: str) -> None:
+    def refuse(conflicting: str, reason: str, _own: str) -> None:
         raise StudyError(
             f"{reason.rstrip('.')}: this page needs the options that {conflicting} was made with, in config.toml or "
             "a file that --config names; the menu of the run itself opens the page too."
@@ -148,7 +148,7 @@ is on (DuckDuckGo; DDGS_REGION). It needs Gradio: pip install 'heretic[web]'.
     examples={
         "": "The models that are found here.",
         "out --compare": "The edited model in the folder out beside its original.",
-        "--model demo --study-name heretic_study": "The trials of a study.",
+        "--model demo --study-name demo": "The trials of a study.",
     },
     exit_codes="0 ended with Ctrl+C, 1 failed, 2 something given cannot be used.",
 )

@@ -22,7 +22,7 @@ class MigrateArguments:
     """What is asked for."""
 
     urls: tuple[str, ...] = positional("SOURCE TARGET")
-    study_name: str | None = option("NAME", "Name of the study in both. [what a run in this folder uses]")
+    study_name: str | None = option("NAME", "Name of the study in both. [the one that runs, or the latest]")
 
     def __post_init__(self) -> None:
         if len(self.urls) != 2:
@@ -42,14 +42,14 @@ def run(arguments: MigrateArguments, printer: "Printer") -> int:
     """
     from heretic.interface.status_lines import trials_rows
     from heretic.search.claim import Turn, check_study_file, claimed
-    from heretic.search.status import StudyReader
+    from heretic.search.status import StudyReader, usual_study
     from heretic.search.storage import check_idle, shown_url
 
     source, target = arguments.urls
     if source == target or (sqlite_file(source) is not None and _real(source) == _real(target)):
         raise ConfigurationError("Source and target are the same database; name two.")
     check_study_file(source)
-    _, name = study_of_a_run(source, arguments.study_name, None, os.environ, Path.cwd())
+    name = study_of_a_run(source, arguments.study_name, None, os.environ, Path.cwd())[1] or usual_study(source)
     with ExitStack() as stack:
         reader = stack.enter_context(StudyReader(source, name))
         for url in (source, target):

@@ -50,13 +50,13 @@ def run(arguments: ReportArguments, printer: "Printer") -> int:
     from heretic.report.source import StudySource, manifest_of, read_report_data, study_of
     from heretic.report.words import sampled_sentence
     from heretic.report.write import CHART_FOLDER, check_report_folder, report_folder, write_report
+    from heretic.search.status import usual_study
 
     manifest: dict[str, Any] | None = None
     extras = Extras()
     if arguments.folder is None:
-        study = StudySource(
-            *study_of_a_run(arguments.storage, arguments.study_name, arguments.config, os.environ, Path.cwd())
-        )
+        url, found = study_of_a_run(arguments.storage, arguments.study_name, arguments.config, os.environ, Path.cwd())
+        study = StudySource(url, found or usual_study(url))
         usual = Path(f"{safe_name(study.name, 'study')}_report")
     else:
         storage, name = named_study(arguments.storage, arguments.study_name)
@@ -81,7 +81,7 @@ COMMAND = Command(
     "report",
     ReportArguments,
     run,
-    summary="Write what a search found, or what was saved of it, as an HTML page.",
+    summary="Write what a search found, or was saved of it, as an HTML page.",
     description="""\
 Write a report: one HTML page that needs no network, heretic_report.html, and
 its charts as PNG files. It shows the trials and the Pareto front, which
@@ -90,7 +90,7 @@ parameters matter, the edit layer by layer, and what held-out prompts showed.
 FOLDER is a model that Heretic saved. Its manifest says what was edited and
 measured, and which study it came from; where that study is not found, the
 report has no front and says why. Without FOLDER the report is about a study:
-the one that a run in this folder would use, or the one that is named.
+the one that is named, or that runs or ran last in this folder.
 """,
     examples={
         "out": "The model in the folder out and its study, as the folder out_report.",

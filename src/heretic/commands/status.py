@@ -38,7 +38,7 @@ class StatusArguments:
     """What is asked for."""
 
     storage: str | None = option("URL", "Database of the study.")
-    study_name: str | None = option("NAME", "Name of the study in the database. [the one that runs]")
+    study_name: str | None = option("NAME", "Name of the study in the database. [the one that runs, or the latest]")
     config: str | None = option(
         "PATH",
         "Configuration file to take these two from. As in a run, the command line wins over HERETIC_STORAGE and "
@@ -78,7 +78,7 @@ def run(arguments: StatusArguments, printer: "Printer", sleep: Callable[[float],
     return 0
 
 
-def _study(arguments: StatusArguments) -> tuple[str, str]:
+def _study(arguments: StatusArguments) -> tuple[str, str | None]:
     """Storage and name of the study that is looked at first."""
     from heretic.search.storage import study_in
 
@@ -105,7 +105,10 @@ def _looks(readers: ExitStack, arguments: StatusArguments, sleep: Callable[[floa
             if status is None:
                 raise
         if reader is not None:
-            status = reader.read().or_newer(status)
+            seen = reader.read()
+            other = status is not None and status.name != seen.name
+            # One that is being prepared goes before another that does not run.
+            status = status if other and not seen.is_running else seen.or_newer(status)
         if status is not None:
             yield status
         if not arguments.watch or status is None or not status.is_running:

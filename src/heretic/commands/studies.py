@@ -74,7 +74,8 @@ def _database(arguments: StudiesArguments) -> str:
 
 def _looks(url: str) -> tuple[list["StudyStatus"], list[str]]:
     """Every study of a database as it is now, in the order in which they were made, and why some cannot be read."""
-    from heretic.search.status import StudyReader, studies_of
+    from heretic.search.status import StudyReader
+    from heretic.search.told import studies_of
 
     looks, unread = [], []
     with StudyReader(url, "", or_running=True) as reader:
@@ -158,7 +159,7 @@ that a run in the present folder uses.
 """,
     examples={
         "": "The studies of the present folder.",
-        "study.db --rename heretic_study --to first": "Another name, to go on with --study-name first.",
+        "study.db --rename demo --to first": "Another name, to go on with --study-name first.",
         "--delete first": "Delete one, after a question.",
     },
     exit_codes="0 done, 1 failed, 2 no such study or something given cannot be used, 130 interrupted.",

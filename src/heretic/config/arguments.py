@@ -86,7 +86,9 @@ def scan(argv: Sequence[str], flags: Mapping[str, Takes], see_help: str = SEE_HE
 
 
 _FLAGS = {flag_of(name): setting for name, setting in NAMED.items()}
-_ACTIONS: dict[str, Literal["help", "version"]] = {"--help": "help", "-h": "help", "--version": "version"}
+Action = Literal["help", "help_all", "version"]
+"""What the main command does instead of a run."""
+_ACTIONS: dict[str, Action] = {"--help": "help", "-h": "help", "--help-all": "help_all", "--version": "version"}
 FLAGS: Mapping[str, Takes] = {
     **{flag: Takes.SWITCH_WORD if setting.is_switch else Takes.VALUE for flag, setting in _FLAGS.items()},
     **dict.fromkeys(_ACTIONS, Takes.NOTHING),
@@ -107,7 +109,7 @@ class Arguments:
 
     layer: Layer = field(default_factory=lambda: Layer("command line"))
     config: str | None = None
-    action: Literal["help", "version"] | None = None
+    action: Action | None = None
 
 
 def read_arguments(argv: Sequence[str]) -> Arguments:

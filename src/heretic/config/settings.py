@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from heretic.common.file_names import expanded, safe_name
 from heretic.config.sections import AllSections
 from heretic.config.sections.search import OPEN_TRIALS
 
@@ -40,6 +41,16 @@ class Settings(AllSections, BaseSettings):
         # Refining looks for first tokens of refusals that are found by markers.
         plain = plain or self.behavior not in ([name] for name in _REFUSALS) or self.measure_with != "pack"
         return "mean" if plain or self.quantization != "none" or self.iterative_rounds > 1 else "rdo"
+
+    @property
+    def study(self) -> str:
+        """Name of the study: as asked for, else of the model and the behaviours."""
+        if self.study_name is not None:
+            return self.study_name
+        # A pack's file is called alike in every folder.
+        packs = (path.parent if path.name == "pack.toml" else path for path in map(expanded, self.behavior))
+        parts = [expanded(self.model).name if self.model else "", *(path.stem for path in packs)]
+        return safe_name("-".join(dict.fromkeys(filter(None, parts))), "study")
 
     @property
     def wanted_trials(self) -> int:

@@ -16,8 +16,8 @@ _NAMES = ("storage", "study_name")
 
 def study_of_a_run(
     storage: str | None, study_name: str | None, config: str | None, environment: Mapping[str, str], folder: Path
-) -> tuple[str, str]:
-    """Storage and name of the study that a run would use.
+) -> tuple[str, str | None]:
+    """Storage and name of the study that a run would use; None for a name that it makes of model and behaviour.
 
     Args:
         storage: What the command line says, if anything.
@@ -64,7 +64,7 @@ def _command_line(storage: str | None, study_name: str | None) -> Layer:
     return Layer("the command line", {name: value for name, value in given.items() if value is not None})
 
 
-def _read(layers: Sequence[Layer]) -> tuple[str, str]:
+def _read(layers: Sequence[Layer]) -> tuple[str, str | None]:
     """What the layers say, the first one winning."""
     problems = [problem for layer in layers for problem in layer.problems]
     given = {name: layer.get(name) for layer in reversed(layers) for name in _NAMES if layer.has(name)}

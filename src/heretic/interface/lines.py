@@ -306,6 +306,14 @@ def _(event: events.ReportWritten) -> list[Row]:
 
 
 @rows.register
+def _(event: events.StudyLeft) -> list[Row]:
+    return [
+        Row("Study", f"{clean_line(event.study)} is kept in {clean_line(event.storage)}"),
+        Row("", f"to come back to it: {clean_line(event.command)}"),
+    ]
+
+
+@rows.register
 def _(event: events.UploadStarted) -> list[Row]:
     return [Row("Uploading", f"{plural(event.file_count, 'file')}, {size(event.bytes)}")]
 

@@ -24,7 +24,9 @@ def choose(session: Session) -> None:
     forget_typed_ahead()
     while True:
         suggested = session.suggested if session.front else None
-        answer = picker.pick_trial(session.front, suggested, session.result.complete, session.confirmed())
+        answer = picker.pick_trial(
+            session.front, suggested, session.result.complete, session.confirmed(), session.saved()
+        )
         if isinstance(answer, Quit):
             return
         if isinstance(answer, MoreTrials):

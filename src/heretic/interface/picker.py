@@ -4,7 +4,7 @@ Pure functions (`trial_rows`, `check_*`) make what is listed; the rest hands it 
 """
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -61,12 +61,18 @@ class Action(str, Enum):
 
 
 def trial_rows(
-    front: Sequence[TrialRecord], suggested: TrialRecord | None, confirmed: Mapping[int, HeldOut] | None = None
+    front: Sequence[TrialRecord],
+    suggested: TrialRecord | None,
+    confirmed: Mapping[int, HeldOut] | None = None,
+    saved: Collection[int] = (),
 ) -> tuple[str, list[str]]:
     """Headings and one row per trial, in aligned columns, in the order given; held-out values beside the search's."""
     table = tables.trials(front, held_out=confirmed).without(*tables.SPREAD)
     heading, *rows = laid_out(table)
-    marks = ["   suggested" if record == suggested else "" for record in front]
+    marks = [
+        f"{'   suggested' if record == suggested else ''}{'   saved' if record.number in saved else ''}"
+        for record in front
+    ]
     return heading, [f"{row}{mark}" for row, mark in zip(rows, marks, strict=True)]
 
 
@@ -134,6 +140,7 @@ def pick_trial(
     suggested: TrialRecord | None,
     finished: int,
     confirmed: Mapping[int, HeldOut] | None = None,
+    saved: Collection[int] = (),
 ) -> TrialRecord | MoreTrials | Browse | Quit:
     """Let the person choose a trial of the Pareto front, run more trials, open the chat page, or quit.
 
@@ -142,6 +149,7 @@ def pick_trial(
         suggested: The trial that would be chosen automatically; marked, and where the pointer starts.
         finished: How many trials were run, for the heading.
         confirmed: What held-out prompts showed of trials that were chosen before, by number.
+        saved: Numbers of those that were saved.
 
     Raises:
         SelectionError: No terminal, or no trial.
@@ -149,7 +157,7 @@ def pick_trial(
     if not front:
         raise SelectionError("No finished trial can be chosen: run more trials with a larger --n-trials.")
     require_terminal("choose a trial")
-    heading, rows = trial_rows(front, suggested, confirmed)
+    heading, rows = trial_rows(front, suggested, confirmed, saved)
     trials = [Choice(row, value=record.number) for row, record in zip(rows, front, strict=True)]
     choices = [
         Separator(heading),
@@ -274,17 +282,17 @@ def confirm(question: str, default: bool) -> bool | None:
     return None if answer is None else bool(answer)
 
 
-def pick_study_conflict(name: str, reason: str) -> str | None:
+def pick_study_conflict(name: str, reason: str, new_name: str) -> str | None:
     """What to do where a stored study does not fit this run: the name of a new study, or None to quit.
 
     Args:
         name: The stored study.
         reason: What differs, e.g. ``it was made with another model``.
+        new_name: Of the new study.
 
     Raises:
         SelectionError: No terminal.
     """
-    new_name = time_stamped(name)
     require_terminal(
         f"ask what to do about the study {name} ({reason})", f"Start a new one with --study-name {new_name}."
     )

@@ -15,14 +15,16 @@ from heretic.observability.libraries import captured_libraries
 from heretic.observability.steps import step
 
 if TYPE_CHECKING:
+    from heretic.run.study_name import ResolveConflict
     from heretic.session import Session
-    from heretic.workflow import Choose, ResolveConflict
+    from heretic.workflow import Choose
 
 
 def run_in_terminal(
     loaded: LoadedSettings,
     choose_instead: "Choose | None" = None,
     resolve_instead: "ResolveConflict | None" = None,
+    opens: bool = False,
 ) -> int:
     """Run the workflow; returns the exit code.
 
@@ -30,6 +32,7 @@ def run_in_terminal(
         loaded: The settings.
         choose_instead: What is done with the trials, where no menu asks.
         resolve_instead: What is done about a study that cannot be continued, where no question asks.
+        opens: Whether stored trials are chosen from, and nothing is searched.
 
     Raises:
         HereticError: See `heretic.workflow.run`.
@@ -41,14 +44,14 @@ def run_in_terminal(
         subscribed(reporter, steps=True),
     ):
         chooses = choose_instead or choose
-        return watched(settings, lambda: _run(loaded, chooses, resolve_instead or resolve_conflict))
+        return watched(settings, lambda: _run(loaded, chooses, resolve_instead or resolve_conflict, opens))
 
 
 def _say_silence(error: BaseException | None) -> None:
     emit(Warned(f"Standard output cannot be written any more ({error}); the run goes on without it."))
 
 
-def _run(loaded: LoadedSettings, chooses: "Choose", resolves: "ResolveConflict") -> int:
+def _run(loaded: LoadedSettings, chooses: "Choose", resolves: "ResolveConflict", opens: bool) -> int:
     settings = loaded.settings
     configuration_file = None if loaded.configuration_file is None else str(loaded.configuration_file)
     emit(RunStarted(__version__, settings.model or "", configuration_file, loaded.profile, loaded.changed))
@@ -72,7 +75,7 @@ def _run(loaded: LoadedSettings, chooses: "Choose", resolves: "ResolveConflict")
     with captured_libraries(settings.log_level):
         while True:
             try:
-                return _run_within_memory(loaded, chooses, resolves)
+                return _run_within_memory(loaded, chooses, resolves, opens)
             except DamagedStudyError as damage:
                 from heretic.interface.picker import set_aside
 
@@ -82,7 +85,7 @@ def _run(loaded: LoadedSettings, chooses: "Choose", resolves: "ResolveConflict")
                 loaded = replace(loaded, settings=loaded.settings.model_copy(update={"behavior": [other.name]}))
 
 
-def _run_within_memory(loaded: LoadedSettings, chooses: "Choose", resolves: "ResolveConflict") -> int:
+def _run_within_memory(loaded: LoadedSettings, chooses: "Choose", resolves: "ResolveConflict", opens: bool) -> int:
     """Run the workflow; where memory runs out at a step that has no smaller form, that is no mistake of ours.
 
     Raises:
@@ -95,7 +98,7 @@ def _run_within_memory(loaded: LoadedSettings, chooses: "Choose", resolves: "Res
     from heretic.workflow import go_on, run
 
     decides = decide_on_little if chooses is choose else go_on
-    result = attempt(lambda: run(loaded, chooses, resolves, decides), torch.device("cpu"), "running")
+    result = attempt(lambda: run(loaded, chooses, resolves, decides, opens), torch.device("cpu"), "running")
     if not isinstance(result, RanOut):
         return result
     raise SearchOutOfMemoryError(
@@ -111,12 +114,12 @@ def choose(session: "Session") -> None:
     menu.choose(session)
 
 
-def resolve_conflict(name: str, reason: str) -> str | None:
-    """Ask what to do about a study that cannot be continued; a new time-stamped one where nobody can answer."""
+def resolve_conflict(name: str, reason: str, own: str) -> str | None:
+    """Ask what to do about a study that cannot be continued; the new one where nobody can answer."""
     from heretic.interface.picker import pick_study_conflict
-    from heretic.workflow import without_asking
+    from heretic.run.study_name import without_asking
 
-    return pick_study_conflict(name, reason) if has_terminal() else without_asking(name, reason)
+    return pick_study_conflict(name, reason, own) if has_terminal() else without_asking(name, reason, own)
 
 
 def decide_on_little(behaviors: Sequence[str]) -> None:

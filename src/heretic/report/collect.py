@@ -27,8 +27,8 @@ from heretic.results.score import Scores
 from heretic.results.trial import TrialRecord
 from heretic.search.private_api import study_attributes
 from heretic.search.records import unreadable_text
-from heretic.search.status import read_pulse
 from heretic.search.storage import DIRECTIONS_ATTRIBUTE
+from heretic.search.told import read_pulse
 
 NOT_GIVEN = "No study was given, so its trials are not shown."
 NO_QUALITY = "The quality of the directions is not kept with the model or its study; a direction file holds it."

@@ -113,6 +113,24 @@ def scores(measured_scores: Scores) -> Table:
     return Table(_MEASURES, (*rows, *_divergences(measured_scores.kl)))
 
 
+def side_by_side(measured_scores: Mapping[str, Scores]) -> Table:
+    """A row a measure, a column an edit, by its name, behind the original model's; of edits with the same measures."""
+    columns = [[*each.behaviors, each.kl] for each in measured_scores.values()]
+    rows = []
+    for same in zip(*columns, strict=True):
+        label = KL_TITLE if same[0].is_divergence else measured(same[0])
+        rows.append(
+            Row(
+                (
+                    label,
+                    same[0].amount(same[0].baseline),
+                    *(score.amount() if score.is_known else UNKNOWN for score in same),
+                )
+            )
+        )
+    return Table(("Measure", "Original", *measured_scores), tuple(rows))
+
+
 def _with_wilson(score: Score) -> str:
     interval = score_interval(score)
     return score.amount() if interval is None else with_interval(score.amount(), Estimate(score.value, *interval))

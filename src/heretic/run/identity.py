@@ -108,7 +108,7 @@ def direction_identity(
     facts = {
         "model": {"parameters": parameter_fingerprint(loaded.model)},
         "number format": {"dtype": runner.calibration.dtype, "quantization": loaded.quantization},
-        "set of training prompts": {"good": prompts.baseline.fingerprint, "bad": prompts.target.fingerprint},
+        "set of training prompts": _prompts(prompts)["set of training prompts"],
         "response prefix": {"text": runner.calibration.response_prefix},
     }
     aspects = {**facts, **_read(runner, prompts), FINDING: finding}
@@ -128,21 +128,45 @@ def study_identity(
     packs = tuple(behavior.pack for behavior in prompts.behaviors)
     settled = unusual(settings, idle_settings(settings, packs, readers))
     settled.pop(FINDING, None)
-    evaluation = {"good": prompts.baseline_evaluation.fingerprint, "bad": prompts.target_evaluation.fingerprint}
-    facts = {"set of evaluation prompts": evaluation, "search space": {"space": space.identity()}}
-    minimised = search_objective(settings).count
-    numbers = {"numbers": minimised} if minimised > 2 else {}
+    evaluated = "set of evaluation prompts"
+    facts = {evaluated: _prompts(prompts)[evaluated], "search space": {"space": space.identity()}}
     aspects = {
         **directions_identity.aspects,
         **facts,
         RENDERED_EVALUATION: _rendered(runner, prompts.baseline_evaluation, prompts.target_evaluation),
         **settled,
-        OBJECTIVE: {**numbers, **settled.get(OBJECTIVE, {})},
+        OBJECTIVE: _objective(settings, settled),
         MEASURING: {**_measuring(settings, packs, readers), **settled.get(MEASURING, {})},
     }
     texts = {**directions_identity.texts, **joined(facts), **study_texts(settings, packs, readers)}
     stored = {name: part for name, part in aspects.items() if part}
     return Identity(stored, texts, (*directions_identity.newer, *_newer(settled)), ADDED)
+
+
+def early_aspects(settings: Settings, prompts: PromptSets) -> Aspects:
+    """Of what `study_identity` says the part that is known before a model is loaded; empty parts included."""
+    packs = tuple(behavior.pack for behavior in prompts.behaviors)
+    aspects: dict[str, Mapping[str, Any]] = {**_prompts(prompts)}
+    if not any(evaluator_of(pack).wanted_reader(settings) for pack in packs):
+        settled = unusual(settings, idle_settings(settings, packs))
+        aspects[OBJECTIVE] = _objective(settings, settled)
+        aspects[MEASURING] = {**_measuring(settings, packs, {}), **settled.get(MEASURING, {})}
+    return aspects
+
+
+def _prompts(prompts: PromptSets) -> dict[str, dict[str, Any]]:
+    return {
+        "set of training prompts": {"good": prompts.baseline.fingerprint, "bad": prompts.target.fingerprint},
+        "set of evaluation prompts": {
+            "good": prompts.baseline_evaluation.fingerprint,
+            "bad": prompts.target_evaluation.fingerprint,
+        },
+    }
+
+
+def _objective(settings: Settings, settled: Aspects) -> dict[str, Any]:
+    minimised = search_objective(settings).count
+    return {**({"numbers": minimised} if minimised > 2 else {}), **settled.get(OBJECTIVE, {})}
 
 
 def _read(runner: ModelRunner, prompts: PromptSets) -> Aspects:
@@ -187,7 +211,7 @@ def with_stored_patterns(settings: Settings, attributes: Mapping[str, object]) -
         return settings
     emit(
         Warned(
-            f"The study {settings.study_name} goes on with the refusal patterns of version 0.1, which it was measured "
+            f"The study {settings.study} goes on with the refusal patterns of version 0.1, which it was measured "
             "by; name another --study-name to use those of today."
         )
     )

@@ -1,13 +1,15 @@
 """What a run measures, from its settings: the evaluators and what the search minimises of their scores."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 
 from heretic.common.errors import PluginError, first_line
 from heretic.config import Settings
-from heretic.engine.engine import Jobs
+from heretic.engine.engine import Engine, Jobs
 from heretic.engine.factory import reference_jobs
 from heretic.evaluation.evaluator import (
     EVALUATORS,
@@ -95,6 +97,26 @@ class Original:
     def jobs(self, runner: ModelRunner) -> Jobs:
         """The same measurements of a model as its weights are; `remember` reads the original one."""
         return reference_jobs(runner, self.behaviors, self.kl, self.ragged)
+
+
+class Measuring:
+    """Measures the original model when it is first asked for; until then the weights have to be unedited.
+
+    Args of the constructor: what measures it, see `workbench.measured_engine`.
+    """
+
+    def __init__(self, measure: Callable[[], tuple[Original, Engine]]) -> None:
+        self._measure = measure
+
+    @cached_property
+    def results(self) -> tuple[Original, Engine]:
+        """What it shows, and what measures edits of it."""
+        return self._measure()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it was asked for."""
+        return "results" in vars(self)
 
 
 def measure_original(

@@ -67,7 +67,7 @@ def check_files(settings: Settings) -> None:
         check_target(Path(settings.auto_select_path))
     if settings.auto_select and settings.hf_upload is not None:
         check_upload(settings.hf_upload)
-    with claimed(settings.storage, settings.study_name):
+    with claimed(settings.storage, settings.study):
         check_study_file(settings.storage)
     if settings.load_directions:
         read_sources(settings)

@@ -6,6 +6,7 @@ what the second half (search, choice, saving, chat) asks for.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -51,7 +52,7 @@ from heretic.results.score import Score
 from heretic.run.direction_sources import obtain_all_directions
 from heretic.run.identity import stored_refinement, study_identity
 from heretic.run.kept_calibration import KeptCalibration, conditions
-from heretic.run.measuring import Original, choose_passes, load_readers, measure_original, search_objective
+from heretic.run.measuring import Measuring, Original, choose_passes, load_readers, measure_original, search_objective
 from heretic.search.space import PEAK_WEIGHTS, SearchSpace
 from heretic.search.storage import Identity
 from heretic.search.stored_directions import StoredDirections
@@ -85,12 +86,37 @@ class Workbench:
     directions: DirectionSet
     adjustments: Adjustments
     editor: Editor
-    behaviors: tuple[Evaluator, ...]
-    engine: Engine
+    measuring: Measuring
     space: SearchSpace
     identity: Identity
     readers: Readers
-    calibrated: KeptCalibration
+    conditions: str
+
+    @property
+    def behaviors(self) -> tuple[Evaluator, ...]:
+        """The evaluators of the behaviours, each with the original model's baseline."""
+        return self.measuring.results[0].behaviors
+
+    @property
+    def engine(self) -> Engine:
+        """What measures edits."""
+        return self.measuring.results[1]
+
+    @property
+    def calibrated(self) -> KeptCalibration:
+        """What calibration found."""
+        return KeptCalibration(
+            self.conditions,
+            self.runner.calibration.batch_size,
+            self.runner.calibration.response_prefix,
+            torch.get_num_threads() if self.loaded.device.type == "cpu" else 0,
+            self.engine.candidates,
+        )
+
+    def rest(self) -> None:
+        """Let the weights be as they are stored, whatever form trials are measured in."""
+        if self.measuring.is_done:
+            self.engine.rest()
 
     @property
     def objective(self) -> Objective:
@@ -139,6 +165,7 @@ def prepare(
     prompts: PromptSets,
     stored_directions: StoredDirections | None = None,
     kept: KeptCalibration | None = None,
+    measures: bool = True,
 ) -> Workbench:
     """Load and measure everything that does not depend on a trial.
 
@@ -147,6 +174,7 @@ def prepare(
         prompts: The run's, see `run.preflight`.
         stored_directions: Refined directions that the run's study keeps from an earlier run.
         kept: What calibration found in it.
+        measures: Whether the original model is measured at once, and not when that is first needed.
 
     Raises:
         HereticError: Something the user gave cannot be used; the message says what to do.
@@ -156,6 +184,9 @@ def prepare(
     adjustments = adjust(settings, prompts, loaded, searched)
     give_back_freed()
     bench = measure(settings, prompts, loaded, searched, adjustments)
+    if measures:
+        # Emits BaselineMeasured.
+        _measured = bench.measuring.results
     give_back_freed()
     return bench
 
@@ -195,14 +226,14 @@ def adjust(settings: Settings, prompts: PromptSets, loaded: Loaded, searched: Se
 def measure(
     settings: Settings, prompts: PromptSets, loaded: Loaded, searched: SearchDirections, adjustments: Adjustments
 ) -> Workbench:
-    """The original model's numbers, and the engine that measures edits of it. Emits BaselineMeasured."""
+    """What measures the original model and edits of it, once it is asked."""
     runner, directions = loaded.runner, searched.directions
     # Not before: hooks on every layer, as extraction has them, would break the compiled graph apart.
     settings = with_compiled(settings, runner, prompts)
     space = search_space(settings, runner, searched.position)
     # Before weights are ordered, which then would come back one by one to be looked at.
     identity = study_identity(settings, runner, prompts, directions, space, loaded.readers)
-    original, engine = measured_engine(settings, prompts, loaded, directions, adjustments)
+    measuring = Measuring(partial(measured_engine, settings, prompts, loaded, directions, adjustments))
     return Workbench(
         settings,
         prompts,
@@ -210,18 +241,11 @@ def measure(
         directions,
         adjustments,
         loaded.editor,
-        original.behaviors,
-        engine,
+        measuring,
         space,
         identity,
         loaded.readers,
-        KeptCalibration(
-            loaded.conditions,
-            runner.calibration.batch_size,
-            runner.calibration.response_prefix,
-            torch.get_num_threads() if runner.loaded.device.type == "cpu" else 0,
-            engine.candidates,
-        ),
+        loaded.conditions,
     )
 
 

@@ -53,6 +53,7 @@ class Heartbeat:
         slower: Sequence[str] = (),
         now: Callable[[], float] = time.time,
         worker: str = "",
+        name: str = "",
     ) -> None:
         """Tell that the run prepares.
 
@@ -64,6 +65,7 @@ class Heartbeat:
             slower: See Pulse.
             now: A clock.
             worker: See Pulse.
+            name: The study's, where only a file tells of it.
         """
         self._study = study
         self._now = now
@@ -91,6 +93,7 @@ class Heartbeat:
             out_of_memory=USAGE.out_of_memory,
             slower=tuple(slower),
             worker=worker,
+            study=name,
         )
         self._write()
 
@@ -166,6 +169,6 @@ class Heartbeat:
             self._failed = True
 
 
-def preparation_told(file: Path | None, model: str, n_trials: int) -> AbstractContextManager[None]:
+def preparation_told(file: Path | None, model: str, n_trials: int, name: str) -> AbstractContextManager[None]:
     """In the with-block steps are told of in the file of a study's claim; nowhere where it has none."""
-    return nullcontext() if file is None else subscribed(Heartbeat(file, model, 0, n_trials), steps=True)
+    return nullcontext() if file is None else subscribed(Heartbeat(file, model, 0, n_trials, name=name), steps=True)

@@ -104,6 +104,7 @@ class Pulse:
         trials: Numbers of the trials that it measures at the moment; told by workers only.
         crew: Processes of their own that measure for it.
         device: See Member.
+        study: The study, as long as it is prepared.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(allow_inf_nan=False)
@@ -132,6 +133,7 @@ class Pulse:
     trials: Sequence[_Count] = ()
     crew: Sequence[Member] = ()
     device: _Text = ""
+    study: _Text = ""
 
     @property
     def each(self) -> "tuple[Pulse, ...]":

@@ -3,13 +3,13 @@
 Only ever reads: of a SQLite file each look holds the shared lock for as long as the trials take to read.
 """
 
-import json
 import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +17,23 @@ import optuna
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
-from heretic.common.errors import StudyError, VersionSkewError, causes
-from heretic.common.integrity import read_foreign
+from heretic.common.errors import StudyError, causes
 from heretic.config.study import sqlite_file
 from heretic.results.front import least, pareto_front
 from heretic.results.trial import TrialRecord, shown
-from heretic.search.private_api import merged_attributes, study_attributes
-from heretic.search.pulse import RUNNING, Pulse, pulses_in, run_state
+from heretic.search.private_api import study_attributes
+from heretic.search.pulse import RUNNING, Pulse, run_state
 from heretic.search.records import records_of, unreadable_text
 from heretic.search.servers import LOCK_WAIT_SECONDS
 from heretic.search.storage import (
+    EARLIER_NAME,
     IDENTITY_ATTRIBUTE,
     claim_file,
     shown_url,
     storage_errors,
 )
+from heretic.search.told import pulses_of, read_pulse, read_pulses, studies_of, told_in
 
-READINGS, READING_SECONDS = 3, 0.02
 _TOLD = (
     "model",
     "pid",
@@ -194,12 +194,12 @@ def _trial_json(record: TrialRecord) -> dict[str, Any]:
 class StudyReader:
     """Reads one study, again and again if wanted. Close it, or use it as a context manager."""
 
-    def __init__(self, url: str, name: str, or_running: bool = False) -> None:
+    def __init__(self, url: str, name: str | None, or_running: bool = False) -> None:
         """Open the storage for reading.
 
         Args:
             url: The storage.
-            name: The study.
+            name: The study; None for the one that runs, else the one that was heard of last.
             or_running: Whether another study of the storage is read where that one is not there, or does not run and
                 the other does.
 
@@ -229,7 +229,7 @@ class StudyReader:
             ) from error
         try:
             with self._errors():
-                self.name = self._running(name) if or_running else name
+                self.name = self._usual(name) if or_running or name is None else name
                 self._study = optuna.load_study(study_name=self.name, storage=self._storage)
         except KeyError as error:
             message = self._missing()
@@ -291,11 +291,19 @@ class StudyReader:
             if hasattr(self, "_storage"):
                 self._storage.remove_session()
 
-    def _running(self, name: str) -> str:
-        """The named study, or, where that does not run, the first that does; the newest where there is neither."""
-        runs = studies_of(self._storage)
-        running = next((study for study in (name, *runs) if runs.get(study) in RUNNING), None)
-        return running or (name if name in runs or not runs else list(runs)[-1])
+    def _usual(self, name: str | None) -> str:
+        """The named study, or, where that does not run, the first that does, else the one that was heard of last."""
+        pulses = pulses_of(self._storage)
+        running = [study for study, pulse in pulses.items() if run_state(pulse) in RUNNING]
+        if running:
+            return name if name in running else running[0]
+        if name in pulses:
+            return name
+        # The newest of those of which nothing was ever heard.
+        latest = max(
+            reversed(pulses), key=lambda study: 0.0 if (pulse := pulses[study]) is None else pulse.updated, default=""
+        )
+        return latest or name or EARLIER_NAME
 
     def _missing(self) -> str:
         with self._errors():
@@ -332,42 +340,30 @@ def status_of(
     )
 
 
-def preparing_status(url: str, name: str) -> StudyStatus | None:
-    """How a run is that prepares a study in a SQLite file, which need not be there yet; None where none does."""
-    file = claim_file(url, name)
-    for _attempt in range(READINGS):
-        try:
-            pulse = None if file is None else Pulse.from_json(json.loads(read_foreign(file)))
-        except (OSError, ValueError, VersionSkewError):
-            # It may be about to be written.
-            time.sleep(READING_SECONDS)
-            continue
-        if run_state(pulse) == "preparing":
-            return StudyStatus(name, shown_url(url), "preparing", pulse, _counts((), ()), (), time.time())
-        break
-    return None
+def preparing_status(url: str, name: str | None) -> StudyStatus | None:
+    """How a run is that prepares a study in a SQLite file, which need not be there yet; None where none does.
+
+    Without a name any study that is prepared there.
+    """
+    file = sqlite_file(url) if name is None else claim_file(url, name)
+    if file is None:
+        return None
+    files = sorted(file.parent.glob(f".{escape(file.name)}.*.lock")) if name is None else [file]
+    pulses = [pulse for pulse in map(told_in, files) if pulse is not None and run_state(pulse) == "preparing"]
+    if not pulses:
+        return None
+    latest = max(pulses, key=lambda pulse: pulse.updated)
+    return StudyStatus(name or latest.study, shown_url(url), "preparing", latest, _counts((), ()), (), time.time())
 
 
-def studies_of(storage: optuna.storages.RDBStorage) -> dict[str, str]:
-    """The studies of a storage by name, each with the state of its run, see StudyStatus."""
-    return {
-        study.study_name: run_state(read_pulse(merged_attributes(study.user_attrs, study.system_attrs))[0])
-        for study in storage.get_all_studies()
-    }
+def usual_study(url: str) -> str:
+    """Name of the study of a storage that runs, else of the one that was heard of last.
 
-
-def read_pulses(attributes: Mapping[str, Any]) -> tuple[tuple[Pulse, ...], str]:
-    """A study's pulses, the latest last; or none and a sentence where one cannot be read."""
-    try:
-        return tuple(pulses_in(attributes).values()), ""
-    except VersionSkewError as error:
-        return (), str(error)
-
-
-def read_pulse(attributes: Mapping[str, Any]) -> tuple[Pulse | None, str]:
-    """Of a study's pulses the latest that goes on, else the latest; likewise."""
-    pulses, problem = read_pulses(attributes)
-    return next(reversed([pulse for pulse in pulses if run_state(pulse) in RUNNING] or pulses), None), problem
+    Raises:
+        StudyError: There is none, or it cannot be read.
+    """
+    with StudyReader(url, None) as reader:
+        return reader.name
 
 
 def _counts(states: Sequence[OptunaState], records: Sequence[TrialRecord]) -> dict[str, int]:

@@ -5,7 +5,7 @@ import json
 import os
 import time
 import warnings
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +28,8 @@ from heretic.search.records import end_left_over
 from heretic.search.servers import engine_options, outlast_outages
 
 IDENTITY_ATTRIBUTE = "identity"
+EARLIER_NAME = "heretic_study"
+"""What every study was called that nobody named, until names were made of model and behaviour."""
 DIRECTIONS_ATTRIBUTE = "directions"
 """Attribute of a study that keeps directions, see search.stored_directions."""
 
@@ -111,8 +113,10 @@ def sqlite_url(file: Path) -> str:
 
 def study_in(
     path: Path, storage: str | None = None, study_name: str | None = None, config: str | None = None
-) -> tuple[str, str]:
+) -> tuple[str, str | None]:
     """Storage and name of the study that a path stands for: a study file, or a folder in which heretic was run.
+
+    The name is None where nothing says it.
 
     Args:
         path: Where.
@@ -254,10 +258,7 @@ def open_study(
             set_study_attribute(study, IDENTITY_ATTRIBUTE, identity.aspects)
             _name_values(study, objective)
         elif different := identity.differences(stored):
-            raise StudyConflict(
-                f"The study {name} was made with another {', '.join(different)}; name another --study-name, or run "
-                "with what it was made with."
-            )
+            raise StudyConflict(conflict_text(name, different))
         elif stored != identity.aspects:
             # Of an earlier version: from here on it is compared in all aspects.
             set_study_attribute(study, IDENTITY_ATTRIBUTE, identity.aspects)
@@ -272,6 +273,14 @@ def open_study(
                 end_left_over(study, trial, objective)
         _forget(study, pulses, {trial.number for trial in running})
         return study
+
+
+def conflict_text(name: str, different: Sequence[str]) -> str:
+    """Says in which aspects a study was made otherwise."""
+    return (
+        f"The study {name} was made with another {', '.join(different)}; name another --study-name, or run with what "
+        "it was made with."
+    )
 
 
 def _forget(study: optuna.Study, pulses: Mapping[str, Pulse], running: Container[int]) -> None:

@@ -12,6 +12,8 @@ from heretic.commands.base import command_names, find_command
 from heretic.commands.directions import COMMAND as DIRECTIONS
 from heretic.commands.directions import DirectionArguments
 from heretic.common.errors import ConfigurationError
+from heretic.config.catalogue import SETTINGS
+from heretic.config.help import USUAL
 
 NAMES = command_names()
 OPTIONS = {
@@ -102,7 +104,61 @@ def test_the_main_help_names_every_command_and_what_it_does(capsys: pytest.Captu
     assert cli.main(["--help"]) == 0
     shown = capsys.readouterr().out
     for command in map(find_command, NAMES):
-        assert f"  heretic {command.usage}\n      {command.summary}\n" in shown
+        assert f"  {command.name:<10} {command.summary}\n" in shown
+    lines = shown.splitlines()
+    assert len(lines) <= SCREEN
+    assert max(map(len, lines)) <= 80
+    for name in USUAL:
+        assert SETTINGS[name].flag in shown
+
+
+def test_the_whole_help_names_every_command_and_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--help-all"]) == cli.main(["help", "all"]) == 0
+    shown = capsys.readouterr().out
+    for command in map(find_command, NAMES):
+        assert shown.count(f"  heretic {command.usage}\n      {command.summary}\n") == 2
+    for setting in SETTINGS.values():
+        assert len(setting.path) > 1 or f"  {setting.flag} " in shown
+
+
+def test_help_explains_a_command_a_setting_and_a_group(capsys: pytest.CaptureFixture[str]) -> None:
+    for topic, words in (
+        ("status", "Usage: heretic status"),
+        ("n-trials", "--n-trials NUMBER"),
+        ("N_TRIALS", "--n-trials NUMBER"),
+        ("Search", "--n-startup-trials NUMBER"),
+    ):
+        assert cli.main(["help", topic]) == 0
+        assert words in capsys.readouterr().out
+    assert refused(capsys, "help", "n-trails") == "There is no help on n-trails; did you mean n_trials?"
+    assert refused(capsys, "help", "zzz").startswith("There is no help on zzz; name a command, an option, or one of")
+
+
+@pytest.mark.parametrize(
+    ("word", "near"),
+    [
+        ("behaviours", "behaviors"),
+        ("list", "studies"),
+        ("study", "studies"),
+        ("statsu", "status"),
+        ("reports", "report"),
+    ],
+)
+def test_a_word_near_a_command_is_asked_about(capsys: pytest.CaptureFixture[str], word: str, near: str) -> None:
+    assert refused(capsys, word) == (
+        f"{word} is no command; did you mean 'heretic {near}'? A model of that name is named with --model {word}."
+    )
+
+
+@pytest.mark.parametrize("word", ["demo", "gpt2", "owner/status", "--statsu", "distilgpt2", "bert"])
+def test_other_words_may_be_models(word: str) -> None:
+    assert cli.near_command(word) == ""
+
+
+def test_a_folder_that_is_called_like_a_command_is_no_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "studys").mkdir()
+    assert cli.near_command("studys") == ""
 
 
 def test_listing_the_commands_imports_nothing_heavy(tmp_path: Path) -> None:
@@ -141,7 +197,7 @@ COMMAND = Command("throwaway", Arguments, run, summary="Greet.", description="Gr
     monkeypatch.setattr(heretic.commands, "__path__", [*heretic.commands.__path__, str(tmp_path)])
     assert command_names() == tuple(sorted([*NAMES, "throwaway"]))
     assert cli.main(["--help"]) == 0
-    assert "  heretic throwaway [NAME ...]\n      Greet.\n" in capsys.readouterr().out
+    assert "  throwaway  Greet.\n" in capsys.readouterr().out
     assert cli.main(["throwaway", "Ada", "--times", "2", "--loud", "Bob"]) == 3
     assert capsys.readouterr().out == "Greeted        ADA BOB\n" * 2
     assert refused(capsys, "throwaway", "--loud=yes") == "--loud takes no value; leave out =yes."

@@ -46,7 +46,7 @@ def test_a_page_for_a_study_tries_nothing_further(tmp_path: Path, runs: list[tup
     assert (settings.n_trials, settings.wanted_trials, settings.auto_select) == (3, 3, False)
     assert (settings.model, settings.study_name, settings.device) == ("demo", "kept", "cpu")
     with pytest.raises(StudyError, match=r"made with other words: .*--config"):
-        refuse("kept", "It was made with other words.")
+        refuse("kept", "It was made with other words.", "kept-1")
 
 
 def test_a_study_without_a_measured_trial_is_refused(tmp_path: Path, runs: list[tuple[Any, ...]]) -> None:

@@ -105,7 +105,7 @@ def test_a_run_that_prepares_is_shown_before_it_has_made_its_study(tmp_path: Pat
     asked = ("--storage", url, "--study-name", "heretic")
     file = claim_file(url, "heretic")
     with claimed(url, "heretic"):
-        with preparation_told(file, "demo", 10), step("preparing"), step("loading weights", 56, "tensors"):
+        with preparation_told(file, "demo", 10, ""), step("preparing"), step("loading weights", 56, "tensors"):
             lines = printed(*asked).splitlines()
             told = json.loads(printed(*asked, "--json"))
             with pytest.raises(StudyError, match="There is no study file"):
@@ -116,7 +116,7 @@ def test_a_run_that_prepares_is_shown_before_it_has_made_its_study(tmp_path: Pat
         assert json.loads(printed(*asked, "--json"))["run"] == "searching"
         # A resumed run prepares again.
         heartbeat.search_ended(interrupted=False)
-        with preparation_told(file, "demo", 10), step("preparing"):
+        with preparation_told(file, "demo", 10, ""), step("preparing"):
             assert json.loads(printed(*asked, "--json"))["run"] == "preparing"
     assert (told["run"], told["finished"], told["step"]) == ("preparing", 0, "preparing: loading weights, 0/56 tensors")
     assert any(line.startswith("Run") and "prepares its first trial" in line for line in lines)

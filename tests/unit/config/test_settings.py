@@ -47,7 +47,7 @@ PROMISED = {
     "n_startup_trials": 20,
     "seed": None,
     "storage": "sqlite:///heretic_study.db",
-    "study_name": "heretic_study",
+    "study_name": None,
     "auto_select": False,
     "auto_select_path": None,
     "save_format": "merged",

@@ -16,12 +16,12 @@ def study(
     storage: str | None = None,
     study_name: str | None = None,
     config: str | None = None,
-) -> tuple[str, str]:
+) -> tuple[str, str | None]:
     return study_of_a_run(storage, study_name, config, environment or {}, folder)
 
 
 def test_storage_and_name_are_those_of_a_run(tmp_path: Path) -> None:
-    assert study(tmp_path) == ("sqlite:///heretic_study.db", "heretic_study")
+    assert study(tmp_path) == ("sqlite:///heretic_study.db", None)
     # What is wrong with the rest of the file is no reason not to look.
     (tmp_path / "config.toml").write_text('study_name = "file"\nstorage = "sqlite:///file.db"\nn_trials = "many"\n')
     (tmp_path / "other.toml").write_text('[heretic]\nstudy_name = "other"\n')
@@ -64,4 +64,4 @@ def test_a_variable_that_is_no_text_is_refused_as_by_a_run(tmp_path: Path, varia
         assert str(raised.value) == str(of_a_run.value)
         assert variable in str(raised.value)
     # What is wrong with other variables is no reason not to look.
-    assert study(tmp_path, {"HERETIC_MODEL": "\udce9"})[1] == "heretic_study"
+    assert study(tmp_path, {"HERETIC_MODEL": "\udce9"})[1] is None

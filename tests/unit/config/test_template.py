@@ -5,12 +5,12 @@ import pytest
 
 from heretic.config import Settings, load_settings
 from heretic.config.catalogue import SETTINGS
-from heretic.config.help import help_text
+from heretic.config.help import whole_help
 from heretic.config.template import main, template
 
 FILE = Path(__file__).parents[3] / "config.default.toml"
 
-HELP = help_text({"verify FOLDER": "Compare it."})
+HELP = whole_help({"verify FOLDER": "Compare it."})
 
 
 def test_the_file_is_what_the_fields_say():

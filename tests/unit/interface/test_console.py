@@ -63,6 +63,7 @@ ALL_EVENTS: list[events.Event] = [
     events.NothingShown("refusal", "Nothing is shown.", ("No\x1b[2J.\nNo.", "so " * 99, "Yes."), "Name its words."),
     events.EngineChosen("batched", 16, (), 14, 123_400_000),
     events.StudyOpened("heretic_study", "sqlite:///heretic_study.db", 0, 40),
+    events.StudyLeft("demo", "sqlite:///heretic_study.db", "heretic open demo"),
     events.GradientStep(1, 48, 0.01, 0.0123, 0.7),
     events.WarmStarted("mistral", 2, 1),
     events.SearchStarted(Standing(0, 40)),

@@ -30,6 +30,9 @@ class FakeSession:
     def confirmed(self) -> dict[int, Any]:
         return {MIDDLE.number: "held out"}
 
+    def saved(self) -> dict[int, Any]:
+        return {MIDDLE.number: ("out",)}
+
     def __getattr__(self, name: str) -> Callable[..., None]:
         def call(*arguments: Any) -> None:
             self.calls.append((name, *arguments))
@@ -189,4 +192,4 @@ def test_the_list_shows_what_was_confirmed(
 
     monkeypatch.setattr(picker, "pick_trial", pick)
     assert warnings_of(session) == []
-    assert asked == [([MIDDLE], MIDDLE, 1, {MIDDLE.number: "held out"})]
+    assert asked == [([MIDDLE], MIDDLE, 1, {MIDDLE.number: "held out"}, {MIDDLE.number: ("out",)})]

@@ -222,11 +222,11 @@ def test_model_is_asked_until_there_is_a_name(terminal: Terminal) -> None:
 
 def test_a_study_that_does_not_fit(terminal: Terminal, capsys: pytest.CaptureFixture[str]) -> None:
     terminal.type(ENTER)
-    assert picker.pick_study_conflict("study", "it was made with another model.").startswith("study-20")
+    assert picker.pick_study_conflict("study", "it was made with another model.", "study-2") == "study-2"
     assert "study cannot go on: it was made with another model.\n" in capsys.readouterr().out
 
     terminal.type(DOWN, ENTER)
-    assert picker.pick_study_conflict("study", "it was made with another model") is None
+    assert picker.pick_study_conflict("study", "it was made with another model", "study-2") is None
 
 
 def test_what_to_do_where_a_behaviour_is_hardly_shown(terminal: Terminal) -> None:
@@ -253,7 +253,7 @@ QUESTIONS: dict[str, Callable[[], object]] = {
     "format": lambda: picker.ask_format(None),
     "repository": lambda: picker.ask_repository("me/model"),
     "confirm": lambda: picker.confirm("Sure?", True),
-    "conflict": lambda: picker.pick_study_conflict("study", "it differs"),
+    "conflict": lambda: picker.pick_study_conflict("study", "it differs", "study-2"),
 }
 
 

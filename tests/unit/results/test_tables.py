@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from tests.unit.measured import capability, counted, divergence, held_out, measured, trial, words
-from tests.unit.search.studies import several
+from tests.unit.search.studies import record, several
 
 from heretic.results import tables
 from heretic.results.held_out import Estimate
@@ -177,3 +177,15 @@ def test_strengths_by_component() -> None:
 def test_columns_can_be_left_out() -> None:
     table = Table(("A", "B", "C"), (Row(("g",), is_group=True), Row(("a", "b", "c"), is_part=True)))
     assert table.without("B") == Table(("A", "C"), (Row(("g",), is_group=True), Row(("a", "c"), is_part=True)))
+
+
+def test_edits_stand_side_by_side_behind_the_original() -> None:
+    first, second = record(0, 12, 0.1), record(1, 3, 0.25)
+    unknown = replace(second.measured.behaviors[0], details=AnswerDetails(30, answered=0))
+    both = {"a": first.measured, "b": replace(second.measured, behaviors=(unknown,))}
+    table = tables.side_by_side(both)
+    assert table.header == ("Measure", "Original", "a", "b")
+    assert [row.cells for row in table.rows] == [
+        ("refusals", "50/100", "12/100", "-"),
+        ("KL divergence", "0.0000", "0.1000", "0.2500"),
+    ]

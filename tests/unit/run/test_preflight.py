@@ -18,6 +18,7 @@ from heretic.prompts.types import Prompt, PromptSet
 from heretic.run import preflight
 from heretic.run.preflight import check_prompts
 from heretic.run.rules import Request
+from heretic.run.study_name import without_asking
 from heretic.search import claim
 from heretic.search.claim import claimed
 
@@ -28,7 +29,7 @@ REFUSAL, LENGTH = pack(), pack("verbosity", "length", tokens=6)
 
 def run(**settings: Any) -> int:
     loaded = LoadedSettings(Settings(**settings), None, None, {})
-    return workflow.run(loaded, lambda _: None, workflow.without_asking)
+    return workflow.run(loaded, lambda _: None, without_asking)
 
 
 @pytest.mark.parametrize(

@@ -191,7 +191,7 @@ COMMAND = Group(
     "cloud",
     GroupArguments,
     refuse,
-    summary="Rent a GPU, run there, get the model (heretic-vast, heretic-runpod).",
+    summary="Rent a GPU, run there, get the model (heretic-vast, -runpod).",
     description="""\
 Rent a machine with GPUs, run heretic there, and get the edited model. Keys are
 VAST_API_KEY and RUNPOD_API_KEY, in the environment or in a file .env here.""",

@@ -88,7 +88,12 @@ class SearchSection(Section):
     storage: Annotated[str, AfterValidator(check_database_url)] = Field(
         default="sqlite:///heretic_study.db", description="Database URL of the study; a second run resumes it."
     )
-    study_name: Text = Field(default="heretic_study", description="Name of the study in the database.")
+    study_name: Text | None = Field(
+        default=None,
+        description="Name of the study in the database. Not set: made of the model and the behaviours, such as "
+        "Qwen3-4B-refusal.",
+        examples=["mine"],
+    )
     join: bool = Field(
         default=False,
         description="Work on the study together with other runs, on this machine or others; needs a PostgreSQL server.",

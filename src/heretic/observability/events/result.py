@@ -97,6 +97,15 @@ class ReportWritten(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class StudyLeft(Event):
+    """A person has left the menu. `command` comes back to it."""
+
+    study: str
+    storage: str
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
 class UploadStarted(Event):
     """A saved and checked folder is about to be uploaded, which takes as long as the network needs."""
 
