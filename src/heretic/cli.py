@@ -29,9 +29,6 @@ from heretic.common.errors import (
 from heretic.common.foreign_errors import foreign_error
 from heretic.common.output import has_terminal, say_error, standard_streams
 from heretic.common.redaction import mask_secrets
-from heretic.config.arguments import read_arguments
-from heretic.config.checks import is_unicode
-from heretic.config.help import short_help, whole_help
 
 HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)
 NEAR = 0.75
@@ -172,11 +169,19 @@ def _means_command(word: str, near: str) -> bool:
 
 
 def _run(argv: Sequence[str]) -> int:
+    # A further command's help needs no setting.
+    from heretic.config.arguments import read_arguments
+    from heretic.config.checks import is_unicode
+
     action = read_arguments(argv).action
     if action == "help":
+        from heretic.config.help import short_help
+
         sys.stdout.write(short_help({command.name: command.summary for command in commands()}))
         return 0
     if action == "help_all":
+        from heretic.config.help import whole_help
+
         sys.stdout.write(whole_help({command.usage: command.summary for command in commands()}))
         return 0
     if action == "version":

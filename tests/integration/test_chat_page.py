@@ -24,6 +24,7 @@ from tests.integration.browser import chromium
 from tests.integration.command import QUICK_DEMO, Command
 from tests.search_engine import found, search_engine
 
+from heretic.common.errors import UserError
 from heretic.config.sections import ModelSection
 from heretic.models.location import DEMO_EDITED
 from heretic.web import manager as manager_module
@@ -84,6 +85,18 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     page = Page(desk, DEMO_EDITED, compare=True).serve(address)
     yield Served(desk, manager, address, folder)
     page.close(verbose=False)
+
+
+def test_a_port_that_another_program_takes_meanwhile_is_said_in_a_sentence(served: Served) -> None:
+    """Gradio listens only once the model is loaded."""
+    address = find_address(None, free_port(), None)
+    with socket.socket() as other:
+        other.bind((address.host, address.port))
+        other.listen()
+        from heretic.web.page import Page
+
+        with pytest.raises(UserError, match="Another program has taken port"):
+            Page(served.desk, None, compare=False).serve(address)
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from heretic.cloud.machines import Machine, Offer, Order, State
@@ -74,25 +75,29 @@ class Renter:
             )
             raise
 
-    def patiently(self, ask: Callable[[], T]) -> T:
-        """What is asked for; waits where the provider wants that, and asks again where its answer was lost."""
+    def patiently(
+        self, ask: Callable[[], T], again_after: tuple[type[CloudError], ...] = (TooManyRequests, AnswerLost)
+    ) -> T:
+        """What is asked for; waits where the provider wants that, and asks again where its answer was lost.
+
+        Args:
+            ask: Asks.
+            again_after: After what it may be asked again; renting not where it may have been done.
+        """
         for left in range(MOST_WAITS, -1, -1):
             try:
                 return ask()
-            except TooManyRequests as busy:
+            except again_after as error:
                 if not left:
                     raise
-                self.clock.sleep(min(busy.seconds, LONGEST_WAIT))
-            except AnswerLost:
-                if not left:
-                    raise
-                self.clock.sleep(LOOK_SECONDS)
+                wait = min(error.seconds, LONGEST_WAIT) if isinstance(error, TooManyRequests) else LOOK_SECONDS
+                self.clock.sleep(wait)
         raise AssertionError("unreachable")
 
     def _rented(self, offers: Sequence[Offer], order: Order) -> str:
         for offer in offers[:MOST_OFFERS]:
             try:
-                return self._once(offer, order)
+                return self.patiently(partial(self.provider.rent, offer, order), (TooManyRequests,))
             except OfferGone as gone:
                 self.say(f"{gone} The next one is taken.")
             except AnswerLost as lost:
@@ -101,17 +106,6 @@ class Renter:
             f"All {min(len(offers), MOST_OFFERS)} offers were gone before they could be rented; nothing was rented. "
             f"Run '{self.program} create' again, or take another tier."
         )
-
-    def _once(self, offer: Offer, order: Order) -> str:
-        """Ask to rent; again only where the provider has said that it did nothing."""
-        for left in range(MOST_WAITS, -1, -1):
-            try:
-                return self.provider.rent(offer, order)
-            except TooManyRequests as busy:
-                if not left:
-                    raise
-                self.clock.sleep(min(busy.seconds, LONGEST_WAIT))
-        raise AssertionError("unreachable")
 
     def _found(self, order: Order, lost: AnswerLost) -> str:
         """The machine of an order whose answer was lost.

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import heretic.commands
 from heretic.common.errors import ConfigurationError
-from heretic.config.arguments import Takes, scan
-from heretic.config.help import WIDTH, entry
+from heretic.config.command_line import WIDTH, Takes, entry, scan
 
 if TYPE_CHECKING:
     from heretic.interface.printer import Printer
@@ -102,7 +101,8 @@ class Command(Generic[A]):
         examples: Arguments -> what they do.
         exit_codes: What its exit codes mean.
         program: What its name stands behind.
-        passes_on: Flags of another program that are read too, and given on as they stand, in a field ``passed_on``.
+        passes_on: Tells flags of another program that are read too, and given on as they stand, in a field
+            ``passed_on``; asked only where something is read.
     """
 
     name: str
@@ -113,7 +113,7 @@ class Command(Generic[A]):
     examples: Mapping[str, str] = field(default_factory=dict)
     exit_codes: str = "0 done, 1 failed, 2 something given cannot be used, 130 interrupted."
     program: str = "heretic"
-    passes_on: Mapping[str, Takes] = field(default_factory=dict)
+    passes_on: Callable[[], Mapping[str, Takes]] = dict
 
     def __call__(self, argv: Sequence[str], printer: "Printer | None" = None) -> int:
         """Read the arguments after the name; print the help, or run.
@@ -139,15 +139,16 @@ class Command(Generic[A]):
         """
         options = self._options()
         takes = {flag: declared.takes for flag, (_name, declared) in options.items() if declared.takes is not None}
-        scanned = scan(argv, {**self.passes_on, **takes, **_HELP}, self._see_help)
+        others = self.passes_on()
+        scanned = scan(argv, {**others, **takes, **_HELP}, self._see_help)
         given = dict(scanned.given)
         if _HELP.keys() & given.keys():
             return None
         problems: list[str] = scanned.problems
         values: dict[str, Any] = {}
-        if self.passes_on:
-            others = [(flag, text) for flag, text in scanned.given if flag not in options]
-            values["passed_on"] = tuple(part for flag, text in others for part in (flag, text) if part is not None)
+        if others:
+            given_on = [pair for pair in scanned.given if pair[0] not in options]
+            values["passed_on"] = tuple(part for pair in given_on for part in pair if part is not None)
         for flag, text in given.items():
             if flag not in options:
                 continue

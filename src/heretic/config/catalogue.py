@@ -4,7 +4,7 @@ Everything is derived from the sections, so that a new field needs no second pla
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from types import NoneType, UnionType
@@ -14,10 +14,9 @@ from annotated_types import Ge, Gt, Le, MinLen
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from heretic.common.errors import did_you_mean
+from heretic.config.command_line import VARIABLE_PREFIX
 from heretic.config.sections import SECTIONS, PromptSpecification, Section
 
-VARIABLE_PREFIX = "HERETIC_"
 _SCALARS = (bool, int, float)
 
 
@@ -178,44 +177,3 @@ ALIASES = {"direction": "behavior"}
 
 NAMED = {**SETTINGS, **{alias: SETTINGS[name] for alias, name in ALIASES.items()}}
 """Every name that a source may use -> setting."""
-
-_SEEDING = (
-    "gradient seeding is gone, because it found nothing better than directions refined by gradient do, which are the "
-    "default (experiments/methods); leave it out, or name --extractor rdo"
-)
-RETIRED = {
-    "gradient_seeding": _SEEDING,
-    "gradient_seeding_starts": _SEEDING,
-    "gradient_seeding_steps": _SEEDING,
-    "gradient_seeding_prompts": _SEEDING,
-    "layers": (
-        "all layers are edited, as 'all' said; 'discriminative' is gone, because without the layers that it left out "
-        "hardly any of the behaviour was removed (experiments/methods); leave it out, or weigh ranges of layers with "
-        "--layer-profile"
-    ),
-    "max_response_length": (
-        "it changed nothing, because every answer has a length of its own: judged ones --refusal-check-tokens or what "
-        "their pack says, compared ones --kl-tokens, confirmed ones --held-out-tokens; leave it out"
-    ),
-}
-"""Setting of an earlier version -> why it went and what to use, to stand between a colon and a full stop."""
-
-SEE_HELP = "run 'heretic --help' to see them all."
-
-
-def unknown_name(shown: str, place: str, name: str, names: Iterable[str], see_help: str = SEE_HELP) -> str:
-    """What is said of a setting that does not exist: where it went, the nearest known one, or where to find them all.
-
-    Args:
-        shown: How it was written, with what it is, e.g. ``option --gradient-seeding``.
-        place: Where it stands, e.g. `` in config.toml``; may be empty.
-        name: In the spelling of `names`.
-        names: Those that there are.
-        see_help: Where it can be found.
-    """
-    plain = name.removeprefix("--").removeprefix(VARIABLE_PREFIX).replace("-", "_").lower()
-    if plain in RETIRED:
-        return f"There is no {shown}{place} any more: {RETIRED[plain]}."
-    if plain == "config" and not name.startswith("--"):
-        return f"Unknown {shown}{place}; name the configuration file with --config PATH."
-    return f"Unknown {shown}{place}; {did_you_mean(name, names) or see_help}"

@@ -1,4 +1,4 @@
-"""Texts of ``heretic --help``, ``--help-all`` and ``heretic help``, and how all helps lay out an entry."""
+"""Texts of ``heretic --help``, ``--help-all`` and ``heretic help``."""
 
 import json
 import textwrap
@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping
 
 from heretic.common.errors import ConfigurationError, did_you_mean
 from heretic.config.catalogue import SETTINGS, Setting
+from heretic.config.command_line import WIDTH, entry
 from heretic.config.sections import SECTIONS, PromptSpecification, Section
-
-WIDTH = 79
 
 _INTRODUCTION = """\
 Usage: heretic [MODEL] [options]    or    heretic COMMAND ...
@@ -145,14 +144,6 @@ def _prompt_set_parts() -> Iterator[str]:
         if part != "dataset":
             yield from _setting(setting, "." + part.replace("_", "-"), indent="    ")
     yield ""
-
-
-def entry(head: str, text: str, indent: str = "  ") -> list[str]:
-    """An option, command or example, and below it what it does."""
-    return [
-        indent + head,
-        *textwrap.wrap(text, WIDTH, initial_indent=indent + "    ", subsequent_indent=indent + "    "),
-    ]
 
 
 def _setting(setting: Setting, flag: str, indent: str = "  ") -> list[str]:

@@ -17,8 +17,9 @@ from pydantic import ValidationError
 
 from heretic.common.errors import first_line
 from heretic.common.redaction import quoted_without_secrets
-from heretic.config.catalogue import NAMED, SETTINGS, VARIABLE_PREFIX, Setting, unknown_name, variable_of
+from heretic.config.catalogue import NAMED, SETTINGS, Setting, variable_of
 from heretic.config.checks import is_unicode
+from heretic.config.command_line import VARIABLE_PREFIX, unknown_name
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -16,7 +16,7 @@ from heretic.web.panels.gradio import MODEL, QUIET, import_gradio, with_owner
 from heretic.web.panels.history import HistoryPanel
 from heretic.web.panels.trials import TrialsPanel
 from heretic.web.panels.votes import VotesPanel
-from heretic.web.server import Address
+from heretic.web.server import Address, port_errors
 from heretic.web.style import STYLE
 from heretic.web.web_search import ENGINE_SHOWN
 
@@ -50,33 +50,38 @@ class Page:
         self._blocks.queue(max_size=_MOST_WAITING, default_concurrency_limit=4, api_open=False)
 
     def serve(self, address: Address) -> Any:
-        """Serve the page in threads of its own; returns what has a `close`."""
+        """Serve the page in threads of its own; returns what has a `close`.
+
+        Raises:
+            UserError: Another program has taken the port since it was looked at, as it may while a model is loaded.
+        """
         gr = self._gr
         fonts = ["system-ui", "sans-serif"]
         theme = gr.themes.Default(font=fonts, font_mono=["ui-monospace", "monospace"])
-        self._blocks.launch(
-            server_name=address.host,
-            server_port=address.port,
-            auth=None if address.user is None else [address.user],
-            share=False,
-            prevent_thread_lock=True,
-            quiet=True,
-            show_error=False,
-            ssr_mode=False,
-            pwa=False,
-            mcp_server=False,
-            enable_monitoring=False,
-            footer_links=[],
-            max_file_size=1,
-            theme=theme,
-            css=STYLE,
-            app_kwargs={
-                "middleware": [_middleware(address)],
-                "docs_url": None,
-                "redoc_url": None,
-                "openapi_url": None,
-            },
-        )
+        with port_errors(address):
+            self._blocks.launch(
+                server_name=address.host,
+                server_port=address.port,
+                auth=None if address.user is None else [address.user],
+                share=False,
+                prevent_thread_lock=True,
+                quiet=True,
+                show_error=False,
+                ssr_mode=False,
+                pwa=False,
+                mcp_server=False,
+                enable_monitoring=False,
+                footer_links=[],
+                max_file_size=1,
+                theme=theme,
+                css=STYLE,
+                app_kwargs={
+                    "middleware": [_middleware(address)],
+                    "docs_url": None,
+                    "redoc_url": None,
+                    "openapi_url": None,
+                },
+            )
         return self._blocks
 
     def _models(self, chosen: str | None, compare: bool) -> None:

@@ -1,9 +1,11 @@
 """Where the page is served: address, port and password, checked before anything is loaded."""
 
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from heretic.common.errors import ConfigurationError, UserError
+from heretic.common.errors import ConfigurationError, UserError, first_line
 from heretic.common.file_names import expanded
 from heretic.common.integrity import read_foreign
 
@@ -70,6 +72,23 @@ def find_address(listen: str | None, port: int | None, auth: str | None) -> Addr
         if not problem:
             return Address(host, candidate, user)
     raise UserError(f"None of the ports {USUAL_PORT} to {candidate} of {host} can be used ({problem}); use --port.")
+
+
+@contextmanager
+def port_errors(address: Address) -> Iterator[None]:
+    """Say in a sentence that the address cannot be listened on any more, which was free when it was looked for.
+
+    Raises:
+        UserError: It cannot.
+    """
+    try:
+        yield
+    except OSError as error:
+        problem = _taken(address.host, address.port) or first_line(error)
+        raise UserError(
+            f"Another program has taken port {address.port} of {address.host} while the page was prepared ({problem}); "
+            "run the same command again, or choose another port with --port."
+        ) from error
 
 
 def _taken(host: str, port: int) -> str:

@@ -208,7 +208,7 @@ def test_values_are_checked_before_anything_is_sent(screen: Screen, fake: Fake) 
 def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     code = (
         "import sys; from heretic.cli import main; main(['cloud', '--provider', 'vast', '--help']);"
-        "heavy = {'torch', 'rich.console', 'numpy', 'optuna', 'requests', 'vastai', 'fabric', 'paramiko'};"
+        "heavy = {'torch', 'rich.console', 'numpy', 'optuna', 'requests', 'vastai', 'fabric', 'paramiko', 'pydantic'};"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)

@@ -5,8 +5,9 @@ import pytest
 
 from heretic.common.errors import ConfigurationError
 from heretic.config import PromptSpecification, Settings, load_settings
-from heretic.config.catalogue import ALIASES, RETIRED, SETTINGS
+from heretic.config.catalogue import ALIASES, SETTINGS
 from heretic.config.checks import seconds_of
+from heretic.config.command_line import RETIRED
 from heretic.config.load import _PROFILES
 from heretic.config.sections.search import OPEN_TRIALS
 from heretic.config.sources import profile_layer

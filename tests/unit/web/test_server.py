@@ -6,7 +6,7 @@ import pytest
 
 from heretic.common.errors import ConfigurationError, UserError
 from heretic.web import server
-from heretic.web.server import find_address
+from heretic.web.server import Address, find_address, port_errors
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - no test listens there
 
@@ -37,6 +37,14 @@ def test_unasked_the_next_free_port_is_used(taken: int, monkeypatch: pytest.Monk
     assert (found.host, found.user) == ("127.0.0.1", None)
     assert taken < found.port < taken + 50
     assert found.names == {f"127.0.0.1:{found.port}", f"localhost:{found.port}"}
+
+
+def test_a_port_that_was_free_and_is_taken_once_the_page_listens_is_said(taken: int) -> None:
+    with (
+        pytest.raises(UserError, match=f"Another program has taken port {taken} .*--port"),
+        port_errors(Address(server.LOOPBACK, taken)),
+    ):
+        raise OSError("Cannot find empty port in range")
 
 
 def test_other_machines_need_a_password(password: Path) -> None:

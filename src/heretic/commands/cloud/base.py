@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from heretic.commands.base import Command, command_names, find_command, option, positional, switch
 from heretic.common.errors import ConfigurationError
-from heretic.config.catalogue import unknown_name
-from heretic.config.help import entry
+from heretic.config.command_line import entry, unknown_name
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from heretic.cloud.machines import Machine
     from heretic.cloud.provider import Provider, ProviderKind
     from heretic.cloud.shell import Access
@@ -107,6 +108,39 @@ def footprint_there(model: str) -> "Footprint":
     from heretic.models.location import locate
 
     return footprint_of(locate(checked_model(model)), Settings(model=model))
+
+
+def agreed(
+    arguments: EndingArguments,
+    printer: "Printer",
+    refuse: "Callable[[Access, Machine, str], None]",
+    words: tuple[str, str, str],
+) -> "tuple[Account, Machine] | None":
+    """The machine that is to be ended, once nothing is lost by that and a person has said yes; None where they do not.
+
+    Args:
+        arguments: What is asked for.
+        printer: Shows the machine.
+        refuse: Raises where work would be lost.
+        words: What is done, what more is said of the machine, and what is said where it is not done.
+
+    Raises:
+        CloudError: Work would be lost, and --force was not given.
+    """
+    from heretic.interface.asking import agrees
+    from heretic.interface.cloud_lines import machine_text
+
+    verb, all_of_it, left = words
+    ours = account(arguments)
+    machine = ours.machine(arguments.machine)
+    printer.row("Machine", machine_text(machine, time.time()))
+    if not arguments.force:
+        refuse(ours.access(), machine, ours.program)
+    question = f"{verb.capitalize()} {machine.id} ({machine.name}){all_of_it}?"
+    if not arguments.yes and not agrees(question, f"Run again with --yes to {verb} it without being asked."):
+        printer.line(left)
+        return None
+    return ours, machine
 
 
 def show_machines(machines: Sequence["Machine"], printer: "Printer") -> None:

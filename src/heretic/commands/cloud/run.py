@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 from heretic.commands.base import Command, option, positional, switch
 from heretic.commands.cloud.base import Account, CloudArguments, account, footprint_there
 from heretic.common.errors import CloudError, ConfigurationError, HereticError
-from heretic.config.arguments import FLAGS, read_arguments
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from heretic.cloud.machines import Machine
     from heretic.cloud.work import RunRequest, Site
+    from heretic.config.command_line import Takes
     from heretic.interface.printer import Printer
 
 _OWN = {"--help", "-h", "--version", "--model"}
@@ -49,6 +51,8 @@ class RunArguments(CloudArguments):
     def __post_init__(self) -> None:
         if self.destroy_when_done and self.stop_when_done:
             raise ConfigurationError("--destroy-when-done and --stop-when-done contradict each other; leave one out.")
+        from heretic.config.arguments import read_arguments
+
         layer = read_arguments(self.passed_on).layer
         if layer.problems:
             raise ConfigurationError("\n".join(layer.problems))
@@ -177,6 +181,12 @@ def _keep_facts(machine: "Machine", model: str, request: "RunRequest") -> None:
     write_facts(study_folder(models_folder(os.environ, Path.cwd()), machine), facts)
 
 
+def _of_heretic() -> "Mapping[str, Takes]":
+    from heretic.config.arguments import FLAGS
+
+    return {flag: takes for flag, takes in FLAGS.items() if flag not in _OWN}
+
+
 COMMAND = Command(
     "run",
     RunArguments,
@@ -190,5 +200,5 @@ can be asked there, so the trial is chosen as by --auto-select true.""",
         "owner/name --n-trials 200 --destroy-when-done": "The machine goes once the model is fetched.",
         "owner/name --resume": "Go on, also on another machine than before.",
     },
-    passes_on={flag: takes for flag, takes in FLAGS.items() if flag not in _OWN},
+    passes_on=_of_heretic,
 )

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from heretic.commands.base import Command
-from heretic.commands.cloud.base import EndingArguments, account
+from heretic.commands.cloud.base import EndingArguments, agreed
 
 if TYPE_CHECKING:
     from heretic.interface.printer import Printer
@@ -16,16 +16,11 @@ def run(arguments: EndingArguments, printer: "Printer") -> int:
         CloudError: Something runs there, or the provider does not stop it.
     """
     from heretic.cloud.work import refuse_to_interrupt
-    from heretic.interface.asking import agrees
 
-    ours = account(arguments)
-    machine = ours.machine(arguments.machine)
-    if not arguments.force:
-        refuse_to_interrupt(ours.access(), machine, ours.program)
-    question = f"Stop {machine.id} ({machine.name})?"
-    if not arguments.yes and not agrees(question, "Run again with --yes to stop it without being asked."):
-        printer.line("It goes on.")
+    found = agreed(arguments, printer, refuse_to_interrupt, ("stop", "", "It goes on."))
+    if found is None:
         return 0
+    ours, machine = found
     ours.provider.stop(machine)
     printer.line(f"{machine.name} stops. {ours.kind.storage_rule}")
     printer.line(f"'{ours.program} start' lets it run again, '{ours.program} terminate' gives it back.")

@@ -4,7 +4,7 @@ import time
 from typing import TYPE_CHECKING
 
 from heretic.commands.base import Command
-from heretic.commands.cloud.base import EndingArguments, account
+from heretic.commands.cloud.base import EndingArguments, agreed
 
 if TYPE_CHECKING:
     from heretic.interface.printer import Printer
@@ -18,19 +18,13 @@ def run(arguments: EndingArguments, printer: "Printer") -> int:
     """
     from heretic.cloud.renting import Renter
     from heretic.cloud.work import refuse_to_lose
-    from heretic.interface.asking import agrees
-    from heretic.interface.cloud_lines import machine_text
     from heretic.interface.formatting import dollars
 
-    ours = account(arguments)
-    machine = ours.machine(arguments.machine)
-    printer.row("Machine", machine_text(machine, time.time()))
-    if not arguments.force:
-        refuse_to_lose(ours.access(), machine, ours.program)
-    question = f"Destroy {machine.id} ({machine.name}) and all that is on it?"
-    if not arguments.yes and not agrees(question, "Run again with --yes to destroy it without being asked."):
-        printer.line("It stays, and is paid for.")
+    words = ("destroy", " and all that is on it", "It stays, and is paid for.")
+    found = agreed(arguments, printer, refuse_to_lose, words)
+    if found is None:
         return 0
+    ours, machine = found
     Renter(ours.provider, ours.program, printer.line, lambda _machine: False).destroy(machine.id)
     cost = machine.cost(time.time())
     printer.line(
