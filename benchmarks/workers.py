@@ -1,13 +1,16 @@
 """How far one lead reaches: trials an hour, its own work, and the front, by the number of workers.
 
 `python benchmarks/workers.py speed [--workers 1,2,4,...] [--seconds 3] [--trials-each 3]`
-`python benchmarks/workers.py front [--study FILE] [--study-name NAME] [--batches 1,8,...] [--trials 200] [--seeds 5]`
+`python benchmarks/workers.py front [--study FILE] [--study-name NAME] [--batches 1,8,6:45,...] [--trials 200]
+[--random 40] [--seeds 5]`
 
 `speed` has the search loop itself lead workers that only sleep as long as a trial takes (15 % more or less), one trial
 at once each, on a study in a SQLite file. N workers whose trials take 3 s are as much work for the lead as 10 N whose
 trials take 30 s. `front` has W x K plans on their way at any time, measured by the formula of growth.py, or by a
 surrogate: extremely randomised trees fitted to the trials of a stored study, whose inputs are the plans' parameters.
-Printed is the log-KL hypervolume, of the formula that of the same plans without its noise, mean and standard error.
+Printed is the log-KL hypervolume, of the formula that of the same plans without its noise, mean and standard error, and
+by how much it differs from that of the first of --batches with the same seeds, with its 95 % interval. A number of
+trials may stand behind what is on its way; --random says how many of them are drawn before the sampler begins.
 """
 
 import argparse
@@ -148,9 +151,9 @@ def fitted(file: Path, name: str) -> Problem:
     return Problem(measure, baseline, (least, float(points[:, 1].max())))
 
 
-def front(problem: Problem, on_their_way: int, trials: int, seed: int) -> float:
+def front(problem: Problem, on_their_way: int, trials: int, seed: int, at_random: int = RANDOM_TRIALS) -> float:
     """The hypervolume after so many trials, where so many are always measured while the next is asked for."""
-    study = optuna.create_study(directions=["minimize"] * 2, sampler=make_sampler(seed, RANDOM_TRIALS, 0))
+    study = optuna.create_study(directions=["minimize"] * 2, sampler=make_sampler(seed, at_random, 0))
     true: list[Point] = []
     waiting: list[tuple[optuna.Trial, tuple[Point, Point]]] = []
     while len(true) < trials:
@@ -175,6 +178,7 @@ def main() -> None:
     parser.add_argument("--study-name", default="heretic_study")
     parser.add_argument("--batches", default="1,8,16,32,64,128")
     parser.add_argument("--trials", type=int, default=200)
+    parser.add_argument("--random", type=int, default=RANDOM_TRIALS)
     parser.add_argument("--seeds", type=int, default=5)
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -186,10 +190,25 @@ def main() -> None:
     problem = Problem(formula, BASELINE, (0.0001, 0.02))
     if options.study is not None:
         problem = fitted(Path(options.study), options.study_name)
-    for at_once in map(int, options.batches.split(",")):
-        volumes = [front(problem, at_once, options.trials, seed) for seed in range(options.seeds)]
-        spread = statistics.stdev(volumes) / math.sqrt(len(volumes)) if len(volumes) > 1 else 0.0
-        print(f"| {at_once} | {statistics.mean(volumes):.3f} ± {spread:.3f} |", flush=True)
+    alone: list[float] = []
+    for batch in options.batches.split(","):
+        at_once, _, trials = batch.partition(":")
+        volumes = [
+            front(problem, int(at_once), int(trials or options.trials), seed, options.random)
+            for seed in range(options.seeds)
+        ]
+        alone = alone or volumes
+        differences = [here - there for here, there in zip(volumes, alone, strict=True)]
+        print(
+            f"| {batch} | {statistics.mean(volumes):.3f} ± {_error(volumes):.3f} | "
+            f"{statistics.mean(differences):+.4f} ± {1.96 * _error(differences):.4f} |",
+            flush=True,
+        )
+
+
+def _error(values: Sequence[float]) -> float:
+    """Standard error of the mean."""
+    return statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
 
 
 if __name__ == "__main__":

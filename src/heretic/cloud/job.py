@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 STUDY, MANIFEST, LOG = "heretic_study.db", "heretic_metadata.json", "run.log"
+STORAGE = "HERETIC_STORAGE"
 STATUS_SECONDS = 60.0
 TERM_SECONDS = 600.0
 """How long a run that was told to end may take for it."""
@@ -54,6 +55,7 @@ def start(folder: Path, request: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("exit_code", "left", "pid"):
         (job / name).unlink(missing_ok=True)
     told = {key: request.get(key) for key in ("arguments", "when_done", "wait_seconds", "max_seconds")}
+    told["on_server"] = STORAGE in (request.get("environment") or {})
     _write(job / "job", json.dumps({**told, "started": time.time()}))
     with (job / LOG).open("ab") as log:
         process = subprocess.Popen(  # noqa: S603 - our own module
@@ -160,11 +162,9 @@ def _own_environment() -> dict[str, str]:
     """Variables of the container, which a login by SSH does not have."""
     own = dict(os.environ)
     try:
-        parts = Path("/proc/1/environ").read_bytes().split(b"\0")
+        return {**_variables(Path("/proc/1/environ").read_bytes()), **own}
     except OSError:
         return own
-    pairs = (part.decode(errors="replace").partition("=") for part in parts)
-    return {**{name: value for name, _, value in pairs}, **own}
 
 
 def can_leave(_folder: Path, _request: Mapping[str, Any]) -> dict[str, Any]:
@@ -200,7 +200,7 @@ def stop(folder: Path, _request: Mapping[str, Any]) -> dict[str, Any]:
 def look(folder: Path, _request: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that is shown of the machine."""
     usage = shutil.disk_usage(folder)
-    status, problem = _status(folder / "run")
+    status, problem = _status(folder)
     return {
         "now": time.time(),
         "job": state_of(folder),
@@ -257,19 +257,49 @@ def study(folder: Path, _request: Mapping[str, Any]) -> dict[str, Any]:
     return {"path": str(copy), "bytes": copy.stat().st_size, "changed": changed}
 
 
-def _status(run: Path) -> tuple[dict[str, Any] | None, str]:
+def _status(folder: Path) -> tuple[dict[str, Any] | None, str]:
     """What ``heretic status`` says, or why it says nothing."""
-    if not (run / STUDY).exists():
+    run, told, variables = folder / "run", _json(folder / "job" / "job"), dict(os.environ)
+    if told.get("on_server"):
+        # Its address may hold a password, which stands nowhere but in the run's own environment.
+        own = _environment_of(_text(folder / "job" / "pid"))
+        if STORAGE not in own:
+            return None, "the study is on a server, whose address the run alone had; heretic status --storage shows it"
+        variables[STORAGE] = own[STORAGE]
+    elif not (run / STUDY).exists():
         return None, ""
-    command = [sys.executable, "-m", "heretic", "status", "--json"]
+    command = [sys.executable, "-m", "heretic", "status", "--json", *_study_name(told.get("arguments") or [])]
     try:
         done = subprocess.run(  # noqa: S603 - our own module
-            command, cwd=run, capture_output=True, text=True, timeout=STATUS_SECONDS, check=False
+            command, cwd=run, capture_output=True, text=True, timeout=STATUS_SECONDS, check=False, env=variables
         )
         status = json.loads(done.stdout.splitlines()[-1]) if done.stdout.strip() else None
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
         return None, f"the study could not be read ({type(error).__name__})"
     return status, "" if status else (done.stderr.strip().splitlines() or ["no status"])[-1][:200]
+
+
+def _study_name(arguments: list[str]) -> list[str]:
+    """The option of a run that names its study, if it has one."""
+    for place, argument in enumerate(arguments):
+        if argument.startswith("--study-name"):
+            return [argument] if "=" in argument else arguments[place : place + 2]
+    return []
+
+
+def _environment_of(mark: str) -> dict[str, str]:
+    """The variables of a process of ours, see `_marked`; none where it has ended."""
+    if not _alive(mark):
+        return {}
+    try:
+        return _variables(Path(f"/proc/{mark.split()[0]}/environ").read_bytes())
+    except OSError:
+        return {}
+
+
+def _variables(block: bytes) -> dict[str, str]:
+    pairs = (part.decode(errors="replace").partition("=") for part in block.split(b"\0"))
+    return {name: value for name, _, value in pairs}
 
 
 def _gpus() -> list[dict[str, str]]:

@@ -36,12 +36,14 @@ class Wish:
         gpus: How many in one machine.
         disk: GB.
         secure: Whether only data centres are asked.
+        bid: Dollars an hour for a machine that whoever bids more takes away; None for one that stays.
     """
 
     tier: str
     gpus: int
     disk: int
     secure: bool = False
+    bid: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ class Offer:
         storage: Dollars a month for its disk, which is paid for while the machine is stopped too; None where the
             provider does not say.
         place: Where it is.
+        interruptible: Whether its price is a bid, and whoever bids more takes it away.
     """
 
     id: str
@@ -64,6 +67,7 @@ class Offer:
     price: float
     storage: float | None = None
     place: str = ""
+    interruptible: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +110,7 @@ class Machine:
         started: Seconds since 1970; None where the provider does not say.
         endpoint: Where its SSH server is; None while it has none.
         only_proxy: Whether it can be reached by a proxy for terminals alone, which takes no files.
+        interruptible: Whether whoever bids more takes it away.
     """
 
     id: str
@@ -119,6 +124,7 @@ class Machine:
     started: float | None = None
     endpoint: Endpoint | None = None
     only_proxy: bool = False
+    interruptible: bool = False
 
     @property
     def name(self) -> str:

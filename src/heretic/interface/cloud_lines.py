@@ -33,7 +33,7 @@ def machine_text(machine: Machine, now: float) -> str:
     disk = f", {machine.disk} GB" if machine.disk else ""
     return clean_line(
         f"{machine.id} ({machine.name}): {machine.said}, {machine.gpus} x {machine.gpu}{disk}, "
-        f"{dollars(machine.price)}/h{rented}{so_far}"
+        f"{'interruptible, ' if machine.interruptible else ''}{dollars(machine.price)}/h{rented}{so_far}"
     )
 
 
@@ -42,7 +42,9 @@ def offer_rows(offer: Offer, disk: int, storage_rule: str) -> list[Row]:
     where = f", {offer.place}" if offer.place else ""
     storage = "not told by the provider; see its page" if offer.storage is None else f"{dollars(offer.storage)} a month"
     a_day = dollars(offer.price * 24)
+    taken = "It is stopped when somebody bids more; 'watch' fetches its study every five minutes for 'run --resume'."
     return [
+        *([Row("Interruptible", taken)] if offer.interruptible else []),
         Row("Machine", clean_line(f"{offer.gpus} x {offer.gpu}{where}")),
         Row("Price", f"{dollars(offer.price)} an hour, {a_day} a day, {dollars(offer.price * HOURS_A_MONTH)} a month"),
         Row("Disk", f"{disk} GB: {storage}. {storage_rule}"),

@@ -116,6 +116,9 @@ class FakeVast(Fake):
         assert {"image", "disk", "label", "runtype"} <= body.keys()
         assert body["disk"] >= 10
         assert "ssh" in body["runtype"]
+        bid = body.get("price")
+        if bid is not None and bid < offer["min_bid"]:
+            return 400, {"success": False, "error": "bid_too_low", "msg": "price is below min_bid"}
         self.offers.remove(offer)
         machine_id = str(self.next_id)
         self.next_id += 1
@@ -125,7 +128,8 @@ class FakeVast(Fake):
             "id": int(machine_id), "label": body["label"], "actual_status": "loading", "intended_status": "running",
             "public_ipaddr": host, "ports": {"22/tcp": [{"HostIp": "0.0.0.0", "HostPort": str(port)}]},  # noqa: S104
             "ssh_host": "ssh1.vast.ai", "ssh_port": 1, "gpu_name": offer["gpu_name"], "num_gpus": offer["num_gpus"],
-            "dph_total": offer["dph_total"], "disk_space": body["disk"], "start_date": time.time(), "extra_env": [],
+            "dph_total": offer["dph_total"] if bid is None else bid, "is_bid": bid is not None,
+            "disk_space": body["disk"], "start_date": time.time(), "extra_env": [],
             "looks": 0,
         }  # fmt: skip
         return 200, {"success": True, "new_contract": int(machine_id)}
@@ -161,7 +165,8 @@ def vast_offer(number: int, price: float, **rest: Any) -> dict[str, Any]:
     return {
         "id": number, "gpu_name": "RTX 4090", "num_gpus": 1, "gpu_ram": 24564, "dph_total": price, "disk_space": 500.0,
         "reliability2": 0.998, "rentable": True, "rented": False, "verified": True, "external": False,
-        "geolocation": "Sweden, SE", "cuda_max_good": 12.9, "direct_port_count": 20, "storage_cost": 0.1, **rest,
+        "min_bid": price / 2, "geolocation": "Sweden, SE",
+        "cuda_max_good": 12.9, "direct_port_count": 20, "storage_cost": 0.1, **rest,
     }  # fmt: skip
 
 

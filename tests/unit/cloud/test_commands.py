@@ -2,7 +2,10 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.unit.cloud.fakes import KEY, LOST, Fake, FakeRunPod, FakeVast, Fault
@@ -10,6 +13,8 @@ from tests.unit.cloud.fakes import KEY, LOST, Fake, FakeRunPod, FakeVast, Fault
 import heretic.commands.cloud
 from heretic import cli
 from heretic.cloud import renting
+from heretic.cloud.machines import Machine
+from heretic.cloud.shell import Unreachable
 from heretic.commands.base import command_names, find_command
 from heretic.commands.cloud.run import RunArguments
 from heretic.common.errors import ConfigurationError
@@ -70,6 +75,66 @@ def test_from_create_to_terminate(screen: Screen, fake: Fake, kind: str, ssh_key
     shown = screen("terminate", "--yes", "--force")
     assert f"{machine_id} (my-box) is gone; it cost at most $0.00." in shown
     assert fake.machines == {}
+
+
+def test_a_machine_that_is_bid_for_is_rented_for_the_bid_and_outbid(
+    screen: Screen, fake: Fake, kind: str, ssh_key: Path
+) -> None:
+    if kind == "runpod":
+        assert "takes no bids; leave --bid out" in screen(*CREATE, "--bid", "0.4", code=2)
+        assert fake.machines == {}
+        return
+    assert isinstance(fake, FakeVast)
+    assert "for which $0.30 an hour are enough" in screen(*CREATE, "--bid", "0.3", code=1)
+    shown = screen(*CREATE, "--name", "cheap", "--bid", "0.4")
+    assert "It is stopped when somebody bids more" in shown
+    assert "$0.40 an hour" in shown
+    (rented,) = fake.asked_for("PUT", r"/api/v0/asks/\d+/")
+    assert rented.body["price"] == 0.4
+    (machine,) = fake.machines.values()
+    assert "cheap): running, 1 x RTX 4090, 60 GB, interruptible, $0.40/h" in screen("list")
+    # Somebody bids more. Its address leads nowhere, as that of a machine that is stopped does.
+    machine.update(actual_status="exited", intended_status="stopped")
+    shown = screen("watch", "--interval", "1", code=1)
+    assert "was stopped, because somebody bid more for it; its disk is still paid for" in shown
+    assert "'heretic-vast run MODEL --resume' goes on elsewhere" in shown
+
+
+def test_several_machines_are_watched_below_each_other(
+    screen: Screen, fake: Fake, ssh_key: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All where none is named; one that is gone ends nothing of the others."""
+    for name in ("one", "two"):
+        screen(*CREATE, "--name", name)
+    gone, stays = fake.machines
+    looks: list[str] = []
+
+    class Site:
+        def __init__(self, machine_id: str) -> None:
+            self.machine_id = machine_id
+
+        def look(self) -> dict[str, Any]:
+            looks.append(self.machine_id)
+            if self.machine_id == gone and looks.count(gone) == 2:
+                del fake.machines[gone]
+                raise Unreachable("It does not answer.")
+            over = self.machine_id == stays and looks.count(stays) == 4
+            state = {"state": "finished", "exit_code": 0} if over else {"state": "running"}
+            disk = {"free": 10**11, "total": 10**11}
+            return {"now": 1.0, "job": state, "status": None, "disk": disk, "models": [], "unfetched": []}
+
+    @contextmanager
+    def site_on(_access: object, machine: Machine) -> Iterator[Site]:
+        yield Site(machine.id)
+
+    monkeypatch.setattr("heretic.cloud.work.site_on", site_on)
+    shown = screen("watch", "--interval", "1", code=1)
+    page = shown.split("\n\n")[0]
+    assert f"{gone} (one)" in page
+    assert f"{stays} (two)" in page
+    assert "The machine one is gone." in shown
+    assert "two: the run ended with exit code 0" in shown
+    assert looks.count(stays) == 4
 
 
 def test_nothing_dearer_is_rented(screen: Screen, fake: Fake, kind: str, ssh_key: Path) -> None:

@@ -4,6 +4,8 @@ import json
 import os
 import signal
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -11,11 +13,13 @@ from pathlib import Path
 
 import pytest
 from tests.unit.cloud.fakes import CONTAINER_KEY, FakeRunPod, FakeVast, served
+from tests.unit.search.studies import IDENTITY
 
 from heretic.cloud import job
 from heretic.cloud.machines import Machine, State
 from heretic.cloud.work import RunRequest, run_arguments
 from heretic.interface.cloud_lines import job_text, look_rows
+from heretic.search.storage import open_study
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="rented machines have /proc")
 
@@ -95,6 +99,27 @@ def test_what_is_nowhere_else_is_known(folder: Path) -> None:
     # Saved again.
     save_model(folder, content='{"new": 1}')
     assert job.unfetched(folder) == ["m"]
+
+
+def test_a_study_on_a_server_is_read_by_the_address_that_the_run_was_given(folder: Path, tmp_path: Path) -> None:
+    """The address stands in the run's own environment alone; once that is gone it is not known."""
+    url = f"sqlite:///{tmp_path / 'elsewhere.db'}"
+    study = open_study(url, "mine", IDENTITY)
+    study.ask()
+    told = {"arguments": ["--model", "demo", "--study-name", "mine"], "on_server": True, "started": 1.0}
+    job._write(folder / "job" / "job", json.dumps(told))
+    with subprocess.Popen(
+        [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env={**os.environ, "HERETIC_STORAGE": url}
+    ) as run:
+        job._write(folder / "job" / "pid", job._marked(run.pid))
+        found = job.look(folder, {})
+        run.communicate(b"\n")
+    assert found["problem"] == ""
+    assert found["status"]["trials"]["running"] == 1
+    assert url not in "".join(path.read_text() for path in (folder / "job").iterdir())
+    gone = job.look(folder, {})
+    assert gone["status"] is None
+    assert "on a server" in gone["problem"]
 
 
 @pytest.fixture(params=["vast", "runpod"])

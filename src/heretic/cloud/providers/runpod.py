@@ -47,6 +47,8 @@ class RunPod:
 
     def offers(self, tier: Tier, wish: Wish) -> list[Offer]:
         """See `Provider`."""
+        if wish.bid is not None:
+            raise ConfigurationError("RunPod's API, version 2, takes no bids; leave --bid out, or use heretic-vast.")
         offers = []
         for cloud in ("secure",) if wish.secure else ("community", "secure"):
             query = {"include": "AVAILABILITY", "product": "POD", "count": wish.gpus, "cloud": cloud.upper()}

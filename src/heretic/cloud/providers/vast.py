@@ -1,6 +1,7 @@
 """Vast.ai, by its official SDK."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import requests
@@ -61,8 +62,13 @@ class Vast:
             query["datacenter"] = {"eq": True}
 
         def ask() -> list[Offer]:
-            rows = self._api.search_offers(query=query, order="dph_total", limit=OFFERS, storage=float(wish.disk))
-            return [_offer(row, wish.disk) for row in rows]
+            kind = "on-demand" if wish.bid is None else "bid"
+            rows = self._api.search_offers(
+                query=query, type=kind, order="dph_total", limit=OFFERS, storage=float(wish.disk)
+            )
+            offers = [_offer(row, wish.disk) for row in rows if wish.bid is None or float(row["min_bid"]) <= wish.bid]
+            # What is paid is the bid.
+            return offers if wish.bid is None else [replace(own, price=wish.bid, interruptible=True) for own in offers]
 
         return [offer for offer in _asked(ask) if is_id(offer.id)]
 
@@ -74,6 +80,7 @@ class Vast:
                 image=order.image,
                 disk=float(order.disk),
                 label=order.label,
+                bid_price=offer.price if offer.interruptible else None,
                 env=dict(order.environment),
                 ssh=True,
                 direct=True,
@@ -177,6 +184,7 @@ def _machine(row: Mapping[str, Any]) -> Machine:
         int(row.get("disk_space") or 0),
         float(started) if isinstance(started, int | float) else None,
         _endpoint(row) if state is State.RUNNING else None,
+        interruptible=row.get("is_bid") is True,
     )
 
 

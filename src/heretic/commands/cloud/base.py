@@ -70,6 +70,14 @@ class Account:
 
         return ours(self.provider.machines(), name, self.program)
 
+    def machines(self, names: Sequence[str]) -> "list[Machine]":
+        """The machines that are meant; all where none is named. Raises what `machine` does."""
+        from heretic.cloud.provider import ours
+
+        found = self.provider.machines()
+        wanted: list[str | None] = list(names) or [machine.id for machine in found] or [None]
+        return [ours(found, name, self.program) for name in wanted]
+
     def access(self) -> "Access":
         """How its machines are reached.
 

@@ -31,6 +31,7 @@ class CreateArguments(CloudArguments):
     model: str | None = option("MODEL", "The model that will be edited; the disk is made large enough for it.")
     disk: int | None = option("GB", "Size of the disk. [2 x the model + 20]", read=_gigabytes)
     max_price: float | None = option("DOLLARS", "Rent nothing that costs more an hour.", read=price)
+    bid: float | None = option("DOLLARS", "Pay so much an hour until somebody bids more (Vast).", read=price)
     name: str | None = option("NAME", "What to call the machine. [the tier and the time]")
     image: str | None = option("IMAGE", "Container image to begin with. [one with torch]")
     secure: bool = switch("Only machines of data centres.")
@@ -92,7 +93,7 @@ def _wish(arguments: CreateArguments) -> "tuple[Tier, Wish, Footprint | None]":
     needed = _UNKNOWN_MODEL_DISK if footprint is None else disk_needed(footprint.stored)
     disk = needed if footprint is None and arguments.disk is None else arguments.disk
     disk = checked_disk(arguments.disk, needed) if footprint is not None else disk or needed
-    return tier, Wish(tier.name, gpus, disk, arguments.secure), footprint
+    return tier, Wish(tier.name, gpus, disk, arguments.secure, arguments.bid), footprint
 
 
 def _name(arguments: CreateArguments, tier: "Tier") -> str:
@@ -123,6 +124,11 @@ def _offers(arguments: CreateArguments, ours: Account, renter: "Renter", tier: "
     offers = affordable(found, arguments.max_price)
     if offers:
         return offers
+    if wish.bid is not None and not found:
+        raise CloudError(
+            f"{ours.kind.title} has no machine with {wish.gpus} x {tier.name} and {wish.disk} GB of disk for which "
+            f"{dollars(wish.bid)} an hour are enough now; bid more, or leave --bid out."
+        )
     what = f"{wish.gpus} x {tier.name} with {wish.disk} GB of disk"
     if found:
         cheapest = affordable(found, None)[0]

@@ -2,13 +2,13 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from heretic.commands.base import Command, option
-from heretic.commands.cloud.base import Account, MachineArguments, account
+from heretic.commands.base import Command, option, positional
+from heretic.commands.cloud.base import Account, CloudArguments, account
 from heretic.common.errors import CloudError
 
 if TYPE_CHECKING:
@@ -32,9 +32,10 @@ def _seconds(text: str) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class WatchArguments(MachineArguments):
+class WatchArguments(CloudArguments):
     """What is asked for."""
 
+    machine: tuple[str, ...] = positional("[MACHINE ...]")
     interval: float = option("SECONDS", "How often to look. [10]", default=10.0, read=_seconds)
 
 
@@ -45,30 +46,56 @@ def run(arguments: WatchArguments, printer: "Printer") -> int:
         CloudError: The machine is gone, or cannot be used.
     """
     ours = account(arguments)
-    machine = ours.machine(arguments.machine)
-    watch = _Watch(ours, machine, arguments.interval)
-    printer.pages(watch.pages())
-    printer.line(watch.ended)
-    return 0 if watch.code == 0 else 1
+    watches = [_Watch(ours, machine) for machine in ours.machines(arguments.machine)]
+    printer.pages(_together(watches, arguments.interval))
+    for watch in watches:
+        printer.line(watch.ended)
+    return 0 if all(watch.code == 0 for watch in watches) else 1
+
+
+def _together(watches: "Sequence[_Watch]", interval: float) -> "Iterator[list[Row]]":
+    """The pages of several machines below each other, until all runs are over.
+
+    Raises:
+        CloudError: The only machine is gone, or cannot be used; of several the others are watched on.
+    """
+    pages = [(watch, watch.pages()) for watch in watches]
+    while pages:
+        for watch, looks in pages:
+            try:
+                watch.shown = next(looks)
+            except CloudError as error:
+                if len(watches) == 1:
+                    raise
+                watch.ends(str(error), 1)
+        yield [row for watch in watches for row in watch.shown]
+        pages = [(watch, looks) for watch, looks in pages if not watch.ended]
+        if pages:
+            time.sleep(interval)
 
 
 class _Watch:
     """Looks again and again; a connection that is lost is made anew."""
 
-    def __init__(self, ours: Account, machine: "Machine", interval: float) -> None:
+    def __init__(self, ours: Account, machine: "Machine") -> None:
         self._ours = ours
         self._machine = machine
-        self._interval = interval
         self._fetched = 0.0
         self._found: dict[str, Any] | None = None
+        self.shown: list[Row] = []
         self.ended = ""
         self.code = 0
+
+    def ends(self, text: str, code: int) -> None:
+        """Nothing more comes."""
+        self.ended, self.code = text, code
 
     def pages(self) -> "Iterator[list[Row]]":
         """The pages that are shown, until the run is over."""
         from heretic.cloud.shell import Unreachable
         from heretic.interface.cloud_lines import look_rows, lost_row
 
+        self._look_whether_it_is_there()
         while True:
             try:
                 yield from self._connected()
@@ -76,7 +103,6 @@ class _Watch:
             except Unreachable as error:
                 rows = [] if self._found is None else look_rows(self._machine, self._found, time.time())
                 yield [*rows, lost_row(str(error))]
-            time.sleep(self._interval)
             self._look_whether_it_is_there()
 
     def _connected(self) -> "Iterator[list[Row]]":
@@ -91,12 +117,12 @@ class _Watch:
                 found = self._found = site.look()
                 over = found["job"]["state"] != "running"
                 self._fetch_study(fetcher, found, over)
+                if over:
+                    code = int(found["job"].get("exit_code") or 0) if found["job"]["state"] == "finished" else 1
+                    self.ends(f"{self._machine.name}: {job_text(found)}. {self._next_step(found)}", code)
                 yield look_rows(self._machine, found, time.time())
                 if over:
-                    self.code = int(found["job"].get("exit_code") or 0) if found["job"]["state"] == "finished" else 1
-                    self.ended = f"{job_text(found)}. {self._next_step(found)}"
                     return
-                time.sleep(self._interval)
 
     def _fetch_study(self, fetcher: "Fetcher", found: dict[str, Any], now: bool) -> None:
         """Fetch the study every few minutes, so that a machine that is taken away takes little with it."""
@@ -124,9 +150,10 @@ class _Watch:
         if machine is None:
             raise CloudError(f"The machine {self._machine.name} is gone. {resume}.")
         if machine.state is State.STOPPED:
+            reason = "because somebody bid more for it" if machine.interruptible else "by itself or by somebody else"
             raise CloudError(
-                f"The machine {machine.name} was stopped, by itself or because somebody paid more for it; its disk is "
-                f"still paid for. '{program} start' lets it run again; {resume}."
+                f"The machine {machine.name} was stopped, {reason}; its disk is still paid for. "
+                f"'{program} terminate' gives it back, '{program} start' lets it run again; {resume}."
             )
         if machine.endpoint is not None:
             self._machine = machine
@@ -142,11 +169,12 @@ COMMAND = Command(
     "watch",
     WatchArguments,
     run,
-    summary="Show a run live until it is over, and fetch its study now and then.",
+    summary="Show runs live until they are over, and fetch their studies.",
     description="""\
-Show a run live: trials by state, the front, GPUs, memory, disk, cost so far,
-and when it will be done at which cost. A lost connection is made anew. The
-study is fetched every five minutes. Ctrl+C ends watching alone.""",
-    examples={"--interval 5": "Look every five seconds."},
+Show a run live, or those of several machines below each other: trials by state,
+the front, GPUs, memory, disk, cost so far, and when it will be done at which
+cost. A lost connection is made anew. The study is fetched every five minutes.
+Ctrl+C ends watching alone.""",
+    examples={"": "All machines.", "first second --interval 5": "Two of them, every five seconds."},
     exit_codes="0 the run did what it was to, 1 it failed or the machine is gone, 130 interrupted.",
 )
