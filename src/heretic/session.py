@@ -4,6 +4,7 @@ The picker and the automatic choice both work through this, so that they do the 
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import optuna
@@ -18,7 +19,7 @@ from heretic.common.errors import (
     UserError,
 )
 from heretic.config.sections.search import is_open
-from heretic.editors.blend import edited_weights
+from heretic.editors.blend import WeightBlend, edited_weights
 from heretic.editors.editor import applied
 from heretic.export.content import ExportFormat, SavedModel
 from heretic.export.hub import upload_folder
@@ -32,7 +33,8 @@ from heretic.observability.events import (
     emit,
 )
 from heretic.observability.steps import step
-from heretic.passes.streaming import stream_answer
+from heretic.passes.conversing import own_sampling, stream_text
+from heretic.passes.runner import ModelRunner
 from heretic.report.collect import report_data
 from heretic.report.words import sampled_sentence
 from heretic.report.write import report_folder, write_report
@@ -323,9 +325,39 @@ class Session:
         with step("publishing"):
             return upload_folder(folder, repository, private)
 
-    def stream(self, messages: list[dict[str, str]]) -> Iterator[str]:
-        """The model's answer to a conversation, piece by piece."""
-        runner = self.bench.runner
+    @contextmanager
+    def talking(self) -> "Iterator[Talk]":
+        """Answers of the applied trial at any strength, the original's too, from one model in memory."""
+        bench, trial = self.bench, self.applied
+        if bench.loaded.quantization != "none" or bench.settings.compile:
+            reason = "the weights are quantised" if bench.loaded.quantization != "none" else "the model is compiled"
+            yield Talk(bench.runner, None, reason)
+            return
+        blend = WeightBlend(bench.loaded.model, self.weights(trial.record))
+        try:
+            yield Talk(bench.runner, blend)
+        finally:
+            blend.restore()
+            bench.editor.apply(trial.edits)
+            self._applied = trial
+
+
+class Talk:
+    """Who answers in a chat.
+
+    Attributes:
+        obstacle: Why only the edited model answers; empty where any strength does.
+    """
+
+    def __init__(self, runner: ModelRunner, blend: WeightBlend | None, obstacle: str = "") -> None:
+        self._runner, self._blend, self.obstacle = runner, blend, obstacle
+        self._answers = 0
+
+    def __call__(self, messages: list[dict[str, str]], strength: float) -> Iterator[str]:
+        """The answer to a conversation by the edit at this strength, piece by piece; each draws anew."""
+        runner = self._runner
         text = runner.formatter.render_messages(messages) + runner.calibration.response_prefix
-        loaded = runner.loaded
-        return stream_answer(loaded.model, loaded.tokenizer, text, CHAT_TOKENS, runner.formatter.add_special_tokens)
+        if self._blend is not None:
+            self._blend.use([strength])
+        self._answers += 1
+        return stream_text(runner, runner.encode_rendered(text), own_sampling(runner, CHAT_TOKENS, self._answers))

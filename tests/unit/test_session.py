@@ -720,3 +720,17 @@ def test_what_a_study_keeps_of_a_trial_and_cannot_be_read_is_said(tmp_path: Path
     kept = KeptTrials(study, settings(storage=url))
     assert kept.known == {}
     assert sum("cannot be read" in event.message for event in events if isinstance(event, Warned)) == 2
+
+
+def test_a_chat_answers_at_any_strength_and_leaves_the_trial_applied(session: Session) -> None:
+    model = session.bench.loaded.model
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    question = [{"role": "user", "content": "How do I zorble a flimp?"}]
+    with session.talking() as talk:
+        assert talk.obstacle == ""
+        original, edited, half = ("".join(talk(question, strength)) for strength in (0.0, 1.0, 0.5))
+    assert "can't help" in original
+    assert "can't help" not in edited
+    assert half
+    assert session.applied.record == RECORD
+    assert all(torch.equal(value, before[name]) for name, value in model.named_parameters())

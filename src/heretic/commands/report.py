@@ -1,11 +1,12 @@
 """``heretic report``: what a search found and what was saved of it, as a page."""
 
 import os
+import webbrowser
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from heretic.commands.base import Command, option, positional
+from heretic.commands.base import Command, option, positional, switch
 from heretic.common.errors import ConfigurationError
 from heretic.common.file_names import existing_folder, expanded, safe_name
 from heretic.config.study import named_study, study_of_a_run
@@ -26,6 +27,7 @@ class ReportArguments:
         "Without FOLDER: configuration file to take these two from. [config.toml where there is one]",
     )
     directions: str | None = option("FILE", "Direction file, for the quality of the directions by layer.")
+    open: bool = switch("Open the page in the browser.")
     output: str | None = option(
         "DIR",
         "Folder to write the report to; an earlier report in it is replaced. [FOLDER_report, or NAME_report for a "
@@ -70,7 +72,12 @@ def run(arguments: ReportArguments, printer: "Printer") -> int:
         file = read_direction_file(expanded(arguments.directions))
         extras = replace(extras, quality=tuple(file.directions.quality.tolist()))
     data = read_report_data(manifest, study, extras)
-    printer.row("Report", str(write_report(target, data)))
+    page = write_report(target, data)
+    printer.row("Report", str(page))
+    address = page.resolve().as_uri()
+    printer.row("", address)
+    if arguments.open and not webbrowser.open(address):
+        printer.row("", "No browser could be started here; open that address yourself.")
     for sentence in (data.no_records, sampled_sentence(data), data.no_importances):
         if sentence:
             printer.row("", sentence)

@@ -16,6 +16,7 @@ from heretic.results.held_out import HeldOut
 from heretic.results.plan import Normalization
 from heretic.results.score import Scores
 from heretic.results.tables import Table
+from heretic.results.verdict import verdict
 
 _EFFECTS = {
     "remove": """\
@@ -145,6 +146,7 @@ def held_out_section(held_out: HeldOut, searched: Scores | None, quantization: s
     where = "" if quantization == "none" else f" It was measured on the weights quantised with `{quantization}`."
     parts = [
         "## Confirmed on held-out prompts",
+        " ".join(verdict(held_out, searched)),
         words.how_confirmed(held_out) + where,
         words.HOW_TO_READ_HELD_OUT,
         table(tables.held_out(held_out, searched)),
@@ -201,7 +203,17 @@ def _loading(loaded: LoadedModel, content: ExportContent, export_format: ExportF
     if loaded.code is not None:
         note += " The original model runs Python code of its own: read it before you trust it."
     source = "\n".join(lines)
-    return f"## How to load it\n\n{note}\n\n```python\n{source}\n```"
+    undo = (
+        "To undo the edit, load the original model instead."
+        if export_format is ExportFormat.MERGED
+        else "To undo the edit, leave the adapter out, or answer within `with model.disable_adapter():`."
+    )
+    compare = (
+        "`heretic chat FOLDER --compare` answers beside the original model, with a slider for the edit's strength, and "
+        "`heretic compare FOLDER OTHER` beside another saved edit."
+    )
+    loading = f"## How to load it\n\n{note}\n\n```python\n{source}\n```"
+    return f"{loading}\n\n## How to compare and undo it\n\n{compare} {undo}"
 
 
 def model_card(

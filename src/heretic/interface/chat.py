@@ -9,20 +9,29 @@ from prompt_toolkit.history import InMemoryHistory
 
 from heretic.common.errors import HereticError
 from heretic.common.output import clean, printable
+from heretic.editors.blend import EDITED, ORIGINAL
 from heretic.interface.asking import require_terminal
 from heretic.models.chat_template import Limits, TemplateRefusal
 
 Message = dict[str, str]
-Stream = Callable[[list[Message]], Iterator[str]]
+Stream = Callable[[list[Message], float], Iterator[str]]
+"""All messages, and the strength of the edit (0 is the original model) -> the answer in pieces."""
+STRONGEST = 2.0
 
 UNLIMITED = Limits()
 
 HELP = """\
-/exit          leave (also Ctrl+D, or Ctrl+C at the prompt)
+/exit          leave (also exit, quit, Ctrl+D, or Ctrl+C at the prompt)
+/original      the original model answers from here on
+/edited        the edited model does
+/compare       both answer the last message again; the edited answer is kept
+/strength 0.5  the edit at this strength: 0 is the original, 1 the trial, to 2
+/retry         answer the last message again
 /clear         start a new conversation
 /system TEXT   set the system prompt (no TEXT: remove it), new conversation
 /help          show this list
 Ctrl+C         stop the answer that is being written"""
+LEAVING = ("/exit", "/quit", "exit", "quit")
 
 
 @dataclass
@@ -32,10 +41,25 @@ class Conversation:
     Attributes:
         system_prompt: Text before the first turn, or None.
         turns: Messages of user and assistant in turn.
+        strength: Of the edit that answers.
+        obstacle: Why it cannot be another one; empty where it can.
     """
 
     system_prompt: str | None
     turns: list[Message] = field(default_factory=list)
+    strength: float = EDITED
+    obstacle: str = ""
+
+    @property
+    def speaker(self) -> str:
+        """Who answers."""
+        return {ORIGINAL: "original", EDITED: "model"}.get(self.strength, f"strength {self.strength:g}")
+
+    def asked_again(self) -> bool:
+        """Take the last answer back; whether a message is left to be answered."""
+        while self.turns and self.turns[-1]["role"] == "assistant":
+            self.turns.pop()
+        return bool(self.turns)
 
     def messages(self) -> list[Message]:
         """Everything the model is given: the system prompt where there is one, then the turns."""
@@ -56,8 +80,10 @@ def run_command(line: str, conversation: Conversation) -> str | None:
     """
     name, _, argument = line.partition(" ")
     argument = argument.strip()
-    if name == "/exit":
+    if name in LEAVING:
         return None
+    if name in ("/original", "/edited", "/strength"):
+        return _strengthened(name, argument, conversation)
     if name == "/help":
         return HELP
     if name == "/clear":
@@ -67,6 +93,21 @@ def run_command(line: str, conversation: Conversation) -> str | None:
         conversation.restart(argument or None)
         return f"System prompt {'set' if argument else 'removed'}; new conversation."
     return f"There is no command {clean(name)}; /help lists those there are."
+
+
+def _strengthened(name: str, argument: str, conversation: Conversation) -> str:
+    """Let another strength answer; what to tell the person."""
+    if conversation.obstacle:
+        return f"Only the edited model answers here, since {conversation.obstacle}."
+    try:
+        wanted = {"/original": ORIGINAL, "/edited": EDITED}.get(name)
+        strength = float(argument) if wanted is None else wanted
+    except ValueError:
+        strength = -1.0
+    if not ORIGINAL <= strength <= STRONGEST:
+        return f"Write a number from 0 to {STRONGEST:g}, e.g. /strength 0.5."
+    conversation.strength = strength
+    return f"The edit answers at strength {strength:g} now{' (the original model)' if not strength else ''}."
 
 
 def write(text: str) -> None:
@@ -85,7 +126,7 @@ def answer(stream: Stream, conversation: Conversation) -> None:
     pieces: Iterator[str] = iter(())
     try:
         pieces = _begun(stream, conversation)
-        write("model> ")
+        write(f"{conversation.speaker}> ")
         try:
             for piece in pieces:
                 said.append(piece)
@@ -111,11 +152,11 @@ def answer(stream: Stream, conversation: Conversation) -> None:
 def _begun(stream: Stream, conversation: Conversation) -> Iterator[str]:
     """The answer's pieces; where the template refuses what was said so far, those to the last message alone."""
     try:
-        return stream(conversation.messages())
+        return stream(conversation.messages(), conversation.strength)
     except TemplateRefusal as refusal:
         write(f"[{clean(str(refusal))} This message does.]\n")
         del conversation.turns[:-1]
-        return stream(conversation.messages())
+        return stream(conversation.messages(), conversation.strength)
 
 
 def limits_text(limits: Limits, has_system_prompt: bool) -> str:
@@ -130,7 +171,28 @@ def limits_text(limits: Limits, has_system_prompt: bool) -> str:
     return "".join(f"{clean(line)}\n" for line in lines)
 
 
-def chat_loop(stream: Stream, system_prompt: str | None, title: str, limits: Limits = UNLIMITED) -> None:
+def answer_again(name: str, stream: Stream, conversation: Conversation) -> None:
+    """Answer the last message again: once, or (``/compare``) by the original and by the edited model."""
+    if not conversation.asked_again():
+        write("There is no message yet.\n\n")
+        return
+    if name == "/retry":
+        answer(stream, conversation)
+        return
+    if conversation.obstacle:
+        write(f"Only the edited model answers here, since {conversation.obstacle}.\n\n")
+        return
+    before = conversation.strength
+    for strength in (ORIGINAL, EDITED):
+        conversation.strength = strength
+        if conversation.asked_again():
+            answer(stream, conversation)
+    conversation.strength = before
+
+
+def chat_loop(
+    stream: Stream, system_prompt: str | None, title: str, limits: Limits = UNLIMITED, obstacle: str = ""
+) -> None:
     """Talk until the person leaves with /exit, Ctrl+D, or Ctrl+C at the prompt.
 
     Args:
@@ -138,12 +200,13 @@ def chat_loop(stream: Stream, system_prompt: str | None, title: str, limits: Lim
         system_prompt: Given before the first turn; None for none.
         title: First line, e.g. which model and trial answers.
         limits: What the model's chat template does not take.
+        obstacle: Why only the edited model answers; empty where the original one does too.
 
     Raises:
         SelectionError: No terminal.
     """
     require_terminal("chat", "Start heretic in a terminal to chat, or save the model and load it elsewhere.")
-    conversation = Conversation(system_prompt)
+    conversation = Conversation(system_prompt, obstacle=obstacle)
     session: PromptSession[str] = PromptSession(history=InMemoryHistory())
     write(f"{title}\n/help lists the commands, /exit leaves.\n{limits_text(limits, system_prompt is not None)}\n")
     while True:
@@ -153,8 +216,11 @@ def chat_loop(stream: Stream, system_prompt: str | None, title: str, limits: Lim
             return
         if not line:
             continue
-        if line.startswith("/"):
-            reply = run_command(line, conversation)
+        if line in ("/retry", "/compare"):
+            answer_again(line, stream, conversation)
+            continue
+        if line.startswith("/") or line.lower() in LEAVING:
+            reply = run_command(line.lower() if line.lower() in LEAVING else line, conversation)
             if reply is None:
                 return
             new_prompt = line.startswith("/system ") and conversation.system_prompt is not None

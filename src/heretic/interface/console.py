@@ -107,7 +107,9 @@ class ConsoleReporter:
         else:
             if isinstance(event, events.ModelLoaded):
                 self._architecture = event.architecture
-            self._print_rows(rows(event))
+            # What held-out prompts showed is said in words above its table.
+            brief = isinstance(event, events.HeldOutMeasured) and not self.verbose
+            self._print_rows([row.brief if brief else row for row in rows(event)])
             if self.level <= LEVELS["debug"]:
                 self._print_rows(detail_rows(event))
 

@@ -4,7 +4,7 @@ import io
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from rich.filesize import decimal
@@ -32,6 +32,11 @@ class Row:
     label: str
     text: str = ""
     table: Table | None = None
+
+    @property
+    def brief(self) -> "Row":
+        """The row without what its table says more than is asked for first."""
+        return self if self.table is None else replace(self, table=self.table.brief)
 
     def lines(self, label: str, indent: int, width: int | None) -> list[str]:
         """The row below others, under the label that is left to show; see `hang`."""

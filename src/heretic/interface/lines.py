@@ -145,7 +145,7 @@ def _(event: events.WeightsCached) -> list[Row]:
 
 @rows.register
 def _(event: events.PlansAdjusted) -> list[Row]:
-    return _wrapped(event.name, f"{clean_line(event.note)} ({duration(event.seconds)})")
+    return wrapped(event.name, f"{clean_line(event.note)} ({duration(event.seconds)})")
 
 
 @rows.register
@@ -254,7 +254,7 @@ def _(event: events.EngineChosen) -> list[Row]:
     if event.shared_tokens or event.kept_bytes:
         bytes_text = f"{size(event.kept_bytes)} of lower layers kept"
         result.append(Row("", f"{plural(event.shared_tokens, 'prompt token')} shared, {bytes_text}"))
-    return result + [row for text in event.slower for row in _wrapped("", f"slower: {clean_line(text)}")]
+    return result + [row for text in event.slower for row in wrapped("", f"slower: {clean_line(text)}")]
 
 
 @rows.register
@@ -266,10 +266,11 @@ def _(event: events.WorkerReady) -> list[Row]:
 
 @rows.register
 def _(event: events.SlowerPasses) -> list[Row]:
-    return _wrapped("Slower", f"{clean_line(event.doing)} takes {event.cost}: {clean_line(event.reason)}")
+    return wrapped("Slower", f"{clean_line(event.doing)} takes {event.cost}: {clean_line(event.reason)}")
 
 
-def _wrapped(label: str, text: str) -> list[Row]:
+def wrapped(label: str, text: str) -> list[Row]:
+    """A sentence under a label, in lines that fit a page."""
     first, *others = textwrap.wrap(text, _NOTE_WIDTH)
     return [Row(label, first), *(Row("", other) for other in others)]
 

@@ -127,7 +127,9 @@ def chat(session: Session) -> None:
     """Talk to the edited model."""
     system_prompt = session.bench.settings.system_prompt or None
     limits = session.bench.runner.formatter.limits
-    chat_loop(session.stream, system_prompt, f"Trial {session.applied.record.shown}", limits)
+    title = f"Trial {session.applied.record.shown}"
+    with session.talking() as talk:
+        chat_loop(talk, system_prompt, title, limits, talk.obstacle)
 
 
 def benchmark(session: Session) -> None:

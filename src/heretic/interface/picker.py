@@ -22,7 +22,7 @@ from heretic.prompts.packs import bundled_behaviors, pack_file
 from heretic.results import tables
 from heretic.results.held_out import HeldOut
 from heretic.results.trial import TrialRecord
-from heretic.results.words import joined, title
+from heretic.results.words import joined, measured, plural, title
 from heretic.search.claim import DamagedStudyError
 
 _BACK_HINT = "(arrows, Enter; Esc: back)"
@@ -74,6 +74,24 @@ def trial_rows(
         for record in front
     ]
     return heading, [f"{row}{mark}" for row, mark in zip(rows, marks, strict=True)]
+
+
+def changes_something(record: TrialRecord) -> bool:
+    """Whether an edit leaves less of a behaviour than the original model shows."""
+    return any(score.share < 1 for score in record.behaviors)
+
+
+def legend(front: Sequence[TrialRecord], left_out: int) -> list[str]:
+    """What the columns mean, which way is better, and how many edits are left out since they do nothing."""
+    first = front[0].behaviors[0]
+    lines = [
+        f"{measured(first)}: what is left, where the original shows {first.amount(first.baseline)}; less is better",
+        "KL: how much everything else changed, in nats; less is better, 0 is nothing at all",
+        "suggested: nearest to none of the behaviour and no change of anything else",
+    ]
+    if any(each.is_known for each in front[0].behaviors[1:]):
+        lines[0] = "first columns: what is left of each behaviour; less is better"
+    return [*lines, *([f"{plural(left_out, 'edit')} that changed nothing left out"] if left_out else [])]
 
 
 def check_count(text: str) -> bool | str:
@@ -157,11 +175,14 @@ def pick_trial(
     if not front:
         raise SelectionError("No finished trial can be chosen: run more trials with a larger --n-trials.")
     require_terminal("choose a trial")
+    every, front = front, [record for record in front if changes_something(record)] or front
     heading, rows = trial_rows(front, suggested, confirmed, saved)
     trials = [Choice(row, value=record.number) for row, record in zip(rows, front, strict=True)]
     choices = [
         Separator(heading),
         *trials,
+        Separator(" "),
+        *map(Separator, legend(front, len(every) - len(front))),
         Separator(" "),
         Choice("Run more trials", value="more"),
         Choice("Talk to them in the browser", value="browse"),

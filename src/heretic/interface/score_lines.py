@@ -1,10 +1,11 @@
 """The console's rows about results: of the original model, of trials, of what is measured of a chosen one."""
 
 from heretic.interface.formatting import Row, clean_line, duration, pairs, plural, shorten
-from heretic.interface.lines import rows
+from heretic.interface.lines import rows, wrapped
 from heretic.observability import events
 from heretic.results import tables, words
 from heretic.results.trial import shown
+from heretic.results.verdict import verdict
 
 SAMPLE_LENGTH = 160
 """Characters of an answer that is shown as an example."""
@@ -78,6 +79,11 @@ def _(event: events.HeldOutMeasured) -> list[Row]:
     took = f"; {duration(event.seconds)}" if event.seconds else ""
     held_out = event.held_out
     return [
+        *(
+            row
+            for place, text in enumerate(verdict(held_out, event.searched))
+            for row in wrapped("" if place else "Verdict", clean_line(text))
+        ),
         Row("Held out", f"trial {shown(event.number)}{took}"),
         Row("", f"prompts {words.origin(held_out)}"),
         Row("", f"answers of up to {plural(held_out.tokens, 'token')}"),

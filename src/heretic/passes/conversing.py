@@ -1,4 +1,4 @@
-"""Answers to conversations, several rows at once and token by token, for the chat page.
+"""Answers to conversations, several rows at once and token by token, for the chats in browser and terminal.
 
 Rows share their dice: a token is drawn by adding the same noise to every row's logits, so that rows which the model
 would answer alike are answered alike, and what differs comes from the model.
@@ -106,6 +106,26 @@ def stream_rows(
             Written(runner.response(answer).text, len(answer), len(read), over)
             for answer, read, over in zip(answers, rows, ended, strict=True)
         )
+
+
+def stream_text(runner: ModelRunner, row: Sequence[int], sampling: Sampling) -> Generator[str, None, None]:
+    """One answer in pieces of text, as they come; see `stream_rows`."""
+    said = ""
+    for (written,) in stream_rows(runner, [row], sampling):
+        # A letter of several tokens is none before its last one.
+        text = written.text.rstrip("\ufffd") if not written.is_over else written.text
+        if text.startswith(said) and text != said:
+            yield text[len(said) :]
+            said = text
+
+
+def own_sampling(runner: ModelRunner, max_new_tokens: int, seed: int) -> Sampling:
+    """How a model says that it is to be sampled."""
+    configuration: Any = runner.loaded.model.generation_config
+    if not configuration.do_sample:
+        return Sampling(max_new_tokens)
+    temperature, top_p = (1.0 if value is None else value for value in (configuration.temperature, configuration.top_p))
+    return Sampling(max_new_tokens, temperature, top_p, seed)
 
 
 class _Tokens(BaseStreamer):

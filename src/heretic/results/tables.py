@@ -47,6 +47,11 @@ class Table:
     rows: tuple[Row, ...]
     names: int = 1
 
+    @property
+    def brief(self) -> "Table":
+        """The table without rows that say more about others."""
+        return replace(self, rows=tuple(row for row in self.rows if not row.is_part))
+
     def without(self, *headings: str) -> "Table":
         """The table without the columns of these headings, none of which names a row."""
         places = [place for place, heading in enumerate(self.header) if heading not in headings]

@@ -4,6 +4,7 @@ import copy
 import io
 import json
 import shutil
+import webbrowser
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -267,3 +268,23 @@ def test_what_cannot_be_reported_is_one_sentence_and_writes_nothing(
     assert line.startswith("Error: ")
     assert message in line
     assert sorted(place.iterdir()) == before
+
+
+@pytest.mark.parametrize("starts", [True, False])
+def test_the_page_is_opened_where_a_browser_can_be_started(
+    place: Path, monkeypatch: pytest.MonkeyPatch, starts: bool
+) -> None:
+    opened: list[str] = []
+
+    def start(address: str) -> bool:
+        opened.append(address)
+        return starts
+
+    monkeypatch.setattr(webbrowser, "open", start)
+    address = (place / "out_report" / "heretic_report.html").as_uri()
+    output, _page = written("out")
+    assert opened == []
+    assert address in output
+    output, _page = written("out", "--open")
+    assert opened == [address]
+    assert ("open that address yourself" in output) is not starts

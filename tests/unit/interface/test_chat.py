@@ -15,10 +15,12 @@ class ScriptedModel:
     def __init__(self, *answers: list[str | BaseException]) -> None:
         self.answers = list(answers)
         self.asked: list[list[Message]] = []
+        self.strengths: list[float] = []
         self.closed = 0
 
-    def __call__(self, messages: list[Message]) -> Iterator[str]:
+    def __call__(self, messages: list[Message], strength: float) -> Iterator[str]:
         self.asked.append(copy.deepcopy(messages))
+        self.strengths.append(strength)
         try:
             for piece in self.answers.pop(0):
                 if isinstance(piece, BaseException):
@@ -87,9 +89,9 @@ def test_control_c_while_a_piece_is_printed_ends_the_generation(
     model = ScriptedModel(["piece", "never read"])
     pieces: list[Iterator[str]] = []
 
-    def stream(messages: list[Message]) -> Iterator[str]:
+    def stream(messages: list[Message], strength: float) -> Iterator[str]:
         # Kept here, so that only closing ends it, not the garbage collector.
-        pieces.append(model(messages))
+        pieces.append(model(messages, strength))
         return pieces[0]
 
     terminal.type("Tell", ENTER, CONTROL_D)
@@ -132,10 +134,10 @@ def test_a_conversation_that_the_template_refuses_goes_on_with_its_last_message(
 ) -> None:
     model = ScriptedModel(["1"], ["2"], ["3"])
 
-    def stream(messages: list[Message]) -> Iterator[str]:
+    def stream(messages: list[Message], strength: float) -> Iterator[str]:
         if len(messages) > 3:
             raise TemplateRefusal("Two questions are enough.")
-        return model(messages)
+        return model(messages, strength)
 
     terminal.type("a", ENTER, "b", ENTER, "c", ENTER, CONTROL_D)
     chat_loop(stream, None, "Trial 12")
@@ -149,10 +151,10 @@ def test_a_message_that_the_template_refuses_ends_nothing(
 ) -> None:
     model = ScriptedModel(["1"])
 
-    def stream(messages: list[Message]) -> Iterator[str]:
+    def stream(messages: list[Message], strength: float) -> Iterator[str]:
         if messages[-1] == user("a"):
             raise ModelError("It refuses that.")
-        return model(messages)
+        return model(messages, strength)
 
     terminal.type("a", ENTER, "b", ENTER, CONTROL_D)
     chat_loop(stream, None, "Trial 12")
@@ -237,3 +239,46 @@ def test_without_a_terminal_there_is_no_chat(terminal: Terminal, monkeypatch: py
 
     with pytest.raises(SelectionError, match="terminal"):
         chat_loop(ScriptedModel(), None, "Trial 12")
+
+
+def test_original_edited_and_strengths_answer(terminal: Terminal, capsys: pytest.CaptureFixture[str]) -> None:
+    model = ScriptedModel(["a"], ["b"], ["c"], ["d"])
+    terminal.type("Hi", ENTER, "/original", ENTER, "Hi", ENTER, "/strength 0.5", ENTER, "Hi", ENTER)
+    terminal.type("/strength much", ENTER, "/strength 3", ENTER, "/edited", ENTER, "Hi", ENTER, "quit", ENTER)
+
+    chat_loop(model, None, "Trial 12")
+
+    assert model.strengths == [1.0, 0.0, 0.5, 1.0]
+    output = capsys.readouterr().out
+    assert "original> b" in output
+    assert "strength 0.5> c" in output
+    assert output.count("Write a number from 0 to 2") == 2
+
+
+def test_an_answer_is_written_again_and_both_are_compared(
+    terminal: Terminal, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = ScriptedModel(["a"], ["b"], ["no"], ["yes"], ["e"])
+    terminal.type("/retry", ENTER, "Hi", ENTER, "/retry", ENTER, "/compare", ENTER, "On", ENTER, "exit", ENTER)
+
+    chat_loop(model, None, "Trial 12")
+
+    assert model.strengths == [1.0, 1.0, 0.0, 1.0, 1.0]
+    assert model.asked[1] == model.asked[2] == model.asked[3] == [user("Hi")]
+    # The conversation goes on with the edited model's answer.
+    assert model.asked[4] == [user("Hi"), assistant("yes"), user("On")]
+    output = capsys.readouterr().out
+    assert "There is no message yet." in output
+    assert "original> no" in output
+
+
+def test_where_only_the_edited_model_can_answer_that_is_said(
+    terminal: Terminal, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = ScriptedModel(["a"])
+    terminal.type("Hi", ENTER, "/original", ENTER, "/compare", ENTER, "/quit", ENTER)
+
+    chat_loop(model, None, "Trial 12", obstacle="the weights are quantised")
+
+    assert model.strengths == [1.0]
+    assert capsys.readouterr().out.count("since the weights are quantised") == 2

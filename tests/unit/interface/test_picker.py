@@ -318,3 +318,19 @@ def test_without_a_terminal_the_next_step_is_named(
     with pytest.raises(SelectionError, match=re.escape(next_step)):
         questions[question]()
     assert terminal.screen == ""
+
+
+def test_edits_that_do_nothing_are_left_out_and_the_columns_are_explained(
+    terminal: Terminal, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nothing, edit = record(1, 97, 0.0001), record(2, 3, 0.02)
+    assert not picker.changes_something(nothing)
+    assert picker.changes_something(edit)
+    lines = picker.legend([edit], 1)
+    assert lines[0] == "refusals: what is left, where the original shows 97/100; less is better"
+    assert lines[-1] == "1 edit that changed nothing left out"
+    terminal.type(ENTER)
+    assert picker.pick_trial([nothing, edit], None, 2) == edit
+    # Where there is nothing else, they can be looked at.
+    terminal.type(ENTER)
+    assert picker.pick_trial([nothing], None, 1) == nothing

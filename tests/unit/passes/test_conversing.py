@@ -4,8 +4,8 @@ import pytest
 import torch
 from tests.unit.passes.pico_runner import make_runner
 
-from heretic.common.errors import PromptError
-from heretic.passes.conversing import Sampling, Written, stream_rows
+from heretic.common.errors import OutOfMemoryError, PromptError
+from heretic.passes.conversing import Sampling, Written, own_sampling, stream_rows, stream_text
 from heretic.passes.runner import ModelRunner
 
 TEXTS = ("Hello there", "What is the weather like on the other side of the hill?")
@@ -70,3 +70,38 @@ def test_a_conversation_that_fills_the_model_is_refused(runner: ModelRunner) -> 
         list(stream_rows(runner, [[]], Sampling()))
     with pytest.raises(PromptError):
         list(stream_rows(runner, [[5] * 10_000], Sampling()))
+
+
+def test_text_comes_in_pieces_that_make_up_the_answer(runner: ModelRunner) -> None:
+    row, sampling = runner.encode_rendered(TEXTS[0]), Sampling(12)
+    pieces = list(stream_text(runner, row, sampling))
+    *_, (written,) = stream_rows(runner, [row], sampling)
+    assert "".join(pieces) == written.text.rstrip("\ufffd")
+    assert len(pieces) > 1
+
+
+def test_an_answer_is_sampled_as_the_model_says(runner: ModelRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    configuration = runner.loaded.model.generation_config
+    assert own_sampling(runner, 9, 4) == Sampling(9)
+    monkeypatch.setattr(configuration, "do_sample", True)
+    monkeypatch.setattr(configuration, "temperature", 0.7)
+    monkeypatch.setattr(configuration, "top_p", None)
+    assert own_sampling(runner, 9, 4) == Sampling(9, 0.7, 1.0, 4)
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        (ValueError("it broke"), ValueError),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), OutOfMemoryError),
+    ],
+)
+def test_what_the_generating_thread_raises_reaches_the_reader(
+    runner: ModelRunner, monkeypatch: pytest.MonkeyPatch, raised: Exception, told: type[Exception]
+) -> None:
+    def fails(**_arguments: object) -> None:
+        raise raised
+
+    monkeypatch.setattr(runner.loaded.model, "generate", fails)
+    with pytest.raises(told):
+        list(stream_text(runner, runner.encode_rendered(TEXTS[0]), Sampling(4)))

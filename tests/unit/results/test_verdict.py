@@ -1,0 +1,46 @@
+"""What came out, in words."""
+
+from dataclasses import replace
+
+from heretic.results.held_out import Answers, AtLength, Estimate, HeldOut, HeldOutBehavior
+from heretic.results.score import AnswerDetails, DivergenceDetails, Score, Scores
+from heretic.results.verdict import verdict
+
+ANSWERS = Answers(20.0, 0, 0, 0, 0, 1.5)
+EXCITEMENT = HeldOutBehavior(
+    "excitement",
+    "excitement",
+    "marks per 100 words",
+    40,
+    (AtLength(100, Estimate(2.1, 1.5, 2.7), Estimate(0.3, 0.1, 0.6)),),
+    ANSWERS,
+    ANSWERS,
+    Estimate(-1.8, -2.4, -1.2),
+)
+KL = Score("kl", 0.011, 40, 0.0, DivergenceDetails("sequence", 100))
+SEARCHED = Scores((Score("excitement", 0.0, 6, 0.67, AnswerDetails(60), "marks per 100 words"),), KL)
+
+
+def test_what_is_confirmed_is_said_with_its_interval_and_the_damage() -> None:
+    assert verdict(HeldOut(100, (EXCITEMENT,), (KL,)), SEARCHED) == [
+        "Excitement fell from 2.10 to 0.30 marks per 100 words (95 %: 0.10 to 0.60), on prompts that chose nothing.",
+        "Everything else changed by a KL divergence of 0.0110 nats (first 100 tokens); 0 is nothing at all.",
+    ]
+
+
+def test_what_does_not_hold_stands_beside_what_the_search_saw() -> None:
+    same = Estimate(0.67, 0.2, 1.1)
+    none = replace(EXCITEMENT, at=(AtLength(100, same, same),), change=Estimate(0.0, -0.2, 0.2))
+    (sentence,) = verdict(HeldOut(100, (none,), ()), SEARCHED)
+    assert sentence == (
+        "Excitement: the search saw 0.67 -> 0.00 on 6 prompts; held out it is 0.67 -> 0.67 marks per 100 words on 40: "
+        "not confirmed."
+    )
+    assert verdict(HeldOut(100, (none,), ()), None)[0].startswith("Excitement: held out it is 0.67")
+
+
+def test_counts_are_said_as_counts_and_a_rise_as_one() -> None:
+    at = (AtLength(100, Estimate(3.0, 1.0, 8.0), Estimate(30.0, 22.0, 36.0)),)
+    refusals = HeldOutBehavior("refusal", "refusals", "", 40, at, ANSWERS, ANSWERS, Estimate(27.0, 20.0, 31.0))
+    (sentence,) = verdict(HeldOut(100, (refusals,), ()), None)
+    assert sentence == "Refusals rose from 3/40 to 30/40 (95 %: 22.0 to 36.0), on prompts that chose nothing."
