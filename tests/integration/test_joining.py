@@ -44,7 +44,8 @@ from heretic.search.workers import Workers
 # Each is forked of a process that has imported everything, which takes seconds.
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["tests.integration.joining"])
-KILLS = int(os.environ.get("TEST_KILLS", "100"))
+KILLS, SEED = int(os.environ.get("TEST_KILLS", "100")), int(os.environ.get("TEST_SEED", "0"))
+"""For pieces of a long test, each with other moments."""
 
 pytestmark = [
     pytest.mark.integration,
@@ -217,7 +218,7 @@ def own_server() -> Iterator[str]:
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_workers_that_are_killed_at_random_moments_lose_nothing(start: Callable[..., Worker], name: str) -> None:
-    generator = random.Random(0)
+    generator = random.Random(SEED)
     workers = [start(100_000, 0.2, at_once) for at_once in (1, 2, 3)]
     workers[0].wait_for("measuring")
     known: dict[int, tuple[Mapping[str, Any], list[float] | None]] = {}
@@ -225,7 +226,7 @@ def test_workers_that_are_killed_at_random_moments_lose_nothing(start: Callable[
         victim = workers.pop(0)
         if kill % 4:
             # The others are killed before they measure anything.
-            victim.wait_for("measuring")
+            victim.wait_for("measuring", seconds=600.0)
         time.sleep(generator.uniform(0, 0.6))
         victim.process.kill()
         victim.process.join()

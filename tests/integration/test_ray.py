@@ -164,7 +164,7 @@ def test_a_machine_that_goes_takes_no_trial_with_it(tmp_path: Path, cluster: Any
 
 
 def test_kills_at_random_lose_nothing(tmp_path: Path, cluster: Any, bench: Workbench) -> None:
-    kills, dice = int(os.environ.get("KILLS", "10")), random.Random(0)
+    kills, dice = int(os.environ.get("TEST_KILLS", "10")), random.Random(int(os.environ.get("TEST_SEED", "0")))
     placement = Placement(3, 0.5, 1, cluster.address)
     _study, seen, killer = searched(tmp_path, bench, placement, 4 * kills, lambda _member: dice.random() < 0.05, kills)
     assert len(killer.killed) >= kills // 2
