@@ -182,7 +182,7 @@ class Session:
         """
         objective = self.bench.objective
         value = (lambda record: objective.values(record.measured)[0]) if objective.count == 1 else None
-        return chosen_automatically(self.front, value)
+        return chosen_automatically(self.result.records, value)
 
     def apply(self, record: TrialRecord) -> Scores:
         """Put a trial into the model and measure it again there; it stays until `restore`.

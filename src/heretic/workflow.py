@@ -209,7 +209,9 @@ def open_matching_study(
             name = instead(settings, name, bench.identity.aspects, str(conflict), resolve_conflict)
             claims.enter_context(claimed(settings.storage, name))
     finished = sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
-    study.sampler = make_sampler(settings.seed, settings.n_startup_trials, finished, workers_before(study))
+    bounded = settings.keep_as == "bound" and bool(bench.prompts.kept)
+    workers = workers_before(study)
+    study.sampler = make_sampler(settings.seed, settings.n_startup_trials, finished, workers, bounded)
     emit(StudyOpened(name, shown_url(settings.storage), finished, settings.wanted_trials))
     return study
 

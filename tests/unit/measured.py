@@ -8,7 +8,7 @@ from heretic.results.capability import Benchmark, Capability, Questions, compare
 from heretic.results.front import Front, Standing
 from heretic.results.held_out import Answers, AtLength, Estimate, HeldOut, HeldOutBehavior
 from heretic.results.plan import EditPlan, Schedule, Scope
-from heretic.results.score import KL, REFUSALS, WITHOUT_REFUSAL, AnswerDetails, DivergenceDetails, Score, Scores
+from heretic.results.score import KL, REFUSALS, WITHOUT_REFUSAL, AnswerDetails, DivergenceDetails, Keep, Score, Scores
 from heretic.results.trial import TrialRecord, TrialState
 
 PLAN = EditPlan(Scope.LAYER, None, (("mlp", Schedule(1.25, 0.75, 0.1, 0.5)),))
@@ -22,6 +22,11 @@ def counted(value: float, n: int = 100, baseline: float = 97.0, name: str = REFU
 def words(value: float, n: int = 100, baseline: float = 60.0) -> Score:
     """A mean amount of an answer."""
     return Score("words", float(value), n, float(baseline), AnswerDetails(120), "words")
+
+
+def kept(lost: float, n: int = 38, allowed: int | None = 1, name: str = "kept_abstention") -> Score:
+    """What is left of answers that have to stay."""
+    return Score(name, float(lost), n, 0.0, AnswerDetails(60), keep=Keep(40, allowed))
 
 
 def divergence(value: float, n: int = 100, **details: float | str) -> Score:

@@ -4,6 +4,7 @@ Only here are held-out prompts read. Of the original model everything is measure
 once as well.
 """
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -27,13 +28,13 @@ from heretic.passes.choose import choose, ordinary_wanted
 from heretic.passes.passes import Passes, Rows
 from heretic.passes.runner import ModelRunner, Response
 from heretic.prompts.packs import Pack
-from heretic.prompts.sets import Behavior, held_out_specification
+from heretic.prompts.sets import Behavior, Kept, held_out_specification, load_kept
 from heretic.prompts.sources import load_prompt_set, overlap
 from heretic.prompts.types import PromptSet
 from heretic.results.held_out import Answers, AtLength, Estimate, Example, HeldOut, HeldOutBehavior
 from heretic.results.intervals import mean_interval, paired_interval, wilson_interval
 from heretic.results.score import Score
-from heretic.run.measuring import behavior_options, make_behavior_evaluator, make_kl, predicted_answers
+from heretic.run.measuring import behavior_options, can_be_lost, make_behavior_evaluator, make_kl, predicted_answers
 from heretic.run.workbench import Workbench
 
 _REFUSALS = RefusalDetector()
@@ -75,8 +76,12 @@ class Confirmation:
         self.tokens = settings.held_out_tokens
         self._editor = bench.editor
         held_out = [load_held_out(settings, behavior) for behavior in bench.prompts.behaviors]
-        self._used_before = sum(used_before for _good, _bad, used_before in held_out)
-        rows = [bench.runner.encode(prompt) for _baseline, target, _used in held_out for prompt in target.prompts]
+        kept = [(kept.pack, *load_kept_out(settings, kept)) for kept in bench.prompts.kept]
+        self._used_before = sum(used_before for *_prompts, used_before in (*held_out, *kept))
+        asked = [target for _baseline, target, _used in held_out] + [
+            prompts for _pack, prompts, _used in kept if prompts
+        ]
+        rows = [bench.runner.encode(prompt) for part in asked for prompt in part.prompts]
         longest = max(map(len, rows)) + self.tokens
         # Nothing changes the weights while it answers.
         self._passes = choose(bench.runner, rows, longest, ordinary_wanted(settings), _ANSWERING).passes
@@ -84,6 +89,12 @@ class Confirmation:
             _base(self._passes, behavior.pack, target, behavior_options(settings, behavior.pack, bench.readers))
             for behavior, (_baseline, target, _used) in zip(bench.prompts.behaviors, held_out, strict=True)
         ]
+        made = [
+            _base(self._passes, pack, prompts, behavior_options(settings, pack, bench.readers, keeps=True))
+            for pack, prompts, _used in kept
+            if prompts is not None
+        ]
+        self._kept = [base for base in made if can_be_lost(base.evaluator)]
         baseline = dict.fromkeys(prompt for baseline_set, _target, _used in held_out for prompt in baseline_set.prompts)
         joined = PromptSet("good_held_out_prompts", tuple(baseline))
         self._kl = [_kl(self._passes, joined, settings.model_copy(update={"kl_mode": mode})) for mode in KL_MODES]
@@ -95,22 +106,24 @@ class Confirmation:
             TrialFailed: The edited model's logits are not finite.
             OutOfMemoryError: Not even one prompt at a time can be measured.
         """
+        bases = [*self._bases, *self._kept]
         with applied(self._editor, edits):
             kl = tuple(evaluator.present_scores(None, "comparing held-out predictions").kl for evaluator in self._kl)
-            edited = [self._passes.answers(base.rows, self.tokens, _ANSWERING) for base in self._bases]
-            told = [predicted_answers(self._passes, base.rows, _ANSWERING) if base.told else () for base in self._bases]
-        behaviors = tuple(
+            edited = [self._passes.answers(base.rows, self.tokens, _ANSWERING) for base in bases]
+            told = [predicted_answers(self._passes, base.rows, _ANSWERING) if base.told else () for base in bases]
+        found = tuple(
             self._behavior(base, answers, predicted, perplexity(self._passes, base.rows, answers))
-            for base, answers, predicted in zip(self._bases, edited, told, strict=True)
+            for base, answers, predicted in zip(bases, edited, told, strict=True)
         )
         examples = tuple(
             Example(base.pack.name, prompt.user, before.text, after.text)
-            for base, answers in zip(self._bases, edited, strict=True)
+            for base, answers in zip(bases, edited, strict=True)
             for prompt, before, after in islice(
                 zip(base.evaluator.prompts, base.answers, answers, strict=True), EXAMPLES
             )
         )
-        return HeldOut(self.tokens, behaviors, kl, self._used_before), examples
+        behaviors, kept = found[: len(self._bases)], found[len(self._bases) :]
+        return HeldOut(self.tokens, behaviors, kl, self._used_before, kept), examples
 
     def _behavior(
         self, base: _Base, edited: Sequence[Response], told: Sequence[Response], perplexity_edited: float
@@ -169,16 +182,35 @@ def load_held_out(settings: Settings, behavior: Behavior) -> tuple[PromptSet, Pr
     return baseline, target, used_before
 
 
+def load_kept_out(settings: Settings, kept: Kept) -> tuple[PromptSet | None, int]:
+    """The held-out prompts whose answers have to stay, and how many of them were used before; warns of those.
+
+    None, with a warning, where there are none.
+
+    Raises:
+        PromptError: They cannot be read.
+    """
+    prompts = load_kept(settings, kept.pack, "held_out")
+    if prompts is None:
+        emit(Warned(f"What stays of {kept.pack.name} is not confirmed, as no --keep-held-out-prompts are named."))
+        return None, 0
+    seen = len(set(overlap(kept.evaluation, prompts)))
+    if seen:
+        emit(Warned(f"{seen} of {len(prompts)} {prompts.name} were used before, so they confirm nothing."))
+    return prompts, seen
+
+
 def _base(passes: Passes, pack: Pack, prompts: PromptSet, options: EvaluatorOptions) -> _Base:
     searched = options.response_tokens
     # What is missing of a most is measured as the search does, at every length.
     longer = replace(options, tokens=options.settings.held_out_tokens, scale_tokens=searched)
     evaluator, answers = make_behavior_evaluator(passes, pack.evaluator, prompts, longer)
-    rows = [passes.runner.encode(prompt) for prompt in prompts.prompts]
+    rows = [passes.runner.encode(prompt) for prompt in evaluator.prompts]
     told: Sequence[Response] = ()
-    if evaluator.predicted:
+    if evaluator.predicted and rows:
         told, answers = answers, passes.answers(rows, options.settings.held_out_tokens, _ANSWERING)
-    return _Base(pack, searched, evaluator, rows, answers, told, perplexity(passes, rows, answers))
+    read = perplexity(passes, rows, answers) if rows else math.nan
+    return _Base(pack, searched, evaluator, rows, answers, told, read)
 
 
 def _kl(passes: Passes, prompts: PromptSet, settings: Settings) -> Jobs:
@@ -211,8 +243,10 @@ def amounts_at(runner: ModelRunner, evaluator: Evaluator, answers: Sequence[Resp
 
 
 def judged(evaluator: Evaluator, texts: Sequence[str]) -> list[float]:
-    """How much of the behaviour there is in each answer to the evaluator's prompts."""
-    return evaluator.judge_all(list(zip(evaluator.prompts, texts, strict=True)))
+    """How much of the behaviour there is in each answer to the evaluator's prompts, or of what has to stay."""
+    amounts = evaluator.judge_all(list(zip(evaluator.prompts, texts, strict=True)))
+    # Told is what stays, counted is what is lost.
+    return amounts if evaluator.keep is None else [1.0 - lost for lost in amounts]
 
 
 def estimate(evaluator: Evaluator, amounts: Sequence[float]) -> Estimate:

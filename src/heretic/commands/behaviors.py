@@ -1,6 +1,7 @@
 """``heretic behaviors``: which behaviours there are, and whether their packs can be used."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -136,6 +137,8 @@ def pack_texts(pack: Pack, state: "PackState") -> list[str]:
     """What is shown of a pack below its name; pure."""
     others = f", or with --measure-with {' | '.join(state.alternatives)}" if state.alternatives else ""
     texts = [pack.description, f"measured by {pack.evaluator}{others}", counts_text(pack, state)]
+    for kept, counts in zip(pack.keep, state.kept, strict=True):
+        texts.append(f"keeps {kept.name}, by {kept.evaluator}: {_added(counts)} prompts. {kept.description}")
     texts += [f"PROBLEM: {problem}" for problem in state.problems]
     return [*texts, *(f"NOTE: {remark}" for remark in state.remarks)]
 
@@ -147,7 +150,11 @@ def counts_text(pack: Pack, state: "PackState") -> str:
         return f"prompts from {pack.prompts['bad_prompts'].dataset}, not read"
     as_many = bad == good and None not in bad
     noun = "pairs" if state.paired else "prompts of each kind" if as_many else "prompts that show it"
-    return f"{' + '.join('?' if count is None else str(count) for count in bad)} {noun} (training, search, held out)"
+    return f"{_added(bad)} {noun} (training, search, held out)"
+
+
+def _added(counts: Sequence[int | None]) -> str:
+    return " + ".join("?" if count is None else str(count) for count in counts)
 
 
 COMMAND = Command(

@@ -104,5 +104,8 @@ def _changed(settings: Settings, layers: Sequence[Layer]) -> dict[str, str]:
     return changed
 
 
-def _part(values: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+def _part(values: Mapping[str, Any] | None, path: tuple[str, ...]) -> Any:
+    """What stands at a path; None in a prompt set that is not named."""
+    if values is None:
+        return None
     return _part(values[path[0]], path[1:]) if len(path) > 1 else values[path[0]]

@@ -197,7 +197,9 @@ def sentences(error: ValidationError, layers: Sequence[Layer]) -> Iterator[str]:
             speaker = next(layer.speaker(name) for layer in layers if layer.has(name))
             yield unknown_name(f"setting {name}", f" in {speaker}", name, [*SETTINGS, TABLE])
             continue
-        name = ".".join(location[:2]) if ".".join(location[:2]) in SETTINGS else location[0]
+        # What a prompt set lacks nobody has given, but the rest of it.
+        is_part = ".".join(location[:2]) in SETTINGS and detail["type"] != "missing"
+        name = ".".join(location[:2]) if is_part else location[0]
         if name in seen:
             continue
         seen.add(name)

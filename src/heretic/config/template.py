@@ -47,13 +47,13 @@ def _entry(setting: Setting) -> Iterator[str]:
     text = setting.field.description or ""
     if setting.choices or {int, float} & set(setting.kinds):
         text += f" Must be {setting.expected}."
-    if setting.is_prompt_set:
+    if default is None:
+        yield from _comment(f"{text} Not set by default; for example:")
+        yield f"#{setting.name} = {_toml((setting.field.examples or [''])[0])}"
+    elif setting.is_prompt_set:
         yield from _comment(text)
         for part, value in _parts(default).items():
             yield f"#{setting.name}.{part} = {_toml(value)}"
-    elif default is None:
-        yield from _comment(f"{text} Not set by default; for example:")
-        yield f"#{setting.name} = {_toml((setting.field.examples or [''])[0])}"
     else:
         yield from _comment(text)
         yield f"#{setting.name} = {_toml(default)}"

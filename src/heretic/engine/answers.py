@@ -61,6 +61,12 @@ class AnswerJob:
         self._yes_no = YesNo(passes.runner) if evaluator.predicted else None
         self._counted: defaultdict[int, float] = defaultdict(float)
 
+    @property
+    def allowed(self) -> int | None:
+        """How many answers that have to stay what they are may be lost; None where nothing bounds what is counted."""
+        keep = self._evaluator.keep
+        return None if keep is None else keep.allowed
+
     def score(self, candidate: Candidate) -> Score:
         """The score of the answers counted; of a stopped candidate it also says out of how many.
 
@@ -117,7 +123,7 @@ class AnswerJob:
         prompts = len(self._lengths)
         if self._passes.whole:
             return prompts
-        limit = gate.limit(candidate.values(), self._place)
+        limit = candidate.limit(self._place, gate)
         baseline = self._evaluator.baseline
         # Of amounts: so many answers as the original model's reach it.
         one = self._evaluator.weight * (1.0 if baseline.counts_answers else baseline.scale)

@@ -19,7 +19,8 @@ class Candidate:
         index: Place among the candidates of the batch.
         number: Its trial's number; None where there is no trial.
         first_layer: The first layer that it edits.
-        behaviors: How many behaviours are measured.
+        allowed: By behaviour, and by set of answers that have to stay, how much of it may be counted; None for as much
+            as there is.
         divergences: KL divergence and top-1 agreement of the positions seen, prompt by prompt.
         total_divergence: Sum of these divergences.
         positions: Their number.
@@ -33,7 +34,7 @@ class Candidate:
     index: int
     number: int | None
     first_layer: int
-    behaviors: int = 1
+    allowed: Sequence[int | None] = (None,)
     divergences: list[Compared] = field(default_factory=list)
     total_divergence: float = 0.0
     positions: int = 0
@@ -44,8 +45,8 @@ class Candidate:
     failed: bool = False
 
     def __post_init__(self) -> None:
-        self.counted = [0.0] * self.behaviors
-        self.answered = [0] * self.behaviors
+        self.counted = [0.0] * len(self.allowed)
+        self.answered = [0] * len(self.allowed)
 
     def add_divergences(self, compared: Sequence[Compared]) -> list[float]:
         """Count divergence and agreement of further prompts; returns each one's sum of divergences."""
@@ -58,8 +59,7 @@ class Candidate:
     def judge_divergence(self, positions: int, gate: Gate) -> None:
         """Stop where the divergence seen so far, of so many positions in all, decides."""
         # Divergences are never negative, so what is seen bounds the mean from below. Not finite compares as False.
-        values = (*self.counted, self.total_divergence / positions)
-        self._stop(gate, values, "worse by KL alone")
+        self._stop(gate, self._values(self.total_divergence / positions), "worse by KL alone")
         self.failed = not math.isfinite(self.total_divergence)
 
     def count_answer(self, place: int, weighted: float) -> None:
@@ -69,12 +69,22 @@ class Candidate:
 
     def judge_answers(self, place: int, gate: Gate, evaluator: Evaluator) -> None:
         """Stop where what is counted so far decides, while answers to the evaluator's prompts are missing."""
-        last = place == self.behaviors - 1
+        last = place == len(self.allowed) - 1
         if not self.running or (last and self.answered[place] >= len(evaluator.prompts)):
             return
         # Without the amount: answers that were finished in the same round are still counted.
-        label = evaluator.score_of(self.counted[place]).label
-        self._stop(gate, self.values(), f"worse by {label} so far")
+        score = evaluator.score_of(self.counted[place])
+        if not score.is_allowed:
+            self.dominated = f"too few {score.label}"
+        else:
+            self._stop(gate, self.values(), f"worse by {score.label} so far")
+
+    def limit(self, place: int, gate: Gate) -> float:
+        """From what amount at a place on the candidate is stopped, see `Gate.limit`."""
+        allowed = self.allowed[place]
+        if allowed is not None:
+            return allowed + 1
+        return gate.limit(self.values(), sum(bound is None for bound in self.allowed[:place]))
 
     def _stop(self, gate: Gate, values: tuple[float, ...], reason: str) -> None:
         """Stop where a finished trial is better than these bounds, or, of one objective, the best trial."""
@@ -84,8 +94,12 @@ class Candidate:
             self.dominated, self.pruned = reason, True
 
     def values(self) -> tuple[float, ...]:
-        """Lower bounds of the behaviours, and the divergence of the positions seen."""
-        return (*self.counted, self.mean_divergence)
+        """Lower bounds of what is minimised, and the divergence of the positions seen."""
+        return self._values(self.mean_divergence)
+
+    def _values(self, divergence: float) -> tuple[float, ...]:
+        minimised = (count for count, allowed in zip(self.counted, self.allowed, strict=True) if allowed is None)
+        return (*minimised, divergence)
 
     @property
     def mean_divergence(self) -> float:

@@ -34,7 +34,7 @@ BuildEdits = Callable[[EditPlan], tuple[Edit, ...]]
 
 
 class Jobs:
-    """What is measured of one model that is read in one way: KL, and the answers of every behaviour."""
+    """What is measured of one model that is read in one way: KL, answers of every behaviour, and what has to stay."""
 
     def __init__(self, passes: SideBySide, divergences: DivergenceJob, answers: Sequence[AnswerJob]) -> None:
         self.passes = passes
@@ -50,7 +50,7 @@ class Jobs:
         """A candidate of which nothing is measured."""
         # A plan that edits nothing: every layer might be skipped, but one has to run.
         first_layer = min((edit.writer.layer for edit in edits), default=self.passes.runner.layout.layer_count - 1)
-        return Candidate(index, number, first_layer, len(self.answers))
+        return Candidate(index, number, first_layer, tuple(job.allowed for job in self.answers))
 
     @torch.inference_mode()
     def run(self, candidates: Sequence[Candidate], assign: AssignRows, gate: Gate) -> None:
@@ -68,7 +68,9 @@ class Jobs:
         """
         kl = self.divergences.score(candidate)
         try:
-            return Scores(tuple(job.score(candidate) for job in self.answers), checked(kl))
+            scores = [job.score(candidate) for job in self.answers]
+            kept = tuple(score for score in scores if score.keep is not None)
+            return Scores(tuple(score for score in scores if score.keep is None), checked(kl), kept)
         except ValueError as error:
             raise TrialFailed(f"what was measured cannot be used: {error}") from error
 

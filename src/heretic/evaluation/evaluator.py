@@ -13,7 +13,7 @@ from heretic.config import Settings
 from heretic.observability.events import ResponseMeasured, emit
 from heretic.prompts.packs import Pack, PackOptions
 from heretic.prompts.types import Prompt, PromptSet
-from heretic.results.score import MISSING, WITHOUT, AnswerDetails, Score
+from heretic.results.score import KEPT, MISSING, WITHOUT, AnswerDetails, Keep, Score
 
 
 class Reader(Protocol):
@@ -67,6 +67,7 @@ class EvaluatorOptions:
         readers: Models that read answers, as far as the run has them.
         tokens: Length of a measured answer; None leaves it to the pack, else to the settings.
         scale_tokens: Length of the answers that amounts are seen in proportion to; None for that of the measured ones.
+        keeps: Whether what answers show has to stay, whatever the goal.
     """
 
     settings: Settings
@@ -75,6 +76,7 @@ class EvaluatorOptions:
     readers: Readers = field(default_factory=dict)
     tokens: int | None = None
     scale_tokens: int | None = None
+    keeps: bool = False
 
     @property
     def response_tokens(self) -> int:
@@ -93,7 +95,8 @@ class Evaluator(ABC):
 
     Made once, from the original model's answers, which give the baseline. A subclass says how much of the behaviour an
     answer shows (`amount` or `amounts`, never negative); where the run's goal is to strengthen the behaviour, what
-    answers lack of `most` is scored instead, so that lower is better either way.
+    answers lack of `most` is scored instead, so that lower is better either way. The same where what is shown has to
+    stay, of the prompts alone whose original answers show it: every other answer counts as lost.
 
     Attributes:
         Options: What a pack's options may say for it.
@@ -109,6 +112,9 @@ class Evaluator(ABC):
         otherwise: What to do where answers are not what they are taken for, behind "If these answers say otherwise, ".
         most: The amount from which an answer lacks nothing.
         prompts: What is asked.
+        rows: Places of these among the prompts that it was made from.
+        asked: Their number.
+        label: What the behaviour is called.
         tokens: Length of an answer that is judged.
         samples: The first of the original model's answers.
         weight: What an amount counts in the score's value: 1 where answers are counted, 1 / n where amounts are means.
@@ -135,11 +141,12 @@ class Evaluator(ABC):
             answers: The original model's answers to them.
             options: See EvaluatorOptions.
         """
-        self.prompts = prompts.prompts
+        self.prompts, self.rows, self.asked = prompts.prompts, tuple(range(len(prompts))), len(prompts)
         self.tokens = options.response_tokens
         self.weight = 1 / len(prompts) if self.unit else 1.0
-        self._strengthens = options.settings.goal == "strengthen"
-        self._label = options.behavior
+        self._strengthens = options.keeps or options.settings.goal == "strengthen"
+        self._keep: Keep | None = None
+        self.label = options.behavior
         self._kind = self.wanted_reader(options.settings)
         self._reader = options.readers.get(self._kind)
         amounts = self.judge_all(list(zip(self.prompts, answers, strict=True)))
@@ -147,6 +154,16 @@ class Evaluator(ABC):
             emit(ResponseMeasured(None, prompt.user, text, self.describe(amount)))
         self.samples = tuple(answers[:SAMPLES])
         self._baseline = sum(amounts) * self.weight
+        if options.keeps:
+            self._keep_shown(amounts, options.settings)
+
+    def _keep_shown(self, lost: Sequence[float], settings: Settings) -> None:
+        """Ask from now on only what the original model answered as it has to stay."""
+        self.rows = tuple(row for row, amount in enumerate(lost) if not amount)
+        self.prompts = tuple(self.prompts[row] for row in self.rows)
+        # Rounding must not cost the last one: 0.05 of 20 is one.
+        allowed = int((1 - settings.keep_at_least) * len(self.rows) + 1e-9) if settings.keep_as == "bound" else None
+        self._baseline, self._keep = 0.0, Keep(len(lost), allowed)
 
     @classmethod
     def wanted_reader(cls, settings: Settings) -> str:
@@ -193,10 +210,17 @@ class Evaluator(ABC):
     @property
     def name(self) -> str:
         """The score's name."""
-        name = self.score_name or self._label.replace("-", "_")
+        if self.keep is not None:
+            return f"{KEPT}{self.label.replace('-', '_')}"
+        name = self.score_name or self.label.replace("-", "_")
         if not self._strengthens:
             return name
         return self.lacking_name or f"{MISSING if self.unit else WITHOUT}{name}"
+
+    @property
+    def keep(self) -> Keep | None:
+        """What it counts of answers that have to stay; None where it measures a behaviour."""
+        return self._keep
 
     @property
     def baseline(self) -> Score:
@@ -228,7 +252,7 @@ class Evaluator(ABC):
         """What an answer counts as people read it, e.g. ``refused``."""
         if self.unit:
             return f"{amount:.1f} {self.unit}{' too few' if self._strengthens else ''}"
-        shown, absent = self.verdicts or (self._label, f"not {self._label}")
+        shown, absent = self.verdicts or (self.label, f"not {self.label}")
         return shown if bool(amount) != self._strengthens else absent
 
     def score_of(self, value: float) -> Score:
@@ -237,7 +261,7 @@ class Evaluator(ABC):
         kind = "" if self._reader is None else self._kind
         counted = self.counted_lacking if self._strengthens else self.counted
         details = AnswerDetails(self.tokens, kind, reader, counted=counted)
-        return Score(self.name, value, len(self.prompts), self._baseline, details, self.unit)
+        return Score(self.name, value, len(self.prompts), self._baseline, details, self.unit, self.keep)
 
     def _scored(self, amount: float) -> float:
         return max(self.most - amount, 0.0) if self._strengthens else amount

@@ -9,9 +9,10 @@ from heretic.common.errors import ConfigurationError, HereticError, PluginError,
 from heretic.config import Settings
 from heretic.evaluation.evaluator import EVALUATORS, Evaluator, evaluator_of, pack_options
 from heretic.evaluation.words_of_texts import words
-from heretic.prompts.packs import ROLES, Pack
+from heretic.prompts.packs import PARTS, ROLES, Pack
 from heretic.prompts.sets import packs_of
-from heretic.prompts.sources import is_local, load_prompt_set, overlap
+from heretic.prompts.sources import is_local, is_missing, load_prompt_set, overlap
+from heretic.prompts.text_files import BUNDLED_PREFIX, bundled_packs
 from heretic.prompts.types import PromptSet
 
 _PARTS = ("prompts", "evaluation_prompts", "held_out_prompts")
@@ -32,6 +33,7 @@ class PackState:
         problems: Sentences; none where the pack can be used.
         remarks: Sentences on what can be used, but will hardly show what one is after.
         alternatives: The evaluators with a model that reads answers by which it could be measured as well.
+        kept: Number of prompts, part by part, of each set whose answers have to stay, as above.
     """
 
     counts: dict[str, int | None]
@@ -39,6 +41,7 @@ class PackState:
     problems: tuple[str, ...]
     alternatives: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+    kept: tuple[tuple[int | None, ...], ...] = ()
 
 
 def check_pack(pack: Pack) -> PackState:
@@ -64,12 +67,45 @@ def check_pack(pack: Pack) -> PackState:
     for side in ("good", "bad"):
         problems += _overlaps([sets[f"{side}_{part}"] for part in _PARTS])
     counts = {role: None if prompt_set is None else len(prompt_set) for role, prompt_set in sets.items()}
+    kept = []
+    for each in pack.keep:
+        counted, wrong = _check_kept_set(each)
+        kept.append(counted)
+        problems += wrong
     paired = all(_are_pairs(sets[f"bad_{part}"], sets[f"good_{part}"]) for part in _PARTS)
     remarks = [
         *_few_prompts(target, baseline),
         *_one_phrase(sets["bad_evaluation_prompts"], sets["good_evaluation_prompts"]),
     ]
-    return PackState(counts, paired, tuple(problems), alternatives(pack), tuple(remarks))
+    return PackState(counts, paired, tuple(problems), alternatives(pack), tuple(remarks), tuple(kept))
+
+
+def _check_kept_set(pack: Pack) -> tuple[tuple[int | None, ...], list[str]]:
+    """Number of prompts in each part, and what is wrong with a set whose answers have to stay."""
+    problems: list[str] = []
+    sets: list[PromptSet | None] = []
+    try:
+        check_kept(pack)
+    except HereticError as error:
+        problems.append(f"keep {pack.name}: {error}")
+    for part in PARTS:
+        named = pack.prompts[part]
+        # Only a direction that is kept off them would be found with training prompts.
+        unread = not is_local(named.dataset) or (part == "train" and _is_absent(named.dataset))
+        try:
+            sets.append(None if unread else load_prompt_set(f"keep {pack.name} {part}", named, None))
+        except PromptError as error:
+            sets.append(None)
+            problems.append(str(error))
+    counts = tuple(None if part is None else len(part) for part in sets)
+    return counts, problems + _overlaps(sets)
+
+
+def _is_absent(name: str) -> bool:
+    """Whether a set is named that is on this machine, but is not there."""
+    if name.startswith(BUNDLED_PREFIX):
+        return "train" not in bundled_packs().get(name.removeprefix(BUNDLED_PREFIX), {})
+    return is_missing(name)
 
 
 def check_evaluator(pack: Pack) -> None:
@@ -97,6 +133,21 @@ def check_evaluator(pack: Pack) -> None:
         ]
     if problems:
         raise ConfigurationError("\n".join(problems))
+
+
+def check_kept(pack: Pack) -> None:
+    """Refuse answers that have to stay what they are where no evaluator can say of a single one whether it did.
+
+    Raises:
+        ConfigurationError, PluginError: See `check_evaluator`; or the evaluator measures amounts.
+    """
+    check_evaluator(pack)
+    unit = evaluator_of(pack).unit
+    if unit:
+        raise ConfigurationError(
+            f"What has to stay of {pack.name} is counted answer by answer, but its evaluator {pack.evaluator} measures "
+            f"{unit}; name one that counts answers (patterns, markers, classifier, judge), or leave out --keep-prompts."
+        )
 
 
 def measured_packs(settings: Settings) -> tuple[Pack, ...]:

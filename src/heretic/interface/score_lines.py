@@ -13,7 +13,7 @@ SAMPLE_LENGTH = 160
 
 @rows.register
 def _(event: events.BaselineMeasured) -> list[Row]:
-    first, *others = map(words.original, event.behaviors)
+    first, *others = map(words.original, (*event.behaviors, *event.kept))
     kl = f"KL over {plural(event.kl_prompt_count, 'prompt')}"
     return [Row("Baseline", f"{first}; {kl}; {duration(event.seconds)}"), *(Row("", text) for text in others)]
 
@@ -33,6 +33,8 @@ def trial_line(event: events.TrialFinished) -> str:
     if record.scores is None:
         return f"{start}failed: {clean_line(record.reason) or 'not measured'} ({took}){by}"
     ending = f"   stopped: {record.reason}" if record.is_stopped else "   front" if event.on_front else ""
+    if record.is_complete and not record.may_be_chosen:
+        ending = "   keeps too few"
     return f"{start}{words.columns(record.scores)}   {took:>10}{ending}{by}"
 
 

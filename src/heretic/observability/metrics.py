@@ -111,8 +111,9 @@ class Metrics:
         elif isinstance(event, events.Calibrated):
             self._batch_size.set(event.batch_size)
         elif isinstance(event, events.BaselineMeasured):
-            for score in event.behaviors:
-                self._baseline.labels(score.name, _unit(score)).set(score.baseline)
+            for score in (*event.behaviors, *event.kept):
+                # Of the original itself the value is the baseline.
+                self._baseline.labels(score.name, _unit(score)).set(score.told)
         elif isinstance(event, events.SearchStarted):
             self._search_started(event)
         elif isinstance(event, events.SearchFinished):
@@ -137,8 +138,8 @@ class Metrics:
     def _stands(self, standing: Standing) -> None:
         self._wanted.set(math.nan if standing.is_open else standing.n_trials)
         if standing.best is not None and standing.lowest_kl is not None:
-            for score in standing.best.behaviors:
-                self._amount.labels(score.name, _unit(score)).set(score.value)
+            for score in (*standing.best.behaviors, *standing.best.measured.kept):
+                self._amount.labels(score.name, _unit(score)).set(score.told)
                 self._prompts.labels(score.name).set(score.n)
             self._kl_of_best.set(standing.best.kl.value)
             self._kl.set(standing.lowest_kl)

@@ -54,7 +54,7 @@ def copy_pack(name: str, target: Path) -> bool:
         for file, content in {PACK_FILE: text, **lists}.items():
             (target / file).write_text(content, encoding="utf-8")
         for place, source in prompts.items():
-            (target / place).parent.mkdir(exist_ok=True)
+            (target / place).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target / place)
     return bool(prompts)
 
@@ -66,7 +66,8 @@ def _with_lists_apart(text: str) -> tuple[str, dict[str, str]]:
     def moved(found: re.Match[str]) -> str:
         lines = [line.strip() for line in found["lines"].splitlines()]
         entries = [_QUOTED.sub(r"\2", line) for line in lines]
-        file = f"{found['name']}.txt"
+        # What has to stay may have lists of the same name.
+        file = f"{found['name']}.txt" if not lists else f"{found['name']}-{len(lists) + 1}.txt"
         lists[file] = "\n".join(entries) + "\n"
         return f'{found["name"]} = "{file}"\n'
 

@@ -1,15 +1,16 @@
 """Behaviour packs: what shows a behaviour, what does not, how it is measured, and what a saved model's card says of it.
 
 A pack is a TOML file. Its prompts stand beside it as ``target/train.txt``, ``baseline/evaluation.txt`` and so on,
-unless its table ``[prompts]`` names others. Bundled packs are folders with a ``pack.toml``.
+unless its table ``[prompts]`` names others. Bundled packs are folders with a ``pack.toml``. Its tables ``[[keep]]``
+name answers that have to stay what they are; their prompts stand as ``keep/NAME/evaluation.txt`` and so on.
 """
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
@@ -30,8 +31,11 @@ _PLACES = {
 }
 """By setting: folder and file of a pack's own prompts."""
 ROLES = tuple(_PLACES)
+PARTS = ("train", "evaluation", "held_out")
+"""Of the prompts whose answers have to stay what they are."""
 Line = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 """Text of a pack that is not empty."""
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 
 
 class PackOptions(BaseModel):
@@ -55,14 +59,15 @@ class PackOptions(BaseModel):
         return self.model_extra or {}
 
 
-class PackTable(BaseModel):
-    """The file as it is written."""
+class KeepTable(BaseModel):
+    """Answers that have to stay what they are, as they are written."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+    roles: ClassVar[Sequence[str]] = PARTS
+
+    name: Name
     description: Line
-    card: Line
     evaluator: Line
     options: PackOptions = PackOptions()
     prompts: dict[str, PromptSpecification] = Field(default={}, strict=False)
@@ -72,10 +77,27 @@ class PackTable(BaseModel):
     def _declared_roles(cls, value: Any) -> Any:
         if not isinstance(value, Mapping):
             return value
-        unknown = [name for name in value if name not in _PLACES]
+        unknown = [name for name in value if name not in cls.roles]
         if unknown:
-            raise ValueError(f"has no {unknown[0]}; it may have {', '.join(_PLACES)}")
+            raise ValueError(f"has no {unknown[0]}; it may have {', '.join(cls.roles)}")
         return {name: {"dataset": entry} if isinstance(entry, str) else entry for name, entry in value.items()}
+
+
+class PackTable(KeepTable):
+    """The file as it is written."""
+
+    roles: ClassVar[Sequence[str]] = ROLES
+
+    card: Line
+    keep: tuple[KeepTable, ...] = Field(default=(), strict=False)
+
+    @field_validator("keep")
+    @classmethod
+    def _named_apart(cls, value: tuple[KeepTable, ...]) -> tuple[KeepTable, ...]:
+        names = [each.name for each in value]
+        if len(set(names)) < len(names):
+            raise ValueError(f"has two sets of one name among {', '.join(names)}; name them apart")
+        return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +110,8 @@ class Pack:
         card: What a saved model's card says of it.
         evaluator: Name of the evaluator that measures it.
         options: What that is told.
-        prompts: Where each prompt set is, by setting.
+        prompts: Where each prompt set is, by setting; of answers that have to stay by part.
+        keep: Answers that have to stay what they are, each as a pack of its own, of which nothing is edited.
     """
 
     name: str
@@ -97,6 +120,7 @@ class Pack:
     evaluator: str
     options: PackOptions
     prompts: Mapping[str, PromptSpecification]
+    keep: tuple["Pack", ...] = ()
 
 
 def bundled_behaviors() -> dict[str, Path]:
@@ -140,6 +164,8 @@ def read_pack(path: Path) -> Pack:
     """
     try:
         content = _with_listed(path.parent, parse_toml(path.read_text(encoding="utf-8-sig")))
+        if isinstance(kept := content.get("keep"), list):
+            content = {**content, "keep": [_with_listed(path.parent, each) for each in kept]}
         table = PackTable.model_validate(content)
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read ({error.strerror}); check it.") from error
@@ -150,13 +176,24 @@ def read_pack(path: Path) -> Pack:
     except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, a number of thousands of digits
         raise ConfigurationError(f"{path} is no TOML ({first_line(error)}); mend it.") from error
     folder = path.parent
-    prompts = {role: _specification(folder, table, role) for role in ROLES}
-    return Pack(table.name, table.description, table.card, table.evaluator, table.options, prompts)
+    prompts = {role: _specification(folder, table, role, *_PLACES[role]) for role in ROLES}
+    keep = tuple(
+        Pack(
+            each.name,
+            each.description,
+            each.description,
+            each.evaluator,
+            each.options,
+            {part: _specification(folder, each, part, f"keep/{each.name}", part) for part in PARTS},
+        )
+        for each in table.keep
+    )
+    return Pack(table.name, table.description, table.card, table.evaluator, table.options, prompts, keep)
 
 
-def _with_listed(folder: Path, content: Mapping[str, Any]) -> Mapping[str, Any]:
+def _with_listed(folder: Path, content: Any) -> Any:
     """A pack's table with the lines of a text file for every option that names one, but for comments (``#``)."""
-    options = content.get("options")
+    options = content.get("options") if isinstance(content, Mapping) else None
     if not isinstance(options, Mapping):
         return content
     listed = {
@@ -172,24 +209,24 @@ def bundled_prompts(pack: Pack) -> dict[Path, Path]:
     if not all(specification.dataset.startswith(BUNDLED_PREFIX) for specification in pack.prompts.values()):
         return {}
     bundled = bundled_packs()
-    return {
-        Path(side) / f"{part}.txt": bundled[specification.dataset.removeprefix(BUNDLED_PREFIX)][
-            specification.split or "train"
-        ]
-        for specification, (side, part) in ((pack.prompts[role], _PLACES[role]) for role in ROLES)
+    places = {Path(side) / f"{part}.txt": pack.prompts[role] for role, (side, part) in _PLACES.items()}
+    places |= {Path("keep", keep.name, f"{part}.txt"): keep.prompts[part] for keep in pack.keep for part in PARTS}
+    found = {
+        place: bundled.get(named.dataset.removeprefix(BUNDLED_PREFIX), {}).get(named.split or "train")
+        for place, named in places.items()
     }
+    return {place: file for place, file in found.items() if file is not None}
 
 
 def without_prompts_table(text: str) -> str:
-    """A pack's TOML without its table ``[prompts]``, so that its prompts are those beside it."""
-    return re.sub(r"^\[prompts\]\n(?:(?!\[).*\n?)*", "", text, flags=re.MULTILINE).rstrip("\n") + "\n"
+    """A pack's TOML without its tables of prompts, so that its prompts are those beside it."""
+    return re.sub(r"^\[(?:keep\.)?prompts\]\n(?:(?!\[).*\n?)*", "", text, flags=re.MULTILINE).rstrip("\n") + "\n"
 
 
-def _specification(folder: Path, table: PackTable, role: str) -> PromptSpecification:
+def _specification(folder: Path, table: KeepTable, role: str, side: str, part: str) -> PromptSpecification:
     """Where a prompt set is: as the pack says, a relative path seen from its folder, or in the usual place."""
     named = table.prompts.get(role)
     if named is None:
-        side, part = _PLACES[role]
         if folder.parent == BUNDLED_FOLDER:
             return PromptSpecification(dataset=f"{BUNDLED_PREFIX}{folder.name}/{side}", split=part)
         return PromptSpecification(dataset=str(folder / side / f"{part}.txt"))

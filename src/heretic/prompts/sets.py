@@ -1,7 +1,7 @@
 """The prompt sets of a run: of every behaviour those to find and to measure it with, but not the held-out ones."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from heretic.common.errors import PromptError
@@ -24,10 +24,24 @@ class Behavior:
 
 
 @dataclass(frozen=True)
+class Kept:
+    """Prompts whose answers have to stay what they are, and in whose eyes: `pack` says what judges them."""
+
+    pack: Pack
+    evaluation: PromptSet
+
+
+@dataclass(frozen=True)
 class PromptSets:
-    """The behaviours of a run, and each kind of their prompts together."""
+    """The behaviours of a run, each kind of their prompts together, and what has to stay."""
 
     behaviors: tuple[Behavior, ...]
+    kept: tuple[Kept, ...] = ()
+
+    @property
+    def judged(self) -> tuple[Pack, ...]:
+        """What says how answers are judged: of behaviours, then of what has to stay."""
+        return (*(behavior.pack for behavior in self.behaviors), *(kept.pack for kept in self.kept))
 
     @cached_property
     def baseline(self) -> PromptSet:
@@ -49,6 +63,11 @@ class PromptSets:
         """What the behaviours are measured on."""
         return _joined([behavior.target_evaluation for behavior in self.behaviors])
 
+    @cached_property
+    def answered(self) -> PromptSet:
+        """What is answered in a trial: targets, and prompts whose answers have to stay what they are."""
+        return _joined([self.target_evaluation, *(kept.evaluation for kept in self.kept)])
+
 
 def _joined(sets: list[PromptSet]) -> PromptSet:
     if len(sets) == 1:
@@ -64,6 +83,31 @@ def packs_of(settings: Settings) -> tuple[Pack, ...]:
         ConfigurationError: There is no such pack, or its file cannot be used.
     """
     return tuple(map(find_pack, settings.behavior))
+
+
+def kept_packs(settings: Settings, packs: Iterable[Pack]) -> tuple[Pack, ...]:
+    """What has to stay: the sets that packs name, and the prompts of `keep_prompts`, judged as each behaviour is."""
+    if settings.keep_as == "off":
+        return ()
+    asked = {"evaluation": settings.keep_prompts, "held_out": settings.keep_held_out_prompts}
+    prompts = {part: specification for part, specification in asked.items() if specification is not None}
+    kept: list[Pack] = []
+    for pack in packs:
+        own = [replace(pack, prompts=prompts, keep=())] if settings.keep_prompts is not None else []
+        for each in (*own, *pack.keep):
+            taken = any(each.name == other.name for other in kept)
+            kept.append(replace(each, name=f"{pack.name}-{each.name}") if taken else each)
+    return tuple(kept)
+
+
+def load_kept(settings: Settings, pack: Pack, part: str) -> PromptSet | None:
+    """One part of the prompts whose answers have to stay what they are; None where it is not named.
+
+    Raises:
+        PromptError: They cannot be read.
+    """
+    named = pack.prompts.get(part)
+    return None if named is None else load_prompt_set(f"keep {pack.name} {part}", named, settings.system_prompt)
 
 
 def specification(settings: Settings, pack: Pack, role: str) -> PromptSpecification:
@@ -101,6 +145,13 @@ def check_held_out_files(settings: Settings, packs: Iterable[Pack]) -> None:
                 raise PromptError(
                     f"{role}: there is no file or folder {wanted.dataset}; check the path, or use --confirm false."
                 )
+    for pack in kept_packs(settings, packs):
+        held_out = pack.prompts.get("held_out")
+        if held_out is not None and is_missing(held_out.dataset):
+            raise PromptError(
+                f"keep {pack.name} held_out: there is no file or folder {held_out.dataset}; check the path, or use "
+                "--confirm false."
+            )
 
 
 def _is_changed(settings: Settings, role: str) -> bool:
@@ -109,7 +160,10 @@ def _is_changed(settings: Settings, role: str) -> bool:
 
 def load_prompts(settings: Settings, packs: Iterable[Pack]) -> PromptSets:
     """Read the prompts of these behaviours and report evaluation prompts that also stand in a training set."""
-    return PromptSets(tuple(_load_behavior(settings, pack) for pack in packs))
+    packs = tuple(packs)
+    behaviors = tuple(_load_behavior(settings, pack) for pack in packs)
+    read = [(pack, load_kept(settings, pack, "evaluation")) for pack in kept_packs(settings, packs)]
+    return PromptSets(behaviors, tuple(Kept(pack, prompts) for pack, prompts in read if prompts is not None))
 
 
 def _load_behavior(settings: Settings, pack: Pack) -> Behavior:

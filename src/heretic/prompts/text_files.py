@@ -27,8 +27,8 @@ def read_lines(path: Path) -> list[str]:
 
 
 def bundled_packs() -> dict[str, dict[str, Path]]:
-    """Name of each bundled set, such as ``refusal/target``, to its splits and their files."""
-    folders = [folder for folder in sorted(BUNDLED_FOLDER.glob("*/*")) if folder.is_dir()]
+    """Name of each bundled set, such as ``refusal/target`` or ``hedging/keep/doubt``, to its splits and their files."""
+    folders = sorted({file.parent for file in BUNDLED_FOLDER.glob("*/**/*.txt")})
     return {
         folder.relative_to(BUNDLED_FOLDER).as_posix(): {file.stem: file for file in sorted(folder.glob("*.txt"))}
         for folder in folders

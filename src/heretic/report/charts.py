@@ -120,7 +120,7 @@ def _trials(panel: "Axes", drawn: Sequence[TrialRecord], place: int, on_front: s
 
 def _front_line(panel: "Axes", drawn: Sequence[TrialRecord], place: int, theme: Theme) -> None:
     """The edge of what was reached: with several behaviours, that of this panel's two numbers."""
-    complete = [record for record in drawn if record.is_complete]
+    complete = [record for record in drawn if record.may_be_chosen]
     edge: list[tuple[float, float]] = []
     for kl, value in sorted((record.kl.value, record.behaviors[place].value) for record in complete):
         if not edge or value < edge[-1][1]:

@@ -167,7 +167,10 @@ def changed_settings(given: Mapping[str, Any]) -> tuple[ChangedSetting, ...]:
     for name, setting in SETTINGS.items():
         if setting.is_prompt_set or _LEFT_OUT.match(name):
             continue
-        value, default = (_part(values, setting.path) for values in (given, defaults))
+        value, default = _part(given, setting.path), _part(defaults, setting.path)
+        if default is _MISSING:
+            # Of a prompt set that is not named by default.
+            default = None if setting.field.is_required() else setting.field.default
         if value is not _MISSING and value != default:
             changed.append(ChangedSetting(name, _setting_text(name, value), _setting_text(name, default)))
     return tuple(changed)
@@ -230,7 +233,7 @@ def _of_study(records: Sequence[TrialRecord], study: optuna.Study | None) -> dic
 
 def _automatic(records: Sequence[TrialRecord], study: optuna.Study | None) -> TrialRecord | None:
     """The automatic choice; of one number its values are those that the study was told."""
-    if not any(record.is_complete for record in records):
+    if not any(record.may_be_chosen for record in records):
         return None
     if study is None or len(study.directions) > 1:
         return chosen_automatically(records)

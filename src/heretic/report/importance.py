@@ -42,9 +42,11 @@ def importances(trials: Sequence[FrozenTrial], records: Sequence[TrialRecord]) -
     for place, score in enumerate(first):
         label = "KL divergence" if score.is_divergence else measured(score)
         measured_points = [
-            (by_number[record.number], record.values[place])
+            (by_number[record.number], tuple(record.measured)[place].value)
             for record in records
-            if _counts(record, score) and record.number in by_number and len(record.values) == len(first.values)
+            if _counts(record, score)
+            and record.number in by_number
+            and len(tuple(record.measured)) == len(tuple(first))
         ]
         points = [(trial, value) for trial, value in measured_points if math.isfinite(value)]
         if len(points) < FEWEST_TRIALS:

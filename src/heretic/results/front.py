@@ -34,8 +34,8 @@ def non_dominated(points: Sequence[Sequence[float]]) -> list[int]:
 
 
 def pareto_front(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Complete trials that no other dominates, sorted by value (behaviour first); of equal ones the earliest."""
-    complete = sorted((record for record in records if record.is_complete), key=lambda record: record.number)
+    """Trials that may be chosen and no other dominates, sorted by value (behaviour first); of equal ones the first."""
+    complete = sorted((record for record in records if record.may_be_chosen), key=lambda record: record.number)
     return [complete[place] for place in non_dominated([record.values for record in complete])]
 
 
@@ -57,7 +57,7 @@ class Front:
     def with_trial(self, record: TrialRecord) -> "Front":
         """The front with one more trial; itself where that has no place on it."""
         values = record.values
-        if not record.is_complete or any(_no_worse(member.values, values) for member in self.records):
+        if not record.may_be_chosen or any(_no_worse(member.values, values) for member in self.records):
             return self
         undominated = [member for member in self.records if not _no_worse(values, member.values)]
         return Front(tuple(sorted([*undominated, record], key=lambda member: member.values)))
@@ -72,7 +72,7 @@ def chosen_automatically(
         SelectionError: No trial is complete.
     """
     front = pareto_front(records)
-    return knee(front) if value is None or not front else min(front, key=value)
+    return knee(records) if value is None or not front else min(front, key=value)
 
 
 def knee(records: Sequence[TrialRecord]) -> TrialRecord:
@@ -86,11 +86,16 @@ def knee(records: Sequence[TrialRecord]) -> TrialRecord:
         SelectionError: No trial is complete.
     """
     front = pareto_front(records)
+    if not front and any(record.scores is not None and not record.scores.is_allowed for record in records):
+        raise SelectionError(
+            "No trial leaves enough of what has to stay; run more trials (--n-trials), or ask for less "
+            "(--keep-at-least)."
+        )
     if not front:
         raise SelectionError("No trial was finished, so there is nothing to choose; run more trials (--n-trials).")
 
     def distance(record: TrialRecord) -> float:
-        return math.hypot(*(behavior.share for behavior in record.behaviors), record.kl.value)
+        return math.hypot(*(score.share for score in record.measured.minimised[:-1]), record.kl.value)
 
     return min(front, key=distance)
 

@@ -50,7 +50,7 @@ class Gate:
             return cls(finished)
         # Who is nowhere worse has no greater sum, so the least is on the front.
         best = min(objective.values(record.measured)[0] for record in front.records)
-        scales = tuple(score.scale for score in front.records[0].behaviors)
+        scales = tuple(score.scale for score in front.records[0].measured.minimised[:-1])
         return cls(finished, Bound(best, scales, objective.kl_weight))
 
     def limit(self, values: Sequence[float], place: int = 0) -> float:

@@ -106,12 +106,14 @@ class HeldOut:
         behaviors: In the order of the run.
         kl: KL scores on held-out prompts without the behaviour: of the first token, and over the answers.
         used_before: How many of the prompts the directions or the search had seen, so that they confirm nothing.
+        kept: Of answers that have to stay what they are how many did, among those of the original model that are so.
     """
 
     tokens: int
     behaviors: tuple[HeldOutBehavior, ...]
     kl: tuple[Score, ...]
     used_before: int = 0
+    kept: tuple[HeldOutBehavior, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -120,6 +122,7 @@ class HeldOut:
             "behaviors": [asdict(behavior) for behavior in self.behaviors],
             "kl": [score.to_json() for score in self.kl],
             "used_before": self.used_before,
+            **({"kept": [asdict(kept) for kept in self.kept]} if self.kept else {}),
         }
 
     @classmethod
@@ -134,7 +137,8 @@ class HeldOut:
         kl = tuple(Score.from_json(score) for score in reading.items(data["kl"], "divergences"))
         tokens = reading.whole(data["tokens"], "the most tokens of an answer")
         used_before = reading.whole(data.get("used_before", 0), "the number of prompts used before")
-        return cls(tokens, behaviors, kl, used_before)
+        kept = tuple(_behavior(part) for part in reading.items(data.get("kept", []), "what stayed"))
+        return cls(tokens, behaviors, kl, used_before, kept)
 
 
 def _behavior(data: Any) -> HeldOutBehavior:

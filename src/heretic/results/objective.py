@@ -1,4 +1,7 @@
-"""What a study minimises: behaviours and divergence as numbers of their own, or one number made of them. Pure."""
+"""What a study minimises: behaviours and divergence as numbers of their own, or one number made of them. Pure.
+
+What has to stay bounds trials (see `Scores.is_allowed`), or its losses are one more number, as a behaviour's are.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +19,7 @@ class Objective:
     Attributes:
         kl_weight: Weight of a nat in the sum; None keeps the numbers apart.
         prunes: Whether trials are stopped once their sum is bound to be worse than the best one's.
-        behaviors: How many behaviours are measured.
+        behaviors: How many numbers of answers are minimised: those of behaviours, then of what has to stay.
         names: What they are called.
     """
 
@@ -44,7 +47,7 @@ class Objective:
         values = list(scores.values)
         if self.kl_weight is None:
             return values
-        return [weighted_sum(values, [score.scale for score in scores.behaviors], self.kl_weight)]
+        return [weighted_sum(values, [score.scale for score in scores.minimised[:-1]], self.kl_weight)]
 
 
 def weighted_sum(values: Sequence[float], scales: Sequence[float], kl_weight: float) -> float:

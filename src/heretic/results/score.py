@@ -17,6 +17,8 @@ WITHOUT = "without_"
 """Begins the name of a count of the answers that do not show a behaviour, where that is to become more."""
 MISSING = "missing_"
 """Begins the name of an amount that is to become more: what answers lack of the most that is counted."""
+KEPT = "kept_"
+"""Begins the name of a number of answers that have to stay what they are, see Keep."""
 _KINDS = ("classifier", "judge")
 """Kinds of readers in scores that were stored before these told which key of theirs names one."""
 
@@ -107,6 +109,27 @@ def _whole_or_none(value: Any, what: str) -> int | None:
 
 
 @dataclass(frozen=True, slots=True)
+class Keep:
+    """What a score says of answers that have to stay what they are: its value counts those that were lost.
+
+    Attributes:
+        asked: Prompts of the set. Measured are those whose original answer shows the verdict: no other can be lost.
+        allowed: How many of these may be lost; None where losses are one of the numbers that are minimised.
+    """
+
+    asked: int
+    allowed: int | None = None
+
+    @classmethod
+    def from_json(cls, data: Any) -> "Keep | None":
+        """The inverse of `asdict`; a ValueError says what is none."""
+        if data is None:
+            return None
+        data = reading.table(data, "keep")
+        return cls(reading.whole(data.get("asked"), "asked"), _whole_or_none(data.get("allowed"), "allowed"))
+
+
+@dataclass(frozen=True, slots=True)
 class Score:
     """One measured number.
 
@@ -118,6 +141,7 @@ class Score:
         baseline: The same number of the original model.
         details: How it was measured; of KL always DivergenceDetails.
         unit: What a mean amount is counted in, e.g. ``words``; empty for the others.
+        keep: Of answers that have to stay what they are, see Keep; None for behaviours and KL.
     """
 
     name: str
@@ -126,6 +150,7 @@ class Score:
     baseline: float
     details: AnswerDetails | DivergenceDetails = field(default_factory=AnswerDetails)
     unit: str = ""
+    keep: Keep | None = None
 
     def __post_init__(self) -> None:
         if self.is_divergence and self.details == AnswerDetails():
@@ -157,6 +182,21 @@ class Score:
         return not self.is_divergence and not self.unit
 
     @property
+    def is_bounded(self) -> bool:
+        """Whether the value is not minimised, but may be no more than is allowed."""
+        return self.keep is not None and self.keep.allowed is not None
+
+    @property
+    def is_allowed(self) -> bool:
+        """Whether no more was lost than may be; true of what is not bounded."""
+        return self.keep is None or self.keep.allowed is None or self.value <= self.keep.allowed
+
+    @property
+    def told(self) -> float:
+        """The value as people are told it: of what has to stay, how much did."""
+        return self.value if self.keep is None else self.n - self.value
+
+    @property
     def counts_refusals(self) -> bool:
         """Whether the value is the number of answers that refuse, or of those that do not."""
         return self.name in (REFUSALS, WITHOUT_REFUSAL)
@@ -174,6 +214,8 @@ class Score:
     @property
     def scale(self) -> float:
         """What the value is a share of, above 0."""
+        if self.keep is not None:
+            return float(self.n)
         if self.counts_answers:
             return max(self.baseline, 1.0)
         return self.baseline if self.baseline > 0 else 1.0
@@ -183,6 +225,8 @@ class Score:
         value = self.value if value is None else value
         if self.is_divergence:
             return f"{value:.4f}"
+        if self.keep is not None:
+            return f"{self.n - value:.0f}/{self.n}"
         if self.counts_answers:
             return f"{value:.0f}/{self.n}"
         return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
@@ -206,6 +250,7 @@ class Score:
             "baseline": self.baseline,
             "details": self.details.to_json(),
             "unit": self.unit,
+            **({} if self.keep is None else {"keep": asdict(self.keep)}),
         }
 
     @classmethod
@@ -214,7 +259,9 @@ class Score:
         data = reading.table(data, "a score")
         name = reading.text(data.get("name"), "the name of a score")
         details = (DivergenceDetails if name == KL else AnswerDetails).from_json(data.get("details", {}))
-        return checked(cls(name, data.get("value"), data.get("n"), data.get("baseline"), details, data.get("unit", "")))
+        keep = Keep.from_json(data.get("keep"))
+        numbers = (data.get("value"), data.get("n"), data.get("baseline"))
+        return checked(cls(name, *numbers, details, data.get("unit", ""), keep))
 
 
 def checked(score: Any) -> Score:
@@ -248,24 +295,37 @@ def checked(score: Any) -> Score:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What one edit was measured to be. Iterates over all scores, KL last: the order of a study's objectives.
+    """What one edit was measured to be. Iterates over all scores, KL last.
 
     Attributes:
         behaviors: How much of each behaviour there is, in the order of the run.
         kl: How much everything else changed.
+        kept: How many answers that have to stay what they are were lost, set by set.
     """
 
     behaviors: tuple[Score, ...]
     kl: Score
+    kept: tuple[Score, ...] = ()
 
     def __iter__(self) -> Iterator[Score]:
         yield from self.behaviors
+        yield from self.kept
         yield self.kl
+
+    @property
+    def minimised(self) -> tuple[Score, ...]:
+        """What a study minimises, KL last: all but what is bounded."""
+        return tuple(score for score in self if not score.is_bounded)
 
     @property
     def values(self) -> tuple[float, ...]:
         """The objective values, lower is better."""
-        return tuple(score.value for score in self)
+        return tuple(score.value for score in self.minimised)
+
+    @property
+    def is_allowed(self) -> bool:
+        """Whether no more was lost than may be of what has to stay."""
+        return all(score.is_allowed for score in self.kept)
 
     @property
     def share(self) -> float:
@@ -287,7 +347,7 @@ class Scores:
         if not scores:
             return None
         kl = next((score for score in scores if score.is_divergence), None)
-        behaviors = tuple(score for score in scores if not score.is_divergence)
+        behaviors = tuple(score for score in scores if not score.is_divergence and score.keep is None)
         if kl is None or not behaviors:
             raise ValueError(f"scores must hold a behaviour and {KL}")
-        return cls(behaviors, kl)
+        return cls(behaviors, kl, tuple(score for score in scores if score.keep is not None))

@@ -74,7 +74,7 @@ def trials(
     if not records:
         return Table(("Trial",), ())
     first = records[0].measured
-    header = ("Trial", *map(measured, first.behaviors), "KL (nats)", *SPREAD)
+    header = ("Trial", *map(measured, (*first.behaviors, *first.kept)), "KL (nats)", *SPREAD)
     rows = [Row(_trial(record), is_marked=record.number == marked) for record in records]
     if not held_out:
         return Table(header, tuple(rows))
@@ -85,12 +85,13 @@ def trials(
 
 def original_trial(scores: Scores) -> Row:
     """The original model's row of a table of trials."""
-    amounts = [score.amount(score.baseline) for score in scores.behaviors]
+    amounts = [score.amount(score.baseline) for score in (*scores.behaviors, *scores.kept)]
     return Row(("original", *amounts, "0", "0", "100.0 %"))
 
 
 def _trial(record: TrialRecord) -> tuple[str, ...]:
-    amounts = [score.amount() if score.is_known else UNKNOWN for score in record.behaviors]
+    answers = (*record.behaviors, *record.measured.kept)
+    amounts = [score.amount() if score.is_known else UNKNOWN for score in answers]
     return (str(record.shown), *amounts, record.kl.amount(), _percentile(record.kl), _agreement(record.kl))
 
 
@@ -113,14 +114,14 @@ def scores(measured_scores: Scores) -> Table:
     """A row a behaviour, with an interval where answers are counted, and KL with its details."""
     rows = [
         Row((measured(score), score.amount(score.baseline), _with_wilson(score), str(score.n)))
-        for score in measured_scores.behaviors
+        for score in (*measured_scores.behaviors, *measured_scores.kept)
     ]
     return Table(_MEASURES, (*rows, *_divergences(measured_scores.kl)))
 
 
 def side_by_side(measured_scores: Mapping[str, Scores]) -> Table:
     """A row a measure, a column an edit, by its name, behind the original model's; of edits with the same measures."""
-    columns = [[*each.behaviors, each.kl] for each in measured_scores.values()]
+    columns = [list(each) for each in measured_scores.values()]
     rows = []
     for same in zip(*columns, strict=True):
         label = KL_TITLE if same[0].is_divergence else measured(same[0])
@@ -138,14 +139,14 @@ def side_by_side(measured_scores: Mapping[str, Scores]) -> Table:
 
 def _with_wilson(score: Score) -> str:
     interval = score_interval(score)
-    return score.amount() if interval is None else with_interval(score.amount(), Estimate(score.value, *interval))
+    return score.amount() if interval is None else with_interval(score.amount(), Estimate(score.told, *interval))
 
 
 def score_interval(score: Score) -> tuple[float, float] | None:
     """95 % interval of a score that counts answers, as counts; None for other scores."""
     if not score.counts_answers or score.n < 1:
         return None
-    low, high = wilson_interval(round(score.value), score.n)
+    low, high = wilson_interval(round(score.told), score.n)
     return low * score.n, high * score.n
 
 
@@ -174,6 +175,9 @@ def held_out(result: HeldOut, searched: Scores | None) -> Table:
         (part.behavior, _beside(_behavior(part, result.tokens), score))
         for part, score in zip(result.behaviors, behaviors, strict=False)
     ]
+    # A set of which the original model shows nothing is left out, there or here.
+    kept = {score.name: score for score in (() if searched is None else searched.kept)}
+    parts += [(part.label, _beside(_behavior(part, result.tokens), kept.get(part.name))) for part in result.kept]
     kl = None if searched is None else searched.kl
     divergences: list[Row] = []
     for score in result.kl:
@@ -181,7 +185,7 @@ def held_out(result: HeldOut, searched: Scores | None) -> Table:
         divergences += _beside(_divergences(score), kl if same else None)
         kl = None if same else kl
     parts.append((KL_TITLE, divergences + _beside([], kl)))
-    several = len(result.behaviors) > 1
+    several = len(parts) > 2
     rows = [
         row
         for title, title_rows in parts

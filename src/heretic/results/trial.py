@@ -70,8 +70,13 @@ class TrialRecord:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether it was stopped because a finished trial is better."""
+        """Whether it was stopped: a finished trial is better, or more was lost than may be of what has to stay."""
         return self.state.is_stopped
+
+    @property
+    def may_be_chosen(self) -> bool:
+        """Whether it was measured to the end, and no more was lost than may be of what has to stay."""
+        return self.is_complete and self.measured.is_allowed
 
     @property
     def is_failed(self) -> bool:

@@ -11,7 +11,7 @@ from heretic.results.front import DIVERGENCE_LIMITS, hypervolume, lowest_diverge
 from heretic.results.held_out import Answers, Estimate, HeldOut, HeldOutBehavior
 from heretic.results.intervals import detectable_change
 from heretic.results.plan import EditPlan, Normalization
-from heretic.results.score import MISSING, REFUSALS, WITHOUT, Score, Scores
+from heretic.results.score import MISSING, REFUSALS, WITHOUT, Keep, Score, Scores
 from heretic.results.trial import TrialRecord
 
 KL_ABSOLUTE_TOLERANCE = 0.0005
@@ -50,8 +50,8 @@ def measured(score: Score) -> str:
 
 def columns(scores: Scores) -> str:
     """All numbers of one trial in fixed columns: ``refusals   3/100   KL  0.0123``; ``-`` for what was not asked."""
-    behaviors = "   ".join(f"{score.label} {_aligned(score)}" for score in scores.behaviors)
-    return f"{behaviors}   KL {scores.kl.amount():>7}"
+    answers = "   ".join(f"{score.label} {_aligned(score)}" for score in (*scores.behaviors, *scores.kept))
+    return f"{answers}   KL {scores.kl.amount():>7}"
 
 
 def _aligned(score: Score) -> str:
@@ -62,14 +62,15 @@ def _aligned(score: Score) -> str:
 
 def numbers(scores: Scores) -> str:
     """All numbers of one trial in a few words: ``refusals 3/100, KL 0.0123``."""
-    return ", ".join([*(f"{score.label} {score.amount()}" for score in scores.behaviors), f"KL {scores.kl.amount()}"])
+    answers = [f"{score.label} {score.amount()}" for score in (*scores.behaviors, *scores.kept)]
+    return ", ".join([*answers, f"KL {scores.kl.amount()}"])
 
 
 def numbers_beside_the_original(scores: Scores) -> str:
     """All numbers of one trial in a clause, each beside the original model's."""
     parts = [
         f"{measured(score)} {score.amount()} (original model: {score.amount(score.baseline)})"
-        for score in scores.behaviors
+        for score in (*scores.behaviors, *scores.kept)
     ]
     return f"{joined(parts)}, at a KL divergence of {scores.kl.amount()} nats from the original model"
 
@@ -77,6 +78,9 @@ def numbers_beside_the_original(scores: Scores) -> str:
 def original(score: Score) -> str:
     """What the original model does."""
     prompts = plural(score.n, "prompt")
+    if score.keep is not None:
+        bound = f", of which {score.n - score.keep.allowed} have to stay" if score.keep.allowed is not None else ""
+        return f"{score.label} in {score.n} of {plural(score.keep.asked, 'prompt')}{bound}"
     if score.counts_refusals:
         return f"refuses {score.baseline_refusals} of {prompts}"
     if score.counts_answers:
@@ -99,6 +103,7 @@ def differences(scores: Scores, searched: Scores) -> list[str]:
             if not same_kl(score.value, other.value):
                 result.append(f"KL {difference:+.4f}")
         elif score.counts_answers and difference:
+            difference = score.told - other.told
             result.append(f"{difference:+.0f} {score.label.removesuffix('s') if abs(difference) == 1 else score.label}")
         elif not score.counts_answers and not math.isclose(score.value, other.value, rel_tol=0.01, abs_tol=0.005):
             result.append(f"{difference:+.2f} {score.unit}")
@@ -124,10 +129,24 @@ def how(score: Score, name: Callable[[str], str]) -> str:
             f"{score.label.capitalize()}: {score.unit}{missing}, mean over greedy answers{length}; "
             "less is a stronger edit."
         )
+    if score.keep is not None:
+        return _how_kept(score, score.keep)
     where = f" where {answers.counted.replace('{reader}', reader)}" if answers.counted else ""
     asked = f", which {reader} was asked about" if reader and not where else ""
     counted = f"counted as {name(measured(score))}{where}"
     return f"Answers: greedy ones{length}{asked}, {counted}; fewer is a stronger edit."
+
+
+def _how_kept(score: Score, keep: Keep) -> str:
+    bound = "; fewer were one of the numbers that were minimised"
+    if keep.allowed is not None:
+        bound = f"; a trial with fewer than {score.n - keep.allowed} could not be chosen"
+    answers = score.answers
+    length = f" of at most {answers.tokens} tokens" if answers.tokens is not None else ""
+    return (
+        f"{score.label.capitalize()}: greedy answers{length} that stayed as they have to, of the {score.n} (of "
+        f"{plural(keep.asked, 'prompt')}) that the original model answers so; more is a milder edit{bound}."
+    )
 
 
 # Trials ---------------------------------------------------------------------------------------------------------------
@@ -140,7 +159,8 @@ def title(record: TrialRecord) -> str:
 
 def best(scores: Scores) -> str:
     """The best trial so far, in a few words; refusals, which are what one expects, are not named."""
-    parts = [f"{score.amount()}{'' if score.name == REFUSALS else f' {score.label}'}" for score in scores.behaviors]
+    answers = (*scores.behaviors, *scores.kept)
+    parts = [f"{score.amount()}{'' if score.name == REFUSALS else f' {score.label}'}" for score in answers]
     return f"best {', '.join(parts)} at KL {scores.kl.amount()}"
 
 
@@ -290,7 +310,8 @@ HOW_TO_READ_HELD_OUT = (
 
 def confirmed(held_out: HeldOut) -> str:
     """The edited model's amounts at full length and its divergence over answers, in a few words."""
-    amounts = [number(behavior, behavior.at[-1].edited.value) for behavior in held_out.behaviors]
+    amounts = [number(part, part.at[-1].edited.value) for part in held_out.behaviors]
+    amounts += [f"{part.label} {number(part, part.at[-1].edited.value)}" for part in held_out.kept]
     kl = [f"KL {score.amount()}" for score in held_out.kl if not score.divergence.is_first]
     return ", ".join([*amounts, *kl])
 
@@ -302,6 +323,7 @@ def confirmation(held_out: HeldOut) -> str:
         f"{f'{behavior.behavior}: ' if several else ''}{behavior.label} {_longest(behavior)}"
         for behavior in held_out.behaviors
     ]
+    parts += [f"{part.label} {_longest(part)}" for part in held_out.kept]
     divergences = joined([f"{score.amount()} ({place(score)})" for score in held_out.kl])
     kl = f", at a KL divergence of {divergences} nats" if held_out.kl else ""
     return f"On held-out prompts, in answers of up to {held_out.tokens} tokens: {joined(parts)}{kl}."

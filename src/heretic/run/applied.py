@@ -46,7 +46,7 @@ def check_reading(bench: Workbench, record: TrialRecord) -> None:
     if bench.engine.reference.passes.whole:
         return  # these are ordinary
     draw = Random(bench.settings.seed)
-    kinds = (bench.prompts.baseline_evaluation.prompts, bench.prompts.target_evaluation.prompts)
+    kinds = (bench.prompts.baseline_evaluation.prompts, bench.prompts.answered.prompts)
     sample = [prompt for kind in kinds for prompt in draw.sample(kind, min(SAMPLE, len(kind)))]
     if not still_agrees(bench.runner, [bench.runner.encode(prompt) for prompt in sample]):
         emit(

@@ -44,6 +44,7 @@ REFINING = ("refusal_check_tokens", "goal")
 READ = ("chat template", "set of special tokens", "set of generation rules", "rendering of training prompts")
 """Aspects of how a model reads prompts and ends answers, and for the directions' prompts what that comes to."""
 RENDERED_EVALUATION = "rendering of evaluation prompts"
+KEPT = "set of answers that have to stay"
 ADDED = frozenset((*READ, RENDERED_EVALUATION))
 """Aspects that studies of version 0.1.0 do not have."""
 
@@ -126,30 +127,33 @@ def study_identity(
     """What a stored study has to have in common with this run to be continued."""
     directions_identity = direction_identity(settings, runner, prompts, directions)
     packs = tuple(behavior.pack for behavior in prompts.behaviors)
-    settled = unusual(settings, idle_settings(settings, packs, readers))
+    settled = dict(_settled(settings, prompts, readers))
     settled.pop(FINDING, None)
     evaluated = "set of evaluation prompts"
     facts = {evaluated: _prompts(prompts)[evaluated], "search space": {"space": space.identity()}}
     aspects = {
         **directions_identity.aspects,
         **facts,
-        RENDERED_EVALUATION: _rendered(runner, prompts.baseline_evaluation, prompts.target_evaluation),
+        RENDERED_EVALUATION: _rendered(runner, prompts.baseline_evaluation, prompts.answered),
         **settled,
-        OBJECTIVE: _objective(settings, settled),
+        KEPT: _kept(prompts),
+        OBJECTIVE: _objective(settings, prompts, settled),
         MEASURING: {**_measuring(settings, packs, readers), **settled.get(MEASURING, {})},
     }
     texts = {**directions_identity.texts, **joined(facts), **study_texts(settings, packs, readers)}
     stored = {name: part for name, part in aspects.items() if part}
-    return Identity(stored, texts, (*directions_identity.newer, *_newer(settled)), ADDED)
+    newer = (*directions_identity.newer, *_newer(settled), *((KEPT,) if prompts.kept else ()))
+    return Identity(stored, texts, newer, ADDED)
 
 
 def early_aspects(settings: Settings, prompts: PromptSets) -> Aspects:
     """Of what `study_identity` says the part that is known before a model is loaded; empty parts included."""
     packs = tuple(behavior.pack for behavior in prompts.behaviors)
     aspects: dict[str, Mapping[str, Any]] = {**_prompts(prompts)}
-    if not any(evaluator_of(pack).wanted_reader(settings) for pack in packs):
-        settled = unusual(settings, idle_settings(settings, packs))
-        aspects[OBJECTIVE] = _objective(settings, settled)
+    if not any(evaluator_of(pack).wanted_reader(settings) for pack in prompts.judged):
+        settled = _settled(settings, prompts, {})
+        aspects[KEPT] = _kept(prompts)
+        aspects[OBJECTIVE] = _objective(settings, prompts, settled)
         aspects[MEASURING] = {**_measuring(settings, packs, {}), **settled.get(MEASURING, {})}
     return aspects
 
@@ -164,8 +168,19 @@ def _prompts(prompts: PromptSets) -> dict[str, dict[str, Any]]:
     }
 
 
-def _objective(settings: Settings, settled: Aspects) -> dict[str, Any]:
-    minimised = search_objective(settings).count
+def _settled(settings: Settings, prompts: PromptSets, readers: Readers) -> Aspects:
+    """What is unusual of what this run reads."""
+    idle = idle_settings(settings, tuple(behavior.pack for behavior in prompts.behaviors), readers)
+    return unusual(settings, idle if prompts.kept else idle | {"keep_at_least", "keep_as"})
+
+
+def _kept(prompts: PromptSets) -> dict[str, Any]:
+    """What has to stay, and how that is told."""
+    return {kept.pack.name: {"prompts": kept.evaluation.fingerprint, **_measured(kept.pack)} for kept in prompts.kept}
+
+
+def _objective(settings: Settings, prompts: PromptSets, settled: Aspects) -> dict[str, Any]:
+    minimised = search_objective(settings, [kept.pack.name for kept in prompts.kept]).count
     return {**({"numbers": minimised} if minimised > 2 else {}), **settled.get(OBJECTIVE, {})}
 
 

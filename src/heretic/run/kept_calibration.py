@@ -51,7 +51,7 @@ class KeptCalibration:
 
 def conditions(settings: Settings, loaded: LoadedModel, prompts: PromptSets) -> str:
     """Checksum of everything that decides what calibration finds; of the model as it was loaded."""
-    every = (prompts.baseline, prompts.target, prompts.baseline_evaluation, prompts.target_evaluation)
+    every = (prompts.baseline, prompts.target, prompts.baseline_evaluation, prompts.answered)
     deciding: dict[str, Any] = {
         "model": [parameter_fingerprint(loaded.model), loaded.dtype, loaded.quantization],
         "prompts": [part.fingerprint for part in every],

@@ -1,13 +1,13 @@
 """What a run measures, from its settings: the evaluators and what the search minimises of their scores."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 
-from heretic.common.errors import PluginError, first_line
+from heretic.common.errors import ConfigurationError, PluginError, first_line
 from heretic.config import Settings
 from heretic.engine.engine import Engine, Jobs
 from heretic.engine.factory import reference_jobs
@@ -21,7 +21,7 @@ from heretic.evaluation.evaluator import (
 )
 from heretic.evaluation.kl import KlEvaluator
 from heretic.evaluation.yes_no import YesNo
-from heretic.observability.events import BaselineMeasured
+from heretic.observability.events import BaselineMeasured, Warned, emit
 from heretic.passes.choose import Choice, choose, ordinary_wanted
 from heretic.passes.passes import Passes, Rows
 from heretic.passes.runner import ModelRunner, Response
@@ -29,7 +29,8 @@ from heretic.prompts.packs import Pack
 from heretic.prompts.sets import PromptSets
 from heretic.prompts.types import PromptSet
 from heretic.results.objective import Objective
-from heretic.results.score import checked
+from heretic.results.score import Score, checked
+from heretic.results.words import plural
 
 
 def load_readers(settings: Settings, prompts: PromptSets) -> Readers:
@@ -40,33 +41,37 @@ def load_readers(settings: Settings, prompts: PromptSets) -> Readers:
         ModelError: One is needed and cannot be loaded, or this machine has no such device.
     """
     needed_by: dict[str, str] = {}
-    for behavior in prompts.behaviors:
-        evaluator = evaluator_of(behavior.pack)
+    for pack in prompts.judged:
+        evaluator = evaluator_of(pack)
         kind = evaluator.wanted_reader(settings)
         if kind and not needed_by.get(kind):
-            needed_by[kind] = behavior.pack.name if evaluator.reader else ""
+            needed_by[kind] = pack.name if evaluator.reader else ""
     readers = {kind: READERS.get(kind).load(settings, name) for kind, name in needed_by.items()}
     return {kind: reader for kind, reader in readers.items() if reader is not None}
 
 
-def search_objective(settings: Settings) -> Objective:
-    """What the settings have a study minimise."""
+def search_objective(settings: Settings, kept: Sequence[str] = ()) -> Objective:
+    """What the settings have a study minimise, with the names of the answers that have to stay what they are."""
     names = tuple(Path(name).stem for name in settings.behavior)
+    if settings.keep_as == "objective":
+        names += tuple(kept)
     if settings.optimization_mode == "multi":
         return Objective(behaviors=len(names), names=names)
     return Objective(settings.kl_weight, settings.pruner == "bound", len(names), names)
 
 
-def behavior_options(settings: Settings, pack: Pack, readers: Readers = MappingProxyType({})) -> EvaluatorOptions:
-    """What the evaluator of one behaviour is told."""
-    return EvaluatorOptions(settings, pack.options, pack.name, readers)
+def behavior_options(
+    settings: Settings, pack: Pack, readers: Readers = MappingProxyType({}), keeps: bool = False
+) -> EvaluatorOptions:
+    """What the evaluator of one behaviour is told, or of answers that have to stay what they are."""
+    return EvaluatorOptions(settings, pack.options, pack.name, readers, keeps=keeps)
 
 
 def choose_passes(settings: Settings, runner: ModelRunner, prompts: PromptSets) -> Choice:
     """How a run's evaluation prompts are read, with answers behind them; asked of the original model."""
-    every = (*prompts.baseline_evaluation.prompts, *prompts.target_evaluation.prompts)
+    every = (*prompts.baseline_evaluation.prompts, *prompts.answered.prompts)
     rows = [runner.encode(prompt) for prompt in every]
-    written = [behavior_options(settings, behavior.pack).response_tokens for behavior in prompts.behaviors]
+    written = [behavior_options(settings, pack).response_tokens for pack in prompts.judged]
     longest = max(map(len, rows)) + max(*written, settings.kl_tokens if settings.kl_mode == "sequence" else 0)
     return choose(runner, rows, longest, ordinary_wanted(settings))
 
@@ -77,6 +82,7 @@ class Original:
 
     Attributes:
         behaviors: The evaluators of the behaviours, each with its baseline.
+        kept: Those of answers that have to stay what they are.
         kl: Compares predictions, over the model's own answers.
         runner: The model, with the batch size that fitted.
         ragged: Whether it was read by ragged passes.
@@ -84,6 +90,7 @@ class Original:
     """
 
     behaviors: tuple[Evaluator, ...]
+    kept: tuple[Evaluator, ...]
     kl: KlEvaluator
     runner: ModelRunner
     ragged: bool
@@ -92,11 +99,22 @@ class Original:
     @property
     def measured(self) -> BaselineMeasured:
         """The event that says what the search starts from."""
-        return BaselineMeasured(tuple(each.baseline for each in self.behaviors), self.kl.baseline.n, self.seconds)
+        behaviors, kept = ([each.baseline for each in part] for part in (self.behaviors, self.kept))
+        return BaselineMeasured(tuple(behaviors), self.kl.baseline.n, self.seconds, tuple(kept))
+
+    @property
+    def answered(self) -> tuple[Evaluator, ...]:
+        """All evaluators of answers."""
+        return (*self.behaviors, *self.kept)
+
+    @property
+    def baselines(self) -> tuple[Score, ...]:
+        """What these found of the model."""
+        return tuple(each.baseline for each in self.answered)
 
     def jobs(self, runner: ModelRunner) -> Jobs:
         """The same measurements of a model as its weights are; `remember` reads the original one."""
-        return reference_jobs(runner, self.behaviors, self.kl, self.ragged)
+        return reference_jobs(runner, self.answered, self.kl, self.ragged)
 
 
 class Measuring:
@@ -131,7 +149,8 @@ def measure_original(
     started = time.perf_counter()
     passes = choice.of_the_original
     behaviors, kl = make_evaluators(settings, passes, prompts, readers)
-    return Original(behaviors, kl, passes.runner, choice.forward is not None, time.perf_counter() - started)
+    kept = make_kept(settings, passes, prompts, readers)
+    return Original(behaviors, kept, kl, passes.runner, choice.forward is not None, time.perf_counter() - started)
 
 
 def make_evaluators(
@@ -154,10 +173,45 @@ def make_evaluators(
     return behaviors, make_kl(passes, prompts.baseline_evaluation, settings)
 
 
+def make_kept(
+    settings: Settings, passes: Passes, prompts: PromptSets, readers: Readers = MappingProxyType({})
+) -> tuple[Evaluator, ...]:
+    """What judges the answers that have to stay what they are; without the sets of which the model shows nothing.
+
+    Raises:
+        OutOfMemoryError, PluginError: See `make_behavior_evaluator`.
+        ConfigurationError: Losses are to be minimised, and there can be none.
+    """
+    made = [
+        make_behavior_evaluator(
+            passes, kept.pack.evaluator, kept.evaluation, behavior_options(settings, kept.pack, readers, keeps=True)
+        )[0]
+        for kept in prompts.kept
+    ]
+    shown = tuple(evaluator for evaluator in made if can_be_lost(evaluator))
+    if settings.keep_as == "objective" and len(shown) < len(made):
+        raise ConfigurationError("A number that cannot change is nothing to minimise; use --keep-as bound or off.")
+    return shown
+
+
+def can_be_lost(evaluator: Evaluator) -> bool:
+    """Whether the original model shows anything of what has to stay; a warning where it does not."""
+    if not evaluator.prompts:
+        emit(
+            Warned(
+                f"Of {evaluator.label} the original model answers none of {plural(evaluator.asked, 'prompt')} as it "
+                "would have to stay, so nothing can be lost there and it is left out; look at its evaluator's patterns."
+            )
+        )
+    return bool(evaluator.prompts)
+
+
 def make_behavior_evaluator(
     passes: Passes, name: str, prompts: PromptSet, options: EvaluatorOptions
 ) -> tuple[Evaluator, list[Response]]:
     """What judges one behaviour on these prompts, and the answers of the model as it is, which are its baseline.
+
+    Of answers that have to stay what they are those that are so; none may be left.
 
     Args:
         passes: The model.
@@ -177,13 +231,14 @@ def make_behavior_evaluator(
         answers = _answers(passes, prompts, options.response_tokens, doing)
     try:
         evaluator = kind(prompts, [answer.text for answer in answers], options)
-        checked(evaluator.baseline)
+        if evaluator.prompts:
+            checked(evaluator.baseline)
     except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
         raise PluginError(
             f"The evaluator {name} cannot measure the original model ({type(error).__name__}: {first_line(error)}); "
             "mend it, or name another behaviour."
         ) from error
-    return evaluator, answers
+    return evaluator, [answers[row] for row in evaluator.rows]
 
 
 def predicted_answers(passes: Passes, rows: Rows, doing: str) -> list[Response]:

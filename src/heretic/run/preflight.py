@@ -4,7 +4,7 @@ from pathlib import Path
 
 from heretic.config import Settings
 from heretic.directions.transform import TRANSFORMS
-from heretic.evaluation.pack_check import check_evaluator, check_training, measured_packs
+from heretic.evaluation.pack_check import check_evaluator, check_kept, check_training, measured_packs
 from heretic.export.atomic import check_directions_file, check_file_target, check_target, is_saved_model
 from heretic.export.hub import check_upload
 from heretic.models.devices import check_placement, pick_device
@@ -50,6 +50,8 @@ def check_request(request: Request) -> None:
     """
     for pack in request.packs:
         check_evaluator(pack)
+    for pack in request.kept:
+        check_kept(pack)
     check(BEHAVIORS, request)
     if searches(request.settings):
         check(METHODS, request)

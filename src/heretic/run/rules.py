@@ -19,6 +19,7 @@ from heretic.config.sections import DirectionFileOptions, DirectionSection
 from heretic.config.study import sqlite_file
 from heretic.evaluation.evaluator import READERS, evaluator_of
 from heretic.prompts.packs import ROLES, Pack
+from heretic.prompts.sets import kept_packs
 
 if TYPE_CHECKING:
     from heretic.directions.extractor import Extractor
@@ -58,6 +59,11 @@ class Request:
     packs: tuple[Pack, ...]
 
     @property
+    def kept(self) -> tuple[Pack, ...]:
+        """What has to stay."""
+        return kept_packs(self.settings, self.packs)
+
+    @property
     def names(self) -> list[str]:
         """Names of the behaviours."""
         return [pack.name for pack in self.packs]
@@ -70,7 +76,7 @@ class Request:
     @property
     def unread(self) -> str:
         """Why a model that has to read answers is not named, in one sentence; empty where none lacks."""
-        kinds = ((pack.name, evaluator_of(pack).reader) for pack in self.packs)
+        kinds = ((pack.name, evaluator_of(pack).reader) for pack in (*self.packs, *self.kept))
         problems = (READERS.get(kind).problem(self.settings, name) for name, kind in kinds if kind)
         return next(filter(None, problems), "")
 

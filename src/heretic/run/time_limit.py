@@ -7,7 +7,7 @@ from heretic.config import Settings
 from heretic.config.checks import seconds_of
 from heretic.evaluation.evaluator import Evaluator
 from heretic.observability.events import BaselineMeasured, Event, ModelLoaded, SearchLimited, Warned, emit
-from heretic.prompts.sets import Behavior, held_out_specification
+from heretic.prompts.sets import Behavior, Kept, held_out_specification
 from heretic.prompts.split import parse_split
 from heretic.run.workbench import Workbench
 from heretic.search.deadline import Deadline
@@ -110,7 +110,7 @@ class Stopwatch:
         alone = min(batch_size, HOST_ROWS) if bench.loaded.device.type == "cpu" else batch_size
         kept = seconds_after_search(
             Measured(self._load, self._baseline, _baseline_tokens(bench), alone),
-            planned(settings, bench.prompts.behaviors, bench.engine.is_reference),
+            planned(settings, bench.prompts.behaviors, bench.engine.is_reference, bench.prompts.kept),
         )
         deadline = Deadline(self._started + self._limit - kept)
         if settings.benchmarks or settings.hf_upload is not None:
@@ -125,21 +125,25 @@ def _baseline_tokens(bench: Workbench) -> int:
 
     settings = bench.settings
     recorded = 0 if settings.kl_mode == "first" else len(bench.prompts.baseline_evaluation) * settings.kl_tokens
-    return sum(map(tokens, bench.behaviors)) + recorded
+    return sum(map(tokens, (*bench.behaviors, *bench.kept))) + recorded
 
 
-def planned(settings: Settings, behaviors: tuple[Behavior, ...], in_place: bool) -> Planned:
+def planned(
+    settings: Settings, behaviors: tuple[Behavior, ...], in_place: bool, kept: tuple[Kept, ...] = ()
+) -> Planned:
     """What the settings ask for after the search; where a person chooses, the time that is limited ends before that.
 
     Args:
         settings: The run's.
         behaviors: Its prompts.
         in_place: Whether trials are measured in the weights, so that none is checked but the chosen one.
+        kept: Prompts whose answers have to stay; taken for as many as are held out.
     """
     checked = 0 if in_place else CHECKED
     if not settings.auto_select:
         return Planned(checked)
     target = sum(held_out_count(settings, behavior, "bad") for behavior in behaviors) if settings.confirm else 0
+    target += sum(len(part.evaluation) for part in kept) if settings.confirm else 0
     baseline = sum(held_out_count(settings, behavior, "good") for behavior in behaviors) if settings.confirm else 0
     categories = len(settings.mmlu_categories) or QUESTION_CATEGORIES
     return Planned(

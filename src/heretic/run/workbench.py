@@ -98,6 +98,16 @@ class Workbench:
         return self.measuring.results[0].behaviors
 
     @property
+    def kept(self) -> tuple[Evaluator, ...]:
+        """Those of answers that have to stay what they are."""
+        return self.measuring.results[0].kept
+
+    @property
+    def baselines(self) -> tuple[Score, ...]:
+        """What was found of the original model's answers."""
+        return self.measuring.results[0].baselines
+
+    @property
     def engine(self) -> Engine:
         """What measures edits."""
         return self.measuring.results[1]
@@ -121,7 +131,7 @@ class Workbench:
     @property
     def objective(self) -> Objective:
         """What the search minimises."""
-        return search_objective(self.settings)
+        return search_objective(self.settings, [kept.pack.name for kept in self.prompts.kept])
 
     @property
     def hardly_shown(self) -> tuple[str, ...]:
@@ -266,9 +276,7 @@ def measured_engine(
     # As many plans at once as before: how many there are decides what the sampler knows when it is asked.
     options = EngineOptions(settings.candidates or (loaded.kept.candidates if loaded.kept else 0))
     unless = ordinary_wanted(settings)
-    engine = make_engine(
-        original.runner, build, loaded.editor, original.behaviors, original.kl, options, unless, choice
-    )
+    engine = make_engine(original.runner, build, loaded.editor, original.answered, original.kl, options, unless, choice)
     return original, engine
 
 
@@ -291,7 +299,7 @@ def open_engine(
     settings = with_compiled(settings, loaded.runner, prompts)
     original, engine = measured_engine(settings, prompts, loaded, directions.to(device), adjustments.to(device))
     give_back_freed()
-    return engine, device, tuple(behavior.baseline for behavior in original.behaviors)
+    return engine, device, original.baselines
 
 
 def with_compiled(settings: Settings, runner: ModelRunner, prompts: PromptSets) -> Settings:
@@ -362,7 +370,7 @@ def calibrated_as(runner: ModelRunner, kept: KeptCalibration) -> ModelRunner:
 
 def calibrated(settings: Settings, runner: ModelRunner, prompts: PromptSets) -> ModelRunner:
     """The model with the number of threads, batch size and response prefix that are found. Emits Calibrated."""
-    measured = (*prompts.target_evaluation.prompts, *prompts.baseline_evaluation.prompts)
+    measured = (*prompts.answered.prompts, *prompts.baseline_evaluation.prompts)
     threads = choose_threads(runner, measured, settings.threads)
     if settings.batch_size == 0:
         compared_tokens = 1 if settings.kl_mode == "first" else settings.kl_tokens

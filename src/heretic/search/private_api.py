@@ -11,6 +11,7 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
+from optuna.samplers import TPESampler
 from optuna.storages import RDBStorage
 from optuna.storages._cached_storage import _CachedStorage
 from optuna.storages._rdb.models import StudyModel, StudySystemAttributeModel, TrialModel, TrialParamModel
@@ -191,6 +192,33 @@ def end_trial(study: Study, trial: Trial, state: TrialState, values: Sequence[fl
         return study._storage.set_trial_state_values(trial._trial_id, state, values)
     except UpdateFinishedTrialError:
         return False
+
+
+_CONSTRAINTS = "constraints"
+"""System attribute of a trial under which samplers look for what it broke."""
+
+
+def set_constraints(study: Study, trial: Trial, amounts: Sequence[float]) -> None:
+    """Say by how much a running trial breaks each of a study's bounds; 0 or less keeps one.
+
+    Raises:
+        UpdateFinishedTrialError: It has ended.
+    """
+    study._storage.set_trial_system_attr(trial._trial_id, _CONSTRAINTS, list(amounts))
+
+
+def constraints_of(trial: FrozenTrial) -> list[float]:
+    """What `set_constraints` said of a trial; nothing where it said nothing."""
+    amounts: list[float] = trial.system_attrs.get(_CONSTRAINTS) or []
+    return amounts
+
+
+def heed_constraints(sampler: TPESampler) -> None:
+    """Have a sampler prefer trials that break no bound, which from 5.0 on it does by itself; see `set_constraints`.
+
+    By its constructor it would warn, as `Trial.set_constraint` is to take the place of that; 4.5 has no such method.
+    """
+    sampler._constraints_func = constraints_of
 
 
 def attributes_named(study: Study, beginning: str) -> dict[str, Any]:

@@ -13,9 +13,10 @@ from heretic.common.errors import VersionSkewError, first_line
 from heretic.common.redaction import without_secrets
 from heretic.results import reading
 from heretic.results.objective import BOTH_NUMBERS, Objective
+from heretic.results.score import Scores
 from heretic.results.trial import TrialRecord, TrialState
 from heretic.results.words import plural
-from heretic.search.private_api import end_trial, enqueued_parameters, unfinished_trial
+from heretic.search.private_api import end_trial, enqueued_parameters, set_constraints, unfinished_trial
 
 RECORD_ATTRIBUTE = "record"
 RETRIED_ATTRIBUTE = "retried"
@@ -112,6 +113,8 @@ def tell(
     try:
         # A reason may quote what a plug-in or a driver said.
         trial.set_user_attr(RECORD_ATTRIBUTE, without_secrets(stored))
+        if record.scores is not None and (bounds := broken(record.scores)):
+            set_constraints(study, trial, bounds)
         if record.scores is not None and record.state is TrialState.PRUNED:
             trial.report(values[0], step=sum(score.answers.answered or 0 for score in record.behaviors))
     except UpdateFinishedTrialError:
@@ -120,6 +123,15 @@ def tell(
         return record if end_trial(study, trial, OptunaState.FAIL) else None
     state = OptunaState.PRUNED if record.state is TrialState.PRUNED else OptunaState.COMPLETE
     return record if end_trial(study, trial, state, values) else None
+
+
+def broken(scores: Scores) -> list[float]:
+    """By how much each bound on what has to stay is broken; 0 or less where it is not."""
+    return [
+        score.value - score.keep.allowed
+        for score in scores.kept
+        if score.keep is not None and score.keep.allowed is not None
+    ]
 
 
 def end_left_over(study: optuna.Study, trial: FrozenTrial, objective: Objective) -> None:

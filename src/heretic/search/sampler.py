@@ -15,7 +15,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
-from heretic.search.private_api import known_trials, study_showing
+from heretic.search.private_api import constraints_of, heed_constraints, known_trials, study_showing
 
 SEEN_TRIALS = 1000
 """Measured trials that TPE looks at, at most. A study of fewer is searched as by Optuna's own sampler."""
@@ -25,7 +25,7 @@ _MEASURED = (OptunaState.COMPLETE, OptunaState.PRUNED)
 
 
 def make_sampler(
-    seed: int | None, n_startup_trials: int, finished: int, workers: int = 0
+    seed: int | None, n_startup_trials: int, finished: int, workers: int = 0, bounded: bool = False
 ) -> optuna.samplers.TPESampler:
     """Independent TPE, of one or several objectives.
 
@@ -34,9 +34,13 @@ def make_sampler(
         n_startup_trials: Random trials before TPE begins.
         finished: Trials that a resumed study already has: it must not draw the same random numbers again.
         workers: Workers that came before to the study: likewise, while none of their trials need be finished.
+        bounded: Whether trials may break a bound.
     """
     own = None if seed is None else (seed + finished + workers * _BETWEEN_WORKERS) % 2**32
-    return BoundedSampler(own, n_startup_trials)
+    sampler = BoundedSampler(own, n_startup_trials)
+    if bounded:
+        heed_constraints(sampler)
+    return sampler
 
 
 class BoundedSampler(optuna.samplers.TPESampler):
@@ -144,7 +148,11 @@ def _number(trial: FrozenTrial) -> int:
 
 
 def _best_and_newest(trials: Sequence[FrozenTrial], best: int, newest: int) -> list[FrozenTrial]:
-    complete = [trial for trial in trials if trial.state is OptunaState.COMPLETE]
+    complete = [
+        trial
+        for trial in trials
+        if trial.state is OptunaState.COMPLETE and all(amount <= 0 for amount in constraints_of(trial))
+    ]
     places = best_places(np.array([trial.values for trial in complete]), best)
     chosen = [complete[place] for place in places]
     numbers = {trial.number for trial in chosen}

@@ -187,6 +187,7 @@ def _trial_json(record: TrialRecord) -> dict[str, Any]:
             }
             for score in record.behaviors
         ],
+        "kept": [{"name": kept.name, "count": int(kept.told), "prompts": kept.n} for kept in record.measured.kept],
         "kl": record.kl.value,
     }
 

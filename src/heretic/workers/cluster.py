@@ -219,9 +219,8 @@ def crew_of(bench: Workbench, placement: Placement) -> Iterator[Crew]:
         return
     # Memory that workers may need.
     bench.engine.rest()
-    baseline = tuple(behavior.baseline for behavior in bench.behaviors)
     with parked(bench.loaded.model, bench.loaded.device), RayCluster(placement, bench) as cluster:
-        supervisor = Supervisor(cluster, placement.workers, baseline)
+        supervisor = Supervisor(cluster, placement.workers, bench.baselines)
         with step("starting workers"):
             while not supervisor.free:
                 supervisor.finished()

@@ -60,7 +60,7 @@ class Assignment:
             bench.prompts,
             bench.directions.to(HOST),
             bench.adjustments.to(HOST),
-            tuple(behavior.baseline for behavior in bench.behaviors),
+            bench.baselines,
         )
 
 

@@ -24,10 +24,11 @@ from heretic.passes.ordinary import OrdinaryPasses
 from heretic.passes.runner import Response
 from heretic.prompts.sets import PromptSets, load_prompts, packs_of
 from heretic.prompts.sources import load_prompt_set
+from heretic.prompts.text_files import BUNDLED_FOLDER
 from heretic.results.held_out import HeldOut
 from heretic.results.intervals import paired_interval
 from heretic.results.plan import EditPlan, Normalization, Schedule, Scope
-from heretic.results.score import DivergenceDetails, Score, Scores
+from heretic.results.score import DivergenceDetails, Keep, Score, Scores
 from heretic.results.tables import held_out
 from heretic.results.trial import TrialRecord, TrialState
 from heretic.run.measuring import behavior_options, make_behavior_evaluator
@@ -354,3 +355,46 @@ def test_both_ends_of_a_mean_are_students_and_no_amount_is_below_nothing() -> No
     assert estimate(words, [0.0, 0.0, 0.0, 0.0, 20.0]).low == 0
     change = paired_change(words, [2.0, 4.0, 4.0, 6.0, 4.0], [0.0] * 5)
     assert (change.low, change.high) == pytest.approx((-5.755976, -2.244024))
+
+
+@pytest.fixture(scope="module")
+def keeping(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
+    """The demo's wrong refusals, of which some have to stay."""
+    folder = tmp_path_factory.mktemp("keeping")
+    lines = (BUNDLED_FOLDER / "demo" / "target" / "train.txt").read_text().splitlines()
+    plain = (BUNDLED_FOLDER / "demo" / "baseline" / "train.txt").read_text().splitlines()[-2:]
+    (folder / "keep.txt").write_text("\n".join([*plain, *lines[-6:]]))
+    (folder / "more.txt").write_text("\n".join([*plain, *lines[-12:-6]]))
+    settings = demo_settings(
+        keep_prompts=str(folder / "keep.txt"),
+        keep_held_out_prompts=str(folder / "more.txt"),
+        storage=f"sqlite:///{folder}/s.db",
+        keep_at_least=0.5,
+    )
+    return prepare(settings, load_prompts(settings, packs_of(settings)))
+
+
+def test_what_has_to_stay_is_searched_chosen_and_confirmed(keeping: Workbench, events: list[Event]) -> None:
+    (kept,) = keeping.kept
+    assert kept.baseline.keep == Keep(8, 3)
+    assert (kept.baseline.name, kept.baseline.n) == ("kept_demo", 6)
+    settings = keeping.settings
+    session = Session(keeping, open_study(settings.storage, "s", keeping.identity, keeping.objective))
+    session.search()
+    records = [record for record in session.result.records if record.is_complete]
+    assert {record.may_be_chosen for record in records} == {record.measured.kept[0].value <= 3 for record in records}
+    for record in session.front:
+        assert record.measured.kept[0].told >= 3
+    found, examples = Confirmation(keeping).confirm(keeping.edits(PLAN))
+    (stayed,) = found.kept
+    assert (stayed.behavior, stayed.name, stayed.n) == ("demo", "kept_demo", 6)
+    assert stayed.at[-1].base.value == 6
+    assert 0 <= stayed.at[-1].edited.value <= 6
+    assert [behavior.behavior for behavior in found.behaviors] == ["demo"]
+    assert stayed.change is not None
+    assert stayed.change.value == stayed.at[-1].edited.value - 6
+    nothing, _examples = Confirmation(keeping).confirm(())
+    assert nothing.kept[0].at[-1].edited.value == 6
+    assert HeldOut.from_json(found.to_json()) == found
+    assert len([example for example in examples if example.behavior == "demo"]) == 12
+    assert "kept demo at 40 tokens" in held_out_section(found, None, "none")

@@ -303,3 +303,34 @@ def test_a_look_shows_what_the_model_answers_and_what_counts(
     assert "8/8 refusals by target prompts, 0/8 refusals by the others" in shown
     assert "Fit for a search: heretic demo --behavior demo" in shown
     assert "(refused)" in shown
+
+
+KEEP = """
+[[keep]]
+name = "doubt"
+description = "What nobody knows."
+evaluator = "EVALUATOR"
+[keep.options]
+patterns = ["perhaps"]
+"""
+
+
+def test_what_has_to_stay_is_listed_checked_and_copied(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, folder = mine / "pack.toml", mine / "keep" / "doubt"
+    own = file.read_text()
+    file.write_text(own + KEEP.replace("EVALUATOR", "patterns"))
+    assert run(str(mine)) == ConfigurationError.exit_code
+    assert "PROBLEM: keep doubt evaluation: there is no file" in " ".join(capsys.readouterr().out.split())
+    folder.mkdir(parents=True)
+    (folder / "evaluation.txt").write_text("One?\nTwo?\n")
+    (folder / "held_out.txt").write_text("Three?\n")
+    assert run(str(mine)) == 0
+    # Training prompts may be missing.
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "keeps doubt, by patterns: ? + 2 + 1 prompts. What nobody knows." in shown
+    (folder / "held_out.txt").write_text("Two?\n")
+    assert run(str(mine)) == ConfigurationError.exit_code
+    assert "1 of 1 keep doubt held_out also stand in keep doubt evaluation" in " ".join(capsys.readouterr().out.split())
+    file.write_text(own + KEEP.replace("EVALUATOR", "density"))
+    assert run(str(mine)) == ConfigurationError.exit_code
+    assert "its evaluator density measures marks per 100 words" in " ".join(capsys.readouterr().out.split())

@@ -147,10 +147,9 @@ def _sample(setting):
         value = next(choice for choice in setting.choices if choice != setting.field.default)
         return value, value
     if setting.is_switch:
-        default = Settings()
-        for part in setting.path:
-            default = getattr(default, part)
-        return not default, str(not default).lower()
+        owner = getattr(Settings(), setting.path[0]) if setting.path[1:] else Settings()
+        value = not (setting.field.default if owner is None else getattr(owner, setting.path[-1]))
+        return value, str(value).lower()
     special = {
         "behavior": (["verbosity", "my-pack.toml"], "verbosity,my-pack.toml"),
         "dtypes": (["float32", "bfloat16"], "float32,bfloat16"),
@@ -194,6 +193,9 @@ def test_every_setting_can_be_given_in_every_source(load, setting):
         "load_directions_weights": ["--load-directions", "a,b"],
     }.get(setting.name, [])
     path = setting.path
+    if path[1:] and path[1] != "dataset" and SETTINGS[path[0]].optional:
+        # A part of what is not named by default.
+        extra = [SETTINGS[path[0]].flag, "mine"]
     results = [
         load(setting.flag, text, *extra),
         load(f"{setting.flag}={text}", *extra),
@@ -503,3 +505,15 @@ def test_an_empty_variable_says_nothing_where_emptiness_is_no_value(load, empty)
     assert load("x", environment=dict.fromkeys(variables, empty)).settings == defaults
     meant = load("x", environment={SETTINGS[name].variable: "" for name in ("system_prompt", "response_prefix")})
     assert (meant.settings.system_prompt, meant.settings.response_prefix) == ("", "")
+
+
+def test_a_prompt_set_that_is_not_named_by_default_is_named_in_parts(load, problems):
+    assert load("x").settings.keep_prompts is None
+    loaded = load("x", "--keep-prompts", "right.txt", environment={"HERETIC_KEEP_PROMPTS__LIMIT": "3"})
+    assert loaded.settings.keep_prompts == PromptSpecification(dataset="right.txt", limit=3)
+    assert [name for name in loaded.changed if name.startswith("keep")] == [
+        "keep_prompts.dataset",
+        "keep_prompts.limit",
+    ]
+    (sentence,) = problems("x", "--keep-prompts.limit", "3")
+    assert sentence.startswith("keep_prompts must be a dataset or a table with its dataset")

@@ -20,14 +20,16 @@ from heretic.evaluation.evaluator import (
     evaluator_of,
     pack_options,
 )
+from heretic.evaluation.evaluators.patterns import PatternEvaluator
 from heretic.observability.events import Event, ResponseMeasured, subscribed
 from heretic.prompts.packs import PackOptions
+from heretic.prompts.types import Prompt, PromptSet
 from heretic.results import words
-from heretic.results.score import Score
+from heretic.results.score import Keep, Score
 
 ANSWERS = ("I'm sorry, but I can't help with that.", "It is 4, perhaps.", "", "Perhaps. " * 30, "Yes, two words.")
 EXAMPLES: dict[type, Any] = {tuple: ["perhaps"], str: "perhaps", int: 3, float: 0.5}
-"""By type an option that an evaluator needs."""
+"""By type an option of an evaluator."""
 
 
 class Reads:
@@ -40,20 +42,20 @@ class Reads:
 
 
 def options_of(evaluator: type[Evaluator]) -> dict[str, Any]:
-    """Those that it cannot do without."""
-    needed = {name: field for name, field in evaluator.Options.model_fields.items() if field.is_required()}
+    """One of each."""
+    own = {name: field for name, field in evaluator.Options.model_fields.items() if name != "tokens"}
     return {
         name: next(value for kind, value in EXAMPLES.items() if kind.__name__ in str(field.annotation))
-        for name, field in needed.items()
+        for name, field in own.items()
     }
 
 
-def made(name: str, goal: str, **changes: Any) -> tuple[Evaluator, list[ResponseMeasured]]:
+def made(name: str, goal: str, keeps: bool = False, **changes: Any) -> tuple[Evaluator, list[ResponseMeasured]]:
     evaluator = EVALUATORS.get(name)
     behavior = pack("flattery", name, **options_of(evaluator))
     settings = Settings(goal=goal, **changes)
     readers = {kind: Reads() for kind in READERS.names() if kind == evaluator.wanted_reader(settings)}
-    options = EvaluatorOptions(settings, pack_options(behavior), behavior.name, readers)
+    options = EvaluatorOptions(settings, pack_options(behavior), behavior.name, readers, keeps=keeps)
     seen: list[Event] = []
     with subscribed(seen.append):
         result = evaluator_of(behavior)(PROMPT_SET, ANSWERS, options)
@@ -107,6 +109,49 @@ def test_lower_is_better_either_way(name: str) -> None:
     shown, lacking = removing.judge_all(answers), strengthening.judge_all(answers)
     for amount, lack in zip(shown, lacking, strict=True):
         assert lack == pytest.approx(max(strengthening.most - amount, 0))
+
+
+@pytest.mark.parametrize("goal", ["remove", "strengthen"])
+@pytest.mark.parametrize("name", [name for name in EVALUATORS.names() if not EVALUATORS.get(name).unit])
+def test_what_has_to_stay_is_counted_as_lost_of_what_was_there(name: str, goal: str) -> None:
+    """Whatever the goal; and whoever did not show it cannot lose it."""
+    (shown, _), (kept, told) = made(name, "remove"), made(name, goal, keeps=True)
+    amounts = shown.judge_all(list(zip(PROMPTS, ANSWERS, strict=True)))
+    assert [row for row, amount in enumerate(amounts) if amount] == list(kept.rows)
+    assert kept.prompts == tuple(PROMPTS[row] for row in kept.rows)
+    assert len(told) == len(PROMPTS)
+    baseline = kept.baseline
+    count = sum(amounts)
+    assert (baseline.name, baseline.value, baseline.told, baseline.n) == ("kept_flattery", 0, count, count)
+    assert baseline.keep == Keep(len(PROMPTS), 0)
+    for row in kept.rows:
+        pairs = [(PROMPTS[row], text) for text in ANSWERS]
+        assert kept.judge_all(pairs) == [1.0 - amount for amount in shown.judge_all(pairs)]
+        assert kept.judge_all(pairs[row : row + 1]) == [0.0]
+    assert kept.describe(1.0) != kept.describe(0.0) == shown.describe(1.0)
+    assert "that stayed as they have to" in words.how(baseline, str)
+
+
+def test_so_many_may_be_lost_as_the_share_says() -> None:
+    many = PromptSet("many", tuple(Prompt(str(number)) for number in range(40)))
+
+    def allowed(**changes: Any) -> int | None:
+        options = EvaluatorOptions(Settings(**changes), PackOptions(patterns=["."]), "doubt", keeps=True)
+        keep = PatternEvaluator(many, ["."] * 40, options).keep
+        assert keep is not None
+        return keep.allowed
+
+    assert [allowed(keep_at_least=share) for share in (0.0, 0.5, 0.94, 0.95, 0.975, 0.98, 1.0)] == [
+        40,
+        20,
+        2,
+        2,
+        1,
+        0,
+        0,
+    ]
+    assert allowed() == 2
+    assert allowed(keep_as="objective") is None
 
 
 @pytest.mark.parametrize("name", READERS.names())

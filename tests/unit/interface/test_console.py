@@ -11,6 +11,7 @@ from tests.unit.measured import (
     counted,
     divergence,
     held_out,
+    kept,
     measured,
     searched,
     trial,
@@ -491,6 +492,16 @@ def test_every_behaviour_of_a_run_is_shown_in_every_line() -> None:
     ):
         assert "refusals   3/100   words   21.3   KL  0.0123" in line
     assert "They differ (-1 refusal, -8.66 words)" in applied
+
+
+def test_what_stays_stands_in_every_line_and_too_little_is_said() -> None:
+    baseline = report(events.BaselineMeasured((counted(97),), 80, 12.3, (kept(0, allowed=2),))).splitlines()
+    assert "kept abstention in 38 of 40 prompts, of which 36 have to stay" in baseline[1]
+    for lost, ending in ((2, "front"), (3, "keeps too few")):
+        scores = Scores((counted(3),), divergence(0.0123), (kept(lost, allowed=2),))
+        (line,) = report(*finished(trial(scores))).splitlines()
+        assert f"refusals   3/100   kept abstention {38 - lost}/38   KL  0.0123" in line
+        assert line.rstrip().endswith(ending)
 
 
 def test_the_best_of_several_behaviours_is_the_least_of_all_together() -> None:

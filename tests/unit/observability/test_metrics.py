@@ -9,7 +9,7 @@ from urllib.request import urlopen
 import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
-from tests.unit.measured import counted, divergence, measured, searched, trial, words
+from tests.unit.measured import counted, divergence, kept, measured, searched, trial, words
 
 from heretic.common.errors import UserError
 from heretic.observability import events
@@ -110,6 +110,16 @@ def test_several_behaviours_have_a_number_each_and_are_those_of_one_trial(metric
     assert given["heretic_best_behavior_prompts{behavior=words}"] == 40
     assert given["heretic_baseline_behavior{behavior=words}{unit=words}"] == 20
     assert given["heretic_baseline_behavior{behavior=refusals}{unit=answers}"] == 50
+
+
+def test_what_stays_is_a_number_of_its_own(metrics: Metrics) -> None:
+    metrics(events.BaselineMeasured((counted(50, 100, 50),), 80, 1.0, (kept(0),)))
+    for event in searched(trial(Scores((counted(3, 100, 50),), divergence(0.1), (kept(1, allowed=1),)))):
+        metrics(event)
+    given = values(metrics)
+    assert given["heretic_baseline_behavior{behavior=kept_abstention}{unit=answers}"] == 38
+    assert given["heretic_best_behavior{behavior=kept_abstention}{unit=answers}"] == 37
+    assert given["heretic_best_behavior_prompts{behavior=kept_abstention}"] == 38
 
 
 def test_speed_batch_size_and_failed_allocations(metrics: Metrics) -> None:

@@ -10,7 +10,14 @@ from heretic.config import Settings
 from heretic.observability.events import Event, PromptsLoaded, Warned, subscribed
 from heretic.prompts import sets
 from heretic.prompts.packs import ROLES, find_pack
-from heretic.prompts.sets import PromptSets, check_held_out_files, load_prompts, packs_of, specification
+from heretic.prompts.sets import (
+    PromptSets,
+    check_held_out_files,
+    kept_packs,
+    load_prompts,
+    packs_of,
+    specification,
+)
 
 FILES = {
     f"{side}/{part}.txt": f"{side} {part}"
@@ -155,3 +162,51 @@ def test_a_missing_file_of_held_out_prompts_is_noticed_without_reading_any(
     check_held_out_files(settings(there), [pack])
     with pytest.raises(PromptError, match=r"bad_held_out_prompts: there is no file .*gone.txt; .* --confirm false"):
         check_held_out_files(settings(gone), [pack])
+
+
+KEEP = '[[keep]]\nname = "doubt"\ndescription = "d"\nevaluator = "patterns"\noptions = { patterns = ["x"] }\n'
+
+
+def keeping_pack(folder: Path, name: str) -> str:
+    """A pack with answers that have to stay."""
+    file = Path(make_pack(folder, name))
+    file.write_text(file.read_text() + KEEP)
+    kept = file.parent / "keep" / "doubt"
+    kept.mkdir(parents=True)
+    for part in ("evaluation", "held_out"):
+        (kept / f"{part}.txt").write_text(f"{name} {part} doubt\n")
+    return str(file)
+
+
+def test_what_has_to_stay_is_read_beside_the_behaviours(tmp_path: Path) -> None:
+    packs = [keeping_pack(tmp_path, name) for name in ("a", "b")]
+    sets, seen = loaded(*packs)
+    # Two of one name are told apart by their packs.
+    assert [kept.pack.name for kept in sets.kept] == ["doubt", "b-doubt"]
+    assert [texts(kept.evaluation) for kept in sets.kept] == [["a evaluation doubt"], ["b evaluation doubt"]]
+    assert texts(sets.answered) == [*texts(sets.target_evaluation), "a evaluation doubt", "b evaluation doubt"]
+    assert not [event for event in seen if isinstance(event, PromptsLoaded) and "held_out" in event.role]
+    assert [pack.name for pack in sets.judged] == ["a", "b", "doubt", "b-doubt"]
+    assert loaded(*packs, keep_as="off")[0].kept == ()
+    alone, _ = loaded(make_pack(tmp_path, "c"))
+    assert alone.kept == ()
+    assert alone.answered is alone.target_evaluation
+
+
+def test_the_users_prompts_keep_the_behaviours_own_verdict(tmp_path: Path) -> None:
+    (tmp_path / "refuse.txt").write_text("no\nnever\n")
+    sets, _ = loaded(keeping_pack(tmp_path, "a"), keep_prompts={"dataset": str(tmp_path / "refuse.txt"), "limit": 1})
+    own, packs = sets.kept
+    assert (own.pack.name, own.pack.evaluator, texts(own.evaluation)) == ("a", "length", ["no"])
+    assert packs.pack.name == "doubt"
+    assert "held_out" not in own.pack.prompts
+
+
+def test_held_out_files_of_what_has_to_stay_are_looked_for(tmp_path: Path) -> None:
+    pack = keeping_pack(tmp_path, "a")
+    chosen = Settings(model="x", behavior=[pack])
+    check_held_out_files(chosen, packs_of(chosen))
+    (tmp_path / "a" / "keep" / "doubt" / "held_out.txt").unlink()
+    with pytest.raises(PromptError, match=r"^keep doubt held_out: there is no file"):
+        check_held_out_files(chosen, packs_of(chosen))
+    assert [pack.name for pack in kept_packs(chosen, packs_of(chosen))] == ["doubt"]

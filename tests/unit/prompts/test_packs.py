@@ -269,3 +269,58 @@ def test_any_file_is_a_pack_or_sentences(tmp_path_factory: pytest.TempPathFactor
         assert set(found.prompts) == set(ROLES)
     else:
         assert all(line.endswith("; mend it.") for line in found.split("\n"))
+
+
+KEEP = """
+[[keep]]
+name = "doubt"
+description = "What nobody knows."
+evaluator = "patterns"
+[keep.options]
+tokens = 60
+patterns = ["perhaps"]
+
+[[keep]]
+name = "shape"
+description = "Lists."
+evaluator = "patterns"
+[keep.prompts]
+evaluation = "lists.txt"
+held_out = { dataset = "owner/name", split = "test[:9]" }
+"""
+
+
+def test_answers_that_have_to_stay_are_packs_of_their_own(tmp_path: Path) -> None:
+    doubt, shape = read_pack(written(tmp_path, PLAIN + KEEP)).keep
+    assert (doubt.name, doubt.description, doubt.evaluator, doubt.keep) == (
+        "doubt",
+        "What nobody knows.",
+        "patterns",
+        (),
+    )
+    assert (doubt.options.tokens, doubt.options.further) == (60, {"patterns": ["perhaps"]})
+    assert {part: where.dataset for part, where in doubt.prompts.items()} == {
+        part: str(tmp_path / "keep" / "doubt" / f"{part}.txt") for part in ("train", "evaluation", "held_out")
+    }
+    assert shape.prompts["evaluation"].dataset == str(tmp_path / "lists.txt")
+    assert shape.prompts["held_out"] == PromptSpecification(dataset="owner/name", split="test[:9]")
+    assert read_pack(written(tmp_path, PLAIN)).keep == ()
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (KEEP.replace('"shape"', '"doubt"'), "two sets of one name"),
+        (KEEP.replace("held_out =", "tested ="), "has no tested; it may have train, evaluation, held_out"),
+        (KEEP.replace('evaluator = "patterns"\n[keep.options]', "[keep.options]"), "evaluator"),
+        (KEEP.replace('"doubt"', '"../doubt"'), "name"),
+        (KEEP + 'card = "x"\n', "card"),
+    ],
+)
+def test_what_is_wrong_with_them_is_said(changed: str, said: str, tmp_path: Path) -> None:
+    assert said in refused(written(tmp_path, PLAIN + changed))
+
+
+def test_their_prompts_table_is_left_out_as_well() -> None:
+    assert "lists.txt" not in without_prompts_table(PLAIN + KEEP)
+    assert without_prompts_table(PLAIN + KEEP).count("[[keep]]") == 2

@@ -74,6 +74,11 @@ def test_a_local_model_is_named_without_its_folder() -> None:
 
 def test_defaults_are_no_changed_settings() -> None:
     assert changed_settings(Settings().model_dump(mode="json")) == ()
+    kept = changed_settings(Settings(keep_prompts="a/b", keep_held_out_prompts="c/d").model_dump(mode="json"))
+    assert [(each.name, each.value, each.default) for each in kept] == [
+        ("keep_prompts.dataset", "a/b", "not set"),
+        ("keep_held_out_prompts.dataset", "c/d", "not set"),
+    ]
     (changed,) = changed_settings(Settings(n_trials=7, storage="sqlite:///x.db").model_dump(mode="json"))
     assert (changed.name, changed.value, changed.default) == ("n_trials", "7", "200")
 

@@ -5,11 +5,14 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.measured import counted, divergence, kept
 from tests.unit.search.studies import dominated, failed, record, several
 
-from heretic.results.front import Front, dominates, pareto_front
+from heretic.common.errors import SelectionError
+from heretic.results.front import Front, chosen_automatically, dominates, pareto_front
 from heretic.results.gate import Gate
 from heretic.results.objective import Objective
+from heretic.results.score import Scores
 from heretic.results.trial import TrialRecord, TrialState
 
 VALUES = st.tuples(st.integers(0, 6).map(float), st.integers(0, 8).map(lambda step: step / 4))
@@ -30,6 +33,17 @@ def test_an_empty_gate_is_open() -> None:
 def test_only_the_front_stands_behind_it() -> None:
     records = [record(0, 3, 0.5), failed(1), dominated(2, 0, 0.0), record(3, 9, 0.1), record(4, 9, 0.2)]
     assert Gate.behind(Front.of(records)).finished == ((3, 0.5), (9, 0.1))
+
+
+def test_a_trial_that_lost_too_much_closes_nothing_and_is_never_chosen() -> None:
+    lost = replace(record(0, 3, 0.5), scores=Scores((counted(3),), divergence(0.5), (kept(2, allowed=1),)))
+    left = replace(record(1, 9, 0.75), scores=Scores((counted(9),), divergence(0.75), (kept(1, allowed=1),)))
+    assert [own.may_be_chosen for own in (lost, left, failed(2), dominated(3, 0, 0.0))] == [False, True, False, False]
+    assert Gate.behind(Front.of([lost, left])).finished == ((9, 0.75),)
+    assert Front.of([lost]).with_trial(left) == Front.of([left]).with_trial(lost) == Front.of([lost, left])
+    assert pareto_front([lost, left]) == [left]
+    with pytest.raises(SelectionError, match="--keep-at-least"):
+        chosen_automatically([lost])
 
 
 @pytest.mark.parametrize("objective", [None, Objective(0.75, True, 2), Objective(0.0, True, 2)])

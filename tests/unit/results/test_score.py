@@ -10,8 +10,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.measured import counted, divergence, without_refusal, words
+from tests.unit.measured import counted, divergence, kept, without_refusal, words
 
+from heretic.results.objective import Objective
 from heretic.results.score import AnswerDetails, DivergenceDetails, Score, Scores, checked
 
 NUMBERS = st.floats(0, 1e6)
@@ -140,3 +141,30 @@ def test_scalars_become_numbers_of_python() -> None:
     ]
     with pytest.raises(ValueError, match="must be a Score"):
         checked(3)
+
+
+def test_what_has_to_stay_is_told_as_what_stayed() -> None:
+    lost = kept(2, 38, allowed=1)
+    assert (lost.amount(), lost.amount(lost.baseline), lost.told, lost.share) == ("36/38", "38/38", 36, 2 / 38)
+    assert (lost.is_bounded, lost.is_allowed) == (True, False)
+    assert kept(1, 38, allowed=1).is_allowed
+    minimised = kept(38, 38, allowed=None)
+    assert (minimised.is_bounded, minimised.is_allowed) == (False, True)
+    for score in (lost, minimised):
+        assert Score.from_json(json.loads(json.dumps(score.to_json()))) == score
+    assert "keep" not in counted(3).to_json()
+    with pytest.raises(ValueError, match="asked"):
+        Score.from_json(lost.to_json() | {"keep": {"asked": "many"}})
+
+
+def test_only_what_is_not_bounded_is_minimised() -> None:
+    bound, objective = (
+        Scores((counted(3),), divergence(0.5), (kept(2, 38, allowed=allowed),)) for allowed in (1, None)
+    )
+    assert (bound.values, objective.values) == ((3, 0.5), (3, 2, 0.5))
+    assert (bound.is_allowed, objective.is_allowed) == (False, True)
+    for scores in (bound, objective):
+        assert [score.name for score in scores] == ["refusals", "kept_abstention", "kl"]
+        assert Scores.from_json(json.loads(json.dumps(scores.to_json()))) == scores
+    weighted = Objective(0.5, behaviors=2)
+    assert weighted.values(objective) == [3 / 97 + 2 / 38 + 0.25]

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from tests.unit.measured import capability, counted, divergence, held_out, measured, trial, words
+from tests.unit.measured import capability, counted, divergence, held_out, kept, measured, trial, words
 from tests.unit.search.studies import record, several
 
 from heretic.results import tables
@@ -189,3 +189,18 @@ def test_edits_stand_side_by_side_behind_the_original() -> None:
         ("refusals", "50/100", "12/100", "-"),
         ("KL divergence", "0.0000", "0.1000", "0.2500"),
     ]
+
+
+def test_what_stays_has_a_column_and_rows_of_its_own() -> None:
+    scores = Scores((counted(3),), divergence(0.0123), (kept(2, 38),))
+    table = tables.trials([trial(scores)])
+    assert table.header[:3] == ("Trial", "refusals", "kept abstention")
+    assert cells(table)[0][:3] == ("12", "3/100", "36/38")
+    assert tables.original_trial(scores).cells[1:3] == ("97/100", "38/38")
+    assert cells(tables.scores(scores))[1] == ("kept abstention", "38/38", "36/38 (95 %: 31.4 to 37.4)", "38")
+    found = held_out()
+    stayed = replace(found.behaviors[0], behavior="abstention", name="kept_abstention", n=38)
+    beside = tables.held_out(replace(found, kept=(stayed,)), scores)
+    assert [row.cells[0] for row in beside.rows if row.is_group] == ["refusal", "kept abstention", "KL divergence"]
+    assert column(beside, "Edited")["kept abstention at 30 tokens"].startswith("3/38")
+    assert column(beside, "In the search")["kept abstention at 60 tokens"] == "36/38"

@@ -7,6 +7,7 @@ from tests.unit.measured import (
     counted,
     divergence,
     held_out,
+    kept,
     measured,
     trial,
     unasked,
@@ -15,7 +16,7 @@ from tests.unit.measured import (
 )
 
 from heretic.results import words as say
-from heretic.results.held_out import Estimate
+from heretic.results.held_out import Estimate, HeldOut
 from heretic.results.plan import EditPlan, Normalization, Schedule, Scope
 from heretic.results.score import AnswerDetails, Score, Scores
 from heretic.results.trial import TrialState
@@ -195,3 +196,24 @@ def test_a_change_that_is_not_shown_says_which_one_would_have_been(change: Estim
     sentence = say.confirmation(replace(found, behaviors=(behavior,)))
     assert ("no change is shown" in sentence) == bool(words)
     assert words in sentence
+
+
+KEEPING = Scores((counted(3),), divergence(0.0123), (kept(2, 38, allowed=2),))
+
+
+def test_what_stays_stands_beside_the_behaviours() -> None:
+    assert say.columns(KEEPING) == "refusals   3/100   kept abstention 36/38   KL  0.0123"
+    assert say.numbers(KEEPING) == "refusals 3/100, kept abstention 36/38, KL 0.0123"
+    assert "kept abstention 36/38 (original model: 38/38)" in say.numbers_beside_the_original(KEEPING)
+    (lost,) = KEEPING.kept
+    assert say.original(lost) == "kept abstention in 38 of 40 prompts, of which 36 have to stay"
+    assert say.how(lost, name).endswith("a trial with fewer than 36 could not be chosen.")
+    other = Scores(KEEPING.behaviors, KEEPING.kl, (kept(1, 38, allowed=2),))
+    assert say.differences(KEEPING, other) == ["-1 kept abstention"]
+    assert say.best(KEEPING) == "best 3/100, 36/38 kept abstention at KL 0.0123"
+    found = held_out()
+    stayed = replace(found.behaviors[0], behavior="abstention", name="kept_abstention", n=38)
+    assert "kept abstention 8/38" in say.confirmed(replace(found, kept=(stayed,)))
+    assert "kept abstention 8/38" in say.confirmation(replace(found, kept=(stayed,)))
+    assert HeldOut.from_json(replace(found, kept=(stayed,)).to_json()).kept == (stayed,)
+    assert "kept" not in found.to_json()

@@ -21,9 +21,9 @@ from heretic.evaluation.evaluator import Readers
 from heretic.models.chat_template import ChatFormatter
 from heretic.passes.runner import ModelRunner
 from heretic.prompts.packs import Pack
-from heretic.prompts.sets import PromptSets
+from heretic.prompts.sets import Kept, PromptSets
 from heretic.prompts.types import Prompt, PromptSet
-from heretic.run.identity import ADDED, study_identity
+from heretic.run.identity import ADDED, KEPT, study_identity
 from heretic.run.identity_0_1 import STORED_SETTINGS
 from heretic.run.workbench import search_space
 from heretic.search.storage import Identity
@@ -45,11 +45,17 @@ class Case:
     directions: DirectionSet
     texts: dict[str, str]
 
-    def identity(self, kind: type[Settings] = Settings, runner: ModelRunner = RUNNER, **changes: Any) -> Identity:
+    def identity(
+        self,
+        kind: type[Settings] = Settings,
+        runner: ModelRunner = RUNNER,
+        kept: tuple[Kept, ...] = (),
+        **changes: Any,
+    ) -> Identity:
         """What a run with the study's settings has, so that one may ask for a class with further settings."""
         settings = kind(model="x", **{"refusal_patterns": "0.1", **self.settings, **changes})
         prompts = PromptSets(
-            tuple(one_behavior(PromptSet("good", PROMPTS), BAD, own=own).behaviors[0] for own in self.packs)
+            tuple(one_behavior(PromptSet("good", PROMPTS), BAD, own=own).behaviors[0] for own in self.packs), kept
         )
         space = search_space(settings, runner, 0.5 if settings.direction_source == "cosmic" else None)
         return study_identity(settings, runner, prompts, self.directions, space, self.readers)
@@ -251,10 +257,35 @@ def another_value(name: str) -> Any:
     raise AssertionError(f"write down another value of {name} above")
 
 
+KEEPING: dict[str, Any] = {"keep_at_least": 0.5, "keep_as": "objective"}
+"""Settings that count where anything has to stay."""
+
+
+def test_what_has_to_stay_tells_studies_apart_and_only_there() -> None:
+    case = CASES[1]
+    usual = case.identity()
+    for name, value in KEEPING.items():
+        assert case.identity(**{name: value}).aspects == usual.aspects
+    doubt = pack("doubt", "patterns", patterns=["perhaps"])
+    kept = case.identity(kept=(Kept(doubt, BAD),))
+    for stored in (usual.texts, usual.aspects):
+        assert KEPT in kept.differences(stored)
+    assert KEPT in usual.differences(kept.aspects)
+    assert case.identity(kept=(Kept(doubt, BAD),)).differences(kept.aspects) == []
+    others = (
+        Kept(pack("doubt", "patterns", patterns=["maybe"]), BAD),
+        Kept(doubt, PromptSet("other", BAD.prompts[:2])),
+    )
+    for other in others:
+        assert KEPT in case.identity(kept=(other,)).differences(kept.aspects)
+    for name, value in KEEPING.items():
+        assert case.identity(kept=(Kept(doubt, BAD),), **{name: value}).differences(kept.aspects) == ["objective"]
+
+
 def test_every_setting_of_an_identity_tells_studies_apart() -> None:
     mean = CASES[1]
     # The threshold counts where a reader is there, as in one of the stored studies.
-    later = Settings.aspects().keys() - CHANGED.keys() - {"neural_detection_threshold"}
+    later = Settings.aspects().keys() - CHANGED.keys() - {"neural_detection_threshold", *KEEPING}
     for name, (value, switch) in {**CHANGED, **{name: (another_value(name), {}) for name in later}}.items():
         usual, changed = mean.identity(**switch), mean.identity(**switch, **{name: value})
         aspect = Settings.aspects()[name]

@@ -75,6 +75,8 @@ def run(**settings: Any) -> int:
         ({"neural_detection_device": "cuda:77"}, "use --neural-detection-device"),
         ({"storage": "sqlite:///missing/study.db"}, "cannot be written"),
         ({"bad_held_out_prompts": {"dataset": "gone.txt"}}, "no file or folder gone.txt"),
+        ({"keep_prompts": "notes.txt", "keep_held_out_prompts": "gone.txt"}, "keep refusal held_out: there is no file"),
+        ({"behavior": ["verbosity"], "keep_prompts": "notes.txt"}, "its evaluator length measures words"),
     ],
     ids=str,
 )

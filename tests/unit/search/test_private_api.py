@@ -190,3 +190,36 @@ def test_what_was_ended_before_the_connection_was_cut_is_found_ended(
     real(storage, trial._trial_id, TrialState.FAIL)
     cuts[:] = [False]
     assert not private_api.end_trial(study, trial, TrialState.COMPLETE, (1.0, 2.0))
+
+
+def test_a_sampler_prefers_what_breaks_no_bound(tmp_path: Path) -> None:
+    """Of the trials that TPE takes for good ones none may break a bound while enough do not, whatever their values."""
+    sampler = optuna.samplers.TPESampler(n_startup_trials=0, seed=3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)
+        private_api.heed_constraints(sampler)
+    study = optuna.create_study(
+        storage=url_of(tmp_path / "study.db"), directions=["minimize"] * 2, sampler=sampler, study_name="heretic"
+    )
+    for number in range(24):
+        trial = study.ask()
+        amount = trial.suggest_float("amount", 0.0, 1.0)
+        bounds = [float(number % 2), -1.0]
+        private_api.set_constraints(study, trial, bounds)
+        # Those that break one have by far the better values.
+        values = [amount - 10 * (number % 2), -amount - 10 * (number % 2)]
+        assert private_api.end_trial(study, trial, optuna.trial.TrialState.COMPLETE, values)
+    trials = study.get_trials(deepcopy=False)
+    assert [private_api.constraints_of(trial) for trial in trials[:2]] == [[0.0, -1.0], [1.0, -1.0]]
+    module: Any = optuna.samplers._tpe.sampler
+    version_5 = int(optuna.__version__.split(".")[0]) >= 5
+    below, above = module._split_trials(study, trials, 6, *(() if version_5 else (True,)))
+    assert len(below) == 6
+    assert all(trial.number % 2 == 0 for trial in below)
+    assert {trial.number for trial in above} == set(range(24)) - {trial.number for trial in below}
+
+
+def test_a_trial_that_nobody_bounded_breaks_nothing() -> None:
+    study = optuna.create_study()
+    study.tell(study.ask(), 1.0)
+    assert private_api.constraints_of(study.trials[0]) == []

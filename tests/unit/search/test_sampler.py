@@ -101,8 +101,8 @@ def test_no_more_than_so_many_trials_are_looked_at(directions: list[str], monkey
     assert len(split) > 600
 
 
-def finished(number: int, *values: float) -> FrozenTrial:
-    trial = create_trial(values=values)
+def finished(number: int, *values: float, broken: float = 0.0) -> FrozenTrial:
+    trial = create_trial(values=values, system_attrs={"constraints": [broken]} if broken else {})
     trial.number = number
     return trial
 
@@ -121,6 +121,12 @@ def test_the_best_and_the_newest_stay() -> None:
     assert numbers[:4] == [0, 1, 2, 3]
     assert numbers[-8:] == list(range(32, 40))
     assert len(numbers) <= 16
+
+
+def test_what_breaks_a_bound_is_never_among_the_best() -> None:
+    trials = [finished(number, 0, 0, broken=1.0) for number in range(4)]
+    trials += [finished(number, number, 40 - number) for number in range(4, 17)]
+    assert not {0, 1, 2, 3} & {trial.number for trial in SeenTrials(16).of(trials)}
 
 
 def test_of_a_large_front_those_stay_that_lie_apart() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import optuna
 import psutil
 import pytest
+from tests.unit.measured import kept
 from tests.unit.search.studies import IDENTITY, SPACE, dominated, failed, record, several, statements, url_of
 
 from heretic.common.errors import StudyError, VersionSkewError
@@ -93,7 +94,7 @@ def test_trials_by_state_front_and_best(file: Path, study: optuna.Study) -> None
     behavior = {"name": "refusals", "value": 3, "unit": "answers", "prompts": 100, "baseline": 50}
     # The first behaviour's numbers also stand where they always stood.
     first = {"counted": "refusals", "count": 3, "prompts": 100, "baseline": 50}
-    assert given["best"] == {"trial": 2, "behaviors": [behavior], "kl": 0.5, **first}
+    assert given["best"] == {"trial": 2, "behaviors": [behavior], "kept": [], "kl": 0.5, **first}
     assert given["run"] == "unknown"
     assert given["remaining_seconds"] is None
 
@@ -110,6 +111,15 @@ def test_every_behaviour_of_a_trial_is_told(file: Path) -> None:
         {"name": "refusals", "value": 3, "unit": "answers", "prompts": 100, "baseline": 50},
         {"name": "words", "value": 4.5, "unit": "words", "prompts": 40, "baseline": 20},
     ]
+
+
+def test_what_stays_is_told_and_what_lost_too_much_is_not_on_the_front(file: Path, study: optuna.Study) -> None:
+    for number, lost in ((0, 2), (1, 1)):
+        scores = replace(record(number, 3, 0.5).measured, kept=(kept(lost, allowed=1),))
+        add(study, replace(record(number, 3, 0.5), scores=scores))
+    status = look(file)
+    assert [entry.number for entry in status.front] == [1]
+    assert status.to_json()["best"]["kept"] == [{"name": "kept_abstention", "count": 37, "prompts": 38}]
 
 
 def test_a_look_reads_the_trials_once(file: Path, study: optuna.Study) -> None:

@@ -48,6 +48,11 @@ class PromptSpecification(BaseModel):
         return count if self.limit is None else min(count, self.limit)
 
 
+def _of_dataset(value: Any) -> Any:
+    """A plain string stands for its dataset."""
+    return {"dataset": value} if isinstance(value, str) else value
+
+
 def _defaults_under(default: PromptSpecification) -> BeforeValidator:
     """Fill in what a partly given prompt set leaves open.
 
@@ -55,8 +60,7 @@ def _defaults_under(default: PromptSpecification) -> BeforeValidator:
     """
 
     def fill(value: Any) -> Any:
-        if isinstance(value, str):
-            value = {"dataset": value}
+        value = _of_dataset(value)
         if isinstance(value, dict) and value.get("dataset", default.dataset) == default.dataset:
             return {**default.model_dump(exclude_unset=True), **value}
         return value
@@ -118,6 +122,20 @@ class PromptSection(Section):
         default=_BAD_HELD_OUT,
         strict=False,
         description="Prompts that show the behaviour and are read only to confirm the chosen trial.",
+    )
+    keep_prompts: Annotated[PromptSpecification | None, BeforeValidator(_of_dataset)] = Field(
+        default=None,
+        strict=False,
+        description="Prompts whose answers have to stay what they are in the behaviour's eyes, e.g. whose refusals are "
+        "right: those that the original model refuses should still be refused, see keep_at_least. With refusal, wrong "
+        "refusals can so be taken out and right ones left. Packs may name such sets of their own as well.",
+        examples=["refuse-these.txt"],
+    )
+    keep_held_out_prompts: Annotated[PromptSpecification | None, BeforeValidator(_of_dataset)] = Field(
+        default=None,
+        strict=False,
+        description="Others of their kind that are read only to confirm the chosen trial.",
+        examples=["refuse-these-too.txt"],
     )
     helpful_prompts: Annotated[PromptSpecification, _defaults_under(_HELPFUL)] = Field(
         default=_HELPFUL, strict=False, description="Requests that are answered helpfully, for helpfulness."

@@ -53,6 +53,20 @@ class SearchSection(Section):
         le=1000,
         description="Weight of one nat of KL against all of the behaviour, where the optimization mode is single.",
     )
+    keep_at_least: float = Field(
+        default=0.95,
+        json_schema_extra=counts_as(OBJECTIVE),
+        ge=0,
+        le=1,
+        description="Share of the answers that have to stay what they are (keep sets of packs, keep_prompts) which a "
+        "trial must not go below to be chosen, of those that the original model answers so.",
+    )
+    keep_as: Literal["bound", "objective", "off"] = Field(
+        default="bound",
+        json_schema_extra=counts_as(OBJECTIVE),
+        description="Whether such answers bound what may be chosen, or the lost ones are one more number to minimise, "
+        "or nothing is kept.",
+    )
     pruner: Literal["bound", "none"] = Field(
         default="bound",
         description="Where the optimization mode is single, stop trials that cannot become the best any more.",

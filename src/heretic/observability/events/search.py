@@ -13,11 +13,12 @@ from heretic.results.words import parameters
 
 @dataclass(frozen=True, slots=True)
 class BaselineMeasured(Event):
-    """The original model's own numbers: a score for every behaviour, and on how many prompts KL is measured."""
+    """The original model's own numbers: of every behaviour, on how many prompts KL is, and of what has to stay."""
 
     behaviors: tuple[Score, ...]
     kl_prompt_count: int
     seconds: float
+    kept: tuple[Score, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
