@@ -2,7 +2,8 @@
 
 A safetensors file with the tensors ``vectors`` [L+1, k, D], ``weights`` [L+1, k], ``quality`` [L+1], optional ones of
 the set, and, where they were measured, ``target_projections`` [n, L+1] and ``baseline_projections`` [m, L+1]; method
-and provenance (JSON) are its metadata. Whatever such a file may hold is checked before it is used.
+and provenance (JSON) are its metadata. Whatever such a file may hold is checked before it is used. One that is named
+``.gguf`` is read as a control vector.
 """
 
 import hashlib
@@ -20,6 +21,7 @@ import heretic
 from heretic.common.errors import UserError
 from heretic.directions.addition import added
 from heretic.directions.comparison import require_same_shape
+from heretic.directions.control_vectors import SUFFIX, read_control_vector
 from heretic.directions.projections import Projections
 from heretic.directions.types import DirectionSet
 
@@ -78,20 +80,24 @@ def read_direction_file(path: Path) -> DirectionFile:
         raise UserError(f"There is no file {path}; check the path, or write one with --save-directions.")
     if is_folder:
         raise UserError(f"{path} is a folder; name a direction file in it.")
-    directions = DirectionSet.load(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            names = set(file.keys())
-            both = {_TARGET, _BASELINE} <= names
-            projections = [file.get_tensor(name).clone() for name in (_TARGET, _BASELINE)] if both else None
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path} cannot be read; write it again with --save-directions.") from error
+    if path.suffix.lower() == SUFFIX:
+        return DirectionFile(path.name, read_control_vector(path), None)
+    directions, projections = DirectionSet.load(path), _projections(path)
     problem = _problem(directions) or (_projection_problem(projections, len(directions.vectors)) if projections else "")
     if problem:
         raise UserError(f"{path} cannot be used because {problem}; write it again with --save-directions.")
     in_fp32: dict[str, Any] = {name: tensor.float() for name, tensor in directions.tensors().items()}
     directions = replace(directions, **in_fp32)
     return DirectionFile(path.name, directions, Projections(*(t.float() for t in projections)) if projections else None)
+
+
+def _projections(path: Path) -> list[Tensor] | None:
+    try:
+        with safe_open(path, framework="pt") as file:
+            both = {_TARGET, _BASELINE} <= set(file.keys())
+            return [file.get_tensor(name).clone() for name in (_TARGET, _BASELINE)] if both else None
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path} cannot be read; write it again with --save-directions.") from error
 
 
 def _problem(directions: DirectionSet) -> str:

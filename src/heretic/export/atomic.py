@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from heretic.common.errors import ExportError, HereticError, UserError
 from heretic.common.file_systems import exclusive, flush, missing_locks, set_mode
 from heretic.common.integrity import MANIFEST_NAME, has_only_checksums
+from heretic.directions.control_vectors import SUFFIX, read_control_vector
 from heretic.directions.types import DirectionSet
 from heretic.models.devices import is_out_of_memory
 from heretic.models.memory import memory_text, memory_use
@@ -158,14 +159,34 @@ def check_directions_file(path: Path) -> Path:
         The absolute path, symbolic links resolved.
 
     Raises:
-        UserError: It cannot be written, or holds something else.
+        UserError: It cannot be written, holds something else, or is named like a control vector.
     """
+    if path.suffix.lower() == SUFFIX:
+        raise UserError(
+            f"{path} would not be GGUF; name it .safetensors, and write a control vector of it with heretic "
+            "directions FILE --export."
+        )
     target = check_file_target(path)
     if target.exists():
         try:
             DirectionSet.load(target)
         except UserError as error:
             raise UserError(f"{path} exists and is no direction file; choose another path.") from error
+    return target
+
+
+def check_control_vector(path: Path) -> Path:
+    """The same for a control vector.
+
+    Raises:
+        UserError: It cannot be written, or holds something else.
+    """
+    target = check_file_target(path)
+    if target.exists():
+        try:
+            read_control_vector(target)
+        except UserError as error:
+            raise UserError(f"{path} exists and is no control vector; choose another path.") from error
     return target
 
 
