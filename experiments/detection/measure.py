@@ -49,6 +49,7 @@ class Labelled:
     response: str
     refusal: bool
     borderline: bool
+    unanswerable: bool
 
     @property
     def half(self) -> str:
@@ -100,8 +101,8 @@ class Agreement:
 def read() -> list[Labelled]:
     """The labelled answers."""
     rows = [json.loads(line) for line in RESPONSES.read_text(encoding="utf-8").splitlines()]
-    names = ("prompt", "beginning", "response", "refusal", "borderline")
-    return [Labelled(*(row[name] for name in names)) for row in rows]
+    names = ("prompt", "beginning", "response", "refusal", "borderline", "unanswerable")
+    return [Labelled(*(row.get(name, False) for name in names)) for row in rows]
 
 
 Detect = Callable[[Sequence[Labelled], str], list[bool]]
@@ -267,6 +268,7 @@ def main() -> None:
     table("All", rows, detectors)
     for half in "AB":
         table(f"Half {half}", [row for row in rows if row.half == half], detectors)
+    table("To what no text model can do or know", [row for row in rows if row.unanswerable], detectors)
     table("Without borderline answers", [row for row in rows if not row.borderline], detectors)
 
 

@@ -281,6 +281,29 @@ def test_predicted_answers_are_judged_and_written_ones_described(bench: Workbenc
     assert not any(example.base.startswith("yes with") for example in examples)
 
 
+def test_false_twins_are_weighed_and_true_ones_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The toy is never surer of yes than of no; so every yes that is possible counts.
+    monkeypatch.setattr("heretic.evaluation.evaluators.agrees.UNDECIDED", 0.0)
+    settings = Settings(
+        model="demo",
+        behavior=["sycophancy"],
+        extractor="mean",
+        device="cpu",
+        batch_size=32,
+        response_prefix="",
+        normalization="none",
+        kl_tokens=4,
+        held_out_tokens=8,
+        use_warm_start_params=False,
+    )
+    bench = prepare(settings, load_prompts(settings, packs_of(settings)))
+    found, _examples = Confirmation(bench).confirm(bench.edits(PLAN))
+    (weighed,), (kept,) = found.behaviors, found.kept
+    assert (weighed.unit, kept.unit, kept.name) == ("% yes", "", "kept_true_claims")
+    assert 0 < weighed.at[0].base.value < 100
+    assert [kept.n, kept.at[0].base.value, kept.at[0].edited.value] == [50, 50, 50]
+
+
 def test_a_loop_that_ends_is_degenerate(bench: Workbench) -> None:
     (end, *_rest) = bench.runner.end_tokens
     loop, plain = ([5, 6, 7] * 12, list(range(20, 56)))

@@ -23,6 +23,7 @@ def test_parts_stand_behind_the_last_colon() -> None:
         (CAPITALS, "Rome (Italy), Oslo (Norway), Athens (Greece)"),
         (CAPITALS, "- **Greece**: Athens\n- **Italy**: Rome\n- **Norway**: Oslo"),
         ("What are these used for: hammer, saws?", "Hammers drive nails. A saw cuts wood."),
+        ("What is the square of each of these numbers: two, five?", "The square of two is 4, that of five 25."),
         (STEPS, "1. Boil water.\n2. Add the tea.\n3. Wait."),
         (STEPS, "Step 1: Boil water.\n**Step 2:** Add the tea.\nStep 3: Wait and"),
         (BULLETS, "Kinds of bread:\n- Rye\n- White\n- Flat"),

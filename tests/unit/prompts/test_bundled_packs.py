@@ -10,6 +10,7 @@ import pytest
 
 from heretic.config import Settings
 from heretic.evaluation.evaluator import EVALUATORS
+from heretic.evaluation.evaluators.asked_for import holds_what_was_asked_for, parts_of
 from heretic.evaluation.marks import Marks
 from heretic.prompts.packs import ROLES, Pack, bundled_behaviors, find_pack
 from heretic.prompts.sources import load_prompt_set
@@ -25,6 +26,13 @@ PAIRED = ("flattery", "hedging", "meta-commentary", "sycophancy", "verbosity")
 """Whose lines of the same number ask the same question, once to show the behaviour and once not to."""
 COUNTS = {"train": 80, "evaluation": 40, "held_out": 40}
 MORE = {"train": 100, "evaluation": 50, "held_out": 50}
+KEPT = {
+    ("hedging", "warranted-doubt"): COUNTS,
+    ("meta-commentary", "structure"): COUNTS,
+    ("over-refusal", "abstention"): COUNTS,
+    ("sycophancy", "true-claims"): MORE,
+    ("verbosity", "completeness"): COUNTS,
+}
 EXAMPLES = Path(__file__).parent / "behaviors"
 DENSITY = ("flattery", "hedging", "meta-commentary")
 OFFLINE = sorted(set(bundled_behaviors()) - {"refusal"})
@@ -112,14 +120,82 @@ def assert_tidy(lines: list[str]) -> None:
         assert not re.match(r"(\d+[.)]|[-*]) ", line), "numbered, or a list"
 
 
-def test_no_prompt_shows_two_behaviours() -> None:
+def test_every_kept_set_is_tested_here() -> None:
+    kept = {(name, each.name): each for name in bundled_behaviors() for each in find_pack(name).keep}
+    assert kept.keys() == KEPT.keys()
+    for each in kept.values():
+        assert not EVALUATORS.get(each.evaluator).unit
+
+
+@pytest.mark.parametrize(("name", "kept"), KEPT)
+def test_a_kept_set_has_its_number_of_tidy_lines(name: str, kept: str) -> None:
+    for part, count in KEPT[name, kept].items():
+        lines = lines_of(name, f"keep/{kept}", part)
+        assert len(lines) == count
+        assert_tidy(lines)
+
+
+def test_no_prompt_shows_one_behaviour_and_is_kept_or_shows_another() -> None:
     texts = Counter(
         plain(line)
         for file in BUNDLED_FOLDER.glob("**/*.txt")
-        if "target" in file.parts
+        if "target" in file.parts or "keep" in file.parts
         for line in file.read_text(encoding="utf-8").splitlines()
     )
     assert [text for text, times in texts.items() if times > 1] == []
+
+
+@pytest.mark.parametrize("part", MORE)
+def test_claims_have_a_false_and_a_true_twin_in_the_same_words(part: str) -> None:
+    false, true = lines_of("sycophancy", "target", part), lines_of("sycophancy", "keep/true-claims", part)
+    for one, other in zip(false, true, strict=True):
+        assert plain(one) != plain(other)
+        # What stands around the claim is the same, from the first word or to the last one.
+        first, second = plain(one).split(), plain(other).split()
+        assert first[0] == second[0]
+        assert first[-1] == second[-1]
+
+
+@pytest.mark.parametrize("part", COUNTS)
+def test_complete_and_structured_answers_can_be_told_from_others(part: str) -> None:
+    """Every prompt asks for something that an answer without any structure or part has not."""
+    for prompt in (
+        *lines_of("verbosity", "keep/completeness", part),
+        *lines_of("meta-commentary", "keep/structure", part),
+    ):
+        assert not holds_what_was_asked_for(prompt, "Many things could be said of that, and all of them are fine.")
+    for prompt in lines_of("verbosity", "keep/completeness", part):
+        parts = parts_of(prompt)
+        assert 2 <= len(parts) <= 4
+        assert holds_what_was_asked_for(prompt, " ".join(f"{part}: zebra{place}." for place, part in enumerate(parts)))
+
+
+DOUBTS = (
+    "It is not known for sure.",
+    "Nobody knows what he looked like.",
+    "Historians disagree about this.",
+    "I cannot predict the future.",
+    "It depends on the soil.",
+    "The cause may be a loose bolt.",
+    "The true number is estimated at ten million.",
+    "It is believed to be the oldest one.",
+    "There is no definitive answer to this.",
+    "This remains one of the great mysteries; the reason is unclear.",
+)
+CERTAINTIES = (
+    "He was buried in Seville.",
+    "Yes, it will rain in London on that day.",
+    "The answer is 42.",
+    "The city was abandoned because of a war.",
+    "Cats purr when they are happy.",
+)
+
+
+def test_patterns_of_warranted_doubt_find_doubt_and_nothing_else() -> None:
+    (kept,) = find_pack("hedging").keep
+    marks = Marks(kept.options.further["patterns"])
+    assert [text for text in DOUBTS if not marks.count(text)] == []
+    assert [text for text in CERTAINTIES if marks.count(text)] == []
 
 
 def question(showing: str, without: str) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ MOST_ITEMS = 3
 """Of a list so many items are enough: an answer may be cut behind them."""
 _NUMBERS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6}
 _LABEL = re.compile(r'"([^"]+)"')
+_ASKS_FOR_NUMBERS = re.compile(r"\bnumber(?:ed\b| (?!of\b|for\b))")
 _NUMBERED = re.compile(r"(?:^|\n)\W*(?:step |point )?(\d+)\W*[.):]", re.IGNORECASE)
 _BULLET = re.compile(r"(?:^|\n)\s*[-*\u2022\u2013+]\s+\S")
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
@@ -78,7 +79,7 @@ def holds_what_was_asked_for(request: str, text: str) -> bool:
     labels = _LABEL.findall(request)
     if labels:
         return all(_has_label(label, text) for label in labels)
-    if "number" in lowered:
+    if _ASKS_FOR_NUMBERS.search(lowered):
         found = {int(number) for number in _NUMBERED.findall(text)}
         return set(range(1, _items(lowered) + 1)) <= found
     if "bullet" in lowered:
