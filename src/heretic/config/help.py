@@ -30,6 +30,7 @@ _EXAMPLES = {
 USUAL = {
     "behavior": "what to edit: a bundled pack, or your own",
     "n_trials": "how many edits are tried",
+    "quick": "a first look in a few minutes",
     "time_limit": "how long the run may take, e.g. 30m",
     "device": "auto, cpu, cuda, ...",
     "quantization": "search on 4- or 8-bit weights",
@@ -37,7 +38,6 @@ USUAL = {
     "auto_select_path": "folder that it is saved to",
     "save_format": "whole model, or an adapter",
     "enable_validation": "questions, before and after the edit",
-    "study_name": "another study beside the usual one",
 }
 """The settings that people use, with what they are in a few words."""
 _FLAG_WIDTH = 30

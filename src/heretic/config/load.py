@@ -27,7 +27,7 @@ class LoadedSettings:
     Attributes:
         settings: The settings of the run.
         configuration_file: The file that was read, or None.
-        profile: Name of the built-in defaults in use, or None.
+        profile: Names of the built-in defaults in use, or None.
         changed: Setting -> ``value (source)`` for all that differ from the defaults.
     """
 
@@ -63,10 +63,14 @@ def load_settings(argv: Sequence[str], environment: Mapping[str, str], working_d
             remember_password(url)
 
     model = next((layer.get("model") for layer in layers if layer.has("model")), None)
-    profile = _PROFILES.get(model) if isinstance(model, str) else None
-    if profile is not None:
-        layers.append(profile_layer(profile))
-        if any(layer.has("time_limit") for layer in layers):
+    quick = next((layer.get("quick") for layer in layers if layer.has("quick")), False)
+    own = _PROFILES.get(model) if isinstance(model, str) else None
+    # "true" of an environment variable is read before; whatever else is no switch is refused below.
+    profiles = [*(["quick"] if quick is True else []), *([own] if own is not None else [])]
+    timed = any(layer.has("time_limit") for layer in layers)
+    for name in profiles:
+        layers.append(profile_layer(name))
+        if timed:
             # Nobody gave this number, so the time decides alone.
             layers[-1].values.pop("n_trials", None)
 
@@ -77,7 +81,7 @@ def load_settings(argv: Sequence[str], environment: Mapping[str, str], working_d
         raise ConfigurationError("\n".join(problems)) from error
     if problems:
         raise ConfigurationError("\n".join(problems))
-    return LoadedSettings(settings, file, profile, _changed(settings, layers))
+    return LoadedSettings(settings, file, ", ".join(profiles) or None, _changed(settings, layers))
 
 
 def _configuration_file(arguments: Arguments, working_directory: Path) -> tuple[Path | None, str]:

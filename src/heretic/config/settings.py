@@ -50,6 +50,8 @@ class Settings(AllSections, BaseSettings):
         # A pack's file is called alike in every folder.
         packs = (path.parent if path.name == "pack.toml" else path for path in map(expanded, self.behavior))
         parts = [expanded(self.model).name if self.model else "", *(path.stem for path in packs)]
+        # Its prompts are others, so it can go on with no whole study.
+        parts += ["quick"] if self.quick else []
         return safe_name("-".join(dict.fromkeys(filter(None, parts))), "study")
 
     @property

@@ -122,11 +122,16 @@ def _searched_on(content: ExportContent) -> list[str]:
     ]
 
 
+def _quickly(content: ExportContent) -> list[str]:
+    """That the search was a first look, where it was."""
+    return [words.FIRST_LOOK] if content.settings.get("quick") is True else []
+
+
 def _measured(content: ExportContent) -> str:
     scores = content.scores
     if scores is None:
         return "## What was measured\n\nNothing was measured on the saved edit."
-    notes = [*_searched_on(content), *(words.how(score, code) for score in scores)]
+    notes = [*_quickly(content), *_searched_on(content), *(words.how(score, code) for score in scores)]
     return "\n\n".join(["## What was measured", table(tables.scores(scores)), *notes])
 
 

@@ -19,6 +19,7 @@ from heretic.report.words import chosen_sentences, date, harmless, sampled_sente
 from heretic.results import tables, words
 from heretic.results.tables import Row, Table
 from heretic.results.trial import TrialRecord, shown
+from heretic.results.verdict import verdict
 from heretic.results.words import joined
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def page(data: ReportData, drawings: Mapping[str, Drawing]) -> str:
             left_out=max(len(ranked_parameters(data.importances)) - MOST_PARAMETERS, 0),
             plan=_plan_sentences(data),
             held_out=_held_out_table(data),
-            how_confirmed="" if data.held_out is None else words.how_confirmed(data.held_out),
+            how_confirmed=_how_confirmed(data),
             how_to_read=words.HOW_TO_READ_HELD_OUT,
             capability=[] if data.capability is None else tables.capability(data.capability),
             settings=_settings_table(data),
@@ -117,6 +118,15 @@ def _figure(drawing: Drawing, alternative: str) -> _Figure:
 def _front_table(front: Sequence[TrialRecord], chosen: int | None) -> Table:
     table = tables.trials(front, chosen)
     return replace(table, rows=(*table.rows, tables.original_trial(front[0].measured))) if front else table
+
+
+def _how_confirmed(data: ReportData) -> str:
+    """The verdict and how it was come by; that the search was a first look, where it was."""
+    if data.held_out is None:
+        return ""
+    searched = None if data.chosen is None else data.chosen.search_scores
+    quick = [words.FIRST_LOOK] if any(setting.name == "quick" for setting in data.settings) else []
+    return " ".join([*verdict(data.held_out, searched), words.how_confirmed(data.held_out), *quick])
 
 
 def _held_out_table(data: ReportData) -> Table | None:

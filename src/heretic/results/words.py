@@ -17,6 +17,11 @@ from heretic.results.trial import TrialRecord
 KL_ABSOLUTE_TOLERANCE = 0.0005
 KL_RELATIVE_TOLERANCE = 0.02
 """A re-scored KL within either tolerance counts as the same: the weights' own precision causes as much."""
+FIRST_LOOK = (
+    "This was a first look (--quick): few prompts, short answers and few trials, so the numbers are rough and a whole "
+    "search may find better edits."
+)
+"""Stands beside what such a search measured."""
 UNKNOWN = "-"
 """Stands where nothing was measured."""
 _WIDTH = 6

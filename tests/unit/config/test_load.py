@@ -517,3 +517,21 @@ def test_a_prompt_set_that_is_not_named_by_default_is_named_in_parts(load, probl
     ]
     (sentence,) = problems("x", "--keep-prompts.limit", "3")
     assert sentence.startswith("keep_prompts must be a dataset or a table with its dataset")
+
+
+def test_a_quick_run_has_smaller_defaults_below_whatever_is_given(tmp_path):
+    loaded = load_settings(["x", "--quick", "--kl-tokens", "7"], {}, tmp_path)
+    settings = loaded.settings
+    assert loaded.profile == "quick"
+    assert (settings.n_trials, settings.kl_tokens, settings.direction_method) == (12, 7, "mean")
+    assert (settings.bad_prompts.limit, settings.bad_prompts.dataset) == (48, "mlabonne/harmful_behaviors")
+    assert settings.study == "x-refusal-quick"
+    own = load_settings(["x", "--quick", "--bad-prompts", "mine.txt", "--n-trials", "5"], {}, tmp_path).settings
+    assert (own.bad_prompts.dataset, own.bad_prompts.limit, own.n_trials) == ("mine.txt", 48, 5)
+    timed = load_settings(["demo", "--quick", "--time-limit", "5m"], {}, tmp_path)
+    assert timed.settings.wanted_trials > 1000
+    assert timed.profile == "quick, demo"
+    (tmp_path / "config.toml").write_text("quick = true\n")
+    assert load_settings(["x"], {}, tmp_path).settings.n_trials == 12
+    assert load_settings(["x", "--quick", "false"], {}, tmp_path).settings.n_trials == 200
+    assert load_settings(["x"], {"HERETIC_QUICK": "true"}, tmp_path / "elsewhere").settings.n_trials == 12

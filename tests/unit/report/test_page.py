@@ -84,7 +84,7 @@ def test_how_good_the_front_is() -> None:
 def test_everything_has_its_place() -> None:
     found = parsed(DATA)
     sections = [name for name in found.texts if name]
-    assert sections == ["trials", "importance", "edit", "examples", "held-out", "capability", "run"]
+    assert sections == ["examples", "trials", "importance", "edit", "held-out", "capability", "run"]
     links = [attributes["href"] for attributes in found.all("a")]
     assert links == [f"#{name}" for name in sections]
     assert {attributes["id"] for attributes in found.all("h2") if "id" in attributes} >= set(sections)

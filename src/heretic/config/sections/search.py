@@ -29,6 +29,11 @@ class SearchSection(Section):
     n_trials: int = Field(
         default=200, ge=1, le=MOST_TRIALS, description="Number of edits to try, resumed ones included."
     )
+    quick: bool = Field(
+        default=False,
+        description="A first look in a few minutes: 12 trials, at most 48 training and 24 evaluation prompts a side, "
+        "shorter answers and plain directions, unless these are given as well.",
+    )
     time_limit: Duration | None = Field(
         default=None,
         description="How long the run may take, e.g. 90s, 30m, 2h or 1h30m: the search stops in time for check, "
