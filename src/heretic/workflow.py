@@ -38,7 +38,7 @@ from heretic.search.stored_directions import StoredDirections, decoded, keep_dir
 from heretic.search.workers import Workers, workers_before
 from heretic.session import Session
 from heretic.workers.cluster import place
-from heretic.workers.placement import ALONE, of_lead
+from heretic.workers.placement import ALONE, Placement, of_lead
 
 Choose = Callable[[Session], None]
 """Lets a person choose trials and say what happens with them, until they are done."""
@@ -117,28 +117,36 @@ def run(
         study = open_matching_study(bench, resolve_conflict, claims, turn)
         # What is saved says where it came from.
         bench = replace(bench, settings=bench.settings.model_copy(update={"study_name": study.study_name}))
-        kept = KeptTrials(study, bench.settings)
         if opens:
             turn.give()
-            return choose_from(Session(bench, study, kept=kept), choose)
-        keep_settings(study, bench.settings)
-        keep_calibration(study, settings.storage, bench.calibrated)
-        keep_refinement(bench, study)
-        warm_start(bench, study)
-        heartbeat = Heartbeat(
-            study,
-            bench.loaded.name,
-            bench.runner.calibration.batch_size,
-            settings.wanted_trials,
-            tuple(map(str, bench.engine.slower)),
-            worker=worker_name() if turn.is_needed else "",
+            return choose_from(Session(bench, study, kept=KeptTrials(study, bench.settings)), choose)
+        return searched(bench, study, stopwatch, turn, placement, choose)
+
+
+def searched(
+    bench: Workbench, study: optuna.Study, stopwatch: Stopwatch, turn: Turn, placement: Placement, choose: Choose
+) -> int:
+    """Store what the run found before its search, then search and let somebody choose; returns the exit code."""
+    settings = bench.settings
+    keep_settings(study, settings)
+    keep_calibration(study, settings.storage, bench.calibrated)
+    keep_refinement(bench, study)
+    warm_start(bench, study)
+    heartbeat = Heartbeat(
+        study,
+        bench.loaded.name,
+        bench.runner.calibration.batch_size,
+        settings.wanted_trials,
+        tuple(map(str, bench.engine.slower)),
+        worker=worker_name() if turn.is_needed else "",
+    )
+    workers = Workers(study, turn, bench.objective, heartbeat) if turn.is_needed else None
+    turn.give()
+    with subscribed(heartbeat, steps=True):
+        kept = KeptTrials(study, settings)
+        return search_and_choose(
+            Session(bench, study, heartbeat, stopwatch.deadline(bench), workers, placement, kept), choose
         )
-        workers = Workers(study, turn, bench.objective, heartbeat) if turn.is_needed else None
-        turn.give()
-        with subscribed(heartbeat, steps=True):
-            return search_and_choose(
-                Session(bench, study, heartbeat, stopwatch.deadline(bench), workers, placement, kept), choose
-            )
 
 
 def choose_from(session: Session, choose: Choose) -> int:

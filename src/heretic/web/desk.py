@@ -18,8 +18,7 @@ from heretic.web.conversation import Answer, Conversation
 from heretic.web.errors import LOGGER, ChatError, ModelInvalidError, ModelNotFoundError, as_chat_error
 from heretic.web.folders import FoundModel, find_models, look_at, original_of
 from heretic.web.history import History
-from heretic.web.manager import ModelManager, memory_places, thinned
-from heretic.web.progress import followed
+from heretic.web.manager import ModelManager, followed, memory_places, thinned
 from heretic.web.trials import StudyTrials
 from heretic.web.voting import Ballot, Booth
 from heretic.web.web_search import search

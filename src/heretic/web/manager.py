@@ -2,8 +2,10 @@
 
 import gc
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from queue import SimpleQueue
+from threading import Event as Flag
 from threading import Lock
 from typing import Any
 
@@ -16,10 +18,12 @@ from heretic.models.layout import find_layout
 from heretic.models.loaded import LoadedModel
 from heretic.models.loader import load_model
 from heretic.models.memory import amounts_text, memory_ran_out, memory_use
+from heretic.observability.events import Event, StepAdvanced, StepEnded, StepEvent, subscribed
 from heretic.observability.steps import step
 from heretic.passes.choose import reads_padding
 from heretic.passes.conversing import Sampling, Written, stream_rows
 from heretic.passes.runner import Calibration, ModelRunner
+from heretic.passes.streaming import read_in_thread
 from heretic.prompts.types import Prompt
 from heretic.results.trial import TrialRecord
 from heretic.web.conversation import Answer, Conversation
@@ -339,3 +343,31 @@ def _answer(before: Answer, written: Written, seconds: float) -> Answer:
     grew: dict[str, Any] = {} if before.tokens == written.tokens else {"seconds": seconds}
     end = "end" if written.is_over else "writing"
     return replace(before, text=written.text, tokens=written.tokens, context=written.context, end=end, **grew)
+
+
+def followed(said: Iterable[str]) -> Iterator[str | StepEvent]:
+    """The same words, and between them how far the steps are that run meanwhile.
+
+    Args:
+        said: Gone through in another thread; whatever it raises is raised here. Who leaves early waits for it.
+    """
+    heard: SimpleQueue[str | StepEvent | None] = SimpleQueue()
+
+    def hear(event: Event) -> None:
+        if isinstance(event, StepEvent) and not isinstance(event, StepEnded):
+            heard.put(event)
+
+    def work() -> None:
+        with subscribed(hear, steps=True):
+            for words in said:
+                heard.put(words)
+
+    told = 0.0
+    steps: Iterator[str | StepEvent] = read_in_thread(work, heard, Flag())
+    for latest in steps:
+        now = time.monotonic()
+        # A model may have thousands of tensors.
+        if isinstance(latest, StepAdvanced) and latest.done < latest.total and now - told < REDRAWN_SECONDS:
+            continue
+        told = now
+        yield latest

@@ -17,7 +17,6 @@ from heretic.web.panels.history import HistoryPanel
 from heretic.web.panels.trials import TrialsPanel
 from heretic.web.panels.votes import VotesPanel
 from heretic.web.server import Address, port_errors
-from heretic.web.style import STYLE
 from heretic.web.web_search import ENGINE_SHOWN
 
 MEMORY_SECONDS = 2
@@ -74,7 +73,7 @@ class Page:
                 footer_links=[],
                 max_file_size=1,
                 theme=theme,
-                css=STYLE,
+                css=markup.STYLE,
                 app_kwargs={
                     "middleware": [_middleware(address)],
                     "docs_url": None,

@@ -5,8 +5,8 @@ import pytest
 
 from heretic.observability.events import StepAdvanced, StepEvent
 from heretic.observability.steps import counted, step
+from heretic.web.manager import followed
 from heretic.web.markup import bar
-from heretic.web.progress import followed
 
 
 def loading(threads: list[str]) -> Iterator[str]:
