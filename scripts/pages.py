@@ -65,6 +65,7 @@ def behaviours() -> Iterator[str]:
     for name in bundled_behaviors():
         pack = find_pack(name)
         yield f"## {name} {{ #{name} }}\n\n{pack.description}\n\n> {pack.card}\n"
+        yield from (f"* What stays, {kept.name}: {kept.description}\n" for kept in pack.keep)
         if name in measured:
             yield f"Measured on a real 0.5 B model: [{name}](measured/{name}.md).\n"
 
