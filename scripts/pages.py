@@ -22,7 +22,7 @@ MEASURED = {
     "experiments/refusal": "over-refusal",
     "experiments/verbosity": "verbosity",
     "experiments/hedging": "hedging",
-    "experiments/sycophancy": "sycophancy",
+    "experiments/sycophancy": "flattery",
     "experiments/meta_commentary": "meta-commentary",
 }
 """Folder -> page below measured/; a behaviour's page is named like its pack."""
