@@ -79,12 +79,15 @@ def _lasting(method: Callable[..., Any]) -> Callable[..., Any]:
     return lasting
 
 
+_PARAMETER_SETTER = "_set_trial_param" if hasattr(RDBStorage, "_set_trial_param") else "set_trial_param"
+"""What the cache before a database stores a parameter by; 4.5 has the public one alone."""
+
 # What reads, or stores the same where it is done twice.
 for _name in (
     *("get_study_id_from_name", "get_study_name_from_id", "get_study_directions", "get_all_studies"),
     *("get_study_user_attrs", "get_study_system_attrs", "get_trial", "_get_trials"),
     *("set_study_user_attr", "set_study_system_attr", "set_trial_user_attr", "set_trial_system_attr"),
-    *("set_trial_intermediate_value", "_set_trial_param"),
+    *("set_trial_intermediate_value", _PARAMETER_SETTER),
 ):
     setattr(LastingStorage, _name, _lasting(getattr(RDBStorage, _name)))
 
