@@ -21,7 +21,7 @@ from heretic.observability.fields import worker_name
 from heretic.observability.steps import step
 from heretic.report.write import check_report_folder, report_folder
 from heretic.run.comparison import compare
-from heretic.run.identity import with_stored_patterns
+from heretic.run.identity import with_stored_keep, with_stored_patterns
 from heretic.run.kept_calibration import keep_calibration, kept_calibration
 from heretic.run.kept_checks import KeptTrials, keep_settings
 from heretic.run.preflight import continues_upload, preflight
@@ -105,7 +105,7 @@ def run(
         if IDENTITY_ATTRIBUTE in attributes:
             # Else others wait until identity, directions and first plans are stored.
             turn.give()
-        settings = with_stored_patterns(settings, attributes)
+        settings, prompts = with_stored_keep(with_stored_patterns(settings, attributes), prompts, attributes)
         told = preparation_told(
             claim_file(settings.storage, settings.study), settings.model or "", settings.wanted_trials, settings.study
         )

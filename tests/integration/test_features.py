@@ -269,9 +269,9 @@ def test_two_behaviours_are_searched_saved_and_gone_on_with(heretic: Command, tm
     resumed.assert_done()
     assert "2 of 3 trials are finished" in resumed.output
     assert "trial 1/3" not in resumed.output
-    # One of the two alone is another study, and prompts of both cannot be set at once.
+    # One of the two alone is another study, by its name, and prompts of both cannot be set at once.
     alone = heretic(tmp_path, *both, "--behavior", "toy.toml", "--n-trials", "1", *saving_to("third"))
     alone.assert_done()
-    assert re.search(r"was made with another .*This run starts the new study", alone.output), alone.output
+    assert re.search(r"^Study +demo-toy in .*, new$", alone.output, re.MULTILINE), alone.output
     other = heretic(tmp_path, *both, "--bad-prompts.limit", "3", *saving_to("fourth"))
     other.assert_one_sentence("bad_prompts cannot be set for several behaviours at once", "--bad-prompts")

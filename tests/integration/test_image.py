@@ -21,7 +21,7 @@ NEEDED = ("buildah", "debootstrap")
 
 @pytest.mark.integration
 def test_every_option_that_is_named_exists(heretic: Command, tmp_path: Path) -> None:
-    known = set(re.findall(r"--[a-z][a-z-]*", heretic(tmp_path, "--help", "all").output))
+    known = set(re.findall(r"--[a-z][a-z-]*", heretic(tmp_path, "--help-all").output))
     lines = [line for file in CALLING for line in (REPOSITORY / file).read_text(encoding="utf-8").splitlines()]
     calls = [line.partition("heretic ")[2] for line in lines if re.search(r"(^|[/ ])heretic --", line)]
     named = {option for call in calls for option in re.findall(r"--[a-z][a-z-]*", call)}

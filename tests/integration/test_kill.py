@@ -102,7 +102,7 @@ def test_sigterm_while_loading_ends_at_once_and_leaves_nothing(heretic: Command,
     while_loading = (
         "import os, signal\n"
         "from heretic import workflow\n"
-        "workflow.prepare = lambda *_: os.kill(os.getpid(), signal.SIGTERM)\n"
+        "workflow.prepare = lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM)\n"
     )
     before = {*os.listdir(folder)}
     result = heretic(folder, *PICO, *saving_to("out"), before=while_loading)

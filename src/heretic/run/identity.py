@@ -233,6 +233,31 @@ def with_stored_patterns(settings: Settings, attributes: Mapping[str, object]) -
     return older
 
 
+def with_stored_keep(
+    settings: Settings, prompts: PromptSets, attributes: Mapping[str, object]
+) -> tuple[Settings, PromptSets]:
+    """A run keeps what its study keeps: one made without answers that have to stay goes on so, with a warning.
+
+    Not where the person names such prompts, which makes it another study.
+
+    Args:
+        settings: The run's.
+        prompts: The run's.
+        attributes: What the stored study of its name says of itself; nothing where there is none.
+    """
+    stored = attributes.get(IDENTITY_ATTRIBUTE)
+    if stored is None or not prompts.kept or settings.keep_prompts is not None or KEPT in json.dumps(stored):
+        return settings, prompts
+    names = ", ".join(kept.pack.name for kept in prompts.kept)
+    emit(
+        Warned(
+            f"The study {settings.study} was made before answers that have to stay ({names}) were looked at, and goes "
+            "on without; name another --study-name to have them kept."
+        )
+    )
+    return settings.model_copy(update={"keep_as": "off"}), replace(prompts, kept=())
+
+
 def _measuring(settings: Settings, packs: tuple[Pack, ...], readers: Readers) -> dict[str, Any]:
     """Facts of how behaviours are measured."""
     facts: dict[str, Any] = {"behaviors": [_measured(pack) for pack in packs]}

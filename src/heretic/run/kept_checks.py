@@ -10,6 +10,7 @@ from typing import Any
 import optuna
 
 from heretic.common.errors import first_line
+from heretic.common.redaction import without_secrets
 from heretic.config import Settings
 from heretic.observability.events import Warned, emit
 from heretic.results import reading
@@ -125,14 +126,16 @@ class KeptTrials:
 
 
 def keep_settings(study: optuna.Study, settings: Settings) -> None:
-    """Store what the run is asked for, as far as it differs from the defaults.
+    """Store what the run is asked for, as far as it differs from the defaults; secrets in it are masked.
 
     Raises:
         StudyError: The storage failed.
     """
     values = settings.model_dump(mode="json")
     defaults = Settings().model_dump(mode="json")
-    kept = {name: value for name, value in values.items() if name not in UNKEPT and value != defaults[name]}
+    kept = without_secrets(
+        {name: value for name, value in values.items() if name not in UNKEPT and value != defaults[name]}
+    )
     with storage_errors(settings.storage):
         if study_attributes(study).get(SETTINGS_ATTRIBUTE) != kept:
             set_study_attribute(study, SETTINGS_ATTRIBUTE, kept)

@@ -137,12 +137,12 @@ def test_a_claim_that_a_dead_run_left_behind_tells_nothing(tmp_path: Path) -> No
             printed("--storage", url, "--study-name", "heretic")
 
 
-def test_json_is_one_line_whose_keys_readme_names(url: str, study: optuna.Study) -> None:
+def test_json_is_one_line_whose_keys_the_documentation_names(url: str, study: optuna.Study) -> None:
     text = printed("--storage", url, "--study-name", "heretic", "--json")
     (line,) = text.splitlines()
-    readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "watching.md").read_text(encoding="utf-8")
     for key in json.loads(line):
-        assert f"`{key}`" in readme
+        assert f"`{key}`" in page
 
 
 def test_watching_ends_with_the_run(url: str, study: optuna.Study) -> None:

@@ -119,7 +119,7 @@ def test_what_is_asked_and_said_in_a_terminal(
     monkeypatch.setattr(picker, "require_terminal", lambda *_: None)
     picker.pick_trial([trial(HOSTILE_SCORES)], None, 1)
     asking.select(HOSTILE, [Choice(HOSTILE)], "")
-    picker.pick_study_conflict(HOSTILE, HOSTILE)
+    picker.pick_study_conflict(HOSTILE, HOSTILE, HOSTILE)
     chat.write(HOSTILE)
     assert_harmless("\n".join(asked))
     assert_harmless(capsys.readouterr().out)
