@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
@@ -248,6 +249,20 @@ def test_answers_are_written_again_and_earlier_messages_are_edited(tab: Tab) -> 
     page.get_by_role("button", name="New conversation").click()
     page.wait_for_selector("#transcript .hint")
     assert tab.ask(QUESTION) == first
+
+
+def test_a_message_sent_as_soon_as_an_answer_looks_whole_is_answered(tab: Tab) -> None:
+    ask = Desk.ask
+
+    def asking(*arguments: Any) -> Iterator[Any]:
+        yield from ask(*arguments)
+        # The page is told of the event's end later than of its last words: on a busy machine, this much later.
+        time.sleep(1.5)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Desk, "ask", asking)
+        tab.ask(QUESTION)
+        tab.ask("What is rain?")
 
 
 def test_kept_conversations_are_found_shown_and_deleted_and_damaged_ones_are_named(tab: Tab, served: Served) -> None:

@@ -20,7 +20,7 @@ from heretic.models.access import is_listed_expert
 from heretic.models.biases import match_biases
 from heretic.models.private_api import is_routed, override_forward
 
-ORIGINAL, EDITED = 0.0, 1.0
+ORIGINAL, EDITED, STRONGEST = 0.0, 1.0, 1.5
 _NAMED = 3
 """Weights that a message names."""
 

@@ -9,23 +9,22 @@ from prompt_toolkit.history import InMemoryHistory
 
 from heretic.common.errors import HereticError
 from heretic.common.output import clean, printable
-from heretic.editors.blend import EDITED, ORIGINAL
+from heretic.editors.blend import EDITED, ORIGINAL, STRONGEST
 from heretic.interface.asking import require_terminal
 from heretic.models.chat_template import Limits, TemplateRefusal
 
 Message = dict[str, str]
 Stream = Callable[[list[Message], float], Iterator[str]]
 """All messages, and the strength of the edit (0 is the original model) -> the answer in pieces."""
-STRONGEST = 2.0
 
 UNLIMITED = Limits()
 
-HELP = """\
+HELP = f"""\
 /exit          leave (also exit, quit, Ctrl+D, or Ctrl+C at the prompt)
 /original      the original model answers from here on
 /edited        the edited model does
 /compare       both answer the last message again; the edited answer is kept
-/strength 0.5  the edit at this strength: 0 is the original, 1 the trial, to 2
+/strength 0.5  the edit at this strength: 0 is the original, 1 the trial, to {STRONGEST:g}
 /retry         answer the last message again
 /clear         start a new conversation
 /system TEXT   set the system prompt (no TEXT: remove it), new conversation

@@ -7,6 +7,7 @@ from typing import Any
 
 from heretic.common.errors import HereticError
 from heretic.common.file_names import expanded
+from heretic.editors.blend import STRONGEST
 from heretic.models.location import BUNDLED
 from heretic.observability.events import StepEvent
 from heretic.passes.conversing import Sampling
@@ -25,7 +26,6 @@ from heretic.web.web_search import search
 
 LONGEST_ANSWER = 4096
 """Tokens."""
-STRONGEST = 1.5
 VOTES = "votes.jsonl"
 """File of the votes, beside the kept conversations."""
 
@@ -254,7 +254,10 @@ class Desk:
     def ask(
         self, conversation: Conversation, question: str, options: Options, owner: str
     ) -> Generator[Shown, None, None]:
-        """Answer another message, drawing the answer as it is written. What goes wrong is told, not raised."""
+        """Answer another message, drawing the answer as it is written. What goes wrong is told, not raised.
+
+        Its turn is drawn as still being written to the last; see `settled`.
+        """
         try:
             asked = conversation.asked(question, options.system_prompt)
         except ChatError as error:
@@ -275,13 +278,21 @@ class Desk:
             for answers in thinned(self._manager.answer(asked, options.sampling, strength, owner)):
                 yield self._shown(asked.answered(answers), writing=True)
         except ChatError as error:
-            yield self._failed(asked.answered(answers), error)
+            yield self._failed(asked.answered(answers), error, writing=True)
             return
         answered = replace(asked.answered(answers), model=self._called())
         try:
-            yield replace(self._shown(self.history.keep(answered)), notice=notice)
+            yield replace(self._shown(self.history.keep(answered), writing=True), notice=notice)
         except ChatError as error:
-            yield self._failed(answered, error)
+            yield self._failed(answered, error, writing=True)
+
+    def settled(self, conversation: Conversation) -> str:
+        """A conversation whose last answer is whole, as HTML.
+
+        The page takes no message before the event that wrote the answer has ended, which is a little later than
+        its last words: an answer that looked whole earlier would have the next message dropped without a word.
+        """
+        return markup.transcript(conversation)
 
     def ballot(self, question: str, options: Options, owner: str) -> Iterator[str | Ballot]:
         """See Booth.ask."""
@@ -328,6 +339,6 @@ class Desk:
     def _shown(self, conversation: Conversation, writing: bool = False) -> Shown:
         return Shown(conversation, markup.transcript(conversation, writing))
 
-    def _failed(self, conversation: Conversation, error: HereticError) -> Shown:
+    def _failed(self, conversation: Conversation, error: HereticError, writing: bool = False) -> Shown:
         told = as_chat_error(error, ChatError)
-        return Shown(conversation, markup.transcript(conversation), markup.notice(str(told), is_error=True))
+        return replace(self._shown(conversation, writing), notice=markup.notice(str(told), is_error=True))

@@ -5,9 +5,10 @@ from dataclasses import fields
 from functools import partial
 from typing import Any
 
+from heretic.editors.blend import STRONGEST
 from heretic.web import markup
 from heretic.web.conversation import LONGEST_QUESTION, LONGEST_SYSTEM_PROMPT, Conversation
-from heretic.web.desk import LONGEST_ANSWER, STRONGEST, Desk, Options
+from heretic.web.desk import LONGEST_ANSWER, Desk, Options
 from heretic.web.errors import ChatError
 from heretic.web.folders import FoundModel
 from heretic.web.guard import Guard
@@ -178,7 +179,7 @@ class Page:
         )
         tried = self._examples.wire(with_owner(gr, self._asks_anew), options, shown)
         for event in (asks, again, edited, *tried):
-            after = event.then(self._places, self._conversation, self._place, **QUIET)
+            after = event.then(self._settles, self._conversation, [self._transcript, self._place], **QUIET)
             self._history.lists_after(after.then)
         self._place.input(self._text_of, [self._conversation, self._place], self._text, **QUIET)
         self._stop.click(with_owner(gr, self._stops), None, None, queue=False, **QUIET)
@@ -248,6 +249,9 @@ class Page:
     def _begins_anew(self) -> list[Any]:
         empty = Conversation()
         return [empty, markup.transcript(empty), "", self._places(empty)]
+
+    def _settles(self, conversation: Conversation) -> list[Any]:
+        return [self._desk.settled(conversation), self._places(conversation)]
 
     def _places(self, conversation: Conversation) -> Any:
         turns = enumerate(conversation.turns)
