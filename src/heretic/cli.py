@@ -11,7 +11,6 @@ import sys
 import threading
 import traceback
 from collections.abc import MutableMapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from types import FrameType
 
@@ -25,6 +24,7 @@ from heretic.common.errors import (
     OutputError,
     SearchOutOfMemoryError,
     Terminated,
+    nearest,
 )
 from heretic.common.foreign_errors import foreign_error
 from heretic.common.output import has_terminal, say_error, standard_streams
@@ -149,8 +149,8 @@ def near_command(word: str) -> str:
     """The command that a word may stand for which is no option, path or hub id with its owner; empty for none."""
     if word.startswith("-") or not word.isascii() or not word.isalpha() or os.path.exists(word):
         return ""
-    nearest = get_close_matches(word.lower(), [*command_names(), *OTHER_WORDS], n=1, cutoff=NEAR)
-    return OTHER_WORDS.get(nearest[0], nearest[0]) if nearest else ""
+    near = nearest(word, [*command_names(), *OTHER_WORDS], NEAR)
+    return OTHER_WORDS.get(near, near)
 
 
 def _means_command(word: str, near: str) -> bool:

@@ -9,12 +9,11 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from heretic.common.errors import ConfigurationError, HereticError, causes, first_line
+from heretic.common.errors import ConfigurationError, HereticError, causes, did_you_mean, first_line
 from heretic.passes.runner import ModelRunner
 from heretic.results.capability import Benchmark
 from heretic.results.intervals import CONFIDENCE, paired_interval
@@ -65,8 +64,7 @@ def check_benchmarks(names: Sequence[str]) -> None:
     manager = _task_manager()
     for name in names:
         if name not in manager.all_tasks and not Path(name).is_file():
-            nearest = get_close_matches(name, manager.all_tasks, n=1)
-            hint = f"did you mean {nearest[0]}?" if nearest else "'lm_eval ls tasks' lists all."
+            hint = did_you_mean(name, manager.all_tasks) or "'lm_eval ls tasks' lists all."
             raise ConfigurationError(f"benchmarks names {name}, which is no task of lm_eval; {hint}")
     try:
         tasks = manager.load(list(names))["tasks"]

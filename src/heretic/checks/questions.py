@@ -4,11 +4,10 @@ import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from heretic.common.errors import ConfigurationError, PromptError, causes
+from heretic.common.errors import ConfigurationError, PromptError, causes, did_you_mean
 from heretic.common.hub_errors import OUT_OF_REACH, hub_failure
 from heretic.config import Settings
 from heretic.prompts.text_files import BUNDLED_FOLDER, BUNDLED_PREFIX, read_lines
@@ -198,8 +197,7 @@ def parse_question(row: Any, where: str, category: str | None = None) -> Questio
 
 def unknown_category(name: str, source: str, categories: Sequence[str]) -> ConfigurationError:
     """The error for a category that its source does not have."""
-    nearest = get_close_matches(name, categories, n=1)
-    hint = f"did you mean {nearest[0]}?" if nearest else f"it has {', '.join(categories)}."
+    hint = did_you_mean(name, categories) or f"it has {', '.join(categories)}."
     return ConfigurationError(f"mmlu_categories names {name}, which {source} does not have; {hint}")
 
 

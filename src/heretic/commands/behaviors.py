@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heretic.commands.base import Command, option, positional
-from heretic.common.errors import ConfigurationError, UserError, did_you_mean
+from heretic.common.errors import ConfigurationError, UserError
 from heretic.common.file_names import expanded
 from heretic.prompts.own_packs import copy_pack, new_pack
-from heretic.prompts.packs import PACK_FILE, ROLES, Pack, bundled_behaviors, pack_file, read_pack
+from heretic.prompts.packs import PACK_FILE, ROLES, Pack, bundled_behaviors, find_pack
 
 if TYPE_CHECKING:
     from heretic.evaluation.pack_check import PackState
@@ -89,7 +89,7 @@ def _checked(name: str, printer: "Printer") -> bool:
     from heretic.evaluation.pack_check import check_pack
 
     try:
-        pack = named_pack(name)
+        pack = find_pack(name)
     except UserError as error:
         printer.line(name)
         for problem in str(error).splitlines():
@@ -110,27 +110,10 @@ def _look(model: str, name: str, printer: "Printer") -> None:
     from heretic.run.looking import look
 
     settings = load_settings(["--model", model, "--behavior", name], os.environ, Path.cwd()).settings
-    pack = named_pack(name)
+    pack = find_pack(name)
     with captured_libraries(settings.log_level), printer.steps():
         seen = look(settings, pack)
     print_look(seen, pack.name, model, name, printer)
-
-
-def named_pack(name: str) -> Pack:
-    """The pack that the command line names.
-
-    Raises:
-        ConfigurationError: There is none, or its file cannot be used; one line per problem.
-        PromptError: A text file that it names cannot be read.
-    """
-    file = pack_file(name)
-    if file is None:
-        near = did_you_mean(name, bundled_behaviors())
-        raise ConfigurationError(
-            f"There is no pack {name}; {f'{near} Else ' if near else ''}name one of {', '.join(bundled_behaviors())}, "
-            f"or a TOML file or a folder with a {PACK_FILE} that exists."
-        )
-    return read_pack(file)
 
 
 def pack_texts(pack: Pack, state: "PackState") -> list[str]:

@@ -138,14 +138,27 @@ def lines_of(error: ValidationError, names: Iterable[str] = ()) -> list[str]:
     return lines
 
 
-def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """``did you mean hedging?`` for a name that is like one of those that there are; empty for others.
+def nearest(name: str, names: Iterable[str], alike: float = 0.6) -> str:
+    """The one of some names that another one is like, from 0 to 1 at least so much; empty for none.
 
     Case does not count: no two names differ in it alone.
     """
     by_lower_case = {candidate.lower(): candidate for candidate in names}
-    nearest = get_close_matches(name.lower(), list(by_lower_case), n=1)
-    return f"did you mean {by_lower_case[nearest[0]]}?" if nearest else ""
+    found = get_close_matches(name.lower(), list(by_lower_case), n=1, cutoff=alike)
+    return by_lower_case[found[0]] if found else ""
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """``did you mean hedging?`` for a name that is like one of those that there are; empty for others."""
+    near = nearest(name, names)
+    return f"did you mean {near}?" if near else ""
+
+
+def choose_one(name: str, names: Iterable[str]) -> str:
+    """What to do about a name that there is not: ``did you mean hedging? Else choose one of hedging, verbosity``."""
+    names = list(names)
+    near = did_you_mean(name, names)
+    return f"{near} Else choose one of {', '.join(names)}" if near else f"choose one of {', '.join(names)}"
 
 
 def causes(error: BaseException) -> list[BaseException]:

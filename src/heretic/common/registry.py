@@ -6,7 +6,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pkgutil import iter_modules
 from typing import Generic, TypeVar
 
-from heretic.common.errors import HereticError, PluginError, did_you_mean, first_line
+from heretic.common.errors import HereticError, PluginError, choose_one, first_line
 
 T = TypeVar("T")
 
@@ -64,9 +64,7 @@ class Registry(Generic[T]):
             loaded = self._load(entry)
             # A plug-in that used our decorator has registered itself; what it names may be the bare function.
             return self._entries.setdefault(name, loaded)
-        near = did_you_mean(name, self.names())
-        there_are = f"choose one of {', '.join(self.names())}."
-        raise PluginError(f"There is no {self._kind} named {name}; {f'{near} Else ' if near else ''}{there_are}")
+        raise PluginError(f"There is no {self._kind} named {name}; {choose_one(name, self.names())}.")
 
     def _load(self, entry: EntryPoint) -> T:
         try:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
-from heretic.common.errors import ConfigurationError, did_you_mean, first_line, lines_of
+from heretic.common.errors import ConfigurationError, choose_one, first_line, lines_of
 from heretic.common.file_names import expanded
 from heretic.config import PromptSpecification
 from heretic.config.sources import parse_toml
@@ -136,11 +136,9 @@ def find_pack(name: str) -> Pack:
     """
     path = pack_file(name)
     if path is None:
-        near = did_you_mean(name, bundled_behaviors())
         raise ConfigurationError(
-            f"There is no behaviour {name}; {f'{near} Else ' if near else ''}choose one of "
-            f"{', '.join(bundled_behaviors())}, or name a pack's TOML file with --behavior ('heretic behaviors --new "
-            "FOLDER' starts one)."
+            f"There is no behaviour {name}; {choose_one(name, bundled_behaviors())}, or name a pack's TOML file or "
+            "folder ('heretic behaviors --new FOLDER' starts one)."
         )
     return read_pack(path)
 
