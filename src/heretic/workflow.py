@@ -21,7 +21,6 @@ from heretic.observability.fields import worker_name
 from heretic.observability.steps import step
 from heretic.report.write import check_report_folder, report_folder
 from heretic.run.comparison import compare
-from heretic.run.identity import with_stored_keep, with_stored_patterns
 from heretic.run.kept_calibration import keep_calibration, kept_calibration
 from heretic.run.kept_checks import KeptTrials, keep_settings
 from heretic.run.preflight import continues_upload, preflight
@@ -98,14 +97,13 @@ def run(
     with step("reading questions and benchmarks"):
         check_capability(settings)
     with ExitStack() as claims, Turn(settings.storage, settings.join) as turn, subscribed(stopwatch):
-        settings = settle_study(settings, prompts, resolve_conflict)
+        settings, prompts = settle_study(settings, prompts, resolve_conflict)
         claims.enter_context(claimed(settings.storage, settings.study))
         turn.take(settings.study)
         attributes = stored_attributes(settings.storage, settings.study)
         if IDENTITY_ATTRIBUTE in attributes:
             # Else others wait until identity, directions and first plans are stored.
             turn.give()
-        settings, prompts = with_stored_keep(with_stored_patterns(settings, attributes), prompts, attributes)
         told = preparation_told(
             claim_file(settings.storage, settings.study), settings.model or "", settings.wanted_trials, settings.study
         )

@@ -246,13 +246,13 @@ def with_stored_keep(
         attributes: What the stored study of its name says of itself; nothing where there is none.
     """
     stored = attributes.get(IDENTITY_ATTRIBUTE)
-    if stored is None or not prompts.kept or settings.keep_prompts is not None or KEPT in json.dumps(stored):
+    if not isinstance(stored, Mapping) or not prompts.kept or settings.keep_prompts is not None or KEPT in stored:
         return settings, prompts
     names = ", ".join(kept.pack.name for kept in prompts.kept)
     emit(
         Warned(
-            f"The study {settings.study} was made before answers that have to stay ({names}) were looked at, and goes "
-            "on without; name another --study-name to have them kept."
+            f"The study {settings.study} was made without looking at answers that have to stay ({names}), and goes on "
+            "so; name another --study-name to have them kept."
         )
     )
     return settings.model_copy(update={"keep_as": "off"}), replace(prompts, kept=())

@@ -1,23 +1,23 @@
 """A first look at a behaviour: what a model answers on both sides, and how far apart it reads them; a minute's work."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 from heretic.config import Settings
 from heretic.directions.projections import halves_apart
 from heretic.directions.statistics import required_residuals
-from heretic.evaluation.evaluator import EvaluatorOptions, Readers
+from heretic.evaluation.evaluator import Readers
 from heretic.extraction.extract import collect_statistics
 from heretic.observability.steps import step
 from heretic.passes.calibration import choose_threads, thinking_prefix
-from heretic.passes.ordinary import OrdinaryPasses
+from heretic.passes.passes import Passes
 from heretic.passes.runner import ModelRunner
 from heretic.prompts.packs import Pack
 from heretic.prompts.sets import Behavior, load_prompts
 from heretic.prompts.types import PromptSet
 from heretic.results.score import Score
-from heretic.run.measuring import behavior_options, load_readers, make_behavior_evaluator
+from heretic.run.measuring import behavior_options, choose_passes, load_readers, make_behavior_evaluator
 from heretic.run.workbench import open_runner
 
 ANSWERED = 8
@@ -99,8 +99,9 @@ def look(settings: Settings, pack: Pack) -> Look:
         prefix = thinking_prefix(runner, behavior.target_evaluation.prompts[0])
     runner = runner.calibrated(settings.batch_size or ANSWERED, prefix)
     with step("answering both sides"):
+        passes = choose_passes(settings, runner, prompts).of_the_original
         target, baseline = (
-            _side(settings, runner, behavior, part, readers)
+            _side(settings, passes, behavior, part, readers)
             for part in (behavior.target_evaluation, behavior.baseline_evaluation)
         )
     with step("reading training prompts"):
@@ -108,12 +109,11 @@ def look(settings: Settings, pack: Pack) -> Look:
     return Look(target, baseline, runner.layout.layer_count, layer, apart, agreement, read)
 
 
-def _side(settings: Settings, runner: ModelRunner, behavior: Behavior, prompts: PromptSet, readers: Readers) -> Side:
+def _side(settings: Settings, passes: Passes, behavior: Behavior, prompts: PromptSet, readers: Readers) -> Side:
     some = PromptSet(prompts.name, prompts.prompts[:ANSWERED])
     usual = behavior_options(settings, behavior.pack, readers)
-    tokens = min(usual.response_tokens, LONGEST)
-    options = EvaluatorOptions(settings, usual.pack, usual.behavior, readers, tokens)
-    evaluator, answers = make_behavior_evaluator(OrdinaryPasses(runner), behavior.pack.evaluator, some, options)
+    options = replace(usual, tokens=min(usual.response_tokens, LONGEST))
+    evaluator, answers = make_behavior_evaluator(passes, behavior.pack.evaluator, some, options)
     texts = [answer.text for answer in answers]
     amounts = evaluator.judge_all(list(zip(some.prompts, texts, strict=True)))
     looked_at = [

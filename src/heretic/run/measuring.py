@@ -136,6 +136,10 @@ class Measuring:
         """Whether it was asked for."""
         return "results" in vars(self)
 
+    def now(self) -> None:
+        """Do it, if it is not done. Emits BaselineMeasured."""
+        _original, _engine = self.results
+
 
 def measure_original(
     settings: Settings, choice: Choice, prompts: PromptSets, readers: Readers = MappingProxyType({})
@@ -197,9 +201,10 @@ def make_kept(
 def can_be_lost(evaluator: Evaluator) -> bool:
     """Whether the original model shows anything of what has to stay; a warning where it does not."""
     if not evaluator.prompts:
+        asked = 0 if evaluator.keep is None else evaluator.keep.asked
         emit(
             Warned(
-                f"Of {evaluator.label} the original model answers none of {plural(evaluator.asked, 'prompt')} as it "
+                f"Of {evaluator.label} the original model answers none of {plural(asked, 'prompt')} as it "
                 "would have to stay, so nothing can be lost there and it is left out; look at its evaluator's patterns."
             )
         )

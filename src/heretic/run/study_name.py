@@ -9,7 +9,7 @@ from heretic.common.errors import SelectionError
 from heretic.config import Settings
 from heretic.observability.events import Warned, emit
 from heretic.prompts.sets import PromptSets
-from heretic.run.identity import early_aspects, with_stored_patterns
+from heretic.run.identity import early_aspects, with_stored_keep, with_stored_patterns
 from heretic.search.storage import EARLIER_NAME, IDENTITY_ATTRIBUTE, Aspects, conflict_text
 from heretic.search.stored_directions import stored_attributes
 from heretic.search.told import read_pulse
@@ -18,8 +18,10 @@ ResolveConflict = Callable[[str, str, str], str | None]
 """Study, reason why it cannot be continued, name of the new study that would be made -> that name, or None to stop."""
 
 
-def settle_study(settings: Settings, prompts: PromptSets, resolve_conflict: ResolveConflict) -> Settings:
-    """Settings that name the run's study; one that measured something else is never continued.
+def settle_study(
+    settings: Settings, prompts: PromptSets, resolve_conflict: ResolveConflict
+) -> tuple[Settings, PromptSets]:
+    """Settings that name the run's study, and the prompts it looks at; one that measured something else never goes on.
 
     Raises:
         SelectionError: Somebody does not want another study.
@@ -34,7 +36,7 @@ def settle_study(settings: Settings, prompts: PromptSets, resolve_conflict: Reso
     if reason is None:
         return found
     name = instead(settings, settings.study, mine, reason, resolve_conflict)
-    return settings.model_copy(update={"study_name": name})
+    return settings.model_copy(update={"study_name": name}), prompts
 
 
 def instead(settings: Settings, study: str, identity: Aspects, reason: str, resolve_conflict: ResolveConflict) -> str:
@@ -77,13 +79,13 @@ def _earlier(settings: Settings) -> Settings | None:
     return settings.model_copy(update={"study_name": EARLIER_NAME})
 
 
-def _compared(settings: Settings, prompts: PromptSets) -> tuple[Settings, str | None, Aspects]:
-    """Settings that name their study, why it cannot be continued, and what was compared."""
+def _compared(settings: Settings, prompts: PromptSets) -> tuple[tuple[Settings, PromptSets], str | None, Aspects]:
+    """Settings that name their study and the prompts it looks at, why it cannot be continued, and what was compared."""
     named = settings.model_copy(update={"study_name": settings.study})
     stored = stored_attributes(named.storage, named.study)
-    named = with_stored_patterns(named, stored)
-    mine = early_aspects(named, prompts)
-    return named, _difference(named.study, stored, mine), mine
+    named, looked_at = with_stored_keep(with_stored_patterns(named, stored), prompts, stored)
+    mine = early_aspects(named, looked_at)
+    return (named, looked_at), _difference(named.study, stored, mine), mine
 
 
 def _difference(study: str, attributes: Mapping[str, Any], mine: Aspects) -> str | None:
