@@ -68,9 +68,7 @@ class Jobs:
         """
         kl = self.divergences.score(candidate)
         try:
-            scores = [job.score(candidate) for job in self.answers]
-            kept = tuple(score for score in scores if score.keep is not None)
-            return Scores(tuple(score for score in scores if score.keep is None), checked(kl), kept)
+            return Scores.of([job.score(candidate) for job in self.answers], checked(kl))
         except ValueError as error:
             raise TrialFailed(f"what was measured cannot be used: {error}") from error
 

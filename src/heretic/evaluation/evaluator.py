@@ -113,7 +113,6 @@ class Evaluator(ABC):
         most: The amount from which an answer lacks nothing.
         prompts: What is asked.
         rows: Places of these among the prompts that it was made from.
-        asked: Their number.
         label: What the behaviour is called.
         tokens: Length of an answer that is judged.
         samples: The first of the original model's answers.
@@ -141,7 +140,7 @@ class Evaluator(ABC):
             answers: The original model's answers to them.
             options: See EvaluatorOptions.
         """
-        self.prompts, self.rows, self.asked = prompts.prompts, tuple(range(len(prompts))), len(prompts)
+        self.prompts, self.rows = prompts.prompts, tuple(range(len(prompts)))
         self.tokens = options.response_tokens
         self.weight = 1 / len(prompts) if self.unit else 1.0
         self._strengthens = options.keeps or options.settings.goal == "strengthen"

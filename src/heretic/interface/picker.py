@@ -13,7 +13,7 @@ import questionary
 from questionary import Choice, Separator
 
 from heretic.common.errors import SelectionError, StudyError, UserError
-from heretic.common.file_names import expanded, time_stamped
+from heretic.common.file_names import expanded
 from heretic.export.atomic import check_target
 from heretic.export.content import ExportFormat
 from heretic.interface.asking import STYLE, ask, require_terminal, select, type_text
@@ -23,7 +23,7 @@ from heretic.results import tables
 from heretic.results.held_out import HeldOut
 from heretic.results.trial import TrialRecord
 from heretic.results.words import joined, measured, plural, title
-from heretic.search.claim import DamagedStudyError
+from heretic.search.claim import DamagedStudyError, set_aside_name
 
 _BACK_HINT = "(arrows, Enter; Esc: back)"
 _QUIT_HINT = "(arrows, Enter; Esc: quit)"
@@ -83,14 +83,14 @@ def changes_something(record: TrialRecord) -> bool:
 
 def legend(front: Sequence[TrialRecord], left_out: int) -> list[str]:
     """What the columns mean, which way is better, and how many edits are left out since they do nothing."""
-    first = front[0].behaviors[0]
+    first, *others = front[0].behaviors
+    alone = f"{measured(first)}: what is left, where the original shows {first.amount(first.baseline)}; less is better"
     lines = [
-        f"{measured(first)}: what is left, where the original shows {first.amount(first.baseline)}; less is better",
+        "first columns: what is left of each behaviour; less is better" if others else alone,
+        *(f"{measured(kept)}: answers that stayed as they have to; more is better" for kept in front[0].measured.kept),
         "KL: how much everything else changed, in nats; less is better, 0 is nothing at all",
         "suggested: nearest to none of the behaviour and no change of anything else",
     ]
-    if any(each.is_known for each in front[0].behaviors[1:]):
-        lines[0] = "first columns: what is left of each behaviour; less is better"
     return [*lines, *([f"{plural(left_out, 'edit')} that changed nothing left out"] if left_out else [])]
 
 
@@ -360,7 +360,7 @@ def set_aside(damage: DamagedStudyError) -> bool:
     Raises:
         StudyError: It could not be renamed.
     """
-    aside = damage.path.with_name(time_stamped(f"{damage.path.name}.damaged"))
+    aside = damage.path.with_name(set_aside_name(damage.path))
     if not _agrees(clean_line(str(damage)), f"Keep the file as {aside.name}, and start a new study"):
         return False
     try:

@@ -54,8 +54,8 @@ def trials_rows(status: StudyStatus) -> list[Row]:
         result.append(Row("", ", ".join(going_on)))
     if status.best is not None:
         result.append(Row("Best", f"trial {status.best.shown}, {words.numbers(status.best.measured)}"))
-        originals = (*status.best.behaviors, *status.best.measured.kept)
-        result.append(Row("", f"original: {'; '.join(map(words.original, originals))}"))
+        originals = map(words.original, status.best.measured.of_answers)
+        result.append(Row("", f"original: {'; '.join(originals)}"))
         result.append(Row("Front", table=tables.trials(status.front[:LONGEST_FRONT]).without(*tables.SPREAD)))
         if len(status.front) > LONGEST_FRONT:
             result.append(Row("", f"and {len(status.front) - LONGEST_FRONT} more"))

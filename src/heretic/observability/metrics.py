@@ -138,7 +138,7 @@ class Metrics:
     def _stands(self, standing: Standing) -> None:
         self._wanted.set(math.nan if standing.is_open else standing.n_trials)
         if standing.best is not None and standing.lowest_kl is not None:
-            for score in (*standing.best.behaviors, *standing.best.measured.kept):
+            for score in standing.best.measured.of_answers:
                 self._amount.labels(score.name, _unit(score)).set(score.told)
                 self._prompts.labels(score.name).set(score.n)
             self._kl_of_best.set(standing.best.kl.value)

@@ -1,7 +1,7 @@
 """Score: what every evaluator returns; Scores: what one edit was measured to be."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -182,14 +182,14 @@ class Score:
         return not self.is_divergence and not self.unit
 
     @property
-    def is_bounded(self) -> bool:
-        """Whether the value is not minimised, but may be no more than is allowed."""
-        return self.keep is not None and self.keep.allowed is not None
+    def excess(self) -> float | None:
+        """How much more was lost than may be, 0 or less for a bound that is kept; None for what has no bound."""
+        return None if self.keep is None or self.keep.allowed is None else self.value - self.keep.allowed
 
     @property
     def is_allowed(self) -> bool:
         """Whether no more was lost than may be; true of what is not bounded."""
-        return self.keep is None or self.keep.allowed is None or self.value <= self.keep.allowed
+        return self.excess is None or self.excess <= 0
 
     @property
     def told(self) -> float:
@@ -307,15 +307,25 @@ class Scores:
     kl: Score
     kept: tuple[Score, ...] = ()
 
+    @classmethod
+    def of(cls, answers: Sequence[Score], kl: Score) -> "Scores":
+        """From the scores of behaviours and of answers that have to stay, in any order, and KL."""
+        behaviors, kept = ([score for score in answers if (score.keep is None) is own] for own in (True, False))
+        return cls(tuple(behaviors), kl, tuple(kept))
+
     def __iter__(self) -> Iterator[Score]:
-        yield from self.behaviors
-        yield from self.kept
+        yield from self.of_answers
         yield self.kl
+
+    @property
+    def of_answers(self) -> tuple[Score, ...]:
+        """All but KL: of behaviours, then of what has to stay."""
+        return (*self.behaviors, *self.kept)
 
     @property
     def minimised(self) -> tuple[Score, ...]:
         """What a study minimises, KL last: all but what is bounded."""
-        return tuple(score for score in self if not score.is_bounded)
+        return tuple(score for score in self if score.excess is None)
 
     @property
     def values(self) -> tuple[float, ...]:
@@ -347,7 +357,7 @@ class Scores:
         if not scores:
             return None
         kl = next((score for score in scores if score.is_divergence), None)
-        behaviors = tuple(score for score in scores if not score.is_divergence and score.keep is None)
-        if kl is None or not behaviors:
+        answers = [score for score in scores if not score.is_divergence]
+        if kl is None or all(score.keep is not None for score in answers):
             raise ValueError(f"scores must hold a behaviour and {KL}")
-        return cls(behaviors, kl, tuple(score for score in scores if score.keep is not None))
+        return cls.of(answers, kl)

@@ -74,7 +74,7 @@ def trials(
     if not records:
         return Table(("Trial",), ())
     first = records[0].measured
-    header = ("Trial", *map(measured, (*first.behaviors, *first.kept)), "KL (nats)", *SPREAD)
+    header = ("Trial", *map(measured, first.of_answers), "KL (nats)", *SPREAD)
     rows = [Row(_trial(record), is_marked=record.number == marked) for record in records]
     if not held_out:
         return Table(header, tuple(rows))
@@ -85,13 +85,12 @@ def trials(
 
 def original_trial(scores: Scores) -> Row:
     """The original model's row of a table of trials."""
-    amounts = [score.amount(score.baseline) for score in (*scores.behaviors, *scores.kept)]
+    amounts = [score.amount(score.baseline) for score in scores.of_answers]
     return Row(("original", *amounts, "0", "0", "100.0 %"))
 
 
 def _trial(record: TrialRecord) -> tuple[str, ...]:
-    answers = (*record.behaviors, *record.measured.kept)
-    amounts = [score.amount() if score.is_known else UNKNOWN for score in answers]
+    amounts = [score.amount() if score.is_known else UNKNOWN for score in record.measured.of_answers]
     return (str(record.shown), *amounts, record.kl.amount(), _percentile(record.kl), _agreement(record.kl))
 
 
@@ -114,7 +113,7 @@ def scores(measured_scores: Scores) -> Table:
     """A row a behaviour, with an interval where answers are counted, and KL with its details."""
     rows = [
         Row((measured(score), score.amount(score.baseline), _with_wilson(score), str(score.n)))
-        for score in (*measured_scores.behaviors, *measured_scores.kept)
+        for score in measured_scores.of_answers
     ]
     return Table(_MEASURES, (*rows, *_divergences(measured_scores.kl)))
 

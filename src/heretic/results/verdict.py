@@ -6,7 +6,7 @@ from heretic.results.words import number, place, plural, with_interval
 
 
 def verdict(held_out: HeldOut, searched: Scores | None) -> list[str]:
-    """A sentence a behaviour, and one on how much else changed.
+    """A sentence a behaviour, one on each set of answers that have to stay, and one on how much else changed.
 
     Args:
         held_out: Of the longest answers.
@@ -15,6 +15,10 @@ def verdict(held_out: HeldOut, searched: Scores | None) -> list[str]:
     scores: list[Score | None] = list(searched.behaviors) if searched is not None else []
     scores += [None] * (len(held_out.behaviors) - len(scores))
     sentences = [_of_behavior(behavior, score) for behavior, score in zip(held_out.behaviors, scores, strict=False)]
+    for part in held_out.kept:
+        last = part.at[-1]
+        stayed = number(part, last.edited.value) + with_interval("", last.edited, part.unit)
+        sentences.append(f"{part.label.capitalize()}: {stayed} of the original model's answers stayed.")
     divergences = [f"{score.amount()} nats ({place(score)})" for score in held_out.kl if not score.divergence.is_first]
     if divergences:
         sentences.append(f"Everything else changed by a KL divergence of {divergences[-1]}; 0 is nothing at all.")

@@ -55,7 +55,7 @@ def measured(score: Score) -> str:
 
 def columns(scores: Scores) -> str:
     """All numbers of one trial in fixed columns: ``refusals   3/100   KL  0.0123``; ``-`` for what was not asked."""
-    answers = "   ".join(f"{score.label} {_aligned(score)}" for score in (*scores.behaviors, *scores.kept))
+    answers = "   ".join(f"{score.label} {_aligned(score)}" for score in scores.of_answers)
     return f"{answers}   KL {scores.kl.amount():>7}"
 
 
@@ -67,7 +67,7 @@ def _aligned(score: Score) -> str:
 
 def numbers(scores: Scores) -> str:
     """All numbers of one trial in a few words: ``refusals 3/100, KL 0.0123``."""
-    answers = [f"{score.label} {score.amount()}" for score in (*scores.behaviors, *scores.kept)]
+    answers = [f"{score.label} {score.amount()}" for score in scores.of_answers]
     return ", ".join([*answers, f"KL {scores.kl.amount()}"])
 
 
@@ -75,7 +75,7 @@ def numbers_beside_the_original(scores: Scores) -> str:
     """All numbers of one trial in a clause, each beside the original model's."""
     parts = [
         f"{measured(score)} {score.amount()} (original model: {score.amount(score.baseline)})"
-        for score in (*scores.behaviors, *scores.kept)
+        for score in scores.of_answers
     ]
     return f"{joined(parts)}, at a KL divergence of {scores.kl.amount()} nats from the original model"
 
@@ -164,8 +164,7 @@ def title(record: TrialRecord) -> str:
 
 def best(scores: Scores) -> str:
     """The best trial so far, in a few words; refusals, which are what one expects, are not named."""
-    answers = (*scores.behaviors, *scores.kept)
-    parts = [f"{score.amount()}{'' if score.name == REFUSALS else f' {score.label}'}" for score in answers]
+    parts = [f"{score.amount()}{'' if score.name == REFUSALS else f' {score.label}'}" for score in scores.of_answers]
     return f"best {', '.join(parts)} at KL {scores.kl.amount()}"
 
 

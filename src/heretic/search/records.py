@@ -127,11 +127,7 @@ def tell(
 
 def broken(scores: Scores) -> list[float]:
     """By how much each bound on what has to stay is broken; 0 or less where it is not."""
-    return [
-        score.value - score.keep.allowed
-        for score in scores.kept
-        if score.keep is not None and score.keep.allowed is not None
-    ]
+    return [score.excess for score in scores.kept if score.excess is not None]
 
 
 def end_left_over(study: optuna.Study, trial: FrozenTrial, objective: Objective) -> None:

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from heretic.search.storage import (
     EARLIER_NAME,
     IDENTITY_ATTRIBUTE,
     claim_file,
+    claim_files,
     shown_url,
     storage_errors,
 )
@@ -349,7 +349,7 @@ def preparing_status(url: str, name: str | None) -> StudyStatus | None:
     file = sqlite_file(url) if name is None else claim_file(url, name)
     if file is None:
         return None
-    files = sorted(file.parent.glob(f".{escape(file.name)}.*.lock")) if name is None else [file]
+    files = claim_files(file) if name is None else [file]
     pulses = [pulse for pulse in map(told_in, files) if pulse is not None and run_state(pulse) == "preparing"]
     if not pulses:
         return None

@@ -36,6 +36,7 @@ class AgreementEvaluator(Evaluator):
         return WHOLE * said(text)
 
 
+# Here and not beside `yes_no`, which tells them: to check a pack imports its evaluator, and should not import torch.
 def told(share: float) -> str:
     """The answer that tells the probability of yes."""
     return _TOLD.format(share)
