@@ -110,10 +110,9 @@ def _refined(
     baseline: PromptSet,
 ) -> DirectionSet:
     """The directions, refined; as they are, with a warning, where nobody asked for it and it cannot be done."""
-    judge = RefusalDetector(settings)
-    prompts = baseline.prompts, target.prompts
+    shows = RefusalDetector(settings).is_refusal
     try:
-        return refined(settings, runner, directions, *prompts, judge.is_refusal, judge.is_settled)
+        return refined(settings, runner, directions, baseline.prompts, target.prompts, shows)
     except (OutOfMemoryError, ModelError) as error:
         if settings.extractor is not None:
             raise

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from heretic.passes.passes import Passes, Settled
+from heretic.passes.passes import Passes
 from heretic.prompts.types import Prompt
 
 BATCHES = 3
@@ -42,7 +42,6 @@ def find_onset(
     count: int,
     length: int,
     shows: Shows,
-    settled: Settled | None = None,
     wanted: bool = True,
 ) -> Onset | str:
     """Answer training prompts by the original model and see how answers that show the behaviour begin.
@@ -54,7 +53,6 @@ def find_onset(
         count: How many of each are wanted.
         length: Tokens of an answer that are looked at.
         shows: The judgement.
-        settled: Whether every answer that begins like this shows the behaviour.
         wanted: Whether target prompts are kept whose answers show the behaviour (to remove it), or those whose answers
             do not (to strengthen it).
 
@@ -69,7 +67,7 @@ def find_onset(
     enough = min(FEWEST, count)
     for start in range(0, min(BATCHES * count, len(target)), count):
         rows = _encoded(passes, target[start : start + count])
-        for row, response in zip(rows, passes.answers(rows, length, ANSWERING, settled), strict=True):
+        for row, response in zip(rows, passes.answers(rows, length, ANSWERING), strict=True):
             showing = shows(response.text)
             (shown if showing else others)[response.tokens[0]] += 1
             if showing is wanted:

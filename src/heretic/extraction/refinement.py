@@ -25,7 +25,6 @@ from heretic.observability.events import GradientStep, RefinementFinished, Refin
 from heretic.observability.steps import counted
 from heretic.passes.calibration import backing_off
 from heretic.passes.choose import choose
-from heretic.passes.passes import Settled
 from heretic.passes.runner import ModelRunner
 from heretic.prompts.types import Prompt
 
@@ -69,7 +68,6 @@ def refined(
     baseline: Sequence[Prompt],
     target: Sequence[Prompt],
     shows: Shows,
-    settled: Settled | None = None,
 ) -> DirectionSet:
     """Directions that need less of an edit; as they were, with a warning, where the behaviour has no onset.
 
@@ -80,7 +78,6 @@ def refined(
         baseline: Training prompts without the behaviour.
         target: Training prompts with it.
         shows: Whether an answer shows the behaviour.
-        settled: Whether every answer that begins like this does.
 
     Raises:
         OutOfMemoryError: Not even one prompt at a time goes through.
@@ -90,7 +87,7 @@ def refined(
     rows = [runner.encode(prompt) for prompt in (*baseline, *target)]
     choice = choose(runner, rows, max(map(len, rows)) + length, doing=ANSWERING)
     passes, removes = choice.of_the_original, settings.goal == "remove"
-    onset = find_onset(passes, baseline, target, settings.rdo_prompts, length, shows, settled, removes)
+    onset = find_onset(passes, baseline, target, settings.rdo_prompts, length, shows, removes)
     # What gradients go through has its weights in their plain order.
     choice.drop_order()
     if isinstance(onset, str):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from heretic.observability.steps import counted
 from heretic.passes.calibration import backing_off
-from heretic.passes.passes import Applied, AssignRows, C, Carrier, Rows, Settled
+from heretic.passes.passes import Applied, AssignRows, C, Carrier, Rows
 from heretic.passes.runner import ModelRunner, Response
 
 T = TypeVar("T")
@@ -28,8 +28,8 @@ class OrdinaryPasses:
     def __init__(self, runner: ModelRunner) -> None:
         self.runner = runner
 
-    def answers(self, rows: Rows, most: int, doing: str, settled: Settled | None = None) -> list[Response]:
-        """See Passes; all are written to their ends."""
+    def answers(self, rows: Rows, most: int, doing: str) -> list[Response]:
+        """See Passes."""
         return self._fitting(lambda runner: runner.answers(rows, most), doing)
 
     def predictions(

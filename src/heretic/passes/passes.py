@@ -13,8 +13,6 @@ T = TypeVar("T")
 
 Rows = Sequence[Sequence[int]]
 """Token ids."""
-Settled = Callable[[str], bool]
-"""Whether an answer that begins like this needs no more of it."""
 AssignRows = Callable[[Sequence[int]], None]
 """Tells an editor which candidate every row of the next passes carries."""
 ORDINARY = "about twice as long"
@@ -47,8 +45,8 @@ class Passes(Protocol):
 
     runner: ModelRunner
 
-    def answers(self, rows: Rows, most: int, doing: str, settled: Settled | None = None) -> list[Response]:
-        """Greedy answers of at most `most` tokens; where one is settled, more of it need not be written."""
+    def answers(self, rows: Rows, most: int, doing: str) -> list[Response]:
+        """Greedy answers of at most `most` tokens."""
 
     def predictions(
         self, rows: Rows, continuations: Rows, look: Callable[[int, Tensor], T], doing: str, at_once: int = 0

@@ -15,7 +15,7 @@ from heretic.observability.events import SlowerPasses, emit
 from heretic.passes.divergence import most_likely
 from heretic.passes.ordinary import OrdinaryPasses
 from heretic.passes.packed import PackedLinears
-from heretic.passes.passes import ORDINARY, Rows, Settled
+from heretic.passes.passes import ORDINARY, Rows
 from heretic.passes.ragged import KeyValues, RaggedForward, RaggedState, split_shared_prefix, window_obstacle
 from heretic.passes.runner import ModelRunner, Response, longest_first
 
@@ -43,14 +43,14 @@ class RaggedPasses(OrdinaryPasses):
         self._forward = forward
         self._said = False
 
-    def answers(self, rows: Rows, most: int, doing: str, settled: Settled | None = None) -> list[Response]:
+    def answers(self, rows: Rows, most: int, doing: str) -> list[Response]:
         """See Passes."""
         if not rows or self._beyond_window(rows, most, doing):
-            return super().answers(rows, most, doing, settled)
+            return super().answers(rows, most, doing)
 
         def read(runner: ModelRunner) -> list[Response]:
             with self._passes(runner) as forward:
-                return _answers(runner, forward, rows, most, settled)
+                return _answers(runner, forward, rows, most)
 
         return self._fitting(read, doing)
 
@@ -87,27 +87,19 @@ class RaggedPasses(OrdinaryPasses):
 
 
 @torch.inference_mode()
-def _answers(
-    runner: ModelRunner, forward: RaggedForward, rows: Rows, most: int, settled: Settled | None
-) -> list[Response]:
-    greedy, end_tokens = Greedy(runner.suppressed_tokens), runner.end_tokens
-
-    def ended(tokens: list[int]) -> bool:
-        if not end_tokens.isdisjoint(tokens):
-            return True
-        return settled is not None and settled(runner.response(tokens).text)
-
+def _answers(runner: ModelRunner, forward: RaggedForward, rows: Rows, most: int) -> list[Response]:
+    greedy = Greedy(runner.suppressed_tokens)
     by_row: dict[int, list[int]] = {}
     for places in longest_first(rows, runner.calibration.batch_size):
-        answers = _written(forward, [rows[place] for place in places], most, greedy, ended)
+        answers = _written(forward, [rows[place] for place in places], most, greedy, runner.end_tokens)
         by_row.update(zip(places, answers, strict=True))
     return [runner.response(by_row[row]) for row in range(len(rows))]
 
 
 def _written(
-    forward: RaggedForward, rows: Rows, most: int, greedy: "Greedy", ended: Callable[[list[int]], bool]
+    forward: RaggedForward, rows: Rows, most: int, greedy: "Greedy", end_tokens: frozenset[int]
 ) -> list[list[int]]:
-    """At most so many tokens behind each row; as an accelerator is seldom looked at, some may stand behind its end."""
+    """At most so many tokens behind each row, those behind its end token included."""
     state = forward.start((), [0] * len(rows))
     written = GreedyRows(state, greedy(state.feed(rows, last_of(rows))), greedy)
     answers: list[list[int]] = [[] for _ in rows]
@@ -117,8 +109,8 @@ def _written(
         if written.unread >= interval or written.length >= most:
             for row, tokens in zip(open_rows, written.look(), strict=True):
                 answers[row] += tokens
-            full = written.length >= most
-            places = [place for place, row in enumerate(open_rows) if not full and not ended(answers[row])]
+            ended = written.length >= most
+            places = [place for place, row in enumerate(open_rows) if not ended and end_tokens.isdisjoint(answers[row])]
             if not places:
                 return answers
             if len(places) < len(open_rows):

@@ -11,7 +11,7 @@ from heretic.extraction import precision
 from heretic.extraction.onset import Onset, find_onset
 from heretic.extraction.precision import for_gradients
 from heretic.passes.ordinary import OrdinaryPasses
-from heretic.passes.passes import Rows, Settled
+from heretic.passes.passes import Rows
 from heretic.passes.runner import Response
 from heretic.prompts.types import Prompt
 
@@ -29,7 +29,7 @@ class Answering(OrdinaryPasses):
         self.prompts = {tuple(self.runner.encode(prompt)): prompt.user for prompt in (*GOOD, *BAD)}
         self.asked: list[str] = []
 
-    def answers(self, rows: Rows, most: int, doing: str, settled: Settled | None = None) -> list[Response]:
+    def answers(self, rows: Rows, most: int, doing: str) -> list[Response]:
         texts = [self.prompts[tuple(row)] for row in rows]
         self.asked += texts
         tokens = [SURE if text.startswith("good") else self.bad_token[int(text[4:])] for text in texts]

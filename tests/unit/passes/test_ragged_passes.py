@@ -106,20 +106,6 @@ def test_finished_answers_are_not_carried_on() -> None:
     assert sizes[1:] == [sum(length > step for length in lengths) for step in range(1, lengths[0])]
 
 
-def test_settled_answers_are_not_carried_on() -> None:
-    runner = ending(make_runner("llama", batch_size=len(PROMPTS)))
-    passes = RaggedPasses(runner)
-    whole = answers(passes)
-    # Of two answers that begin otherwise only one is settled, as soon as its second token is there.
-    longest = max(whole, key=lambda own: len(own.tokens))
-    beginning = runner.response(list(longest.tokens[:2])).text
-    assert len(longest.tokens) > 2
-    found = passes.answers(rows_of(runner), TOKENS, "testing", lambda text: text.startswith(beginning))
-    for cut, own in zip(found, whole, strict=True):
-        assert cut.tokens == (own.tokens[:2] if own.text.startswith(beginning) else own.tokens)
-    assert found != whole
-
-
 def test_suppressed_tokens_are_never_said() -> None:
     runner = make_runner("llama", batch_size=3)
     said = sorted({own.tokens[0] for own in runner.generate(PROMPTS, 1)})
