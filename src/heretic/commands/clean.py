@@ -1,23 +1,19 @@
 """``heretic clean``: what Heretic left in a folder besides saved models, and removing it."""
 
 import os
-import re
 import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
-from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heretic.commands.base import Command, positional, switch
-from heretic.common.errors import ConfigurationError, StudyError, UserError
+from heretic.common.errors import ConfigurationError, UserError
 from heretic.common.file_names import expanded
 
 if TYPE_CHECKING:
     from heretic.interface.printer import Printer
-
-_HALF_WRITTEN = re.compile(r"\..+\.(partial|replaced)-[0-9a-f]{8}")
-"""Folders that a killed run was saving to; see export.atomic."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +36,13 @@ class LeftBehind:
         name: What a person names it by: its path from here.
         what: What it is.
         paths: All of its files and folders.
+        studies: Whether these are studies, which a run may work on.
     """
 
     name: str
     what: str
     paths: tuple[Path, ...]
+    studies: bool = False
 
     @property
     def bytes(self) -> int:
@@ -74,42 +72,47 @@ def run(arguments: CleanArguments, printer: "Printer") -> int:
     if unknown:
         raise UserError(f"There is no {unknown[0]} among what Heretic left here; 'heretic clean' lists it.")
     chosen = [found[name] for name in dict.fromkeys(map(_plain, arguments.names))]
-    for item in chosen:
-        _check_idle(item)
     from heretic.interface.asking import agrees
+    from heretic.search.claim import all_claimed
 
     question = f"Remove {', '.join(item.name for item in chosen)} ({size(sum(item.bytes for item in chosen))})?"
     if not arguments.yes and not agrees(question, "Add --yes to remove it without being asked."):
         printer.line("Nothing was removed.")
         return 0
-    for item in chosen:
-        _remove(item)
-        printer.line(f"{item.name} is gone.")
+    with ExitStack() as claims:
+        for item in chosen:
+            if item.studies:
+                claims.enter_context(all_claimed(item.paths[0]))
+        for item in chosen:
+            _remove(item)
+            printer.line(f"{item.name} is gone.")
     return 0
 
 
 def left_behind(folder: Path) -> Iterator[LeftBehind]:
     """Everything that runs in a folder left, saved models excepted, and the user's own profiles."""
+    from heretic.common.unfinished import half_written
     from heretic.config.study import sqlite_file
     from heretic.report.write import is_report
+    from heretic.search.claim import set_aside_files
     from heretic.search.profile_store import default_store
     from heretic.search.profiles import ProfileError
-    from heretic.search.storage import study_in
+    from heretic.search.storage import claim_files, study_in
     from heretic.web import HISTORY
 
     file = sqlite_file(study_in(folder)[0])
     if file is not None and file.exists():
-        beside = file.parent.glob(f".{escape(file.name)}.*.lock"), file.parent.glob(f"{escape(file.name)}-*")
-        yield LeftBehind(
-            _shown(file, folder), "studies with their trials", (file, *(path for some in beside for path in some))
-        )
-        for aside in sorted(file.parent.glob(f"{escape(file.name)}.damaged*")):
+        # A journal of what was being written when a run was killed.
+        beside = (*claim_files(file), *(file.with_name(f"{file.name}-{kind}") for kind in ("journal", "wal", "shm")))
+        paths = (file, *(path for path in beside if path.exists()))
+        yield LeftBehind(_shown(file, folder), "studies with their trials", paths, studies=True)
+        for aside in set_aside_files(file):
             yield LeftBehind(_shown(aside, folder), "a damaged study file that was put aside", (aside,))
+    for entry in half_written(folder):
+        yield LeftBehind(entry.name, "a model that a killed run was saving", (entry,))
     for entry in sorted(filter(_is_folder, folder.iterdir())):
         if entry.name == HISTORY:
             yield LeftBehind(entry.name, "conversations and votes of the chat page", (entry,))
-        elif _HALF_WRITTEN.fullmatch(entry.name):
-            yield LeftBehind(entry.name, "a model that a killed run was saving", (entry,))
         elif is_report(entry):
             yield LeftBehind(entry.name, "a report", (entry,))
     try:
@@ -131,35 +134,6 @@ def _plain(name: str) -> str:
 
 def _is_folder(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
-
-
-def _check_idle(item: LeftBehind) -> None:
-    """Refuse studies that a run works on.
-
-    Raises:
-        StudyError: One does.
-    """
-    from heretic.search.pulse import RUNNING
-    from heretic.search.status import StudyReader, preparing_status
-    from heretic.search.storage import sqlite_url
-    from heretic.search.told import studies_of
-
-    if not item.what.startswith("studies"):
-        return
-    url = sqlite_url(item.paths[0])
-    names = []
-    if preparing_status(url, None) is not None:
-        names = ["being prepared"]
-    else:
-        try:
-            with StudyReader(url, None) as reader:
-                names = [name for name, run in studies_of(reader.storage).items() if run in RUNNING]
-        except StudyError:  # damaged, or without a study: nothing runs on it
-            return
-    if names:
-        raise StudyError(
-            f"A run works on {item.name} ({', '.join(names)}); wait until it is over, or end it with Ctrl+C first."
-        )
 
 
 def _remove(item: LeftBehind) -> None:

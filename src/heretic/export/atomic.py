@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
-from uuid import uuid4
 
 from rich.filesize import decimal
 from safetensors import SafetensorError
@@ -20,6 +19,7 @@ from safetensors import SafetensorError
 from heretic.common.errors import ExportError, HereticError, UserError
 from heretic.common.file_systems import exclusive, flush, missing_locks, set_mode
 from heretic.common.integrity import MANIFEST_NAME, has_only_checksums
+from heretic.common.unfinished import left_beside, lock_of, new_beside
 from heretic.directions.control_vectors import SUFFIX, read_control_vector
 from heretic.directions.types import DirectionSet
 from heretic.models.devices import is_out_of_memory
@@ -33,7 +33,6 @@ DISK_MARGIN_BYTES = 64 * 1024**2
 Replaces = Callable[[Path], bool]
 """Whether a folder that is not empty may be replaced."""
 
-_NAME_BYTES = 200
 _OS_ERROR_NUMBER = re.compile(r"os error (\d+)")
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
@@ -166,13 +165,7 @@ def check_directions_file(path: Path) -> Path:
             f"{path} would not be GGUF; name it .safetensors, and write a control vector of it with heretic "
             "directions FILE --export."
         )
-    target = check_file_target(path)
-    if target.exists():
-        try:
-            DirectionSet.load(target)
-        except UserError as error:
-            raise UserError(f"{path} exists and is no direction file; choose another path.") from error
-    return target
+    return _check_kind(path, DirectionSet.load, "direction file")
 
 
 def check_control_vector(path: Path) -> Path:
@@ -181,12 +174,16 @@ def check_control_vector(path: Path) -> Path:
     Raises:
         UserError: It cannot be written, or holds something else.
     """
+    return _check_kind(path, read_control_vector, "control vector")
+
+
+def _check_kind(path: Path, read: Callable[[Path], object], what: str) -> Path:
     target = check_file_target(path)
     if target.exists():
         try:
-            read_control_vector(target)
+            read(target)
         except UserError as error:
-            raise UserError(f"{path} exists and is no control vector; choose another path.") from error
+            raise UserError(f"{path} exists and is no {what}; choose another path.") from error
     return target
 
 
@@ -210,26 +207,6 @@ def check_free_space(target: Path, needed: int) -> None:
         )
 
 
-def _sibling(target: Path, kind: str) -> Path:
-    """A new hidden sibling's path."""
-    return target.with_name(f"{_prefix(target, kind)}{uuid4().hex[:8]}")
-
-
-def _prefix(target: Path, kind: str) -> str:
-    short = target.name.encode()[:_NAME_BYTES].decode(errors="ignore")
-    return f".{short}.{kind}-"
-
-
-def _siblings(target: Path, kind: str) -> list[Path]:
-    """What earlier saves of this target left; anything that only resembles our names is not touched."""
-    pattern = re.compile(re.escape(_prefix(target, kind)) + r"[0-9a-f]{8}")
-    return [
-        entry
-        for entry in target.parent.iterdir()
-        if pattern.fullmatch(entry.name) and entry.is_dir() and not entry.is_symlink()
-    ]
-
-
 def _remove(folder: Path) -> None:
     try:
         shutil.rmtree(folder)
@@ -240,12 +217,12 @@ def _remove(folder: Path) -> None:
 
 def _clean_up_crashes(target: Path) -> None:
     """Put back a folder that was being replaced when the process died, and remove half-written ones."""
-    for old in _siblings(target, "replaced"):
+    for old in left_beside(target, "replaced"):
         if target.exists():
             _remove(old)
         else:
             os.replace(old, target)
-    for partial in _siblings(target, "partial"):
+    for partial in left_beside(target, "partial"):
         _remove(partial)
 
 
@@ -264,7 +241,7 @@ def _publish(staging: Path, target: Path, replaces: Replaces | None) -> None:
     if was_empty:
         target.rmdir()
     elif target.exists():
-        old = _sibling(target, "replaced")
+        old = new_beside(target, "replaced")
         os.replace(target, old)
     try:
         os.replace(staging, target)
@@ -296,7 +273,7 @@ def _parents(target: Path) -> Iterator[None]:
 @contextmanager
 def _locked(target: Path) -> Iterator[None]:
     """Only one process saves to a target at a time, so that leftovers are known to be leftovers."""
-    path = target.with_name(_prefix(target, "partial").removesuffix("-") + ".lock")
+    path = lock_of(target)
     reason = missing_locks(target.parent)
     if reason is not None:
         emit(
@@ -340,7 +317,7 @@ def staged_folder(folder: Path, replaces: Replaces | None = None) -> Iterator[tu
         with _parents(target), _locked(target):
             _clean_up_crashes(target)
             check_target(target, replaces)
-            staging = _sibling(target, "partial")
+            staging = new_beside(target, "partial")
             staging.mkdir()
             try:
                 yield staging, target

@@ -10,25 +10,29 @@ import math
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from glob import escape
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, text
 
 from heretic.common.errors import StudyError
+from heretic.common.file_names import time_stamped
 from heretic.common.file_systems import exclusive, missing_locks
 from heretic.config.checks import can_be_joined
 from heretic.config.study import sqlite_file
 from heretic.observability.events import Warned, emit
 from heretic.observability.steps import step
 from heretic.search.servers import begun_again, engine_options, outlast_outages, was_cut
-from heretic.search.storage import claim_file, shown_url, storage_errors
+from heretic.search.storage import claim_file, claim_files, shown_url, storage_errors
 
 TURN_SECONDS = 0.1
 """How often it is looked whether it is one's turn."""
 
 ASKING_SECONDS = 5.0
 """A turn that lasts longer is no asking for trials, which whoever reads the study can see, but its preparation."""
+
+_DAMAGED = ".damaged"
 
 _WITHOUT_LIMITS = text(
     "SELECT set_config(name, '0', true) FROM pg_settings "
@@ -80,6 +84,30 @@ def claimed(url: str, name: str) -> Iterator[None]:
     )
     with exclusive(path, taken):
         yield
+
+
+@contextmanager
+def all_claimed(file: Path) -> Iterator[None]:
+    """Have all studies of a SQLite file to oneself in the with-block.
+
+    Raises:
+        StudyError: A run has one of them.
+    """
+    taken = StudyError(f"A run works on {file.name}; wait until it is over, or end it with Ctrl+C first.")
+    with ExitStack() as claims:
+        for path in claim_files(file):
+            claims.enter_context(exclusive(path, taken))
+        yield
+
+
+def set_aside_name(file: Path) -> str:
+    """What a damaged study file is called from now on."""
+    return time_stamped(f"{file.name}{_DAMAGED}")
+
+
+def set_aside_files(file: Path) -> list[Path]:
+    """What was set aside of it before."""
+    return sorted(file.parent.glob(f"{escape(file.name)}{_DAMAGED}*"))
 
 
 class Turn:
@@ -214,9 +242,8 @@ def check_study_file(url: str) -> None:
     if findings != ["ok"]:
         # What SQLite finds may stand below a heading.
         finding = findings[0].splitlines()[-1] if findings else "it is empty"
-        aside = file.with_name(f"{file.name}.damaged")
         raise DamagedStudyError(
             f"The study file {file} is damaged ({finding}); keep it under another "
-            f"name, e.g. {aside.name}, to start a new study, or name another --storage.",
+            f"name, e.g. {file.name}{_DAMAGED}, to start a new study, or name another --storage.",
             file,
         )

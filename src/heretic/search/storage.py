@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,11 @@ def claim_file(url: str, name: str) -> Path | None:
     return (
         None if file is None else file.with_name(f".{file.name}.{hashlib.sha256(name.encode()).hexdigest()[:8]}.lock")
     )
+
+
+def claim_files(file: Path) -> list[Path]:
+    """All of these that are beside a SQLite file."""
+    return sorted(file.parent.glob(f".{escape(file.name)}.*.lock"))
 
 
 def _connectable(url: str) -> str:
