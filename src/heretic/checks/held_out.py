@@ -173,10 +173,7 @@ def load_held_out(settings: Settings, behavior: Behavior) -> tuple[PromptSet, Pr
         if specification is None:
             raise ConfigurationError(f"no {role} are named beside your own prompts")
         prompts = load_prompt_set(role, specification, settings.system_prompt)
-        seen = len({user for training in used for user in overlap(training, prompts)})
-        used_before += seen
-        if seen:
-            emit(Warned(f"{seen} of {len(prompts)} {role} were used before, so they confirm nothing."))
+        used_before += _used_before(prompts, *used)
         result.append(prompts)
     baseline, target = result
     return baseline, target, used_before
@@ -194,10 +191,15 @@ def load_kept_out(settings: Settings, kept: Kept) -> tuple[PromptSet | None, int
     if prompts is None:
         emit(Warned(f"What stays of {kept.pack.name} is not confirmed, as no --keep-held-out-prompts are named."))
         return None, 0
-    seen = len(set(overlap(kept.evaluation, prompts)))
+    return prompts, _used_before(prompts, kept.evaluation)
+
+
+def _used_before(prompts: PromptSet, *used: PromptSet) -> int:
+    """How many of these prompts stand in other sets too; warns of them."""
+    seen = len({user for earlier in used for user in overlap(earlier, prompts)})
     if seen:
         emit(Warned(f"{seen} of {len(prompts)} {prompts.name} were used before, so they confirm nothing."))
-    return prompts, seen
+    return seen
 
 
 def _base(passes: Passes, pack: Pack, prompts: PromptSet, options: EvaluatorOptions) -> _Base:

@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib import import_module
-from math import isfinite
+from math import inf, isfinite
 from pkgutil import iter_modules
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -75,16 +75,34 @@ def switch(text: str) -> Any:
     return field(default=False, metadata={_KEY: _Declared("", text, Takes.NOTHING)})
 
 
-def price(text: str) -> float:
-    """Read what an hour costs; a ValueError says what it must be."""
-    expected = "dollars an hour, as in 2.50"
-    try:
-        amount = float(text)
-    except ValueError as error:
-        raise ValueError(expected) from error
-    if not isfinite(amount) or amount <= 0:
-        raise ValueError(expected)
-    return amount
+def number(expected: str, least: float, most: float = inf) -> Callable[[str], float]:
+    """What reads a number within bounds; a ValueError says what it must be."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError as error:
+            raise ValueError(expected) from error
+        if not isfinite(value) or not least <= value <= most:
+            raise ValueError(expected)
+        return value
+
+    return read
+
+
+price = number("dollars an hour, as in 2.50", 0.001)
+"""Reads what an hour costs."""
+
+
+def whole(expected: str, least: int, most: int) -> Callable[[str], int]:
+    """The same of whole numbers."""
+
+    def read(text: str) -> int:
+        if not (text.isascii() and text.isdigit()) or not least <= int(text) <= most:
+            raise ValueError(expected)
+        return int(text)
+
+    return read
 
 
 @dataclass(frozen=True)

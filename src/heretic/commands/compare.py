@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from heretic.commands.base import Command, option, positional
+from heretic.commands.base import Command, option, positional, whole
 from heretic.commands.open import open_stored
 from heretic.common.errors import ConfigurationError, SelectionError, UserError
 from heretic.common.file_names import existing_folder, expanded
@@ -18,12 +18,8 @@ if TYPE_CHECKING:
     from heretic.session import Session
 
 USUAL_COUNT = 3
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or not 0 <= int(text) <= 100:
-        raise ValueError("a whole number from 0 to 100")
-    return int(text)
+_COUNT = whole("a whole number from 0 to 100", 0, 100)
+_TOKENS = whole("a whole number from 1 to 1000", 1, 1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +30,8 @@ class CompareArguments:
     study: str | None = option("NAME", "Study of the trials. [the latest of this folder]")
     storage: str | None = option("URL", "Its database. [what a run in this folder uses]")
     prompts: str | None = option("FILE", "Prompts to answer, one a line. [the first evaluation prompts]")
-    count: int = option("NUMBER", f"How many prompts. [{USUAL_COUNT}]", default=USUAL_COUNT, read=_count)
-    tokens: int = option("NUMBER", "Longest answer, in tokens. [60]", default=60, read=_count)
+    count: int = option("NUMBER", f"How many prompts. [{USUAL_COUNT}]", default=USUAL_COUNT, read=_COUNT)
+    tokens: int = option("NUMBER", "Longest answer, in tokens. [60]", default=60, read=_TOKENS)
     device: str | None = option("DEVICE", "Device to compute on, as in a run.")
 
     def __post_init__(self) -> None:
@@ -93,7 +89,7 @@ def _folders(arguments: CompareArguments, own: Mapping[str, Any], printer: "Prin
     for name in arguments.both:
         manifest = manifest_of(existing_folder(name))
         try:
-            found = Scores.from_json([score for score in manifest["scores"]])
+            found = Scores.from_json(manifest["scores"])
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(
                 f"The manifest of {name} holds no scores that can be read; save the model again."
@@ -142,12 +138,13 @@ def _prompts_of(manifest: Mapping[str, Any]) -> "Sequence[Prompt]":
 
 
 def _answers(runner: "ModelRunner", prompts: "Sequence[Prompt]", tokens: int) -> list[str]:
-    from heretic.passes.ordinary import OrdinaryPasses
+    from heretic.passes.choose import choose
 
     if not prompts:
         return []
     rows = [runner.encode(prompt) for prompt in prompts]
-    return [answer.text for answer in OrdinaryPasses(runner).answers(rows, tokens, "answering")]
+    passes = choose(runner, rows, max(map(len, rows)) + tokens, doing="answering").passes
+    return [answer.text for answer in passes.answers(rows, tokens, "answering")]
 
 
 def _print(

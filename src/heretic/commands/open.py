@@ -1,6 +1,5 @@
 """``heretic open``: the menu of a study that was searched before, by its name alone."""
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -61,6 +60,7 @@ def open_stored(storage: str | None, study: str | None, own: Mapping[str, Any], 
         UserError: What it was made with cannot be used any more.
     """
     from heretic.config import LoadedSettings
+    from heretic.config.load import with_source
     from heretic.interface.terminal import run_in_terminal
     from heretic.run.kept_checks import SETTINGS_ATTRIBUTE
     from heretic.run.rules import check_options
@@ -74,7 +74,7 @@ def open_stored(storage: str | None, study: str | None, own: Mapping[str, Any], 
     settings = stored_settings(attributes, {**own, "storage": url, "study_name": name, **NEVER}, name)
     check_options(settings)
     values = settings.model_dump(mode="json")
-    stored = {key: f"{json.dumps(values[key])} (the study)" for key in attributes[SETTINGS_ATTRIBUTE] if key not in own}
+    stored = {key: with_source(values[key], "the study") for key in attributes[SETTINGS_ATTRIBUTE] if key not in own}
     return run_in_terminal(LoadedSettings(settings, None, None, stored), choose, _refuse, opens=True)
 
 

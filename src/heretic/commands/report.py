@@ -1,7 +1,6 @@
 """``heretic report``: what a search found and what was saved of it, as a page."""
 
 import os
-import webbrowser
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,8 +75,11 @@ def run(arguments: ReportArguments, printer: "Printer") -> int:
     printer.row("Report", str(page))
     address = page.resolve().as_uri()
     printer.row("", address)
-    if arguments.open and not webbrowser.open(address):
-        printer.row("", "No browser could be started here; open that address yourself.")
+    if arguments.open:
+        import webbrowser
+
+        if not webbrowser.open(address):
+            printer.row("", "No browser could be started here; open that address yourself.")
     for sentence in (data.no_records, sampled_sentence(data), data.no_importances):
         if sentence:
             printer.row("", sentence)

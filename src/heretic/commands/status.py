@@ -5,11 +5,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from heretic.commands.base import Command, option, positional, switch
+from heretic.commands.base import Command, number, option, positional, switch
 from heretic.common.errors import ConfigurationError, StudyError
 from heretic.common.file_names import expanded
 from heretic.config.study import study_of_a_run
@@ -22,15 +21,7 @@ _SHORTEST, _LONGEST = 0.2, 86_400.0
 _USUAL_SECONDS = 5.0
 
 
-def _seconds(text: str) -> float:
-    expected = f"a number of seconds from {_SHORTEST:g} to {_LONGEST:.0f}"
-    try:
-        seconds = float(text)
-    except ValueError as error:
-        raise ValueError(expected) from error
-    if not isfinite(seconds) or not _SHORTEST <= seconds <= _LONGEST:
-        raise ValueError(expected)
-    return seconds
+_INTERVAL = number(f"a number of seconds from {_SHORTEST:g} to {_LONGEST:.0f}", _SHORTEST, _LONGEST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +37,7 @@ class StatusArguments:
     )
     json: bool = switch("Print one JSON object on a line instead, for scripts; README says which keys it has.")
     watch: bool = switch("Go on until Ctrl+C, or until the run has ended.")
-    interval: float | None = option("SECONDS", f"How often to look with --watch. [{_USUAL_SECONDS:g}]", read=_seconds)
+    interval: float | None = option("SECONDS", f"How often to look with --watch. [{_USUAL_SECONDS:g}]", read=_INTERVAL)
     path: str | None = positional("[PATH]")
 
     def __post_init__(self) -> None:

@@ -103,9 +103,14 @@ def _changed(settings: Settings, layers: Sequence[Layer]) -> dict[str, str]:
         source = next((layer.label for layer in layers if layer.has(name)), None)
         # Where nobody gave a part that differs, it was dropped together with its dataset.
         if value != default and source is not None:
-            text = value if isinstance(value, str) else "none" if value is None else json.dumps(value)
-            changed[name] = f"{quoted_without_secrets(text)} ({source})"
+            changed[name] = with_source(value, source)
     return changed
+
+
+def with_source(value: Any, source: str) -> str:
+    """A setting's plain JSON value as a run shows it, and who gave it; no secrets."""
+    text = value if isinstance(value, str) else "none" if value is None else json.dumps(value)
+    return f"{quoted_without_secrets(text)} ({source})"
 
 
 def _part(values: Mapping[str, Any] | None, path: tuple[str, ...]) -> Any:

@@ -5,7 +5,6 @@ has none for layer 0. Such a file holds one vector a layer, whose length is its 
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +56,7 @@ def write_control_vector(path: Path, directions: DirectionSet, model_type: str =
 
 
 def read_control_vector(path: Path) -> DirectionSet:
-    """The directions of a control vector; layers that it has none for get weight 0.
+    """The directions of a control vector; layers that it has none for get weight 0. Their numbers are not checked.
 
     Raises:
         UserError: The file is no control vector, or what it holds cannot be used; one sentence.
@@ -94,9 +93,7 @@ def _problem(vectors: Mapping[int, Any]) -> str:
     shapes = {vector.shape for vector in vectors.values()}
     if len(shapes) > 1 or len(next(iter(shapes))) != 1 or any(v.dtype != np.float32 for v in vectors.values()):
         return "its vectors are not numbers in float32 of one width"
-    if not all(np.isfinite(vector).all() for vector in vectors.values()):
-        return "its vectors are not finite"
-    return "" if any(vector.any() for vector in vectors.values()) else "all its vectors are zero"
+    return ""
 
 
 def _as_set(vectors: Mapping[int, Any], name: str) -> DirectionSet:
@@ -105,6 +102,7 @@ def _as_set(vectors: Mapping[int, Any], name: str) -> DirectionSet:
     for layer, vector in vectors.items():
         stacked[layer + 1] = torch.from_numpy(vector)
     lengths = stacked.norm(dim=-1, keepdim=True)
-    unit = stacked / lengths.clamp_min(torch.finfo(stacked.dtype).tiny)
-    empty = DirectionSet(unit[:, None], lengths / lengths.max(), torch.full((layers + 1,), torch.nan), "control vector")
-    return replace(empty, provenance={"file": name})
+    tiny = torch.finfo(stacked.dtype).tiny
+    unit, weights = stacked / lengths.clamp_min(tiny), lengths / lengths.max().clamp_min(tiny)
+    unknown = torch.full((layers + 1,), torch.nan)
+    return DirectionSet(unit[:, None], weights, unknown, "control vector", {"file": name})

@@ -80,12 +80,12 @@ def read_direction_file(path: Path) -> DirectionFile:
         raise UserError(f"There is no file {path}; check the path, or write one with --save-directions.")
     if is_folder:
         raise UserError(f"{path} is a folder; name a direction file in it.")
-    if path.suffix.lower() == SUFFIX:
-        return DirectionFile(path.name, read_control_vector(path), None)
-    directions, projections = DirectionSet.load(path), _projections(path)
+    is_control_vector = path.suffix.lower() == SUFFIX
+    directions = read_control_vector(path) if is_control_vector else DirectionSet.load(path)
+    projections = None if is_control_vector else _projections(path)
     problem = _problem(directions) or (_projection_problem(projections, len(directions.vectors)) if projections else "")
     if problem:
-        raise UserError(f"{path} cannot be used because {problem}; write it again with --save-directions.")
+        raise UserError(f"{path} cannot be used because {problem}; write it again.")
     in_fp32: dict[str, Any] = {name: tensor.float() for name, tensor in directions.tensors().items()}
     directions = replace(directions, **in_fp32)
     return DirectionFile(path.name, directions, Projections(*(t.float() for t in projections)) if projections else None)

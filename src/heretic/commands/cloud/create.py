@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from heretic.commands.base import Command, option, positional, price, switch
+from heretic.commands.base import Command, option, positional, price, switch, whole
 from heretic.commands.cloud.base import Account, CloudArguments, account, footprint_there, show_machines
 from heretic.common.errors import CloudError, ConfigurationError
 
@@ -15,12 +15,7 @@ if TYPE_CHECKING:
     from heretic.models.footprint import Footprint
 
 _UNKNOWN_MODEL_DISK = 100
-
-
-def _gigabytes(text: str) -> int:
-    if not text.isdigit() or not 10 <= int(text) <= 10_000:
-        raise ValueError("a number of GB from 10 to 10000")
-    return int(text)
+_GIGABYTES = whole("a number of GB from 10 to 10000", 10, 10_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +24,7 @@ class CreateArguments(CloudArguments):
 
     wish: tuple[str, ...] = positional("TIER [GPUS]")
     model: str | None = option("MODEL", "The model that will be edited; the disk is made large enough for it.")
-    disk: int | None = option("GB", "Size of the disk. [2 x the model + 20]", read=_gigabytes)
+    disk: int | None = option("GB", "Size of the disk. [2 x the model + 20]", read=_GIGABYTES)
     max_price: float | None = option("DOLLARS", "Rent nothing that costs more an hour.", read=price)
     bid: float | None = option("DOLLARS", "Pay so much an hour until somebody bids more (Vast).", read=price)
     name: str | None = option("NAME", "What to call the machine. [the tier and the time]")

@@ -2,11 +2,10 @@
 
 import os
 from dataclasses import dataclass, replace
-from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from heretic.commands.base import Command, option, positional, switch
+from heretic.commands.base import Command, number, option, positional, switch
 from heretic.commands.cloud.base import Account, CloudArguments, account, footprint_there
 from heretic.common.errors import CloudError, ConfigurationError, HereticError
 
@@ -24,15 +23,7 @@ _DISK_BESIDE = 2_000_000_000
 _TOKEN = "HF_TOKEN"  # noqa: S105 - the name of a variable
 
 
-def _hours(text: str) -> float:
-    expected = "a number of hours, as in 6 or 0.5"
-    try:
-        hours = float(text)
-    except ValueError as error:
-        raise ValueError(expected) from error
-    if not isfinite(hours) or not 0 < hours <= 1000:
-        raise ValueError(expected)
-    return hours
+_HOURS = number("a number of hours, as in 6 or 0.5", 0.001, 1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +34,7 @@ class RunArguments(CloudArguments):
     machine: str | None = option("MACHINE", "Which machine. [the only one]")
     destroy_when_done: bool = switch("Give the machine back once its model is fetched; stop it where nobody comes.")
     stop_when_done: bool = switch("Stop the machine when the run is over; its disk is kept.")
-    max_hours: float | None = option("HOURS", "End the run after so long; what it finished is kept.", read=_hours)
+    max_hours: float | None = option("HOURS", "End the run after so long; what it finished is kept.", read=_HOURS)
     resume: bool = switch("Go on with the study that is there, or that was fetched.")
     hf_token: bool = switch("Give the machine HF_TOKEN, for this run alone.")
     passed_on: tuple[str, ...] = ()

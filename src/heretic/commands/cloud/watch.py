@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from heretic.commands.base import Command, option, positional
+from heretic.commands.base import Command, number, option, positional
 from heretic.commands.cloud.base import Account, CloudArguments, account
 from heretic.common.errors import CloudError
 
@@ -20,15 +20,7 @@ if TYPE_CHECKING:
 _FETCH_SECONDS = 300.0
 
 
-def _seconds(text: str) -> float:
-    expected = "a number of seconds from 1 to 3600"
-    try:
-        seconds = float(text)
-    except ValueError as error:
-        raise ValueError(expected) from error
-    if not 1 <= seconds <= 3600:
-        raise ValueError(expected)
-    return seconds
+_INTERVAL = number("a number of seconds from 1 to 3600", 1, 3600)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +28,7 @@ class WatchArguments(CloudArguments):
     """What is asked for."""
 
     machine: tuple[str, ...] = positional("[MACHINE ...]")
-    interval: float = option("SECONDS", "How often to look. [10]", default=10.0, read=_seconds)
+    interval: float = option("SECONDS", "How often to look. [10]", default=10.0, read=_INTERVAL)
 
 
 def run(arguments: WatchArguments, printer: "Printer") -> int:
