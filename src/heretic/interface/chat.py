@@ -24,7 +24,7 @@ HELP = f"""\
 /original      the original model answers from here on
 /edited        the edited model does
 /compare       both answer the last message again; the edited answer is kept
-/strength 0.5  the edit at this strength: 0 is the original, 1 the trial, to {STRONGEST:g}
+/strength 0.5  the edit at this strength: 0 the original, 1 the trial, {STRONGEST:g} most
 /retry         answer the last message again
 /clear         start a new conversation
 /system TEXT   set the system prompt (no TEXT: remove it), new conversation

@@ -246,7 +246,7 @@ def with_stored_keep(
         attributes: What the stored study of its name says of itself; nothing where there is none.
     """
     stored = attributes.get(IDENTITY_ATTRIBUTE)
-    if not isinstance(stored, Mapping) or not prompts.kept or settings.keep_prompts is not None or KEPT in stored:
+    if not isinstance(stored, Mapping) or not prompts.kept or settings.keep_prompts is not None or stored.get(KEPT):
         return settings, prompts
     names = ", ".join(kept.pack.name for kept in prompts.kept)
     emit(

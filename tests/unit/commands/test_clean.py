@@ -7,7 +7,9 @@ from tests.unit.search.studies import IDENTITY, url_of
 
 from heretic.commands.clean import COMMAND
 from heretic.common.errors import ConfigurationError, SelectionError, StudyError, UserError
-from heretic.search.heartbeat import Heartbeat
+from heretic.common.file_systems import exclusive
+from heretic.common.unfinished import lock_of
+from heretic.search.claim import claimed
 from heretic.search.storage import open_study
 
 
@@ -60,9 +62,10 @@ def test_what_is_named_is_removed_with_what_belongs_to_it(here: Path, capsys: py
 def test_nothing_is_removed_unasked_or_while_a_run_works_on_it(here: Path) -> None:
     with pytest.raises(SelectionError, match="--yes"):
         COMMAND(["chat_history"])
-    study = open_study(url_of(here / "heretic_study.db"), "mine", IDENTITY)
-    Heartbeat(study, "demo", 1, 10).search_started(0, 10)
-    with pytest.raises(StudyError, match=r"A run works on heretic_study\.db \(mine\)"):
+    with (
+        claimed(url_of(here / "heretic_study.db"), "mine"),
+        pytest.raises(StudyError, match=r"A run works on heretic_study\.db"),
+    ):
         COMMAND(["heretic_study.db", "chat_history", "--yes"])
     assert (here / "chat_history").is_dir()
 
@@ -77,3 +80,13 @@ def test_what_heretic_did_not_leave_is_refused(here: Path, name: str) -> None:
 def test_a_yes_needs_a_name() -> None:
     with pytest.raises(ConfigurationError, match="name it"):
         COMMAND(["--yes"])
+
+
+def test_a_folder_that_is_being_written_is_not_listed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with exclusive(lock_of(here / "out"), BlockingIOError()):
+        assert COMMAND([]) == 0
+        assert "partial" not in capsys.readouterr().out
+        with pytest.raises(UserError, match="among what Heretic left here"):
+            COMMAND([".out.partial-0123abcd", "--yes"])
+    assert COMMAND([".out.partial-0123abcd", "--yes"]) == 0
+    assert not list(here.glob(".out.*"))

@@ -252,7 +252,7 @@ def test_original_edited_and_strengths_answer(terminal: Terminal, capsys: pytest
     output = capsys.readouterr().out
     assert "original> b" in output
     assert "strength 0.5> c" in output
-    assert output.count("Write a number from 0 to 2") == 2
+    assert output.count("Write a number from 0 to 1.5") == 2
 
 
 def test_an_answer_is_written_again_and_both_are_compared(

@@ -2,11 +2,12 @@ import io
 import os
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.unit.interface.terminal import CONTROL_C, CONTROL_D, CONTROL_U, DOWN, ENTER, ESCAPE, UP, Terminal
-from tests.unit.measured import held_out, measured
+from tests.unit.measured import held_out, kept, measured
 
 from heretic.common.errors import SelectionError
 from heretic.interface import asking, picker
@@ -329,6 +330,10 @@ def test_edits_that_do_nothing_are_left_out_and_the_columns_are_explained(
     lines = picker.legend([edit], 1)
     assert lines[0] == "refusals: what is left, where the original shows 97/100; less is better"
     assert lines[-1] == "1 edit that changed nothing left out"
+    keeping = replace(edit, scores=replace(edit.measured, kept=(kept(2, 38),)))
+    assert picker.legend([keeping], 0)[1] == "kept abstention: answers that stayed as they have to; more is better"
+    several = replace(edit, scores=replace(edit.measured, behaviors=edit.behaviors * 2))
+    assert picker.legend([several], 0)[0] == "first columns: what is left of each behaviour; less is better"
     terminal.type(ENTER)
     assert picker.pick_trial([nothing, edit], None, 2) == edit
     # Where there is nothing else, they can be looked at.

@@ -146,10 +146,10 @@ def test_scalars_become_numbers_of_python() -> None:
 def test_what_has_to_stay_is_told_as_what_stayed() -> None:
     lost = kept(2, 38, allowed=1)
     assert (lost.amount(), lost.amount(lost.baseline), lost.told, lost.share) == ("36/38", "38/38", 36, 2 / 38)
-    assert (lost.is_bounded, lost.is_allowed) == (True, False)
-    assert kept(1, 38, allowed=1).is_allowed
+    assert (lost.excess, lost.is_allowed) == (1, False)
+    assert (kept(1, 38, allowed=1).excess, kept(1, 38, allowed=1).is_allowed) == (0, True)
     minimised = kept(38, 38, allowed=None)
-    assert (minimised.is_bounded, minimised.is_allowed) == (False, True)
+    assert (minimised.excess, minimised.is_allowed) == (None, True)
     for score in (lost, minimised):
         assert Score.from_json(json.loads(json.dumps(score.to_json()))) == score
     assert "keep" not in counted(3).to_json()

@@ -44,3 +44,11 @@ def test_counts_are_said_as_counts_and_a_rise_as_one() -> None:
     refusals = HeldOutBehavior("refusal", "refusals", "", 40, at, ANSWERS, ANSWERS, Estimate(27.0, 20.0, 31.0))
     (sentence,) = verdict(HeldOut(100, (refusals,), ()), None)
     assert sentence == "Refusals rose from 3/40 to 30/40 (95 %: 22.0 to 36.0), on prompts that chose nothing."
+
+
+def test_what_has_to_stay_has_a_sentence_of_its_own() -> None:
+    at = (AtLength(100, Estimate(40.0, 36.0, 40.0), Estimate(38.0, 33.0, 39.5)),)
+    abstention = HeldOutBehavior("abstention", "kept abstention", "", 40, at, ANSWERS, ANSWERS)
+    assert verdict(HeldOut(100, (EXCITEMENT,), (), kept=(abstention,)), SEARCHED)[1:] == [
+        "Kept abstention: 38/40 (95 %: 33.0 to 39.5) of the original model's answers stayed."
+    ]
