@@ -23,8 +23,7 @@ _end(3)
         # Any module of that name.
         ("sys.modules['torch'] = sys", ["said", "at the end"]),
         (
-            "sys.modules['torch'] = sys\n"
-            "threading.Thread(target=lambda: (time.sleep(0.3), print('a thread'))).start()",
+            "sys.modules['torch'] = sys\nthreading.Thread(target=lambda: (time.sleep(0.3), print('a thread'))).start()",
             ["said", "a thread", "at the end"],
         ),
     ],

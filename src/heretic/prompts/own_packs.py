@@ -6,15 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import tomlkit
+from tomlkit.items import Array
+
 from heretic.common.errors import ConfigurationError, UserError
-from heretic.prompts.packs import PACK_FILE, bundled_behaviors, bundled_prompts, read_pack, without_prompts_table
+from heretic.prompts.packs import PACK_FILE, bundled_behaviors, bundled_prompts, read_pack
 
 _SKELETON = Path(__file__).parent / "skeleton"
-_NAME_LINE = re.compile(r'^name = ".*"$', re.MULTILINE)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-_LONG_LIST = re.compile(r"^(?P<name>\w+) = \[\n(?P<lines>(?:(?:  (?:#.*|'''.*''',|'[^'\n]+',))?\n)+)\]\n", re.MULTILINE)
-"""An option whose entries are literal strings of a line each, as patterns are."""
-_QUOTED = re.compile(r"^('''|')(.*)\1,$")
+_LONG = 8
+"""Entries from which on a list stands better in a file of its own."""
 
 
 def new_pack(target: Path) -> None:
@@ -25,7 +26,9 @@ def new_pack(target: Path) -> None:
     """
     texts = {file.relative_to(_SKELETON): file.read_text(encoding="utf-8") for file in sorted(_SKELETON.rglob("*.t*"))}
     if _NAME.fullmatch(target.name):
-        texts[Path(PACK_FILE)] = _NAME_LINE.sub(f'name = "{target.name}"', texts[Path(PACK_FILE)])
+        pack = tomlkit.parse(texts[Path(PACK_FILE)])
+        pack["name"] = target.name
+        texts[Path(PACK_FILE)] = tomlkit.dumps(pack)
     with _written(target, "--new"):
         target.mkdir(parents=True)
         for place, text in texts.items():
@@ -46,12 +49,16 @@ def copy_pack(name: str, target: Path) -> bool:
     bundled = bundled_behaviors()
     if name not in bundled:
         raise ConfigurationError(f"{name} is no bundled pack; copy one of {', '.join(bundled)}.")
-    text = bundled[name].read_text(encoding="utf-8")
+    document = tomlkit.parse(bundled[name].read_text(encoding="utf-8"))
     prompts = bundled_prompts(read_pack(bundled[name]))
-    text, lists = _with_lists_apart(without_prompts_table(text) if prompts else text)
+    if prompts:
+        # Those beside it are read then.
+        for table in (document, *document.get("keep", ())):
+            table.pop("prompts", None)
+    lists = _lists_moved_out(document)
     with _written(target, "--copy"):
         target.mkdir(parents=True)
-        for file, content in {PACK_FILE: text, **lists}.items():
+        for file, content in {PACK_FILE: tomlkit.dumps(document), **lists}.items():
             (target / file).write_text(content, encoding="utf-8")
         for place, source in prompts.items():
             (target / place).parent.mkdir(parents=True, exist_ok=True)
@@ -59,19 +66,23 @@ def copy_pack(name: str, target: Path) -> bool:
     return bool(prompts)
 
 
-def _with_lists_apart(text: str) -> tuple[str, dict[str, str]]:
-    """A pack's TOML that names text files for its long lists, and these files, an entry or comment a line."""
+def _lists_moved_out(document: tomlkit.TOMLDocument) -> dict[str, str]:
+    """Have a pack's TOML name text files for its long lists; these files, an entry or comment a line."""
     lists: dict[str, str] = {}
+    for table in (document, *document.get("keep", ())):
+        options = table.get("options", {})
+        for name, value in options.items():
+            if isinstance(value, Array) and len(value) >= _LONG:
+                # What has to stay may have lists of the same name.
+                file = f"{name}.txt" if not lists else f"{name}-{len(lists) + 1}.txt"
+                lists[file] = "".join(f"{_entry(line.strip())}\n" for line in value.as_string().splitlines()[1:-1])
+                options[name] = file
+    return lists
 
-    def moved(found: re.Match[str]) -> str:
-        lines = [line.strip() for line in found["lines"].splitlines()]
-        entries = [_QUOTED.sub(r"\2", line) for line in lines]
-        # What has to stay may have lists of the same name.
-        file = f"{found['name']}.txt" if not lists else f"{found['name']}-{len(lists) + 1}.txt"
-        lists[file] = "\n".join(entries) + "\n"
-        return f'{found["name"]} = "{file}"\n'
 
-    return _LONG_LIST.sub(moved, text), lists
+def _entry(line: str) -> str:
+    """The text of an entry that has a line of its own in a list; comments and empty lines as they are."""
+    return line if not line or line.startswith("#") else str(tomlkit.value(line.rstrip(",")))
 
 
 @contextmanager

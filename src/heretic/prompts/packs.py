@@ -6,7 +6,6 @@ name answers that have to stay what they are; their prompts stand as ``keep/NAME
 """
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -214,11 +213,6 @@ def bundled_prompts(pack: Pack) -> dict[Path, Path]:
         for place, named in places.items()
     }
     return {place: file for place, file in found.items() if file is not None}
-
-
-def without_prompts_table(text: str) -> str:
-    """A pack's TOML without its tables of prompts, so that its prompts are those beside it."""
-    return re.sub(r"^\[(?:keep\.)?prompts\]\n(?:(?!\[).*\n?)*", "", text, flags=re.MULTILINE).rstrip("\n") + "\n"
 
 
 def _specification(folder: Path, table: KeepTable, role: str, side: str, part: str) -> PromptSpecification:

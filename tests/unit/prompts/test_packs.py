@@ -16,7 +16,6 @@ from heretic.prompts.packs import (
     bundled_behaviors,
     find_pack,
     read_pack,
-    without_prompts_table,
 )
 
 PLAIN = 'name = "shouting"\ndescription = "It shouts."\ncard = "Shouting was edited."\nevaluator = "density"\n'
@@ -49,14 +48,6 @@ def test_a_pack_says_what_it_is_and_how_it_is_measured(tmp_path: Path) -> None:
 def test_options_may_be_left_out(tmp_path: Path) -> None:
     options = read_pack(written(tmp_path, PLAIN)).options
     assert (options.tokens, options.further) == (None, {})
-
-
-def test_the_table_of_prompts_can_be_left_out_of_a_text_and_nothing_else() -> None:
-    rest = PLAIN + "\n# Of marks.\n[options]\ntokens = 5\n"
-    table = '[prompts]\ngood_prompts = { dataset = "x" }\n\n# Both.\nbad_prompts = "y"\n'
-    assert without_prompts_table(f"{rest}\n{table}") == rest
-    assert without_prompts_table(f"{PLAIN}{table}[options]\ntokens = 5\n") == PLAIN + "[options]\ntokens = 5\n"
-    assert without_prompts_table(rest) == rest
 
 
 def test_a_byte_order_mark_and_windows_line_ends_are_read(tmp_path: Path) -> None:
@@ -319,8 +310,3 @@ def test_answers_that_have_to_stay_are_packs_of_their_own(tmp_path: Path) -> Non
 )
 def test_what_is_wrong_with_them_is_said(changed: str, said: str, tmp_path: Path) -> None:
     assert said in refused(written(tmp_path, PLAIN + changed))
-
-
-def test_their_prompts_table_is_left_out_as_well() -> None:
-    assert "lists.txt" not in without_prompts_table(PLAIN + KEEP)
-    assert without_prompts_table(PLAIN + KEEP).count("[[keep]]") == 2
