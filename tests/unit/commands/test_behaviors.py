@@ -247,7 +247,7 @@ def test_all_packs_are_checked_and_all_their_mistakes_are_named(mine: Path, caps
     (mine / "pack.toml").write_text(text.replace("card =", "crad =").replace("tokens = 120", "tokens = 0"))
     assert run("hegding", str(mine), "verbosity") == ConfigurationError.exit_code
     shown = capsys.readouterr().out
-    assert "PROBLEM: There is no pack hegding; did you mean hedging?" in shown
+    assert "PROBLEM: There is no behaviour hegding; did you mean hedging?" in shown
     assert "(did you mean card?)" in shown
     assert "options.tokens: " in shown
     assert "80 + 40 + 40 pairs" in shown

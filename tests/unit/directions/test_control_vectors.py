@@ -79,7 +79,7 @@ def test_other_files_are_refused_in_a_sentence(
     tmp_path: Path, architecture: str, tensors: dict[str, torch.Tensor], expected: str
 ) -> None:
     with pytest.raises(UserError, match=expected):
-        read_control_vector(written(tmp_path / "d.gguf", architecture, tensors))
+        read_direction_file(written(tmp_path / "d.gguf", architecture, tensors))
 
 
 def test_damaged_files_are_refused_in_a_sentence(tmp_path: Path) -> None:
