@@ -6,7 +6,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.quick import folder_of_this_process, with_bytecode, with_one_thread, without_waiting_for_the_disk
+from tests.quick import (
+    folder_of_this_process,
+    with_bytecode,
+    with_migrations_read_once,
+    with_one_thread,
+    without_waiting_for_the_disk,
+)
 
 with_one_thread()
 with_bytecode()
@@ -18,6 +24,7 @@ from tests.integration.command import Command, warm_command  # noqa: E402
 
 torch.set_num_threads(1)
 without_waiting_for_the_disk()
+with_migrations_read_once()
 
 # What decides whether a change lands is the same every time; `--hypothesis-profile explores` looks further.
 settings.register_profile("decides", derandomize=True)

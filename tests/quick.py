@@ -56,3 +56,19 @@ def without_waiting_for_the_disk() -> None:
 def _relax(connection: Any, _record: object) -> None:
     if type(connection).__module__.startswith("sqlite3"):
         connection.execute("PRAGMA synchronous=OFF")
+
+
+def with_migrations_read_once() -> None:
+    """Keep what alembic reads of Optuna's migrations, which it would read three times for every study that is made."""
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+    read, known = ScriptDirectory.from_config, {}
+
+    def once(config: Config) -> ScriptDirectory:
+        place = config.get_main_option("script_location")
+        if place not in known:
+            known[place] = read(config)
+        return known[place]
+
+    ScriptDirectory.from_config = once

@@ -9,10 +9,11 @@ import json
 import os
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.quick import without_waiting_for_the_disk
+from tests.quick import with_migrations_read_once, without_waiting_for_the_disk
 
 
 def serve() -> None:
@@ -23,6 +24,7 @@ def serve() -> None:
     import sqlalchemy.dialects.sqlite  # noqa: F401
     import transformers.models.llama.modeling_llama
     import transformers.models.qwen2.modeling_qwen2  # noqa: F401
+    from optuna.storages import RDBStorage
 
     import heretic.interface.menu
     import heretic.interface.terminal
@@ -32,6 +34,10 @@ def serve() -> None:
     from heretic.evaluation.refusal_patterns import RefusalDetector
 
     without_waiting_for_the_disk()
+    with_migrations_read_once()
+    with TemporaryDirectory() as folder:
+        # Reads them, for all commands.
+        RDBStorage(f"sqlite:///{folder}/study.db").remove_session()
     # Compiles the patterns of every language.
     RefusalDetector().is_refusal("An answer.")
     # Collections of the commands need not look at what was imported.
