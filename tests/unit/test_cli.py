@@ -23,7 +23,7 @@ def heretic(folder, *argv, **environment):
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
         check=False,
     )
 
@@ -153,7 +153,7 @@ def test_a_reader_that_leaves_early_causes_no_complaint(tmp_path):
     process.stdout.close()
     error = process.stderr.read()
     process.stderr.close()
-    assert process.wait(timeout=60) == 1
+    assert process.wait(timeout=600) == 1
     assert error == b""
 
 

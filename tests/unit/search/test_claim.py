@@ -22,16 +22,18 @@ from heretic.search.pulse import PULSE_ATTRIBUTE, Pulse, still_works
 from heretic.search.storage import open_study
 
 CLAIMING = """
-import sys, time
+import sys
 from heretic.search.claim import claimed
 with claimed(sys.argv[1], "mine"):
     print("claimed", flush=True)
-    time.sleep(60)
+    sys.stdin.read()
 """
 
 
 def claiming_process(url: str) -> subprocess.Popen[str]:
-    process = subprocess.Popen([sys.executable, "-c", CLAIMING, url], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", CLAIMING, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == "claimed\n"
     return process

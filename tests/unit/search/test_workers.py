@@ -247,7 +247,7 @@ def test_a_long_batch_is_told_of_while_it_lasts(study: optuna.Study) -> None:
 
 
 def test_a_stopped_process_of_this_machine_is_judged_by_its_silence() -> None:
-    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as other:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
         pulse = elsewhere("other", host=socket.gethostname(), pid=other.pid)
         pulse = replace(pulse, process_started=psutil.Process(other.pid).create_time())
         assert still_works(pulse, pulse.updated + 3600)
