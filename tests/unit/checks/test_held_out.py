@@ -25,7 +25,7 @@ from heretic.passes.runner import Response
 from heretic.prompts.sets import PromptSets, load_prompts, packs_of
 from heretic.prompts.sources import load_prompt_set
 from heretic.prompts.text_files import BUNDLED_FOLDER
-from heretic.results.held_out import HeldOut
+from heretic.results.held_out import Example, HeldOut
 from heretic.results.intervals import paired_interval
 from heretic.results.plan import EditPlan, Normalization, Schedule, Scope
 from heretic.results.score import DivergenceDetails, Keep, Score, Scores
@@ -77,6 +77,21 @@ def bench() -> Workbench:
     return prepare(settings, load_prompts(settings, packs_of(settings)))
 
 
+@pytest.fixture(scope="module")
+def unedited(bench: Workbench) -> tuple[HeldOut, tuple[Example, ...]]:
+    """What is found of no edit."""
+    return Confirmation(bench).confirm([])
+
+
+@pytest.fixture(scope="module")
+def edited(bench: Workbench) -> tuple[HeldOut, tuple[Example, ...]]:
+    """What is found of the plan, and the model left as it was."""
+    before = parameter_fingerprint(bench.loaded.model)
+    found = Confirmation(bench).confirm(bench.edits(PLAN))
+    assert parameter_fingerprint(bench.loaded.model) == before
+    return found
+
+
 @pytest.fixture
 def events() -> Iterator[list[Event]]:
     seen: list[Event] = []
@@ -122,11 +137,8 @@ def test_nothing_held_out_is_read_before_the_confirmation(
     session.restore()
 
 
-def test_the_edit_is_measured_and_the_model_left_as_it_was(bench: Workbench) -> None:
-    before = parameter_fingerprint(bench.loaded.model)
-    confirmation = Confirmation(bench)
-    found, examples = confirmation.confirm(bench.edits(PLAN))
-    assert parameter_fingerprint(bench.loaded.model) == before
+def test_the_edit_is_measured_and_the_model_left_as_it_was(edited: tuple[HeldOut, tuple[Example, ...]]) -> None:
+    found, examples = edited
     (behavior,) = found.behaviors
     assert (behavior.behavior, behavior.n, behavior.unit) == ("demo", 8, "")
     assert [at.tokens for at in behavior.at] == [12, 30, 40]
@@ -145,8 +157,8 @@ def test_the_edit_is_measured_and_the_model_left_as_it_was(bench: Workbench) -> 
     assert HeldOut.from_json(found.to_json()) == found
 
 
-def test_no_edit_changes_nothing(bench: Workbench) -> None:
-    found, examples = Confirmation(bench).confirm([])
+def test_no_edit_changes_nothing(unedited: tuple[HeldOut, tuple[Example, ...]]) -> None:
+    found, examples = unedited
     (behavior,) = found.behaviors
     assert behavior.change is not None
     assert behavior.change.value == 0
@@ -295,6 +307,8 @@ def test_false_twins_are_weighed_and_true_ones_kept(monkeypatch: pytest.MonkeyPa
         kl_tokens=4,
         held_out_tokens=8,
         use_warm_start_params=False,
+        good_prompts={"limit": 8},
+        bad_prompts={"limit": 8},
     )
     bench = prepare(settings, load_prompts(settings, packs_of(settings)))
     found, _examples = Confirmation(bench).confirm(bench.edits(PLAN))
@@ -339,8 +353,8 @@ def test_the_change_is_one_of_pairs() -> None:
     assert (change.low, change.high) == pytest.approx([4 * end for end in paired_interval(0, 1, 3, 0)])
 
 
-def test_folders_of_earlier_versions_have_no_change(bench: Workbench) -> None:
-    found, _examples = Confirmation(bench).confirm([])
+def test_folders_of_earlier_versions_have_no_change(unedited: tuple[HeldOut, tuple[Example, ...]]) -> None:
+    found, _examples = unedited
     stored = found.to_json()
     del stored["behaviors"][0]["change"]
     old = HeldOut.from_json(stored)
@@ -348,8 +362,8 @@ def test_folders_of_earlier_versions_have_no_change(bench: Workbench) -> None:
     assert len(held_out(old, None).rows) == len(held_out(found, None).rows) - 1
 
 
-def test_the_table_has_a_row_for_every_length(bench: Workbench) -> None:
-    found, _examples = Confirmation(bench).confirm(bench.edits(PLAN))
+def test_the_table_has_a_row_for_every_length(edited: tuple[HeldOut, tuple[Example, ...]]) -> None:
+    found, _examples = edited
     cells = [row.cells for row in held_out(found, None).rows]
     assert [row[0] for row in cells[:3]] == [f"refusals at {tokens} tokens" for tokens in (12, 30, 40)]
     assert cells[2][1] == "8/8"
@@ -358,8 +372,10 @@ def test_the_table_has_a_row_for_every_length(bench: Workbench) -> None:
     assert cells[3][2].startswith(f"{found.behaviors[0].change.value:+.0f} (95 %: -")
 
 
-def test_the_searchs_numbers_stand_beside_those_measured_alike(bench: Workbench) -> None:
-    found, _examples = Confirmation(bench).confirm(bench.edits(PLAN))
+def test_the_searchs_numbers_stand_beside_those_measured_alike(
+    bench: Workbench, edited: tuple[HeldOut, tuple[Example, ...]]
+) -> None:
+    found, _examples = edited
     searched = DivergenceDetails("sequence", bench.settings.kl_tokens)
     table = held_out(found, Scores(tuple(own.baseline for own in bench.behaviors), Score("kl", 0.0, 1, 0.0, searched)))
     shown = {row.cells[0]: row.cells[4] for row in table.rows}

@@ -1,5 +1,6 @@
 """KL and refusals on pico models: nothing where nothing changed, the reference's number where something did."""
 
+from itertools import cycle
 from typing import Any
 
 import pytest
@@ -73,8 +74,7 @@ def kl_of(jobs: Jobs) -> Score:
     return jobs.present_scores(3, "testing").kl
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("family", "mode"), [(FAMILIES[0], MODES[1]), *zip(FAMILIES, cycle(MODES), strict=False)])
 def test_kl_equals_a_reference_without_batches(family: str, mode: str) -> None:
     """One prompt at a time, no padding, no mask, torch's own KL in float64."""
     runner = make_runner(family, batch_size=3)

@@ -1,6 +1,7 @@
 """Where a report goes, what is in its folder, and what is never overwritten."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,9 +16,16 @@ from heretic.report.write import check_report_folder, is_report, report_folder, 
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def test_a_report_is_a_page_and_its_charts(tmp_path: Path) -> None:
-    path = write_report(tmp_path / "new" / "r", DATA)
-    assert path == tmp_path / "new" / "r" / "heretic_report.html"
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a report; drawing takes seconds."""
+    folder = tmp_path_factory.mktemp("written") / "new" / "r"
+    assert write_report(folder, DATA) == folder / "heretic_report.html"
+    return folder
+
+
+def test_a_report_is_a_page_and_its_charts(written: Path) -> None:
+    path = written / "heretic_report.html"
     files = {file.relative_to(path.parent).as_posix() for file in path.parent.rglob("*") if file.is_file()}
     charts = {f"heretic_report/{name}.png" for name in ("pareto", "importance", "strengths", "quality")}
     assert files == {"heretic_report.html", "heretic_report/kept.json", *charts}
@@ -26,8 +34,9 @@ def test_a_report_is_a_page_and_its_charts(tmp_path: Path) -> None:
     assert [entry.name for entry in path.parent.parent.iterdir()] == ["r"]
 
 
-def test_an_earlier_report_is_replaced_as_a_whole(tmp_path: Path) -> None:
-    first = write_report(tmp_path / "r", DATA).read_bytes()
+def test_an_earlier_report_is_replaced_as_a_whole(written: Path, tmp_path: Path) -> None:
+    shutil.copytree(written, tmp_path / "r")
+    first = (written / "heretic_report.html").read_bytes()
     assert write_report(tmp_path / "r", DATA).read_bytes() == first
     second = write_report(tmp_path / "r", NOTHING)
     assert second.read_bytes() != first
@@ -42,8 +51,8 @@ def test_a_folder_that_is_empty_is_used(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["notes.txt", "heretic_report/notes.txt", "heretic_report/mine.png/x", "heretic_metadata.json"]
 )
-def test_a_folder_with_anything_else_is_left_alone(tmp_path: Path, name: str) -> None:
-    write_report(tmp_path / "r", DATA)
+def test_a_folder_with_anything_else_is_left_alone(written: Path, tmp_path: Path, name: str) -> None:
+    shutil.copytree(written, tmp_path / "r")
     own = tmp_path / "r" / name
     own.parent.mkdir(exist_ok=True)
     own.write_text("mine")
@@ -81,13 +90,12 @@ write_report(Path(sys.argv[1]), DATA)
 """
 
 
-def test_neither_a_notebooks_backend_nor_a_users_file_changes_a_picture(tmp_path: Path) -> None:
+def test_neither_a_notebooks_backend_nor_a_users_file_changes_a_picture(written: Path, tmp_path: Path) -> None:
     (tmp_path / "matplotlibrc").write_text("text.usetex: true\naxes.facecolor: red\n")
     odd = {"MPLBACKEND": "module://no_such_package.backend", "MATPLOTLIBRC": str(tmp_path / "matplotlibrc")}
     arguments = [sys.executable, "-c", NOTEBOOK, str(tmp_path / "r")]
     subprocess.run(arguments, env={**os.environ, **odd, "PYTHONPATH": os.pathsep.join(sys.path)}, check=True)
-    usual = write_report(tmp_path / "usual", DATA).parent
-    for picture in (usual / "heretic_report").glob("*.png"):
+    for picture in (written / "heretic_report").glob("*.png"):
         assert (tmp_path / "r" / "heretic_report" / picture.name).read_bytes() == picture.read_bytes()
 
 
