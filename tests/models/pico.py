@@ -11,6 +11,7 @@ from functools import cache
 from itertools import cycle
 from typing import Any, TypeVar
 
+import pytest
 import torch
 from tests.models.list_moe import PicoExpert, PicoListMoeConfig, PicoListMoeForCausalLM
 from tests.models.sizes import (
@@ -84,6 +85,7 @@ __all__ = [
     "build_family",
     "build_pico",
     "families_with",
+    "kinds_first",
     "moe_options",
     "pico_names",
     "pico_token_ids",
@@ -533,6 +535,19 @@ def families_with(values: Sequence[T], families: Iterable[str] = PICO_FAMILIES) 
     """Instead of all families with all values: one family of each kind with all, and each other with one, in turn."""
     turn = cycle(values)
     return [(name, value) for name in families for value in (values if name in KINDS else [next(turn)])]
+
+
+def kinds_first(
+    values: Sequence[tuple[Any, ...]] = ((),), families: Iterable[str] = PICO_FAMILIES, also: Sequence[str] = ()
+) -> list[Any]:
+    """Parameters as `families_with` has them, but only one family of each kind, and those of `also`, before the night.
+
+    For dear tests whose parts are compared on every family by cheaper ones.
+    """
+    return [
+        pytest.param(name, *value, marks=() if name in KINDS or name in also else pytest.mark.slow)
+        for name, value in families_with(values, families)
+    ]
 
 
 def build_pico(name: str, seed: int = 0, dtype: torch.dtype = torch.float32) -> PreTrainedModel:

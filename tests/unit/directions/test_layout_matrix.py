@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from tests.models.pico import families_with, pico_token_ids
+from tests.models.pico import kinds_first, pico_token_ids
 from tests.unit.passes.pico_runner import make_runner
 from torch import Tensor
 
@@ -83,7 +83,7 @@ def assert_well_formed(found: DirectionSet) -> None:
 THIRDS = [EXTRACTORS.names()[start::3] for start in range(3)]
 
 
-@pytest.mark.parametrize(("family", "extractors"), families_with(THIRDS))
+@pytest.mark.parametrize(("family", "extractors"), kinds_first([(own,) for own in THIRDS]))
 def test_every_extractor_under_all_transforms_gives_edits_that_agree_in_weights_and_on_outputs(
     family: str, extractors: Sequence[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

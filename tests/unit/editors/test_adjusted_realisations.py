@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from tests.models.pico import LIST_EXPERTS, families_with, pico_names, pico_token_ids
+from tests.models.pico import LIST_EXPERTS, kinds_first, pico_names, pico_token_ids
 from tests.unit.editors.adjusted_models import adjustments_for, some_heads
 from tests.unit.editors.test_realisations import build, plan_for, random_directions, residuals_and_logits
 from torch import Tensor
@@ -20,7 +20,6 @@ from heretic.edits.writer import ModelLayout
 from heretic.models.access import oriented, post_norm_gain, writer_weight
 from heretic.results.plan import Normalization
 
-FAMILIES = pico_names()
 TOLERANCE = {"rtol": 2e-5, "atol": 2e-6}
 """Some families compute norms and attention in fp32 whatever the dtype."""
 
@@ -42,7 +41,7 @@ def edits_for(
     )
 
 
-@pytest.mark.parametrize(("family", "normalization"), families_with(list(Normalization)))
+@pytest.mark.parametrize(("family", "normalization"), kinds_first([(each,) for each in Normalization]))
 def test_inplace_and_output_space_agree(family: str, normalization: Normalization) -> None:
     model, layout = build(family)
     ids = pico_token_ids()
@@ -68,7 +67,7 @@ def test_inplace_and_output_space_agree(family: str, normalization: Normalizatio
     assert torch.equal(after, before)
 
 
-@pytest.mark.parametrize("family", sorted(set(FAMILIES) - set(pico_names(LIST_EXPERTS))))
+@pytest.mark.parametrize("family", kinds_first(families=sorted(set(pico_names()) - set(pico_names(LIST_EXPERTS)))))
 def test_rows_in_any_order_equal_candidates_alone(family: str) -> None:
     """Candidates with other heads, with whole writers, with and without offsets, and with no edit, side by side."""
     model, layout = build(family)
@@ -98,7 +97,7 @@ def test_rows_in_any_order_equal_candidates_alone(family: str) -> None:
         torch.testing.assert_close(together, expected, **TOLERANCE)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", kinds_first())
 def test_adapters_hold_edits_of_heads_and_no_offsets(family: str) -> None:
     model, layout = build(family)
     layout, found = adjustments_for(model, layout)

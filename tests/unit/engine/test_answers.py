@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.models.pico import families_with
+from tests.models.pico import kinds_first
 from tests.unit.engine.pico_engine import texts_of, with_frequent_end
 from tests.unit.passes.pico_runner import make_runner
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -102,7 +102,7 @@ def ending_runner() -> ModelRunner:
     return runner
 
 
-@pytest.mark.parametrize(("family", "interval"), families_with([3, 1]))
+@pytest.mark.parametrize(("family", "interval"), kinds_first([(3,), (1,)]))
 def test_answers_equal_ordinary_generation(family: str, monkeypatch: pytest.MonkeyPatch, interval: int) -> None:
     runner = make_runner(family, batch_size=20)
     obstacle = ragged_obstacle(runner.loaded)

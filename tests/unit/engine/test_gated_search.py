@@ -25,7 +25,7 @@ from heretic.search.records import stored_records
 from heretic.search.space import Range, SearchSpace
 from heretic.search.storage import open_study
 
-TRIALS = 30
+TRIALS = 20
 SPACE = SearchSpace(
     (ATTENTION, MLP),
     Normalization.NONE,

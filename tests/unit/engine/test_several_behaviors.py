@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import optuna
@@ -61,9 +62,9 @@ def assert_telling(bench: PicoBench, expected: Sequence[Measurement]) -> None:
 @pytest.mark.parametrize(
     ("family", "goal"),
     [
-        *((family, "remove") for family in ("llama", "gpt2", "qwen3_moe", "falcon_h1", "lfm2")),
         # One that is read by ragged passes, and one that is not: evaluators know nothing else of a family.
-        *((family, "strengthen") for family in ("llama", "falcon_h1")),
+        pytest.param(*own, marks=() if own in {("llama", "remove"), ("falcon_h1", "strengthen")} else pytest.mark.slow)
+        for own in product(("llama", "gpt2", "qwen3_moe", "falcon_h1", "lfm2"), ("remove", "strengthen"))
     ],
 )
 def test_both_engines_measure_every_behaviour_the_same(family: str, goal: str) -> None:
