@@ -88,20 +88,28 @@ def test_what_is_in_no_file_has_no_lock(url: str, tmp_path: Path, monkeypatch: p
 # Damaged files --------------------------------------------------------------------------------------------------------
 
 
-def stored_study(folder: Path) -> Path:
-    path = folder / "study.db"
+@pytest.fixture(scope="module")
+def content(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The file of a study of several pages."""
+    path = tmp_path_factory.mktemp("study") / "study.db"
     study = open_study(url_of(path), "heretic", IDENTITY)
     for number in range(40):
         study.tell(study.ask({"x": optuna.distributions.FloatDistribution(0, 1)}), [number, number])
+    return path.read_bytes()
+
+
+@pytest.fixture
+def stored(content: bytes, tmp_path: Path) -> Path:
+    """A study's file, alone in its folder."""
+    path = tmp_path / "study.db"
+    path.write_bytes(content)
     return path
 
 
-def test_a_whole_file_and_a_missing_one_are_fine(tmp_path: Path) -> None:
-    path = stored_study(tmp_path)
-    content = path.read_bytes()
-    check_study_file(url_of(path))
+def test_a_whole_file_and_a_missing_one_are_fine(stored: Path, content: bytes, tmp_path: Path) -> None:
+    check_study_file(url_of(stored))
     check_study_file(url_of(tmp_path / "none.db"))
-    assert path.read_bytes() == content
+    assert stored.read_bytes() == content
     assert {entry.name for entry in tmp_path.iterdir()} == {"study.db"}
 
 
@@ -114,8 +122,8 @@ def overwrite(content: bytes) -> bytes:
     [lambda content: content[: len(content) // 2], overwrite, lambda _content: b"no database at all" * 100],
     ids=["truncated", "overwritten", "replaced"],
 )
-def test_a_damaged_file_is_named_and_left_as_it_is(tmp_path: Path, damage) -> None:
-    path = stored_study(tmp_path)
+def test_a_damaged_file_is_named_and_left_as_it_is(stored: Path, damage) -> None:
+    path = stored
     path.write_bytes(damage(path.read_bytes()))
     content = path.read_bytes()
     with pytest.raises(DamagedStudyError, match=r"study\.db is damaged \(.*study\.db\.damaged.*--storage") as caught:
@@ -125,8 +133,8 @@ def test_a_damaged_file_is_named_and_left_as_it_is(tmp_path: Path, damage) -> No
     assert path.read_bytes() == content
 
 
-def test_a_locked_file_is_not_taken_for_a_damaged_one(tmp_path: Path) -> None:
-    path = stored_study(tmp_path)
+def test_a_locked_file_is_not_taken_for_a_damaged_one(stored: Path) -> None:
+    path = stored
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("BEGIN EXCLUSIVE")
     try:

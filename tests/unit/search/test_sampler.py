@@ -59,7 +59,7 @@ def test_short_studies_are_searched_as_by_optuna(directions: list[str], tmp_path
         samplers.append(optuna.samplers.TPESampler(**options))
     searched = [
         search(
-            optuna.create_study(directions=directions, sampler=sampler, storage=url_of(tmp_path / f"{place}.db")), 45
+            optuna.create_study(directions=directions, sampler=sampler, storage=url_of(tmp_path / f"{place}.db")), 30
         )
         for place, sampler in enumerate(samplers)
     ]
@@ -95,10 +95,10 @@ def test_no_more_than_so_many_trials_are_looked_at(directions: list[str], monkey
 
     # What an upgrade of Optuna might take away: that TPE asks the study it is given for its trials.
     monkeypatch.setattr(module, "_split_trials", splitting)
-    search(optuna.create_study(directions=directions, sampler=sampler), 90)
+    search(optuna.create_study(directions=directions, sampler=sampler), 60)
     assert max(sampler.shown) == max(split) == 20
-    assert min(split[400:]) >= 15
-    assert len(split) > 600
+    assert min(split[300:]) >= 15
+    assert len(split) > 400
 
 
 def finished(number: int, *values: float, broken: float = 0.0) -> FrozenTrial:
@@ -175,7 +175,7 @@ def test_a_trial_asks_the_database_as_much_as_the_first_by_tpe(tmp_path: Path) -
     study.sampler = BoundedSampler(0, 2, 8)
     search(study, 4, batch=1)
     counts = []
-    for _ in range(40):
+    for _ in range(20):
         with statements(study) as seen:
             trial = study.ask()
             suggest(trial)
