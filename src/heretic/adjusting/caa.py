@@ -20,6 +20,7 @@ from heretic.models.arrival import constant_shares
 from heretic.models.biases import BiasHolder, bias_holders, hold_biases
 from heretic.observability.events import Warned, emit
 from heretic.passes.calibration import backing_off
+from heretic.passes.ordinary import OrdinaryPasses
 from heretic.passes.runner import ModelRunner
 from heretic.prompts.types import Prompt, PromptSet
 
@@ -164,10 +165,8 @@ def _compliance(settings: Settings, runner: ModelRunner, target: PromptSet) -> T
             f"Of {len(target)} bad_prompts the original model answers {len(answered)} and refuses {len(refused)}, and "
             f"use_caa needs {MINIMUM_PROMPTS} of each; give other --bad-prompts or use --use-caa false."
         )
-    means = []
-    for prompts in (answered, refused):
-        statistics, runner = collect_statistics(runner, PromptSet(target.name, tuple(prompts)))
-        means.append(statistics.mean)
+    passes = OrdinaryPasses(runner)
+    means = [collect_statistics(passes, PromptSet(target.name, tuple(prompts))).mean for prompts in (answered, refused)]
     return compliance_directions(*means)
 
 

@@ -1,14 +1,16 @@
 """One extraction: statistics of both classes, the extractor, and the transforms."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+
+from torch import Tensor
 
 from heretic.config import Settings
 from heretic.directions.extractor import EXTRACTORS
 from heretic.directions.statistics import ResidualMoments
 from heretic.directions.transform import TRANSFORMS, TransformContext
 from heretic.directions.types import DirectionSet, ResidualStatistics
-from heretic.passes.calibration import backing_off
-from heretic.passes.runner import ModelRunner
+from heretic.passes.passes import Passes
 from heretic.prompts.stand_ins import load_compared_texts
 from heretic.prompts.types import PromptSet
 
@@ -32,25 +34,26 @@ class Extraction:
 
 
 def collect_statistics(
-    runner: ModelRunner, prompts: PromptSet, with_second_moment: bool = False, with_residuals: bool = False
-) -> tuple[ResidualStatistics, ModelRunner]:
-    """Stream the residuals of one prompt set; also the runner whose batch size fitted into memory."""
+    passes: Passes, prompts: PromptSet, with_second_moment: bool = False, with_residuals: bool = False
+) -> ResidualStatistics:
+    """Stream the residuals of one prompt set."""
 
-    def collect(fitting: ModelRunner) -> ResidualStatistics:
+    def collect(batches: Iterator[Tensor]) -> ResidualStatistics:
         moments = ResidualMoments(with_second_moment, with_residuals)
-        for residuals in fitting.residuals(prompts.prompts):
+        for residuals in batches:
             moments.update(residuals)
         return moments.finish(prompts.fingerprint)
 
-    return backing_off(runner, collect, "collecting residuals")
+    rows = [passes.runner.encode(prompt) for prompt in prompts.prompts]
+    return passes.residuals(rows, collect, "collecting residuals")
 
 
-def extract(settings: Settings, runner: ModelRunner, target: PromptSet, baseline: PromptSet) -> Extraction:
+def extract(settings: Settings, passes: Passes, target: PromptSet, baseline: PromptSet) -> Extraction:
     """Extract from the model as it is now.
 
     Args:
         settings: The method and its options.
-        runner: The model.
+        passes: Read the model.
         target: Training prompts that show the behaviour.
         baseline: Training prompts that do not.
 
@@ -59,8 +62,8 @@ def extract(settings: Settings, runner: ModelRunner, target: PromptSet, baseline
     """
     method = EXTRACTORS.get(settings.direction_method)
     needs = (method.needs_second_moment, method.needs_residuals)
-    of_target, runner = collect_statistics(runner, target, *needs)
-    of_baseline, runner = collect_statistics(runner, baseline, *needs)
+    of_target = collect_statistics(passes, target, *needs)
+    of_baseline = collect_statistics(passes, baseline, *needs)
     extracted = method.extract(of_target, of_baseline, settings)
     compared: dict[str, str] = {}
 
@@ -68,7 +71,7 @@ def extract(settings: Settings, runner: ModelRunner, target: PromptSet, baseline
         default = Settings.model_fields[role].default
         texts = load_compared_texts(role, getattr(settings, role), default, settings.system_prompt)
         compared[role] = texts.fingerprint
-        return collect_statistics(runner, texts, with_residuals=True)[0]
+        return collect_statistics(passes, texts, with_residuals=True)
 
     context = TransformContext(of_target, of_baseline, statistics)
     directions = extracted

@@ -1,7 +1,7 @@
 """Directions of a run: one extraction or several rounds, and which layers and which position they are used at."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from heretic.common.errors import ModelError, OutOfMemoryError
@@ -16,8 +16,9 @@ from heretic.extraction.refinement import refined
 from heretic.extraction.rounds import further_rounds
 from heretic.observability.events import DirectionsFound, PositionChosen, RefinementKept, Warned, emit
 from heretic.observability.steps import step
+from heretic.passes.choose import Choice, choose
 from heretic.passes.runner import ModelRunner
-from heretic.prompts.types import PromptSet
+from heretic.prompts.types import Prompt, PromptSet
 
 COSMIC_DEPTHS = (0.3, 0.9)
 """Relative depth of the layers that COSMIC compares: those whose direction the search tries as well."""
@@ -65,24 +66,28 @@ def find_directions(
         HereticError: The method does not work on these prompts; the message names the option to change.
     """
     started = time.perf_counter()
+    choice = _chosen(settings, runner, (*target.prompts, *baseline.prompts))
+    passes = choice.of_the_original
     with step("extracting directions"):
-        first = extract(settings, runner, target, baseline)
+        first = extract(settings, passes, target, baseline)
     if refines(settings):
         stored_directions = stored(first.directions)
         if stored_directions is not None:
             emit(RefinementKept())
-        refinement = stored_directions or _refined(settings, runner, first.directions, target, baseline)
+        refinement = stored_directions or _refined(settings, choice, first.directions, target, baseline)
         first = replace(first, directions=refinement)
     directions = first.directions
     if settings.iterative_rounds > 1:
         directions = further_rounds(
             runner,
             first,
-            lambda: extract(settings, runner, target, baseline),
+            lambda: extract(settings, passes, target, baseline),
             OutputSpaceEditor(runner.loaded.model, runner.layout),
             baseline.prompts,
             settings,
         )
+    # Whatever comes next looks at the weights themselves.
+    choice.give_back_order()
     emit(
         DirectionsFound(
             directions.method,
@@ -97,6 +102,13 @@ def find_directions(
     return SearchDirections(directions, position)
 
 
+def _chosen(settings: Settings, runner: ModelRunner, prompts: Sequence[Prompt]) -> Choice:
+    """How training prompts are read, with the answers behind them where directions are refined."""
+    rows = [runner.encode(prompt) for prompt in prompts]
+    written = settings.refusal_check_tokens if refines(settings) else 0
+    return choose(runner, rows, max(map(len, rows)) + written, doing="reading training prompts")
+
+
 def refines(settings: Settings) -> bool:
     """Whether directions are refined by gradient once they are extracted."""
     return EXTRACTORS.get(settings.direction_method).refined
@@ -104,7 +116,7 @@ def refines(settings: Settings) -> bool:
 
 def _refined(
     settings: Settings,
-    runner: ModelRunner,
+    choice: Choice,
     directions: DirectionSet,
     target: PromptSet,
     baseline: PromptSet,
@@ -112,7 +124,7 @@ def _refined(
     """The directions, refined; as they are, with a warning, where nobody asked for it and it cannot be done."""
     shows = RefusalDetector(settings).is_refusal
     try:
-        return refined(settings, runner, directions, baseline.prompts, target.prompts, shows)
+        return refined(settings, choice, directions, baseline.prompts, target.prompts, shows)
     except (OutOfMemoryError, ModelError) as error:
         if settings.extractor is not None:
             raise

@@ -152,11 +152,12 @@ class Objective:
         return kl, log_odds
 
     def _chunks(self, rows: Sequence[int]) -> Iterator[list[int]]:
-        """Rows by falling length, as many together as batch size and the chunk's tokens allow."""
+        """Rows by falling length, as few chunks as batch size and tokens allow, which share the rows evenly."""
         order = sorted(rows, key=lambda row: -len(self._rows[row]))
         while order:
             longest = len(self._rows[order[0]]) - self._passes.shared_tokens
-            size = min(max(1, self._chunk_tokens // longest), self._runner.calibration.batch_size)
+            most = min(max(1, self._chunk_tokens // longest), self._runner.calibration.batch_size)
+            size = -(-len(order) // -(-len(order) // most))
             yield order[:size]
             order = order[size:]
 

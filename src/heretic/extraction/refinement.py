@@ -17,14 +17,13 @@ from heretic.config import Settings
 from heretic.directions.types import DirectionSet
 from heretic.edits.algebra import Edit, projection
 from heretic.extraction.gradient_objective import EditsOf, Loss, Objective, mean_loss
-from heretic.extraction.onset import ANSWERING, Onset, Shows, find_onset
+from heretic.extraction.onset import Onset, Shows, find_onset
 from heretic.extraction.precision import for_gradients
 from heretic.models.access import post_norm_gain
-from heretic.models.host_memory import give_back_freed
 from heretic.observability.events import GradientStep, RefinementFinished, RefinementStarted, Warned, emit
 from heretic.observability.steps import counted
 from heretic.passes.calibration import backing_off
-from heretic.passes.choose import choose
+from heretic.passes.choose import Choice
 from heretic.passes.runner import ModelRunner
 from heretic.prompts.types import Prompt
 
@@ -63,7 +62,7 @@ class Batches:
 
 def refined(
     settings: Settings,
-    runner: ModelRunner,
+    choice: Choice,
     directions: DirectionSet,
     baseline: Sequence[Prompt],
     target: Sequence[Prompt],
@@ -73,7 +72,7 @@ def refined(
 
     Args:
         settings: How long, within which bounds, and whether the behaviour shall become less or more.
-        runner: The original model.
+        choice: How the original model reads these prompts.
         directions: One for every position.
         baseline: Training prompts without the behaviour.
         target: Training prompts with it.
@@ -84,16 +83,13 @@ def refined(
     """
     started = time.perf_counter()
     length = settings.refusal_check_tokens
-    rows = [runner.encode(prompt) for prompt in (*baseline, *target)]
-    choice = choose(runner, rows, max(map(len, rows)) + length, doing=ANSWERING)
     passes, removes = choice.of_the_original, settings.goal == "remove"
     onset = find_onset(passes, baseline, target, settings.rdo_prompts, length, shows, removes)
     # What gradients go through has its weights in their plain order.
-    choice.drop_order()
+    choice.give_back_order()
     if isinstance(onset, str):
         emit(Warned(f"The directions are not refined, because {onset}."))
         return directions
-    give_back_freed()
     (scaled, loss), _runner = backing_off(
         for_gradients(passes.runner),
         lambda fitting: _descend(settings, fitting, directions, onset),

@@ -11,7 +11,7 @@ import torch
 
 from heretic.common.errors import OutOfMemoryError
 from heretic.models.devices import empty_cache, free_memory, is_out_of_memory
-from heretic.models.host_memory import free_host_memory
+from heretic.models.host_memory import free_host_memory, give_back_freed
 from heretic.observability.events import MemoryRanOut, Warned, emit
 from heretic.observability.steps import step
 
@@ -107,6 +107,8 @@ def halving(size: int, work: Callable[[int], T], device: torch.device, doing: st
         with step(doing):
             result = attempt(partial(work, size), device, doing)
         if not isinstance(result, RanOut):
+            # Caches and activations, which would stand beside those of what comes next.
+            give_back_freed()
             return result, size
         if size == 1:
             raise nothing_smaller(doing, result)

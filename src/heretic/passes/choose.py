@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from heretic.config import Settings
 from heretic.models.devices import product_time
@@ -27,6 +29,10 @@ EMULATED = 1.5
 """So many times as long as a product in float32 takes one in a dtype that a CPU emulates; 1.1 to 3.8 were measured."""
 COMPARED = 8
 """Predictions of each row by which both kinds of passes are compared: the last ones, which rest on all others."""
+REACH = 2
+"""Passes that agree on a row are taken to agree on rows up to so many times as long."""
+_AGREEING: WeakKeyDictionary[PreTrainedModel, int] = WeakKeyDictionary()
+"""By model up to how many tokens its passes were seen to agree: one comparison takes seconds, and a run asks often."""
 _COMPARING = "comparing ragged with ordinary passes"
 
 
@@ -50,6 +56,11 @@ class Choice:
     def of_the_original(self) -> Passes:
         """The way, by `forward`: while the weights stay as they are."""
         return self.passes if self.forward is None else RaggedPasses(self.passes.runner, self.forward)
+
+    def give_back_order(self) -> None:
+        """Put weights that are ordered in their plain order again, until they are multiplied by in this way."""
+        if self.forward is not None and self.forward.packed is not None:
+            self.forward.packed.give_back()
 
     def drop_order(self) -> None:
         """Order no weights from now on; the way stays the same."""
@@ -148,15 +159,20 @@ def _agreeing(runner: ModelRunner, rows: Rows, longest: int, packed: bool) -> Ra
     reason = ragged_reason(runner, rows, longest)
     if reason:
         return reason
-    ordered = PackedLinears(runner.loaded.model) if packed else None
-    forward = RaggedForward(runner.loaded, runner.layout, ordered)
+    model = runner.loaded.model
+    forward = RaggedForward(runner.loaded, runner.layout, PackedLinears(model) if packed else None)
     compared = [min(rows, key=len), max(rows, key=len)]
+    if len(compared[1]) <= _AGREEING.get(model, 0):
+        return forward
     alike = attempt(partial(predicts_alike, runner, forward, compared), runner.loaded.device, _COMPARING)
-    if ordered is not None:
-        ordered.give_back()
+    if alike is True:
+        _AGREEING[model] = REACH * len(compared[1])
+        return forward
+    if forward.packed is not None:
+        forward.packed.give_back()
     if isinstance(alike, RanOut):
         return "memory ran out when its passes were compared"
-    return forward if alike else "its cached passes do not agree with its ordinary ones"
+    return "its cached passes do not agree with its ordinary ones"
 
 
 @torch.inference_mode()
@@ -170,13 +186,14 @@ def predicts_alike(runner: ModelRunner, forward: RaggedForward, rows: Rows) -> b
     if not splittable:
         return False
     split = [_split(row) for row in splittable]
+    # Each alone: what stands behind the last token does not matter, and neither does what follows the first part.
+    # First, because weights that are ordered for ragged passes would have to be put back for ordinary ones.
+    ordinary: list[Tensor] = [runner.teacher_forced_batch([start], [(*rest, 0)])[0][1:] for start, rest in split]
     state = forward.start((), [0] * len(split))
     state.feed([start for start, _rest in split], [()] * len(split))
     ragged = state.feed([rest for _start, rest in split], [range(len(rest)) for _start, rest in split])
     if runner.suppressed_tokens:
         ragged[:, runner.suppressed_tokens] = -torch.inf
-    # Each alone: what stands behind the last token does not matter, and neither does what follows the first part.
-    ordinary: list[Tensor] = [runner.teacher_forced_batch([start], [(*rest, 0)])[0][1:] for start, rest in split]
     return agree(torch.cat(ordinary), ragged)
 
 

@@ -50,6 +50,10 @@ class OrdinaryPasses:
         by_row = self._fitting(read, doing)
         return [by_row[row] for row in range(len(rows))]
 
+    def residuals(self, rows: Rows, look: Callable[[Iterator[Tensor]], T], doing: str) -> T:
+        """See Passes."""
+        return self._fitting(lambda runner: look(runner.residuals_of(rows)), doing)
+
     def next_tokens(self, rows: Rows, look: Callable[[Tensor], Sequence[T]], doing: str) -> list[T]:
         """See Passes."""
         return self._seen(ModelRunner.next_token_logits, rows, look, doing)

@@ -62,6 +62,16 @@ class Passes(Protocol):
             at_once: Rows of a batch at most; 0 for as many as fit.
         """
 
+    def residuals(self, rows: Rows, look: Callable[[Iterator[Tensor]], T], doing: str) -> T:
+        """What is made of the residuals of each row's last token.
+
+        Args:
+            rows: Token ids.
+            look: From batches [B, L+1, D] in no particular order, see `ModelRunner.residuals_of`; it begins anew where
+                memory ran out.
+            doing: See Passes.
+        """
+
     def next_tokens(self, rows: Rows, look: Callable[[Tensor], Sequence[T]], doing: str) -> list[T]:
         """What is seen in the logits [B, V] of the token that follows each row; `look` gives one value a row."""
 

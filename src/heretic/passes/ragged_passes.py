@@ -17,7 +17,7 @@ from heretic.passes.ordinary import OrdinaryPasses
 from heretic.passes.packed import PackedLinears
 from heretic.passes.passes import ORDINARY, Rows
 from heretic.passes.ragged import KeyValues, RaggedForward, RaggedState, split_shared_prefix, window_obstacle
-from heretic.passes.runner import ModelRunner, Response, longest_first
+from heretic.passes.runner import ModelRunner, Response, longest_first, residuals_at
 
 T = TypeVar("T")
 
@@ -25,6 +25,8 @@ SHARED = 0.5
 """Rows are read behind a shared beginning where that is at least this part of each."""
 FEWEST = 4
 """Rows of which that is true; fewer are read with the others, since small batches cost more than they save."""
+WORTH_A_PASS = 64
+"""Tokens that a shared beginning has to save: a pass over few tokens takes as long as one over so many."""
 DEVICE_INTERVAL = 8
 """Steps between two looks on a device: each look waits for it, each step too many is computed in vain."""
 
@@ -51,6 +53,17 @@ class RaggedPasses(OrdinaryPasses):
         def read(runner: ModelRunner) -> list[Response]:
             with self._passes(runner) as forward:
                 return _answers(runner, forward, rows, most)
+
+        return self._fitting(read, doing)
+
+    def residuals(self, rows: Rows, look: Callable[[Iterator[Tensor]], T], doing: str) -> T:
+        """See Passes."""
+        if not rows or self._beyond_window(rows, 0, doing):
+            return super().residuals(rows, look, doing)
+
+        def read(runner: ModelRunner) -> T:
+            with self._passes(runner) as forward:
+                return look(_residuals(runner, forward, rows))
 
         return self._fitting(read, doing)
 
@@ -100,8 +113,9 @@ def _written(
     forward: RaggedForward, rows: Rows, most: int, greedy: "Greedy", end_tokens: frozenset[int]
 ) -> list[list[int]]:
     """At most so many tokens behind each row, those behind its end token included."""
-    state = forward.start((), [0] * len(rows))
-    written = GreedyRows(state, greedy(state.feed(rows, last_of(rows))), greedy)
+    prefix, rests = behind_prefix(forward, rows)
+    state = forward.start(prefix, [0] * len(rows))
+    written = GreedyRows(state, greedy(state.feed(rests, last_of(rests))), greedy)
     answers: list[list[int]] = [[] for _ in rows]
     open_rows = list(range(len(rows)))
     interval = look_interval(forward.loaded.device)
@@ -125,11 +139,31 @@ def _next_token_logits(
 ) -> Iterator[tuple[Sequence[int], Tensor]]:
     """What follows each row; what rows begin with together is read once."""
     for group in alike(rows):
-        both = split_shared_prefix([rows[row] for row in group], rows[group[0]])
-        prefix = forward.prefix(both.tokens, 1)
-        for places in longest_first(both.rests, runner.calibration.batch_size):
-            logits = _behind(forward, prefix, [both.rests[place] for place in places])
+        prefix, rests = behind_prefix(forward, [rows[row] for row in group])
+        for places in longest_first(rests, runner.calibration.batch_size):
+            logits = _behind(forward, prefix, [rests[place] for place in places])
             yield [group[place] for place in places], logits
+
+
+@torch.inference_mode()
+def _residuals(runner: ModelRunner, forward: RaggedForward, rows: Rows) -> Iterator[Tensor]:
+    """Those of each row's last token; what all rows begin with is read once."""
+    prefix, rests = behind_prefix(forward, rows)
+    for places in longest_first(rests, runner.calibration.batch_size):
+        tokens = [rests[place] for place in places]
+
+        def read(tokens: Rows = tokens) -> None:
+            forward.start(prefix, [0] * len(tokens)).feed(tokens, [()] * len(tokens))
+
+        yield residuals_at([len(row) - 1 for row in tokens], forward.layers, read).to(runner.loaded.device)
+
+
+def behind_prefix(forward: RaggedForward, rows: Rows) -> tuple[KeyValues, Rows]:
+    """What all rows begin with, read once, and the rest of each; nothing where a pass of its own would not pay."""
+    both = split_shared_prefix(rows, rows[0])
+    if len(both.tokens) * (len(rows) - 1) < WORTH_A_PASS:
+        return (), rows
+    return forward.prefix(both.tokens, 1), both.rests
 
 
 def _behind(forward: RaggedForward, prefix: KeyValues, rests: Rows) -> Tensor:

@@ -4,9 +4,10 @@ Everything is batched; prompts are sorted by length so that little is spent on p
 order of the prompts.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -98,11 +99,6 @@ class ModelRunner:
             text, add_special_tokens=self.formatter.add_special_tokens, return_attention_mask=False
         )["input_ids"]
         return ids
-
-    def _batches(self, prompts: Sequence[Prompt]) -> Iterator[TokenBatch]:
-        encoded = [self.encode(prompt) for prompt in prompts]
-        for rows in longest_first(encoded, self.calibration.batch_size):
-            yield self.pad([encoded[row] for row in rows], rows)
 
     def pad(self, encoded: Sequence[Sequence[int]], rows: tuple[int, ...]) -> TokenBatch:
         """Left-padded rows of one batch, which is about to go through the model."""
@@ -205,25 +201,23 @@ class ModelRunner:
         text = self.loaded.tokenizer.decode(ids, skip_special_tokens=True)
         return Response(str(text), tuple(ids))
 
-    @torch.inference_mode()
     def residuals(self, prompts: Sequence[Prompt]) -> Iterator[Tensor]:
-        """Residuals of the last prompt token, batch by batch, in no particular order.
+        """Residuals of the last prompt token, see `residuals_of`."""
+        return self.residuals_of([self.encode(prompt) for prompt in prompts])
+
+    @torch.inference_mode()
+    def residuals_of(self, encoded: Sequence[Sequence[int]]) -> Iterator[Tensor]:
+        """Residuals of each row's last token, batch by batch, in no particular order.
 
         Yields:
             [B, L+1, D] in the model's dtype on its first device: position 0 is the embeddings' output, position l+1 the
             output of layer l.
         """
         layers = [self.loaded.model.get_submodule(path) for path in self.layout.layer_paths]
-        for batch in self._batches(prompts):
-            collected: list[Tensor] = []
-            with _collecting(layers, collected):
-                self._forward(batch.input_ids, batch.attention_mask, 1)
-            if len(collected) != len(layers) + 1:
-                raise ModelError(
-                    f"Residuals of {len(collected)} positions were collected from {len(layers)} layers; this model "
-                    "runs its layers in a way that Heretic does not know, please report it."
-                )
-            yield torch.stack([residual.to(self.loaded.device) for residual in collected], dim=1)
+        for rows in longest_first(encoded, self.calibration.batch_size):
+            batch = self.pad([encoded[row] for row in rows], rows)
+            read = partial(self._forward, batch.input_ids, batch.attention_mask, 1)
+            yield residuals_at([-1] * len(rows), layers, read).to(self.loaded.device)
 
     @torch.inference_mode()
     def teacher_forced(
@@ -289,21 +283,41 @@ def longest_first(encoded: Sequence[Sequence[int]], size: int) -> Iterator[tuple
     return counted(batches, len(order), "prompts", len)
 
 
-@contextmanager
-def _collecting(layers: Sequence[nn.Module], collected: list[Tensor]) -> Iterator[None]:
-    """Append the last position of the residual stream before the first and after every layer.
+def residuals_at(positions: Sequence[int], layers: Sequence[nn.Module], read: Callable[[], object]) -> Tensor:
+    """One position of each row of the residual stream before the first and after every layer.
 
-    Copies: a view would keep every layer's whole output in memory, and change with a layer that works in place.
+    Args:
+        positions: [B], in the rows of the pass.
+        layers: The L decoder layers.
+        read: Makes the pass.
+
+    Returns:
+        [B, L+1, D] on the first layer's device.
+
+    Raises:
+        ModelError: The layers do not run once each.
     """
+    collected: list[Tensor] = []
+
+    def collect(hidden_states: Tensor) -> None:
+        places = torch.tensor(list(positions), device=hidden_states.device)
+        # Copies: a view would keep every layer's whole output in memory, and change with a layer that works in place.
+        collected.append(hidden_states[torch.arange(len(places), device=hidden_states.device), places])
 
     def before(_module: nn.Module, arguments: tuple[Tensor, ...], keywords: dict[str, Tensor]) -> None:
-        collected.append(layer_input(arguments, keywords)[:, -1].clone())
+        collect(layer_input(arguments, keywords))
 
     def after(_module: nn.Module, _arguments: object, output: Tensor | tuple[Tensor, ...]) -> None:
-        collected.append(layer_output(output)[:, -1].clone())
+        collect(layer_output(output))
 
     with ExitStack() as stack:
         stack.enter_context(layers[0].register_forward_pre_hook(before, with_kwargs=True))
         for layer in layers:
             stack.enter_context(layer.register_forward_hook(after))
-        yield
+        read()
+    if len(collected) != len(layers) + 1:
+        raise ModelError(
+            f"Residuals of {len(collected)} positions were collected from {len(layers)} layers; this model "
+            "runs its layers in a way that Heretic does not know, please report it."
+        )
+    return torch.stack([residual.to(collected[0].device) for residual in collected], dim=1)

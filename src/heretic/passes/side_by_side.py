@@ -7,7 +7,7 @@ answers leave their batch as they end.
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import accumulate, chain, pairwise
 from typing import TypeVar
 
@@ -79,12 +79,16 @@ class RaggedSideBySide:
         self._wanted = [range(len(rest) - 1, len(row)) for rest, row in zip(rests, self._forced, strict=True)]
         self._tokens = both.tokens
         self._forward = forward
-        self._prefix = forward.prefix(both.tokens, 1)
         self._chunk_tokens = PASS_TOKENS
         self._keeps = savings.kept_layers
         self._forced_tokens = sum(map(len, rests)) + sum(map(len, continuations))
         self._forced_layers = self._store(self._forced_tokens, with_key_values=False)
         self._prompt_layers: list[KeptLayers | None] = [None] * len(prompts)
+
+    @cached_property
+    def _prefix(self) -> KeyValues:
+        """What all prompts begin with, read once by the original model, and not before anything is read behind it."""
+        return self._forward.prefix(self._tokens, 1)
 
     @property
     def kept_bytes(self) -> int:

@@ -6,10 +6,16 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from heretic.models.loaded import LoadedModel
 from heretic.passes.choose import choose
 from heretic.passes.ragged import KeyValues, RaggedForward, split_shared_prefix
 from heretic.passes.runner import ModelRunner
+
+STEP_BY_STEP_TOKENS = 192
+"""Of rows whose attention in half precision is gone back through faster step by step than in one piece on a CPU
+(benchmarks/README.md); what it keeps for that grows with the square of the tokens."""
 
 Rows = Sequence[Sequence[int]]
 Predict = Callable[[Rows], Tensor]
@@ -46,7 +52,8 @@ class WholePasses:
     def _predict(self, rows: Rows) -> Tensor:
         lengths = sorted({len(row) for row in rows})
         groups = [[place for place, row in enumerate(rows) if len(row) == length] for length in lengths]
-        logits = torch.cat([self._runner.first_token_logits([rows[place] for place in group]) for group in groups])
+        with _attention(self._runner.loaded, lengths[-1]):
+            logits = torch.cat([self._runner.first_token_logits([rows[place] for place in group]) for group in groups])
         order = torch.tensor([place for group in groups for place in group], device=logits.device)
         return logits[order.argsort()]
 
@@ -70,13 +77,15 @@ class SharedPasses:
     @contextmanager
     def step(self) -> Iterator[Predict]:
         """See GradientPasses."""
-        prefix = self._forward.prefix(self._tokens, 1)
+        with _attention(self._forward.loaded, len(self._tokens)):
+            prefix = self._forward.prefix(self._tokens, 1)
         cut: KeyValues = tuple((_cut(keys), _cut(values)) for keys, values in prefix)
 
         def predict(rows: Rows) -> Tensor:
             rests = [row[len(self._tokens) :] for row in rows]
             state = self._forward.start(cut, [0] * len(rows))
-            return state.feed(rests, [(len(rest) - 1,) for rest in rests])
+            with _attention(self._forward.loaded, max(map(len, rows))):
+                return state.feed(rests, [(len(rest) - 1,) for rest in rests])
 
         yield predict
         pairs = [
@@ -88,6 +97,17 @@ class SharedPasses:
         if pairs:
             tensors, gradients = zip(*pairs, strict=True)
             torch.autograd.backward(tensors, gradients)
+
+
+@contextmanager
+def _attention(loaded: LoadedModel, tokens: int) -> Iterator[None]:
+    """Let attention over so many tokens be computed in the way that is gone back through fastest."""
+    half = loaded.model.dtype in (torch.bfloat16, torch.float16)
+    if loaded.device.type == "cpu" and half and tokens <= STEP_BY_STEP_TOKENS:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    else:
+        yield
 
 
 def _cut(tensor: Tensor) -> Tensor:

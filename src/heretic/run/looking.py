@@ -12,7 +12,6 @@ from heretic.extraction.extract import collect_statistics
 from heretic.observability.steps import step
 from heretic.passes.calibration import choose_threads, thinking_prefix
 from heretic.passes.passes import Passes
-from heretic.passes.runner import ModelRunner
 from heretic.prompts.packs import Pack
 from heretic.prompts.sets import Behavior, load_prompts
 from heretic.prompts.types import PromptSet
@@ -105,7 +104,7 @@ def look(settings: Settings, pack: Pack) -> Look:
             for part in (behavior.target_evaluation, behavior.baseline_evaluation)
         )
     with step("reading training prompts"):
-        layer, apart, agreement, read = _apart(runner, behavior.target, behavior.baseline)
+        layer, apart, agreement, read = _apart(passes, behavior.target, behavior.baseline)
     return Look(target, baseline, runner.layout.layer_count, layer, apart, agreement, read)
 
 
@@ -123,7 +122,7 @@ def _side(settings: Settings, passes: Passes, behavior: Behavior, prompts: Promp
     return Side(tuple(looked_at), evaluator.baseline, evaluator.room)
 
 
-def _apart(runner: ModelRunner, target: PromptSet, baseline: PromptSet) -> tuple[int, float, float, int]:
+def _apart(passes: Passes, target: PromptSet, baseline: PromptSet) -> tuple[int, float, float, int]:
     """Layer, separation and agreement there, and the number of prompts; the halves take every other line."""
     read = min(len(target), len(baseline), READ)
     if read < 4:
@@ -131,7 +130,7 @@ def _apart(runner: ModelRunner, target: PromptSet, baseline: PromptSet) -> tuple
 
     def residuals(side: PromptSet, start: int) -> Tensor:
         half = PromptSet(side.name, side.prompts[:READ][start::2])
-        return required_residuals(collect_statistics(runner, half, with_residuals=True)[0])
+        return required_residuals(collect_statistics(passes, half, with_residuals=True))
 
     apart, agreement = halves_apart([(residuals(target, start), residuals(baseline, start)) for start in (0, 1)])
     layer = int(apart[1:].nan_to_num(-1.0).argmax()) + 1

@@ -16,6 +16,7 @@ from heretic.editors.cache import WeightCache
 from heretic.editors.inplace import InplaceEditor
 from heretic.editors.output_space import OutputSpaceEditor
 from heretic.extraction.extract import collect_statistics
+from heretic.passes.ordinary import OrdinaryPasses
 from heretic.passes.runner import ModelRunner
 from heretic.prompts.types import Prompt, PromptSet
 from heretic.results.plan import EditPlan, Normalization, Schedule, Scope
@@ -34,7 +35,9 @@ OPTIONS = ExtractorOptions(n_directions=2, min_probe_accuracy=0.0, n_concept_con
 
 
 def statistics_of(runner: ModelRunner, prompts: tuple[Prompt, ...]) -> ResidualStatistics:
-    return collect_statistics(runner, PromptSet("pico", prompts), with_second_moment=True, with_residuals=True)[0]
+    return collect_statistics(
+        OrdinaryPasses(runner), PromptSet("pico", prompts), with_second_moment=True, with_residuals=True
+    )
 
 
 def directions_of(runner: ModelRunner, extractors: Sequence[str]) -> dict[str, DirectionSet]:

@@ -18,6 +18,7 @@ from heretic.extraction.cosmic import cosmic_scores, full_removal, mean_residual
 from heretic.extraction.extract import collect_statistics
 from heretic.extraction.rounds import Extraction, first_token_logits, further_rounds, joined
 from heretic.observability.events import RoundFinished, subscribed
+from heretic.passes.ordinary import OrdinaryPasses
 from heretic.passes.runner import ModelRunner
 from heretic.prompts.types import Prompt, PromptSet
 
@@ -205,10 +206,11 @@ def test_cosmic_and_rounds_leave_no_edit_behind_where_nothing_fits() -> None:
 def test_statistics_are_the_same_with_little_memory() -> None:
     runner = make_runner("llama", batch_size=4)
     prompts = PromptSet("good_prompts", tuple(PROMPTS))
-    expected, _same = collect_statistics(runner, prompts, with_second_moment=True)
+    passes = OrdinaryPasses(runner)
+    expected = collect_statistics(passes, prompts, with_second_moment=True)
     make_room = crowd(runner, 1)
-    found, smaller = collect_statistics(runner, prompts, with_second_moment=True)
+    found = collect_statistics(passes, prompts, with_second_moment=True)
     make_room()
-    assert smaller.calibration.batch_size == 1
+    assert passes.runner.calibration.batch_size == 1
     assert found.count == expected.count == len(PROMPTS)
     torch.testing.assert_close(found.mean, expected.mean, rtol=1e-4, atol=1e-4)

@@ -12,7 +12,7 @@ from heretic.extraction import gradient_objective as objective
 from heretic.extraction.gradient_objective import Objective, onset_log_odds
 from heretic.extraction.onset import Onset
 from heretic.extraction.refinement import edits_of_scaled
-from heretic.passes import choose
+from heretic.passes import choose, with_gradients
 from heretic.passes.runner import ModelRunner
 from heretic.prompts.types import Prompt
 
@@ -115,6 +115,47 @@ def test_chunks_and_shared_beginnings_change_nothing(monkeypatch: pytest.MonkeyP
     ordinary = objective_for(runner)
     assert ordinary.shared_tokens == 0
     torch.testing.assert_close(gradient(ordinary, vectors), expected)
+
+
+def test_as_few_chunks_as_fit_share_the_rows_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = double_runner("llama")
+    longest = max(len(runner.encode(Prompt(text, system="B"))) for text in (*GOOD, *BAD))
+    monkeypatch.setattr(objective, "chunk_tokens", lambda _runner: 5 * longest)
+    own, sizes = objective_for(runner.calibrated(batch_size=5)), list[int]()
+
+    def watch(_model: object, _arguments: object, keywords: dict[str, torch.Tensor]) -> None:
+        sizes.append(len(keywords["input_ids"]))
+
+    runner.loaded.model.register_forward_pre_hook(watch, with_kwargs=True)
+    gradient(own, vectors_for(runner))
+    # The shared beginning, and six rows, of which five would fit.
+    assert sizes == [1, 3, 3]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tokens", "stepwise"),
+    [
+        (torch.bfloat16, 192, True),
+        (torch.bfloat16, 1, False),
+        (torch.float32, 192, False),
+    ],
+)
+def test_short_rows_in_half_precision_go_back_through_attention_step_by_step(
+    dtype: torch.dtype, tokens: int, stepwise: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(with_gradients, "STEP_BY_STEP_TOKENS", tokens)
+    runner, seen = make_runner("llama", batch_size=4, dtype=dtype), list[bool]()
+    runner.loaded.model.requires_grad_(False)
+    own = objective_for(runner)
+    layer = runner.loaded.model.get_submodule(runner.layout.layer_paths[0])
+    layer.register_forward_pre_hook(lambda *_arguments: seen.append(torch.backends.cuda.flash_sdp_enabled()))
+    vectors = vectors_for(runner).float()
+    found = gradient(own, vectors)
+    assert set(seen) == {not stepwise}
+    assert torch.backends.cuda.flash_sdp_enabled()
+    reference = objective_for(double_runner("llama"))
+    expected = gradient(reference, vectors.double()).to(found)
+    assert float(torch.nn.functional.cosine_similarity(found.flatten(), expected.flatten(), dim=0)) > 0.9
 
 
 def test_the_model_is_left_as_it_was() -> None:

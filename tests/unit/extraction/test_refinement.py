@@ -17,6 +17,8 @@ from heretic.extraction.gradient_objective import Objective
 from heretic.extraction.onset import Onset
 from heretic.extraction.refinement import edits_of_scaled, refined, with_scaled
 from heretic.observability.events import Event, GradientStep, RefinementFinished, Warned, subscribed
+from heretic.passes import choose as choosing
+from heretic.passes.choose import Choice, choose
 from heretic.passes.runner import ModelRunner
 from heretic.prompts.types import Prompt, PromptSet
 
@@ -35,6 +37,10 @@ def frozen_runner(family: str) -> ModelRunner:
 def onset_of(runner: ModelRunner) -> Onset:
     rows = [tuple(tuple(runner.encode(prompt)) for prompt in prompts) for prompts in (GOOD, BAD)]
     return Onset(rows[0], rows[1], ONSET)
+
+
+def choice_of(runner: ModelRunner) -> Choice:
+    return choose(runner, [runner.encode(prompt) for prompt in (*GOOD, *BAD)])
 
 
 def one_direction(runner: ModelRunner) -> DirectionSet:
@@ -56,7 +62,7 @@ def refine(
 ) -> DirectionSet:
     monkeypatch.setattr(refinement, "find_onset", lambda *_arguments: onset_of(runner))
     settings = Settings(rdo_steps=steps, rdo_prompts=4, rdo_max_kl=max_kl, goal=goal)
-    return refined(settings, runner, one_direction(runner), GOOD, BAD, lambda _text: True)
+    return refined(settings, choice_of(runner), one_direction(runner), GOOD, BAD, lambda _text: True)
 
 
 def log_odds(runner: ModelRunner, directions: DirectionSet, sign: float = 1.0) -> float:
@@ -102,7 +108,7 @@ def test_without_an_onset_the_directions_stay_as_they_are() -> None:
     directions, seen = one_direction(runner), []
     settings = Settings(rdo_steps=3, rdo_prompts=4)
     with subscribed(seen.append):
-        assert refined(settings, runner, directions, GOOD, BAD, lambda _text: False) is directions
+        assert refined(settings, choice_of(runner), directions, GOOD, BAD, lambda _text: False) is directions
     assert "only 0 answers" in next(event.message for event in seen if isinstance(event, Warned))
 
 
@@ -123,6 +129,19 @@ def prompt_sets() -> tuple[PromptSet, PromptSet]:
 def test_only_some_extractors_are_refined() -> None:
     assert refines(Settings(extractor="rdo"))
     assert not refines(Settings(extractor="mean"))
+
+
+def test_passes_are_compared_once_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For statistics, answers, gradients and the baseline; weights are in their plain order behind the directions."""
+    runner, (good, bad), compared = frozen_runner("llama"), prompt_sets(), list[object]()
+    alike = choosing.predicts_alike
+    monkeypatch.setattr(choosing, "predicts_alike", lambda *asked: compared.append(asked) or alike(*asked))
+    monkeypatch.setattr(refinement, "find_onset", lambda *_arguments: onset_of(runner))
+    settings = Settings(model="x", transforms=[], rdo_steps=1, rdo_prompts=4)
+    find.find_directions(settings, runner, bad, good)
+    assert choose(runner, [runner.encode(prompt) for prompt in (*GOOD, *BAD)]).slower is None
+    assert len(compared) == 1
+    assert not any(bool(parameter.isnan().any()) for parameter in runner.loaded.model.parameters())
 
 
 @pytest.mark.parametrize("error", [OutOfMemoryError("no room."), ModelError("not finite.")], ids=str)

@@ -11,9 +11,9 @@ from heretic.config import Settings
 from heretic.models.private_api import column_limit
 from heretic.observability.events import Event, SlowerPasses, subscribed
 from heretic.passes import choose as choosing
-from heretic.passes.choose import EAGER, Choice, choose, ordinary_wanted, slower_model
-from heretic.passes.passes import ALONE, ORDINARY
-from heretic.passes.ragged import ragged_obstacle
+from heretic.passes.choose import EAGER, REACH, Choice, choose, ordinary_wanted, predicts_alike, slower_model
+from heretic.passes.passes import ALONE, ORDINARY, Rows
+from heretic.passes.ragged import RaggedForward, ragged_obstacle
 from heretic.passes.ragged_passes import RaggedPasses
 from heretic.passes.runner import ModelRunner
 
@@ -92,6 +92,34 @@ def test_passes_that_predict_otherwise_are_not_chosen() -> None:
 def test_suppressed_tokens_do_not_make_passes_differ() -> None:
     runner = make_runner("llama", 3)
     runner.loaded.model.generation_config.suppress_tokens = list(range(5, 200))
+    assert choose(runner, rows(runner)).slower is None
+
+
+def test_passes_that_agree_are_not_compared_again_but_for_much_longer_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[int] = []
+
+    def comparing(runner: ModelRunner, forward: RaggedForward, rows: Rows) -> bool:
+        compared.append(max(map(len, rows)))
+        return predicts_alike(runner, forward, rows)
+
+    monkeypatch.setattr(choosing, "predicts_alike", comparing)
+    runner = make_runner("llama", 3)
+    longest = max(map(len, rows(runner)))
+    for options in ({}, {"packed": False}, {"longest": 3 * longest}):
+        assert choose(runner, rows(runner), **options).slower is None
+    assert choose(runner.calibrated(1), [[5] * REACH * longest]).slower is None
+    assert compared == [longest]
+    assert choose(runner, [[5] * (REACH * longest + 1)]).slower is None
+    assert choose(make_runner("llama", 3), rows(runner)).slower is None
+    assert compared == [longest, REACH * longest + 1, longest]
+
+
+def test_passes_that_do_not_agree_are_compared_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory may have run out only once, and what disagreed may have been put right."""
+    runner = make_runner("llama", 3)
+    monkeypatch.setattr(choosing, "predicts_alike", lambda *_arguments: False)
+    assert choose(runner, rows(runner)).slower is not None
+    monkeypatch.undo()
     assert choose(runner, rows(runner)).slower is None
 
 

@@ -140,6 +140,19 @@ def test_every_row_is_read_once_and_as_alone(family: str) -> None:
         torch.testing.assert_close(own, runner.first_token_logits([row])[0], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("family", pico_names())
+def test_residuals_are_those_of_each_row_alone(family: str) -> None:
+    runner = make_runner(family, batch_size=3)
+    rows = long_rows(runner)
+    found = chosen(runner, rows, 0).residuals(rows, lambda batches: torch.cat(list(batches)), "testing")
+    alone = torch.cat([residuals for row in rows for residuals in runner.residuals_of([row])])
+    assert found.shape == alone.shape
+    # They come in any order: each has one that is its own, and no other one is that near.
+    nearest = torch.cdist(found.flatten(1), alone.flatten(1)).argmin(1)
+    assert sorted(nearest.tolist()) == list(range(len(rows)))
+    torch.testing.assert_close(found, alone[nearest], rtol=1e-4, atol=1e-4)
+
+
 @BOTH
 def test_predictions_are_those_of_plain_passes_in_the_order_of_the_rows(kind: Make) -> None:
     runner = make_runner("qwen2", batch_size=2)
@@ -162,6 +175,29 @@ def test_what_rows_share_is_read_once() -> None:
     # Rows 0, 2, 4, 6 go on by 2, 4, 6, 8 tokens and rows 1, 3, 5, 7 by 3, 5, 7, 9: 1 and 2 of these are shared as well,
     # since every row keeps at least one token to itself.
     assert USAGE.tokens - start == starts + 1 + (1 + 3 + 5 + 7) + 2 + (1 + 3 + 5 + 7)
+
+
+def test_residuals_and_answers_read_a_shared_beginning_once() -> None:
+    runner = make_runner("llama", batch_size=100)
+    start = runner.encode(PROMPTS[1])
+    rows = [[*start, *range(20, 22 + number)] for number in range(4)]
+    passes, before = RaggedPasses(runner), USAGE.tokens
+    # All go on by 20, which is shared as well, and by 1 to 4 tokens more.
+    rests = 1 + 2 + 3 + 4
+    passes.residuals(rows, lambda batches: len(torch.cat(list(batches))), "testing")
+    assert USAGE.tokens - before == len(start) + 1 + rests
+    passes.answers(rows, 1, "testing")
+    assert USAGE.tokens - before == 2 * (len(start) + 1 + rests)
+
+
+def test_what_saves_less_than_a_pass_is_not_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = make_runner("llama", batch_size=100)
+    rows = [[5, 6, 7, 20 + number] for number in range(8)]
+    sizes = sizes_of(runner)
+    RaggedPasses(runner).answers(rows, 1, "testing")
+    monkeypatch.setattr(ragged_passes, "WORTH_A_PASS", 3 * 7)
+    RaggedPasses(runner).answers(rows, 1, "testing")
+    assert sizes == [8, 1, 8]
 
 
 @pytest.mark.parametrize("rule", [{"bad_words_ids": True}, {"begin_suppress_tokens": True}])
@@ -189,6 +225,7 @@ def test_where_memory_runs_out_batches_halve_and_stay_small(kind: Make) -> None:
     looked = passes.predictions(rows, continuations, lambda row, _logits: row, "testing")
     assert looked == list(range(len(rows)))
     assert len(passes.next_tokens(rows, list, "testing")) == len(rows)
+    assert passes.residuals(rows, lambda batches: sum(map(len, batches)), "testing") == len(rows)
     assert max(sizes) == 2
     fresh = kind(runner)
     assert len(fresh.next_tokens(rows, list, "testing")) == len(rows)

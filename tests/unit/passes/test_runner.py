@@ -7,7 +7,7 @@ from tests.unit.passes.pico_runner import PROMPTS, greedy_alone, log_probabiliti
 from torch import Tensor
 
 from heretic.common.errors import ModelError
-from heretic.passes.runner import ModelRunner, _collecting
+from heretic.passes.runner import ModelRunner
 from heretic.prompts.types import Prompt
 
 LEAKS = pytest.mark.xfail(strict=True, reason="recurrent_gemma's convolution reads the padding of shorter rows")
@@ -59,13 +59,9 @@ def test_residuals_are_the_hidden_states_of_the_last_prompt_token() -> None:
 
 def test_residuals_do_not_keep_the_other_tokens_alive() -> None:
     runner = make_runner("llama", batch_size=2)
-    collected: list[Tensor] = []
-    layers = [runner.loaded.model.get_submodule(path) for path in runner.layout.layer_paths]
-    with _collecting(layers, collected), torch.no_grad():
-        runner.loaded.model(input_ids=torch.tensor([runner.encode(LONG)] * 2))
-    assert len(collected) == runner.layout.layer_count + 1
-    for residual in collected:
-        assert residual.untyped_storage().nbytes() == residual.numel() * residual.element_size()
+    (residuals,) = runner.residuals([LONG, LONG])
+    assert residuals.shape == (2, runner.layout.layer_count + 1, runner.layout.hidden_size)
+    assert residuals.untyped_storage().nbytes() == residuals.numel() * residuals.element_size()
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in runner.loaded.model.modules())
 
 
@@ -180,12 +176,15 @@ def test_a_model_without_a_chat_template_gets_its_special_tokens_once() -> None:
 def test_a_prompt_longer_than_the_batch_is_not_cut() -> None:
     runner = make_runner("llama", batch_size=2)
     assert len(runner.encode(LONG)) > 170
-    batches = list(runner._batches((PROMPTS[0], LONG, PROMPTS[1])))
-    for batch in batches:
-        for index, row in enumerate(batch.rows):
-            own = batch.input_ids[index][batch.attention_mask[index].bool()]
-            assert own.tolist() == runner.encode((PROMPTS[0], LONG, PROMPTS[1])[row])
-    assert [batch.rows for batch in batches] == [(1, 2), (0,)]
+    rows = [runner.encode(prompt) for prompt in (PROMPTS[0], LONG, PROMPTS[1])]
+    sizes: list[tuple[int, ...]] = []
+
+    def watch(_model: object, _arguments: object, keywords: dict[str, Tensor]) -> None:
+        sizes.append(tuple(keywords["input_ids"].shape))
+
+    runner.loaded.model.register_forward_pre_hook(watch, with_kwargs=True)
+    list(runner.residuals_of(rows))
+    assert sizes == [(2, len(rows[1])), (1, len(rows[0]))]
 
 
 def test_layers_that_run_twice_are_reported() -> None:
