@@ -16,7 +16,7 @@ from heretic.engine.engine import Engine
 from heretic.engine.factory import EngineOptions
 from heretic.engine.measurement import MEMORY_RAN_OUT, Measurement
 from heretic.evaluation.evaluator import EvaluatorOptions
-from heretic.models.access import same_bits
+from heretic.models.access import same_bits, values_of
 from heretic.observability.events import Event, ResponseMeasured, subscribed
 from heretic.passes import choose as choosing
 from heretic.passes import side_by_side
@@ -520,7 +520,7 @@ def test_where_memory_is_short_the_weights_are_really_given_back_in_their_plain_
     assert choice.forward is not None
     assert choice.forward.packed is not None
     model, ordered = bench.runner.loaded.model, choice.forward.packed
-    before = {name: parameter.data.clone() for name, parameter in model.named_parameters()}
+    before = {name: values_of(parameter).clone() for name, parameter in model.named_parameters()}
 
     def full(*_arguments: object, **_keywords: object) -> None:
         assert ordered.holds or ordered.obstacle
@@ -542,7 +542,7 @@ def test_an_engine_that_rested_measures_the_same_again() -> None:
     ordered = choice.forward.packed
     assert ordered is not None
     model = bench.runner.loaded.model
-    before = {name: parameter.data.clone() for name, parameter in model.named_parameters()}
+    before = {name: values_of(parameter).clone() for name, parameter in model.named_parameters()}
     engine = bench.engine(EngineOptions(), choice=choice)
     expected, kept = measured(engine, plans), engine.kept_bytes
     assert kept > 0
