@@ -8,11 +8,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from heretic.common.errors import INTERRUPTED, TERMINATED, HereticError, Terminated
+from heretic.common.errors import INTERRUPTED, TERMINATED, HereticError, Terminated, UserError, first_line
 from heretic.config import Settings
 from heretic.export.redact import publishable, redact
-from heretic.observability.events import RunEnded, emit, subscribed
-from heretic.observability.steps import telling
+from heretic.observability.events import Event, RunEnded, emit, subscribed
+from heretic.observability.steps import step, telling
 
 
 def watched(settings: Settings, run: Callable[[], int]) -> int:
@@ -63,7 +63,24 @@ def _watchers(settings: Settings) -> Iterator[None]:
         if settings.metrics_port is not None or settings.metrics_file is not None:
             _measure(settings, stack)
         stack.enter_context(telling())
+        if settings.tracker is not None:
+            stack.enter_context(subscribed(_tracking(settings.tracker)))
         yield
+
+
+def _tracking(name: str) -> Callable[[Event], None]:
+    from heretic.observability.tracker import TRACKERS, Tracking
+
+    kind = TRACKERS.get(name)
+    try:
+        with step(f"Importing {kind.package}"):
+            open_search = kind.load()
+    except ImportError as error:
+        raise UserError(
+            f"The tracker {name} needs {kind.package}, which cannot be imported ({first_line(error)}); run pip install "
+            f"{kind.package}, or leave out --tracker."
+        ) from error
+    return Tracking(name, open_search, redact)
 
 
 def _measure(settings: Settings, stack: ExitStack) -> None:

@@ -54,3 +54,8 @@ class WatchSection(Section):
         description="Also write the metrics to this file after every batch of trials, for node_exporter.",
         examples=["heretic.prom"],
     )
+    tracker: Text | None = Field(
+        default=None,
+        description="Also send every trial to this experiment tracker: mlflow or wandb.",
+        examples=["mlflow"],
+    )
