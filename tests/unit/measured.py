@@ -29,7 +29,7 @@ def kept(lost: float, n: int = 38, allowed: int | None = 1, name: str = "kept_ab
     return Score(name, float(lost), n, 0.0, AnswerDetails(60), keep=Keep(40, allowed))
 
 
-def divergence(value: float, n: int = 100, **details: float | str) -> Score:
+def divergence(value: float, n: int = 100, **details: float | str | tuple[float, ...]) -> Score:
     """A KL score."""
     return Score(KL, value, n, 0.0, DivergenceDetails(**details))
 

@@ -62,6 +62,7 @@ def run(arguments: CompareArguments, printer: "Printer") -> int:
 
 def _trials(session: "Session", arguments: CompareArguments, printer: "Printer") -> None:
     from heretic.editors.editor import applied
+    from heretic.results.pairs import difference_sentence
 
     bench = session.bench
     by_number = {str(record.shown): record for record in session.result.records if record.scores is not None}
@@ -74,7 +75,10 @@ def _trials(session: "Session", arguments: CompareArguments, printer: "Printer")
     for record in records:
         with applied(bench.editor, bench.edits(record.plan)):
             answers[f"trial {record.shown}"] = _answers(bench.runner, prompts, arguments.tokens)
-    _print({f"Trial {record.shown}": record.measured for record in records}, prompts, answers, printer)
+    scores = {f"Trial {record.shown}": record.measured for record in records}
+    # Folders need not have been measured on the same prompts.
+    first, second = ((f"trial {record.shown}", record.kl) for record in records)
+    _print(scores, prompts, answers, printer, difference_sentence(first, second))
 
 
 def _folders(arguments: CompareArguments, own: Mapping[str, Any], printer: "Printer") -> int:
@@ -152,6 +156,7 @@ def _print(
     prompts: "Sequence[Prompt]",
     answers: Mapping[str, Sequence[str]],
     printer: "Printer",
+    difference: str = "",
 ) -> None:
     from heretic.interface.formatting import Row
     from heretic.results.tables import side_by_side
@@ -159,6 +164,8 @@ def _print(
     kinds = {tuple(score.name for score in each) for each in scores.values()}
     if len(kinds) == 1:
         printer.rows([Row("Scores", table=side_by_side(scores))])
+        if difference:
+            printer.row("", difference)
     else:
         printer.row("Scores", "are of different behaviours, so they do not stand side by side")
     for place, prompt in enumerate(prompts):

@@ -21,7 +21,7 @@ class Candidate:
         first_layer: The first layer that it edits.
         allowed: By behaviour, and by set of answers that have to stay, how much of it may be counted; None for as much
             as there is.
-        divergences: KL divergence and top-1 agreement of the positions seen, prompt by prompt.
+        divergences: KL divergence and top-1 agreement of the positions seen, by the place of their prompt.
         total_divergence: Sum of these divergences.
         positions: Their number.
         counted: By behaviour, its score's value as far as answers are judged: a lower bound.
@@ -35,7 +35,7 @@ class Candidate:
     number: int | None
     first_layer: int
     allowed: Sequence[int | None] = (None,)
-    divergences: list[Compared] = field(default_factory=list)
+    divergences: dict[int, Compared] = field(default_factory=dict)
     total_divergence: float = 0.0
     positions: int = 0
     counted: list[float] = field(init=False)
@@ -48,10 +48,10 @@ class Candidate:
         self.counted = [0.0] * len(self.allowed)
         self.answered = [0] * len(self.allowed)
 
-    def add_divergences(self, compared: Sequence[Compared]) -> list[float]:
+    def add_divergences(self, rows: Sequence[int], compared: Sequence[Compared]) -> list[float]:
         """Count divergence and agreement of further prompts; returns each one's sum of divergences."""
         sums: list[float] = torch.stack([divergence.double().sum() for divergence, _ in compared]).tolist()
-        self.divergences += compared
+        self.divergences.update(zip(rows, compared, strict=True))
         self.total_divergence += sum(sums)
         self.positions += sum(len(divergence) for divergence, _ in compared)
         return sums

@@ -58,7 +58,7 @@ class DivergenceJob:
     def _measure(self, candidates: Sequence[Candidate], rows: Sequence[int], applied: Applied) -> None:
         logits = iter(self._passes.predict(candidates, rows, applied))
         for candidate in candidates:
-            sums = candidate.add_divergences([self.kl.compare(row, next(logits)) for row in rows])
+            sums = candidate.add_divergences(rows, [self.kl.compare(row, next(logits)) for row in rows])
             for row, total in zip(rows, sums, strict=True):
                 if math.isfinite(total):
                     self._diverged[row] += total

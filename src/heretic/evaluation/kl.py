@@ -1,6 +1,6 @@
 """How much everything else changed: KL(original || edited) of next-token distributions on baseline prompts, in nats."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 
 import torch
@@ -92,13 +92,13 @@ class KlEvaluator:
         base = self._base[row].to(edited.device)
         return kl_divergence(base, edited), most_likely(edited) == self._likeliest[row].to(edited.device)
 
-    def score_of(self, compared: Sequence[Compared]) -> Score:
-        """The score of rows that were compared.
+    def score_of(self, compared: Mapping[int, Compared]) -> Score:
+        """The score of rows that were compared, by row.
 
         Raises:
             TrialFailed: A divergence is not finite.
         """
-        divergences, agreements = zip(*compared, strict=True)
+        divergences, agreements = zip(*compared.values(), strict=True)
         divergence, agreement = torch.cat(divergences).cpu(), torch.cat(agreements)
         if not bool(torch.isfinite(divergence).all()):
             raise TrialFailed("the edited model's logits are not finite")
@@ -108,5 +108,14 @@ class KlEvaluator:
             torch.quantile(divergence, 0.95).item(),
             agreement.float().mean().item(),
             len(divergence),
+            self._by_prompt(compared, len(divergence)),
         )
         return Score("kl", divergence.double().mean().item(), len(self.prompts), 0.0, details)
+
+    def _by_prompt(self, compared: Mapping[int, Compared], positions: int) -> tuple[float, ...]:
+        """See DivergenceDetails; nothing where not all rows were compared."""
+        if len(compared) < len(self.prompts):
+            return ()
+        sums = torch.stack([compared[row][0].double().sum() for row in range(len(self.prompts))])
+        # Four digits are a hundredth of what a sample of prompts leaves open, and studies stay small.
+        return tuple(float(f"{value:.4g}") for value in (sums * (len(sums) / positions)).tolist())

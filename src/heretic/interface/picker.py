@@ -21,6 +21,7 @@ from heretic.interface.formatting import clean_line, hang, laid_out
 from heretic.prompts.packs import bundled_behaviors, pack_file
 from heretic.results import tables
 from heretic.results.held_out import HeldOut
+from heretic.results.pairs import not_told_apart
 from heretic.results.trial import TrialRecord
 from heretic.results.words import joined, measured, plural, title
 from heretic.search.claim import DamagedStudyError, set_aside_name
@@ -69,8 +70,10 @@ def trial_rows(
     """Headings and one row per trial, in aligned columns, in the order given; held-out values beside the search's."""
     table = tables.trials(front, held_out=confirmed).without(*tables.SPREAD)
     heading, *rows = laid_out(table)
+    same = () if suggested is None else not_told_apart(front, suggested)
     marks = [
-        f"{'   suggested' if record == suggested else ''}{'   saved' if record.number in saved else ''}"
+        f"{'   suggested' if record == suggested else '   not told apart' if record in same else ''}"
+        f"{'   saved' if record.number in saved else ''}"
         for record in front
     ]
     return heading, [f"{row}{mark}" for row, mark in zip(rows, marks, strict=True)]
@@ -81,7 +84,7 @@ def changes_something(record: TrialRecord) -> bool:
     return any(score.share < 1 for score in record.behaviors)
 
 
-def legend(front: Sequence[TrialRecord], left_out: int) -> list[str]:
+def legend(front: Sequence[TrialRecord], suggested: TrialRecord | None, left_out: int) -> list[str]:
     """What the columns mean, which way is better, and how many edits are left out since they do nothing."""
     first, *others = front[0].behaviors
     alone = f"{measured(first)}: what is left, where the original shows {first.amount(first.baseline)}; less is better"
@@ -91,6 +94,8 @@ def legend(front: Sequence[TrialRecord], left_out: int) -> list[str]:
         "KL: how much everything else changed, in nats; less is better, 0 is nothing at all",
         "suggested: nearest to none of the behaviour and no change of anything else",
     ]
+    if suggested is not None and not_told_apart(front, suggested):
+        lines.append(f"not told apart: from trial {suggested.shown} by these prompts (KL in pairs by prompt, 95 %)")
     return [*lines, *([f"{plural(left_out, 'edit')} that changed nothing left out"] if left_out else [])]
 
 
@@ -182,7 +187,7 @@ def pick_trial(
         Separator(heading),
         *trials,
         Separator(" "),
-        *map(Separator, legend(front, len(every) - len(front))),
+        *map(Separator, legend(front, suggested, len(every) - len(front))),
         Separator(" "),
         Choice("Run more trials", value="more"),
         Choice("Talk to them in the browser", value="browse"),

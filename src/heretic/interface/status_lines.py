@@ -56,7 +56,8 @@ def trials_rows(status: StudyStatus) -> list[Row]:
         result.append(Row("Best", f"trial {status.best.shown}, {words.numbers(status.best.measured)}"))
         originals = map(words.original, status.best.measured.of_answers)
         result.append(Row("", f"original: {'; '.join(originals)}"))
-        result.append(Row("Front", table=tables.trials(status.front[:LONGEST_FRONT]).without(*tables.SPREAD)))
+        front = tables.trials(status.front[:LONGEST_FRONT])
+        result.append(Row("Front", table=front.without(tables.KL_INTERVAL, *tables.SPREAD)))
         if len(status.front) > LONGEST_FRONT:
             result.append(Row("", f"and {len(status.front) - LONGEST_FRONT} more"))
     else:

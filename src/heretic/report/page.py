@@ -7,7 +7,7 @@ allows neither scripts nor requests.
 import base64
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from heretic.report.charts import MOST_PARAMETERS, components, parameter_name, r
 from heretic.report.data import Importance, ReportData
 from heretic.report.style import DARK, LIGHT
 from heretic.report.words import chosen_sentences, date, harmless, sampled_sentence, stopped_sentence
-from heretic.results import tables, words
+from heretic.results import pairs, tables, words
 from heretic.results.tables import Row, Table
 from heretic.results.trial import TrialRecord, shown
 from heretic.results.verdict import verdict
@@ -87,8 +87,9 @@ def page(data: ReportData, drawings: Mapping[str, Drawing]) -> str:
             counts=words.outcomes(data.records, len(front)),
             stopped=stopped_sentence(data),
             several=len(data.records) > 0 and any(len(record.behaviors) > 1 for record in data.records),
-            front=_front_table(front, data.chosen_number),
+            front=tables.trials(front, data.chosen_number, with_original=True),
             quality=words.quality(front),
+            not_told_apart=_not_told_apart(data, front),
             sampled=sampled_sentence(data),
             left_out=max(len(ranked_parameters(data.importances)) - MOST_PARAMETERS, 0),
             plan=_plan_sentences(data),
@@ -115,9 +116,10 @@ def _figure(drawing: Drawing, alternative: str) -> _Figure:
     return _Figure(light, dark, drawing.width, drawing.height, alternative)
 
 
-def _front_table(front: Sequence[TrialRecord], chosen: int | None) -> Table:
-    table = tables.trials(front, chosen)
-    return replace(table, rows=(*table.rows, tables.original_trial(front[0].measured))) if front else table
+def _not_told_apart(data: ReportData, front: Sequence[TrialRecord]) -> str:
+    """Which trials of the front noise does not tell apart from the chosen one."""
+    chosen = next((record for record in data.records if record.number == data.chosen_number), None)
+    return "" if chosen is None or chosen.scores is None else pairs.sentence(front, chosen)
 
 
 def _how_confirmed(data: ReportData) -> str:

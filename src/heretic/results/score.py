@@ -75,6 +75,8 @@ class DivergenceDetails:
         p95: 95th percentile over the positions, in nats.
         top1_agreement: Share of the positions whose likeliest token is the original model's.
         positions: Their number.
+        by_prompt: What each prompt adds to the mean, in nats, times the number of prompts, so that their mean is the
+            divergence; in the order of the prompts. Empty of trials that were stopped, and of earlier versions.
     """
 
     mode: str = ""
@@ -82,6 +84,7 @@ class DivergenceDetails:
     p95: float | None = None
     top1_agreement: float | None = None
     positions: int | None = None
+    by_prompt: tuple[float, ...] = ()
 
     @property
     def is_first(self) -> bool:
@@ -90,7 +93,8 @@ class DivergenceDetails:
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values; what is not known is left out."""
-        return {name: value for name, value in asdict(self).items() if value not in (None, "")}
+        known = {name: value for name, value in asdict(self).items() if value not in (None, "", ())}
+        return {**known, "by_prompt": list(self.by_prompt)} if self.by_prompt else known
 
     @classmethod
     def from_json(cls, data: Any) -> "DivergenceDetails":
@@ -101,7 +105,18 @@ class DivergenceDetails:
             None if data.get(name) is None else float(reading.number(data[name], name))
             for name in ("p95", "top1_agreement")
         )
-        return cls(reading.text(data.get("mode", ""), "mode"), tokens, p95, agreement, positions)
+        by_prompt = _divergences(data.get("by_prompt", []))
+        return cls(reading.text(data.get("mode", ""), "mode"), tokens, p95, agreement, positions, by_prompt)
+
+
+def _divergences(stored: Any) -> tuple[float, ...]:
+    # Studies hold many: what is plainly a number is not looked at one by one.
+    values = [
+        value if type(value) is float else float(reading.number(value, "a prompt's divergence"))
+        for value in reading.items(stored, "divergences by prompt")
+    ]
+    reading.number(sum(values), "the sum of divergences")
+    return tuple(values)
 
 
 def _whole_or_none(value: Any, what: str) -> int | None:

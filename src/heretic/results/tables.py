@@ -6,12 +6,15 @@ from dataclasses import astuple, dataclass, replace
 from heretic.results.capability import OVERALL, Benchmark, Capability, PairedAnswers, Questions
 from heretic.results.held_out import AtLength, Estimate, HeldOut, HeldOutBehavior
 from heretic.results.intervals import wilson_interval
+from heretic.results.pairs import kl_interval
 from heretic.results.plan import EditPlan
 from heretic.results.score import REFUSALS, WITHOUT_REFUSAL, Score, Scores
 from heretic.results.trial import TrialRecord
 from heretic.results.words import UNKNOWN, confirmed, degenerate, measured, number, place, with_interval
 
 KL_TITLE = "KL divergence"
+KL_INTERVAL = "KL, 95 %"
+"""Heading of the interval of KL over prompts."""
 SPREAD = ("95th percentile", "Same top token")
 """Headings of what is told of KL besides its mean."""
 
@@ -62,36 +65,52 @@ class Table:
 
 
 def trials(
-    records: Sequence[TrialRecord], marked: int | None = None, held_out: Mapping[int, HeldOut] | None = None
+    records: Sequence[TrialRecord],
+    marked: int | None = None,
+    held_out: Mapping[int, HeldOut] | None = None,
+    with_original: bool = False,
 ) -> Table:
-    """A row a trial, in the order given: its number, its behaviours, and KL with its details.
+    """A row a trial, in the order given: its number, its behaviours, and KL with its details, as far as known.
 
     Args:
         records: None failed.
         marked: Optuna's number of the one that was chosen, or would be.
         held_out: By number, what held-out prompts showed of some; a last column where there are any.
+        with_original: Whether the original model has a last row; not beside held-out prompts.
     """
     if not records:
         return Table(("Trial",), ())
     first = records[0].measured
-    header = ("Trial", *map(measured, first.of_answers), "KL (nats)", *SPREAD)
+    header = ("Trial", *map(measured, first.of_answers), "KL (nats)", KL_INTERVAL, *SPREAD)
     rows = [Row(_trial(record), is_marked=record.number == marked) for record in records]
+    if with_original:
+        rows.append(_original_trial(first))
+    unknown = () if any(record.kl.divergence.by_prompt for record in records) else (KL_INTERVAL,)
     if not held_out:
-        return Table(header, tuple(rows))
+        return Table(header, tuple(rows)).without(*unknown)
     texts = [confirmed(held_out[record.number]) if record.number in held_out else "" for record in records]
     beside = [replace(row, cells=(*row.cells, text)) for row, text in zip(rows, texts, strict=True)]
-    return Table((*header, "Held out"), tuple(beside))
+    return Table((*header, "Held out"), tuple(beside)).without(*unknown)
 
 
-def original_trial(scores: Scores) -> Row:
+def _original_trial(scores: Scores) -> Row:
     """The original model's row of a table of trials."""
     amounts = [score.amount(score.baseline) for score in scores.of_answers]
-    return Row(("original", *amounts, "0", "0", "100.0 %"))
+    return Row(("original", *amounts, "0", "", "0", "100.0 %"))
 
 
 def _trial(record: TrialRecord) -> tuple[str, ...]:
     amounts = [score.amount() if score.is_known else UNKNOWN for score in record.measured.of_answers]
-    return (str(record.shown), *amounts, record.kl.amount(), _percentile(record.kl), _agreement(record.kl))
+    kl = record.kl
+    return (str(record.shown), *amounts, kl.amount(), _kl_interval(kl) or UNKNOWN, _percentile(kl), _agreement(kl))
+
+
+def _kl_interval(kl: Score) -> str:
+    """``0.0100 to 0.0150``; empty where only the mean is known, or it is the same on every prompt."""
+    interval = kl_interval(kl)
+    if interval is None or interval[0] == interval[1]:
+        return ""
+    return " to ".join(map(kl.amount, interval))
 
 
 def _percentile(kl: Score) -> str:
@@ -150,9 +169,10 @@ def score_interval(score: Score) -> tuple[float, float] | None:
 
 
 def _divergences(kl: Score) -> list[Row]:
-    n = str(kl.n)
+    n, interval = str(kl.n), _kl_interval(kl)
+    amount = f"{kl.amount()} (95 %: {interval})" if interval else kl.amount()
     return [
-        Row((f"KL in nats, {place(kl)}", "0", kl.amount(), n)),
+        Row((f"KL in nats, {place(kl)}", "0", amount, n)),
         Row(("95th percentile", "0", _percentile(kl), n), is_part=True),
         Row(("same top token", "100.0 %", _agreement(kl), n), is_part=True),
     ]
@@ -197,7 +217,7 @@ def _beside(rows: Sequence[Row], searched: Score | None) -> list[Row]:
     """Rows with a score of the search in a last column, or in rows of its own where no row measures the same."""
     amounts: dict[str, str] = {}
     if searched is not None and searched.is_divergence:
-        amounts = {row.cells[0]: row.cells[2] for row in _divergences(searched)}
+        amounts = {row.cells[0]: row.cells[2].partition(" (")[0] for row in _divergences(searched)}
     elif searched is not None:
         amounts = {_at_length(searched.label, searched.answers.tokens or 0): searched.amount()}
     names = {row.cells[0] for row in rows}

@@ -101,6 +101,9 @@ def test_kl_equals_a_reference_without_batches(family: str, mode: str) -> None:
     assert (score.name, score.n, score.baseline) == ("kl", len(PROMPTS), 0.0)
     assert score.divergence.positions == len(base)
     assert score.divergence.mode == mode
+    ends = torch.tensor([len(own) for own in before]).cumsum(0)[:-1].tolist()
+    sums = [float(part.sum()) for part in torch.tensor_split(expected, ends)]
+    assert score.divergence.by_prompt == pytest.approx([own * len(sums) / len(base) for own in sums], rel=5e-3)
     assert kl_of(jobs).value < 1e-6
 
 

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 from tests.unit.interface.terminal import CONTROL_C, CONTROL_D, CONTROL_U, DOWN, ENTER, ESCAPE, UP, Terminal
-from tests.unit.measured import held_out, kept, measured
+from tests.unit.measured import counted, divergence, held_out, kept, measured
 
 from heretic.common.errors import SelectionError
 from heretic.interface import asking, picker
 from heretic.interface.picker import Action, Browse, MoreTrials, Quit
 from heretic.results.plan import EditPlan, Scope
+from heretic.results.score import Scores
 from heretic.results.trial import TrialRecord, TrialState
 
 
@@ -41,6 +42,24 @@ def test_held_out_values_stand_beside_those_of_the_search() -> None:
     assert heading.endswith("Held out")
     assert rows[1].endswith("  8/100, KL 0.0234   suggested")
     assert rows[0].endswith("1.5000")
+
+
+def test_what_noise_does_not_tell_apart_is_marked_and_explained() -> None:
+    def spread(number: int, refusals: int, factor: float) -> TrialRecord:
+        kl = divergence(0.1 * factor, 40, by_prompt=tuple(factor * (0.01 + 0.18 * (place % 2)) for place in range(40)))
+        return replace(record(number, 0, 0.1), scores=Scores((counted(refusals),), kl))
+
+    front = [spread(30, 2, 1.0), spread(11, 3, 1.0), spread(4, 60, 0.5)]
+    heading, rows = picker.trial_rows(front, front[1])
+    assert heading.endswith("KL, 95 %")
+    assert [row.partition("   ")[2].strip().split("   ")[-1].strip() for row in rows][:2] == [
+        "not told apart",
+        "suggested",
+    ]
+    assert "told apart" not in rows[2]
+    assert "0.07" in rows[1]
+    assert picker.legend(front, front[1], 0)[-1].startswith("not told apart: from trial 12 ")
+    assert "told apart" not in " ".join(picker.legend(FRONT, MIDDLE, 0))
 
 
 @pytest.mark.parametrize(
@@ -327,13 +346,14 @@ def test_edits_that_do_nothing_are_left_out_and_the_columns_are_explained(
     nothing, edit = record(1, 97, 0.0001), record(2, 3, 0.02)
     assert not picker.changes_something(nothing)
     assert picker.changes_something(edit)
-    lines = picker.legend([edit], 1)
+    lines = picker.legend([edit], None, 1)
     assert lines[0] == "refusals: what is left, where the original shows 97/100; less is better"
     assert lines[-1] == "1 edit that changed nothing left out"
     keeping = replace(edit, scores=replace(edit.measured, kept=(kept(2, 38),)))
-    assert picker.legend([keeping], 0)[1] == "kept abstention: answers that stayed as they have to; more is better"
+    stays = "kept abstention: answers that stayed as they have to; more is better"
+    assert picker.legend([keeping], None, 0)[1] == stays
     several = replace(edit, scores=replace(edit.measured, behaviors=edit.behaviors * 2))
-    assert picker.legend([several], 0)[0] == "first columns: what is left of each behaviour; less is better"
+    assert picker.legend([several], None, 0)[0] == "first columns: what is left of each behaviour; less is better"
     terminal.type(ENTER)
     assert picker.pick_trial([nothing, edit], None, 2) == edit
     # Where there is nothing else, they can be looked at.

@@ -11,8 +11,10 @@ from scipy import stats
 from heretic.results.intervals import (
     detectable_change,
     detectable_difference,
+    difference_interval,
     mean_interval,
     paired_interval,
+    resampled_interval,
     wilson_interval,
 )
 
@@ -103,3 +105,25 @@ def test_a_few_items_show_no_difference() -> None:
 def test_the_change_that_an_interval_would_have_shown() -> None:
     # Half the interval's width is 1.96 standard errors, and 1.96 + 0.84 of them are needed.
     assert detectable_change(-1.96, 1.96) == pytest.approx(1.95996 + 0.84162, abs=1e-3)
+
+
+def test_an_interval_of_prompts_covers_the_mean_of_skewed_amounts() -> None:
+    generator = random.Random(3)
+    trials = [[math.exp(generator.gauss(0, 1)) for _ in range(80)] for _ in range(300)]
+    intervals = [resampled_interval(amounts) for amounts in trials]
+    covered = sum(low <= math.exp(0.5) <= high for low, high in intervals)
+    # 95 % by name; amounts so skewed leave a little less of it.
+    assert 0.89 <= covered / len(trials) <= 0.97
+    assert resampled_interval(trials[0]) == intervals[0]
+    assert resampled_interval([2.0, 2.0]) == (2.0, 2.0)
+    assert min(low for low, _high in intervals) > 0
+
+
+def test_shares_of_unknown_pairs() -> None:
+    # By hand: both intervals of 0 and of all are as wide.
+    low, high = difference_interval(0, 10, 10)
+    lower = wilson_interval(10, 10)[0]
+    assert (low, high) == pytest.approx((1 - math.sqrt(2) * (1 - lower), 1.0))
+    # Pairs that go together leave less open.
+    wide, narrow = difference_interval(20, 26, 50), paired_interval(20, 6, 0, 24)
+    assert wide[0] < narrow[0] < narrow[1] < wide[1]

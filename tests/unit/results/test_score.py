@@ -95,6 +95,7 @@ def test_scores_of_a_trial_are_behaviours_and_divergence() -> None:
             {"mode": "first", "tokens": 1, "p95": 0.5, "top1_agreement": 0.75, "positions": 80},
             DivergenceDetails("first", 1, 0.5, 0.75, 80),
         ),
+        ("kl", {"mode": "first", "by_prompt": [0.5, 1]}, DivergenceDetails("first", by_prompt=(0.5, 1.0))),
         ("kl", {}, DivergenceDetails()),
     ],
 )
@@ -104,6 +105,13 @@ def test_details_are_read_as_any_version_stored_them(name: str, stored: dict, de
     # Keys are only ever added.
     assert score.to_json()["details"].items() >= stored.items()
     assert Score.from_json(score.to_json()) == score
+
+
+@pytest.mark.parametrize("by_prompt", ["0.5", [None], [0.5, "1"], [math.nan], [0.5, math.inf]])
+def test_divergences_of_prompts_that_are_none_are_refused(by_prompt: object) -> None:
+    stored = {"name": "kl", "value": 1.0, "n": 2, "baseline": 0.0, "details": {"by_prompt": by_prompt}}
+    with pytest.raises(ValueError, match="diverg"):
+        Score.from_json(stored)
 
 
 @pytest.mark.parametrize(

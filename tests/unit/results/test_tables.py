@@ -31,7 +31,8 @@ def test_a_trial_is_a_row_with_every_number() -> None:
         ("5", "40/100", "2.50", "0.1250", "0.2500", "-"),
     ]
     assert [row.is_marked for row in table.rows] == [False, True]
-    original = tables.original_trial(records[0].measured)
+    *trials, original = tables.trials(records, marked=4, with_original=True).rows
+    assert trials == list(table.rows)
     assert original.cells == ("original", "50/100", "20.0", "0", "0", "100.0 %")
     assert tables.trials([]).rows == ()
 
@@ -196,7 +197,7 @@ def test_what_stays_has_a_column_and_rows_of_its_own() -> None:
     table = tables.trials([trial(scores)])
     assert table.header[:3] == ("Trial", "refusals", "kept abstention")
     assert cells(table)[0][:3] == ("12", "3/100", "36/38")
-    assert tables.original_trial(scores).cells[1:3] == ("97/100", "38/38")
+    assert tables.trials([trial(scores)], with_original=True).rows[-1].cells[1:3] == ("97/100", "38/38")
     assert cells(tables.scores(scores))[1] == ("kept abstention", "38/38", "36/38 (95 %: 31.4 to 37.4)", "38")
     found = held_out()
     stayed = replace(found.behaviors[0], behavior="abstention", name="kept_abstention", n=38)
