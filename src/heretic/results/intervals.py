@@ -163,8 +163,20 @@ def detectable_difference(changed: int, count: int) -> float:
     return high
 
 
+def detectable_share(count: int) -> float:
+    """The share of all items of which some change that one of so many, at least 1, shows with a power of 80 %.
+
+    Where none changed: the binomial probability that one does is 1 - (1 - share) ** count.
+    """
+    return 1 - math.pow(1 - POWER, 1 / count)
+
+
 def detectable_change(low: float, high: float) -> float:
-    """The change that would have been found with a power of 80 %, by the 95 % interval of what was measured."""
+    """The change that would have been found with a power of 80 %, by the 95 % interval of what was measured.
+
+    Half the interval is 1.96 standard errors, and 1.96 + 0.84 are needed: Lachin, "Introduction to sample size
+    determination and power analysis for clinical trials", Controlled Clinical Trials 2 (1981).
+    """
     certain, likely = NormalDist().inv_cdf(UPPER), NormalDist().inv_cdf(POWER)
     return (high - low) / 2 * (1 + likely / certain)
 

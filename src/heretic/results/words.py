@@ -142,15 +142,21 @@ def how(score: Score, name: Callable[[str], str]) -> str:
     return f"Answers: greedy ones{length}{asked}, {counted}; fewer is a stronger edit."
 
 
+def kept_changed(changed: int, whole: int) -> str:
+    """``2 of 40 kept answers changed``."""
+    return f"{changed} of {plural(whole, 'kept answer')} changed"
+
+
 def _how_kept(score: Score, keep: Keep) -> str:
     bound = "; fewer were one of the numbers that were minimised"
     if keep.allowed is not None:
         bound = f"; a trial with fewer than {score.n - keep.allowed} could not be chosen"
-    answers = score.answers
+    answers, changed = score.answers, kept_changed(round(score.value), score.n)
     length = f" of at most {answers.tokens} tokens" if answers.tokens is not None else ""
     return (
         f"{score.label.capitalize()}: greedy answers{length} that stayed as they have to, of the {score.n} (of "
-        f"{plural(keep.asked, 'prompt')}) that the original model answers so; more is a milder edit{bound}."
+        f"{plural(keep.asked, 'prompt')}) that the original model answers so; {changed}; "
+        f"more is a milder edit{bound}."
     )
 
 
@@ -342,12 +348,17 @@ def _longest(behavior: HeldOutBehavior) -> str:
 
 def _unshown(behavior: HeldOutBehavior) -> str:
     """That no change is shown, and which one would have been; "" where one is shown or pairs were not compared."""
+    amount = would_have_changed(behavior)
+    return f"; no change is shown, one of {amount} would have been, with a power of 80 %" if amount else ""
+
+
+def would_have_changed(behavior: HeldOutBehavior) -> str:
+    """Which change would have been seen where none is shown; "" where one is or pairs were not compared."""
     change = behavior.change
     if change is None or change.low == change.high or not change.low <= 0 <= change.high:
         return ""
     least = detectable_change(change.low, change.high)
-    amount = f"{least:.2f}" if behavior.unit else f"{least:.1f}"
-    return f"; no change is shown, one of {amount} would have been, with a power of 80 %"
+    return f"{least:.2f}" if behavior.unit else f"{least:.1f}"
 
 
 def place(score: Score) -> str:

@@ -11,6 +11,7 @@ from scipy import stats
 from heretic.results.intervals import (
     detectable_change,
     detectable_difference,
+    detectable_share,
     difference_interval,
     mean_interval,
     paired_interval,
@@ -117,6 +118,10 @@ def test_an_interval_of_prompts_covers_the_mean_of_skewed_amounts() -> None:
     assert resampled_interval(trials[0]) == intervals[0]
     assert resampled_interval([2.0, 2.0]) == (2.0, 2.0)
     assert min(low for low, _high in intervals) > 0
+
+
+def test_a_share_that_is_likely_to_show_at_least_once() -> None:
+    assert 1 - stats.binom.cdf(0, 40, detectable_share(40)) == pytest.approx(0.8)
 
 
 def test_shares_of_unknown_pairs() -> None:
