@@ -12,6 +12,7 @@ from torch import Tensor
 
 from heretic.checks.capability import wants_validation
 from heretic.checks.further_checks import FurtherChecks
+from heretic.checks.held_out_front import spread
 from heretic.common.errors import (
     ExportError,
     StudyError,
@@ -218,6 +219,27 @@ class Session:
         self._keep()
         return held_out
 
+    def confirm_front(self) -> None:
+        """Measure the front on held-out prompts as the search does, what is not known of it; none is applied after.
+
+        Of a long front a part, see `held_out_front.spread`. Emits FrontHeldOut.
+        """
+        self.restore()
+        self.bench.rest()
+        records = spread(self.front, self.suggested if self.front else None)
+        with step("measuring the front on held-out prompts"):
+            self._checks.confirm_front(records)
+        for number in [record.number for record in records]:
+            if self._kept is not None:
+                self._kept.keep(number, self._rescored.get(number), self._checks.checked(number))
+
+    @property
+    def front_can_be_confirmed(self) -> bool:
+        """Whether anything is left to `confirm_front`."""
+        records = spread(self.front, self.suggested if self.front else None)
+        unknown = [each for each in records if self._checks.checked(each.number).held_out_scores is None]
+        return self.bench.settings.confirm and bool(unknown)
+
     def validate(self, benchmarks: Sequence[str] | None = None) -> Capability | None:
         """See FurtherChecks.validate, of the applied trial."""
         trial = self.applied
@@ -244,8 +266,8 @@ class Session:
         if self.wants_validation:
             self.validate()
 
-    def confirmed(self) -> dict[int, HeldOut]:
-        """What held-out prompts showed, by the number of the trial."""
+    def confirmed(self) -> dict[int, HeldOut | Scores]:
+        """See FurtherChecks.confirmed."""
         return self._checks.confirmed()
 
     def weights(self, record: TrialRecord) -> dict[str, Tensor]:

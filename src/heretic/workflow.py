@@ -246,6 +246,8 @@ def deliver(session: Session) -> None:
         # An earlier run saved, and its upload was interrupted.
         session.upload(saved_before(session, Path(settings.auto_select_path)), settings.hf_upload, settings.hf_private)
         return
+    if settings.confirm and settings.confirm_front:
+        session.confirm_front()
     session.apply(session.suggested)
     session.check()
     export_format = ExportFormat(settings.save_format)

@@ -8,12 +8,14 @@ from types import MappingProxyType
 
 from heretic.checks.capability import CapabilityCheck, check_capability
 from heretic.checks.held_out import Confirmation
+from heretic.checks.held_out_front import FrontCheck
 from heretic.common.errors import ConfigurationError, ModelError, OutOfMemoryError, PromptError, TrialFailed, UserError
 from heretic.edits.algebra import Edit
-from heretic.observability.events import HeldOutMeasured, Warned, emit
+from heretic.observability.events import FrontHeldOut, HeldOutMeasured, Warned, emit
 from heretic.results.capability import Capability
 from heretic.results.held_out import UNCHECKED, Checked, HeldOut
 from heretic.results.score import Scores
+from heretic.results.trial import TrialRecord
 from heretic.run.workbench import Workbench
 
 
@@ -28,6 +30,7 @@ class FurtherChecks:
         """Args: bench: the run's; known: what was measured before, by trial."""
         self._bench = bench
         self._confirmation: Confirmation | None = None
+        self._front: FrontCheck | None = None
         self._capabilities: dict[tuple[bool, tuple[str, ...]], CapabilityCheck] = {}
         self._checked: dict[int, Checked] = dict(known)
 
@@ -35,9 +38,29 @@ class FurtherChecks:
         """What is known of a trial."""
         return self._checked.get(number, UNCHECKED)
 
-    def confirmed(self) -> dict[int, HeldOut]:
-        """What held-out prompts showed, by trial."""
-        return {number: checked.held_out for number, checked in self._checked.items() if checked.held_out is not None}
+    def confirmed(self) -> dict[int, HeldOut | Scores]:
+        """What held-out prompts showed, by trial: as the search measures where that is known, else of long answers."""
+        found = {number: checked.held_out_scores or checked.held_out for number, checked in self._checked.items()}
+        return {number: shown for number, shown in found.items() if shown is not None}
+
+    def confirm_front(self, records: Sequence[TrialRecord]) -> None:
+        """Measure trials on held-out prompts as the search does, each once; none is applied. Emits FrontHeldOut.
+
+        Where it cannot be done there is a warning.
+        """
+        missing = [record for record in records if self.checked(record.number).held_out_scores is None]
+        started = time.perf_counter()
+        try:
+            if missing:
+                self._front = self._front or FrontCheck(self._bench)
+                for record, scores in zip(missing, self._front.measure(missing), strict=True):
+                    self._checked[record.number] = replace(self.checked(record.number), held_out_scores=scores)
+        except (ConfigurationError, ModelError, OutOfMemoryError, PromptError, TrialFailed) as error:
+            emit(Warned(f"The front is not measured on held-out prompts: {str(error).removesuffix('.')}."))
+            return
+        found = [self.checked(record.number).held_out_scores for record in records]
+        known = tuple(each for each in found if each is not None)
+        emit(FrontHeldOut(tuple(records), known, time.perf_counter() - started))
 
     def confirm(self, number: int, edits: Sequence[Edit], searched: Scores) -> HeldOut | None:
         """Measure a trial on held-out prompts, once. Emits HeldOutMeasured, also of what is known already.

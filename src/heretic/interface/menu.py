@@ -7,7 +7,7 @@ from heretic.export.hub import check_repository
 from heretic.interface import picker
 from heretic.interface.asking import forget_typed_ahead
 from heretic.interface.chat import chat_loop
-from heretic.interface.picker import Action, Browse, MoreTrials, Quit
+from heretic.interface.picker import Action, Browse, ConfirmFront, MoreTrials, Quit
 from heretic.interface.printer import Printer
 from heretic.models.location import edited_name
 from heretic.observability.events import Warned, emit
@@ -25,7 +25,12 @@ def choose(session: Session) -> None:
     while True:
         suggested = session.suggested if session.front else None
         answer = picker.pick_trial(
-            session.front, suggested, session.result.complete, session.confirmed(), session.saved()
+            session.front,
+            suggested,
+            session.result.complete,
+            session.confirmed(),
+            session.saved(),
+            session.front_can_be_confirmed,
         )
         if isinstance(answer, Quit):
             return
@@ -33,11 +38,23 @@ def choose(session: Session) -> None:
             session.search(answer.count)
             forget_typed_ahead()
             continue
+        if isinstance(answer, ConfirmFront):
+            confirm_front(session)
+            continue
         if isinstance(answer, Browse):
             browse(session)
             continue
         if not use_trial(session, answer):
             return
+
+
+def confirm_front(session: Session) -> None:
+    """Measure the front on held-out prompts; Ctrl+C comes back to the list."""
+    try:
+        session.confirm_front()
+    except KeyboardInterrupt:
+        emit(Warned("Stopped with Ctrl+C; the front is not measured on held-out prompts."))
+    forget_typed_ahead()
 
 
 def browse(session: Session) -> None:

@@ -22,6 +22,7 @@ from heretic.prompts.packs import bundled_behaviors, pack_file
 from heretic.results import tables
 from heretic.results.held_out import HeldOut
 from heretic.results.pairs import not_told_apart
+from heretic.results.score import Scores
 from heretic.results.trial import TrialRecord
 from heretic.results.words import joined, measured, plural, title
 from heretic.search.claim import DamagedStudyError, set_aside_name
@@ -35,6 +36,11 @@ class MoreTrials:
     """The person wants `count` further trials before choosing."""
 
     count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmFront:
+    """The person wants to see what held-out prompts say of the front."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +70,7 @@ class Action(str, Enum):
 def trial_rows(
     front: Sequence[TrialRecord],
     suggested: TrialRecord | None,
-    confirmed: Mapping[int, HeldOut] | None = None,
+    confirmed: Mapping[int, HeldOut | Scores] | None = None,
     saved: Collection[int] = (),
 ) -> tuple[str, list[str]]:
     """Headings and one row per trial, in aligned columns, in the order given; held-out values beside the search's."""
@@ -162,17 +168,19 @@ def pick_trial(
     front: Sequence[TrialRecord],
     suggested: TrialRecord | None,
     finished: int,
-    confirmed: Mapping[int, HeldOut] | None = None,
+    confirmed: Mapping[int, HeldOut | Scores] | None = None,
     saved: Collection[int] = (),
-) -> TrialRecord | MoreTrials | Browse | Quit:
+    confirmable: bool = False,
+) -> TrialRecord | MoreTrials | ConfirmFront | Browse | Quit:
     """Let the person choose a trial of the Pareto front, run more trials, open the chat page, or quit.
 
     Args:
         front: The trials that no other beats in all numbers, in the order of the list.
         suggested: The trial that would be chosen automatically; marked, and where the pointer starts.
         finished: How many trials were run, for the heading.
-        confirmed: What held-out prompts showed of trials that were chosen before, by number.
+        confirmed: What held-out prompts showed of trials, by number.
         saved: Numbers of those that were saved.
+        confirmable: Whether held-out prompts can say more of the front.
 
     Raises:
         SelectionError: No terminal, or no trial.
@@ -190,6 +198,7 @@ def pick_trial(
         *map(Separator, legend(front, suggested, len(every) - len(front))),
         Separator(" "),
         Choice("Run more trials", value="more"),
+        *([Choice("Measure the front on held-out prompts", value="confirm")] if confirmable else []),
         Choice("Talk to them in the browser", value="browse"),
         Choice("Quit", value="quit"),
     ]
@@ -199,6 +208,8 @@ def pick_trial(
         answer = select(f"Which trial? {len(front)} best of {finished}", choices, _QUIT_HINT, start)
         if answer in by_number:
             return by_number[answer]
+        if answer == "confirm":
+            return ConfirmFront()
         if answer != "more":
             return Browse() if answer == "browse" else Quit()
         count = type_text("How many more trials?", "", check_count)

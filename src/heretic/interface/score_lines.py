@@ -95,6 +95,17 @@ def _(event: events.HeldOutMeasured) -> list[Row]:
 
 
 @rows.register
+def _(event: events.FrontHeldOut) -> list[Row]:
+    found = {record.number: scores for record, scores in zip(event.records, event.scores, strict=True)}
+    table = tables.trials(event.records, held_out=found).without(tables.KL_INTERVAL, *tables.SPREAD)
+    took = f"; {duration(event.seconds)}" if event.seconds >= 0.1 else ""
+    return [
+        Row("Held out", f"{plural(len(found), 'trial')} of the front, as the search measures{took}"),
+        Row("", table=table),
+    ]
+
+
+@rows.register
 def _(event: events.CapabilityStarted) -> list[Row]:
     texts = []
     if event.questions:

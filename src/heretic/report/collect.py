@@ -25,6 +25,7 @@ from heretic.results.held_out import Example, HeldOut
 from heretic.results.plan import EditPlan
 from heretic.results.score import Scores
 from heretic.results.trial import TrialRecord
+from heretic.run.kept_checks import held_out_scores
 from heretic.search.private_api import study_attributes
 from heretic.search.records import unreadable_text
 from heretic.search.storage import DIRECTIONS_ATTRIBUTE
@@ -79,6 +80,10 @@ def report_data(
     if quality is None and study is not None:
         quality, problem = _stored_quality(study)
         notes.append(problem)
+    front_held_out: Mapping[int, Scores] = {}
+    if study is not None and data["chosen"] is not None and data["chosen"].number is not None:
+        front_held_out, problem = _front_held_out(study, data["chosen"].number)
+        notes.append(problem)
     data["facts"] = (*data["facts"], *(("Not read", note) for note in notes if note))
     ranked = importances(study.get_trials(deepcopy=False), records) if study is not None else ((), no_records)
     count = data["layer_count"]
@@ -95,6 +100,7 @@ def report_data(
             no_quality=NO_QUALITY if quality is None else "",
             examples=tuple(examples),
             capability=capability,
+            front_held_out=front_held_out,
         )
     )
 
@@ -127,6 +133,14 @@ def _of_manifest(manifest: Mapping[str, Any]) -> dict[str, Any]:
         "settings": changed_settings(dict(manifest["settings"])),
         "created": str(manifest["created"]),
     }
+
+
+def _front_held_out(study: optuna.Study, chosen: int) -> tuple[dict[int, Scores], str]:
+    """What the study keeps of its trials on held-out prompts, by number; a sentence where that cannot be read."""
+    try:
+        return held_out_scores(study_attributes(study), chosen), ""
+    except ValueError as error:
+        return {}, f"What the study keeps of its trials on held-out prompts ({first_line(error)})."
 
 
 def _layer_count(value: object) -> int | None:

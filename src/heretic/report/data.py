@@ -1,6 +1,7 @@
 """ReportData: all that a report says, as frozen values; `collect` gathers them, `page` and `charts` show them."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from heretic.results.capability import Capability
 from heretic.results.front import pareto_front
@@ -79,6 +80,7 @@ class ReportData:
         examples: Prompts with answers before and after.
         held_out: What held-out prompts showed.
         capability: What both models are able to do, or None.
+        front_held_out: What the search measures, of held-out prompts: of some trials, by number.
         facts: (name, text) pairs: what was run where.
         versions: (package, version) pairs.
         settings: Those that differ from the defaults.
@@ -99,6 +101,7 @@ class ReportData:
     examples: tuple[Example, ...] = ()
     held_out: HeldOut | None = None
     capability: Capability | None = None
+    front_held_out: Mapping[int, Scores] = field(default_factory=dict)
     facts: tuple[tuple[str, str], ...] = ()
     versions: tuple[tuple[str, str], ...] = ()
     settings: tuple[ChangedSetting, ...] = ()

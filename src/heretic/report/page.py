@@ -87,7 +87,7 @@ def page(data: ReportData, drawings: Mapping[str, Drawing]) -> str:
             counts=words.outcomes(data.records, len(front)),
             stopped=stopped_sentence(data),
             several=len(data.records) > 0 and any(len(record.behaviors) > 1 for record in data.records),
-            front=tables.trials(front, data.chosen_number, with_original=True),
+            front=tables.trials(front, data.chosen_number, data.front_held_out, with_original=True),
             quality=words.quality(front),
             not_told_apart=_not_told_apart(data, front),
             sampled=sampled_sentence(data),

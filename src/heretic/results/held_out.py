@@ -8,7 +8,7 @@ from typing import Any
 
 from heretic.results import reading
 from heretic.results.capability import Capability
-from heretic.results.score import Score
+from heretic.results.score import Score, Scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,11 +193,13 @@ class Checked:
         held_out: What held-out prompts showed, or None.
         examples: Answers to some of them.
         capability: What the model is able to do beside the original one, or None.
+        held_out_scores: What the search measures, of held-out prompts, or None.
     """
 
     held_out: HeldOut | None = None
     examples: tuple[Example, ...] = ()
     capability: Capability | None = None
+    held_out_scores: Scores | None = None
 
 
 UNCHECKED = Checked()

@@ -10,7 +10,7 @@ from heretic.results.pairs import kl_interval
 from heretic.results.plan import EditPlan
 from heretic.results.score import REFUSALS, WITHOUT_REFUSAL, Score, Scores
 from heretic.results.trial import TrialRecord
-from heretic.results.words import UNKNOWN, confirmed, degenerate, measured, number, place, with_interval
+from heretic.results.words import UNKNOWN, degenerate, measured, number, on_held_out, place, with_interval
 
 KL_TITLE = "KL divergence"
 KL_INTERVAL = "KL, 95 %"
@@ -67,7 +67,7 @@ class Table:
 def trials(
     records: Sequence[TrialRecord],
     marked: int | None = None,
-    held_out: Mapping[int, HeldOut] | None = None,
+    held_out: Mapping[int, HeldOut | Scores] | None = None,
     with_original: bool = False,
 ) -> Table:
     """A row a trial, in the order given: its number, its behaviours, and KL with its details, as far as known.
@@ -76,7 +76,7 @@ def trials(
         records: None failed.
         marked: Optuna's number of the one that was chosen, or would be.
         held_out: By number, what held-out prompts showed of some; a last column where there are any.
-        with_original: Whether the original model has a last row; not beside held-out prompts.
+        with_original: Whether the original model has a last row.
     """
     if not records:
         return Table(("Trial",), ())
@@ -88,7 +88,8 @@ def trials(
     unknown = () if any(record.kl.divergence.by_prompt for record in records) else (KL_INTERVAL,)
     if not held_out:
         return Table(header, tuple(rows)).without(*unknown)
-    texts = [confirmed(held_out[record.number]) if record.number in held_out else "" for record in records]
+    texts = [on_held_out(held_out[record.number]) if record.number in held_out else "" for record in records]
+    texts += [""] * (len(rows) - len(texts))
     beside = [replace(row, cells=(*row.cells, text)) for row, text in zip(rows, texts, strict=True)]
     return Table((*header, "Held out"), tuple(beside)).without(*unknown)
 

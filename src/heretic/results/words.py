@@ -318,8 +318,18 @@ HOW_TO_READ_HELD_OUT = (
 )
 
 
-def confirmed(held_out: HeldOut) -> str:
-    """The edited model's amounts at full length and its divergence over answers, in a few words."""
+def on_held_out(found: HeldOut | Scores) -> str:
+    """What held-out prompts showed, in a few words: of a confirmation at full length and over answers."""
+    return _alike(found) if isinstance(found, Scores) else _confirmed(found)
+
+
+def _alike(scores: Scores) -> str:
+    amounts = [score.amount() for score in scores.behaviors]
+    amounts += [f"{score.label} {score.amount()}" for score in scores.kept]
+    return ", ".join([*amounts, f"KL {scores.kl.amount()}"])
+
+
+def _confirmed(held_out: HeldOut) -> str:
     amounts = [number(part, part.at[-1].edited.value) for part in held_out.behaviors]
     amounts += [f"{part.label} {number(part, part.at[-1].edited.value)}" for part in held_out.kept]
     kl = [f"KL {score.amount()}" for score in held_out.kl if not score.divergence.is_first]

@@ -46,12 +46,13 @@ class KeptTrial:
 
     def to_json(self, settings: Settings) -> dict[str, Any]:
         """As plain JSON values, with the settings that it rests on."""
-        held_out, capability = self.checked.held_out, self.checked.capability
+        held_out, capability, alike = self.checked.held_out, self.checked.capability, self.checked.held_out_scores
         return {
             "scores": [] if self.scores is None else self.scores.to_json(),
             "held_out": None if held_out is None else held_out.to_json(),
             "examples": [asdict(example) for example in self.checked.examples],
             "capability": None if capability is None else capability.to_json(),
+            "held_out_scores": [] if alike is None else alike.to_json(),
             "confirming": _confirming(settings),
             "saved": list(self.saved),
         }
@@ -65,13 +66,15 @@ class KeptTrial:
         """
         data = reading.table(data, "a chosen trial")
         held_out, capability = data.get("held_out"), data.get("capability")
-        confirmed = held_out is not None and data.get("confirming") == _confirming(settings)
+        alike = data.get("confirming") == _confirming(settings)
+        confirmed = held_out is not None and alike
         checked = Checked(
             HeldOut.from_json(held_out) if confirmed else None,
             tuple(Example(**example) for example in reading.items(data.get("examples", []), "examples"))
             if confirmed
             else (),
             None if capability is None else Capability.from_json(capability),
+            Scores.from_json(data.get("held_out_scores", [])) if alike else None,
         )
         saved = tuple(reading.text(path, "a folder") for path in reading.items(data.get("saved", []), "folders"))
         return cls(Scores.from_json(data.get("scores", [])), checked, saved)
@@ -105,12 +108,12 @@ class KeptTrials:
         """All of them."""
         return self._trials
 
-    def keep(self, number: int, scores: Scores, checked: Checked, saved: str | None = None) -> None:
+    def keep(self, number: int, scores: Scores | None, checked: Checked, saved: str | None = None) -> None:
         """Store what is known of a trial now.
 
         Args:
             number: The trial's.
-            scores: Measured in the weights.
+            scores: Measured in the weights, or None.
             checked: What was measured besides.
             saved: A folder that it was saved to.
 
@@ -123,6 +126,23 @@ class KeptTrials:
             self._trials[number] = found
             with storage_errors(self._settings.storage):
                 set_study_attribute(self._study, f"{_TRIAL}{number}", found.to_json(self._settings))
+
+
+def held_out_scores(attributes: Mapping[str, Any], chosen: int) -> dict[int, Scores]:
+    """What a study keeps of its trials on the held-out prompts that a chosen one was measured on, by number.
+
+    Raises:
+        ValueError: It is of another version, or damaged.
+    """
+    stored = {name: value for name, value in attributes.items() if name.startswith(_TRIAL)}
+    own = reading.table(stored.get(f"{_TRIAL}{chosen}", {}), "a chosen trial").get("confirming")
+    found = {}
+    for name, value in stored.items():
+        data = reading.table(value, "a chosen trial")
+        scores = Scores.from_json(data.get("held_out_scores", [])) if data.get("confirming") == own else None
+        if scores is not None:
+            found[int(name.removeprefix(_TRIAL))] = scores
+    return found
 
 
 def keep_settings(study: optuna.Study, settings: Settings) -> None:

@@ -12,6 +12,7 @@ import torch
 from scipy import stats
 
 from heretic.checks.held_out import Confirmation, described, estimate, paired_change, perplexity
+from heretic.checks.held_out_front import MOST, spread
 from heretic.common.errors import PromptError
 from heretic.config import PromptSpecification, Settings
 from heretic.evaluation.kl import KlEvaluator
@@ -19,7 +20,7 @@ from heretic.export.card import held_out_section
 from heretic.interface import score_lines as score_lines
 from heretic.interface.lines import rows
 from heretic.models.loaded import parameter_fingerprint
-from heretic.observability.events import Event, HeldOutMeasured, PromptsLoaded, Warned, subscribed
+from heretic.observability.events import Event, FrontHeldOut, HeldOutMeasured, PromptsLoaded, Warned, subscribed
 from heretic.passes.ordinary import OrdinaryPasses
 from heretic.passes.runner import Response
 from heretic.prompts.sets import PromptSets, load_prompts, packs_of
@@ -31,8 +32,11 @@ from heretic.results.plan import EditPlan, Normalization, Schedule, Scope
 from heretic.results.score import DivergenceDetails, Keep, Score, Scores
 from heretic.results.tables import held_out
 from heretic.results.trial import TrialRecord, TrialState
+from heretic.run.kept_checks import KeptTrials, held_out_scores
 from heretic.run.measuring import behavior_options, make_behavior_evaluator
 from heretic.run.workbench import Workbench, prepare
+from heretic.search.loop import SearchResult
+from heretic.search.private_api import study_attributes
 from heretic.search.storage import open_study
 from heretic.session import Session
 
@@ -193,6 +197,76 @@ def session_of(bench: Workbench) -> Session:
     scores = Scores(tuple(own.baseline for own in bench.behaviors), Score("kl", 0.0, 1, 0.0))
     session.apply(TrialRecord(3, PLAN, scores, TrialState.COMPLETE, "", 1.0))
     return session
+
+
+def test_trials_of_a_front_are_measured_together_as_the_search_measures(
+    bench: Workbench, tmp_path: Path, events: list[Event]
+) -> None:
+    url = f"sqlite:///{tmp_path}/s.db"
+    study = optuna.create_study(study_name="s", storage=url, directions=["minimize", "minimize"])
+    baselines = tuple(own.baseline for own in bench.behaviors)
+    plans = [
+        PLAN,
+        replace(PLAN, schedules=tuple((name, replace(SCHEDULE, peak_weight=0.4)) for name, _ in PLAN.schedules)),
+    ]
+    records = [
+        TrialRecord(
+            number,
+            plan,
+            Scores(
+                tuple(replace(own, value=float(number)) for own in baselines), Score("kl", 1.0 - number / 2, 8, 0.0)
+            ),
+            TrialState.COMPLETE,
+            "",
+            1.0,
+        )
+        for number, plan in enumerate(plans)
+    ]
+    before = parameter_fingerprint(bench.loaded.model)
+    session = Session(bench, study, kept=KeptTrials(study, bench.settings))
+    session.result = SearchResult(tuple(records), False)
+    assert session.front_can_be_confirmed
+    session.confirm_front()
+    assert parameter_fingerprint(bench.loaded.model) == before
+    assert not session.front_can_be_confirmed
+    found = session.confirmed()
+    assert set(found) == {0, 1}
+    for record in records:
+        # One by one, in the weights, to the end, by what confirms a chosen trial.
+        session.apply(record)
+        held_out = session.confirm()
+        session.restore()
+        scores = found[record.number]
+        assert held_out is not None
+        assert isinstance(scores, Scores)
+        (alike,) = (at for at in held_out.behaviors[0].at if at.tokens == scores.behaviors[0].answers.tokens)
+        assert scores.behaviors[0].value == alike.edited.value
+        (kl,) = (kl for kl in held_out.kl if kl.divergence.mode == scores.kl.divergence.mode)
+        assert scores.kl.value == pytest.approx(kl.value, rel=2e-3)
+        assert kl.value > 0
+    # Whoever comes back measures nothing again.
+    again = optuna.load_study(study_name="s", storage=url)
+    later = Session(bench, again, kept=KeptTrials(again, bench.settings))
+    later.result = session.result
+    assert not later.front_can_be_confirmed
+    events.clear()
+    later.confirm_front()
+    assert later.confirmed() == found
+    assert [type(event) for event in events if isinstance(event, (FrontHeldOut, PromptsLoaded))] == [FrontHeldOut]
+    assert held_out_scores(study_attributes(again), 0) == found
+    shown = [row for event in events for row in rows(event) if row.table is not None]
+    assert shown[0].table is not None
+    assert shown[0].table.header[-1] == "Held out"
+
+
+def test_of_a_long_front_ten_trials_are_measured() -> None:
+    front = [TrialRecord(number, PLAN, None, TrialState.COMPLETE, "", 1.0) for number in range(40)]
+    assert spread(front[:MOST], None) == front[:MOST]
+    for chosen in front:
+        taken = spread(front, chosen)
+        assert len(taken) == MOST
+        assert {0, 39, chosen.number} <= {record.number for record in taken}
+        assert taken == sorted(taken, key=lambda record: record.number)
 
 
 def test_a_trial_is_confirmed_once(bench: Workbench, events: list[Event]) -> None:

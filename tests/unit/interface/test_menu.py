@@ -12,7 +12,7 @@ from tests.unit.interface.test_picker import MIDDLE
 from heretic.common.errors import ExportError, TrialFailed, UserError
 from heretic.export.content import ExportFormat
 from heretic.interface import menu, picker
-from heretic.interface.picker import Action, Browse, MoreTrials, Quit
+from heretic.interface.picker import Action, Browse, ConfirmFront, MoreTrials, Quit
 from heretic.observability.events import Event, Warned, subscribed
 
 
@@ -23,7 +23,7 @@ class FakeSession:
         settings = SimpleNamespace(hf_upload=None, system_prompt="", benchmarks=[])
         self.bench = SimpleNamespace(loaded=SimpleNamespace(name=model), settings=settings)
         self.front, self.suggested, self.result = [MIDDLE], MIDDLE, SimpleNamespace(complete=1)
-        self.wants_validation = False
+        self.wants_validation = self.front_can_be_confirmed = False
         self.calls: list[tuple[Any, ...]] = []
         self.fails: dict[str, BaseException] = {}
 
@@ -69,6 +69,15 @@ def test_more_trials_then_quit(session: FakeSession, answers: dict[str, list[Any
     answers["pick_trial"] += [MoreTrials(3), Quit()]
     assert warnings_of(session) == []
     assert session.calls == [("search", 3)]
+
+
+def test_the_front_is_measured_on_held_out_prompts_and_the_list_comes_back(
+    session: FakeSession, answers: dict[str, list[Any]]
+) -> None:
+    answers["pick_trial"] += [ConfirmFront(), ConfirmFront(), Quit()]
+    session.fails["confirm_front"] = KeyboardInterrupt()
+    assert warnings_of(session) == ["Stopped with Ctrl+C; the front is not measured on held-out prompts."] * 2
+    assert session.calls == [("confirm_front",)] * 2
 
 
 def test_the_chat_page_comes_back_to_the_list_and_its_mistakes_are_said(
@@ -192,4 +201,4 @@ def test_the_list_shows_what_was_confirmed(
 
     monkeypatch.setattr(picker, "pick_trial", pick)
     assert warnings_of(session) == []
-    assert asked == [([MIDDLE], MIDDLE, 1, {MIDDLE.number: "held out"}, {MIDDLE.number: ("out",)})]
+    assert asked == [([MIDDLE], MIDDLE, 1, {MIDDLE.number: "held out"}, {MIDDLE.number: ("out",)}, False)]

@@ -163,7 +163,7 @@ def test_plans_in_sentences_and_as_parameters() -> None:
 
 
 def test_what_held_out_prompts_showed() -> None:
-    assert say.confirmed(held_out()) == "8/100, KL 0.0234"
+    assert say.on_held_out(held_out()) == "8/100, KL 0.0234"
     assert say.confirmation(held_out()) == (
         "On held-out prompts, in answers of up to 200 tokens: refusals 8/100 (95 %: 4.1 to 15.0; original model: "
         "92/100), at a KL divergence of 0.0123 (first token) and 0.0234 (over answers) nats."
@@ -213,7 +213,7 @@ def test_what_stays_stands_beside_the_behaviours() -> None:
     assert say.best(KEEPING) == "best 3/100, 36/38 kept abstention at KL 0.0123"
     found = held_out()
     stayed = replace(found.behaviors[0], behavior="abstention", name="kept_abstention", n=38)
-    assert "kept abstention 8/38" in say.confirmed(replace(found, kept=(stayed,)))
+    assert "kept abstention 8/38" in say.on_held_out(replace(found, kept=(stayed,)))
     assert "kept abstention 8/38" in say.confirmation(replace(found, kept=(stayed,)))
     assert HeldOut.from_json(replace(found, kept=(stayed,)).to_json()).kept == (stayed,)
     assert "kept" not in found.to_json()

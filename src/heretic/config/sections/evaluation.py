@@ -74,6 +74,11 @@ class ConfirmationOptions(Options):
         default=True,
         description="Measure the chosen trial once more on held-out prompts, with longer answers, before it is saved.",
     )
+    confirm_front: bool = Field(
+        default=False,
+        description="Before a trial is chosen automatically, also measure the front (ten trials at most) on held-out "
+        "prompts, as the search measures; the choice does not look at it. The menu offers the same.",
+    )
     held_out_tokens: int = Field(
         default=200, ge=1, le=65536, description="Response tokens of that confirmation, at most."
     )

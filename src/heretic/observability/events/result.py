@@ -33,6 +33,20 @@ class HeldOutMeasured(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class FrontHeldOut(Event):
+    """Trials were measured on held-out prompts as the search measures: their scores there, in the same order."""
+
+    records: tuple[TrialRecord, ...]
+    scores: tuple[Scores, ...]
+    seconds: float
+
+    def to_log(self) -> dict[str, Any]:
+        """See Event."""
+        numbers = [record.number for record in self.records]
+        return {"numbers": numbers, "scores": self.scores, "seconds": self.seconds}
+
+
+@dataclass(frozen=True, slots=True)
 class CapabilityStarted(Event):
     """The ``original`` or ``edited`` model (`which`) is asked so many questions, and runs these benchmarks."""
 
