@@ -15,6 +15,16 @@ def kl_interval(kl: Score) -> tuple[float, float] | None:
     return resampled_interval(by_prompt) if by_prompt else None
 
 
+def interval_text(kl: Score) -> str:
+    """``0.0100 to 0.0150``; empty where only the mean is known, or it is the same on every prompt."""
+    interval = kl_interval(kl)
+    if interval is None or interval[0] == interval[1]:
+        return ""
+    low, high = map(kl.amount, interval)
+    # So little divergence needs more digits.
+    return f"{interval[0]:.6f} to {interval[1]:.6f}" if low == high else f"{low} to {high}"
+
+
 def kl_difference(first: Score, second: Score) -> Estimate | None:
     """The second KL divergence minus the first, prompt by prompt; None where that is not known.
 

@@ -6,7 +6,7 @@ from dataclasses import astuple, dataclass, replace
 from heretic.results.capability import OVERALL, Benchmark, Capability, PairedAnswers, Questions
 from heretic.results.held_out import AtLength, Estimate, HeldOut, HeldOutBehavior
 from heretic.results.intervals import wilson_interval
-from heretic.results.pairs import kl_interval
+from heretic.results.pairs import interval_text
 from heretic.results.plan import EditPlan
 from heretic.results.score import REFUSALS, WITHOUT_REFUSAL, Score, Scores
 from heretic.results.trial import TrialRecord
@@ -103,15 +103,7 @@ def _original_trial(scores: Scores) -> Row:
 def _trial(record: TrialRecord) -> tuple[str, ...]:
     amounts = [score.amount() if score.is_known else UNKNOWN for score in record.measured.of_answers]
     kl = record.kl
-    return (str(record.shown), *amounts, kl.amount(), _kl_interval(kl) or UNKNOWN, _percentile(kl), _agreement(kl))
-
-
-def _kl_interval(kl: Score) -> str:
-    """``0.0100 to 0.0150``; empty where only the mean is known, or it is the same on every prompt."""
-    interval = kl_interval(kl)
-    if interval is None or interval[0] == interval[1]:
-        return ""
-    return " to ".join(map(kl.amount, interval))
+    return (str(record.shown), *amounts, kl.amount(), interval_text(kl) or UNKNOWN, _percentile(kl), _agreement(kl))
 
 
 def _percentile(kl: Score) -> str:
@@ -170,7 +162,7 @@ def score_interval(score: Score) -> tuple[float, float] | None:
 
 
 def _divergences(kl: Score) -> list[Row]:
-    n, interval = str(kl.n), _kl_interval(kl)
+    n, interval = str(kl.n), interval_text(kl)
     amount = f"{kl.amount()} (95 %: {interval})" if interval else kl.amount()
     return [
         Row((f"KL in nats, {place(kl)}", "0", amount, n)),

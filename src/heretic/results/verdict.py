@@ -2,7 +2,7 @@
 
 from heretic.results.held_out import HeldOut, HeldOutBehavior
 from heretic.results.intervals import detectable_share
-from heretic.results.pairs import kl_interval
+from heretic.results.pairs import interval_text
 from heretic.results.score import Score, Scores
 from heretic.results.words import joined, kept_changed, number, place, plural, with_interval, would_have_changed
 
@@ -43,10 +43,8 @@ def gap(held_out: HeldOut, searched: Scores) -> list[str]:
 
 
 def _where(kl: Score) -> str:
-    interval = kl_interval(kl)
-    if interval is None or interval[0] == interval[1]:
-        return place(kl)
-    return f"{place(kl)}; 95 %: {' to '.join(map(kl.amount, interval))}"
+    interval = interval_text(kl)
+    return f"{place(kl)}; 95 %: {interval}" if interval else place(kl)
 
 
 def _of_kept(part: HeldOutBehavior) -> str:

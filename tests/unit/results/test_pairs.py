@@ -26,6 +26,9 @@ def test_an_interval_is_that_of_prompts() -> None:
     low, high = pairs.kl_interval(spread(0.1)) or (0.0, 0.0)
     assert 0.06 < low < 0.09 < 0.11 < high < 0.14
     assert pairs.kl_interval(divergence(0.1)) is None
+    assert pairs.interval_text(spread(0.1)) == f"{low:.4f} to {high:.4f}"
+    assert pairs.interval_text(spread(0.00002)) == f"{low / 5000:.6f} to {high / 5000:.6f}"
+    assert pairs.interval_text(divergence(0.1)) == ""
 
 
 def test_pairs_tell_apart_what_means_do_not() -> None:
