@@ -184,7 +184,7 @@ def test_scores_of_a_model_searched_quantised_are_those_of_the_saved_weights(
     assert seen["kl"] != pytest.approx(kl.value, rel=1e-3)
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     assert "quantised with `bnb_4bit`" in card
-    assert re.search(rf"\| KL in nats, [^|]+ \| 0 \| {kl.value:.4f} \|", card)
+    assert re.search(rf"\| KL in nats, [^|]+ \| 0 \| {kl.value:.4f} \(95 %: [^|]+\) \|", card)
     assert f"KL {seen['kl']:.4f}" in card
 
     (measured,) = (event for event in events if isinstance(event, FullPrecisionMeasured))

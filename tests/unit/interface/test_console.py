@@ -81,6 +81,7 @@ ALL_EVENTS: list[events.Event] = [
     events.ProfilesKept("/home/me/.config/heretic/profiles.toml", "mistral", 3),
     events.TrialApplied(trial(), measured(3, 0.0123)),
     events.HeldOutMeasured(11, held_out(), measured(3, 0.0123), 12.3),
+    events.FrontHeldOut((trial(),), (measured(8, 0.0234),), 12.3),
     events.FullPrecisionNeeded("bnb_4bit", False),
     events.FullPrecisionMeasured("bnb_4bit", measured(4, 0.0234), measured(3, 0.0123)),
     events.ModelSaved("out/edited", 9, 1_976_000_000, "merged", 8),
