@@ -320,13 +320,10 @@ HOW_TO_READ_HELD_OUT = (
 
 def on_held_out(found: HeldOut | Scores) -> str:
     """What held-out prompts showed, in a few words: of a confirmation at full length and over answers."""
-    return _alike(found) if isinstance(found, Scores) else _confirmed(found)
-
-
-def _alike(scores: Scores) -> str:
-    amounts = [score.amount() for score in scores.behaviors]
-    amounts += [f"{score.label} {score.amount()}" for score in scores.kept]
-    return ", ".join([*amounts, f"KL {scores.kl.amount()}"])
+    if isinstance(found, HeldOut):
+        return _confirmed(found)
+    kept = [f"{score.label} {score.amount()}" for score in found.kept]
+    return ", ".join([*(score.amount() for score in found.behaviors), *kept, f"KL {found.kl.amount()}"])
 
 
 def _confirmed(held_out: HeldOut) -> str:
