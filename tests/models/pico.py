@@ -522,6 +522,7 @@ KINDS = (
     "deepseek_v3",
     "gpt_oss",
     "gpt_oss_square",
+    "llama4_text",
     "qwen3_next",
     "lfm2",
     "falcon_h1",
