@@ -16,6 +16,7 @@ from heretic.extraction.find import refines
 from heretic.extraction.gradient_objective import Objective
 from heretic.extraction.onset import Onset
 from heretic.extraction.refinement import edits_of_scaled, refined, with_scaled
+from heretic.models.access import post_norm_gain
 from heretic.observability.events import Event, GradientStep, RefinementFinished, Warned, subscribed
 from heretic.passes import choose as choosing
 from heretic.passes.choose import Choice, choose
@@ -88,6 +89,23 @@ def test_strengthening_raises_the_odds(monkeypatch: pytest.MonkeyPatch) -> None:
     before = one_direction(runner)
     after = refine(runner, monkeypatch, goal="strengthen")
     assert log_odds(runner, after, -1.0) > log_odds(runner, replace(before, weights=after.weights), -1.0)
+    # Removing lowers them; as far as edits are small, the same directions would do both.
+    assert log_odds(runner, after, -1.0) > log_odds(runner, refine(runner, monkeypatch), -1.0)
+
+
+def test_behind_a_norm_the_direction_that_arrives_is_the_one_removed() -> None:
+    runner = frozen_runner("gemma2")
+    vectors = directions_for(runner.layout).vectors[1:, 0].float() / 2
+    gained = 0
+    for edit in edits_of_scaled(runner, 1.0)(vectors):
+        gain = post_norm_gain(runner.loaded.model, edit.writer)
+        assert gain is not None
+        output, vector = torch.linspace(-1, 2, len(gain)), vectors[edit.writer.layer]
+        edited = output - edit.write[:, 0] * (edit.read[:, 0] @ output)
+        arriving = gain.float() * output
+        torch.testing.assert_close(gain.float() * edited, arriving - vector * (vector @ arriving))
+        gained += not torch.equal(gain, torch.ones_like(gain))
+    assert gained
 
 
 def test_the_divergence_is_held_below_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
