@@ -119,6 +119,9 @@ def _agreement(kl: Score) -> str:
 # What was measured of one edit ----------------------------------------------------------------------------------------
 
 _MEASURES = ("Measure", "Original", "Edited", "Prompts")
+_TAIL, _TOP = "95th percentile", "same top token"
+_UNCHANGED = {_TAIL: "0", _TOP: "100.0 %"}
+"""Of the original model."""
 
 
 def scores(measured_scores: Scores) -> Table:
@@ -162,13 +165,15 @@ def score_interval(score: Score) -> tuple[float, float] | None:
 
 
 def _divergences(kl: Score) -> list[Row]:
+    (mean, amount), *parts = _divergence_amounts(kl).items()
     n, interval = str(kl.n), interval_text(kl)
-    amount = f"{kl.amount()} (95 %: {interval})" if interval else kl.amount()
-    return [
-        Row((f"KL in nats, {place(kl)}", "0", amount, n)),
-        Row(("95th percentile", "0", _percentile(kl), n), is_part=True),
-        Row(("same top token", "100.0 %", _agreement(kl), n), is_part=True),
-    ]
+    rows = [Row((mean, "0", f"{amount} (95 %: {interval})" if interval else amount, n))]
+    return [*rows, *(Row((name, _UNCHANGED[name], value, n), is_part=True) for name, value in parts)]
+
+
+def _divergence_amounts(kl: Score) -> dict[str, str]:
+    """What is told of a divergence, by what it is called; its mean first."""
+    return {f"KL in nats, {place(kl)}": kl.amount(), _TAIL: _percentile(kl), _TOP: _agreement(kl)}
 
 
 def held_out(result: HeldOut, searched: Scores | None) -> Table:
@@ -210,7 +215,7 @@ def _beside(rows: Sequence[Row], searched: Score | None) -> list[Row]:
     """Rows with a score of the search in a last column, or in rows of its own where no row measures the same."""
     amounts: dict[str, str] = {}
     if searched is not None and searched.is_divergence:
-        amounts = {row.cells[0]: row.cells[2].partition(" (")[0] for row in _divergences(searched)}
+        amounts = _divergence_amounts(searched)
     elif searched is not None:
         amounts = {_at_length(searched.label, searched.answers.tokens or 0): searched.amount()}
     names = {row.cells[0] for row in rows}
