@@ -25,6 +25,7 @@ from heretic.run.kept_calibration import keep_calibration, kept_calibration
 from heretic.run.kept_checks import KeptTrials, keep_settings
 from heretic.run.preflight import continues_upload, preflight
 from heretic.run.rules import searches
+from heretic.run.start_from import start_from
 from heretic.run.study_name import ResolveConflict, instead, settle_study
 from heretic.run.time_limit import Stopwatch
 from heretic.run.warm_start import warm_start
@@ -129,6 +130,7 @@ def searched(
     keep_settings(study, settings)
     keep_calibration(study, settings.storage, bench.calibrated)
     keep_refinement(bench, study)
+    start_from(bench, study)
     warm_start(bench, study)
     heartbeat = Heartbeat(
         study,

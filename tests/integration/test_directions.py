@@ -22,9 +22,12 @@ def test_saved_directions_are_loaded_compared_and_added(heretic: Command, tmp_pa
     assert weights[0] == weights[1]
     again = heretic(
         *(tmp_path, *QUICK_DEMO, *saving_to("third"), "--load-directions", "d.safetensors"),
-        *("--storage", "sqlite:///own.db", "--n-trials", "1"),
+        *("--storage", "sqlite:///own.db", "--n-trials", "1", "--start-from", "first/README.md"),
     )
     again.assert_done()
+    assert "trial 1 takes the plan of first/README.md, made for demo" in again.output
+    assert "not carried over" not in again.output
+    assert (tmp_path / "third" / "model.safetensors").read_bytes() == weights[0]
 
     shown = heretic(tmp_path, "directions", "d.safetensors", "--plots", "plots")
     shown.assert_done()

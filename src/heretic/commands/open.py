@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from heretic.interface.printer import Printer
     from heretic.workflow import Choose
 
-NEVER = {"auto_select": False, "auto_select_path": None, "evaluate_model": None, "hf_upload": None, "time_limit": None}
+NEVER = {
+    **{"auto_select": False, "auto_select_path": None, "evaluate_model": None, "hf_upload": None},
+    **{"time_limit": None, "start_from": None},
+}
 """Settings that would have something else done than to choose."""
 
 

@@ -225,6 +225,13 @@ def _(event: events.WarmStarted) -> list[Row]:
 
 
 @rows.register
+def _(event: events.StartedFrom) -> list[Row]:
+    first = f"trial 1 takes the plan of {clean_line(event.folder)}, made for {clean_line(event.model)}"
+    left_out = f"not carried over: {clean_line('; '.join(event.left_out))}"
+    return [*wrapped("Start from", first), *(wrapped("", left_out) if event.left_out else [])]
+
+
+@rows.register
 def _(event: events.ProfilesKept) -> list[Row]:
     text = f"{plural(event.count, 'plan')} kept for the next {clean_line(event.family)} model in"
     return [Row("Profiles", text), Row("", clean_line(event.path))]

@@ -38,7 +38,9 @@ _LEFT_OUT = re.compile(
     r"|log_\w+|metrics_\w+)(\.|$)"
 )
 """Settings that say where things lie on the machine, or what is said elsewhere in the report."""
-_PLACES = re.compile(r"(behavior|evaluate_model|load_directions|neural_detection_model|\w+_prompts\.dataset)$")
+_PLACES = re.compile(
+    r"(behavior|evaluate_model|load_directions|neural_detection_model|start_from|\w+_prompts\.dataset)$"
+)
 """Settings that may be paths."""
 _PATH = re.compile(r"~|/|\.{1,2}[/\\]|[A-Za-z]:[\\/]|\\")
 _MOST_LAYERS = 10_000

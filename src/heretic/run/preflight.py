@@ -12,6 +12,7 @@ from heretic.models.location import locate
 from heretic.prompts.sets import PromptSets, check_held_out_files, load_prompts
 from heretic.run.direction_sources import read_sources
 from heretic.run.rules import BEHAVIORS, METHODS, Request, check, check_options, searches
+from heretic.run.start_from import read_start
 from heretic.search.claim import check_study_file, claimed
 
 
@@ -73,6 +74,8 @@ def check_files(settings: Settings) -> None:
         check_study_file(settings.storage)
     if settings.load_directions:
         read_sources(settings)
+    if settings.start_from is not None:
+        read_start(settings.start_from, settings.goal)
 
 
 def continues_upload(settings: Settings) -> bool:

@@ -4,6 +4,7 @@ Ten dimensions for a model with attention and MLP writers: scope, direction posi
 peak position, floor and width. All depths are relative, so that plans carry over between models of a family.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 
 import optuna
@@ -90,18 +91,26 @@ class SearchSpace:
     def parameters(self, plan: EditPlan) -> dict[str, str | float]:
         """What `suggest` would have had to be answered to make this plan, each number moved into its range.
 
-        Components of other models are left out, and what the plan leaves open is missing.
+        Components of other models are left out, as are the shares of another number of behaviours, and what the plan
+        leaves open is missing.
         """
-        result: dict[str, str | float] = {"scope": plan.scope.value}
-        if plan.direction_position is not None:
-            result["direction_position"] = self.direction_position.clip(plan.direction_position)
+        return {"scope": plan.scope.value, **{name: at.clip(value) for name, value, at in self._numbers(plan)}}
+
+    def moved(self, plan: EditPlan) -> dict[str, tuple[float, float]]:
+        """Parameters of a plan whose numbers are outside the space: what they are, and what they are moved to."""
+        numbers = ((name, value, at.clip(value)) for name, value, at in self._numbers(plan))
+        return {name: (value, clipped) for name, value, clipped in numbers if clipped != value}
+
+    def _numbers(self, plan: EditPlan) -> Iterator[tuple[str, float, Range]]:
+        if plan.direction_position is not None and self.fixed_position is None:
+            yield "direction_position", plan.direction_position, self.direction_position
         for component, schedule in plan.schedules:
             if component in self.components:
                 for part, values in self._ranges(component).items():
-                    result[f"{component}.{part}"] = values.clip(getattr(schedule, part))
-        for index, share in enumerate(plan.shares):
-            result[f"behavior.{index}.share"] = self.share.clip(share)
-        return result
+                    yield f"{component}.{part}", getattr(schedule, part), values
+        if self.behaviors > 1 and len(plan.shares) == self.behaviors:
+            for index, share in enumerate(plan.shares):
+                yield f"behavior.{index}.share", share, self.share
 
     def identity(self) -> str:
         """Text that differs whenever two spaces differ."""

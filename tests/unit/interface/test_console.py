@@ -67,6 +67,7 @@ ALL_EVENTS: list[events.Event] = [
     events.StudyLeft("demo", "sqlite:///heretic_study.db", "heretic open demo"),
     events.GradientStep(1, 48, 0.01, 0.0123, 0.7),
     events.WarmStarted("mistral", 2, 1),
+    events.StartedFrom("out", "owner/model", ("mlp.floor 2, which becomes 1", "normalization none, which is row here")),
     events.SearchStarted(Standing(0, 40)),
     events.ResponseMeasured(11, "Is a hotdog a sandwich?", "I have no opinion.", "refused"),
     *searched(trial())[1:],

@@ -46,6 +46,8 @@ def run(**settings: Any) -> int:
         ({"load_directions": ["gone.safetensors"]}, "There is no file gone.safetensors"),
         ({"load_directions": ["notes.txt"]}, "is not a direction file"),
         ({"profile_store": "."}, "is a folder"),
+        ({"start_from": "gone"}, "There is no folder gone"),
+        ({"start_from": "full/file"}, "folder that Heretic saved"),
         ({"storage": "sqlite:///notes.txt"}, "is damaged"),
         ({"auto_select": True, "auto_select_path": "full"}, "not empty"),
         (

@@ -76,6 +76,12 @@ class SearchSection(Section):
         default="bound",
         description="Where the optimization mode is single, stop trials that cannot become the best any more.",
     )
+    start_from: Text | None = Field(
+        default=None,
+        description="Folder that Heretic saved a model to: the first trial takes the plan of that edit, of this model "
+        "or a sister of it.",
+        examples=["Qwen3-4B-heretic"],
+    )
     use_warm_start_params: bool = Field(
         default=True,
         description="Begin with plans that worked on models of the same family, and keep the best ones of this search.",

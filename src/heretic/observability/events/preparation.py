@@ -119,6 +119,15 @@ class WarmStarted(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class StartedFrom(Event):
+    """The first trial takes the plan of a saved edit: where it is, of which model, and what is not carried over."""
+
+    folder: str
+    model: str
+    left_out: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ProfilesKept(Event):
     """So many of a finished study's best plans were added to the user's profile store."""
 
