@@ -9,6 +9,7 @@ from heretic.commands.base import Command, option, positional, whole
 from heretic.commands.open import open_stored
 from heretic.common.errors import ConfigurationError, SelectionError, UserError
 from heretic.common.file_names import existing_folder, expanded
+from heretic.common.integrity import manifest_of
 
 if TYPE_CHECKING:
     from heretic.interface.printer import Printer
@@ -85,7 +86,6 @@ def _folders(arguments: CompareArguments, own: Mapping[str, Any], printer: "Prin
     from heretic.config import Settings
     from heretic.observability.libraries import captured_libraries
     from heretic.passes.calibration import thinking_prefix
-    from heretic.report.source import manifest_of
     from heretic.results.score import Scores
     from heretic.run.workbench import open_runner
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from heretic.commands.base import Command, option, positional, switch
 from heretic.common.errors import ConfigurationError
 from heretic.common.file_names import existing_folder, expanded, safe_name
+from heretic.common.integrity import manifest_of
 from heretic.config.study import named_study, study_of_a_run
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def run(arguments: ReportArguments, printer: "Printer") -> int:
     """
     from heretic.directions.files import read_direction_file
     from heretic.report.extras import EXTRAS_NAME, Extras, read_extras
-    from heretic.report.source import StudySource, manifest_of, read_report_data, study_of
+    from heretic.report.source import StudySource, read_report_data, study_of
     from heretic.report.words import sampled_sentence
     from heretic.report.write import CHART_FOLDER, check_report_folder, report_folder, write_report
     from heretic.search.status import usual_study

@@ -186,6 +186,20 @@ def read_manifest_file(path: Path) -> dict[str, Any]:
     return manifest
 
 
+def manifest_of(folder: Path) -> dict[str, Any]:
+    """The manifest of a folder that Heretic saved.
+
+    Raises:
+        UserError: There is none, or it says nothing about an edit.
+    """
+    if not has_manifest(folder):
+        raise UserError(f"{folder} has no {MANIFEST_NAME}; name a folder that Heretic saved.")
+    manifest = read_manifest_file(folder / MANIFEST_NAME)
+    if manifest.get("format") == CHECKSUMS_ONLY:
+        raise UserError(f"The {MANIFEST_NAME} of {folder} holds checksums only; name a folder that Heretic saved.")
+    return manifest
+
+
 def write_manifest_file(path: Path, manifest: Mapping[str, Any]) -> None:
     """Write a manifest as a whole: after a crash it is the old one or the new one.
 

@@ -18,7 +18,7 @@ from heretic.common.integrity import (
     FileEntry,
     checksums,
     files_of,
-    read_manifest_file,
+    manifest_of,
 )
 from heretic.export.content import ExportContent, ExportFormat
 from heretic.export.redact import for_others, publishable
@@ -155,11 +155,9 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         UserError: There is none, or it cannot be understood.
     """
-    path = folder / MANIFEST_NAME
-    if not path.is_file():
-        raise UserError(f"{folder} has no readable {MANIFEST_NAME}; give a folder that Heretic saved.")
-    data = read_manifest_file(path)
+    data = manifest_of(folder)
     try:
         return Manifest.model_validate(data)
     except ValidationError as error:
+        path = folder / MANIFEST_NAME
         raise UserError(f"{path} is damaged or too new ({first_line(error)}); save the model again.") from error

@@ -10,7 +10,6 @@ from typing import Any
 import optuna
 
 from heretic.common.errors import ConfigurationError, StudyError, UserError
-from heretic.common.integrity import CHECKSUMS_ONLY, MANIFEST_NAME, has_manifest, read_manifest_file
 from heretic.config.study import sqlite_file, study_of_a_run
 from heretic.report.collect import report_data
 from heretic.report.data import ReportData
@@ -38,20 +37,6 @@ class StudySource:
     named: bool = True
     missing: str = ""
     others: tuple[str, ...] = ()
-
-
-def manifest_of(folder: Path) -> dict[str, Any]:
-    """The manifest of a folder that Heretic saved.
-
-    Raises:
-        UserError: There is none, or it says nothing about an edit.
-    """
-    if not has_manifest(folder):
-        raise UserError(f"{folder} has no {MANIFEST_NAME}; name a folder that Heretic saved.")
-    manifest = read_manifest_file(folder / MANIFEST_NAME)
-    if manifest.get("format") == CHECKSUMS_ONLY:
-        raise UserError(f"The {MANIFEST_NAME} of {folder} holds checksums only; name a folder that Heretic saved.")
-    return manifest
 
 
 def study_of(manifest: Mapping[str, Any], folder: Path, storage: str | None, study_name: str | None) -> StudySource:

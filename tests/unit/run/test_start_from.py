@@ -127,7 +127,8 @@ def test_shares_of_as_many_behaviours_are_carried_over_and_those_of_others_drawn
         ({"plan": {**MANIFEST["plan"], "schedules": {MLP: {}}}}, "peak_weight must be a finite number"),
         ({"plan": {**MANIFEST["plan"], "strengths": {"mlp": {"0": 1.0}}}}, "free strengths by layer"),
         ({"settings": {"goal": "strengthen"}}, "give the goal that it was made with"),
-        ({"format": "checksums"}, "damaged or too new"),
+        ({"format": "checksums"}, "holds checksums only"),
+        ({"source": 3}, "damaged or too new"),
     ],
     ids=str,
 )
@@ -140,7 +141,7 @@ def test_an_edit_that_no_search_can_begin_with_is_refused(parts: dict[str, Any],
 
 def test_a_report_is_answered_with_what_to_name(tmp_path: Path) -> None:
     shutil.copytree(SAVED.with_name("merged_report"), tmp_path / "report")
-    with pytest.raises(UserError, match="give a folder that Heretic saved"):
+    with pytest.raises(UserError, match="name a folder that Heretic saved"):
         read_start(str(tmp_path / "report"), "remove")
     # An edit of a version that knew one goal.
     folder = changed(tmp_path / "out", settings={})
