@@ -16,8 +16,12 @@ if TYPE_CHECKING:
     from heretic.workflow import Choose
 
 NEVER = {
-    **{"auto_select": False, "auto_select_path": None, "evaluate_model": None, "hf_upload": None},
-    **{"time_limit": None, "start_from": None},
+    "auto_select": False,
+    "auto_select_path": None,
+    "evaluate_model": None,
+    "hf_upload": None,
+    "start_from": None,
+    "time_limit": None,
 }
 """Settings that would have something else done than to choose."""
 
