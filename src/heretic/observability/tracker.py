@@ -1,10 +1,11 @@
 """Trackers: programs of others that collect experiments; every trial of a run is sent to the one that is named."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from heretic.common.errors import HereticError
+from heretic.common.errors import HereticError, first_line
 from heretic.common.registry import Registry
 from heretic.observability import events
 from heretic.observability.events import Event, Warned, emit
@@ -45,6 +46,16 @@ class Tracked:
         measured = {score.name: score.told for score in scores if score.is_known}
         state = record.state.outcome
         return cls(record.shown, _flat(record.plan), measured, state, record.reason, record.seconds, on_front)
+
+
+@contextmanager
+def refusals(*errors: type[Exception]) -> Iterator[None]:
+    """In the with-block a tracker's own errors, and those of the system, become TrackingErrors."""
+    kinds: tuple[type[Exception], ...] = (*errors, OSError)
+    try:
+        yield
+    except kinds as error:
+        raise TrackingError(first_line(error)) from error
 
 
 class Tracker(Protocol):

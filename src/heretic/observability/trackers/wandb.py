@@ -4,37 +4,33 @@ Where to is its own to say (WANDB_MODE=offline keeps everything here, WANDB_PROJ
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from heretic.common.errors import first_line
-from heretic.observability.tracker import TRACKERS, Open, Tracked, Tracker, TrackerKind, TrackingError
+from heretic.observability.tracker import TRACKERS, Open, Tracked, Tracker, TrackerKind, refusals
 
 
 class _Search:
     """See Tracker."""
 
     def __init__(self, wandb: Any, study: str, facts: Mapping[str, str]) -> None:
-        self._wandb = wandb
+        self._error = wandb.Error
         # Nothing of what the terminal shows is sent, and nothing is written there.
         settings = wandb.Settings(console="off", silent=True)
         project = os.environ.get("WANDB_PROJECT", "heretic")
-        self._run = self._asked(wandb.init, project=project, name=study, config=dict(facts), settings=settings)
+        with refusals(self._error):
+            self._run = wandb.init(project=project, name=study, config=dict(facts), settings=settings)
 
     def trial(self, tracked: Tracked) -> None:
         numbers = {**tracked.measured, "seconds": tracked.seconds, "on_front": int(tracked.on_front)}
         parameters = {f"plan/{name}": value for name, value in tracked.parameters.items()}
         words = {"state": tracked.state, "reason": tracked.reason}
-        self._asked(self._run.log, {**numbers, **parameters, **words}, step=tracked.number)
+        with refusals(self._error):
+            self._run.log({**numbers, **parameters, **words}, step=tracked.number)
 
     def end(self, code: int) -> None:
-        self._asked(self._run.finish, exit_code=code)
-
-    def _asked(self, do: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-        try:
-            return do(*arguments, **options)
-        except (self._wandb.Error, OSError) as error:
-            raise TrackingError(first_line(error)) from error
+        with refusals(self._error):
+            self._run.finish(exit_code=code)
 
 
 def _load() -> Open:
