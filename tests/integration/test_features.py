@@ -60,7 +60,7 @@ def test_weights_from_the_disk_give_the_same_model_and_it_can_be_scored_again(he
     compared = heretic(tmp_path, *QUICK_DEMO, "--evaluate-model", "cached", "--storage", "sqlite:///no.db")
     compared.assert_done()
     shown = re.search(r"refusals +6/6 +(\d)/6 .* 6\n", compared.output)
-    kl = re.search(r"KL in nats, first 30 tokens\s+0 +(\d\.\d+) +4\n", compared.output)
+    kl = re.search(r"KL in nats, first 30 tokens\s+0 +(\d\.\d+) \(95 %: .*\) +4\n", compared.output)
     assert shown, compared.output
     assert kl, compared.output
     expected = scores(tmp_path / "cached")

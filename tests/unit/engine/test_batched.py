@@ -350,7 +350,7 @@ def test_what_cached_passes_differ_from_are_ordinary_ones(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize(
     ("family", "normalization"),
-    zip(["lfm2", "qwen3_next", "llava", "bloom"], cycle([Normalization.ROW, Normalization.COLUMN]), strict=False),
+    list(zip(["lfm2", "qwen3_next", "llava", "bloom"], cycle([Normalization.ROW, Normalization.COLUMN]), strict=False)),
 )
 def test_edits_that_keep_norms_agree_by_ordinary_passes(family: str, normalization: Normalization) -> None:
     bench = make_bench(family)
