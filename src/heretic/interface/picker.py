@@ -97,7 +97,7 @@ def legend(front: Sequence[TrialRecord], suggested: TrialRecord | None, left_out
     lines = [
         "first columns: what is left of each behaviour; less is better" if others else alone,
         *(f"{measured(kept)}: answers that stayed as they have to; more is better" for kept in front[0].measured.kept),
-        "KL: how much everything else changed, in nats; less is better, 0 is nothing at all",
+        "KL: how much everything else changed, in nats, and its interval over prompts; less is better",
         "suggested: nearest to none of the behaviour and no change of anything else",
     ]
     if suggested is not None and not_told_apart(front, suggested):
