@@ -226,19 +226,22 @@ class Session:
         """
         self.restore()
         self.bench.rest()
-        records = spread(self.front, self.suggested if self.front else None)
+        records = self._confirmable
         with step("measuring the front on held-out prompts"):
             self._checks.confirm_front(records)
-        for number in [record.number for record in records]:
-            if self._kept is not None:
+        if self._kept is not None:
+            for number in (record.number for record in records):
                 self._kept.keep(number, self._rescored.get(number), self._checks.checked(number))
 
     @property
     def front_can_be_confirmed(self) -> bool:
         """Whether anything is left to `confirm_front`."""
-        records = spread(self.front, self.suggested if self.front else None)
-        unknown = [each for each in records if self._checks.checked(each.number).held_out_scores is None]
+        unknown = [each for each in self._confirmable if self._checks.checked(each.number).held_out_scores is None]
         return self.bench.settings.confirm and bool(unknown)
+
+    @property
+    def _confirmable(self) -> list[TrialRecord]:
+        return spread(self.front, self.suggested if self.front else None)
 
     def validate(self, benchmarks: Sequence[str] | None = None) -> Capability | None:
         """See FurtherChecks.validate, of the applied trial."""

@@ -19,11 +19,11 @@ from heretic.extraction.extract import collect_statistics
 from heretic.models.arrival import constant_shares
 from heretic.models.biases import BiasHolder, bias_holders, hold_biases
 from heretic.observability.events import Warned, emit
-from heretic.passes.calibration import backing_off
-from heretic.passes.ordinary import OrdinaryPasses
+from heretic.passes.choose import choose, ordinary_wanted
 from heretic.passes.runner import ModelRunner
 from heretic.prompts.types import Prompt, PromptSet
 
+_ANSWERING = "answering the training prompts"
 MINIMUM_PROMPTS = 5
 """Fewer prompts of a class give a mean that is mostly chance."""
 
@@ -148,11 +148,10 @@ def compliance_shifts(
 
 def _compliance(settings: Settings, runner: ModelRunner, target: PromptSet) -> Tensor:
     """[L+1, D], from the original model's verdicts on the target's training prompts."""
-    responses, runner = backing_off(
-        runner,
-        lambda fitting: fitting.generate(target.prompts, settings.refusal_check_tokens),
-        "answering the training prompts",
-    )
+    rows, most = [runner.encode(prompt) for prompt in target.prompts], settings.refusal_check_tokens
+    choice = choose(runner, rows, max(map(len, rows)) + most, ordinary_wanted(settings), _ANSWERING)
+    passes = choice.of_the_original
+    responses = passes.answers(rows, most, _ANSWERING)
     detector = RefusalDetector(settings)
     verdicts = [detector.is_refusal(response.text) for response in responses]
     by_verdict = {
@@ -165,8 +164,8 @@ def _compliance(settings: Settings, runner: ModelRunner, target: PromptSet) -> T
             f"Of {len(target)} bad_prompts the original model answers {len(answered)} and refuses {len(refused)}, and "
             f"use_caa needs {MINIMUM_PROMPTS} of each; give other --bad-prompts or use --use-caa false."
         )
-    passes = OrdinaryPasses(runner)
     means = [collect_statistics(passes, PromptSet(target.name, tuple(prompts))).mean for prompts in (answered, refused)]
+    choice.give_back_order()
     return compliance_directions(*means)
 
 

@@ -4,10 +4,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 from types import MappingProxyType
 
 from heretic.checks.capability import CapabilityCheck, check_capability
-from heretic.checks.held_out import Confirmation
+from heretic.checks.held_out import Confirmation, HeldOutPrompts
 from heretic.checks.held_out_front import FrontCheck
 from heretic.common.errors import ConfigurationError, ModelError, OutOfMemoryError, PromptError, TrialFailed, UserError
 from heretic.edits.algebra import Edit
@@ -34,6 +35,10 @@ class FurtherChecks:
         self._capabilities: dict[tuple[bool, tuple[str, ...]], CapabilityCheck] = {}
         self._checked: dict[int, Checked] = dict(known)
 
+    @cached_property
+    def _held_out(self) -> HeldOutPrompts:
+        return HeldOutPrompts.load(self._bench.settings, self._bench.prompts)
+
     def checked(self, number: int) -> Checked:
         """What is known of a trial."""
         return self._checked.get(number, UNCHECKED)
@@ -52,7 +57,7 @@ class FurtherChecks:
         started = time.perf_counter()
         try:
             if missing:
-                self._front = self._front or FrontCheck(self._bench)
+                self._front = self._front or FrontCheck(self._bench, self._held_out)
                 for record, scores in zip(missing, self._front.measure(missing), strict=True):
                     self._checked[record.number] = replace(self.checked(record.number), held_out_scores=scores)
         except (ConfigurationError, ModelError, OutOfMemoryError, PromptError, TrialFailed) as error:
@@ -83,7 +88,7 @@ class FurtherChecks:
         try:
             with self._original(edits):
                 if self._confirmation is None:
-                    self._confirmation = Confirmation(self._bench)
+                    self._confirmation = Confirmation(self._bench, self._held_out)
                 held_out, examples = self._confirmation.confirm(edits)
         except (ConfigurationError, ModelError, OutOfMemoryError, PromptError, TrialFailed) as error:
             emit(Warned(f"The trial is not confirmed on held-out prompts: {str(error).removesuffix('.')}."))

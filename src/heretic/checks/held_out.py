@@ -28,7 +28,7 @@ from heretic.passes.choose import choose, ordinary_wanted
 from heretic.passes.passes import Passes, Rows
 from heretic.passes.runner import ModelRunner, Response
 from heretic.prompts.packs import Pack
-from heretic.prompts.sets import Behavior, Kept, held_out_specification, load_kept
+from heretic.prompts.sets import Behavior, Kept, PromptSets, held_out_specification, load_kept
 from heretic.prompts.sources import load_prompt_set, overlap
 from heretic.prompts.types import PromptSet
 from heretic.results.held_out import Answers, AtLength, Estimate, Example, HeldOut, HeldOutBehavior
@@ -62,40 +62,78 @@ class _Base:
     perplexity: float
 
 
+@dataclass(frozen=True, slots=True)
+class HeldOutPrompts:
+    """The held-out prompts of a run.
+
+    Attributes:
+        sets: They stand in the places of those of the search.
+        used_before: How many of them were.
+    """
+
+    sets: PromptSets
+    used_before: int
+
+    @classmethod
+    def load(cls, settings: Settings, prompts: PromptSets) -> "HeldOutPrompts":
+        """Read them; warns of those that were used before.
+
+        Args:
+            settings: Say where they are.
+            prompts: Those of the search.
+
+        Raises:
+            PromptError: They cannot be read.
+            ConfigurationError: The settings name other prompts to measure with, but none to confirm with.
+        """
+        behaviors: list[Behavior] = []
+        kept: list[Kept] = []
+        used_before = 0
+        for behavior in prompts.behaviors:
+            baseline, target, used = _load_held_out(settings, behavior)
+            behaviors.append(replace(behavior, baseline_evaluation=baseline, target_evaluation=target))
+            used_before += used
+        for part in prompts.kept:
+            found, used = _load_kept_out(settings, part)
+            kept += [replace(part, evaluation=found)] if found is not None else []
+            used_before += used
+        return cls(PromptSets(tuple(behaviors), tuple(kept)), used_before)
+
+
 class Confirmation:
     """Held-out prompts with what the original model makes of them; made while it is unedited."""
 
-    def __init__(self, bench: Workbench) -> None:
-        """Read the held-out prompts and measure the original model.
+    def __init__(self, bench: Workbench, held_out: HeldOutPrompts) -> None:
+        """Measure the original model.
 
         Raises:
-            PromptError: Held-out prompts cannot be read.
             OutOfMemoryError: Not even one prompt at a time can be measured.
         """
         settings = bench.settings
         self.tokens = settings.held_out_tokens
         self._editor = bench.editor
-        held_out = [load_held_out(settings, behavior) for behavior in bench.prompts.behaviors]
-        kept = [(kept.pack, *load_kept_out(settings, kept)) for kept in bench.prompts.kept]
-        self._used_before = sum(used_before for *_prompts, used_before in (*held_out, *kept))
-        asked = [target for _baseline, target, _used in held_out] + [
-            prompts for _pack, prompts, _used in kept if prompts
-        ]
+        behaviors, kept = held_out.sets.behaviors, held_out.sets.kept
+        self._used_before = held_out.used_before
+        asked = [*(behavior.target_evaluation for behavior in behaviors), *(part.evaluation for part in kept)]
         rows = [bench.runner.encode(prompt) for part in asked for prompt in part.prompts]
         longest = max(map(len, rows)) + self.tokens
         # Nothing changes the weights while it answers.
         self._passes = choose(bench.runner, rows, longest, ordinary_wanted(settings), _ANSWERING).passes
         self._bases = [
-            _base(self._passes, behavior.pack, target, behavior_options(settings, behavior.pack, bench.readers))
-            for behavior, (_baseline, target, _used) in zip(bench.prompts.behaviors, held_out, strict=True)
+            _base(self._passes, each.pack, each.target_evaluation, behavior_options(settings, each.pack, bench.readers))
+            for each in behaviors
         ]
         made = [
-            _base(self._passes, pack, prompts, behavior_options(settings, pack, bench.readers, keeps=True))
-            for pack, prompts, _used in kept
-            if prompts is not None
+            _base(
+                self._passes,
+                part.pack,
+                part.evaluation,
+                behavior_options(settings, part.pack, bench.readers, keeps=True),
+            )
+            for part in kept
         ]
         self._kept = [base for base in made if can_be_lost(base.evaluator)]
-        baseline = dict.fromkeys(prompt for baseline_set, _target, _used in held_out for prompt in baseline_set.prompts)
+        baseline = dict.fromkeys(prompt for each in behaviors for prompt in each.baseline_evaluation.prompts)
         joined = PromptSet("good_held_out_prompts", tuple(baseline))
         self._kl = [_kl(self._passes, joined, settings.model_copy(update={"kl_mode": mode})) for mode in KL_MODES]
 
@@ -156,7 +194,7 @@ class Confirmation:
         )
 
 
-def load_held_out(settings: Settings, behavior: Behavior) -> tuple[PromptSet, PromptSet, int]:
+def _load_held_out(settings: Settings, behavior: Behavior) -> tuple[PromptSet, PromptSet, int]:
     """The held-out prompts of a behaviour (baseline, target), and how many of them were used before; warns of those.
 
     Raises:
@@ -179,7 +217,7 @@ def load_held_out(settings: Settings, behavior: Behavior) -> tuple[PromptSet, Pr
     return baseline, target, used_before
 
 
-def load_kept_out(settings: Settings, kept: Kept) -> tuple[PromptSet | None, int]:
+def _load_kept_out(settings: Settings, kept: Kept) -> tuple[PromptSet | None, int]:
     """The held-out prompts whose answers have to stay, and how many of them were used before; warns of those.
 
     None, with a warning, where there are none.

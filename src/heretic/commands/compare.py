@@ -1,6 +1,6 @@
 """``heretic compare``: two saved models, or two trials of a study, side by side, with answers to the same prompts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,6 +63,7 @@ def run(arguments: CompareArguments, printer: "Printer") -> int:
 
 def _trials(session: "Session", arguments: CompareArguments, printer: "Printer") -> None:
     from heretic.editors.editor import applied
+    from heretic.passes.choose import ordinary_wanted
     from heretic.results.pairs import difference_sentence
 
     bench = session.bench
@@ -72,10 +73,11 @@ def _trials(session: "Session", arguments: CompareArguments, printer: "Printer")
         raise SelectionError(f"The study {session.study} has no measured trial {missing[0]}; see 'heretic status'.")
     records = [by_number[name] for name in arguments.both]
     prompts = _prompts(arguments, bench.prompts.target_evaluation.prompts)
-    answers = {"original": _answers(bench.runner, prompts, arguments.tokens)}
+    answer = _answering(bench.runner, prompts, arguments.tokens, ordinary_wanted(bench.settings))
+    answers = {"original": answer()}
     for record in records:
         with applied(bench.editor, bench.edits(record.plan)):
-            answers[f"trial {record.shown}"] = _answers(bench.runner, prompts, arguments.tokens)
+            answers[f"trial {record.shown}"] = answer()
     scores = {f"Trial {record.shown}": record.measured for record in records}
     # Folders need not have been measured on the same prompts.
     first, second = ((f"trial {record.shown}", record.kl) for record in records)
@@ -107,7 +109,7 @@ def _folders(arguments: CompareArguments, own: Mapping[str, Any], printer: "Prin
             prompts = prompts or _prompts(arguments, _prompts_of(manifest))
             runner = open_runner(settings, name)
             runner = runner.calibrated(len(prompts), thinking_prefix(runner, prompts[0]))
-            answers[name] = _answers(runner, prompts, arguments.tokens)
+            answers[name] = _answering(runner, prompts, arguments.tokens)()
             # Before the other one is loaded.
             del runner
     _print(scores, prompts, answers, printer)
@@ -141,14 +143,17 @@ def _prompts_of(manifest: Mapping[str, Any]) -> "Sequence[Prompt]":
         raise UserError(f"The prompts of {behavior} are not here ({error}) Name others with --prompts FILE.") from error
 
 
-def _answers(runner: "ModelRunner", prompts: "Sequence[Prompt]", tokens: int) -> list[str]:
+def _answering(
+    runner: "ModelRunner", prompts: "Sequence[Prompt]", tokens: int, unless: str = ""
+) -> "Callable[[], list[str]]":
+    """What answers the prompts by the model as it is then; asked of the original one."""
     from heretic.passes.choose import choose
 
     if not prompts:
-        return []
+        return list
     rows = [runner.encode(prompt) for prompt in prompts]
-    passes = choose(runner, rows, max(map(len, rows)) + tokens, doing="answering").passes
-    return [answer.text for answer in passes.answers(rows, tokens, "answering")]
+    passes = choose(runner, rows, max(map(len, rows)) + tokens, unless, "answering").passes
+    return lambda: [answer.text for answer in passes.answers(rows, tokens, "answering")]
 
 
 def _print(

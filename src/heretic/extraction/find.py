@@ -16,7 +16,7 @@ from heretic.extraction.refinement import refined
 from heretic.extraction.rounds import further_rounds
 from heretic.observability.events import DirectionsFound, PositionChosen, RefinementKept, Warned, emit
 from heretic.observability.steps import step
-from heretic.passes.choose import Choice, choose
+from heretic.passes.choose import Choice, choose, ordinary_wanted
 from heretic.passes.runner import ModelRunner
 from heretic.prompts.types import Prompt, PromptSet
 
@@ -106,7 +106,10 @@ def _chosen(settings: Settings, runner: ModelRunner, prompts: Sequence[Prompt]) 
     """How training prompts are read, with the answers behind them where directions are refined."""
     rows = [runner.encode(prompt) for prompt in prompts]
     written = settings.refusal_check_tokens if refines(settings) else 0
-    return choose(runner, rows, max(map(len, rows)) + written, doing="reading training prompts")
+    unless = ordinary_wanted(settings)
+    # What the settings ask for is said with the engine.
+    doing = "" if unless else "reading training prompts"
+    return choose(runner, rows, max(map(len, rows)) + written, unless, doing)
 
 
 def refines(settings: Settings) -> bool:

@@ -21,7 +21,7 @@ from heretic.interface.formatting import clean_line, hang, laid_out
 from heretic.prompts.packs import bundled_behaviors, pack_file
 from heretic.results import tables
 from heretic.results.held_out import HeldOut
-from heretic.results.pairs import not_told_apart
+from heretic.results.pairs import EXPLAINED, not_told_apart
 from heretic.results.score import Scores
 from heretic.results.trial import TrialRecord
 from heretic.results.words import joined, measured, plural, title
@@ -101,7 +101,7 @@ def legend(front: Sequence[TrialRecord], suggested: TrialRecord | None, left_out
         "suggested: nearest to none of the behaviour and no change of anything else",
     ]
     if suggested is not None and not_told_apart(front, suggested):
-        lines.append(f"not told apart: from trial {suggested.shown} by these prompts (KL in pairs by prompt, 95 %)")
+        lines.append(f"not told apart: from trial {suggested.shown}; {EXPLAINED}")
     return [*lines, *([f"{plural(left_out, 'edit')} that changed nothing left out"] if left_out else [])]
 
 

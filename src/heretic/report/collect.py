@@ -35,7 +35,7 @@ NOT_GIVEN = "No study was given, so its trials are not shown."
 NO_QUALITY = "The quality of the directions is not kept with the model or its study; a direction file holds it."
 _LEFT_OUT = re.compile(
     r"(model|storage|auto_select|auto_select_path|profile_store|save_directions|hf_upload|hf_private|verbose"
-    r"|log_\w+|metrics_\w+)(\.|$)"
+    r"|log_\w+|metrics_\w+|tracker)(\.|$)"
 )
 """Settings that say where things lie on the machine, or what is said elsewhere in the report."""
 _PLACES = re.compile(

@@ -7,17 +7,15 @@ are ten.
 
 import math
 from collections.abc import Sequence
-from typing import TypeVar
 
 import optuna
 from optuna.trial import FrozenTrial
 
 from heretic.report.data import Importance
+from heretic.results.front import evenly_spread
 from heretic.results.score import Score
 from heretic.results.trial import TrialRecord
 from heretic.results.words import joined, measured
-
-T = TypeVar("T")
 
 FEWEST_TRIALS = 20
 """A space of about ten dimensions; what fewer trials say of it is chance."""
@@ -67,13 +65,6 @@ def importances(trials: Sequence[FrozenTrial], records: Sequence[TrialRecord]) -
     if constant:
         sentences.append(f"No parameter explains any variation of {joined(constant)}.")
     return tuple(determined), " ".join(sentences)
-
-
-def evenly_spread(items: Sequence[T], count: int) -> Sequence[T]:
-    """So many of the items, the first and the last among them; all where there are no more."""
-    if len(items) <= count:
-        return items
-    return [items[place * (len(items) - 1) // (count - 1)] for place in range(count)]
 
 
 def _counts(record: TrialRecord, score: Score) -> bool:

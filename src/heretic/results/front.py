@@ -3,10 +3,13 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from heretic.common.errors import SelectionError
 from heretic.config.sections.search import is_open
 from heretic.results.trial import TrialRecord
+
+T = TypeVar("T")
 
 DIVERGENCE_LIMITS = (0.001, 0.5)
 """Where differences in KL, in nats, are looked at: less is noise, more is another model."""
@@ -173,3 +176,10 @@ def lowest_divergences(points: Sequence[tuple[float, float]], baseline: float) -
         share: min((divergence for amount, divergence in points if amount <= share * baseline), default=None)
         for share in FEW
     }
+
+
+def evenly_spread(items: Sequence[T], count: int) -> Sequence[T]:
+    """So many of the items, the first and the last among them; all where there are no more."""
+    if len(items) <= count:
+        return items
+    return [items[place * (len(items) - 1) // (count - 1)] for place in range(count)]

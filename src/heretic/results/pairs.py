@@ -71,10 +71,10 @@ def sentence(records: Sequence[TrialRecord], other: TrialRecord) -> str:
     same = [str(record.shown) for record in not_told_apart(records, other)]
     if not same:
         return ""
-    return f"Not told apart from trial {other.shown}: {joined(same)}. {EXPLAINED}"
+    return f"Not told apart from trial {other.shown}: {joined(same)}; {EXPLAINED}."
 
 
-EXPLAINED = "So small a difference may be chance (KL in pairs by prompt, counts by their intervals; 95 %)."
+EXPLAINED = "so small a difference, prompt by prompt, may be chance (95 %)"
 """What is meant by trials that are not told apart."""
 
 

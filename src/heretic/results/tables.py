@@ -15,7 +15,8 @@ from heretic.results.words import UNKNOWN, degenerate, measured, number, on_held
 KL_TITLE = "KL divergence"
 KL_INTERVAL = "KL, 95 %"
 """Heading of the interval of KL over prompts."""
-SPREAD = ("95th percentile", "Same top token")
+_TAIL, _TOP = "95th percentile", "same top token"
+SPREAD = (_TAIL, _TOP.capitalize())
 """Headings of what is told of KL besides its mean."""
 
 
@@ -119,7 +120,6 @@ def _agreement(kl: Score) -> str:
 # What was measured of one edit ----------------------------------------------------------------------------------------
 
 _MEASURES = ("Measure", "Original", "Edited", "Prompts")
-_TAIL, _TOP = "95th percentile", "same top token"
 _UNCHANGED = {_TAIL: "0", _TOP: "100.0 %"}
 """Of the original model."""
 

@@ -256,7 +256,8 @@ class Desk:
     ) -> Generator[Shown, None, None]:
         """Answer another message, drawing the answer as it is written. What goes wrong is told, not raised.
 
-        Its turn is drawn as still being written to the last; see `settled`.
+        Its turn is drawn as still being written to the last: the page takes no message before the event behind it has
+        ended, a little later, and would drop one without a word.
         """
         try:
             asked = conversation.asked(question, options.system_prompt)
@@ -285,14 +286,6 @@ class Desk:
             yield replace(self._shown(self.history.keep(answered), writing=True), notice=notice)
         except ChatError as error:
             yield self._failed(answered, error, writing=True)
-
-    def settled(self, conversation: Conversation) -> str:
-        """A conversation whose last answer is whole, as HTML.
-
-        The page takes no message before the event that wrote the answer has ended, which is a little later than
-        its last words: an answer that looked whole earlier would have the next message dropped without a word.
-        """
-        return markup.transcript(conversation)
 
     def ballot(self, question: str, options: Options, owner: str) -> Iterator[str | Ballot]:
         """See Booth.ask."""

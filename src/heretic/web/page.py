@@ -251,7 +251,7 @@ class Page:
         return [empty, markup.transcript(empty), "", self._places(empty)]
 
     def _settles(self, conversation: Conversation) -> list[Any]:
-        return [self._desk.settled(conversation), self._places(conversation)]
+        return [markup.transcript(conversation), self._places(conversation)]
 
     def _places(self, conversation: Conversation) -> Any:
         turns = enumerate(conversation.turns)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from scipy import stats
 
-from heretic.checks.held_out import Confirmation, described, estimate, paired_change, perplexity
+from heretic.checks.held_out import Confirmation, HeldOutPrompts, described, estimate, paired_change, perplexity
 from heretic.checks.held_out_front import MOST, spread
 from heretic.common.errors import PromptError
 from heretic.config import PromptSpecification, Settings
@@ -75,6 +75,10 @@ def demo_settings(**changes: Any) -> Settings:
     )
 
 
+def confirmation(bench: Workbench) -> Confirmation:
+    return Confirmation(bench, HeldOutPrompts.load(bench.settings, bench.prompts))
+
+
 @pytest.fixture(scope="module")
 def bench() -> Workbench:
     settings = demo_settings()
@@ -84,14 +88,14 @@ def bench() -> Workbench:
 @pytest.fixture(scope="module")
 def unedited(bench: Workbench) -> tuple[HeldOut, tuple[Example, ...]]:
     """What is found of no edit."""
-    return Confirmation(bench).confirm([])
+    return confirmation(bench).confirm([])
 
 
 @pytest.fixture(scope="module")
 def edited(bench: Workbench) -> tuple[HeldOut, tuple[Example, ...]]:
     """What is found of the plan, and the model left as it was."""
     before = parameter_fingerprint(bench.loaded.model)
-    found = Confirmation(bench).confirm(bench.edits(PLAN))
+    found = confirmation(bench).confirm(bench.edits(PLAN))
     assert parameter_fingerprint(bench.loaded.model) == before
     return found
 
@@ -329,10 +333,10 @@ def test_off_reads_nothing(bench: Workbench, events: list[Event]) -> None:
 
 def test_prompts_that_were_used_before_are_reported(bench: Workbench, events: list[Event]) -> None:
     same = {"dataset": "bundled:demo/target", "split": "evaluation", "limit": 8}
-    confirmation = Confirmation(replace(bench, settings=demo_settings(bad_held_out_prompts=same)))
+    confirming = confirmation(replace(bench, settings=demo_settings(bad_held_out_prompts=same)))
     assert any("8 of 8 bad_held_out_prompts were used before" in e.message for e in events if isinstance(e, Warned))
     # Wherever the numbers stand it is said.
-    found, _examples = confirmation.confirm([])
+    found, _examples = confirming.confirm([])
     assert HeldOut.from_json(found.to_json()).used_before == 8
     scores = Scores(tuple(own.baseline for own in bench.behaviors), Score("kl", 0.0, 1, 0.0))
     shown = " ".join(row.text for row in rows(HeldOutMeasured(3, found, scores, 1.0)))
@@ -348,7 +352,7 @@ def test_what_is_missing_is_measured_on_the_searchs_scale(bench: Workbench) -> N
     behavior = replace(bench.prompts.behaviors[0], pack=words)
     settings = demo_settings(goal="strengthen")
     strengthening = replace(bench, settings=settings, prompts=PromptSets((behavior,)))
-    found, _examples = Confirmation(strengthening).confirm([])
+    found, _examples = confirmation(strengthening).confirm([])
     passes, options = OrdinaryPasses(bench.runner), behavior_options(settings, words)
     searched, _answers = make_behavior_evaluator(passes, "length", behavior.target_evaluation, options)
     confirmed = [at.base.value for at in found.behaviors[0].at]
@@ -358,7 +362,7 @@ def test_what_is_missing_is_measured_on_the_searchs_scale(bench: Workbench) -> N
 def test_predicted_answers_are_judged_and_written_ones_described(bench: Workbench) -> None:
     pack = replace(bench.prompts.behaviors[0].pack, evaluator="agreement")
     behavior = replace(bench.prompts.behaviors[0], pack=pack)
-    found, examples = Confirmation(replace(bench, prompts=PromptSets((behavior,)))).confirm(bench.edits(PLAN))
+    found, examples = confirmation(replace(bench, prompts=PromptSets((behavior,)))).confirm(bench.edits(PLAN))
     (confirmed,) = found.behaviors
     (only,) = confirmed.at
     assert (only.tokens, confirmed.unit) == (1, "% yes")
@@ -385,7 +389,7 @@ def test_false_twins_are_weighed_and_true_ones_kept(monkeypatch: pytest.MonkeyPa
         bad_prompts={"limit": 8},
     )
     bench = prepare(settings, load_prompts(settings, packs_of(settings)))
-    found, _examples = Confirmation(bench).confirm(bench.edits(PLAN))
+    found, _examples = confirmation(bench).confirm(bench.edits(PLAN))
     (weighed,), (kept,) = found.behaviors, found.kept
     assert (weighed.unit, kept.unit, kept.name) == ("% yes", "", "kept_true_claims")
     assert 0 < weighed.at[0].base.value < 100
@@ -498,7 +502,7 @@ def test_what_has_to_stay_is_searched_chosen_and_confirmed(keeping: Workbench, e
     assert {record.may_be_chosen for record in records} == {record.measured.kept[0].value <= 3 for record in records}
     for record in session.front:
         assert record.measured.kept[0].told >= 3
-    found, examples = Confirmation(keeping).confirm(keeping.edits(PLAN))
+    found, examples = confirmation(keeping).confirm(keeping.edits(PLAN))
     (stayed,) = found.kept
     assert (stayed.behavior, stayed.name, stayed.n) == ("demo", "kept_demo", 6)
     assert stayed.at[-1].base.value == 6
@@ -506,7 +510,7 @@ def test_what_has_to_stay_is_searched_chosen_and_confirmed(keeping: Workbench, e
     assert [behavior.behavior for behavior in found.behaviors] == ["demo"]
     assert stayed.change is not None
     assert stayed.change.value == stayed.at[-1].edited.value - 6
-    nothing, _examples = Confirmation(keeping).confirm(())
+    nothing, _examples = confirmation(keeping).confirm(())
     assert nothing.kept[0].at[-1].edited.value == 6
     assert HeldOut.from_json(found.to_json()) == found
     assert len([example for example in examples if example.behavior == "demo"]) == 12

@@ -58,7 +58,7 @@ def test_what_noise_does_not_tell_apart_is_marked_and_explained() -> None:
     ]
     assert "told apart" not in rows[2]
     assert "0.07" in rows[1]
-    assert picker.legend(front, front[1], 0)[-1].startswith("not told apart: from trial 12 ")
+    assert picker.legend(front, front[1], 0)[-1].startswith("not told apart: from trial 12; so small a difference")
     assert "told apart" not in " ".join(picker.legend(FRONT, MIDDLE, 0))
 
 

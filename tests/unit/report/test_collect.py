@@ -19,6 +19,7 @@ from heretic.config import Settings
 from heretic.report import importance
 from heretic.report.collect import changed_settings, report_data
 from heretic.report.importance import FEWEST_TRIALS, importances
+from heretic.results.front import evenly_spread
 from heretic.results.held_out import Example
 from heretic.results.score import Score, Scores
 from heretic.results.trial import TrialRecord
@@ -219,10 +220,10 @@ def test_of_many_trials_some_are_looked_at_from_the_first_to_the_last(monkeypatc
     found, _ = importances(study.trials, records)
     assert looked_at == [40, 40]
     assert {(own.trials, own.measured) for own in found} == {(40, 60)}
-    spread = importance.evenly_spread(range(60), 40)
+    spread = evenly_spread(range(60), 40)
     assert (spread[0], spread[-1], len(set(spread))) == (0, 59, 40)
     assert max(second - first for first, second in itertools.pairwise(spread)) == 2
-    assert importance.evenly_spread(range(60), 60) == range(60)
+    assert evenly_spread(range(60), 60) == range(60)
 
 
 def test_numbers_that_do_not_vary_have_no_importance() -> None:

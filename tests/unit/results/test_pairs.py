@@ -51,7 +51,7 @@ def test_trials_that_noise_does_not_tell_apart() -> None:
     unknown = trial(measured(3, 0.1), 5)
     front = [chosen, chance, fewer, milder]
     assert pairs.not_told_apart(front, chosen) == [chance]
-    assert pairs.sentence(front, chosen).startswith("Not told apart from trial 2: 3. ")
+    assert pairs.sentence(front, chosen).startswith("Not told apart from trial 2: 3; ")
     assert pairs.sentence([chosen, milder], chosen) == ""
     assert pairs.is_told_apart(chosen.measured, unknown.measured) is None
 
